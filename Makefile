@@ -1,0 +1,41 @@
+# Few verbs; each makes its own environment. `make demo` and `make test` need Python only.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check servers jaeger bench format
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "spancast needs Python 3.10 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[all]' --group dev
+	@touch $@
+
+demo: $(READY) ## the main job: a support conversation by three SDKs, its tree printed (and sent to Jaeger if one listens)
+	@$(BIN)/python examples/demo.py
+
+test: $(READY) ## all tests; says loudly what it skips
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## lint, types, floors
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+format: $(READY) ## rewrite the sources in the house style
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+servers: ## build the real Jaeger and Collector from Go modules, once
+	@servers/build
+
+jaeger: servers ## run Jaeger on its usual ports: 4317, 4318, page and API on 16686
+	@exec "$$(servers/build --print jaeger)" --config servers/jaeger.yaml
+
+bench: $(READY) ## the benchmark
+	@$(BIN)/python -m benchmarks $(ARGS)

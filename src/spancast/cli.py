@@ -1,0 +1,41 @@
+"""The ``spancast`` command; thin over ``runtime``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+SITE = Path(__file__).parent / "auto" / "site"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line ``arguments`` (without the program's name); return the exit status."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    return int(given.run(given) or 0)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="spancast", description="Traces of LLM calls, everywhere.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run a program with every supported SDK recorded")
+    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments")
+    run.set_defaults(run=_run)
+    return parser
+
+
+def _run(given: argparse.Namespace) -> NoReturn | int:
+    command = given.command[1:] if given.command[:1] == ["--"] else given.command
+    if not command:
+        print("spancast run: name a program, e.g. `spancast run -- python app.py`", file=sys.stderr)
+        return 2
+    paths = [str(SITE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    try:
+        os.execvpe(command[0], command, environment)  # noqa: S606 - running the user's own program is the point
+    except FileNotFoundError:
+        print(f"spancast run: {command[0]}: not found", file=sys.stderr)
+        return 127

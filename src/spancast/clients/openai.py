@@ -1,0 +1,23 @@
+"""openai: Chat Completions and Responses; also every OpenAI-compatible ``base_url`` and Azure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spancast.clients.stainless import Resource, stainless_client
+from spancast.dialects.openai_chat import OPENAI_CHAT
+from spancast.dialects.openai_responses import OPENAI_RESPONSES
+
+_COMPLETIONS: Final = "openai.resources.chat.completions.completions"
+_METHODS: Final = ("create", "parse", "stream")
+
+CLIENT: Final = stainless_client(
+    name="openai",
+    distribution="openai",
+    oldest="2.0.0",
+    endpoints={"/chat/completions": OPENAI_CHAT, "/responses": OPENAI_RESPONSES},
+    resources=(
+        Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),
+        Resource("responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), _METHODS),
+    ),
+)

@@ -1,0 +1,171 @@
+"""openrouter: chat and responses, sync and async, streamed.
+
+The SDK takes ``trace``, ``session_id``, ``user`` and ``metadata`` itself, so they stay in the
+request whatever the host (unless ``forward="never"``). Its models drop fields they do not know (``provider``, ``native_finish_reason``, ...), so answers are read
+from the HTTP response that ``BaseSDK.do_request`` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from opentelemetry import context as context_api
+
+from spancast.clients.patching import Client, InstancePatch, Patch
+from spancast.clients.streams import WatchedAsyncIterator, WireStreamWatch, watched
+from spancast.dialects.openai_chat import OPENAI_CHAT
+from spancast.dialects.openai_responses import OPENAI_RESPONSES
+from spancast.dialects.protocol import Dialect
+from spancast.errors import shielded
+from spancast.model import json_text
+from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server, server_of
+from spancast.model.trace_keys import NO_KEYS
+from spancast.recording.recorder import RECORDER, Recording, in_progress, not_running, running
+from spancast.recording.scope import detach
+
+_NOT_BODY: Final = frozenset(
+    {
+        "retries", "server_url", "timeout_ms", "http_headers", "http_referer",
+        "x_open_router_title", "x_open_router_categories", "x_open_router_metadata", "x_open_router_cache",
+    }
+)  # fmt: skip
+_SESSION_HEADER: Final = "x-session-id"
+
+
+class _Send:
+    """Around ``send`` and ``send_async`` of one resource."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+
+    def send(
+        self, wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - the SDK's own resource and result
+        """Record a synchronous call."""
+        recording, kwargs = self._begin(resource, kwargs)
+        if recording is None or not recording.is_live:
+            return wrapped(*args, **kwargs)
+        token, mark = context_api.attach(recording.context or context_api.get_current()), running(recording)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            recording.fail(error)
+            raise
+        finally:
+            not_running(mark)
+            detach(token)
+        _hear(recording, result)
+        return result
+
+    async def send_async(
+        self, wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - the SDK's own resource and result
+        """Record an asynchronous call."""
+        recording, kwargs = self._begin(resource, kwargs)
+        if recording is None or not recording.is_live:
+            return await wrapped(*args, **kwargs)
+        token, mark = context_api.attach(recording.context or context_api.get_current()), running(recording)
+        try:
+            result = await wrapped(*args, **kwargs)
+        except BaseException as error:
+            recording.fail(error)
+            raise
+        finally:
+            not_running(mark)
+            detach(token)
+        _hear(recording, result)
+        return result
+
+    def _begin(self, resource: Any, kwargs: dict[str, Any]) -> tuple[Recording | None, dict[str, Any]]:  # noqa: ANN401 - the SDK's resource
+        body = {name: value for name, value in kwargs.items() if name not in _NOT_BODY}
+        recording = RECORDER.begin(
+            self._dialect, body, server=_server(resource, kwargs), session_header=_session_header(kwargs)
+        )
+        if recording is None or recording.keys is NO_KEYS:
+            return recording, kwargs
+        sent = {name: value for name, value in kwargs.items() if name not in ("trace", "session_id")}
+        forwarded = recording.forwarded() if recording.keys.enabled else None
+        return recording, {**sent, **(forwarded or {})}
+
+
+def _keep_response(
+    wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:  # noqa: ANN401 - the SDK's HTTP response
+    response = wrapped(*args, **kwargs)
+    recording = in_progress()
+    if recording is not None:
+        recording.http_response = response
+    return response
+
+
+async def _keep_response_async(
+    wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:  # noqa: ANN401 - the SDK's HTTP response
+    response = await wrapped(*args, **kwargs)
+    recording = in_progress()
+    if recording is not None:
+        recording.http_response = response
+    return response
+
+
+@shielded
+def _hear(recording: Recording, result: Any) -> None:  # noqa: ANN401 - the SDK's result
+    kind = type(result).__name__
+    if kind == "EventStream":
+        watch = WireStreamWatch(recording, result.response)
+        result.generator = watched(result.generator, watch)
+    elif kind == "EventStreamAsync":
+        watch = WireStreamWatch(recording, result.response)
+        result.generator = WatchedAsyncIterator(result.generator, watch)
+    else:
+        response = recording.http_response
+        answer = json_text.decode(response.content) if response is not None and response.is_closed else None
+        recording.succeed(answer if answer is not None else result)
+
+
+def _server(resource: Any, kwargs: dict[str, Any]) -> Server:  # noqa: ANN401 - the SDK's resource
+    url = kwargs.get("server_url")
+    if not isinstance(url, str):
+        details = getattr(getattr(resource, "sdk_configuration", None), "get_server_details", None)
+        url = details()[0] if details is not None else None
+    known = server_of(url) if isinstance(url, str) else UNKNOWN_SERVER
+    # A gateway in front of OpenRouter has a host of its own.
+    return known if known.provider else replace(known, provider=OPENROUTER)
+
+
+def _session_header(kwargs: dict[str, Any]) -> object:
+    headers = kwargs.get("http_headers")
+    if not isinstance(headers, dict):
+        return None
+    named = {str(name).lower(): value for name, value in headers.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return named.get(_SESSION_HEADER)
+
+
+_CHAT: Final = _Send(OPENAI_CHAT)
+_RESPONSES: Final = _Send(OPENAI_RESPONSES)
+
+CLIENT: Final = Client(
+    name="openrouter",
+    distribution="openrouter",
+    oldest="1.0.0",
+    patches=(
+        Patch("openrouter.chat", "Chat.send", _CHAT.send),
+        Patch("openrouter.chat", "Chat.send_async", _CHAT.send_async),
+        Patch("openrouter.responses", "Responses.send", _RESPONSES.send),
+        Patch("openrouter.responses", "Responses.send_async", _RESPONSES.send_async),
+        Patch("openrouter.basesdk", "BaseSDK.do_request", _keep_response),
+        Patch("openrouter.basesdk", "BaseSDK.do_request_async", _keep_response_async),
+    ),
+    instance_patches=(
+        InstancePatch("chat.send", _CHAT.send),
+        InstancePatch("chat.send_async", _CHAT.send_async),
+        InstancePatch("chat.do_request", _keep_response),
+        InstancePatch("chat.do_request_async", _keep_response_async),
+        InstancePatch("responses.send", _RESPONSES.send),
+        InstancePatch("responses.send_async", _RESPONSES.send_async),
+        InstancePatch("responses.do_request", _keep_response),
+        InstancePatch("responses.do_request_async", _keep_response_async),
+    ),
+)

@@ -1,0 +1,166 @@
+"""Patches as rows: put on lazily and in any import order, taken off without a trace.
+
+Must never: import an SDK, or leave a wrapper behind after ``uninstall``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final, TypeAlias
+
+import wrapt
+
+from spancast.errors import logger, tally
+
+Wrapper: TypeAlias = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+"""wrapt's: (wrapped, instance, args, kwargs) -> result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One method of one class of an SDK, and what goes around it."""
+
+    module: str
+    attribute: str
+    """``Class.method``."""
+
+    wrapper: Wrapper
+
+
+@dataclass(frozen=True, slots=True)
+class InstancePatch:
+    """The same method reached from a client object: ``chat.completions.create``."""
+
+    path: str
+    wrapper: Wrapper
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """One SDK: what ``instrument("name")`` patches, and what ``instrument(client)`` does to one object.
+
+    ``oldest`` is the oldest version the contract suite runs against; ``copies`` are the
+    methods that return a new client of the same settings.
+    """
+
+    name: str
+    distribution: str
+    oldest: str
+    patches: tuple[Patch, ...]
+    instance_patches: tuple[InstancePatch, ...]
+    copies: tuple[str, ...] = ()
+    skipped: Mapping[str, str] = ()  # pyright: ignore[reportAssignmentType]
+    """Methods of the SDK's resources that are passed through on purpose, each with the reason."""
+
+
+class Installation:
+    """The patches of one SDK that are on, for its classes and for single objects."""
+
+    def __init__(self, client: Client) -> None:
+        self.client: Final = client
+        self.is_on = False
+        self._hooked: set[Patch] = set()
+        self._originals: dict[Patch, tuple[type, Any]] = {}
+        self._lock = threading.RLock()
+
+    def install(self) -> None:
+        """Patch every class already imported, and the others when they are; harmless when on."""
+        with self._lock:
+            self.is_on = True
+            for patch in self.client.patches:
+                if patch in self._hooked:
+                    self._apply_if_loaded(patch)
+                else:
+                    self._hooked.add(patch)
+                    # Runs at once where the module is loaded; stays registered (and idle) after uninstall.
+                    wrapt.register_post_import_hook(lambda module, patch=patch: self._apply(patch, module), patch.module)
+
+    def uninstall(self) -> None:
+        """Restore the original functions."""
+        with self._lock:
+            self.is_on = False
+            for patch, (owner, original) in self._originals.items():
+                setattr(owner, patch.attribute.rpartition(".")[2], original)
+            self._originals.clear()
+
+    def install_on(self, target: object) -> None:
+        """Patch one client object, and the copies made of it; harmless when on."""
+        for patch in self.client.instance_patches:
+            _patch_instance(target, patch)
+        for name in self.client.copies:
+            _patch_instance(target, InstancePatch(name, self._instrument_copy))
+
+    def uninstall_from(self, target: object) -> None:
+        """Take the patches of one client object off."""
+        for path in (*(patch.path for patch in self.client.instance_patches), *self.client.copies):
+            owner, name = _walk(target, path)
+            if owner is not None and isinstance(vars(owner).get(name), _InstanceWrapper):
+                delattr(owner, name)
+
+    def _instrument_copy(
+        self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> object:
+        made = wrapped(*args, **kwargs)
+        self.install_on(made)
+        return made
+
+    def _apply_if_loaded(self, patch: Patch) -> None:
+        import sys  # noqa: PLC0415 - read, not imported: a module that is not loaded stays so
+
+        module = sys.modules.get(patch.module)
+        if module is not None:
+            self._apply(patch, module)
+
+    def _apply(self, patch: Patch, module: ModuleType) -> None:
+        with self._lock:
+            if not self.is_on or patch in self._originals:
+                return
+            class_name, _, method = patch.attribute.partition(".")
+            owner = getattr(module, class_name, None)
+            original = vars(owner).get(method) if isinstance(owner, type) else None
+            if owner is None or original is None:
+                # Another version of the SDK: this row is not for it, the others stand by themselves.
+                logger.debug("spancast: %s has no %s, not patched", patch.module, patch.attribute)
+                tally.add("patches.missing")
+                return
+            self._originals[patch] = (owner, original)
+            setattr(owner, method, wrapt.FunctionWrapper(original, patch.wrapper))
+
+
+class _InstanceWrapper(wrapt.FunctionWrapper):
+    """A wrapper put on one object; its own type so that ``uninstall_from`` knows it."""
+
+
+def load(reference: str) -> Any:  # noqa: ANN401 - whatever the row names
+    """Return the object a ``module:name`` row of a table names."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _patch_instance(target: object, patch: InstancePatch) -> None:
+    owner, name = _walk(target, patch.path)
+    if owner is None or isinstance(vars(owner).get(name), _InstanceWrapper):
+        return
+    method = getattr(owner, name, None)
+    if method is None:
+        logger.debug("spancast: %s has no %s, not patched", type(target).__name__, patch.path)
+        tally.add("patches.missing")
+        return
+    setattr(owner, name, _InstanceWrapper(method, patch.wrapper))
+
+
+def _walk(target: object, path: str) -> tuple[Any, str]:
+    *parents, name = path.split(".")
+    owner: Any = target
+    for parent in parents:
+        owner = getattr(owner, parent, None)
+        if owner is None:
+            return None, name
+    return owner, name
+
+

@@ -1,0 +1,301 @@
+"""A stream is recorded however it ends, and the user holds the SDK's own object all the while.
+
+``StreamWatch`` decides; the proxies around iterators and bodies only tell it what happened.
+Must never: hold a context token over a yield, delay a chunk, or change an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from typing import Any, Final
+
+import wrapt
+
+from spancast.clients import sse
+from spancast.dialects.protocol import StreamReader
+from spancast.errors import shielded
+from spancast.model import json_text
+from spancast.model.exchange import Response
+from spancast.recording.recorder import Incomplete, Recording
+
+
+class StreamWatch:
+    """One streamed answer: fed with chunks, ended once, by whoever comes first."""
+
+    __slots__ = ("_feed", "is_advancing", "is_over", "reader", "recording", "withholds_usage")
+
+    def __init__(self, recording: Recording, *, withholds_usage: bool = False) -> None:
+        self.recording: Final = recording
+        self.reader: Final[StreamReader] = recording.new_stream()
+        self.is_over = False
+        self.is_advancing = False
+        """True while the SDK's own iterator runs: a body closed meanwhile is its doing, not the user's."""
+        self.withholds_usage: Final = withholds_usage
+        self._feed: Final = shielded(self.reader.feed)
+
+    @property
+    def feed(self) -> Callable[[object], None]:
+        """Return the reader's ``feed``, made safe."""
+        return self._feed
+
+    def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
+        """The stream ended: read to the end, early (``incomplete``), or by ``error``."""
+        if self.is_over:
+            return
+        self.is_over = True
+        if error is not None:
+            self.recording.fail(error, self.result)
+        else:
+            self.recording.finish(self.result, incomplete=incomplete)
+
+    def result(self) -> Response:
+        """Return what has arrived."""
+        return self.reader.result()
+
+    def is_withheld(self, chunk: object) -> bool:
+        """Tell whether ``chunk`` is the usage chunk that we, not the user, asked for."""
+        is_usage_only = getattr(self.reader, "is_usage_only", None)
+        return bool(is_usage_only is not None and is_usage_only(chunk))
+
+    def __del__(self) -> None:
+        # Nobody holds the stream any more and nobody ended it.
+        if not getattr(self, "is_over", True):
+            self.over("abandoned")
+
+
+def watched(iterator: Iterator[Any], watch: StreamWatch) -> Generator[Any, Any, None]:
+    """Yield what ``iterator`` yields, the same objects, and tell ``watch``."""
+    feed, recording = watch.feed, watch.recording
+    times_each = recording.times_every_chunk
+    is_first = True
+    watch.is_advancing = True
+    try:
+        for chunk in iterator:
+            watch.is_advancing = False
+            if is_first or times_each:
+                recording.chunk_arrived()
+                is_first = False
+            feed(chunk)
+            if watch.withholds_usage and watch.is_withheld(chunk):
+                watch.is_advancing = True
+                continue
+            yield chunk
+            watch.is_advancing = True
+    except GeneratorExit:
+        watch.over("closed")
+        raise
+    except BaseException as error:
+        watch.over(error=error)
+        raise
+    else:
+        watch.over()
+
+
+class WatchedAsyncIterator:
+    """The same for an asynchronous iterator.
+
+    A class, not an async generator: an abandoned async generator is finalised by the event
+    loop, later and in another context.
+    """
+
+    __slots__ = ("_inner", "_is_first", "_times_each", "_watch", "_wrapped")
+
+    def __init__(self, inner: AsyncIterator[Any], watch: StreamWatch) -> None:
+        self._inner = inner
+        self._watch = watch
+        self._times_each = watch.recording.times_every_chunk
+        self._is_first = True
+
+    def __aiter__(self) -> WatchedAsyncIterator:
+        """Return this iterator."""
+        return self
+
+    async def __anext__(self) -> Any:  # noqa: ANN401 - the SDK's chunk
+        """Return the next chunk, the same object."""
+        watch = self._watch
+        while True:
+            watch.is_advancing = True
+            try:
+                chunk = await self._inner.__anext__()
+            except StopAsyncIteration:
+                watch.over()
+                raise
+            except BaseException as error:
+                watch.over(error=error)
+                raise
+            finally:
+                watch.is_advancing = False
+            if self._is_first or self._times_each:
+                watch.recording.chunk_arrived()
+                self._is_first = False
+            watch.feed(chunk)
+            if watch.withholds_usage and watch.is_withheld(chunk):
+                continue
+            return chunk
+
+    async def aclose(self) -> None:
+        """Close the inner iterator, as closing an async generator does."""
+        try:
+            close = getattr(self._inner, "aclose", None)
+            if close is not None:
+                await close()
+        finally:
+            self._watch.over("closed")
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner iterator has
+        return getattr(self._inner, name)
+
+
+class BodyWatch(wrapt.ObjectProxy):
+    """The byte stream of an HTTP response, telling a ``StreamWatch`` when it is closed.
+
+    ``isinstance`` sees the wrapped stream's own class, as httpx demands.
+    """
+
+    def __init__(self, stream: Any, watch: StreamWatch) -> None:  # noqa: ANN401 - a byte stream of httpx or httpx2
+        super().__init__(stream)
+        self._self_watch = watch
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.__wrapped__)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self.__wrapped__)
+
+    def close(self) -> None:
+        """Close the wrapped stream; early, unless its own reader does so."""
+        try:
+            self.__wrapped__.close()
+        finally:
+            self._self_closed()
+
+    async def aclose(self) -> None:
+        """As ``close``."""
+        try:
+            await self.__wrapped__.aclose()
+        finally:
+            self._self_closed()
+
+    def _self_closed(self) -> None:
+        if not self._self_watch.is_advancing:
+            self._self_watch.over("closed")
+
+
+class BodyReader(BodyWatch):
+    """A byte stream whose content nobody but the user parses: kept aside, read when it ends."""
+
+    def __init__(self, response: Any, watch: StreamWatch) -> None:  # noqa: ANN401 - a response of httpx or httpx2
+        super().__init__(response.stream, watch)
+        self._self_pieces: list[bytes] = []
+        self._self_response_class = type(response)
+        self._self_headers = response.headers
+        self._self_has_data = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            for piece in self.__wrapped__:
+                self._self_keep(piece)
+                yield piece
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._self_over(None, error)
+            raise
+        else:
+            self._self_over(None, None)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self.__wrapped__:
+                self._self_keep(piece)
+                yield piece
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self._self_over(None, error)
+            raise
+        else:
+            self._self_over(None, None)
+
+    def _self_keep(self, piece: bytes) -> None:
+        self._self_pieces.append(piece)
+        if not self._self_has_data and (b"data:" in piece or "content-encoding" in self._self_headers):
+            self._self_has_data = True
+            self._self_watch.recording.chunk_arrived()
+
+    def _self_over(self, incomplete: Incomplete | None, error: BaseException | None) -> None:
+        watch = self._self_watch
+        if not watch.is_over:
+            is_complete = _feed_body(watch, self.body(), self._self_headers.get("content-type", ""))
+            # SDKs close the body at ``[DONE]`` without reading on: that is the end, not an early one.
+            watch.over(None if is_complete else incomplete, error)
+
+    def _self_closed(self) -> None:
+        self._self_over("closed", None)
+
+    def body(self) -> bytes:
+        """Return what has been read so far, its content encoding undone."""
+        raw = b"".join(self._self_pieces)
+        if "content-encoding" not in self._self_headers:
+            return raw
+        return _decoded(self._self_response_class, self._self_headers, raw)
+
+
+class BodyKeeper(BodyReader):
+    """A ``BodyReader`` beside an SDK's own parsing, which tells how the stream ends.
+
+    For SDKs whose models drop fields of the wire: lifecycle from the iterator, content from here.
+    """
+
+    def _self_over(self, incomplete: Incomplete | None, error: BaseException | None) -> None:
+        return
+
+    def _self_closed(self) -> None:
+        BodyWatch._self_closed(self)  # noqa: SLF001 - the grandparent's rule, the parent's is the one replaced
+
+
+class WireStreamWatch(StreamWatch):
+    """A watch fed from the wire: the parsed chunks that pass are not read."""
+
+    __slots__ = ("keeper",)
+
+    def __init__(self, recording: Recording, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
+        super().__init__(recording)
+        self.keeper = BodyKeeper(response, self)
+        response.stream = self.keeper
+
+    @property
+    def feed(self) -> Callable[[object], None]:
+        """Return a function that ignores the parsed chunk."""
+        return _ignore
+
+    def result(self) -> Response:
+        """Return what has arrived on the wire."""
+        for payload in sse.payloads(self.keeper.body())[0]:
+            self.reader.feed(payload)
+        return self.reader.result()
+
+
+def _ignore(_chunk: object) -> None:
+    return
+
+
+def _feed_body(watch: StreamWatch, body: bytes, content_type: str) -> bool:
+    """Give a body to the reader of ``watch``: its events, or its one JSON value; tell whether it is whole."""
+    if "event-stream" in content_type:
+        found, is_complete = sse.payloads(body)
+        for payload in found:
+            watch.feed(payload)
+        return is_complete
+    answer = json_text.decode(body)
+    if answer is not None:
+        watch.recording.succeed(answer)
+    return answer is not None
+
+
+def _decoded(response_class: Any, headers: Any, raw: bytes) -> bytes:  # noqa: ANN401 - httpx or httpx2
+    try:
+        return bytes(response_class(200, headers=headers, content=raw).content)
+    except (ValueError, RuntimeError, OSError):
+        # A cut body may end inside a compressed block; then its content is unknown.
+        return b""

@@ -1,0 +1,1 @@
+"""Post: span records to what each vendor understands."""

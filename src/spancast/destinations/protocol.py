@@ -1,0 +1,92 @@
+"""The seam every destination fills: a view it wants, one delivery, one connection test.
+
+Delivery never raises for what a server answered; the outcome is a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from spancast.model.span_record import SpanRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The destination took the batch; ``rejected`` spans of it were refused (OTLP partial success)."""
+
+    rejected: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryAfter:
+    """Try the same batch again, not before ``seconds`` where the destination named a time."""
+
+    reason: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The batch will never be taken as it is; ``too_large`` asks for halves instead."""
+
+    reason: str
+    too_large: bool = False
+
+
+Outcome: TypeAlias = Delivered | RetryAfter | Refused
+
+
+class Payload(Protocol):
+    """A batch in one view, encoded at first use and shared by all destinations of that view."""
+
+    @property
+    def records(self) -> Sequence[SpanRecord]:
+        """Return the canonical records of the batch, oldest first."""
+        ...
+
+    @property
+    def protobuf(self) -> bytes:
+        """Return an OTLP ``ExportTraceServiceRequest`` in protobuf."""
+        ...
+
+    @property
+    def json(self) -> bytes:
+        """Return the same in OTLP/JSON (hex ids, 64-bit integers as strings)."""
+        ...
+
+
+class View(Protocol):
+    """Redaction times convention: what a destination may see, in the words it knows."""
+
+    @property
+    def key(self) -> str:
+        """Return a text equal for equal views, so that their payloads are shared."""
+        ...
+
+    def payload(self, records: Sequence[SpanRecord]) -> Payload:
+        """Return the (lazily encoded) payload of ``records`` in this view."""
+        ...
+
+
+class Destination(Protocol):
+    """Where batches go. Created per configured entry; ``close`` is called once, at shutdown."""
+
+    @property
+    def view(self) -> View:
+        """Return the view its payloads are encoded in."""
+        ...
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
+        """Send one batch within ``timeout_s`` seconds and tell what came of it."""
+        ...
+
+    def test_connection(self, timeout_s: float) -> Outcome:
+        """Ask the destination whether it would take our spans, as OpenRouter's Test Connection does."""
+        ...
+
+    def close(self) -> None:
+        """Release connections; nothing is delivered afterwards."""
+        ...

@@ -1,0 +1,1 @@
+"""Hear: wire JSON to neutral exchange. Pure functions; no OpenTelemetry, no I/O, no SDK."""

@@ -1,0 +1,158 @@
+"""Content blocks of the Messages API, asked or answered, as parts.
+
+Shapes: Anthropic's ``ContentBlockParam`` and ``ContentBlock`` unions, betas included; parts
+as in ``gen-ai-input-messages.json``.
+Must never: drop a block: what has no part of its own becomes a generic part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from spancast.dialects import wire
+from spancast.dialects.content import (
+    generic_part,
+    media_part,
+    reasoning_part,
+    text_part,
+    tool_call_part,
+    tool_result_part,
+)
+from spancast.dialects.plain import plain
+from spancast.model.exchange import Message, Part
+
+Fields = Mapping[str, Any]
+
+_RESULT: Final = "_tool_result"
+
+
+def input_messages(value: object) -> list[Message]:
+    """Return ``messages`` with their roles as sent; tool results stay in the user's message."""
+    return [
+        {"role": wire.text(message.get("role")) or "user", "parts": content_parts(message.get("content"))}
+        for message in map(wire.fields, wire.items(value))
+    ]
+
+
+def content_parts(content: object) -> list[Part]:
+    """Return content as parts: a string, or a list of blocks."""
+    if isinstance(content, str):
+        return [text_part(content)]
+    return [block_part(block) for block in wire.items(content)]
+
+
+def block_part(value: object) -> Part:
+    """Return one block as a part."""
+    if isinstance(value, str):
+        return text_part(value)
+    block = wire.fields(value)
+    kind = wire.text(block.get("type")) or "unknown"
+    reader = _BLOCKS.get(kind)
+    read = reader(block) if reader is not None else None
+    if read is not None:
+        return read
+    if kind.endswith(_RESULT):
+        return _server_tool_result(kind, block)
+    return generic_part(kind, **_rest(block))
+
+
+def _text(block: Fields) -> Part | None:
+    content = block.get("text")
+    if not isinstance(content, str):
+        return None
+    read = text_part(content)
+    if citations := wire.items(block.get("citations")):
+        read["citations"] = plain(citations)
+    return read
+
+
+def _thinking(block: Fields) -> Part | None:
+    return reasoning_part(wire.text(block.get("thinking")) or "")
+
+
+def _redacted_thinking(_block: Fields) -> Part | None:
+    # Nobody but the provider can read it; that there was some is worth telling.
+    return reasoning_part("")
+
+
+def _image(block: Fields) -> Part | None:
+    return _media("image", wire.fields(block.get("source")))
+
+
+def _document(block: Fields) -> Part | None:
+    source = wire.fields(block.get("source"))
+    if source.get("type") == "text" and isinstance(source.get("data"), str):
+        read = text_part(source["data"])
+    elif source.get("type") == "content":
+        read = generic_part("document", content=content_parts(source.get("content")))
+    else:
+        read = _media("document", source)
+    if read is not None and (title := wire.text(block.get("title"))):
+        read["title"] = title
+    return read
+
+
+def _container_upload(block: Fields) -> Part | None:
+    return _media("document", {"file_id": block.get("file_id")})
+
+
+def _media(kind: str, source: Fields) -> Part | None:
+    url, data, file_id = (wire.text(source.get(name)) for name in ("url", "data", "file_id"))
+    if url is None and data is None and file_id is None:
+        return None
+    return media_part(kind, url=url, data=data, mime_type=wire.text(source.get("media_type")), file_id=file_id)
+
+
+def _tool_use(block: Fields) -> Part | None:
+    return tool_call_part(wire.text(block.get("id")), wire.text(block.get("name")) or "", block.get("input"))
+
+
+def _tool_result(block: Fields) -> Part | None:
+    content = block.get("content")
+    # One text says no more as a list; anything else keeps its parts.
+    response = content_parts(content) if isinstance(content, (list, tuple)) else content
+    read = tool_result_part(wire.text(block.get("tool_use_id")), response)
+    if block.get("is_error") is True:
+        read["is_error"] = True
+    return read
+
+
+def _server_tool_use(block: Fields) -> Part | None:
+    name = wire.text(block.get("name")) or ""
+    tool = "mcp" if block.get("type") == "mcp_tool_use" else name
+    call = {**_rest(block, "id", "name"), "type": tool}
+    return generic_part("server_tool_call", id=wire.text(block.get("id")), name=name, server_tool_call=call)
+
+
+def _server_tool_result(kind: str, block: Fields) -> Part:
+    response = {**_rest(block, "tool_use_id"), "type": kind.removesuffix(_RESULT)}
+    return generic_part(
+        "server_tool_call_response", id=wire.text(block.get("tool_use_id")), server_tool_call_response=response
+    )
+
+
+def _compaction(block: Fields) -> Part | None:
+    return generic_part("compaction", content=wire.text(block.get("content")))
+
+
+def _rest(block: Fields, *known: str) -> dict[str, Any]:
+    """Return a block's other fields as plain data; ``signature`` is for the provider alone."""
+    kept = {key: value for key, value in block.items() if key not in ("type", "signature", "cache_control", *known)}
+    read = plain(kept)
+    return read if isinstance(read, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+_BLOCKS: Final[Mapping[str, Callable[[Fields], Part | None]]] = {
+    "text": _text,
+    "thinking": _thinking,
+    "redacted_thinking": _redacted_thinking,
+    "image": _image,
+    "document": _document,
+    "container_upload": _container_upload,
+    "tool_use": _tool_use,
+    "tool_result": _tool_result,
+    "server_tool_use": _server_tool_use,
+    "mcp_tool_use": _server_tool_use,
+    "compaction": _compaction,
+}

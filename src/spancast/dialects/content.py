@@ -1,0 +1,95 @@
+"""Message parts in the shape of the GenAI conventions; one builder per kind, for all dialects.
+
+Shapes: ``gen-ai-input-messages.json`` and ``gen-ai-output-messages.json`` (semconv.md §1.12).
+Must never: keep media bytes; a part tells their type, size and digest instead.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+from typing import Any, Final
+
+from spancast.model import json_text
+from spancast.model.exchange import Part
+
+_DATA: Final = "data:"
+_BASE64: Final = ";base64"
+
+
+def text_part(content: str) -> Part:
+    """Return a text part."""
+    return {"type": "text", "content": content}
+
+
+def reasoning_part(content: str) -> Part:
+    """Return a reasoning (thinking) part."""
+    return {"type": "reasoning", "content": content}
+
+
+def tool_call_part(call_id: str | None, name: str | None, arguments: object) -> Part:
+    """Return a tool call; arguments that are JSON text are decoded, other text is kept."""
+    part: Part = {"type": "tool_call", "id": call_id, "name": name or ""}
+    if isinstance(arguments, str):
+        decoded = json_text.decode(arguments) if arguments else None
+        part["arguments"] = arguments if decoded is None else decoded
+    elif arguments is not None:
+        part["arguments"] = arguments
+    return part
+
+
+def tool_result_part(call_id: str | None, response: object) -> Part:
+    """Return what a tool answered to the call ``call_id``."""
+    return {"type": "tool_call_response", "id": call_id, "response": response}
+
+
+def media_part(
+    modality: str,
+    *,
+    url: str | None = None,
+    data: str | None = None,
+    mime_type: str | None = None,
+    file_id: str | None = None,
+) -> Part:
+    """Return media by reference: its URL, the provider's file id, or type, size and SHA-256 of its bytes.
+
+    ``data`` is base64 text; a ``data:`` URL is the same with its type in front. The digest
+    is that of the decoded bytes, or of the text where it does not decode.
+    """
+    if url is not None and url[:5].lower() == _DATA:
+        head, _, data = url.partition(",")
+        mime_type = mime_type or head[5:].partition(";")[0] or None
+        if _BASE64 not in head:
+            return _digest(modality, mime_type, data.encode("utf-8", "replace"))
+    elif url is not None:
+        return _typed({"type": "uri", "modality": modality, "uri": url}, mime_type)
+    if data is not None:
+        return _digest(modality, mime_type, _decoded(data))
+    if file_id is not None:
+        return _typed({"type": "file", "modality": modality, "file_id": file_id}, mime_type)
+    return _typed({"type": "uri", "modality": modality, "uri": ""}, mime_type)
+
+
+def generic_part(kind: str, **fields: Any) -> Part:  # noqa: ANN401 - whatever the provider sent
+    """Return a part of a kind the conventions do not name, with its fields as they are."""
+    return {**fields, "type": kind}
+
+
+def _typed(part: Part, mime_type: str | None) -> Part:
+    if mime_type:
+        part["mime_type"] = mime_type
+    return part
+
+
+def _decoded(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=False)
+    except (binascii.Error, ValueError):
+        return data.encode("utf-8", "replace")
+
+
+def _digest(modality: str, mime_type: str | None, content: bytes) -> Part:
+    digest = hashlib.sha256(content).hexdigest()
+    part: Part = {"type": "uri", "modality": modality, "uri": f"sha256:{digest}", "byte_size": len(content)}
+    return _typed(part, mime_type)

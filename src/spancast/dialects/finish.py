@@ -1,0 +1,23 @@
+"""The message of an answer with its finish reason.
+
+Two vocabularies: attributes and rules use OpenRouter's (``tool_calls``), messages the
+schema's ``FinishReason`` (``tool_call``); the other values are the same in both.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spancast.model.exchange import Message, Part
+
+_MESSAGE_REASONS: Final = {"tool_calls": "tool_call", "function_call": "tool_call"}
+
+
+def output_messages(parts: list[Part], reason: str | None, *, role: str = "assistant") -> list[Message]:
+    """Return the one message of an answer, or none where it has no parts."""
+    if not parts:
+        return []
+    message: Message = {"role": role, "parts": parts}
+    if reason is not None:
+        message["finish_reason"] = _MESSAGE_REASONS.get(reason, reason)
+    return [message]

@@ -1,0 +1,191 @@
+"""OpenAI Chat Completions (``POST /chat/completions``), as OpenRouter extends it.
+
+Spoken by OpenAI, Azure, OpenRouter, Groq, Together, Fireworks, vLLM, Ollama and others.
+Finish reasons are the wire's (``tool_calls``) on the attribute and the message schema's
+(``tool_call``) in the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spancast.dialects import parameters as read, wire
+from spancast.dialects.content import text_part
+from spancast.dialects.failures import read_failure
+from spancast.dialects.finish import output_messages
+from spancast.dialects.openai_chat_messages import input_messages, message
+from spancast.dialects.openai_chat_stream import ChatStream
+from spancast.dialects.parameters import Row
+from spancast.dialects.plain import plain
+from spancast.dialects.usage import read_usage
+from spancast.model import json_text, semconv
+from spancast.model.exchange import Attributes, Failure, Message, Request, Response
+
+_PARAMETERS: Final[Mapping[str, Row]] = {
+    "temperature": Row(semconv.REQUEST_TEMPERATURE, read.decimal),
+    "top_p": Row(semconv.REQUEST_TOP_P, read.decimal),
+    "top_k": Row(semconv.REQUEST_TOP_K, read.whole),
+    "seed": Row(semconv.REQUEST_SEED, read.whole),
+    "stop": Row(semconv.REQUEST_STOP_SEQUENCES, read.texts),
+    "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.whole),
+    "max_completion_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.whole),
+    "frequency_penalty": Row(semconv.REQUEST_FREQUENCY_PENALTY, read.decimal),
+    "presence_penalty": Row(semconv.REQUEST_PRESENCE_PENALTY, read.decimal),
+    "reasoning_effort": Row(semconv.REQUEST_REASONING_LEVEL, read.text),
+    "n": Row(semconv.REQUEST_CHOICE_COUNT, lambda value: [] if value == 1 else read.whole(value)),
+    "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, read.tier),
+    "stream": Row(semconv.REQUEST_STREAM, read.true_only),
+}
+_TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
+_SKIPPED: Final = frozenset({"messages", "model", "tools"}) | _TRACE_KEYS
+
+_FORMATS: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+_MODALITIES: Final = {"audio": "speech", "image": "image"}
+
+_FIELDS: Final[Mapping[str, Row]] = {
+    "created": Row(semconv.RESPONSE_CREATED, read.whole),
+    # A streamed answer calls itself chat.completion.chunk; once assembled it is the same thing.
+    "object": Row(semconv.RESPONSE_OBJECT, lambda value: value.removesuffix(".chunk") if isinstance(value, str) else None),
+    "provider": Row(semconv.RESPONSE_PROVIDER, read.text),
+    "service_tier": Row(semconv.OPENAI_RESPONSE_SERVICE_TIER, read.text),
+    "system_fingerprint": Row(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, read.text),
+    "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", lambda value: json_text.encode(plain(value))),
+}
+_NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "_request_id"})
+
+_USAGE: Final = {
+    "prompt_tokens": semconv.USAGE_INPUT_TOKENS,
+    "completion_tokens": semconv.USAGE_OUTPUT_TOKENS,
+    "total_tokens": semconv.USAGE_TOTAL_TOKENS,
+    "prompt_tokens_details.cached_tokens": semconv.USAGE_CACHE_READ,
+    "prompt_tokens_details.cache_write_tokens": semconv.USAGE_CACHE_WRITE,
+    "prompt_tokens_details.audio_tokens": semconv.USAGE_AUDIO_INPUT,
+    "prompt_tokens_details.image_tokens": semconv.USAGE_IMAGE_INPUT,
+    "prompt_tokens_details.text_tokens": semconv.USAGE_TEXT_INPUT,
+    "completion_tokens_details.reasoning_tokens": semconv.USAGE_REASONING,
+    "completion_tokens_details.audio_tokens": semconv.USAGE_AUDIO_OUTPUT,
+    "completion_tokens_details.image_tokens": semconv.USAGE_IMAGE_OUTPUT,
+    "completion_tokens_details.text_tokens": semconv.USAGE_TEXT_OUTPUT,
+}
+
+
+class _OpenAIChat:
+    """The dialect; has no state."""
+
+    __slots__ = ()
+
+    name: str = "openai_chat"
+    provider: str = "openai"
+
+    def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
+        """Read a request body; a system message stays among the messages, as the convention asks."""
+        attributes = read.read_parameters(body, _PARAMETERS, _SKIPPED, content=content)
+        attributes[semconv.OPENAI_API_TYPE] = "chat_completions"
+        level = wire.text(wire.fields(body.get("reasoning")).get("effort"))
+        if level:
+            attributes[semconv.REQUEST_REASONING_LEVEL] = level
+        output_type = _output_type(body)
+        if output_type:
+            attributes[semconv.OUTPUT_TYPE] = output_type
+        return Request(
+            model=wire.text(body.get("model")),
+            stream=body.get("stream") is True,
+            messages=input_messages(body) if content else [],
+            tools=[_tool(each) for each in wire.items(body.get("tools"))] if content else [],
+            attributes=attributes,
+        )
+
+    def read_response(self, answer: object, *, content: bool) -> Response:
+        """Read a whole answer; text that is no JSON object is the assistant's text."""
+        if isinstance(answer, str):
+            return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
+        fields = wire.fields(answer)
+        choices = [wire.fields(choice) for choice in wire.items(fields.get("choices"))]
+        usage = read_usage(fields.get("usage"), _USAGE)
+        attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS)
+        attributes.update(usage.attributes)
+        _read_choices(choices, attributes, content=content)
+        return Response(
+            id=wire.text(fields.get("id")),
+            model=wire.text(fields.get("model")),
+            finish_reasons=[wire.text(choice.get("finish_reason")) or "error" for choice in choices],
+            messages=[_output(choice) for choice in choices] if content else [],
+            usage=usage.counts,
+            attributes=attributes,
+            failure=_failure(fields, choices),
+        )
+
+    def new_stream(self, *, content: bool) -> ChatStream:
+        """Return a reader for one streamed answer."""
+        return ChatStream(self.read_response, content=content)
+
+    def ask_for_usage(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the ``stream_options`` that ask for usage, or None where there is nothing to ask or it is asked."""
+        options = wire.fields(body.get("stream_options"))
+        if body.get("stream") is not True or "include_usage" in options:
+            return None
+        return {**options, "include_usage": True}
+
+
+def _output_type(body: Mapping[str, Any]) -> str | None:
+    modalities = wire.items(body.get("modalities"))
+    for wire_name, output_type in _MODALITIES.items():
+        if wire_name in modalities:
+            return output_type
+    kind = wire.text(wire.fields(body.get("response_format")).get("type"))
+    return _FORMATS.get(kind) if kind else None
+
+
+def _tool(value: object) -> dict[str, Any]:
+    tool = wire.fields(value)
+    kind = wire.text(tool.get("type")) or "function"
+    held = wire.fields(tool.get(kind))
+    if kind != "function":
+        kept = plain(tool)
+        named = wire.text(held.get("name")) or wire.text(tool.get("name")) or kind
+        return {**kept, "type": kind, "name": named} if isinstance(kept, dict) else {"type": kind, "name": named}
+    defined: dict[str, Any] = {"type": kind, "name": wire.text(held.get("name")) or ""}
+    for name in ("description", "parameters", "strict"):
+        if not json_text.is_absent(held.get(name)):
+            defined[name] = held[name]
+    return defined
+
+
+def _output(choice: Mapping[str, Any]) -> Message:
+    held = choice.get("message")
+    made = message(held) if held is not None else {"role": "assistant", "parts": []}
+    if not wire.fields(held).get("role"):
+        made["role"] = "assistant"
+    text = choice.get("text")
+    if isinstance(text, str) and not made["parts"]:
+        # The legacy completions endpoint answers so.
+        made["parts"] = [text_part(text)]
+    reason = wire.text(choice.get("finish_reason"))
+    if reason:
+        made["finish_reason"] = "tool_call" if reason in ("tool_calls", "function_call") else reason
+    return made
+
+
+def _read_choices(choices: list[Mapping[str, Any]], attributes: Attributes, *, content: bool) -> None:
+    native = [wire.text(choice.get("native_finish_reason")) or "" for choice in choices]
+    if any(native):
+        attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = native
+    if content:
+        logprobs = [choice.get("logprobs") for choice in choices]
+        if any(not json_text.is_absent(each) for each in logprobs):
+            attributes[semconv.RESPONSE_LOGPROBS] = json_text.encode(plain(logprobs))
+
+
+def _failure(fields: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> Failure | None:
+    failure = read_failure(fields.get("error"), fields)
+    if failure is not None:
+        return failure
+    for choice in choices:
+        failure = read_failure(choice.get("error"), choice, is_failed=choice.get("finish_reason") == "error")
+        if failure is not None:
+            return failure
+    return None
+
+
+OPENAI_CHAT: Final = _OpenAIChat()

@@ -1,0 +1,159 @@
+"""Messages of Chat Completions, asked or answered, as messages and parts.
+
+Shapes: OpenAI's ``ChatCompletionMessageParam`` and OpenRouter's additions (``reasoning``,
+``reasoning_details``, ``images``, ``annotations``; openrouter/README B.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spancast.dialects import wire
+from spancast.dialects.content import (
+    generic_part,
+    media_part,
+    reasoning_part,
+    text_part,
+    tool_call_part,
+    tool_result_part,
+)
+from spancast.dialects.plain import modality, plain
+from spancast.model.exchange import Message, Part
+
+_TEXTS: Final = frozenset({"text", "input_text", "output_text"})
+_URLS: Final = {"image_url": "image", "video_url": "video", "input_video": "video", "audio_url": "audio"}
+_SEALED: Final = "reasoning.encrypted"
+
+
+def input_messages(body: Mapping[str, Any]) -> list[Message]:
+    """Return the messages asked; the legacy ``prompt`` string is one of the user."""
+    messages = body.get("messages")
+    if messages is None and isinstance(body.get("prompt"), str):
+        return [{"role": "user", "parts": [text_part(body["prompt"])]}]
+    return [message(each) for each in wire.items(messages)]
+
+
+def message(value: object) -> Message:
+    """Return one message with its parts in the order: reasoning, content, refusal, calls, media."""
+    if isinstance(value, str):
+        return {"role": "user", "parts": [text_part(value)]}
+    fields = wire.fields(value)
+    role = fields.get("role")
+    content = fields.get("content")
+    if role == "tool" or (role == "function" and content is not None):
+        call_id = wire.text(fields.get("tool_call_id")) or wire.text(fields.get("name"))
+        return {"role": "tool", "parts": [tool_result_part(call_id, content if isinstance(content, str) else plain(content))]}
+    made: Message = {"role": role if isinstance(role, str) else "user", "parts": _parts(fields, content)}
+    name = wire.text(fields.get("name"))
+    if name:
+        made["name"] = name
+    annotations = wire.items(fields.get("annotations"))
+    if annotations:
+        made["annotations"] = plain(annotations)
+    return made
+
+
+def _parts(fields: Mapping[str, Any], content: object) -> list[Part]:
+    if isinstance(content, str) and len(fields) == 2:  # noqa: PLR2004 - role and content, as most messages are
+        return [text_part(content)] if content else []
+    parts = _reasoning(fields)
+    if isinstance(content, str):
+        if content:
+            parts.append(text_part(content))
+    elif content is not None:
+        parts.extend(content_part(each) for each in wire.items(content))
+    refusal = wire.text(fields.get("refusal"))
+    if refusal:
+        parts.append(generic_part("refusal", content=refusal))
+    parts.extend(_tool_call(each) for each in wire.items(fields.get("tool_calls")))
+    legacy = wire.fields(fields.get("function_call"))
+    if legacy:
+        parts.append(tool_call_part(None, wire.text(legacy.get("name")), legacy.get("arguments")))
+    parts.extend(content_part(each) for each in wire.items(fields.get("images")))
+    audio = wire.fields(fields.get("audio"))
+    if audio:
+        parts.append(_audio(audio))
+    return parts
+
+
+def content_part(value: object) -> Part:
+    """Return one content part; a kind without a part of its own is generic."""
+    if isinstance(value, str):
+        return text_part(value)
+    fields = wire.fields(value)
+    kind = wire.text(fields.get("type")) or ("image_url" if "image_url" in fields else "unknown")
+    if kind in _TEXTS:
+        text = fields.get("text")
+        return text_part(text if isinstance(text, str) else "")
+    if kind in _URLS:
+        held = fields.get(kind)
+        url = held if isinstance(held, str) else wire.text(wire.fields(held).get("url"))
+        return media_part(_URLS[kind], url=url)
+    if kind == "input_audio":
+        held = wire.fields(fields.get(kind))
+        sound = wire.text(held.get("format"))
+        return media_part("audio", data=wire.text(held.get("data")), mime_type=f"audio/{sound}" if sound else None)
+    if kind == "file":
+        return _file(wire.fields(fields.get("file")))
+    if kind == "refusal":
+        return generic_part("refusal", content=wire.text(fields.get("refusal")) or "")
+    kept = plain(fields)
+    return generic_part(kind, **kept) if isinstance(kept, dict) else generic_part(kind)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _file(held: Mapping[str, Any]) -> Part:
+    data = wire.text(held.get("file_data"))
+    name = wire.text(held.get("filename"))
+    is_url = data is not None and ":" in data[:16]
+    mime_type = data[5:].partition(";")[0] if data is not None and data.startswith("data:") else None
+    part = media_part(
+        modality(mime_type),
+        url=data if is_url else None,
+        data=None if is_url else data,
+        file_id=wire.text(held.get("file_id")),
+    )
+    return {**part, "name": name} if name else part
+
+
+def _tool_call(value: object) -> Part:
+    call = wire.fields(value)
+    kind = wire.text(call.get("type")) or "function"
+    held = wire.fields(call.get(kind)) or wire.fields(call.get("function"))
+    arguments = held.get("arguments", held.get("input"))
+    return tool_call_part(wire.text(call.get("id")), wire.text(held.get("name")), arguments)
+
+
+def _reasoning(fields: Mapping[str, Any]) -> list[Part]:
+    parts = [_detail(wire.fields(each)) for each in wire.items(fields.get("reasoning_details"))]
+    # ``reasoning`` repeats the text of the details, where these have any.
+    if not any(part["type"] == "reasoning" for part in parts):
+        text = wire.text(fields.get("reasoning")) or wire.text(fields.get("reasoning_content"))
+        if text:
+            parts.insert(0, reasoning_part(text))
+    return parts
+
+
+def _detail(detail: Mapping[str, Any]) -> Part:
+    kind = wire.text(detail.get("type")) or "reasoning.text"
+    text = wire.text(detail.get("text")) or wire.text(detail.get("summary"))
+    if text is not None:
+        part = reasoning_part(text)
+        for name in ("signature", "format", "id"):
+            if wire.text(detail.get(name)):
+                part[name] = detail[name]
+        return part
+    if kind == _SEALED:
+        data = detail.get("data")
+        # Only the provider can read it, and it is kilobytes long.
+        size = len(data) if isinstance(data, str) else 0
+        return generic_part(kind, format=wire.text(detail.get("format")), byte_size=size)
+    kept = plain(detail)
+    return generic_part(kind, **kept) if isinstance(kept, dict) else generic_part(kind)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _audio(audio: Mapping[str, Any]) -> Part:
+    data = wire.text(audio.get("data"))
+    part = media_part("audio", data=data, file_id=None if data else wire.text(audio.get("id")))
+    transcript = wire.text(audio.get("transcript"))
+    return {**part, "transcript": transcript} if transcript else part

@@ -1,0 +1,60 @@
+"""Token counts and cost by a table of each dialect; one walk over the usage object.
+
+``TABLE`` maps a dotted wire path to a canonical name::
+
+    TABLE = {"input_tokens": semconv.USAGE_INPUT_TOKENS, "input_tokens_details.cached_tokens": semconv.USAGE_CACHE_READ}
+    usage, attributes = read_usage(answer.get("usage"), TABLE)
+
+Must never: add counts up or guess one: what is summed, the dialect sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from spancast.dialects import wire
+from spancast.dialects.parameters import attribute_value, decimal, whole
+from spancast.model import json_text, semconv
+from spancast.model.exchange import Attributes
+
+_DEPTH: Final = 4
+
+
+class Usage(NamedTuple):
+    """Counts and cost (USD) by canonical name; beside them what is no number (tier, flags)."""
+
+    counts: dict[str, int | float]
+    attributes: Attributes
+
+
+def read_usage(usage: object, table: Mapping[str, str]) -> Usage:
+    """Return what ``usage`` tells; a path not in ``table`` is kept as ``spancast.usage.<path>``.
+
+    ``cost`` and everything in ``cost_details`` are USD and always float.
+    """
+    found = Usage({}, {})
+    _walk(wire.fields(usage), "", table, found, _DEPTH)
+    return found
+
+
+def _walk(counted: Mapping[str, Any], prefix: str, table: Mapping[str, str], found: Usage, depth: int) -> None:
+    for key, value in counted.items():
+        if json_text.is_absent(value):
+            continue
+        path = f"{prefix}{key}"
+        nested = None if isinstance(value, (bool, int, float, str, list, tuple)) else wire.fields(value)
+        if nested is not None and depth > 1:
+            _walk(nested, f"{path}.", table, found, depth - 1)
+        else:
+            _keep(path, value, table, found)
+
+
+def _keep(path: str, value: object, table: Mapping[str, str], found: Usage) -> None:
+    name = table.get(path)
+    is_cost = path == "cost" or path.startswith("cost_details.")
+    number = decimal(value) if is_cost else whole(value) if name is not None or type(value) is int else decimal(value)
+    if number is not None:
+        found.counts[name or f"{semconv.USAGE}{path}"] = number
+    elif name is None:
+        found.attributes[f"{semconv.USAGE}{path}"] = attribute_value(value)

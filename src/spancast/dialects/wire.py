@@ -1,0 +1,47 @@
+"""Reading wire data alike from plain JSON and from SDK objects.
+
+Must never: copy a message, validate, or raise on a shape it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def fields(value: object) -> Mapping[str, Any]:
+    """Return the fields of a JSON object, a pydantic model or a plain object, unchanged.
+
+    SDK models keep fields they do not know in ``__pydantic_extra__``; they are included.
+    Anything that has no fields gives an empty mapping.
+    """
+    if type(value) is dict:
+        return value  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, Mapping):
+        return value  # pyright: ignore[reportUnknownVariableType]
+    known = getattr(value, "__dict__", None)
+    if known is None:
+        return _NOTHING
+    extra = getattr(value, "__pydantic_extra__", None)
+    return {**known, **extra} if extra else known
+
+
+def items(value: object) -> list[Any] | tuple[Any, ...]:
+    """Return a JSON array as it is, and an empty one for anything else."""
+    return value if isinstance(value, (list, tuple)) else ()  # pyright: ignore[reportUnknownVariableType]
+
+
+def text(value: object) -> str | None:
+    """Return a non-empty string as it is, and None for anything else."""
+    return value if isinstance(value, str) and value else None
+
+
+def count(value: object) -> int | None:
+    """Return a whole number (a token count) as int, and None for anything else, booleans included."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return None

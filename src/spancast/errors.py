@@ -1,0 +1,117 @@
+"""The errors users can catch, and the one place where spancast swallows its own.
+
+Must never: let a defect of spancast reach the user's call.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+logger = logging.getLogger("spancast")
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class SpancastError(Exception):
+    """Base of every error spancast raises on purpose."""
+
+
+class ConfigError(SpancastError):
+    """A setting is wrong; the message lists every wrong field with its path."""
+
+
+class TraceKeyError(SpancastError):
+    """A trace key is wrong and ``strict=True``; raised before the request is sent."""
+
+
+class Tally:
+    """Named counts that any thread may raise; read by ``spancast.stats()``."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def add(self, name: str, amount: int = 1) -> None:
+        """Raise the count ``name`` by ``amount``."""
+        with self._lock:
+            self._counts[name] += amount
+
+    def read(self) -> dict[str, int]:
+        """Return all counts as a plain dict."""
+        with self._lock:
+            return dict(self._counts)
+
+    def clear(self) -> None:
+        """Set every count to nothing; for tests and forked children."""
+        with self._lock:
+            self._counts.clear()
+
+
+tally = Tally()
+
+_seen: set[str] = set()
+_reraise = False
+_SEEN_LIMIT = 1000
+
+
+def warn_once(kind: str, message: str, *arguments: object) -> None:
+    """Log ``message`` the first time ``kind`` is seen in this process."""
+    if kind in _seen:
+        return
+    # A kind may hold user data (a key's name), so the memory of it is bounded.
+    if len(_seen) < _SEEN_LIMIT:
+        _seen.add(kind)
+    logger.warning(message, *arguments)
+
+
+def forget_warnings() -> None:
+    """Let every kind of warning be logged again; for tests."""
+    _seen.clear()
+
+
+def reraise_internal_errors(*, enabled: bool) -> bool:
+    """Make ``shielded`` re-raise (tests) or swallow (production); return the former state."""
+    global _reraise  # noqa: PLW0603 - one switch of the process, flipped by tests only
+    former, _reraise = _reraise, enabled
+    return former
+
+
+def report(where: str, error: BaseException) -> None:
+    """Count an internal error, log the first of its kind, re-raise it under test."""
+    tally.add("internal_errors")
+    # The text of the error may quote a prompt or a key, so only its type is logged.
+    warn_once(
+        f"internal:{where}:{type(error).__name__}",
+        "spancast: internal error %s in %s; your call is unaffected, this call's telemetry may be incomplete",
+        type(error).__name__,
+        where,
+    )
+    logger.debug("spancast: internal error in %s", where, exc_info=error)
+    if _reraise:
+        raise error
+
+
+def shielded(function: Callable[P, R]) -> Callable[P, R | None]:
+    """Make ``function`` return None where it would raise a defect of ours.
+
+    ``SpancastError`` passes: it is raised on purpose (``strict=True``).
+    This is the only broad ``except`` of the package.
+    """
+
+    @functools.wraps(function)
+    def guard(*args: P.args, **kwargs: P.kwargs) -> R | None:
+        try:
+            return function(*args, **kwargs)
+        except SpancastError:
+            raise
+        except Exception as error:  # noqa: BLE001 - law 6: the one broad except
+            report(function.__qualname__, error)
+            return None
+
+    return guard

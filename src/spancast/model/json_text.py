@@ -1,0 +1,107 @@
+"""Any Python value as JSON text, whatever it is.
+
+Must never: raise, change the value, or call methods of user objects other than the
+documented ones of pydantic and dataclasses.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Set
+from typing import Any
+
+import orjson
+
+_OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
+_MAX_DEPTH = 64
+_UNREADABLE = "<unserializable>"
+_CIRCULAR = "<circular>"
+_TOO_DEEP = "<too deep>"
+
+# The "not given" marks of the SDKs (openai, anthropic: NotGiven, Omit; openrouter: Unset).
+_SENTINELS = frozenset({"NotGiven", "Omit", "Unset", "PydanticUndefinedType"})
+
+
+def is_sentinel(value: object) -> bool:
+    """Tell whether ``value`` is an SDK's mark for "this argument was not given"."""
+    return type(value).__name__ in _SENTINELS
+
+
+def is_absent(value: object) -> bool:
+    """Tell whether ``value`` says nothing: None or an SDK's "not given"."""
+    return value is None or is_sentinel(value)
+
+
+def encode(value: object) -> str:
+    """Return ``value`` as compact JSON text.
+
+    pydantic models and dataclasses become objects without their None fields, sets
+    become lists, bytes become ``<n bytes>``, sentinels and NaN become null, anything
+    else its ``type`` name. Cycles and depth over 64 are marked in place.
+    """
+    try:
+        return orjson.dumps(value, _plain, _OPTIONS).decode()
+    except (TypeError, ValueError, RecursionError):
+        # Lone surrogates, integers over 64 bits, cycles, keys orjson refuses: rare, so the slow way is fine.
+        return json.dumps(_simplify(value, 0, set()), ensure_ascii=True, separators=(",", ":"))
+
+
+def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
+    """Return the value of JSON ``text``, or None where it is not JSON."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def _plain(value: object) -> object:
+    if is_sentinel(value):
+        return None
+    if isinstance(value, Mapping):
+        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    fields = getattr(value, "__pydantic_fields_set__", None)
+    if fields is not None:
+        shown = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        return {key: item for key, item in shown.items() if not is_absent(item)}
+    if isinstance(value, (Set, tuple)):
+        return list(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return f"<{len(value)} bytes>"
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, BaseException):
+        return type(value).__name__
+    return f"<{type(value).__name__}>"
+
+
+def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401, C901, PLR0911 - one case per JSON type
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if depth >= _MAX_DEPTH:
+        return _TOO_DEEP
+    if id(value) in seen:
+        return _CIRCULAR
+    seen.add(id(value))
+    try:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+        if isinstance(value, Mapping):
+            return {_key(key): _simplify(item, depth + 1, seen) for key, item in value.items()}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if isinstance(value, (list, tuple, Set)):
+            return [_simplify(item, depth + 1, seen) for item in value]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        plain = _plain(value)
+        return plain if isinstance(plain, (str, type(None))) else _simplify(plain, depth + 1, seen)
+    finally:
+        seen.discard(id(value))
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str):
+        return key.encode("utf-8", "replace").decode()
+    return str(key) if isinstance(key, (int, float, bool, type(None))) else _UNREADABLE

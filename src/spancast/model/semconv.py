@@ -1,0 +1,123 @@
+"""Every attribute name spancast writes, each as a constant beside its source.
+
+Sources: GenAI semantic conventions of autumn 2026 (semantic-conventions-genai, schema
+``gen-ai-dev/1.42.0-dev``), semantic conventions 1.44 (``session``, ``user``, ``server``,
+``error``), OpenRouter Broadcast (``trace.*``). What neither names lies under ``spancast.``.
+The PyPI constants package is frozen at 1.41 and must not be used.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+
+# --- gen_ai: operation, request ------------------------------------------------------------
+OPERATION_NAME: Final = "gen_ai.operation.name"
+PROVIDER_NAME: Final = "gen_ai.provider.name"
+CONVERSATION_ID: Final = "gen_ai.conversation.id"
+OUTPUT_TYPE: Final = "gen_ai.output.type"
+REQUEST_MODEL: Final = "gen_ai.request.model"
+REQUEST_CHOICE_COUNT: Final = "gen_ai.request.choice.count"
+REQUEST_SEED: Final = "gen_ai.request.seed"
+REQUEST_STREAM: Final = "gen_ai.request.stream"
+REQUEST_TOP_K: Final = "gen_ai.request.top_k"
+REQUEST_TOP_P: Final = "gen_ai.request.top_p"
+REQUEST_TEMPERATURE: Final = "gen_ai.request.temperature"
+REQUEST_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+REQUEST_FREQUENCY_PENALTY: Final = "gen_ai.request.frequency_penalty"
+REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
+REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
+REQUEST_PREVIOUS_RESPONSE_ID: Final = "gen_ai.request.previous_response.id"
+REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
+
+# --- gen_ai: response ----------------------------------------------------------------------
+RESPONSE_ID: Final = "gen_ai.response.id"
+RESPONSE_MODEL: Final = "gen_ai.response.model"
+RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+RESPONSE_STATUS: Final = "gen_ai.response.status"
+RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+
+# --- gen_ai: usage; totals include cache and reasoning ---------------------------------------
+USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+USAGE_CACHE_READ: Final = "gen_ai.usage.cache_read.input_tokens"
+USAGE_CACHE_WRITE: Final = "gen_ai.usage.cache_write.input_tokens"
+USAGE_REASONING: Final = "gen_ai.usage.reasoning.output_tokens"
+USAGE_AUDIO_INPUT: Final = "gen_ai.usage.audio.input_tokens"
+USAGE_AUDIO_OUTPUT: Final = "gen_ai.usage.audio.output_tokens"
+USAGE_IMAGE_INPUT: Final = "gen_ai.usage.image.input_tokens"
+USAGE_IMAGE_OUTPUT: Final = "gen_ai.usage.image.output_tokens"
+USAGE_TEXT_INPUT: Final = "gen_ai.usage.text.input_tokens"
+USAGE_TEXT_OUTPUT: Final = "gen_ai.usage.text.output_tokens"
+
+# --- gen_ai: content (opt-in by convention, on by default here) ----------------------------------
+INPUT_MESSAGES: Final = "gen_ai.input.messages"
+OUTPUT_MESSAGES: Final = "gen_ai.output.messages"
+SYSTEM_INSTRUCTIONS: Final = "gen_ai.system_instructions"
+TOOL_DEFINITIONS: Final = "gen_ai.tool.definitions"
+
+# --- openai refinement ------------------------------------------------------------------------
+OPENAI_API_TYPE: Final = "openai.api.type"
+OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
+OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
+OPENAI_RESPONSE_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
+
+# --- general conventions ------------------------------------------------------------------------
+SESSION_ID: Final = "session.id"
+USER_ID: Final = "user.id"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+ERROR_TYPE: Final = "error.type"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+
+# --- OpenRouter Broadcast -------------------------------------------------------------------------
+TRACE_NAME: Final = "trace.name"
+TRACE_METADATA: Final = "trace.metadata."
+
+# --- ours: what no convention names -------------------------------------------------------------------
+# spancast.request.<parameter>: the request parameter of that wire name (nested objects as JSON text)
+# spancast.response.<field>: the answer's field of that wire name
+REQUEST: Final = "spancast.request."
+RESPONSE: Final = "spancast.response."
+
+RESPONSE_CREATED: Final = "spancast.response.created"
+RESPONSE_OBJECT: Final = "spancast.response.object"
+RESPONSE_PROVIDER: Final = "spancast.response.provider"
+RESPONSE_NATIVE_FINISH_REASONS: Final = "spancast.response.native_finish_reasons"
+RESPONSE_LOGPROBS: Final = "spancast.response.logprobs"
+RESPONSE_INCOMPLETE: Final = "spancast.response.incomplete"
+"""Why a stream was not read to its end: ``closed``, ``abandoned``, ``cancelled`` or ``failed``."""
+
+USAGE_TOTAL_TOKENS: Final = "spancast.usage.total_tokens"
+USAGE_COST: Final = "spancast.usage.cost"
+"""USD as the provider charged it (OpenRouter ``usage.cost``); never computed from prices."""
+USAGE_COST_DETAILS: Final = "spancast.usage.cost_details."
+USAGE: Final = "spancast.usage."
+"""Any other usage field by its wire name, nested ones joined with dots."""
+
+RAW_TRACE_ID: Final = "spancast.trace.id"
+"""``trace_id`` as the caller wrote it, where it was hashed."""
+RAW_PARENT_SPAN_ID: Final = "spancast.trace.parent_span_id"
+SPAN_NAME: Final = "spancast.trace.span_name"
+GENERATION_NAME: Final = "spancast.trace.generation_name"
+PROBLEMS: Final = "spancast.problems"
+"""What was wrong with this call's trace keys or answer, one sentence each."""
+
+CONTENT: Final = frozenset(
+    {
+        INPUT_MESSAGES,
+        OUTPUT_MESSAGES,
+        SYSTEM_INSTRUCTIONS,
+        TOOL_DEFINITIONS,
+        REQUEST + "prediction",
+        REQUEST + "response_format",
+        REQUEST + "text",
+        REQUEST + "prompt",
+        REQUEST_STOP_SEQUENCES,
+        RESPONSE_LOGPROBS,
+    }
+)
+"""Attributes that hold or quote what was said; absent when content is not captured."""

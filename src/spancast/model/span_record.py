@@ -1,0 +1,39 @@
+"""An ended span as data: the only thing that is queued, kept on disk and posted.
+
+The body is the canonical OTLP ``Span`` message (protobuf), encoded once; whatever a
+destination wants otherwise is a view of it (``destinations/views.py``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+FactValue = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanRecord:
+    """One ended span.
+
+    ``trace_id`` has 16 bytes, ``span_id`` and ``parent_span_id`` 8 (empty for a root).
+    ``resource`` and ``scope`` are encoded OTLP ``Resource`` / ``InstrumentationScope``
+    messages, the same object for all spans of one provider / tracer. ``facts`` is what the
+    rules of a route read: model, provider, session_id, user_id, api_key_name,
+    finish_reason, total_cost (USD), total_tokens, prompt_tokens, completion_tokens,
+    error, input, output (the last two only while content is present).
+    """
+
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes = b""
+    end_ns: int
+    is_llm: bool
+    resource: bytes
+    scope: bytes
+    body: bytes
+    facts: dict[str, FactValue] = field(default_factory=dict[str, FactValue])
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what the record takes in a payload, in bytes, resource and scope not counted."""
+        return len(self.body)

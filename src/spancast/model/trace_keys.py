@@ -1,0 +1,229 @@
+"""The trace keys a caller passes, read, checked and merged key by key.
+
+Rules: OpenRouter's API reference (``trace``, ``session_id``, ``user``, ``metadata``) and
+design §3. A wrong key never breaks the call: it is clipped or left out, and the reason is
+kept in ``problems``; strict callers turn those into a ``TraceKeyError``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from spancast.model import json_text, semconv
+from spancast.model.exchange import Attributes, AttributeValue
+
+SESSION_ID_LIMIT: Final = 256
+USER_LIMIT: Final = 128
+NAME_LIMIT: Final = 1_024
+METADATA_PAIRS: Final = 16
+METADATA_KEY_LIMIT: Final = 64
+METADATA_VALUE_LIMIT: Final = 512
+VALUE_LIMIT: Final = 65_536
+"""Characters of one custom value; a longer one is cut and noted."""
+NESTING: Final = 4
+"""How deep nested objects become dotted keys; what lies deeper is JSON text."""
+CUSTOM_ATTRIBUTES: Final = 48
+"""Custom attributes per span, of OpenTelemetry's default limit of 128 in all; the rest share one JSON attribute."""
+REST: Final = "spancast.trace.metadata"
+
+_INT64 = 2**63
+_STRINGS = ("trace_id", "trace_name", "span_name", "generation_name", "parent_span_id")
+_NO_CUSTOM: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceKeys:
+    """The keys of one call, each None where nobody gave it.
+
+    ``custom`` holds the caller's own keys with their values as given. ``enabled`` is False
+    where the caller wrote ``trace={"enabled": False}``: this call is not traced at all.
+    """
+
+    trace_id: str | None = None
+    trace_name: str | None = None
+    span_name: str | None = None
+    generation_name: str | None = None
+    parent_span_id: str | None = None
+    session_id: str | None = None
+    user: str | None = None
+    custom: Mapping[str, Any] = field(default_factory=lambda: _NO_CUSTOM)
+    enabled: bool = True
+    problems: tuple[str, ...] = ()
+
+    def over(self, other: TraceKeys) -> TraceKeys:
+        """Return these keys, each missing one taken from ``other``."""
+        if other is NO_KEYS:
+            return self
+        if self is NO_KEYS:
+            return other
+        return TraceKeys(
+            trace_id=self.trace_id or other.trace_id,
+            trace_name=self.trace_name or other.trace_name,
+            span_name=self.span_name or other.span_name,
+            generation_name=self.generation_name or other.generation_name,
+            parent_span_id=self.parent_span_id or other.parent_span_id,
+            session_id=self.session_id or other.session_id,
+            user=self.user or other.user,
+            custom={**other.custom, **self.custom} if other.custom else self.custom,
+            enabled=self.enabled and other.enabled,
+            problems=self.problems + other.problems,
+        )
+
+    def without(self, *names: str) -> TraceKeys:
+        """Return these keys without the named ones (and without problems already told)."""
+        return replace(self, problems=(), **dict.fromkeys(names))
+
+    def attributes(self) -> Attributes:
+        """Return session, user, names and custom keys by canonical attribute name."""
+        named: Attributes = {}
+        if self.session_id:
+            named[semconv.SESSION_ID] = named[semconv.CONVERSATION_ID] = self.session_id
+        if self.user:
+            named[semconv.USER_ID] = self.user
+        if self.trace_name:
+            named[semconv.TRACE_NAME] = self.trace_name
+        if self.trace_id:
+            named[semconv.RAW_TRACE_ID] = self.trace_id
+        if self.parent_span_id:
+            named[semconv.RAW_PARENT_SPAN_ID] = self.parent_span_id
+        if self.span_name:
+            named[semconv.SPAN_NAME] = self.span_name
+        if self.generation_name:
+            named[semconv.GENERATION_NAME] = self.generation_name
+        if self.custom:
+            named.update(flatten(self.custom))
+        return named
+
+
+NO_KEYS: Final = TraceKeys()
+
+
+def read(
+    trace: object = None, *, session_id: object = None, user: object = None, metadata: object = None
+) -> TraceKeys:
+    """Read one source of keys; whatever is wrong with them ends up in ``problems``."""
+    problems: list[str] = []
+    given = _mapping("trace", trace, problems)
+    known: dict[str, Any] = {
+        name: _name(f"trace.{name}", given[name], NAME_LIMIT, problems) for name in _STRINGS if name in given
+    }
+    custom = {
+        _key(key, problems): value
+        for key, value in given.items()
+        if key not in _STRINGS and key not in ("session_id", "user") and not (key == "enabled" and value is False)
+    }
+    for key, value in _read_metadata(metadata, problems).items():
+        custom.setdefault(key, value)
+    return TraceKeys(
+        **known,
+        session_id=_name("session_id", _first(session_id, given.get("session_id")), SESSION_ID_LIMIT, problems),
+        user=_name("user", _first(user, given.get("user")), USER_LIMIT, problems),
+        custom={key: value for key, value in custom.items() if not json_text.is_absent(value)},
+        enabled=given.get("enabled") is not False,
+        problems=(*problems, *_value_problems(custom)),
+    )
+
+
+def flatten(custom: Mapping[str, Any]) -> Attributes:
+    """Return ``trace.metadata.<key>`` attributes; nested objects dotted, the rest as JSON text."""
+    flat: Attributes = {}
+    _flatten(custom, semconv.TRACE_METADATA, NESTING, flat)
+    if len(flat) <= CUSTOM_ATTRIBUTES:
+        return flat
+    kept = dict(list(flat.items())[: CUSTOM_ATTRIBUTES - 1])
+    start = len(semconv.TRACE_METADATA)
+    kept[REST] = json_text.encode({key[start:]: value for key, value in flat.items() if key not in kept})
+    return kept
+
+
+def attribute_value(value: object) -> AttributeValue:  # noqa: PLR0911 - one case per JSON type
+    """Return ``value`` as an attribute: scalars and homogeneous lists as they are, else JSON text."""
+    if isinstance(value, str):
+        return value if len(value) <= VALUE_LIMIT else value[:VALUE_LIMIT]
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int(value) if -_INT64 <= value < _INT64 else str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else str(value)
+    if isinstance(value, (list, tuple)):
+        kinds = {type(item) for item in value}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        if len(kinds) == 1 and kinds <= {str, bool} and len(value) <= METADATA_VALUE_LIMIT:  # pyright: ignore[reportUnknownArgumentType]
+            return list(value)  # pyright: ignore[reportUnknownArgumentType]
+        if len(kinds) == 1 and kinds <= {int, float} and all(attribute_value(item) == item for item in value):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+            return list(value)  # pyright: ignore[reportUnknownArgumentType]
+    return json_text.encode(value)[:VALUE_LIMIT]
+
+
+def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes) -> None:
+    for key, item in value.items():
+        name = prefix + str(key)
+        if isinstance(item, Mapping) and item and depth > 1:
+            _flatten(item, name + ".", depth - 1, into)  # pyright: ignore[reportUnknownArgumentType]
+        elif not json_text.is_absent(item):
+            into[name] = attribute_value(item)
+
+
+def _mapping(name: str, value: object, problems: list[str]) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value  # pyright: ignore[reportUnknownVariableType]
+    if json_text.is_absent(value):
+        return _NO_CUSTOM
+    # openrouter's TraceConfig and other models that hold the keys as fields
+    if hasattr(value, "__pydantic_fields_set__"):
+        held = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        return {key: item for key, item in held.items() if not json_text.is_absent(item)}
+    problems.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
+    return _NO_CUSTOM
+
+
+def _name(name: str, value: object, limit: int, problems: list[str]) -> str | None:
+    if json_text.is_absent(value):
+        return None
+    if not isinstance(value, str):
+        problems.append(f"{name}: {type(value).__name__} given, a string of 1 to {limit} characters is allowed; ignored")
+        return None
+    if not value:
+        problems.append(f"{name}: empty, a string of 1 to {limit} characters is allowed; ignored")
+        return None
+    if len(value) > limit:
+        problems.append(f"{name}: {len(value)} characters, at most {limit} are allowed; cut")
+        return value[:limit]
+    return value
+
+
+def _key(key: object, problems: list[str]) -> str:
+    if isinstance(key, str):
+        return key
+    problems.append(f"trace: a key of type {type(key).__name__} given, strings are allowed; written as text")
+    return str(key) if isinstance(key, (int, float)) else type(key).__name__
+
+
+def _read_metadata(metadata: object, problems: list[str]) -> Mapping[str, Any]:
+    pairs = _mapping("metadata", metadata, problems)
+    if len(pairs) > METADATA_PAIRS:
+        problems.append(f"metadata: {len(pairs)} pairs, at most {METADATA_PAIRS} are allowed")
+    for key, value in pairs.items():
+        if len(str(key)) > METADATA_KEY_LIMIT or (isinstance(value, str) and len(value) > METADATA_VALUE_LIMIT):
+            problems.append(
+                f"metadata: a pair is longer than the {METADATA_KEY_LIMIT}/{METADATA_VALUE_LIMIT} characters allowed"
+            )
+            break
+    return {_key(key, problems): value for key, value in pairs.items()}
+
+
+def _value_problems(custom: Mapping[str, Any]) -> list[str]:
+    found: list[str] = []
+    for key, value in custom.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            found.append(f"trace.{key}: {value} given, a finite number is allowed; written as text")
+        elif isinstance(value, str) and len(value) > VALUE_LIMIT:
+            found.append(f"trace.{key}: {len(value)} characters, at most {VALUE_LIMIT} are kept; cut")
+    return found
+
+
+def _first(*values: object) -> object:
+    return next((value for value in values if not json_text.is_absent(value)), None)

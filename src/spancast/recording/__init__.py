@@ -1,0 +1,1 @@
+"""Tell: an exchange and its trace keys become OpenTelemetry spans and metrics."""

@@ -1,0 +1,103 @@
+"""GenAI client metrics through the OpenTelemetry metrics API (semconv.md §1.14, October 2026 names).
+
+Must never: put a conversation, user or custom key on a metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from opentelemetry import metrics as metrics_api
+from opentelemetry.metrics import Counter, Histogram, MeterProvider, NoOpMeterProvider
+
+from spancast.model import semconv
+from spancast.model.exchange import Attributes, AttributeValue
+
+_SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_TOKENS: Final = tuple(4**power for power in range(14))
+_PREFIX: Final = "gen_ai.client.inference."
+_MODALITY: Final = "gen_ai.token.modality"
+
+_DIMENSIONS: Final = (
+    semconv.OPERATION_NAME,
+    semconv.PROVIDER_NAME,
+    semconv.REQUEST_MODEL,
+    semconv.RESPONSE_MODEL,
+    semconv.SERVER_ADDRESS,
+    semconv.SERVER_PORT,
+    semconv.ERROR_TYPE,
+    semconv.OPENAI_RESPONSE_SERVICE_TIER,
+    semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT,
+)
+
+# Counter -> the total it counts and the modalities the provider told apart.
+_COUNTED: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
+    "usage.input_tokens": (
+        semconv.USAGE_INPUT_TOKENS,
+        {semconv.USAGE_AUDIO_INPUT: "audio", semconv.USAGE_IMAGE_INPUT: "image", semconv.USAGE_TEXT_INPUT: "text"},
+    ),
+    "usage.output_tokens": (
+        semconv.USAGE_OUTPUT_TOKENS,
+        {semconv.USAGE_AUDIO_OUTPUT: "audio", semconv.USAGE_IMAGE_OUTPUT: "image", semconv.USAGE_TEXT_OUTPUT: "text"},
+    ),
+    "usage.cache_read.input_tokens": (semconv.USAGE_CACHE_READ, {}),
+    "usage.cache_write.input_tokens": (semconv.USAGE_CACHE_WRITE, {}),
+    "usage.reasoning.output_tokens": (semconv.USAGE_REASONING, {}),
+}
+_ALWAYS_COUNTED: Final = ("usage.input_tokens", "usage.output_tokens")
+
+
+class ClientMetrics:
+    """The instruments of one meter provider; ``enabled`` is False where nobody listens."""
+
+    def __init__(self, provider: MeterProvider | None, version: str) -> None:
+        provider = provider or metrics_api.get_meter_provider()
+        self.provider: Final = provider
+        # The proxy provider has no public name; it stands until the application sets a real one.
+        self.enabled: Final = not isinstance(provider, NoOpMeterProvider) and "Proxy" not in type(provider).__name__
+        meter = provider.get_meter("spancast", version, semconv.SCHEMA_URL)
+
+        def histogram(name: str, unit: str, buckets: Sequence[float]) -> Histogram:
+            return meter.create_histogram(_PREFIX + name, unit, explicit_bucket_boundaries_advisory=buckets)
+
+        self._duration = histogram("duration", "s", _SECONDS)
+        self._first_chunk = histogram("time_to_first_chunk", "s", _SECONDS)
+        self._next_chunk = histogram("time_per_output_chunk", "s", _SECONDS)
+        self._input = histogram("operation.input_tokens", "{token}", _TOKENS)
+        self._output = histogram("operation.output_tokens", "{token}", _TOKENS)
+        self._counters: dict[str, Counter] = {
+            name: meter.create_counter(_PREFIX + name, "{token}") for name in _COUNTED
+        }
+
+    def record(self, attributes: Attributes, duration_s: float, chunk_times_s: Sequence[float]) -> None:
+        """Record one ended inference; ``chunk_times_s`` are offsets from the request, empty if not streamed."""
+        labels = {name: attributes[name] for name in _DIMENSIONS if name in attributes}
+        self._duration.record(duration_s, labels)
+        if chunk_times_s:
+            self._first_chunk.record(chunk_times_s[0], labels)
+            for earlier, later in zip(chunk_times_s, chunk_times_s[1:]):  # noqa: B905, RUF007 - 3.10, and offset by one on purpose
+                self._next_chunk.record(later - earlier, labels)
+        for name, instrument in ((semconv.USAGE_INPUT_TOKENS, self._input), (semconv.USAGE_OUTPUT_TOKENS, self._output)):
+            amount = attributes.get(name)
+            if isinstance(amount, (int, float)):
+                instrument.record(amount, labels)
+        self._count(attributes, labels)
+
+    def _count(self, attributes: Attributes, labels: Mapping[str, AttributeValue]) -> None:
+        for name, (total_name, modalities) in _COUNTED.items():
+            total = attributes.get(total_name)
+            if not isinstance(total, (int, float)):
+                if name not in _ALWAYS_COUNTED:
+                    continue
+                # The convention asks for a count of failed operations too.
+                total = 0
+            counter = self._counters[name]
+            rest = total
+            for part_name, modality in modalities.items():
+                part = attributes.get(part_name)
+                if isinstance(part, (int, float)) and 0 < part <= rest:
+                    counter.add(part, {**labels, _MODALITY: modality})
+                    rest -= part
+            if rest or rest == total:
+                counter.add(rest, {**labels, _MODALITY: "unknown"})

@@ -1,0 +1,181 @@
+"""``spancast.trace(...)``: keys for every call inside, and the spans they name.
+
+Must never: leave anything active in the caller's context, or break a ``with`` block whose
+exit runs in another context than its entry (a generator finalised elsewhere).
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+import time
+from collections import deque
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+
+from opentelemetry import baggage, context as context_api, trace as trace_api
+from opentelemetry.context import Context
+from opentelemetry.trace import Status, StatusCode
+
+from spancast.model import semconv, trace_keys
+from spancast.model.trace_keys import NO_KEYS, TraceKeys
+
+if TYPE_CHECKING:
+    from spancast.recording.recorder import Recorder
+    from spancast.recording.span_tree import Group
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+REMEMBERED: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class SpanIds:
+    """Where a recorded call can be found: 32 and 16 lowercase hex digits."""
+
+    trace_id: str
+    span_id: str
+
+
+_keys: ContextVar[TraceKeys] = ContextVar("spancast.trace_keys", default=NO_KEYS)
+_scopes: ContextVar[tuple[Scope, ...]] = ContextVar("spancast.scopes", default=())
+
+
+def ambient_keys() -> TraceKeys:
+    """Return the keys of the ``with spancast.trace(...)`` blocks around the caller, innermost first."""
+    return _keys.get()
+
+
+def baggage_keys(current: Context) -> TraceKeys:
+    """Return ``session.id`` and ``user.id`` from OpenTelemetry baggage."""
+    session_id, user = baggage.get_baggage(semconv.SESSION_ID, current), baggage.get_baggage(semconv.USER_ID, current)
+    if session_id is None and user is None:
+        return NO_KEYS
+    return trace_keys.read(session_id=session_id, user=user)
+
+
+def remember(ids: SpanIds) -> None:
+    """Let the ``with`` blocks around the caller know of a call that started inside."""
+    for scope in _scopes.get():
+        scope.calls.append(ids)
+
+
+class Scope:
+    """One ``with spancast.trace(...)`` block; also ``async with`` and a decorator.
+
+    ``calls`` lists the ids of the last 64 calls made inside, newest last, streams included
+    from the moment they start.
+    """
+
+    def __init__(self, recorder: Recorder, keys: TraceKeys) -> None:
+        self._recorder = recorder
+        self._given = keys
+        self._groups: tuple[Group, ...] = ()
+        self._undo: list[Callable[[], None]] = []
+        self.calls: deque[SpanIds] = deque(maxlen=REMEMBERED)
+        self.trace_id: str | None = None
+        """The trace id (32 hex digits) of the span this block opened, or of its ``trace_id`` key."""
+
+    def __enter__(self) -> Scope:
+        """Give the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
+        merged = self._given.over(ambient_keys())
+        if self._given.trace_name or self._given.span_name:
+            self._open_spans(merged)
+        # What has become a span here must not become one again for each call inside.
+        inherited = merged.without("span_name", "parent_span_id") if self._groups else merged
+        self._set(_keys, inherited)
+        self._set(_scopes, (*_scopes.get(), self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the spans this block opened; an exception marks the innermost as failed."""
+        for undo in reversed(self._undo):
+            try:
+                undo()
+            except ValueError:
+                # Exited in another context than entered: that context dies by itself, nothing to restore here.
+                continue
+        self._undo.clear()
+        if self._groups:
+            span = self._groups[-1].span
+            if error is not None and isinstance(error, Exception):
+                span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
+                span.set_status(Status(StatusCode.ERROR))
+            self._recorder.tree.close(self._groups, time.time_ns())
+            self._groups = ()
+
+    async def __aenter__(self) -> Scope:
+        """As ``__enter__``."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """As ``__exit__``."""
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Run every call of ``function`` in a block of its own with these keys."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
+                with Scope(self._recorder, self._given):
+                    return await function(*args, **kwargs)
+
+            return cast("Callable[P, R]", run_async)
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            with Scope(self._recorder, self._given):
+                return function(*args, **kwargs)
+
+        return run
+
+    def bind(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return ``function`` made to run with the context of this moment, on whatever thread calls it."""
+        captured = contextvars.copy_context()
+
+        @functools.wraps(function)
+        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+            # A context can be entered once at a time; a copy lets many threads run it.
+            return captured.copy().run(function, *args, **kwargs)
+
+        return bound
+
+    def _open_spans(self, merged: TraceKeys) -> None:
+        opened = self._recorder.open_groups(self._given, merged)
+        if opened is None:
+            return
+        self._groups = opened.groups
+        ids = trace_api.get_current_span(opened.context).get_span_context()
+        self.trace_id = f"{ids.trace_id:032x}" if ids.is_valid else None
+        token = context_api.attach(opened.context)
+        self._undo.append(lambda: detach(token))
+
+    def _set(self, variable: ContextVar[Any], value: object) -> None:
+        token = variable.set(value)
+        self._undo.append(lambda: variable.reset(token))
+
+
+def detach(token: object) -> None:
+    """Take an attached OpenTelemetry context back, silently where it was attached in another context.
+
+    ``opentelemetry.context.detach`` logs an error there ("Failed to detach context"), which
+    users of async generators see by the thousand.
+    """
+    runtime = getattr(context_api, "_RUNTIME_CONTEXT", None)
+    if runtime is None:
+        context_api.detach(cast("Any", token))
+        return
+    try:
+        runtime.detach(token)
+    except ValueError:
+        return

@@ -1,0 +1,195 @@
+"""Where a span stands: trace > span > generation, from the trace keys and the active span.
+
+Group spans (``trace_name``, ``span_name``) are kept open in a bounded registry, joined by
+later calls with the same keys, and end with their last child: when idle, at flush, at
+shutdown or when their ``with`` block ends. Must never: invent a remote parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from opentelemetry import trace as trace_api
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
+
+from spancast.errors import tally
+from spancast.model.exchange import Attributes
+from spancast.model.trace_keys import TraceKeys
+from spancast.recording.ids import span_id_of, trace_id_of
+
+MAX_GROUPS: Final = 1_024
+IDLE_S: Final = 30.0
+
+Level: TypeAlias = Literal["trace", "span"]
+GroupKey: TypeAlias = tuple[int, int, Level, str]
+"""(trace id, parent span id or 0, level, name)."""
+
+StartSpan: TypeAlias = Callable[[str, Context, SpanKind, Attributes, "list[Link]", "int | None"], Span]
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """An open group span. ``holders`` are running children and ``with`` blocks."""
+
+    span: Span
+    key: GroupKey | None
+    holders: int = 0
+    last_end_ns: int = 0
+    idle_since_s: float = field(default_factory=time.monotonic)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to start a span: its parent context, links, the wanted id of a new trace, its groups."""
+
+    context: Context
+    links: list[Link]
+    wanted_trace_id: int | None = None
+    groups: tuple[Group, ...] = ()
+
+
+class SpanTree:
+    """The registry of open groups, and the rule that places a span under them."""
+
+    def __init__(self, start_span: StartSpan, *, idle_s: float = IDLE_S) -> None:
+        self._start_span = start_span
+        self._idle_s = idle_s
+        self._forget()
+        self._at_exit = False
+        forget = weakref.WeakMethod(self._forget)
+        os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
+
+    def place(self, keys: TraceKeys, current: Context) -> Place:
+        """Return where a span with ``keys`` stands; opens or joins the groups that the keys name."""
+        parent = _parent_of(keys, current)
+        if not keys.span_name and not (keys.trace_name and not _span_context(parent.context).is_valid):
+            return parent
+        # A group that nobody can name again (its trace id is random) lives as long as this call.
+        is_joinable = keys.trace_id is not None or _span_context(parent.context).is_valid
+        shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
+        place = parent
+        if keys.trace_name and not _span_context(parent.context).is_valid:
+            place = self._under(place, "trace", keys.trace_name, shared, is_joinable=is_joinable)
+        if keys.span_name:
+            place = self._under(place, "span", keys.span_name, shared, is_joinable=is_joinable)
+        return place
+
+    def release(self, groups: tuple[Group, ...], end_ns: int) -> None:
+        """A child of ``groups`` ended at ``end_ns``; groups that cannot be joined end with it."""
+        with self._changed:
+            for group in groups:
+                group.holders -= 1
+                group.last_end_ns = max(group.last_end_ns, end_ns)
+                group.idle_since_s = time.monotonic()
+            ended = [group for group in reversed(groups) if group.key is None and group.holders <= 0]
+        for group in ended:
+            group.span.end(group.last_end_ns)
+
+    def close(self, groups: tuple[Group, ...], end_ns: int) -> None:
+        """A ``with`` block that opened ``groups`` ended: they end too, unless others still hold them."""
+        self.release(groups, end_ns)
+        self._end(lambda group: group.holders <= 0 and any(group is one for one in groups))
+
+    def end_idle(self) -> None:
+        """End every group without running children; later calls with its keys open it anew."""
+        self._end(lambda group: group.holders <= 0)
+
+    def end_all(self) -> None:
+        """End every group; children that still run keep their parent id."""
+        self._end(lambda _: True)
+
+    def _under(self, place: Place, level: Level, name: str, attributes: Attributes, *, is_joinable: bool) -> Place:
+        parent = _span_context(place.context)
+        trace_id = place.wanted_trace_id or parent.trace_id
+        key: GroupKey | None = (trace_id, parent.span_id, level, name) if is_joinable else None
+        with self._changed:
+            group = self._open.get(key) if key else None
+            if group is None:
+                links = place.links if not place.groups else []
+                span = self._start_span(
+                    name, place.context, SpanKind.INTERNAL, dict(attributes), links, place.wanted_trace_id
+                )
+                group = Group(span, key)
+                if key:
+                    self._open[key] = group
+                    self._ensure_sweeper()
+            group.holders += 1
+            evicted = self._evict()
+        for old in evicted:
+            tally.add("groups.evicted")
+            old.span.end(old.last_end_ns or None)
+        return Place(trace_api.set_span_in_context(group.span, place.context), [], None, (*place.groups, group))
+
+    def _evict(self) -> list[Group]:
+        if len(self._open) <= MAX_GROUPS:
+            return []
+        key = next((key for key, group in self._open.items() if group.holders <= 0), next(iter(self._open)))
+        return [self._open.pop(key)]
+
+    def _end(self, is_due: Callable[[Group], bool]) -> None:
+        with self._changed:
+            due = [group for group in self._open.values() if is_due(group)]
+            for group in due:
+                if group.key:
+                    del self._open[group.key]
+        # Children were opened after their parents and end before them.
+        for group in reversed(due):
+            group.span.end(group.last_end_ns or None)
+
+    def _ensure_sweeper(self) -> None:
+        if not self._at_exit:
+            # Registered at the first group, hence after the provider's own hook, and so run before it.
+            atexit.register(self.end_all)
+            self._at_exit = True
+        if self._sweeper is None or not self._sweeper.is_alive():
+            self._sweeper = threading.Thread(target=self._sweep, name="spancast-groups", daemon=True)
+            self._sweeper.start()
+
+    def _sweep(self) -> None:
+        while True:
+            with self._changed:
+                if not self._open:
+                    self._sweeper = None
+                    return
+                now = time.monotonic()
+                idle = [group.idle_since_s for group in self._open.values() if group.holders <= 0]
+                wait_s = (min(idle) + self._idle_s - now) if idle else self._idle_s
+                if wait_s > 0:
+                    self._changed.wait(wait_s)
+            oldest_s = time.monotonic() - self._idle_s
+            self._end(lambda group: group.holders <= 0 and group.idle_since_s <= oldest_s)  # noqa: B023 - called at once
+
+    def _forget(self) -> None:
+        # In a forked child the open groups are the parent's to end, and its lock may be held for ever.
+        self._open: OrderedDict[GroupKey, Group] = OrderedDict()
+        self._changed = threading.Condition()
+        self._sweeper: threading.Thread | None = None
+
+
+def _parent_of(keys: TraceKeys, current: Context) -> Place:
+    active = _span_context(current)
+    wanted = trace_id_of(keys.trace_id) if keys.trace_id else None
+    # A caller who names a trace id other than the active one starts a new trace, linked to where it came from.
+    leaves = wanted is not None and wanted != active.trace_id
+    links = [Link(active)] if leaves and active.is_valid else []
+    trace_id = wanted or active.trace_id
+    if keys.parent_span_id and trace_id:
+        flags = active.trace_flags if active.is_valid and not leaves else TraceFlags(TraceFlags.SAMPLED)
+        named = SpanContext(trace_id, span_id_of(keys.parent_span_id), is_remote=True, trace_flags=flags)
+        return Place(trace_api.set_span_in_context(NonRecordingSpan(named), current), links)
+    if leaves:
+        return Place(trace_api.set_span_in_context(trace_api.INVALID_SPAN, current), links, wanted)
+    return Place(current, links)
+
+
+def _span_context(context: Context) -> SpanContext:
+    return trace_api.get_current_span(context).get_span_context()

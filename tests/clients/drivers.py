@@ -1,0 +1,162 @@
+"""How each SDK is driven in the contract suite: one row per way of calling an endpoint.
+
+A new client adds its rows here; the suite then runs every law on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import anthropic
+import httpx
+import openai
+import openrouter
+from openrouter.utils import BackoffStrategy, RetryConfig
+
+from spancast.testing import ReplayServer
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """``make(server)`` gives a client, ``call(client, **keys)`` makes one call (or returns its coroutine)."""
+
+    name: str
+    sdk: str
+    make: Callable[[ReplayServer], Any]
+    call: Callable[..., Any]
+    path: str
+    is_async: bool = False
+    stream: str = ""
+    """Empty for whole answers; ``iterator`` or ``helper`` (a context manager) for streams."""
+
+    sends_keys: bool = False
+    """True where the SDK itself takes ``trace``, so keys are its business to check."""
+
+    mid_stream_error: type[Exception] = Exception
+    """What the SDK raises when the connection is cut in the middle of a stream."""
+
+    status_error: type[Exception] = Exception
+
+    @property
+    def id(self) -> str:
+        return f"{self.sdk}-{self.name}"
+
+
+def _openai(server: ReplayServer) -> openai.OpenAI:
+    return openai.OpenAI(base_url=server.base_url, api_key="sk-test", max_retries=0)
+
+
+def _async_openai(server: ReplayServer) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=server.base_url, api_key="sk-test", max_retries=0)
+
+
+def _azure(server: ReplayServer) -> openai.AzureOpenAI:
+    return openai.AzureOpenAI(
+        azure_endpoint=server.url, api_key="test", api_version="2026-01-01", max_retries=0
+    )
+
+
+def _anthropic(server: ReplayServer) -> anthropic.Anthropic:
+    return anthropic.Anthropic(base_url=server.url, api_key="test", max_retries=0)
+
+
+def _async_anthropic(server: ReplayServer) -> anthropic.AsyncAnthropic:
+    return anthropic.AsyncAnthropic(base_url=server.url, api_key="test", max_retries=0)
+
+
+def _openrouter(server: ReplayServer) -> openrouter.OpenRouter:
+    once = RetryConfig("none", BackoffStrategy(1, 1, 1, 1), retry_connection_errors=False)
+    return openrouter.OpenRouter(api_key="test", server_url=server.base_url, retry_config=once)
+
+
+CHAT = "/chat/completions"
+RESPONSES = "/responses"
+MESSAGES_PATH = "/messages"
+
+_CHAT = {"model": "m-1", "messages": MESSAGES}
+_RESPONSES = {"model": "m-1", "input": "hi"}
+_MESSAGES = {"model": "m-1", "messages": MESSAGES, "max_tokens": 16}
+
+
+def _rows(sdk: str, make: Any, *, is_async: bool) -> list[Driver]:
+    error = openai.APIError
+    way = "async-" if is_async else ""
+    common: dict[str, Any] = {"sdk": sdk, "make": make, "is_async": is_async}
+    chat = {**common, "path": CHAT, "status_error": openai.RateLimitError, "mid_stream_error": error}
+    responses = {**chat, "path": RESPONSES}
+    return [
+        Driver(name=f"{way}chat", call=lambda c, **k: c.chat.completions.create(**_CHAT, **k), **chat),
+        Driver(name=f"{way}chat-parse", call=lambda c, **k: c.chat.completions.parse(**_CHAT, **k), **chat),
+        Driver(
+            name=f"{way}chat-stream", stream="iterator",
+            call=lambda c, **k: c.chat.completions.create(**_CHAT, stream=True, **k), **chat,
+        ),
+        Driver(
+            name=f"{way}chat-helper", stream="helper",
+            call=lambda c, **k: c.chat.completions.stream(**_CHAT, **k), **chat,
+        ),
+        Driver(name=f"{way}responses", call=lambda c, **k: c.responses.create(**_RESPONSES, **k), **responses),
+        Driver(
+            name=f"{way}responses-stream", stream="iterator",
+            call=lambda c, **k: c.responses.create(**_RESPONSES, stream=True, **k), **responses,
+        ),
+        Driver(
+            name=f"{way}responses-helper", stream="helper",
+            call=lambda c, **k: c.responses.stream(**_RESPONSES, **k), **responses,
+        ),
+    ]  # fmt: skip
+
+
+def _anthropic_rows(make: Any, *, is_async: bool) -> list[Driver]:
+    way = "async-" if is_async else ""
+    common: dict[str, Any] = {
+        "sdk": "anthropic", "make": make, "is_async": is_async, "path": MESSAGES_PATH,
+        "status_error": anthropic.RateLimitError, "mid_stream_error": Exception,
+    }  # fmt: skip
+    return [
+        Driver(name=f"{way}messages", call=lambda c, **k: c.messages.create(**_MESSAGES, **k), **common),
+        Driver(name=f"{way}beta-messages", call=lambda c, **k: c.beta.messages.create(**_MESSAGES, **k), **common),
+        Driver(
+            name=f"{way}messages-stream", stream="iterator",
+            call=lambda c, **k: c.messages.create(**_MESSAGES, stream=True, **k), **common,
+        ),
+        Driver(
+            name=f"{way}messages-helper", stream="helper",
+            call=lambda c, **k: c.messages.stream(**_MESSAGES, **k), **common,
+        ),
+    ]  # fmt: skip
+
+
+def _openrouter_rows() -> list[Driver]:
+    common: dict[str, Any] = {
+        "sdk": "openrouter", "make": _openrouter, "path": CHAT, "sends_keys": True,
+        "status_error": openrouter.errors.TooManyRequestsResponseError, "mid_stream_error": httpx.HTTPError,
+    }  # fmt: skip
+    return [
+        Driver(name="chat", call=lambda c, **k: c.chat.send(**_CHAT, **k), **common),
+        Driver(
+            name="chat-stream", stream="iterator", call=lambda c, **k: c.chat.send(**_CHAT, stream=True, **k), **common
+        ),
+        Driver(name="async-chat", is_async=True, call=lambda c, **k: c.chat.send_async(**_CHAT, **k), **common),
+        Driver(
+            name="async-chat-stream", is_async=True, stream="iterator",
+            call=lambda c, **k: c.chat.send_async(**_CHAT, stream=True, **k), **common,
+        ),
+    ]  # fmt: skip
+
+
+DRIVERS = [
+    *_rows("openai", _openai, is_async=False),
+    *_rows("openai", _async_openai, is_async=True),
+    Driver(
+        name="azure-chat", sdk="openai", make=_azure, path=CHAT, status_error=openai.RateLimitError,
+        call=lambda c, **k: c.chat.completions.create(**_CHAT, **k),
+    ),
+    *_anthropic_rows(_anthropic, is_async=False),
+    *_anthropic_rows(_async_anthropic, is_async=True),
+    *_openrouter_rows(),
+]  # fmt: skip

@@ -1,0 +1,34 @@
+"""Shared by every test: captured spans, a replay server, and nothing left behind."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry import trace as trace_api
+
+from spancast.testing import CapturedSpans, ReplayServer, captured_spans
+
+
+@pytest.fixture
+def server() -> Iterator[ReplayServer]:
+    with ReplayServer() as running:
+        yield running
+
+
+@pytest.fixture
+def spans() -> Iterator[CapturedSpans]:
+    with captured_spans() as captured:
+        yield captured
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_active(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Law 4: no span of ours is current after a test, and no context token was detached wrongly."""
+    caplog.set_level(logging.WARNING)
+    yield
+    gc.collect()
+    assert not trace_api.get_current_span().get_span_context().is_valid
+    assert "Failed to detach" not in caplog.text

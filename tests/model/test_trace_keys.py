@@ -1,0 +1,97 @@
+"""What is read from the caller's keys, and what is said of wrong ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from spancast.model.trace_keys import CUSTOM_ATTRIBUTES, NO_KEYS, REST, TraceKeys, flatten, read
+
+
+def test_every_key() -> None:
+    keys = read(
+        {
+            "trace_id": "order-7781", "trace_name": "Support", "span_name": "triage", "generation_name": "classify",
+            "parent_span_id": "00f067aa0ba902b7", "feature": "billing", "tier": 2,
+        },
+        session_id="chat-42", user="u-7", metadata={"tenant": "t-1", "feature": "loses to trace"},
+    )  # fmt: skip
+    assert keys == TraceKeys(
+        trace_id="order-7781", trace_name="Support", span_name="triage", generation_name="classify",
+        parent_span_id="00f067aa0ba902b7", session_id="chat-42", user="u-7",
+        custom={"feature": "billing", "tier": 2, "tenant": "t-1"},
+    )  # fmt: skip
+
+
+def test_every_json_type_becomes_an_attribute() -> None:
+    assert flatten(
+        {
+            "text": "x", "whole": 2, "real": 0.5, "yes": True, "none": None,
+            "words": ["a", "b"], "numbers": [1, 2], "mixed": [1, "a"], "empty": [],
+            "nested": {"a": {"b": {"c": {"d": {"e": 1}}}}}, "big": 2**70, "objects": [{"a": 1}],
+        }
+    ) == {
+        "trace.metadata.text": "x",
+        "trace.metadata.whole": 2,
+        "trace.metadata.real": 0.5,
+        "trace.metadata.yes": True,
+        "trace.metadata.words": ["a", "b"],
+        "trace.metadata.numbers": [1, 2],
+        "trace.metadata.mixed": '[1,"a"]',
+        "trace.metadata.empty": "[]",
+        "trace.metadata.nested.a.b.c": '{"d":{"e":1}}',
+        "trace.metadata.big": str(2**70),
+        "trace.metadata.objects": '[{"a":1}]',
+    }  # fmt: skip
+
+
+def test_more_custom_keys_than_a_span_holds_share_one_attribute() -> None:
+    flat = flatten({f"key-{number}": number for number in range(200)})
+    assert len(flat) == CUSTOM_ATTRIBUTES
+    assert '"key-199":199' in str(flat[REST])
+
+
+@pytest.mark.parametrize(
+    ("trace", "others", "problem"),
+    [
+        ("oops", {}, "trace: str given, an object of keys is allowed; ignored"),
+        ({"trace_id": ""}, {}, "trace.trace_id: empty, a string of 1 to 1024 characters is allowed; ignored"),
+        ({"trace_id": 42}, {}, "trace.trace_id: int given, a string of 1 to 1024 characters is allowed; ignored"),
+        ({"score": float("nan")}, {}, "trace.score: nan given, a finite number is allowed; written as text"),
+        ({3: "x"}, {}, "trace: a key of type int given, strings are allowed; written as text"),
+        ({"blob": "x" * 10_000_000}, {}, "trace.blob: 10000000 characters, at most 65536 are kept; cut"),
+        (None, {"session_id": "s" * 257}, "session_id: 257 characters, at most 256 are allowed; cut"),
+        (None, {"session_id": 7}, "session_id: int given, a string of 1 to 256 characters is allowed; ignored"),
+        (None, {"metadata": {str(n): "x" for n in range(17)}}, "metadata: 17 pairs, at most 16 are allowed"),
+        (None, {"metadata": {"k" * 65: "x"}}, "metadata: a pair is longer than the 64/512 characters allowed"),
+    ],
+)
+def test_wrong_keys_are_told_by_field_type_and_what_is_allowed(trace: Any, others: Any, problem: str) -> None:
+    assert read(trace, **others).problems == (problem,)
+
+
+def test_an_over_long_session_is_cut() -> None:
+    assert read(session_id="s" * 257).session_id == "s" * 256
+
+
+def test_the_first_that_has_a_value_wins_key_by_key() -> None:
+    inner = read({"trace_name": "A", "a": 1}, session_id="s1")
+    outer = read({"trace_name": "B", "span_name": "C", "a": 2, "b": 3}, session_id="s2", user="u")
+    assert inner.over(outer) == read({"trace_name": "A", "span_name": "C", "a": 1, "b": 3}, session_id="s1", user="u")
+    assert NO_KEYS.over(outer) is outer
+    assert inner.over(NO_KEYS) is inner
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text() | st.integers(), inner),
+    max_leaves=30,
+)
+
+
+@given(trace=JSON, session=JSON, user=JSON, metadata=JSON)
+def test_nothing_that_is_given_raises(trace: Any, session: Any, user: Any, metadata: Any) -> None:
+    attributes = read(trace, session_id=session, user=user, metadata=metadata).attributes()
+    assert all(isinstance(value, (str, bool, int, float, list)) for value in attributes.values())
