@@ -6,10 +6,18 @@ import gc
 import logging
 from collections.abc import Iterator
 
+import anthropic  # noqa: F401 - imported before the freeze
+import openai.resources.chat  # noqa: F401
+import openai.resources.responses  # noqa: F401
+import openrouter  # noqa: F401
 import pytest
 from opentelemetry import trace as trace_api
 
 from spancast.testing import CapturedSpans, ReplayServer, captured_spans
+
+# The SDKs make a million objects; frozen, they cost the collections below nothing.
+gc.collect()
+gc.freeze()
 
 
 @pytest.fixture

@@ -150,30 +150,30 @@ def _include_cache(usage: Usage) -> None:
 
 
 def _add_output_config(attributes: Attributes, body: Mapping[str, Any], *, content: bool) -> None:
-    config = wire.fields(body.get("output_config"))
+    given = body.get("output_config")
+    config = {} if json_text.is_absent(given) else dict(wire.fields(given))
     effort = wire.text(config.get("effort"))
     if effort is not None:
         attributes[semconv.REQUEST_REASONING_LEVEL] = effort
     # ``output_format`` is the beta's name of the same; ``format_`` that of the openrouter SDK's model.
-    found = (config.get("format"), config.get("format_"), body.get("output_format"))
+    found = (config.pop("format", None), config.pop("format_", None), body.get("output_format"))
     wanted = next((value for value in found if not json_text.is_absent(value)), None)
     if wanted is not None:
         kind = wire.text(wire.fields(wanted).get("type"))
         attributes[semconv.OUTPUT_TYPE] = "text" if kind == "text" else "json"
         if content:
             attributes[_FORMAT] = parameters.json_attribute(wanted)
-    rest = {
-        key: value
-        for key, value in config.items()
-        if key not in ("effort", "format", "format_") and not json_text.is_absent(value)
-    }
+    rest = {key: value for key, value in config.items() if key != "effort" and not json_text.is_absent(value)}
     if rest:
         attributes[semconv.REQUEST + "output_config"] = parameters.json_attribute(rest)
 
 
 def _server(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
     server = plain(value)
-    return {**server, "url": public_url(server.get("url"))} if isinstance(server, dict) else server  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    if not isinstance(server, dict):
+        return server
+    told: dict[str, Any] = server  # pyright: ignore[reportUnknownVariableType]
+    return {**told, "url": public_url(told.get("url"))}
 
 
 def _tool(value: object) -> dict[str, Any]:

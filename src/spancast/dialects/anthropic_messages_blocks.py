@@ -54,7 +54,7 @@ def block_part(value: object) -> Part:
         return read
     if kind.endswith(_RESULT):
         return _server_tool_result(kind, block)
-    return generic_part(kind, **_rest(block))
+    return {**_rest(block), "type": kind}
 
 
 def _text(block: Fields) -> Part | None:
@@ -110,8 +110,7 @@ def _tool_use(block: Fields) -> Part | None:
 
 def _tool_result(block: Fields) -> Part | None:
     content = block.get("content")
-    # One text says no more as a list; anything else keeps its parts.
-    response = content_parts(content) if isinstance(content, (list, tuple)) else content
+    response = content_parts(content) if wire.items(content) else content
     read = tool_result_part(wire.text(block.get("tool_use_id")), response)
     if block.get("is_error") is True:
         read["is_error"] = True
@@ -139,8 +138,8 @@ def _compaction(block: Fields) -> Part | None:
 def _rest(block: Fields, *known: str) -> dict[str, Any]:
     """Return a block's other fields as plain data; ``signature`` is for the provider alone."""
     kept = {key: value for key, value in block.items() if key not in ("type", "signature", "cache_control", *known)}
-    read = plain(kept)
-    return read if isinstance(read, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    read: dict[str, Any] = plain(kept)
+    return read
 
 
 _BLOCKS: Final[Mapping[str, Callable[[Fields], Part | None]]] = {

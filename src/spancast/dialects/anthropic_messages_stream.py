@@ -55,12 +55,12 @@ class MessagesStream:
     def feed(self, chunk: object) -> None:
         """Take the next event: a dict of wire JSON or an SDK's object."""
         # A text delta is the hot path: no merging of extra fields.
-        event: Any = chunk if type(chunk) is dict else getattr(chunk, "__dict__", None)
+        event: Any = chunk if type(chunk) is dict else getattr(chunk, "__dict__", None)  # pyright: ignore[reportUnknownVariableType]
         if not event or event.get("type") != "content_block_delta":
-            self._feed_event(wire.fields(chunk))
+            self._feed_event(wire.fields(chunk))  # pyright: ignore[reportUnknownArgumentType]
         elif self._content:
             delta = event.get("delta")
-            told: Any = delta if type(delta) is dict else getattr(delta, "__dict__", None)
+            told: Any = delta if type(delta) is dict else getattr(delta, "__dict__", None)  # pyright: ignore[reportUnknownVariableType]
             if told:
                 try:
                     self._feed_delta(event.get("index"), told)

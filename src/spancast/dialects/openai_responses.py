@@ -21,6 +21,7 @@ from spancast.dialects.openai_responses_items import (
     content_parts,
     input_messages,
     item_parts,
+    logprobs,
     output_parts,
     output_role,
 )
@@ -154,6 +155,8 @@ def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     attributes.update(usage.attributes)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
+    if content and (told := logprobs(output)):
+        attributes[semconv.RESPONSE_LOGPROBS] = json_text.encode(told)
     return Response(
         id=wire.text(answer.get("id")),
         model=wire.text(answer.get("model")),
@@ -178,14 +181,15 @@ def _finish_reason(answer: Mapping[str, Any], native: str | None, *, has_failed:
 
 
 def _add_reasoning(attributes: Attributes, reasoning: object) -> None:
-    config = wire.fields(reasoning)
+    if json_text.is_absent(reasoning):
+        return
+    config = {key: value for key, value in wire.fields(reasoning).items() if not json_text.is_absent(value)}
     effort = wire.text(config.get("effort"))
     if effort is not None:
         attributes[semconv.REQUEST_REASONING_LEVEL] = effort
     # Beside the effort: summary, and OpenRouter's max_tokens, enabled, exclude.
-    says_more = any(key != "effort" and not json_text.is_absent(value) for key, value in config.items())
-    if says_more or (effort is None and not json_text.is_absent(reasoning)):
-        attributes[semconv.REQUEST + "reasoning"] = parameters.json_attribute(reasoning)
+    if len(config) > (effort is not None) or isinstance(reasoning, str):
+        attributes[semconv.REQUEST + "reasoning"] = parameters.json_attribute(config or reasoning)
 
 
 def _add_output_type(attributes: Attributes, text: object) -> None:

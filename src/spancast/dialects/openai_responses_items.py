@@ -100,6 +100,12 @@ def item_parts(value: object) -> list[Part]:
     return [_item_part(kind, item)]
 
 
+def logprobs(output: object) -> list[Any]:
+    """Return the log probabilities of each text that has them."""
+    contents = (part for item in wire.items(output) for part in wire.items(_unwrapped(item).get("content")))
+    return [plain(told) for part in contents if (told := wire.items(_unwrapped(part).get("logprobs")))]
+
+
 def content_parts(content: object) -> list[Part]:
     """Return the content of a message: a string, or a list of typed parts."""
     if isinstance(content, str):
@@ -155,7 +161,7 @@ def _image(part: Fields) -> Part | None:
 def _file(part: Fields) -> Part | None:
     read = _media("document", url=part.get("file_url"), data=part.get("file_data"), file_id=part.get("file_id"))
     if read is not None and (name := wire.text(part.get("filename"))):
-        read["filename"] = name
+        read["name"] = name
     return read
 
 
@@ -241,13 +247,12 @@ def _server_tool(kind: str, item: Fields) -> list[Part]:
 
 
 def _generic(kind: str, item: Fields) -> Part:
-    known = {key: value for key, value in item.items() if key != "type"}
-    return generic_part(kind, **_plain_fields(known))
+    return {**_plain_fields(item), "type": kind}
 
 
 def _plain_fields(values: Fields) -> dict[str, Any]:
-    read = plain(dict(values)) if values else {}
-    return read if isinstance(read, dict) else {}  # pyright: ignore[reportUnknownVariableType]
+    read: dict[str, Any] = plain(dict(values)) if values else {}
+    return read
 
 
 def _id(item: Fields) -> str | None:

@@ -26,14 +26,14 @@ class AnswerReader(Protocol):
 
 
 class _Slot(NamedTuple):
-    """Where the text of a kind of delta belongs: ``item[field]``, or ``item[parts][event[index]][field]``."""
+    """Where the text of a kind of delta belongs: ``item[field]``, or ``item[parts][event[place]][field]``."""
 
     item: str
     field: str
     done: str
     parts: str = ""
     part: str = ""
-    index: str = ""
+    place: str = ""
 
 
 _TEXTS: Final = {
@@ -87,11 +87,11 @@ class ResponsesStream:
     def feed(self, chunk: object) -> None:
         """Take the next event: a dict of wire JSON or an SDK's object."""
         # A text delta is the hot path: no merging of extra fields, no table but one.
-        event: Any = chunk if type(chunk) is dict else getattr(chunk, "__dict__", None)
-        kind = event.get("type") if event else None
+        event: Any = chunk if type(chunk) is dict else getattr(chunk, "__dict__", None)  # pyright: ignore[reportUnknownVariableType]
+        kind: Any = event.get("type") if event else None
         slot = _DELTAS.get(kind) if isinstance(kind, str) else None
         if slot is None:
-            self._feed_event(wire.fields(chunk))
+            self._feed_event(wire.fields(chunk))  # pyright: ignore[reportUnknownArgumentType]
             return
         if not self._content:
             return
@@ -101,7 +101,7 @@ class ResponsesStream:
         index = event.get("output_index")
         try:
             # Some compatible servers number nothing and name the item only.
-            key = (kind, event.get("item_id") if index is None else index, event.get(slot.index))
+            key = (kind, event.get("item_id") if index is None else index, event.get(slot.place))
             pieces = self._pieces.get(key)
         except TypeError:
             # An index that is no number names no place.
@@ -159,7 +159,7 @@ class ResponsesStream:
             delta_kind, slot = _DONE[kind]
             text = event.get(slot.done)
             if isinstance(text, str):
-                self._pieces[delta_kind, index, event.get(slot.index)] = [text]
+                self._pieces[delta_kind, index, event.get(slot.place)] = [text]
         elif kind == "response.output_text.annotation.added":
             part = self._parts.setdefault(("content", index, event.get("content_index")), {"type": "output_text"})
             part["annotations"] = [*wire.items(part.get("annotations")), event.get("annotation")]

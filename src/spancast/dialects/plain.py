@@ -95,7 +95,7 @@ def _clean(value: Any) -> Any:  # noqa: ANN401 - JSON has any shape
         return [_clean(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(value, dict):
         return value
-    found: dict[str, Any] = value
+    found: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
     if found.get("type") == "base64" and isinstance(found.get("data"), str):
         mime_type = found.get("media_type")
         known = mime_type if isinstance(mime_type, str) else None

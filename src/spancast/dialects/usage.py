@@ -43,11 +43,14 @@ def _walk(counted: Mapping[str, Any], prefix: str, table: Mapping[str, str], fou
         if json_text.is_absent(value):
             continue
         path = f"{prefix}{key}"
-        nested = None if isinstance(value, (bool, int, float, str, list, tuple)) else wire.fields(value)
-        if nested is not None and depth > 1:
-            _walk(nested, f"{path}.", table, found, depth - 1)
-        else:
+        if depth == 1 or _is_leaf(value):
             _keep(path, value, table, found)
+        else:
+            _walk(wire.fields(value), f"{path}.", table, found, depth - 1)
+
+
+def _is_leaf(value: object) -> bool:
+    return isinstance(value, (bool, int, float, str, list, tuple))
 
 
 def _keep(path: str, value: object, table: Mapping[str, str], found: Usage) -> None:

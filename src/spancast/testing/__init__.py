@@ -10,5 +10,6 @@
 
 from spancast.testing.replay import Received, ReplayServer, Reply
 from spancast.testing.spans import CapturedSpans, captured_spans
+from spancast.testing.tree_text import tree_text
 
-__all__ = ["CapturedSpans", "Received", "ReplayServer", "Reply", "captured_spans"]
+__all__ = ["CapturedSpans", "Received", "ReplayServer", "Reply", "captured_spans", "tree_text"]

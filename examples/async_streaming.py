@@ -1,0 +1,36 @@
+"""Two streams at once; one is left early and still recorded, with what had arrived."""
+
+import asyncio
+
+import openai
+
+import spancast
+
+
+async def read(client: openai.AsyncOpenAI, name: str, *, at_most: int) -> None:
+    stream = await client.chat.completions.create(
+        model="gpt-5.2",
+        messages=[{"role": "user", "content": "Tell me a story."}],
+        stream=True,
+        trace={"generation_name": name},
+    )
+    seen = 0
+    async for chunk in stream:
+        if chunk.choices:
+            print(name, chunk.choices[0].delta.content or "")
+        seen += 1
+        if seen >= at_most:
+            await stream.close()
+            break
+
+
+async def main() -> None:
+    spancast.configure(service_name="async-streaming")
+    async with openai.AsyncOpenAI() as client:
+        spancast.instrument(client)
+        with spancast.trace(trace_name="Two stories", session_id="chat-42"):
+            await asyncio.gather(read(client, "whole", at_most=1_000), read(client, "half", at_most=2))
+    spancast.flush()
+
+
+asyncio.run(main())

@@ -1,0 +1,12 @@
+"""An application that knows nothing of tracing. Traced without a change:
+
+    OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 spancast run -- python examples/entry_point.py
+    opentelemetry-instrument --exporter_otlp_endpoint http://localhost:4317 python examples/entry_point.py
+"""
+
+import anthropic
+import openai
+
+question = [{"role": "user", "content": "Say hello."}]
+print(openai.OpenAI().chat.completions.create(model="gpt-5.2", messages=question).choices[0].message.content)
+print(anthropic.Anthropic().messages.create(model="claude-sonnet-5", max_tokens=50, messages=question).content[0].text)

@@ -1,0 +1,152 @@
+"""Recordings of a dialect, its streams cut anew, and the message schemas: for the tests of dialects."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+from hypothesis import strategies as st
+
+from spancast.dialects.protocol import Dialect
+from spancast.model.exchange import Request, Response
+
+RECORDINGS = Path(__file__).parents[1] / "recordings"
+
+Json = dict[str, Any]
+
+
+def recordings(dialect: str) -> dict[str, Json]:
+    """Return every recording of ``dialect`` by its case name."""
+    return {path.name.removesuffix(".json"): json.loads(path.read_text()) for path in (RECORDINGS / dialect).glob("*.json")}
+
+
+def read_stream(dialect: Dialect, events: list[Any], *, content: bool = True) -> Response:
+    """Read ``events`` as one streamed answer."""
+    stream = dialect.new_stream(content=content)
+    for event in events:
+        stream.feed(event)
+    return stream.result()
+
+
+def cut_anew(events: list[Json], field_of: Callable[[Json], tuple[Json, str] | None], draw: Callable[..., Any]) -> list[Json]:
+    """Return ``events`` with neighbouring deltas of one place joined, then cut at drawn points.
+
+    ``field_of(event)`` returns the object and the key that hold an event's text, or None.
+    """
+    found: list[Json] = []
+    for event in _joined(events, field_of):
+        held = field_of(event)
+        if held is None:
+            found.append(event)
+            continue
+        text = held[0][held[1]]
+        points = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
+        for start, end in zip([0, *points], [*points, len(text)], strict=True):
+            piece = json.loads(json.dumps(event))
+            target, key = field_of(piece)
+            target[key] = text[start:end]
+            found.append(piece)
+    return found
+
+
+def _joined(events: list[Json], field_of: Callable[[Json], tuple[Json, str] | None]) -> Iterator[Json]:
+    last: Json | None = None
+    for original in events:
+        event = json.loads(json.dumps(original))
+        held = field_of(event)
+        if last is not None and held is not None and _place(last, field_of) == _place(event, field_of):
+            target, key = field_of(last)
+            target[key] += held[0][held[1]]
+            continue
+        if last is not None:
+            yield last
+        last = event
+    if last is not None:
+        yield last
+
+
+def _place(event: Json, field_of: Callable[[Json], tuple[Json, str] | None]) -> Json | None:
+    copied = json.loads(json.dumps(event))
+    held = field_of(copied)
+    if held is None:
+        return None
+    held[0][held[1]] = ""
+    return {key: value for key, value in copied.items() if key not in ("sequence_number", "obfuscation")}
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def mutated(value: Any, draw: Callable[..., Any]) -> Any:
+    """Return a copy of a JSON value in which some nodes are replaced by random ones or missing."""
+    choice = draw(st.integers(0, 30))
+    if choice == 0:
+        return draw(json_values)
+    if isinstance(value, dict):
+        return {key: mutated(item, draw) for key, item in value.items() if draw(st.integers(0, 30))}
+    if isinstance(value, list):
+        return [mutated(item, draw) for item in value]
+    return value
+
+
+@functools.cache
+def _validator(schema: str, part: str = "") -> Any:
+    read = json.loads((RECORDINGS / "schemas" / "gen_ai_messages.json").read_text())[schema]
+    wanted = {"$ref": f"#/$defs/{part}", "$defs": read["$defs"]} if part else read
+    return jsonschema.Draft202012Validator(wanted)
+
+
+_PARTS = {
+    "text": "TextPart",
+    "reasoning": "ReasoningPart",
+    "tool_call": "ToolCallRequestPart",
+    "tool_call_response": "ToolCallResponsePart",
+    "server_tool_call": "ServerToolCallPart",
+    "server_tool_call_response": "ServerToolCallResponsePart",
+    "uri": "UriPart",
+    "file": "FilePart",
+    "blob": "BlobPart",
+    "compaction": "CompactionPart",
+}
+
+
+def check_response(response: Response) -> None:
+    """Assert that the output messages are valid, each part by the type it claims."""
+    _check_messages(response.messages, "gen-ai-output-messages.json")
+
+
+def check_request(request: Request) -> None:
+    """Assert that messages, instructions and tools are valid."""
+    _check_messages(request.messages, "gen-ai-input-messages.json")
+    _validator("gen-ai-system-instructions.json").validate(request.system_instructions)
+    _validator("gen-ai-tool-definitions.json").validate(request.tools)
+
+
+def _check_messages(messages: list[Any], schema: str) -> None:
+    _validator(schema).validate(messages)
+    for message in messages:
+        for part in message["parts"]:
+            claimed = _PARTS.get(part["type"])
+            if claimed is not None:
+                # The schema's anyOf lets a malformed part pass as a generic one.
+                _validator(schema, claimed).validate(part)
+
+
+_NAMES = frozenset({"type", "role", "id", "name", "finish_reason"})
+
+
+def texts_within(value: Any) -> set[str]:
+    """Return every text of a message list that is long enough to be told from a name."""
+    if isinstance(value, dict):
+        return {text for key, item in value.items() if key not in _NAMES for text in texts_within(item)}
+    if isinstance(value, list):
+        return {text for item in value for text in texts_within(item)}
+    return {value} if isinstance(value, str) and len(value) > 12 else set()  # noqa: PLR2004

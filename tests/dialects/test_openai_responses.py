@@ -1,0 +1,653 @@
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai import NOT_GIVEN
+from openai._models import construct_type
+from openai.types.responses import Response as SdkResponse
+from openai.types.responses import ResponseStreamEvent
+
+from spancast.dialects.openai_responses import OPENAI_RESPONSES
+from spancast.model import json_text, semconv
+from spancast.model.exchange import Failure, Request, Response
+from tests.dialects.streams import (
+    check_request,
+    check_response,
+    cut_anew,
+    json_values,
+    mutated,
+    read_stream,
+    recordings,
+    texts_within,
+)
+
+CASES = recordings("openai_responses")
+STREAMS = sorted(name for name in CASES if name.endswith(".stream"))
+WHOLES = sorted(set(CASES) - set(STREAMS))
+PAIRS = sorted(name for name in WHOLES if f"{name}.stream" in CASES)
+CUT = ("cut.stream", "cut_in_call.stream", "error_midstream.stream", "error_first.stream", "audio.stream")
+PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3).decode()
+
+
+def whole(name: str, *, content: bool = True) -> Response:
+    return OPENAI_RESPONSES.read_response(CASES[name]["response"], content=content)
+
+
+def streamed(name: str, *, content: bool = True) -> Response:
+    return read_stream(OPENAI_RESPONSES, CASES[name]["stream"], content=content)
+
+
+def answer(name: str) -> Response:
+    return streamed(name) if name in STREAMS else whole(name)
+
+
+def asked(name: str, *, content: bool = True) -> Request:
+    return OPENAI_RESPONSES.read_request(CASES[name]["request"], content=content)
+
+
+def picture(data: str = PNG) -> dict[str, Any]:
+    raw = base64.b64decode(data)
+    return {
+        "type": "uri",
+        "modality": "image",
+        "uri": f"sha256:{hashlib.sha256(raw).hexdigest()}",
+        "byte_size": len(raw),
+        "mime_type": "image/png",
+    }
+
+
+# --- whole answers ------------------------------------------------------------------------------
+
+
+def test_text():
+    assert whole("text") == Response(
+        id="resp_0a1b2c3d4e5f60718293a4b5c6d7e8f9",
+        model="gpt-5.2-2025-12-11",
+        finish_reasons=["stop"],
+        messages=[
+            {
+                "role": "assistant",
+                "parts": [{"type": "text", "content": "Four plus five is **nine**."}],
+                "finish_reason": "stop",
+            }
+        ],
+        usage={
+            "gen_ai.usage.input_tokens": 2006,
+            "gen_ai.usage.output_tokens": 9,
+            "gen_ai.usage.cache_read.input_tokens": 1920,
+            "gen_ai.usage.cache_write.input_tokens": 0,
+            "gen_ai.usage.reasoning.output_tokens": 0,
+            "spancast.usage.total_tokens": 2015,
+        },
+        attributes={
+            "openai.response.service_tier": "default",
+            "spancast.response.object": "response",
+            "spancast.response.created": 1790700000,
+            "spancast.response.completed_at": 1790700003,
+            "spancast.response.status": "completed",
+        },
+    )
+
+
+def test_calls_await_the_caller():
+    response = whole("tool_calls")
+    assert (response.finish_reasons, response.messages) == (
+        ["tool_calls"],
+        [
+            {
+                "role": "assistant",
+                "parts": [
+                    {"type": "tool_call", "id": "call_aaa", "name": "get_weather", "arguments": {"city": "Paris"}},
+                    {"type": "tool_call", "id": "call_bbb", "name": "get_weather", "arguments": {"city": "Zürich"}},
+                ],
+                "finish_reason": "tool_call",
+            }
+        ],
+    )
+
+
+def test_reasoning_summary_and_text_are_reasoning_parts():
+    summary, text = whole("reasoning"), whole("reasoning_text")
+    assert summary.messages[0]["parts"] == [
+        {"type": "reasoning", "content": "**Counting primes**\n\n2, 3, 5, 7, 11, 13, 17, 19."},
+        {"type": "reasoning", "content": "That makes eight."},
+        {"type": "text", "content": "There are eight primes below 20."},
+    ]
+    assert summary.usage[semconv.USAGE_REASONING] == 384
+    assert text.messages[0]["parts"] == [
+        {"type": "reasoning", "content": "Trivial: four."},
+        {"type": "text", "content": "4"},
+    ]
+
+
+def test_sealed_reasoning_is_told_without_text():
+    read = OPENAI_RESPONSES.read_response(
+        {"output": [{"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "gAAAA"}]}, content=True
+    )
+    assert read.messages == [
+        {"role": "assistant", "parts": [{"type": "reasoning", "content": ""}], "finish_reason": "stop"}
+    ]
+
+
+def test_server_tools_have_a_call_and_what_it_gave():
+    parts = whole("server_tools").messages[0]["parts"]
+    assert parts == [
+        {
+            "type": "server_tool_call",
+            "id": "fs_1",
+            "name": "file_search",
+            "server_tool_call": {"type": "file_search", "status": "completed", "queries": ["mean"]},
+        },
+        {
+            "type": "server_tool_call_response",
+            "id": "fs_1",
+            "server_tool_call_response": {
+                "type": "file_search",
+                "results": [
+                    {"file_id": "file-1", "filename": "a.csv", "score": 0.9, "text": "1,2,3", "attributes": {}}
+                ],
+            },
+        },
+        {
+            "type": "server_tool_call",
+            "id": "ci_1",
+            "name": "code_interpreter",
+            "server_tool_call": {
+                "type": "code_interpreter",
+                "status": "completed",
+                "container_id": "cntr_1",
+                "code": "print(sum([1, 2, 3]) / 3)",
+            },
+        },
+        {
+            "type": "server_tool_call_response",
+            "id": "ci_1",
+            "server_tool_call_response": {
+                "type": "code_interpreter",
+                "outputs": [{"type": "logs", "logs": "2.0\n"}, {"type": "image", "url": picture()}],
+            },
+        },
+        {
+            "type": "server_tool_call",
+            "id": "mcp_1",
+            "name": "ask",
+            "server_tool_call": {
+                "type": "mcp",
+                "status": "completed",
+                "server_label": "deepwiki",
+                "name": "ask",
+                "arguments": '{"q":"mean"}',
+            },
+        },
+        {
+            "type": "server_tool_call_response",
+            "id": "mcp_1",
+            "server_tool_call_response": {"type": "mcp", "output": "arithmetic mean"},
+        },
+        {
+            "type": "server_tool_call",
+            "id": "ig_1",
+            "name": "image_generation",
+            "server_tool_call": {
+                "type": "image_generation",
+                "status": "completed",
+                "output_format": "png",
+                "size": "1024x1024",
+                "revised_prompt": "a bar chart",
+            },
+        },
+        {
+            "type": "server_tool_call_response",
+            "id": "ig_1",
+            "server_tool_call_response": {"type": "image_generation", "result": picture()},
+        },
+        {"type": "text", "content": "The mean is 2."},
+    ]
+
+
+def test_tools_the_caller_runs():
+    response = whole("client_tools")
+    assert response.finish_reasons == ["tool_calls"]
+    assert response.messages[0]["parts"] == [
+        {"type": "tool_call", "id": "call_c", "name": "sql", "arguments": "select 1;"},
+        {
+            "type": "tool_call",
+            "id": "call_l",
+            "name": "local_shell",
+            "arguments": {"type": "exec", "command": ["ls", "-l"], "env": {}},
+        },
+        {
+            "type": "tool_call",
+            "id": "call_u",
+            "name": "computer",
+            "arguments": {"type": "click", "button": "left", "x": 3, "y": 4},
+        },
+        {
+            "type": "tool_call",
+            "id": "call_p",
+            "name": "apply_patch",
+            "arguments": {"type": "delete_file", "path": "a.py"},
+        },
+        {
+            "type": "mcp_approval_request",
+            "id": "ma_1",
+            "name": "ask",
+            "server_label": "deepwiki",
+            "arguments": "{}",
+        },
+    ]
+
+
+def test_a_call_with_its_result_awaits_nobody():
+    call = {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}}
+    done = {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "a.py"}]}
+    read = OPENAI_RESPONSES.read_response({"status": "completed", "output": [call, done]}, content=True)
+    assert read.finish_reasons == ["stop"]
+    assert [part["type"] for part in read.messages[0]["parts"]] == ["tool_call", "tool_call_response"]
+
+
+def test_citations_stay_with_their_text():
+    assert whole("web_search").messages[0]["parts"][-1] == {
+        "type": "text",
+        "content": "Version 3 is out.",
+        "annotations": [
+            {
+                "type": "url_citation",
+                "start_index": 0,
+                "end_index": 12,
+                "title": "Release notes",
+                "url": "https://example.com/notes",
+            }
+        ],
+    }
+
+
+def test_openrouter_cost_provider_and_routing():
+    response = whole("openrouter")
+    assert response.usage == {
+        "gen_ai.usage.input_tokens": 420,
+        "gen_ai.usage.output_tokens": 33,
+        "gen_ai.usage.cache_read.input_tokens": 300,
+        "gen_ai.usage.cache_write.input_tokens": 64,
+        "gen_ai.usage.reasoning.output_tokens": 0,
+        "spancast.usage.total_tokens": 453,
+        "spancast.usage.cost": 0.00123,
+        "spancast.usage.cost_details.upstream_inference_input_cost": 0.001,
+        "spancast.usage.cost_details.upstream_inference_output_cost": 0.00023,
+        "spancast.usage.server_tool_use_details.web_search_requests": 1,
+        "spancast.usage.server_tool_use_details.tool_calls_requested": 2,
+        "spancast.usage.server_tool_use_details.tool_calls_executed": 2,
+    }
+    assert response.attributes == {
+        "openai.response.service_tier": "default",
+        "spancast.response.object": "response",
+        "spancast.response.created": 1790700000,
+        "spancast.response.completed_at": 1790700003,
+        "spancast.response.status": "completed",
+        "spancast.response.provider": "Anthropic",
+        "spancast.response.openrouter_metadata": (
+            '{"requested":"anthropic/claude-sonnet-4.5","strategy":"direct","attempt":1,"is_byok":false}'
+        ),
+        "spancast.usage.is_byok": False,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons", "native", "failure"),
+    [
+        ("refusal", ["stop"], None, None),
+        ("incomplete_length", ["length"], ["max_output_tokens"], None),
+        ("incomplete_filter", ["content_filter"], ["content_filter"], None),
+        ("failed", ["error"], None, Failure(type="rate_limit_exceeded", message="Slow down.")),
+        ("failed_openrouter", ["error"], None, Failure(type="authentication", message="Invalid credentials")),
+        ("error_before", ["error"], None, Failure(type="provider_unavailable", message="Provider returned error")),
+        ("cut.stream", ["error"], None, None),
+        ("cut_in_call.stream", ["error"], None, None),
+        ("error_midstream.stream", ["error"], None, Failure(type="server_error", message="The server had an error.")),
+        ("error_first.stream", ["error"], None, Failure(type="context_length_exceeded", message="Too long.")),
+    ],
+)
+def test_how_it_ended(name: str, reasons: list[str], native: list[str] | None, failure: Failure | None):
+    read = answer(name)
+    ended = (read.finish_reasons, read.attributes.get(semconv.RESPONSE_NATIVE_FINISH_REASONS), read.failure)
+    assert ended == (reasons, native, failure)
+
+
+@pytest.mark.parametrize(
+    ("status", "reasons"),
+    [
+        ({"status": "cancelled"}, ["error"]),
+        ({"status": "queued"}, []),
+        ({"status": "in_progress"}, []),
+        ({"status": "incomplete"}, ["error"]),
+        ({"status": "incomplete", "incomplete_details": {"reason": "new_reason"}}, ["new_reason"]),
+        ({"status": "failed"}, ["error"]),
+        ({}, ["stop"]),
+    ],
+)
+def test_status_to_reason(status: dict[str, Any], reasons: list[str]):
+    text = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}
+    read = OPENAI_RESPONSES.read_response({"output": [text], **status}, content=True)
+    assert read.finish_reasons == reasons
+    assert (read.failure == Failure(type="_OTHER")) is (status.get("status") == "failed")
+
+
+def test_refusal_is_a_part_of_its_own():
+    assert whole("refusal").messages[0]["parts"] == [{"type": "refusal", "content": "I can't help with that."}]
+
+
+def test_logprobs_are_content():
+    told = [{"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": []}]
+    text = {"type": "output_text", "text": "a", "logprobs": told}
+    body = {"output": [{"type": "message", "content": [text]}]}
+    with_content = OPENAI_RESPONSES.read_response(body, content=True).attributes
+    assert json_text.decode(str(with_content[semconv.RESPONSE_LOGPROBS])) == [told]
+    assert OPENAI_RESPONSES.read_response(body, content=False).attributes == {}
+
+
+@pytest.mark.parametrize("nothing", [None, 5, True, b"bytes", [], {}, object(), ValueError("x"), ""])
+def test_no_answer_at_all_says_nothing(nothing: object):
+    assert OPENAI_RESPONSES.read_response(nothing, content=True) == Response()
+
+
+def test_text_that_is_no_answer_is_the_assistants():
+    page = "<html>502 Bad Gateway</html>"
+    assert OPENAI_RESPONSES.read_response(page, content=True) == Response(
+        messages=[{"role": "assistant", "parts": [{"type": "text", "content": page}]}]
+    )
+    assert OPENAI_RESPONSES.read_response(page, content=False) == Response()
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+def test_request_parameters():
+    assert asked("text") == Request(
+        model="gpt-5.2",
+        messages=[{"role": "user", "parts": [{"type": "text", "content": "What is four plus five?"}]}],
+        attributes={
+            "gen_ai.request.temperature": 1.0,
+            "gen_ai.request.top_p": 0.9,
+            "gen_ai.request.max_tokens": 200,
+            "spancast.request.store": True,
+            "openai.api.type": "responses",
+        },
+    )
+
+
+def test_request_of_a_stream_with_tools():
+    assert asked("tool_calls.stream") == Request(
+        model="gpt-5.2",
+        stream=True,
+        messages=[{"role": "user", "parts": [{"type": "text", "content": "Weather in Paris and Berlin?"}]}],
+        system_instructions=[{"type": "text", "content": "Answer in one sentence."}],
+        tools=CASES["tool_calls"]["request"]["tools"],
+        attributes={
+            "gen_ai.request.stream": True,
+            "spancast.request.tool_choice": "auto",
+            "spancast.request.parallel_tool_calls": True,
+            "openai.api.type": "responses",
+        },
+    )
+
+
+def test_request_items_are_messages():
+    pdf, wav = (
+        CASES["tool_results"]["request"]["input"][1]["content"][place] for place in (3, 5)
+    )
+    pdf_bytes = base64.b64decode(pdf["file_data"].partition(",")[2])
+    wav_bytes = base64.b64decode(wav["input_audio"]["data"])
+    assert asked("tool_results").messages == [
+        {"role": "developer", "parts": [{"type": "text", "content": "Be brief."}]},
+        {
+            "role": "user",
+            "parts": [
+                {"type": "text", "content": "What is in these?"},
+                picture(),
+                {"type": "uri", "modality": "image", "uri": "https://example.com/cat.png"},
+                {
+                    "type": "uri",
+                    "modality": "document",
+                    "uri": f"sha256:{hashlib.sha256(pdf_bytes).hexdigest()}",
+                    "byte_size": len(pdf_bytes),
+                    "mime_type": "application/pdf",
+                    "name": "report.pdf",
+                },
+                {"type": "file", "modality": "document", "file_id": "file-abc"},
+                {
+                    "type": "uri",
+                    "modality": "audio",
+                    "uri": f"sha256:{hashlib.sha256(wav_bytes).hexdigest()}",
+                    "byte_size": len(wav_bytes),
+                    "mime_type": "audio/wav",
+                },
+            ],
+        },
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "reasoning", "content": "I should look it up."},
+                {"type": "tool_call", "id": "call_aaa", "name": "get_weather", "arguments": {"city": "Paris"}},
+            ],
+        },
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_aaa", "response": '{"celsius": 14}'}]},
+        {
+            "role": "tool",
+            "parts": [
+                {
+                    "type": "tool_call_response",
+                    "id": "call_img",
+                    "response": [{"type": "text", "content": "map"}, picture()],
+                }
+            ],
+        },
+        {"role": "user", "parts": [{"type": "item_reference", "id": "msg_before"}]},
+    ]
+    assert asked("tool_results").attributes[semconv.REQUEST_PREVIOUS_RESPONSE_ID] == "resp_before"
+
+
+def test_request_reasoning_and_format():
+    assert asked("reasoning").attributes == {
+        "gen_ai.request.reasoning.level": "high",
+        "spancast.request.reasoning": '{"effort":"high","summary":"detailed"}',
+        "spancast.request.include": ["reasoning.encrypted_content"],
+        "openai.api.type": "responses",
+    }
+    attributes = asked("structured_output").attributes
+    assert attributes[semconv.OUTPUT_TYPE] == "json"
+    assert attributes["spancast.request.conversation"] == "conv_1"
+    assert "json_schema" in str(attributes["spancast.request.text"])
+    assert "spancast.request.text" not in asked("structured_output", content=False).attributes
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"effort": "low"}, {semconv.REQUEST_REASONING_LEVEL: "low"}),
+        ({"effort": None}, {}),
+        (None, {}),
+        (NOT_GIVEN, {}),
+        ({"effort": 3}, {"spancast.request.reasoning": '{"effort":3}'}),
+        ("high", {"spancast.request.reasoning": "high"}),
+    ],
+)
+def test_request_reasoning_shapes(given: object, read: dict[str, Any]):
+    attributes = OPENAI_RESPONSES.read_request({"reasoning": given}, content=True).attributes
+    assert {name: value for name, value in attributes.items() if "reasoning" in name} == read
+
+
+def test_request_of_openrouter_keeps_its_parameters_and_leaves_the_trace_keys():
+    assert asked("openrouter").attributes == {
+        "spancast.request.models": ["anthropic/claude-sonnet-4.5", "openai/gpt-5.2"],
+        "spancast.request.provider": '{"order":["anthropic"],"zdr":true}',
+        "spancast.request.plugins": '[{"id":"web"}]',
+        "spancast.request.reasoning": '{"max_tokens":1024,"enabled":true}',
+        "openai.api.type": "responses",
+    }
+
+
+def test_hosted_tools_are_definitions_without_credentials():
+    assert asked("server_tools").tools == [
+        {
+            "type": "mcp",
+            "name": "deepwiki",
+            "server_label": "deepwiki",
+            "server_url": "https://mcp.example.com/mcp",
+            "require_approval": "never",
+        },
+        {
+            "type": "code_interpreter",
+            "name": "code_interpreter",
+            "container": {"type": "auto", "network_policy": {"type": "allowlist", "allowed_domains": ["a.example"]}},
+        },
+        {"type": "file_search", "name": "file_search", "vector_store_ids": ["vs_1"]},
+        {"type": "image_generation", "name": "image_generation", "quality": "low"},
+    ]
+
+
+# --- for all recordings ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("content", [True, False])
+def test_streamed_equals_whole(name: str, content: bool):
+    assert streamed(f"{name}.stream", content=content) == whole(name, content=content)
+
+
+def test_a_terminal_event_without_output_is_completed_from_the_pieces():
+    assert streamed("terminal_without_output.stream") == whole("reasoning")
+
+
+def test_a_cut_stream_keeps_what_had_arrived():
+    assert streamed("cut.stream").messages == [
+        {"role": "assistant", "parts": [{"type": "text", "content": "Four plus five is "}], "finish_reason": "error"}
+    ]
+    assert streamed("cut_in_call.stream").messages[0]["parts"] == [
+        {"type": "tool_call", "id": "call_aaa", "name": "get_weather", "arguments": {"city": "Paris"}},
+        {"type": "tool_call", "id": "call_bbb", "name": "get_weather", "arguments": '{"city":'},
+    ]
+    assert streamed("audio.stream").messages[0]["parts"] == [{"type": "text", "content": "Hi there."}]
+
+
+@pytest.mark.parametrize("name", [name for name in PAIRS if name not in ("openrouter",)])
+def test_cut_at_the_last_event_gives_the_same_parts(name: str):
+    before_the_end = read_stream(OPENAI_RESPONSES, CASES[f"{name}.stream"]["stream"][:-1])
+    parts = [message["parts"] for message in before_the_end.messages]
+    assert parts == [message["parts"] for message in whole(name).messages]
+
+
+# Hosted tools have no deltas: how they ended comes with the whole item only.
+HOSTED = ("server_tools.stream", "openrouter.stream", "web_search.stream", "client_tools.stream")
+
+
+@pytest.mark.parametrize("name", [name for name in STREAMS if name not in HOSTED])
+def test_deltas_alone_give_the_same_parts(name: str):
+    """Without the events that repeat a whole item: what a server sends that leaves them out."""
+    events = [
+        event
+        for event in CASES[name]["stream"]
+        if not event["type"].endswith(".done") and not event["type"].startswith("response.completed")
+    ]
+    parts = [message["parts"] for message in read_stream(OPENAI_RESPONSES, events).messages]
+    assert parts == [message["parts"] for message in answer(name).messages]
+
+
+def test_an_empty_stream_says_nothing():
+    assert read_stream(OPENAI_RESPONSES, []) == Response()
+    assert read_stream(OPENAI_RESPONSES, [{"type": "ping"}, {}, None, 3, {"type": 3}]) == Response()
+
+
+@pytest.mark.parametrize("name", WHOLES)
+def test_sdk_answer_equals_dict(name: str):
+    made: Any = construct_type(type_=SdkResponse, value=CASES[name]["response"])
+    assert OPENAI_RESPONSES.read_response(made, content=True) == whole(name)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_sdk_events_equal_dicts(name: str):
+    made = [construct_type(type_=ResponseStreamEvent, value=event) for event in CASES[name]["stream"]]
+    assert read_stream(OPENAI_RESPONSES, made) == streamed(name)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_schema(name: str):
+    check_request(asked(name))
+    check_response(answer(name))
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_without_content_nothing_quotes_it(name: str):
+    request, response = asked(name, content=False), answer(name)
+    blind = streamed(name, content=False) if name in STREAMS else whole(name, content=False)
+    assert (request.messages, request.system_instructions, request.tools, blind.messages) == ([], [], [], [])
+    assert not semconv.CONTENT & (request.attributes.keys() | blind.attributes.keys())
+    assert (blind.finish_reasons, blind.usage, blind.id) == (response.finish_reasons, response.usage, response.id)
+    told = repr((request.attributes, blind.attributes))
+    assert not [text for text in texts_within(asked(name).messages + response.messages) if text in told]
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_no_credential_and_no_base64_is_kept(name: str):
+    told = repr((asked(name), answer(name)))
+    assert "CANARYSECRET" not in told
+    assert PNG[:40] not in told
+    assert "sealed" not in told
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_nothing_given_is_changed(name: str):
+    before = copy.deepcopy(CASES[name])
+    asked(name)
+    answer(name)
+    assert CASES[name] == before
+
+
+# --- laws -------------------------------------------------------------------------------------------
+
+
+def delta_of(event: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+    is_text = event["type"].endswith(".delta") and event["type"] != "response.audio.delta"
+    return (event, "delta") if is_text else None
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
+    events = cut_anew(CASES[name]["stream"], delta_of, data.draw)
+    # Without the end the answer is pieced together from the deltas.
+    for upto in (len(events), data.draw(st.integers(0, len(events)))):
+        cut = read_stream(OPENAI_RESPONSES, events[:upto])
+        check_response(cut)
+        if upto == len(events):
+            assert cut == streamed(name)
+
+
+@settings(max_examples=150, deadline=None)
+@given(answered=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
+def test_random_json_never_raises(answered: Any, events: list[Any], content: bool):
+    body = answered if isinstance(answered, dict) else {"input": answered, "tools": answered, "text": answered}
+    OPENAI_RESPONSES.read_request(body, content=content)
+    OPENAI_RESPONSES.read_response(answered, content=content)
+    read_stream(OPENAI_RESPONSES, events, content=content)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_malformed_never_raises(name: str, data: st.DataObject):
+    case = mutated(CASES[name], data.draw)
+    if not isinstance(case, dict):
+        return
+    request = case.get("request")
+    if isinstance(request, dict):
+        check_request(OPENAI_RESPONSES.read_request(request, content=True))
+    check_response(OPENAI_RESPONSES.read_response(case.get("response"), content=True))
+    events = case.get("stream")
+    check_response(read_stream(OPENAI_RESPONSES, events if isinstance(events, list) else []))

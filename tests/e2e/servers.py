@@ -1,0 +1,164 @@
+"""The real Jaeger and Collector, started on free ports and read back by their own APIs."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60.0
+_POLL_S = 0.05
+
+T = TypeVar("T")
+
+
+def binary(name: str) -> Path:
+    """Return where ``servers/build`` put a server; skip loudly, or fail where servers are required, if it did not."""
+    found = subprocess.run(
+        [str(ROOT / "servers" / "build"), "--print", name], capture_output=True, text=True, check=False
+    )
+    if found.returncode == 0:
+        return Path(found.stdout.strip())
+    message = f"NO REAL SERVER: {name} is not built, run `make servers` (needs Go)"
+    if os.environ.get("SPANCAST_REQUIRE_SERVERS"):
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def get_json(url: str) -> Any:
+    """Return the JSON at ``url``, None where it does not answer 2xx."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return json.loads(answer.read() or b"null")
+    except (urllib.error.URLError, ConnectionError, json.JSONDecodeError):
+        return None
+
+
+def poll(read: Callable[[], T | None], what: str) -> T:
+    """Return the first value ``read`` gives; fail where none came within the deadline."""
+    until = time.monotonic() + DEADLINE_S
+    never = threading.Event()
+    while time.monotonic() < until:
+        found = read()
+        if found is not None:
+            return found
+        never.wait(_POLL_S)
+    message = f"{what}: nothing within {DEADLINE_S:.0f} s"
+    raise AssertionError(message)
+
+
+class _Server:
+    """A child process, ready when its health page answers."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str], health: str) -> None:
+        self._arguments = arguments
+        self._environment = environment
+        self._health = health
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._arguments, env={**os.environ, **self._environment}, cwd=ROOT,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        poll(lambda: get_json(self._health), self._arguments[0])
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(30)
+            self._process = None
+
+    def __enter__(self) -> Any:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+class Jaeger(_Server):
+    """Jaeger 2 in memory; ``otlp_grpc``, ``otlp_http`` and ``query`` are its URLs."""
+
+    def __init__(self) -> None:
+        health, query, query_grpc, grpc, http = (free_port() for _ in range(5))
+        self.otlp_grpc = f"127.0.0.1:{grpc}"
+        self.otlp_http = f"http://127.0.0.1:{http}"
+        self.query = f"http://127.0.0.1:{query}"
+        super().__init__(
+            [str(binary("jaeger")), "--config", "servers/jaeger.yaml"],
+            {
+                "JAEGER_HEALTH_PORT": str(health), "JAEGER_QUERY_PORT": str(query),
+                "JAEGER_QUERY_GRPC_PORT": str(query_grpc), "JAEGER_OTLP_GRPC_PORT": str(grpc),
+                "JAEGER_OTLP_HTTP_PORT": str(http),
+            },
+            f"http://127.0.0.1:{health}/status",
+        )  # fmt: skip
+
+    def trace(self, trace_id: str, *, spans: int = 1) -> dict[str, Any]:
+        """Return the trace once it has so many spans, as Jaeger's query API gives it."""
+
+        def read() -> dict[str, Any] | None:
+            answer = get_json(f"{self.query}/api/traces/{trace_id}")
+            found = (answer or {}).get("data") or []
+            return found[0] if found and len(found[0]["spans"]) >= spans else None
+
+        return poll(read, f"trace {trace_id} with {spans} spans in Jaeger")
+
+    def services(self) -> list[str]:
+        """Return the services Jaeger knows."""
+        return sorted((get_json(f"{self.query}/api/services") or {}).get("data") or [])
+
+
+class Collector(_Server):
+    """The Collector with the repository's own otel-collector.yaml, as it is."""
+
+    def __init__(self, jaeger: Jaeger, queue: Path) -> None:
+        health, grpc, http = (free_port() for _ in range(3))
+        self.otlp_grpc = f"127.0.0.1:{grpc}"
+        self.otlp_http = f"http://127.0.0.1:{http}"
+        super().__init__(
+            [str(binary("otelcol")), "--config", "otel-collector.yaml"],
+            {
+                "OTLP_GRPC_ENDPOINT": f"127.0.0.1:{grpc}", "OTLP_HTTP_ENDPOINT": f"127.0.0.1:{http}",
+                "HEALTH_ENDPOINT": f"127.0.0.1:{health}", "JAEGER_ENDPOINT": jaeger.otlp_grpc,
+                "QUEUE_DIRECTORY": str(queue),
+            },
+            f"http://127.0.0.1:{health}/",
+        )  # fmt: skip
+
+
+def tree(trace: dict[str, Any]) -> dict[str, Any]:
+    """Return a Jaeger trace as nested names, in the order of their start."""
+    spans = sorted(trace["spans"], key=lambda span: span["startTime"])
+    nodes: dict[str, dict[str, Any]] = {span["spanID"]: {} for span in spans}
+    root: dict[str, Any] = {}
+    for span in spans:
+        parent = next((r["spanID"] for r in span["references"] if r["refType"] == "CHILD_OF"), "")
+        above, name = nodes.get(parent, root), span["operationName"]
+        while name in above:
+            name += "'"
+        above[name] = nodes[span["spanID"]]
+    return root
+
+
+def tags(span: dict[str, Any]) -> dict[str, Any]:
+    """Return the tags of a span as Jaeger shows them."""
+    return {tag["key"]: tag["value"] for tag in span["tags"]}

@@ -1,0 +1,150 @@
+"""Every example runs, as a user would run it, and its traces arrive at a real OTLP receiver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from spancast.testing import ReplayServer
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+
+class Receiver(ThreadingHTTPServer):
+    """An OTLP/HTTP receiver that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.spans: list[Any] = []
+        self.services: set[str] = set()
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def tree(self) -> dict[str, Any]:
+        spans = sorted(self.spans, key=lambda span: span.start_time_unix_nano)
+        nodes: dict[bytes, dict[str, Any]] = {span.span_id: {} for span in spans}
+        root: dict[str, Any] = {}
+        for span in spans:
+            nodes.get(span.parent_span_id, root)[span.name] = nodes[span.span_id]
+        return root
+
+    def attribute(self, name: str) -> set[Any]:
+        return {a.value.string_value for span in self.spans for a in span.attributes if a.key == name}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            import gzip
+
+            body = gzip.decompress(body)
+        if self.path == "/v1/traces":
+            for one in ExportTraceServiceRequest.FromString(body).resource_spans:
+                self.server.services |= {a.value.string_value for a in one.resource.attributes if a.key == "service.name"}
+                for scope in one.scope_spans:
+                    self.server.spans.extend(scope.spans)
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        return
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with Receiver() as running, ThreadPoolExecutor(1) as pool:
+        pool.submit(running.serve_forever)
+        yield running
+        running.shutdown()
+
+
+def run(command: list[str], server: ReplayServer, receiver: Receiver, **more: str) -> str:
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+        "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-test",
+        "ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "test",
+        "OPENROUTER_BASE_URL": server.base_url, "OPENROUTER_API_KEY": "test",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        **more,
+    }  # fmt: skip
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_demo(server: ReplayServer, receiver: Receiver) -> None:
+    printed = run([sys.executable, "examples/demo.py"], server, receiver)
+    names = [line[:23].strip("│├└─ ") for line in printed.splitlines()[:9]]
+    assert names == [
+        "Support", "triage", "classify", "choose tool", "answer", "draft", "draft, again", "rephrase", "check",
+    ]  # fmt: skip
+    assert "✗ openai.RateLimitError" in printed
+    assert "$0.001890" in printed
+
+
+def test_decorate(server: ReplayServer, receiver: Receiver) -> None:
+    assert run([sys.executable, "examples/decorate.py"], server, receiver) == "Say hello.\n"
+    assert receiver.tree() == {"Greeting": {"hello": {}}}
+    assert receiver.services == {"decorate"}
+
+
+@pytest.mark.parametrize(
+    "starter", [["spancast", "run", "--"], ["opentelemetry-instrument"]], ids=["spancast", "opentelemetry-instrument"]
+)
+def test_entry_point(starter: list[str], server: ReplayServer, receiver: Receiver) -> None:
+    printed = run(
+        [*starter, "python", "examples/entry_point.py"], server, receiver,
+        OTEL_SERVICE_NAME="app", OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none",
+    )  # fmt: skip
+    assert printed == "Say hello.\nSay hello.\n"
+    assert receiver.tree() == {"chat gpt-5.2": {}, "chat claude-sonnet-5": {}}
+    assert receiver.services == {"app"}
+
+
+def test_async_streaming(server: ReplayServer, receiver: Receiver) -> None:
+    run([sys.executable, "examples/async_streaming.py"], server, receiver)
+    assert receiver.tree() == {"Two stories": {"whole": {}, "half": {}}}
+    assert receiver.attribute("spancast.response.incomplete") == {"closed"}
+
+
+def test_raw_http(server: ReplayServer, receiver: Receiver) -> None:
+    assert run([sys.executable, "examples/raw_http.py"], server, receiver) == "Say hello.\nSay hello.\n"
+    assert receiver.tree() == {"Raw HTTP": {"chat openai/gpt-5.2": {}, "streamed": {}}}
+    assert all("trace" not in request.body for request in server.requests)
+
+
+FASTAPI = """
+from fastapi.testclient import TestClient
+from examples.fastapi_session import app
+with TestClient(app) as web:
+    print(web.get("/ask", params={"question": "hi"}, headers={"x-chat-id": "chat-7"}).json())
+"""
+
+
+def test_fastapi_session(server: ReplayServer, receiver: Receiver) -> None:
+    assert "hi" in run([sys.executable, "-W", "ignore", "-c", FASTAPI], server, receiver)
+    assert receiver.tree() == {"Shop request": {"answer": {}}}
+    assert receiver.attribute("session.id") == {"chat-7"}
+
+
+def test_every_example_has_a_test() -> None:
+    tested = Path(__file__).read_text()
+    for example in (ROOT / "examples").glob("*.py"):
+        assert example.stem in tested, example.name
