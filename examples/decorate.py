@@ -1,6 +1,6 @@
 """Decorate a call you already make. OPENAI_API_KEY and OPENAI_BASE_URL as the SDK reads them.
 
-    OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 python examples/decorate.py
+OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 python examples/decorate.py
 """
 
 import openai

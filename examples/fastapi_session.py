@@ -1,6 +1,6 @@
 """Ambient session in a web application: set once by a middleware, on every call of the request.
 
-    uvicorn examples.fastapi_session:app
+uvicorn examples.fastapi_session:app
 """
 
 from collections.abc import AsyncIterator

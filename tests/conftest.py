@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import anthropic  # noqa: F401 - imported before the freeze
-import openai.resources.chat  # noqa: F401
+import openai.resources.chat
 import openai.resources.responses  # noqa: F401
 import openrouter  # noqa: F401
 import pytest

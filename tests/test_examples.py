@@ -55,7 +55,9 @@ class _Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         if self.path == "/v1/traces":
             for one in ExportTraceServiceRequest.FromString(body).resource_spans:
-                self.server.services |= {a.value.string_value for a in one.resource.attributes if a.key == "service.name"}
+                self.server.services |= {
+                    a.value.string_value for a in one.resource.attributes if a.key == "service.name"
+                }
                 for scope in one.scope_spans:
                     self.server.spans.extend(scope.spans)
         self.send_response(200)

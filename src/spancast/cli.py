@@ -6,7 +6,6 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 SITE = Path(__file__).parent / "auto" / "site"
 
@@ -22,12 +21,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="spancast", description="Traces of LLM calls, everywhere.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run a program with every supported SDK recorded")
-    run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments")
+    run.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments"
+    )
     run.set_defaults(run=_run)
     return parser
 
 
-def _run(given: argparse.Namespace) -> NoReturn | int:
+def _run(given: argparse.Namespace) -> int:
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
     if not command:
         print("spancast run: name a program, e.g. `spancast run -- python app.py`", file=sys.stderr)

@@ -77,7 +77,7 @@ def forget_warnings() -> None:
 
 def reraise_internal_errors(*, enabled: bool) -> bool:
     """Make ``shielded`` re-raise (tests) or swallow (production); return the former state."""
-    global _reraise  # noqa: PLW0603 - one switch of the process, flipped by tests only
+    global _reraise
     former, _reraise = _reraise, enabled
     return former
 

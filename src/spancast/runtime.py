@@ -106,7 +106,11 @@ def instrument(target: Any = None, *, dialect: str | None = None, base_url: str 
             installation(name).install()
         return None
     if target is None:
-        return lambda function: instrument(function, dialect=dialect, base_url=base_url)
+
+        def decorator(function: T) -> T:
+            return instrument(function, dialect=dialect, base_url=base_url)
+
+        return decorator
     if isinstance(target, str):
         installation(_known(target, CLIENTS, "SDK")).install()
         return None
@@ -144,7 +148,7 @@ def uninstrument(target: object = None) -> None:
         )
 
 
-def trace(
+def trace(  # noqa: PLR0913 - one argument per trace key
     *,
     trace_id: str | None = None,
     trace_name: str | None = None,
@@ -183,7 +187,7 @@ def flush(timeout_s: float = 30.0) -> bool:
 
 def shutdown(timeout_s: float = 5.0) -> None:
     """End every group span, flush, take all patches off, and shut down the provider spancast made."""
-    global _own_provider  # noqa: PLW0603 - one per process, like OpenTelemetry's own
+    global _own_provider
     RECORDER.tree.end_all()
     flush(timeout_s)
     uninstrument()

@@ -55,9 +55,7 @@ def _async_openai(server: ReplayServer) -> openai.AsyncOpenAI:
 
 
 def _azure(server: ReplayServer) -> openai.AzureOpenAI:
-    return openai.AzureOpenAI(
-        azure_endpoint=server.url, api_key="test", api_version="2026-01-01", max_retries=0
-    )
+    return openai.AzureOpenAI(azure_endpoint=server.url, api_key="test", api_version="2026-01-01", max_retries=0)
 
 
 def _anthropic(server: ReplayServer) -> anthropic.Anthropic:

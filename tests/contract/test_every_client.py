@@ -9,6 +9,7 @@ import inspect
 from typing import Any
 
 import pytest
+from tests.clients.drivers import DRIVERS, MESSAGES, Driver
 
 import spancast
 from spancast.clients.table import CLIENTS, installation
@@ -16,7 +17,6 @@ from spancast.errors import reraise_internal_errors
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.answers import canned_answer
 from spancast.testing.spans import attributes
-from tests.clients.drivers import DRIVERS, MESSAGES, Driver
 
 KEYS = {
     "session_id": "chat-42",
@@ -148,13 +148,16 @@ async def test_trace_keys_make_the_tree_and_leave_the_request(
     await close(driver, client)
 
     assert spans.tree() == {"Support": {"triage": {"classify": {}}}}
-    assert attributes(spans.calls()[0]).items() >= {
-        "session.id": "chat-42",
-        "gen_ai.conversation.id": "chat-42",
-        "trace.name": "Support",
-        "trace.metadata.feature": "billing",
-        "trace.metadata.tier": 2,
-    }.items()
+    assert (
+        attributes(spans.calls()[0]).items()
+        >= {
+            "session.id": "chat-42",
+            "gen_ai.conversation.id": "chat-42",
+            "trace.name": "Support",
+            "trace.metadata.feature": "billing",
+            "trace.metadata.tier": 2,
+        }.items()
+    )
     if driver.sends_keys:
         assert server.requests[1].body["trace"].items() >= {**KEYS["trace"], "trace_id": "order-7781"}.items()
         assert server.requests[1].body["trace"]["parent_span_id"] == f"{spans.calls()[0].context.span_id:016x}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ Json = dict[str, Any]
 
 def recordings(dialect: str) -> dict[str, Json]:
     """Return every recording of ``dialect`` by its case name."""
-    return {path.name.removesuffix(".json"): json.loads(path.read_text()) for path in (RECORDINGS / dialect).glob("*.json")}
+    return {
+        path.name.removesuffix(".json"): json.loads(path.read_text()) for path in (RECORDINGS / dialect).glob("*.json")
+    }
 
 
 def read_stream(dialect: Dialect, events: list[Any], *, content: bool = True) -> Response:
@@ -32,7 +35,9 @@ def read_stream(dialect: Dialect, events: list[Any], *, content: bool = True) ->
     return stream.result()
 
 
-def cut_anew(events: list[Json], field_of: Callable[[Json], tuple[Json, str] | None], draw: Callable[..., Any]) -> list[Json]:
+def cut_anew(
+    events: list[Json], field_of: Callable[[Json], tuple[Json, str] | None], draw: Callable[..., Any]
+) -> list[Json]:
     """Return ``events`` with neighbouring deltas of one place joined, then cut at drawn points.
 
     ``field_of(event)`` returns the object and the key that hold an event's text, or None.
@@ -140,6 +145,15 @@ def _check_messages(messages: list[Any], schema: str) -> None:
                 _validator(schema, claimed).validate(part)
 
 
+def comparable(response: Response) -> Response:
+    """Return ``response`` with its JSON attributes decoded: SDK objects order the keys of theirs differently."""
+    decoded: Any = {
+        name: json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
+        for name, value in response.attributes.items()
+    }
+    return dataclasses.replace(response, attributes=decoded)
+
+
 _NAMES = frozenset({"type", "role", "id", "name", "finish_reason"})
 
 
@@ -149,4 +163,4 @@ def texts_within(value: Any) -> set[str]:
         return {text for key, item in value.items() if key not in _NAMES for text in texts_within(item)}
     if isinstance(value, list):
         return {text for item in value for text in texts_within(item)}
-    return {value} if isinstance(value, str) and len(value) > 12 else set()  # noqa: PLR2004
+    return {value} if isinstance(value, str) and len(value) > 12 else set()

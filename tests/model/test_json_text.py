@@ -9,7 +9,8 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spancast.model import json_text
 
@@ -65,6 +66,8 @@ def test_depth_is_bounded() -> None:
     assert "<too deep>" in json_text.encode(_deep(10_000))
 
 
-@given(st.recursive(st.floats() | st.text() | st.binary() | st.integers(), lambda inner: st.lists(inner), max_leaves=20))
+@given(
+    st.recursive(st.floats() | st.text() | st.binary() | st.integers(), lambda inner: st.lists(inner), max_leaves=20)
+)
 def test_always_valid_json(value: Any) -> None:
     json.loads(json_text.encode(value))

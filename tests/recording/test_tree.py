@@ -10,7 +10,9 @@ from typing import Any
 
 import openai
 import pytest
-from opentelemetry import baggage, context as context_api, trace as trace_api
+from opentelemetry import baggage
+from opentelemetry import context as context_api
+from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import TracerProvider
 
 import spancast
@@ -245,7 +247,10 @@ def test_strict_raises_before_the_request(server: ReplayServer, spans: CapturedS
     client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k"))
     with pytest.raises(spancast.TraceKeyError, match=r"trace\.trace_id: int given, a string of 1 to 1024"):
         chat(client, trace={"trace_id": 42})
-    with pytest.raises(spancast.SpancastError, match="session_id: 257 characters"), spancast.trace(session_id="s" * 257):
+    with (
+        pytest.raises(spancast.SpancastError, match="session_id: 257 characters"),
+        spancast.trace(session_id="s" * 257),
+    ):
         chat(client)
     client.close()
     assert server.requests == []
@@ -326,7 +331,9 @@ def test_keys_are_forwarded_to_openrouter_with_our_ids(
 
     def answer(request: Any) -> Any:
         sent.append(__import__("json").loads(request.content))
-        return httpx2.Response(200, json={"id": "x", "object": "chat.completion", "choices": [], "model": "m", "created": 1})
+        return httpx2.Response(
+            200, json={"id": "x", "object": "chat.completion", "choices": [], "model": "m", "created": 1}
+        )
 
     spancast.configure(tracer_provider=spans.provider, forward=forward)
     with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:

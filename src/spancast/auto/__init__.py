@@ -42,5 +42,5 @@ def start() -> None:
         runtime.configure()
     except SpancastError as error:
         # The application must start all the same; its owner reads why there are no traces.
-        logger.error("spancast: not configured: %s", error)  # noqa: TRY400 - the text is the point, not our frames
+        logger.error("spancast: not configured: %s", error)
     runtime.instrument()

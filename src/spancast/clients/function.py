@@ -10,15 +10,16 @@ import functools
 import inspect
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import wrapt
 from opentelemetry import context as context_api
 
 from spancast.clients.stainless import hear
-from spancast.clients.streams import StreamWatch, WatchedAsyncIterator, watched
+from spancast.clients.streams import Proxy, StreamWatch, WatchedAsyncIterator, watched
 from spancast.dialects.protocol import Dialect
 from spancast.errors import shielded
+from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.recording.recorder import RECORDER, Recording, not_running, running
 from spancast.recording.scope import detach
@@ -51,7 +52,7 @@ class _Call:
         self._dialect = dialect
         self._server = server
         try:
-            parameters = inspect.signature(function).parameters
+            parameters: Mapping[str, inspect.Parameter] = inspect.signature(function).parameters
         except (TypeError, ValueError):
             parameters = {}
         self._named = frozenset(parameters)
@@ -91,7 +92,7 @@ class _Call:
     ) -> Generator[Any, Any, Any]:
         """Record a generator function; its call begins with its first step."""
         recording, kwargs = self._begin(wrapped, args, kwargs)
-        inner = wrapped(*args, **kwargs)
+        inner: Generator[Any, Any, Any] = wrapped(*args, **kwargs)
         if recording is None or not recording.is_live:
             return (yield from inner)
         return (yield from _stepped(inner, StreamWatch(recording)))
@@ -165,15 +166,16 @@ def _proxy_of(recording: Recording, result: Any) -> Any:  # noqa: ANN401, PLR091
         hear(recording, result, streaming)
         return None
     if inspect.isgenerator(result):
-        return watched(result, StreamWatch(recording))
+        return watched(cast("Generator[Any, Any, Any]", result), StreamWatch(recording))
     if inspect.isasyncgen(result):
-        return _relayed(WatchedAsyncIterator(result, StreamWatch(recording)))
-    if isinstance(result, (str, bytes, Mapping)) or result is None:
+        return _relayed(WatchedAsyncIterator(cast("AsyncGenerator[Any, Any]", result), StreamWatch(recording)))
+    if isinstance(result, (str, bytes)) or json_text.is_mapping(result) or result is None:
         recording.succeed(result)
         return None
-    if hasattr(type(result), "__next__"):
+    kind: type[Any] = type(result)
+    if hasattr(kind, "__next__"):
         return _StreamProxy(result, StreamWatch(recording))
-    if hasattr(type(result), "__anext__"):
+    if hasattr(kind, "__anext__"):
         return _AsyncStreamProxy(result, StreamWatch(recording))
     hear(recording, result, None)
     return None
@@ -187,7 +189,7 @@ async def _relayed(steps: WatchedAsyncIterator) -> AsyncGenerator[Any, None]:
         await steps.aclose()
 
 
-class _StreamProxy(wrapt.ObjectProxy):
+class _StreamProxy(Proxy):
     """An iterator of an unknown library: itself in every way, but watched."""
 
     def __init__(self, iterator: Any, watch: StreamWatch) -> None:  # noqa: ANN401 - any iterator
@@ -208,7 +210,7 @@ class _StreamProxy(wrapt.ObjectProxy):
             close()
 
 
-class _AsyncStreamProxy(wrapt.ObjectProxy):
+class _AsyncStreamProxy(Proxy):
     """The same for an asynchronous iterator."""
 
     def __init__(self, iterator: Any, watch: StreamWatch) -> None:  # noqa: ANN401 - any iterator
@@ -311,8 +313,8 @@ def _body(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
                 body[name] = value
     if not any(mark in body for mark in _BODY_MARKS):
         for value in list(body.values()):
-            if isinstance(value, Mapping) and any(mark in value for mark in _BODY_MARKS):
+            if json_text.is_mapping(value) and any(mark in value for mark in _BODY_MARKS):
                 body = {**value, **{name: body[name] for name in (*_TAKEN, "user", "metadata") if name in body}}
                 break
     extra = body.pop("extra_body", None)
-    return {**body, **extra} if isinstance(extra, Mapping) else body
+    return {**body, **extra} if json_text.is_mapping(extra) else body

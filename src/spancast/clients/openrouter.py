@@ -1,8 +1,9 @@
 """openrouter: chat and responses, sync and async, streamed.
 
-The SDK takes ``trace``, ``session_id``, ``user`` and ``metadata`` itself, so they stay in the
-request whatever the host (unless ``forward="never"``). Its models drop fields they do not know (``provider``, ``native_finish_reason``, ...), so answers are read
-from the HTTP response that ``BaseSDK.do_request`` returns.
+The SDK takes ``trace``, ``session_id``, ``user`` and ``metadata`` itself, so they stay in
+the request whatever the host (unless ``forward="never"``). Its models drop fields they do
+not know (``provider``, ``native_finish_reason``, ...), so answers are read from the HTTP
+response that ``BaseSDK.do_request`` returns.
 """
 
 from __future__ import annotations
@@ -40,9 +41,7 @@ class _Send:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
 
-    def send(
-        self, wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the SDK's own resource and result
+    def send(self, wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
         """Record a synchronous call."""
         recording, kwargs = self._begin(resource, kwargs)
         if recording is None or not recording.is_live:
@@ -60,8 +59,8 @@ class _Send:
         return result
 
     async def send_async(
-        self, wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the SDK's own resource and result
+        self, wrapped: Callable[..., Any], resource: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - the SDK's own result
         """Record an asynchronous call."""
         recording, kwargs = self._begin(resource, kwargs)
         if recording is None or not recording.is_live:
@@ -78,7 +77,7 @@ class _Send:
         _hear(recording, result)
         return result
 
-    def _begin(self, resource: Any, kwargs: dict[str, Any]) -> tuple[Recording | None, dict[str, Any]]:  # noqa: ANN401 - the SDK's resource
+    def _begin(self, resource: object, kwargs: dict[str, Any]) -> tuple[Recording | None, dict[str, Any]]:
         body = {name: value for name, value in kwargs.items() if name not in _NOT_BODY}
         recording = RECORDER.begin(
             self._dialect, body, server=_server(resource, kwargs), session_header=_session_header(kwargs)
@@ -125,7 +124,7 @@ def _hear(recording: Recording, result: Any) -> None:  # noqa: ANN401 - the SDK'
         recording.succeed(answer if answer is not None else result)
 
 
-def _server(resource: Any, kwargs: dict[str, Any]) -> Server:  # noqa: ANN401 - the SDK's resource
+def _server(resource: object, kwargs: dict[str, Any]) -> Server:
     url = kwargs.get("server_url")
     if not isinstance(url, str):
         details = getattr(getattr(resource, "sdk_configuration", None), "get_server_details", None)
@@ -137,9 +136,9 @@ def _server(resource: Any, kwargs: dict[str, Any]) -> Server:  # noqa: ANN401 - 
 
 def _session_header(kwargs: dict[str, Any]) -> object:
     headers = kwargs.get("http_headers")
-    if not isinstance(headers, dict):
+    if not json_text.is_mapping(headers):
         return None
-    named = {str(name).lower(): value for name, value in headers.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    named = {str(name).lower(): value for name, value in headers.items()}
     return named.get(_SESSION_HEADER)
 
 
@@ -150,6 +149,7 @@ CLIENT: Final = Client(
     name="openrouter",
     distribution="openrouter",
     oldest="1.0.0",
+    skipped={},
     patches=(
         Patch("openrouter.chat", "Chat.send", _CHAT.send),
         Patch("openrouter.chat", "Chat.send_async", _CHAT.send_async),

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import importlib
 import threading
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
 
@@ -54,7 +53,7 @@ class Client:
     patches: tuple[Patch, ...]
     instance_patches: tuple[InstancePatch, ...]
     copies: tuple[str, ...] = ()
-    skipped: Mapping[str, str] = ()  # pyright: ignore[reportAssignmentType]
+    skipped: Mapping[str, str]
     """Methods of the SDK's resources that are passed through on purpose, each with the reason."""
 
 
@@ -78,7 +77,9 @@ class Installation:
                 else:
                     self._hooked.add(patch)
                     # Runs at once where the module is loaded; stays registered (and idle) after uninstall.
-                    wrapt.register_post_import_hook(lambda module, patch=patch: self._apply(patch, module), patch.module)
+                    wrapt.register_post_import_hook(
+                        lambda module, patch=patch: self._apply(patch, module), patch.module
+                    )
 
     def uninstall(self) -> None:
         """Restore the original functions."""
@@ -99,7 +100,7 @@ class Installation:
         """Take the patches of one client object off."""
         for path in (*(patch.path for patch in self.client.instance_patches), *self.client.copies):
             owner, name = _walk(target, path)
-            if owner is not None and isinstance(vars(owner).get(name), _InstanceWrapper):
+            if owner is not None and _is_patched(owner, name):
                 delattr(owner, name)
 
     def _instrument_copy(
@@ -132,7 +133,14 @@ class Installation:
             setattr(owner, method, wrapt.FunctionWrapper(original, patch.wrapper))
 
 
-class _InstanceWrapper(wrapt.FunctionWrapper):
+if TYPE_CHECKING:
+    _FunctionWrapper: TypeAlias = wrapt.FunctionWrapper[Any, Any]
+else:
+    # Not subscriptable at run time in every supported version.
+    _FunctionWrapper = wrapt.FunctionWrapper
+
+
+class _InstanceWrapper(_FunctionWrapper):
     """A wrapper put on one object; its own type so that ``uninstall_from`` knows it."""
 
 
@@ -144,7 +152,7 @@ def load(reference: str) -> Any:  # noqa: ANN401 - whatever the row names
 
 def _patch_instance(target: object, patch: InstancePatch) -> None:
     owner, name = _walk(target, patch.path)
-    if owner is None or isinstance(vars(owner).get(name), _InstanceWrapper):
+    if owner is None or _is_patched(owner, name):
         return
     method = getattr(owner, name, None)
     if method is None:
@@ -152,6 +160,11 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
         tally.add("patches.missing")
         return
     setattr(owner, name, _InstanceWrapper(method, patch.wrapper))
+
+
+def _is_patched(owner: object, name: str) -> bool:
+    held: dict[str, Any] = getattr(owner, "__dict__", {})
+    return isinstance(held.get(name), _InstanceWrapper)
 
 
 def _walk(target: object, path: str) -> tuple[Any, str]:
@@ -162,5 +175,3 @@ def _walk(target: object, path: str) -> tuple[Any, str]:
         if owner is None:
             return None, name
     return owner, name
-
-

@@ -12,7 +12,7 @@ import sys
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from opentelemetry import context as context_api
 
@@ -82,9 +82,7 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
     )
 
 
-def take_keys(
-    wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:  # noqa: ANN401 - the SDK's own result
+def take_keys(wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
     """Move ``trace=`` and ``session_id=`` into ``extra_body``, where ``request`` finds them."""
     if "trace" in kwargs or "session_id" in kwargs:
         kwargs = _moved(kwargs)
@@ -95,16 +93,18 @@ def _moved(kwargs: dict[str, Any]) -> dict[str, Any]:
     moved = dict(kwargs)
     taken = {name: moved.pop(name) for name in _TAKEN if name in moved}
     extra = moved.get("extra_body")
-    if extra is not None and not isinstance(extra, Mapping):
+    if extra is not None and not json_text.is_mapping(extra):
         warn_once("key:extra_body", "spancast: extra_body is no object, so trace keys beside it are ignored")
         return moved
-    body: dict[str, Any] = dict(extra) if extra else {}  # pyright: ignore[reportUnknownArgumentType]
+    body: dict[str, Any] = dict(extra) if extra else {}
     for name, value in taken.items():
         beneath = body.get(name)
-        if isinstance(value, Mapping) and isinstance(beneath, Mapping):
-            # Both given: the call keyword wins key by key (design §3).
-            value = {**beneath, **value}  # noqa: PLW2901
-        if not json_text.is_absent(value):
+        if json_text.is_absent(value):
+            continue
+        # Both given: the call keyword wins key by key (design §3).
+        if json_text.is_mapping(value) and json_text.is_mapping(beneath):
+            body[name] = {**beneath, **value}
+        else:
             body[name] = value
     moved["extra_body"] = body
     return moved
@@ -124,17 +124,15 @@ class _Hook:
     def either(self) -> Wrapper:
         """Return the wrapper for one client object, synchronous or not."""
 
-        def wrapper(
-            wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-        ) -> Any:  # noqa: ANN401 - the SDK's own result
+        def wrapper(wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
             is_async = "Async" in type(client).__name__ or _is_async(client)
             return (self.request_async if is_async else self.request)(wrapped, client, args, kwargs)
 
         return wrapper
 
     def request(
-        self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the SDK's own client and result
+        self, wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - the SDK's own result
         """Record a synchronous call."""
         recording, args, kwargs, withholds_usage = self._begin(client, args, kwargs)
         if recording is None or not recording.is_live:
@@ -152,8 +150,8 @@ class _Hook:
         return result
 
     async def request_async(
-        self, wrapped: Callable[..., Any], client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the SDK's own client and result
+        self, wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - the SDK's own result
         """Record an asynchronous call."""
         recording, args, kwargs, withholds_usage = self._begin(client, args, kwargs)
         if recording is None or not recording.is_live:
@@ -171,14 +169,18 @@ class _Hook:
         return result
 
     def _begin(
-        self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]  # noqa: ANN401 - the SDK's client
+        self,
+        client: object,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> tuple[Recording | None, tuple[Any, ...], dict[str, Any], bool]:
-        options = args[1] if len(args) > 1 else kwargs.get("options")
+        options: Any = args[1] if len(args) > 1 else kwargs.get("options")
         dialect = self._endpoints.get(_path(options))
-        if dialect is None or not isinstance(options.json_data, Mapping):
+        data = options.json_data if dialect is not None else None
+        if dialect is None or not json_text.is_mapping(data):
             return None, args, kwargs, False
-        extra = options.extra_json
-        body: Mapping[str, Any] = {**options.json_data, **extra} if extra else options.json_data
+        extra: Mapping[str, Any] | None = options.extra_json
+        body: Mapping[str, Any] = {**data, **extra} if extra else data
         recording = RECORDER.begin(
             dialect, body, server=_server(client), session_header=_session_header(client, options)
         )
@@ -196,7 +198,8 @@ class _Hook:
     def _changed(self, client: object, options: Any, recording: Recording | None) -> Any:  # noqa: ANN401 - the SDK's options
         """Return options without our keys, with those to forward; None where nothing changes."""
         changed: Any = options
-        extra, data = options.extra_json, options.json_data
+        extra: Mapping[str, Any] | None = options.extra_json
+        data: Mapping[str, Any] = options.json_data
         forwarded = recording.forwarded() if recording is not None and recording.keys.enabled else None
         if forwarded or _has_taken(extra) or _has_taken(data):
             changed = _copy(changed, options)
@@ -256,25 +259,23 @@ def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client
 
 
 def _session_header(client: Any, options: Any) -> object:  # noqa: ANN401 - the SDK's client and options
-    for headers in (options.headers, getattr(client, "_custom_headers", None)):
-        if isinstance(headers, Mapping) and headers:
-            for name, value in headers.items():  # pyright: ignore[reportUnknownVariableType]
-                if isinstance(name, str) and name.lower() == _SESSION_HEADER and isinstance(value, str):
+    for headers in cast("tuple[object, ...]", (options.headers, getattr(client, "_custom_headers", None))):
+        if json_text.is_mapping(headers) and headers:
+            for name, value in headers.items():
+                if str(name).lower() == _SESSION_HEADER and isinstance(value, str):
                     return value
     return None
 
 
 def _has_taken(fields: object) -> bool:
-    return isinstance(fields, Mapping) and any(name in fields for name in _TAKEN)
+    return json_text.is_mapping(fields) and any(name in fields for name in _TAKEN)
 
 
 def _copy(changed: Any, options: Any) -> Any:  # noqa: ANN401 - the SDK's options
     return options.model_copy() if changed is options else changed
 
 
-def _replaced(
-    args: tuple[Any, ...], kwargs: dict[str, Any], options: object
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], options: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if len(args) > 1:
         return (args[0], options, *args[2:]), kwargs
     return args, {**kwargs, "options": options}

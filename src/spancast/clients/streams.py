@@ -7,7 +7,7 @@ Must never: hold a context token over a yield, delay a chunk, or change an excep
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
 
@@ -146,7 +146,14 @@ class WatchedAsyncIterator:
         return getattr(self._inner, name)
 
 
-class BodyWatch(wrapt.ObjectProxy):
+if TYPE_CHECKING:
+    Proxy: TypeAlias = wrapt.ObjectProxy[Any]
+else:
+    # Not subscriptable at run time in every supported version.
+    Proxy = wrapt.ObjectProxy
+
+
+class BodyWatch(Proxy):
     """The byte stream of an HTTP response, telling a ``StreamWatch`` when it is closed.
 
     ``isinstance`` sees the wrapped stream's own class, as httpx demands.
@@ -187,7 +194,7 @@ class BodyReader(BodyWatch):
     def __init__(self, response: Any, watch: StreamWatch) -> None:  # noqa: ANN401 - a response of httpx or httpx2
         super().__init__(response.stream, watch)
         self._self_pieces: list[bytes] = []
-        self._self_response_class = type(response)
+        self._self_response_class: Any = type(response)
         self._self_headers = response.headers
         self._self_has_data = False
 
@@ -247,7 +254,7 @@ class BodyKeeper(BodyReader):
     For SDKs whose models drop fields of the wire: lifecycle from the iterator, content from here.
     """
 
-    def _self_over(self, incomplete: Incomplete | None, error: BaseException | None) -> None:
+    def _self_over(self, incomplete: Incomplete | None, error: BaseException | None) -> None:  # noqa: ARG002 - the parent's signature
         return
 
     def _self_closed(self) -> None:

@@ -154,7 +154,7 @@ def _add_output_config(attributes: Attributes, body: Mapping[str, Any], *, conte
     config = {} if json_text.is_absent(given) else dict(wire.fields(given))
     effort = wire.text(config.get("effort"))
     if effort is not None:
-        attributes[semconv.REQUEST_REASONING_LEVEL] = effort
+        attributes[semconv.REQUEST_REASONING_LEVEL] = config.pop("effort")
     # ``output_format`` is the beta's name of the same; ``format_`` that of the openrouter SDK's model.
     found = (config.pop("format", None), config.pop("format_", None), body.get("output_format"))
     wanted = next((value for value in found if not json_text.is_absent(value)), None)
@@ -163,7 +163,7 @@ def _add_output_config(attributes: Attributes, body: Mapping[str, Any], *, conte
         attributes[semconv.OUTPUT_TYPE] = "text" if kind == "text" else "json"
         if content:
             attributes[_FORMAT] = parameters.json_attribute(wanted)
-    rest = {key: value for key, value in config.items() if key != "effort" and not json_text.is_absent(value)}
+    rest = {key: value for key, value in config.items() if not json_text.is_absent(value)}
     if rest:
         attributes[semconv.REQUEST + "output_config"] = parameters.json_attribute(rest)
 

@@ -19,12 +19,13 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
-from spancast.dialects.plain import plain
+from spancast.dialects.plain import other_part, plain
 from spancast.model.exchange import Message, Part
 
 Fields = Mapping[str, Any]
 
 _RESULT: Final = "_tool_result"
+_FOR_PROVIDER: Final = frozenset({"cache_control", "signature"})
 
 
 def input_messages(value: object) -> list[Message]:
@@ -54,7 +55,7 @@ def block_part(value: object) -> Part:
         return read
     if kind.endswith(_RESULT):
         return _server_tool_result(kind, block)
-    return {**_rest(block), "type": kind}
+    return other_part(kind, {key: value for key, value in block.items() if key not in _FOR_PROVIDER})
 
 
 def _text(block: Fields) -> Part | None:
@@ -136,8 +137,9 @@ def _compaction(block: Fields) -> Part | None:
 
 
 def _rest(block: Fields, *known: str) -> dict[str, Any]:
-    """Return a block's other fields as plain data; ``signature`` is for the provider alone."""
-    kept = {key: value for key, value in block.items() if key not in ("type", "signature", "cache_control", *known)}
+    kept = {
+        key: value for key, value in block.items() if key not in known and key not in _FOR_PROVIDER and key != "type"
+    }
     read: dict[str, Any] = plain(kept)
     return read
 

@@ -10,17 +10,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from spancast.dialects import parameters as read, wire
+from spancast.dialects import parameters as read
+from spancast.dialects import wire
 from spancast.dialects.content import text_part
 from spancast.dialects.failures import read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.openai_chat_messages import input_messages, message
 from spancast.dialects.openai_chat_stream import ChatStream
 from spancast.dialects.parameters import Row
-from spancast.dialects.plain import plain
+from spancast.dialects.plain import plain, plain_text
 from spancast.dialects.usage import read_usage
 from spancast.model import json_text, semconv
-from spancast.model.exchange import Attributes, Failure, Message, Request, Response
+from spancast.model.exchange import Attributes, AttributeValue, Failure, Message, Request, Response
+
+
+def _choices_beside_one(value: object) -> AttributeValue | None:
+    """Read ``n``, which the convention wants only where it is not 1."""
+    return [] if value == 1 else read.whole(value)
+
+
+def _object(value: object) -> AttributeValue | None:
+    """Read ``object``; a streamed answer, once assembled, is no chunk any more."""
+    return value.removesuffix(".chunk") if isinstance(value, str) else None
+
 
 _PARAMETERS: Final[Mapping[str, Row]] = {
     "temperature": Row(semconv.REQUEST_TEMPERATURE, read.decimal),
@@ -33,7 +45,7 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "frequency_penalty": Row(semconv.REQUEST_FREQUENCY_PENALTY, read.decimal),
     "presence_penalty": Row(semconv.REQUEST_PRESENCE_PENALTY, read.decimal),
     "reasoning_effort": Row(semconv.REQUEST_REASONING_LEVEL, read.text),
-    "n": Row(semconv.REQUEST_CHOICE_COUNT, lambda value: [] if value == 1 else read.whole(value)),
+    "n": Row(semconv.REQUEST_CHOICE_COUNT, _choices_beside_one),
     "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, read.tier),
     "stream": Row(semconv.REQUEST_STREAM, read.true_only),
 }
@@ -45,12 +57,11 @@ _MODALITIES: Final = {"audio": "speech", "image": "image"}
 
 _FIELDS: Final[Mapping[str, Row]] = {
     "created": Row(semconv.RESPONSE_CREATED, read.whole),
-    # A streamed answer calls itself chat.completion.chunk; once assembled it is the same thing.
-    "object": Row(semconv.RESPONSE_OBJECT, lambda value: value.removesuffix(".chunk") if isinstance(value, str) else None),
+    "object": Row(semconv.RESPONSE_OBJECT, _object),
     "provider": Row(semconv.RESPONSE_PROVIDER, read.text),
     "service_tier": Row(semconv.OPENAI_RESPONSE_SERVICE_TIER, read.text),
     "system_fingerprint": Row(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, read.text),
-    "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", lambda value: json_text.encode(plain(value))),
+    "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", plain_text),
 }
 _NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "_request_id"})
 
@@ -154,7 +165,7 @@ def _tool(value: object) -> dict[str, Any]:
 
 def _output(choice: Mapping[str, Any]) -> Message:
     held = choice.get("message")
-    made = message(held) if held is not None else {"role": "assistant", "parts": []}
+    made: Message = message(held) if held is not None else {"role": "assistant", "parts": []}
     if not wire.fields(held).get("role"):
         made["role"] = "assistant"
     text = choice.get("text")

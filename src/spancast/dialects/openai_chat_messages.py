@@ -43,7 +43,10 @@ def message(value: object) -> Message:
     content = fields.get("content")
     if role == "tool" or (role == "function" and content is not None):
         call_id = wire.text(fields.get("tool_call_id")) or wire.text(fields.get("name"))
-        return {"role": "tool", "parts": [tool_result_part(call_id, content if isinstance(content, str) else plain(content))]}
+        return {
+            "role": "tool",
+            "parts": [tool_result_part(call_id, content if isinstance(content, str) else plain(content))],
+        }
     made: Message = {"role": role if isinstance(role, str) else "user", "parts": _parts(fields, content)}
     name = wire.text(fields.get("name"))
     if name:
@@ -77,7 +80,7 @@ def _parts(fields: Mapping[str, Any], content: object) -> list[Part]:
     return parts
 
 
-def content_part(value: object) -> Part:
+def content_part(value: object) -> Part:  # noqa: PLR0911 - one case per kind
     """Return one content part; a kind without a part of its own is generic."""
     if isinstance(value, str):
         return text_part(value)

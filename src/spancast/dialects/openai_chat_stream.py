@@ -43,20 +43,20 @@ class ChatStream:
         if isinstance(chunk, str):
             self._choice(0).pieces("content").append(chunk)
             return
-        fields = chunk if type(chunk) is dict else wire.fields(chunk)
-        choices = fields.get("choices")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        fields = wire.fields(chunk)
+        choices = fields.get("choices")
         answer = self._answer
         if not answer or not choices:
-            self._merge(fields)  # pyright: ignore[reportUnknownArgumentType]
+            self._merge(fields)
         else:
             for name in _EVERY_CHUNK:
-                value = fields.get(name)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+                value = fields.get(name)
                 if value is not None:
                     answer[name] = value
         for each in wire.items(choices):
-            choice = each if type(each) is dict else wire.fields(each)
-            index = choice.get("index")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-            self._choice(index if isinstance(index, int) else 0).feed(choice, content=self._content)  # pyright: ignore[reportUnknownArgumentType]
+            choice = wire.fields(each)
+            index = choice.get("index")
+            self._choice(index if isinstance(index, int) else 0).feed(choice, content=self._content)
 
     def is_usage_only(self, chunk: object) -> bool:
         """Tell whether ``chunk`` carries usage and no choice."""
@@ -83,7 +83,7 @@ class ChatStream:
 class _Choice:
     """What has arrived of one choice."""
 
-    __slots__ = ("_audio", "_calls", "_details", "_ends", "_logprobs", "_message", "_pieces")
+    __slots__ = ("_audio", "_calls", "_details", "_ends", "_logprobs", "_message", "_pieces", "_sound")
 
     def __init__(self) -> None:
         self._pieces: dict[str, list[str]] = {}
@@ -91,6 +91,7 @@ class _Choice:
         self._calls: dict[Any, _Call] = {}
         self._details: dict[Any, dict[str, Any]] = {}
         self._audio: dict[str, Any] = {}
+        self._sound: dict[str, list[str]] = {}
         self._logprobs: dict[str, list[Any]] = {}
         self._ends: dict[str, Any] = {}
 
@@ -104,8 +105,7 @@ class _Choice:
     def feed(self, choice: Mapping[str, Any], *, content: bool) -> None:
         """Take the next chunk of this choice."""
         delta = choice.get("delta")
-        told: Mapping[str, Any] = delta if type(delta) is dict else wire.fields(delta)
-        for name, value in told.items():
+        for name, value in wire.fields(delta).items():
             if value is None or not content:
                 continue
             if name == "content" and type(value) is str:
@@ -134,16 +134,14 @@ class _Choice:
             message["tool_calls"] = [call.whole() for call in self._calls.values()]
         if self._details:
             message["reasoning_details"] = list(self._details.values())
-        if self._audio:
-            message["audio"] = {
-                name: "".join(value) if isinstance(value, list) else value for name, value in self._audio.items()
-            }
+        if self._audio or self._sound:
+            message["audio"] = {**self._audio, **{name: "".join(pieces) for name, pieces in self._sound.items()}}
         choice: dict[str, Any] = {"index": index, "message": message, **self._ends}
         if self._logprobs:
             choice["logprobs"] = self._logprobs
         return choice
 
-    def _take(self, name: str, value: Any) -> None:  # noqa: ANN401 - wire JSON
+    def _take(self, name: str, value: Any) -> None:  # noqa: ANN401, C901 - wire JSON; one case per field
         if name in _JOINED:
             if isinstance(value, str):
                 self.pieces(name).append(value)
@@ -189,7 +187,7 @@ class _Choice:
     def _take_audio(self, audio: Mapping[str, Any]) -> None:
         for name, value in audio.items():
             if name in ("data", "transcript") and isinstance(value, str):
-                self._audio.setdefault(name, []).append(value)
+                self._sound.setdefault(name, []).append(value)
             elif value is not None:
                 self._audio[name] = value
 

@@ -19,7 +19,7 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
-from spancast.dialects.plain import plain
+from spancast.dialects.plain import other_part, plain
 from spancast.model.exchange import Message, Part
 
 Fields = Mapping[str, Any]
@@ -120,7 +120,7 @@ def _item_part(kind: str, item: Fields) -> Part:
         return tool_result_part(_id(item), _result(item.get("output", item.get("result"))))
     if kind == "compaction":
         return generic_part(kind, id=wire.text(item.get("id")))
-    return _generic(kind, item)
+    return other_part(kind, item)
 
 
 def _content_part(value: object) -> Part:
@@ -130,7 +130,7 @@ def _content_part(value: object) -> Part:
     kind = wire.text(part.get("type")) or "unknown"
     reader = _CONTENT.get(kind)
     read = reader(part) if reader is not None else None
-    return _generic(kind, part) if read is None else read
+    return other_part(kind, part) if read is None else read
 
 
 def _text(part: Fields) -> Part | None:
@@ -244,10 +244,6 @@ def _server_tool(kind: str, item: Fields) -> list[Part]:
         return [call]
     response = generic_part("server_tool_call_response", id=call_id, server_tool_call_response={**told, "type": tool})
     return [call, response]
-
-
-def _generic(kind: str, item: Fields) -> Part:
-    return {**_plain_fields(item), "type": kind}
 
 
 def _plain_fields(values: Fields) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def read_fields(answer: Mapping[str, Any], table: Mapping[str, Row], skip: froze
     """
     found: Attributes = {}
     for wire_name, value in answer.items():
-        if value is None or wire_name in skip:
+        if value is None or wire_name in skip or str(wire_name).startswith("_"):
             continue
         row = table.get(wire_name)
         if row is not None:

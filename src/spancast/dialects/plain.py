@@ -7,12 +7,14 @@ kept by reference (it copies: for tool results, server tools, and parameters onl
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 from spancast.dialects import wire
 from spancast.dialects.content import media_part
 from spancast.model import json_text
+from spancast.model.exchange import Part
 
 SECRETS: Final = frozenset(
     {
@@ -38,6 +40,21 @@ SECRETS: Final = frozenset(
 _SEALED: Final = frozenset({"encrypted_content", "encrypted_index", "encrypted_stdout"})
 """Fields only the provider can read; kilobytes each."""
 
+_CONVENTIONAL: Final = frozenset(
+    {
+        "blob",
+        "compaction",
+        "file",
+        "reasoning",
+        "server_tool_call",
+        "server_tool_call_response",
+        "text",
+        "tool_call",
+        "tool_call_response",
+        "uri",
+    }
+)
+
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200};base64,", re.IGNORECASE)
 _SUSPECT: Final = re.compile(
     '"(?:' + "|".join(re.escape(name) for name in sorted(SECRETS | _SEALED)) + ')":|;base64,|:"base64"|:null',
@@ -59,6 +76,15 @@ def plain_text(value: object) -> str:
     """Return ``value`` as JSON text, by the same rules; cheap where there is nothing to leave out."""
     text = json_text.encode(value)
     return text if _SUSPECT.search(text) is None else json_text.encode(_clean(json_text.decode(text)))
+
+
+def other_part(kind: str, fields: Mapping[str, Any]) -> Part:
+    """Return what the conventions have no part for, under its own type and with its fields.
+
+    A malformed one of a type they do have must not claim to be it.
+    """
+    kept: Part = plain(dict(fields)) if fields else {}
+    return {**kept, "type": f"malformed_{kind}" if kind in _CONVENTIONAL else kind}
 
 
 def shallow(value: object) -> dict[str, Any]:

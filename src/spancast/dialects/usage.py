@@ -34,7 +34,8 @@ def read_usage(usage: object, table: Mapping[str, str]) -> Usage:
     ``cost`` and everything in ``cost_details`` are USD and always float.
     """
     found = Usage({}, {})
-    _walk(wire.fields(usage), "", table, found, _DEPTH)
+    if not json_text.is_absent(usage):
+        _walk(wire.fields(usage), "", table, found, _DEPTH)
     return found
 
 

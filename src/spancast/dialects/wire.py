@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from spancast.model.json_text import is_list, is_mapping
+
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -17,10 +19,8 @@ def fields(value: object) -> Mapping[str, Any]:
     SDK models keep fields they do not know in ``__pydantic_extra__``; they are included.
     Anything that has no fields gives an empty mapping.
     """
-    if type(value) is dict:
-        return value  # pyright: ignore[reportUnknownVariableType]
-    if isinstance(value, Mapping):
-        return value  # pyright: ignore[reportUnknownVariableType]
+    if is_mapping(value):
+        return value
     known = getattr(value, "__dict__", None)
     if known is None:
         return _NOTHING
@@ -30,7 +30,7 @@ def fields(value: object) -> Mapping[str, Any]:
 
 def items(value: object) -> list[Any] | tuple[Any, ...]:
     """Return a JSON array as it is, and an empty one for anything else."""
-    return value if isinstance(value, (list, tuple)) else ()  # pyright: ignore[reportUnknownVariableType]
+    return value if is_list(value) else ()
 
 
 def text(value: object) -> str | None:

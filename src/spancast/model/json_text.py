@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Set
-from typing import Any
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, TypeGuard
 
 import orjson
 
@@ -22,6 +23,20 @@ _TOO_DEEP = "<too deep>"
 
 # The "not given" marks of the SDKs (openai, anthropic: NotGiven, Omit; openrouter: Unset).
 _SENTINELS = frozenset({"NotGiven", "Omit", "Unset", "PydanticUndefinedType"})
+
+
+def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    """Tell whether ``value`` is an object of JSON, its keys believed to be strings."""
+    return isinstance(value, Mapping)
+
+
+def is_list(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+    """Tell whether ``value`` is an array of JSON."""
+    return isinstance(value, (list, tuple))
+
+
+def _is_set(value: object) -> TypeGuard[AbstractSet[Any]]:
+    return isinstance(value, AbstractSet)
 
 
 def is_sentinel(value: object) -> bool:
@@ -56,18 +71,20 @@ def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
         return None
 
 
-def _plain(value: object) -> object:
+def _plain(value: object) -> object:  # noqa: PLR0911 - one case per kind of object
     if is_sentinel(value):
         return None
-    if isinstance(value, Mapping):
-        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if is_mapping(value):
+        return dict(value)
     fields = getattr(value, "__pydantic_fields_set__", None)
     if fields is not None:
-        shown = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        shown: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
         return {key: item for key, item in shown.items() if not is_absent(item)}
-    if isinstance(value, (Set, tuple)):
-        return list(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    if isinstance(value, (bytes, bytearray, memoryview)):
+    if _is_set(value):
+        return list(value)
+    if is_list(value):
+        return list(value)
+    if isinstance(value, (bytes, bytearray)):
         return f"<{len(value)} bytes>"
     if isinstance(value, type):
         return value.__name__
@@ -76,7 +93,7 @@ def _plain(value: object) -> object:
     return f"<{type(value).__name__}>"
 
 
-def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401, C901, PLR0911 - one case per JSON type
+def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401, PLR0911 - one case per JSON type
     if value is None or isinstance(value, (bool, int)):
         return value
     if isinstance(value, float):
@@ -91,10 +108,10 @@ def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401
     try:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             value = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
-        if isinstance(value, Mapping):
-            return {_key(key): _simplify(item, depth + 1, seen) for key, item in value.items()}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        if isinstance(value, (list, tuple, Set)):
-            return [_simplify(item, depth + 1, seen) for item in value]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if is_mapping(value):
+            return {_key(key): _simplify(item, depth + 1, seen) for key, item in value.items()}
+        if _is_set(value) or is_list(value):
+            return [_simplify(item, depth + 1, seen) for item in value]
         plain = _plain(value)
         return plain if isinstance(plain, (str, type(None))) else _simplify(plain, depth + 1, seen)
     finally:

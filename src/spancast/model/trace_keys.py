@@ -101,9 +101,7 @@ class TraceKeys:
 NO_KEYS: Final = TraceKeys()
 
 
-def read(
-    trace: object = None, *, session_id: object = None, user: object = None, metadata: object = None
-) -> TraceKeys:
+def read(trace: object = None, *, session_id: object = None, user: object = None, metadata: object = None) -> TraceKeys:
     """Read one source of keys; whatever is wrong with them ends up in ``problems``."""
     problems: list[str] = []
     given = _mapping("trace", trace, problems)
@@ -139,7 +137,7 @@ def flatten(custom: Mapping[str, Any]) -> Attributes:
     return kept
 
 
-def attribute_value(value: object) -> AttributeValue:  # noqa: PLR0911 - one case per JSON type
+def attribute_value(value: object) -> AttributeValue:
     """Return ``value`` as an attribute: scalars and homogeneous lists as they are, else JSON text."""
     if isinstance(value, str):
         return value if len(value) <= VALUE_LIMIT else value[:VALUE_LIMIT]
@@ -149,32 +147,33 @@ def attribute_value(value: object) -> AttributeValue:  # noqa: PLR0911 - one cas
         return int(value) if -_INT64 <= value < _INT64 else str(value)
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
-    if isinstance(value, (list, tuple)):
-        kinds = {type(item) for item in value}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-        if len(kinds) == 1 and kinds <= {str, bool} and len(value) <= METADATA_VALUE_LIMIT:  # pyright: ignore[reportUnknownArgumentType]
-            return list(value)  # pyright: ignore[reportUnknownArgumentType]
-        if len(kinds) == 1 and kinds <= {int, float} and all(attribute_value(item) == item for item in value):  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-            return list(value)  # pyright: ignore[reportUnknownArgumentType]
+    if json_text.is_list(value) and value and len(value) <= METADATA_VALUE_LIMIT:
+        kinds: set[type] = {type(item) for item in value}
+        is_plain = kinds in ({str}, {bool}) or (
+            kinds in ({int}, {float}) and all(attribute_value(item) == item for item in value)
+        )
+        if is_plain:
+            return list(value)
     return json_text.encode(value)[:VALUE_LIMIT]
 
 
 def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes) -> None:
     for key, item in value.items():
         name = prefix + str(key)
-        if isinstance(item, Mapping) and item and depth > 1:
-            _flatten(item, name + ".", depth - 1, into)  # pyright: ignore[reportUnknownArgumentType]
+        if json_text.is_mapping(item) and item and depth > 1:
+            _flatten(item, name + ".", depth - 1, into)
         elif not json_text.is_absent(item):
             into[name] = attribute_value(item)
 
 
 def _mapping(name: str, value: object, problems: list[str]) -> Mapping[str, Any]:
-    if isinstance(value, Mapping):
-        return value  # pyright: ignore[reportUnknownVariableType]
+    if json_text.is_mapping(value):
+        return value
     if json_text.is_absent(value):
         return _NO_CUSTOM
     # openrouter's TraceConfig and other models that hold the keys as fields
     if hasattr(value, "__pydantic_fields_set__"):
-        held = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        held: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
         return {key: item for key, item in held.items() if not json_text.is_absent(item)}
     problems.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
     return _NO_CUSTOM
@@ -184,7 +183,9 @@ def _name(name: str, value: object, limit: int, problems: list[str]) -> str | No
     if json_text.is_absent(value):
         return None
     if not isinstance(value, str):
-        problems.append(f"{name}: {type(value).__name__} given, a string of 1 to {limit} characters is allowed; ignored")
+        problems.append(
+            f"{name}: {type(value).__name__} given, a string of 1 to {limit} characters is allowed; ignored"
+        )
         return None
     if not value:
         problems.append(f"{name}: empty, a string of 1 to {limit} characters is allowed; ignored")

@@ -78,7 +78,10 @@ class ClientMetrics:
             self._first_chunk.record(chunk_times_s[0], labels)
             for earlier, later in zip(chunk_times_s, chunk_times_s[1:]):  # noqa: B905, RUF007 - 3.10, and offset by one on purpose
                 self._next_chunk.record(later - earlier, labels)
-        for name, instrument in ((semconv.USAGE_INPUT_TOKENS, self._input), (semconv.USAGE_OUTPUT_TOKENS, self._output)):
+        for name, instrument in (
+            (semconv.USAGE_INPUT_TOKENS, self._input),
+            (semconv.USAGE_OUTPUT_TOKENS, self._output),
+        ):
             amount = attributes.get(name)
             if isinstance(amount, (int, float)):
                 instrument.record(amount, labels)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, Literal, TypeAlias
 
-from opentelemetry import context as context_api, trace as trace_api
+from opentelemetry import context as context_api
+from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
@@ -69,7 +70,7 @@ class Recorder:
     """Starts recordings by the settings in force; one per process."""
 
     def __init__(self) -> None:
-        self.settings = RecordingSettings()
+        self.settings: RecordingSettings = RecordingSettings()
         self.tree = SpanTree(self.start_span)
         self._provider: TracerProvider | None = None
         self._tracer: Tracer = trace_api.NoOpTracer()
@@ -118,7 +119,7 @@ class Recorder:
         """Open the spans a ``with`` block names: ``given`` are its own keys, ``merged`` include those around it."""
         return self._open_groups(given, merged)
 
-    def start_span(  # noqa: PLR0913 - one argument per thing a span is made of
+    def start_span(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
         self,
         name: str,
         context: Context,
@@ -150,7 +151,7 @@ class Recorder:
         return self._attribute_limit
 
     @shielded
-    def _begin(  # noqa: PLR0913 - the arguments of begin
+    def _begin(
         self,
         dialect: Dialect,
         body: Mapping[str, Any],
@@ -425,10 +426,8 @@ class Recording:
         if forward == "never" or (forward == "auto" and self.server.provider != OPENROUTER):
             return None
         keys = self.keys
-        raw = self._body.get("trace")
-        if raw is not None and not isinstance(raw, Mapping) and not hasattr(raw, "__pydantic_fields_set__"):
-            return {"trace": raw}
-        trace = {**_forwarded_trace(keys), **(_raw_fields(raw) if raw is not None else {})}
+        raw: Any = self._body.get("trace")
+        trace = {**_forwarded_trace(keys), **_raw_fields(raw)}
         fields: dict[str, Any] = {}
         session = self._body.get("session_id")
         if session is not None or keys.session_id:
@@ -439,7 +438,10 @@ class Recording:
         if (trace or fields) and ids is not None and ids.is_valid and ids.trace_flags.sampled:
             trace.setdefault("trace_id", f"{ids.trace_id:032x}")
             trace["parent_span_id"] = f"{ids.span_id:016x}"
-        if trace:
+        if raw is not None and not json_text.is_mapping(raw) and not hasattr(raw, "__pydantic_fields_set__"):
+            # Not ours to repair: the provider answers as it would without us.
+            fields["trace"] = raw
+        elif trace:
             fields["trace"] = trace
         return fields
 
@@ -499,7 +501,9 @@ def _add_error_details(attributes: Attributes, error: BaseException) -> None:
 
 def _error_type(error: BaseException) -> str:
     kind = type(error)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}.{kind.__qualname__}"
+    return (
+        kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}.{kind.__qualname__}"
+    )
 
 
 def _within(attributes: Attributes, limit: int) -> Attributes:
@@ -550,8 +554,10 @@ def _forwarded_trace(keys: TraceKeys) -> dict[str, Any]:
 
 
 def _raw_fields(trace: object) -> dict[str, Any]:
-    if isinstance(trace, Mapping):
-        return dict(trace)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    if json_text.is_mapping(trace):
+        return dict(trace)
+    if not hasattr(trace, "__pydantic_fields_set__"):
+        return {}
     return {**vars(trace), **(getattr(trace, "__pydantic_extra__", None) or {})}
 
 

@@ -6,6 +6,7 @@ exit runs in another context than its entry (a generator finalised elsewhere).
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
 import inspect
@@ -17,9 +18,12 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
-from opentelemetry import baggage, context as context_api, trace as trace_api
+from opentelemetry import baggage
+from opentelemetry import context as context_api
+from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.trace import Status, StatusCode
+from typing_extensions import Self
 
 from spancast.model import semconv, trace_keys
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
@@ -81,7 +85,7 @@ class Scope:
         self.trace_id: str | None = None
         """The trace id (32 hex digits) of the span this block opened, or of its ``trace_id`` key."""
 
-    def __enter__(self) -> Scope:
+    def __enter__(self) -> Self:
         """Give the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
         merged = self._given.over(ambient_keys())
         if self._given.trace_name or self._given.span_name:
@@ -97,11 +101,7 @@ class Scope:
     ) -> None:
         """End the spans this block opened; an exception marks the innermost as failed."""
         for undo in reversed(self._undo):
-            try:
-                undo()
-            except ValueError:
-                # Exited in another context than entered: that context dies by itself, nothing to restore here.
-                continue
+            undo()
         self._undo.clear()
         if self._groups:
             span = self._groups[-1].span
@@ -111,7 +111,7 @@ class Scope:
             self._recorder.tree.close(self._groups, time.time_ns())
             self._groups = ()
 
-    async def __aenter__(self) -> Scope:
+    async def __aenter__(self) -> Self:
         """As ``__enter__``."""
         return self.__enter__()
 
@@ -162,7 +162,13 @@ class Scope:
 
     def _set(self, variable: ContextVar[Any], value: object) -> None:
         token = variable.set(value)
-        self._undo.append(lambda: variable.reset(token))
+
+        def undo() -> None:
+            # Exited in another context than entered: that context dies by itself, nothing to restore here.
+            with contextlib.suppress(ValueError):
+                variable.reset(token)
+
+        self._undo.append(undo)
 
 
 def detach(token: object) -> None:

@@ -1,11 +1,11 @@
 """For tests of code that calls LLMs: a replay server that speaks the wire formats, and captured spans.
 
-    from spancast.testing import ReplayServer, captured_spans
+from spancast.testing import ReplayServer, captured_spans
 
-    with ReplayServer() as server, captured_spans() as spans:
-        client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="test"))
-        ...
-    assert spans.names() == ["chat gpt-5.2"]
+with ReplayServer() as server, captured_spans() as spans:
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="test"))
+    ...
+assert spans.names() == ["chat gpt-5.2"]
 """
 
 from spancast.testing.replay import Received, ReplayServer, Reply

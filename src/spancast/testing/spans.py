@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -84,7 +84,7 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 
 
 @contextmanager
-def captured_spans(**settings: Any) -> Iterator[CapturedSpans]:  # noqa: ANN401 - the fields of Settings
+def captured_spans(**settings: Any) -> Generator[CapturedSpans]:  # noqa: ANN401 - the fields of Settings
     """Capture spans in a provider of their own; ``settings`` as for ``spancast.configure()``.
 
     Internal errors of spancast are raised inside, not swallowed.

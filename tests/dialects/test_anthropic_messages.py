@@ -1,0 +1,607 @@
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+from typing import Any
+
+import pytest
+from anthropic import NOT_GIVEN
+from anthropic._models import construct_type
+from anthropic.types.beta import BetaMessage, BetaRawMessageStreamEvent
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.dialects.streams import (
+    check_request,
+    check_response,
+    comparable,
+    cut_anew,
+    json_values,
+    mutated,
+    read_stream,
+    recordings,
+    texts_within,
+)
+
+from spancast.dialects.anthropic_messages import ANTHROPIC_MESSAGES
+from spancast.model import semconv
+from spancast.model.exchange import Failure, Request, Response
+
+CASES = recordings("anthropic_messages")
+STREAMS = sorted(name for name in CASES if name.endswith(".stream"))
+WHOLES = sorted(set(CASES) - set(STREAMS))
+PAIRS = sorted(name for name in WHOLES if f"{name}.stream" in CASES)
+
+
+def whole(name: str, *, content: bool = True) -> Response:
+    return ANTHROPIC_MESSAGES.read_response(CASES[name]["response"], content=content)
+
+
+def streamed(name: str, *, content: bool = True) -> Response:
+    return read_stream(ANTHROPIC_MESSAGES, CASES[name]["stream"], content=content)
+
+
+def answer(name: str) -> Response:
+    return streamed(name) if name in STREAMS else whole(name)
+
+
+def asked(name: str, *, content: bool = True) -> Request:
+    return ANTHROPIC_MESSAGES.read_request(CASES[name]["request"], content=content)
+
+
+def reference(data: str, modality: str, mime_type: str) -> dict[str, Any]:
+    raw = base64.b64decode(data)
+    digest = hashlib.sha256(raw).hexdigest()
+    return {
+        "type": "uri",
+        "modality": modality,
+        "uri": f"sha256:{digest}",
+        "byte_size": len(raw),
+        "mime_type": mime_type,
+    }
+
+
+# --- whole answers ------------------------------------------------------------------------------
+
+
+def test_text():
+    assert whole("text") == Response(
+        id="msg_01AbCdEfGhIjKlMnOpQrStUv",
+        model="claude-sonnet-4-5-20250929",
+        finish_reasons=["stop"],
+        messages=[
+            {
+                "role": "assistant",
+                "parts": [{"type": "text", "content": "Four plus five is nine."}],
+                "finish_reason": "stop",
+            }
+        ],
+        usage={
+            "gen_ai.usage.input_tokens": 14,
+            "gen_ai.usage.cache_write.input_tokens": 0,
+            "gen_ai.usage.cache_read.input_tokens": 0,
+            "spancast.usage.cache_creation.ephemeral_5m_input_tokens": 0,
+            "spancast.usage.cache_creation.ephemeral_1h_input_tokens": 0,
+            "gen_ai.usage.output_tokens": 9,
+        },
+        attributes={
+            "spancast.response.object": "message",
+            "spancast.usage.service_tier": "standard",
+            "spancast.usage.inference_geo": "us",
+            "spancast.response.native_finish_reasons": ["end_turn"],
+        },
+    )
+
+
+def test_calls():
+    response = whole("tool_use")
+    assert (response.finish_reasons, response.messages) == (
+        ["tool_calls"],
+        [
+            {
+                "role": "assistant",
+                "parts": [
+                    {"type": "text", "content": "I will look."},
+                    {"type": "tool_call", "id": "toolu_1", "name": "get_weather", "arguments": {"city": "Paris"}},
+                    {
+                        "type": "tool_call",
+                        "id": "toolu_2",
+                        "name": "get_weather",
+                        "arguments": {"city": "Zürich", "unit": None},
+                    },
+                    {"type": "tool_call", "id": "toolu_3", "name": "now", "arguments": {}},
+                ],
+                "finish_reason": "tool_call",
+            }
+        ],
+    )
+
+
+def test_thinking_is_reasoning_without_its_signature():
+    response = whole("thinking")
+    assert response.messages[0]["parts"] == [
+        {"type": "reasoning", "content": "s-t-r-a-w-b-e-r-r-y: three."},
+        {"type": "reasoning", "content": ""},
+        {"type": "text", "content": "Three."},
+    ]
+    assert response.usage[semconv.USAGE_REASONING] == 190
+
+
+def test_input_total_includes_the_cache():
+    assert whole("cache").usage == {
+        "gen_ai.usage.input_tokens": 21 + 188086 + 456,
+        "gen_ai.usage.cache_read.input_tokens": 188086,
+        "gen_ai.usage.cache_write.input_tokens": 456,
+        "spancast.usage.cache_creation.ephemeral_5m_input_tokens": 148,
+        "spancast.usage.cache_creation.ephemeral_1h_input_tokens": 308,
+        "gen_ai.usage.output_tokens": 50,
+    }
+
+
+def test_a_web_search_with_its_citations():
+    response = whole("web_search")
+    assert response.usage["spancast.usage.server_tool_use.web_search_requests"] == 1
+    assert response.messages[0]["parts"] == [
+        {"type": "text", "content": "I will search."},
+        {
+            "type": "server_tool_call",
+            "id": "srvtoolu_1",
+            "name": "web_search",
+            "server_tool_call": {"type": "web_search", "input": {"query": "news"}},
+        },
+        {
+            "type": "server_tool_call_response",
+            "id": "srvtoolu_1",
+            "server_tool_call_response": {
+                "type": "web_search",
+                "content": [
+                    {"type": "web_search_result", "url": "https://example.com/notes", "title": "Release notes"}
+                ],
+            },
+        },
+        {
+            "type": "text",
+            "content": "Version 3 is out.",
+            "citations": [
+                {
+                    "type": "web_search_result_location",
+                    "url": "https://example.com/notes",
+                    "title": "Release notes",
+                    "cited_text": "Version 3",
+                }
+            ],
+        },
+    ]
+
+
+def test_mcp_and_code_are_server_tools():
+    assert whole("mcp").messages[0]["parts"] == [
+        {
+            "type": "server_tool_call",
+            "id": "mcptoolu_1",
+            "name": "ask",
+            "server_tool_call": {"type": "mcp", "server_name": "wiki", "input": {"q": "mean"}},
+        },
+        {
+            "type": "server_tool_call_response",
+            "id": "mcptoolu_1",
+            "server_tool_call_response": {
+                "type": "mcp",
+                "is_error": False,
+                "content": [{"type": "text", "text": "arithmetic"}],
+            },
+        },
+        {
+            "type": "server_tool_call",
+            "id": "srvtoolu_2",
+            "name": "code_execution",
+            "server_tool_call": {"type": "code_execution", "input": {"code": "print(2)"}},
+        },
+        {
+            "type": "server_tool_call_response",
+            "id": "srvtoolu_2",
+            "server_tool_call_response": {
+                "type": "code_execution",
+                "content": {
+                    "type": "code_execution_result",
+                    "stdout": "2\n",
+                    "stderr": "",
+                    "return_code": 0,
+                    "content": [],
+                },
+            },
+        },
+        {"type": "file", "modality": "document", "file_id": "file_9"},
+        {"type": "text", "content": "Two."},
+    ]
+
+
+def test_compaction_and_its_iterations():
+    response = whole("compaction")
+    assert response.messages[0]["parts"][0] == {"type": "compaction", "content": "So far: two files read."}
+    assert response.attributes["spancast.usage.iterations"] == (
+        '[{"type":"compaction","input_tokens":80,"output_tokens":20,'
+        '"cache_read_input_tokens":0,"cache_creation_input_tokens":0}]'
+    )
+
+
+def test_openrouter_cost():
+    response = whole("openrouter")
+    assert (response.usage["gen_ai.usage.input_tokens"], response.usage["spancast.usage.cost"]) == (110, 0.0005)
+    assert response.attributes["spancast.response.provider"] == "Anthropic"
+    assert response.attributes["spancast.usage.is_byok"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons", "native", "failure"),
+    [
+        ("refusal", ["content_filter"], ["refusal"], None),
+        ("max_tokens", ["length"], ["max_tokens"], None),
+        ("stop_sequence", ["stop"], ["stop_sequence"], None),
+        ("pause_turn", ["stop"], ["pause_turn"], None),
+        (
+            "error_before",
+            ["error"],
+            None,
+            Failure(type="provider_overloaded", message="Provider is temporarily overloaded"),
+        ),
+        (
+            "error_anthropic",
+            ["error"],
+            None,
+            Failure(type="not_found_error", message="The requested resource could not be found."),
+        ),
+        ("cut.stream", ["error"], None, None),
+        ("cut_in_call.stream", ["error"], None, None),
+        ("error_midstream.stream", ["error"], None, Failure(type="overloaded_error", message="Overloaded")),
+        ("error_first.stream", ["error"], None, Failure(type="overloaded_error", message="Overloaded")),
+    ],
+)
+def test_how_it_ended(name: str, reasons: list[str], native: list[str] | None, failure: Failure | None):
+    read = answer(name)
+    ended = (read.finish_reasons, read.attributes.get(semconv.RESPONSE_NATIVE_FINISH_REASONS), read.failure)
+    assert ended == (reasons, native, failure)
+
+
+@pytest.mark.parametrize(
+    ("stop_reason", "reasons"),
+    [
+        ("model_context_window_exceeded", ["length"]),
+        ("compaction", ["compaction"]),
+        ("new_reason", ["new_reason"]),
+        (None, []),
+        (3, []),
+    ],
+)
+def test_stop_reason_to_reason(stop_reason: object, reasons: list[str]):
+    read = ANTHROPIC_MESSAGES.read_response({"content": "a", "stop_reason": stop_reason}, content=True)
+    assert read.finish_reasons == reasons
+    assert [message.get("finish_reason") for message in read.messages] == [reasons[0] if reasons else None]
+
+
+def test_why_it_stopped_stays_with_the_content():
+    refused, stopped = whole("refusal"), whole("stop_sequence")
+    assert refused.messages[0]["stop_details"] == {
+        "type": "refusal",
+        "category": "bio",
+        "explanation": "asks for a method",
+    }
+    assert refused.attributes["spancast.response.stop_details.category"] == "bio"
+    assert stopped.messages[0]["stop_sequence"] == "4"
+
+
+@pytest.mark.parametrize("nothing", [None, 5, True, b"bytes", [], {}, object(), ValueError("x"), ""])
+def test_no_answer_at_all_says_nothing(nothing: object):
+    assert ANTHROPIC_MESSAGES.read_response(nothing, content=True) == Response()
+
+
+def test_text_that_is_no_answer_is_the_assistants():
+    page = "<html>502 Bad Gateway</html>"
+    assert ANTHROPIC_MESSAGES.read_response(page, content=True) == Response(
+        messages=[{"role": "assistant", "parts": [{"type": "text", "content": page}]}]
+    )
+    assert ANTHROPIC_MESSAGES.read_response(page, content=False) == Response()
+
+
+# --- requests -----------------------------------------------------------------------------------
+
+
+def test_request_parameters():
+    assert asked("text") == Request(
+        model="claude-sonnet-4-5",
+        messages=[{"role": "user", "parts": [{"type": "text", "content": "What is four plus five?"}]}],
+        system_instructions=[{"type": "text", "content": "Be brief."}],
+        attributes={
+            "gen_ai.request.max_tokens": 1024,
+            "gen_ai.request.temperature": 1.0,
+            "gen_ai.request.top_k": 40,
+            "gen_ai.request.top_p": 0.9,
+            "gen_ai.request.stop_sequences": ["END"],
+            "spancast.request.service_tier": "auto",
+        },
+    )
+
+
+def test_request_of_a_stream_with_tools():
+    request = asked("tool_use.stream")
+    assert (request.stream, request.attributes, request.tools) == (
+        True,
+        {
+            "gen_ai.request.max_tokens": 1024,
+            "gen_ai.request.stream": True,
+            "spancast.request.tool_choice": '{"type":"auto","disable_parallel_tool_use":false}',
+        },
+        [
+            {
+                "type": "function",
+                "name": "get_weather",
+                "description": "Current weather of a city",
+                "parameters": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}},
+                    "required": ["city"],
+                },
+            },
+            {"type": "bash_20250124", "name": "bash"},
+        ],
+    )
+
+
+def test_request_blocks_are_parts():
+    blocks = CASES["tool_results"]["request"]["messages"][0]["content"]
+    png = reference(blocks[1]["source"]["data"], "image", "image/png")
+    pdf = reference(blocks[4]["source"]["data"], "document", "application/pdf")
+    request = asked("tool_results")
+    assert request.system_instructions == [
+        {"type": "text", "content": "You read files."},
+        {"type": "text", "content": "Be brief."},
+    ]
+    assert request.messages == [
+        {
+            "role": "user",
+            "parts": [
+                {"type": "text", "content": "What is in these?"},
+                png,
+                {"type": "uri", "modality": "image", "uri": "https://example.com/cat.png"},
+                {"type": "file", "modality": "image", "file_id": "file_1"},
+                {**pdf, "title": "Report"},
+                {"type": "text", "content": "plain words"},
+                {"type": "document", "content": [{"type": "text", "content": "chunk"}]},
+                {
+                    "type": "search_result",
+                    "source": "kb",
+                    "title": "T",
+                    "content": [{"type": "text", "text": "found"}],
+                },
+            ],
+        },
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "reasoning", "content": "Look first."},
+                {"type": "reasoning", "content": ""},
+                {"type": "tool_call", "id": "toolu_1", "name": "get_weather", "arguments": {"city": "Paris"}},
+            ],
+        },
+        {
+            "role": "user",
+            "parts": [
+                {"type": "tool_call_response", "id": "toolu_1", "response": "14 °C"},
+                {
+                    "type": "tool_call_response",
+                    "id": "toolu_2",
+                    "response": [{"type": "text", "content": "no map"}, png],
+                    "is_error": True,
+                },
+            ],
+        },
+    ]
+    assert request.attributes["spancast.request.thinking"] == '{"type":"enabled","budget_tokens":2048}'
+
+
+def test_request_without_credentials():
+    assert asked("mcp").attributes == {
+        "gen_ai.request.max_tokens": 1024,
+        "spancast.request.betas": ["mcp-client-2025-11-20"],
+        "spancast.request.container": '{"skills":[{"type":"anthropic","skill_id":"pptx","version":"latest"}]}',
+        "spancast.request.mcp_servers": (
+            '[{"type":"url","name":"wiki","url":"https://mcp.example.com/sse","tool_configuration":{"enabled":true}}]'
+        ),
+    }
+    assert asked("mcp").tools == [{"type": "mcp_toolset", "name": "wiki", "mcp_server_name": "wiki"}]
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ({"output_config": {"effort": "low"}}, {semconv.REQUEST_REASONING_LEVEL: "low"}),
+        ({"output_config": {"effort": 3}}, {"spancast.request.output_config": '{"effort":3}'}),
+        ({"output_config": NOT_GIVEN}, {}),
+        ({"output_config": {"effort": None, "format": None}}, {}),
+        (
+            {"output_config": {"task_budget": {"total": 5}}},
+            {"spancast.request.output_config": '{"task_budget":{"total":5}}'},
+        ),
+        (
+            {"output_format": {"type": "json_schema"}},
+            {semconv.OUTPUT_TYPE: "json", "spancast.request.response_format": '{"type":"json_schema"}'},
+        ),
+        (
+            {"output_config": {"format": {"type": "text"}}},
+            {
+                semconv.OUTPUT_TYPE: "text",
+                "spancast.request.response_format": '{"type":"text"}',
+            },
+        ),
+    ],
+)
+def test_request_output_shapes(given: dict[str, Any], read: dict[str, Any]):
+    assert ANTHROPIC_MESSAGES.read_request(given, content=True).attributes == read
+
+
+def test_request_of_openrouter_keeps_its_parameters_and_leaves_the_trace_keys():
+    assert asked("openrouter").attributes == {
+        "gen_ai.request.max_tokens": 1024,
+        "spancast.request.provider": '{"order":["anthropic"]}',
+        "spancast.request.models": ["anthropic/claude-sonnet-4.5"],
+    }
+
+
+# --- streams --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("content", [True, False])
+def test_streamed_equals_whole(name: str, content: bool):
+    assert streamed(f"{name}.stream", content=content) == whole(name, content=content)
+
+
+def test_usage_last_wins_and_fields_left_out_keep_their_first_value():
+    start = {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 1, "service_tier": "priority"}
+    events = [
+        {"type": "message_start", "message": {"id": "msg", "content": [], "usage": start}},
+        {"type": "message_delta", "delta": {"stop_reason": None}, "usage": {"output_tokens": 20}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 30, "cache_read_input_tokens": None, "input_tokens": 12},
+        },
+    ]
+    read = read_stream(ANTHROPIC_MESSAGES, events)
+    assert (read.usage, read.attributes["spancast.usage.service_tier"]) == (
+        {
+            "gen_ai.usage.input_tokens": 102,
+            "gen_ai.usage.cache_read.input_tokens": 90,
+            "gen_ai.usage.output_tokens": 30,
+        },
+        "priority",
+    )
+
+
+def test_a_cut_stream_keeps_what_had_arrived():
+    assert streamed("cut.stream").messages == [
+        {"role": "assistant", "parts": [{"type": "text", "content": "Four plus five i"}], "finish_reason": "error"}
+    ]
+    assert streamed("cut.stream").usage[semconv.USAGE_INPUT_TOKENS] == 14
+    assert streamed("cut_in_call.stream").messages[0]["parts"] == [
+        {"type": "text", "content": "I will look."},
+        {"type": "tool_call", "id": "toolu_1", "name": "get_weather", "arguments": '{"city'},
+    ]
+
+
+def test_events_of_the_sdks_helper_are_not_heard_twice():
+    events = [
+        *CASES["thinking.stream"]["stream"],
+        {"type": "text", "text": "Three.", "snapshot": "Three."},
+        {"type": "thinking", "thinking": "s-t-r", "snapshot": "s-t-r"},
+        {"type": "input_json", "partial_json": "{", "snapshot": {}},
+        {"type": "signature", "signature": "x"},
+    ]
+    assert read_stream(ANTHROPIC_MESSAGES, events) == whole("thinking")
+
+
+def test_an_empty_stream_says_nothing():
+    assert read_stream(ANTHROPIC_MESSAGES, []) == Response()
+    assert read_stream(ANTHROPIC_MESSAGES, [{"type": "ping"}, {}, None, 3, {"type": 3}]) == Response()
+
+
+@pytest.mark.parametrize("name", WHOLES)
+def test_sdk_answer_equals_dict(name: str):
+    made: Any = construct_type(type_=BetaMessage, value=CASES[name]["response"])
+    assert comparable(ANTHROPIC_MESSAGES.read_response(made, content=True)) == comparable(whole(name))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_sdk_events_equal_dicts(name: str):
+    events = CASES[name]["stream"]
+    made = [
+        construct_type(type_=BetaRawMessageStreamEvent, value=event)
+        if event["type"] not in ("ping", "error")
+        else event
+        for event in events
+    ]
+    assert comparable(read_stream(ANTHROPIC_MESSAGES, made)) == comparable(streamed(name))
+
+
+# --- for all recordings ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_schema(name: str):
+    check_request(asked(name))
+    check_response(answer(name))
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_without_content_nothing_quotes_it(name: str):
+    request, response = asked(name, content=False), answer(name)
+    blind = streamed(name, content=False) if name in STREAMS else whole(name, content=False)
+    assert (request.messages, request.system_instructions, request.tools, blind.messages) == ([], [], [], [])
+    assert not semconv.CONTENT & (request.attributes.keys() | blind.attributes.keys())
+    assert (blind.finish_reasons, blind.usage, blind.id) == (response.finish_reasons, response.usage, response.id)
+    told = repr((request.attributes, blind.attributes))
+    assert not [text for text in texts_within(asked(name).messages + response.messages) if text in told]
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_no_credential_no_base64_and_no_seal_is_kept(name: str):
+    told = repr((asked(name), answer(name)))
+    for kept_out in ("CANARYSECRET", "iVBOR", "c2lnbmF0dXJl", "EqgfCio", "Eo8BCio", "c2VhbGVk"):
+        assert kept_out not in told
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_nothing_given_is_changed(name: str):
+    before = copy.deepcopy(CASES[name])
+    asked(name)
+    answer(name)
+    assert CASES[name] == before
+
+
+# --- laws -------------------------------------------------------------------------------------------
+
+TEXTS = {
+    "text_delta": "text",
+    "thinking_delta": "thinking",
+    "input_json_delta": "partial_json",
+    "compaction_delta": "content",
+}
+
+
+def delta_of(event: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+    delta = event.get("delta", {})
+    key = TEXTS.get(delta.get("type"))
+    return (delta, key) if key else None
+
+
+@pytest.mark.parametrize("name", STREAMS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
+    events = cut_anew(CASES[name]["stream"], delta_of, data.draw)
+    assert read_stream(ANTHROPIC_MESSAGES, events) == streamed(name)
+    check_response(read_stream(ANTHROPIC_MESSAGES, events[: data.draw(st.integers(0, len(events)))]))
+
+
+@settings(max_examples=150, deadline=None)
+@given(answered=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
+def test_random_json_never_raises(answered: Any, events: list[Any], content: bool):
+    body = answered if isinstance(answered, dict) else {"messages": answered, "tools": answered, "system": answered}
+    ANTHROPIC_MESSAGES.read_request(body, content=content)
+    ANTHROPIC_MESSAGES.read_response(answered, content=content)
+    read_stream(ANTHROPIC_MESSAGES, events, content=content)
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_malformed_never_raises(name: str, data: st.DataObject):
+    case = mutated(CASES[name], data.draw)
+    if not isinstance(case, dict):
+        return
+    request = case.get("request")
+    if isinstance(request, dict):
+        check_request(ANTHROPIC_MESSAGES.read_request(request, content=True))
+    check_response(ANTHROPIC_MESSAGES.read_response(case.get("response"), content=True))
+    events = case.get("stream")
+    check_response(read_stream(ANTHROPIC_MESSAGES, events if isinstance(events, list) else []))

@@ -1,0 +1,87 @@
+"""The examples through SDK -> Collector -> Jaeger, the trees read back by Jaeger's query API."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from examples import demo
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from tests.e2e.servers import ROOT, Collector, Jaeger, poll, tags, tree
+
+import spancast
+from spancast.recording.ids import trace_id_of
+from spancast.testing import ReplayServer, captured_spans
+
+DEMO_TREE = {
+    "Support": {
+        "triage": {"classify": {}, "choose tool": {}},
+        "answer": {"draft": {}, "draft, again": {}, "rephrase": {}},
+        "check": {"rate the answer": {}},
+    }
+}
+
+
+def test_the_support_conversation_in_jaeger(jaeger: Jaeger, collector: Collector) -> None:
+    provider = TracerProvider(resource=Resource.create({"service.name": "support-bot"}), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(collector.otlp_grpc, insecure=True)))
+    with captured_spans(tracer_provider=provider), ReplayServer(openrouter=True) as server:
+        demo.converse(server)
+        spancast.flush()
+
+    trace = jaeger.trace(f"{trace_id_of(demo.ORDER):032x}", spans=10)
+    assert tree(trace) == DEMO_TREE
+    assert {process["serviceName"] for process in trace["processes"].values()} == {"support-bot"}
+    assert all(not span.get("warnings") for span in trace["spans"])
+
+    by_name = {span["operationName"]: tags(span) for span in trace["spans"]}
+    assert by_name["classify"].items() >= {
+        "session.id": "chat-42", "user.id": "u-7", "trace.metadata.feature": "billing", "trace.metadata.tier": 2,
+        "gen_ai.usage.input_tokens": 25, "gen_ai.usage.output_tokens": 10, "spancast.usage.cost": 0.000145,
+        "span.kind": "client",
+    }.items()  # fmt: skip
+    assert "look_up_order" in by_name["choose tool"]["gen_ai.output.messages"]
+    assert by_name["draft"].items() >= {"error": True, "error.type": "openai.RateLimitError"}.items()
+    assert by_name["rephrase"]["gen_ai.provider.name"] == "anthropic"
+    assert "support-bot" in jaeger.services()
+
+
+def test_spancast_run_straight_to_jaeger(jaeger: Jaeger, server: ReplayServer) -> None:
+    spancast_bin = Path(sys.executable).parent / "spancast"
+    subprocess.run(
+        [str(spancast_bin), "run", "--", sys.executable, "examples/entry_point.py"],
+        env={
+            **os.environ,
+            "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k",
+            "ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "k",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": jaeger.otlp_http, "OTEL_SERVICE_NAME": "entry-point",
+        },
+        cwd=ROOT, check=True, timeout=120,
+    )  # fmt: skip
+    poll(lambda: True if "entry-point" in jaeger.services() else None, "service entry-point in Jaeger")
+
+
+def test_the_collectors_queue_outlives_an_absent_jaeger(tmp_path: Path) -> None:
+    jaeger = Jaeger()
+    provider = TracerProvider(shutdown_on_exit=False)
+    with Collector(jaeger, tmp_path) as collector:
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(collector.otlp_grpc, insecure=True)))
+        with provider.get_tracer("t").start_as_current_span("kept") as span:
+            trace_id = f"{span.get_span_context().trace_id:032x}"
+        assert provider.force_flush()
+    provider.shutdown()
+    with jaeger, Collector(jaeger, tmp_path):
+        assert tree(jaeger.trace(trace_id)) == {"kept": {}}
+
+
+def test_the_readme_shows_the_tree_the_demo_prints() -> None:
+    shown = re.search(r"```\n(Support .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert shown
+    names = [line[:23].strip("│├└─ ") for line in shown[1].splitlines() if line.strip()]
+    assert names[:3] == ["Support", "triage", "classify"]
