@@ -32,7 +32,9 @@ def read_stream(dialect: Dialect, events: list[Any], *, content: bool = True) ->
     stream = dialect.new_stream(content=content)
     for event in events:
         stream.feed(event)
-    return stream.result()
+    read = stream.result()
+    assert stream.result() == read
+    return read
 
 
 def cut_anew(

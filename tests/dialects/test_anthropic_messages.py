@@ -439,6 +439,39 @@ def test_request_output_shapes(given: dict[str, Any], read: dict[str, Any]):
     assert ANTHROPIC_MESSAGES.read_request(given, content=True).attributes == read
 
 
+def test_blocks_of_other_kinds():
+    blocks: list[Any] = [
+        "bare text",
+        {"type": "text"},
+        {"type": "image", "source": {"type": "base64"}},
+        {"type": "document", "source": {"type": "url"}, "title": "T"},
+        {"type": "mcp_tool_result"},
+        {"type": "brand_new", "kind": "k", "signature": "sealed", "cache_control": {"type": "ephemeral"}},
+        {},
+    ]
+    request = ANTHROPIC_MESSAGES.read_request({"messages": [{"content": blocks}]}, content=True)
+    assert request.messages == [
+        {
+            "role": "user",
+            "parts": [
+                {"type": "text", "content": "bare text"},
+                {"type": "malformed_text"},
+                {"type": "image", "source": {"type": "base64"}},
+                {"type": "document", "source": {"type": "url"}, "title": "T"},
+                {"type": "server_tool_call_response", "id": None, "server_tool_call_response": {"type": "mcp"}},
+                {"type": "brand_new", "kind": "k"},
+                {"type": "unknown"},
+            ],
+        }
+    ]
+
+
+def test_tools_and_servers_of_other_shapes():
+    request = ANTHROPIC_MESSAGES.read_request({"tools": [{"name": "f"}, 5], "mcp_servers": ["bare"]}, content=True)
+    assert request.tools == [{"type": "function", "name": "f"}, {"type": "function", "name": "custom"}]
+    assert request.attributes["spancast.request.mcp_servers"] == '["bare"]'
+
+
 def test_request_of_openrouter_keeps_its_parameters_and_leaves_the_trace_keys():
     assert asked("openrouter").attributes == {
         "gen_ai.request.max_tokens": 1024,

@@ -12,6 +12,8 @@ from openai import NOT_GIVEN
 from openai._models import construct_type
 from openai.types.responses import Response as SdkResponse
 from openai.types.responses import ResponseStreamEvent
+from openrouter import components
+from pydantic import TypeAdapter
 from tests.dialects.streams import (
     check_request,
     check_response,
@@ -293,7 +295,9 @@ def test_openrouter_cost_provider_and_routing():
         "spancast.response.status": "completed",
         "spancast.response.provider": "Anthropic",
         "spancast.response.openrouter_metadata": (
-            '{"requested":"anthropic/claude-sonnet-4.5","strategy":"direct","attempt":1,"is_byok":false}'
+            '{"requested":"anthropic/claude-sonnet-4.5","strategy":"direct","attempt":1,"is_byok":false,'
+            '"summary":"available=1, selected=Anthropic","endpoints":{"total":1,"available":'
+            '[{"provider":"Anthropic","model":"anthropic/claude-sonnet-4.5","selected":true}]}}'
         ),
         "spancast.usage.is_byok": False,
     }
@@ -337,6 +341,66 @@ def test_status_to_reason(status: dict[str, Any], reasons: list[str]):
     read = OPENAI_RESPONSES.read_response({"output": [text], **status}, content=True)
     assert read.finish_reasons == reasons
     assert (read.failure == Failure(type="_OTHER")) is (status.get("status") == "failed")
+
+
+def test_items_of_other_kinds():
+    wav = base64.b64encode(b"RIFF").decode()
+    output: list[Any] = [
+        "bare text",
+        {"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAAsealed"},
+        {"type": "message", "content": [{"type": "output_audio", "data": wav, "transcript": "Hi."}, "bare", {}]},
+        {"type": "message", "content": [{"type": "input_image"}, {"type": "output_text"}, {"type": "text"}]},
+        {"type": "computer_call", "call_id": "c", "actions": [{"type": "wait"}]},
+        {"type": "program_output", "call_id": "p", "result": "done", "status": "completed"},
+        {"type": "image_generation_call", "id": "ig", "result": None},
+        {"type": "brand_new", "kind": "k", "api_key": "CANARY"},
+    ]
+    assert OPENAI_RESPONSES.read_response({"output": output}, content=True).messages[0]["parts"] == [
+        {"type": "text", "content": "bare text"},
+        {"type": "compaction", "id": "cmp_1"},
+        {
+            "type": "uri",
+            "modality": "audio",
+            "uri": f"sha256:{hashlib.sha256(b'RIFF').hexdigest()}",
+            "byte_size": 4,
+            "transcript": "Hi.",
+        },
+        {"type": "text", "content": "bare"},
+        {"type": "unknown"},
+        {"type": "input_image"},
+        {"type": "output_text"},
+        {"type": "malformed_text"},
+        {"type": "tool_call", "id": "c", "name": "computer", "arguments": [{"type": "wait"}]},
+        {"type": "tool_call_response", "id": "p", "response": "done"},
+        {
+            "type": "server_tool_call",
+            "id": "ig",
+            "name": "image_generation",
+            "server_tool_call": {"type": "image_generation"},
+        },
+        {"type": "brand_new", "kind": "k"},
+    ]
+
+
+def test_what_the_openrouter_sdk_does_not_know_is_unwrapped():
+    item: Any = TypeAdapter(components.OutputItems).validate_python({"type": "brand_new", "id": "x"})
+    event: Any = TypeAdapter(components.StreamEvents).validate_python(
+        {"type": "response.queued", "sequence_number": 0, "response": {"id": "resp_1", "status": "queued"}}
+    )
+    assert (item.is_unknown, event.is_unknown) == (True, True)
+    read = OPENAI_RESPONSES.read_response({"output": [item]}, content=True)
+    assert read.messages[0]["parts"] == [{"type": "brand_new", "id": "x"}]
+    assert read_stream(OPENAI_RESPONSES, [event]).id == "resp_1"
+
+
+def test_the_openrouter_sdks_answer_equals_dict():
+    body = {**CASES["openrouter"]["response"], "frequency_penalty": None, "presence_penalty": None}
+    made = components.OpenResponsesResult.model_validate(body)
+    read, of_dict = OPENAI_RESPONSES.read_response(made, content=True), whole("openrouter")
+    assert (read.usage, read.finish_reasons) == (of_dict.usage, of_dict.finish_reasons)
+    assert read.messages[0]["parts"][1:] == of_dict.messages[0]["parts"][1:]
+    # Its model drops what its specification does not have.
+    assert of_dict.attributes.keys() - read.attributes.keys() == {"spancast.response.provider"}
 
 
 def test_refusal_is_a_part_of_its_own():
@@ -460,9 +524,31 @@ def test_request_reasoning_and_format():
     }
     attributes = asked("structured_output").attributes
     assert attributes[semconv.OUTPUT_TYPE] == "json"
-    assert attributes["spancast.request.conversation"] == "conv_1"
+    assert (attributes["spancast.request.conversation"], attributes[semconv.CONVERSATION_ID]) == ("conv_1", "conv_1")
     assert "json_schema" in str(attributes["spancast.request.text"])
     assert "spancast.request.text" not in asked("structured_output", content=False).attributes
+
+
+@pytest.mark.parametrize(
+    ("given", "output_type"),
+    [
+        ({"text": {"format": {"type": "text"}}}, "text"),
+        ({"text": {"format": {"type": "json_object"}}}, "json"),
+        ({"text": {"format": {"type": "grammar"}}}, "text"),
+        ({"text": {"verbosity": "low"}}, None),
+        ({"modalities": ["text", "image"]}, "image"),
+        ({"modalities": ["audio"]}, "speech"),
+        ({"modalities": ["text"]}, None),
+    ],
+)
+def test_request_output_type(given: dict[str, Any], output_type: str | None):
+    read = OPENAI_RESPONSES.read_request(given, content=True).attributes
+    assert read.get(semconv.OUTPUT_TYPE) == output_type
+
+
+def test_request_conversation_object():
+    read = OPENAI_RESPONSES.read_request({"conversation": {"id": "conv_2"}}, content=True).attributes
+    assert read[semconv.CONVERSATION_ID] == "conv_2"
 
 
 @pytest.mark.parametrize(

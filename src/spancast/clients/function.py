@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from typing import Any, Final, cast
 
 import wrapt
@@ -172,10 +172,9 @@ def _proxy_of(recording: Recording, result: Any) -> Any:  # noqa: ANN401, PLR091
     if isinstance(result, (str, bytes)) or json_text.is_mapping(result) or result is None:
         recording.succeed(result)
         return None
-    kind: type[Any] = type(result)
-    if hasattr(kind, "__next__"):
+    if isinstance(result, Iterator):
         return _StreamProxy(result, StreamWatch(recording))
-    if hasattr(kind, "__anext__"):
+    if isinstance(result, AsyncIterator):
         return _AsyncStreamProxy(result, StreamWatch(recording))
     hear(recording, result, None)
     return None

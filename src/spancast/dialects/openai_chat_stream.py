@@ -122,8 +122,7 @@ class _Choice:
                 self._ends[name] = value
         logprobs = choice.get("logprobs")
         if logprobs is not None and content:
-            for name, tokens in wire.fields(logprobs).items():
-                self._logprobs.setdefault(name, []).extend(wire.items(tokens))
+            self._take_logprobs(wire.fields(logprobs))
 
     def whole(self, index: int) -> dict[str, Any]:
         """Return the choice as an unstreamed answer has it."""
@@ -159,6 +158,11 @@ class _Choice:
             self._take_audio(wire.fields(value))
         elif isinstance(value, str) and value:
             self._message[name] = value
+
+    def _take_logprobs(self, logprobs: Mapping[str, Any]) -> None:
+        for name, tokens in logprobs.items():
+            if tokens is not None:
+                self._logprobs.setdefault(name, []).extend(wire.items(tokens))
 
     def _take_call(self, call: Mapping[str, Any]) -> None:
         index = call.get("index")

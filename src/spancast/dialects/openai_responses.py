@@ -49,6 +49,7 @@ _READ_BY_NAME: Final = frozenset({"input", "instructions", "model", "reasoning",
 _TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
 _SKIPPED: Final = _READ_BY_NAME | _TRACE_KEYS
 
+_MODALITIES: Final = {"audio": "speech", "image": "image"}
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 _FIELDS: Final[Mapping[str, Row]] = {
@@ -120,7 +121,8 @@ class _OpenAIResponses:
         attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED, content=content)
         attributes[semconv.OPENAI_API_TYPE] = "responses"
         _add_reasoning(attributes, body.get("reasoning"))
-        _add_output_type(attributes, body.get("text"))
+        _add_output_type(attributes, body)
+        _add_conversation(attributes, body.get("conversation"))
         return Request(
             model=wire.text(body.get("model")),
             stream=body.get("stream") is True,
@@ -192,10 +194,24 @@ def _add_reasoning(attributes: Attributes, reasoning: object) -> None:
         attributes[semconv.REQUEST + "reasoning"] = parameters.json_attribute(config or reasoning)
 
 
-def _add_output_type(attributes: Attributes, text: object) -> None:
-    wanted = wire.text(wire.fields(wire.fields(text).get("format")).get("type"))
-    if wanted is not None:
-        attributes[semconv.OUTPUT_TYPE] = _OUTPUT_TYPES.get(wanted, "text")
+def _add_output_type(attributes: Attributes, body: Mapping[str, Any]) -> None:
+    wanted = wire.text(wire.fields(wire.fields(body.get("text")).get("format")).get("type"))
+    modalities = wire.items(body.get("modalities"))
+    output_type = next((kind for name, kind in _MODALITIES.items() if name in modalities), None)
+    if output_type is None and wanted is not None:
+        output_type = _OUTPUT_TYPES.get(wanted, "text")
+    if output_type is not None:
+        attributes[semconv.OUTPUT_TYPE] = output_type
+
+
+def _add_conversation(attributes: Attributes, conversation: object) -> None:
+    """Name the conversation as the convention does, where OpenAI keeps it: an id, or an object with one.
+
+    A session id of the caller goes to the same attribute afterwards and wins.
+    """
+    found = wire.text(conversation) or wire.text(wire.fields(conversation).get("id"))
+    if found is not None:
+        attributes[semconv.CONVERSATION_ID] = found
 
 
 def _instructions(value: object) -> list[Part]:

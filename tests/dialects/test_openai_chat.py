@@ -1,0 +1,430 @@
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai._models import construct_type
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from tests.dialects.streams import (
+    RECORDINGS,
+    check_request,
+    check_response,
+    comparable,
+    cut_anew,
+    json_values,
+    mutated,
+    read_stream,
+    recordings,
+    texts_within,
+)
+
+from spancast.dialects.openai_chat import OPENAI_CHAT
+from spancast.model import semconv
+from spancast.model.exchange import Failure, Request, Response
+
+CASES = recordings("openai_chat")
+STREAMS = sorted(name for name in CASES if name.endswith(".stream"))
+WHOLES = sorted(set(CASES) - set(STREAMS))
+PAIRS = sorted(name for name in WHOLES if f"{name}.stream" in CASES)
+
+PNG = "sha256:3eb10792d1f0c7e07e7248273540f1952d9a5a2996f4b5df70ab026cd9f05517"
+
+
+def whole(name: str, *, content: bool = True) -> Response:
+    return OPENAI_CHAT.read_response(CASES[name]["response"], content=content)
+
+
+def streamed(name: str, *, content: bool = True) -> Response:
+    return read_stream(OPENAI_CHAT, CASES[name]["stream"], content=content)
+
+
+def answer(name: str, *, content: bool = True) -> Response:
+    return streamed(name, content=content) if name in STREAMS else whole(name, content=content)
+
+
+def asked(name: str, *, content: bool = True) -> Request:
+    return OPENAI_CHAT.read_request(CASES[name]["request"], content=content)
+
+
+# --- whole answers ------------------------------------------------------------------------------
+
+
+def test_openrouters_whole_answer() -> None:
+    assert whole("openrouter") == Response(
+        id="chatcmpl-9xYz",
+        model="anthropic/claude-sonnet-4.6",
+        finish_reasons=["stop"],
+        messages=[
+            {
+                "role": "assistant",
+                "parts": [
+                    {
+                        "type": "reasoning",
+                        "content": "First, check the parity.",
+                        "signature": "sig-xyz",
+                        "format": "anthropic-claude-v1",
+                    },
+                    {"type": "reasoning.encrypted", "format": "openai-responses-v1", "byte_size": 8},
+                    {"type": "text", "content": "It is even."},
+                ],
+                "finish_reason": "stop",
+            }
+        ],
+        usage={
+            "gen_ai.usage.input_tokens": 40,
+            "gen_ai.usage.output_tokens": 120,
+            "spancast.usage.total_tokens": 160,
+            "spancast.usage.cost": 0.0021,
+            "gen_ai.usage.cache_read.input_tokens": 12,
+            "gen_ai.usage.cache_write.input_tokens": 4,
+            "gen_ai.usage.audio.input_tokens": 0,
+            "spancast.usage.cost_details.upstream_inference_prompt_cost": 0.00084,
+            "spancast.usage.cost_details.upstream_inference_completions_cost": 0.00126,
+            "gen_ai.usage.reasoning.output_tokens": 90,
+            "gen_ai.usage.image.output_tokens": 0,
+            "spancast.usage.server_tool_use_details.web_search_requests": 1,
+        },
+        attributes={
+            "spancast.response.created": 1790700000,
+            "spancast.response.object": "chat.completion",
+            "spancast.response.provider": "Anthropic",
+            "openai.response.service_tier": "default",
+            "openai.response.system_fingerprint": "fp_44709d6fcb",
+            "spancast.usage.is_byok": False,
+            "spancast.response.native_finish_reasons": ["end_turn"],
+        },
+    )
+
+
+def test_tool_calls() -> None:
+    read = whole("parallel_tool_calls")
+    assert read.finish_reasons == ["tool_calls"]
+    assert read.messages == [
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "tool_call", "id": "call_1", "name": "get_weather", "arguments": {"location": "Boston"}},
+                {"type": "tool_call", "id": "call_2", "name": "get_time", "arguments": {"tz": "UTC"}},
+            ],
+            "finish_reason": "tool_call",
+        }
+    ]
+
+
+def test_refusal_images_and_annotations() -> None:
+    assert whole("refusal").messages[0]["parts"] == [{"type": "refusal", "content": "I cannot help with that request."}]
+    assert {part["type"] for part in whole("images").messages[0]["parts"]} == {"text", "uri"}
+    assert "base64" not in json.dumps(whole("images").messages)
+    assert whole("annotations").messages[0]["annotations"][0]["type"] == "url_citation"
+
+
+def test_several_choices_each_with_its_reason() -> None:
+    read = whole("two_choices")
+    assert read.finish_reasons == ["stop", "length"]
+    assert [message["finish_reason"] for message in read.messages] == ["stop", "length"]
+
+
+@pytest.mark.parametrize(
+    ("name", "reasons", "failure"),
+    [
+        ("error_body_http200", [], True),
+        ("error_in_choice_http200", ["error"], True),
+        ("error_midstream.stream", ["error"], True),
+        ("error_string_code.stream", ["error"], True),
+        ("truncated_disconnect.stream", ["error"], False),
+        ("length.stream", ["length"], False),
+    ],
+)
+def test_how_it_ended(name: str, reasons: list[str], failure: bool) -> None:
+    read = answer(name)
+    assert read.finish_reasons == reasons
+    assert (read.failure is not None) == failure
+
+
+def test_the_type_of_a_failure_is_a_code() -> None:
+    error = {"error": {"code": 429, "message": "slow down", "metadata": {"error_type": "rate_limit_exceeded"}}}
+    assert OPENAI_CHAT.read_response(error, content=True).failure == Failure(
+        type="rate_limit_exceeded", message="slow down"
+    )
+
+
+def test_audio_is_told_by_type_size_digest_and_transcript() -> None:
+    parts = streamed("audio.stream").messages[0]["parts"]
+    sound = next(part for part in parts if part.get("modality") == "audio")
+    assert sound["uri"].startswith("sha256:")
+    assert sound["transcript"]
+
+
+@pytest.mark.parametrize("nothing", [None, 7, [], {}, b"<html>", object()])
+def test_no_answer_at_all_says_nothing(nothing: object) -> None:
+    assert OPENAI_CHAT.read_response(nothing, content=True) == Response()
+
+
+def test_text_that_is_no_answer_is_the_assistants() -> None:
+    said = [{"role": "assistant", "parts": [{"type": "text", "content": "hello"}]}]
+    assert OPENAI_CHAT.read_response("hello", content=True).messages == said
+    stream = OPENAI_CHAT.new_stream(content=True)
+    stream.feed("hel")
+    stream.feed("lo")
+    assert stream.result().messages == said
+
+
+# --- requests ---------------------------------------------------------------------------------------
+
+
+def test_every_parameter() -> None:
+    assert asked("every_parameter").attributes == {
+        "gen_ai.request.temperature": 1.0,
+        "gen_ai.request.top_p": 0.9,
+        "gen_ai.request.top_k": 40,
+        "gen_ai.request.seed": 7,
+        "gen_ai.request.stop_sequences": ["END", "STOP"],
+        "gen_ai.request.max_tokens": 100,
+        "gen_ai.request.frequency_penalty": 0.1,
+        "gen_ai.request.presence_penalty": -0.2,
+        "gen_ai.request.choice.count": 3,
+        "gen_ai.request.stream": True,
+        "gen_ai.request.reasoning.level": "high",
+        "gen_ai.output.type": "speech",
+        "openai.request.service_tier": "flex",
+        "openai.api.type": "chat_completions",
+        "spancast.request.stream_options": '{"include_usage":true}',
+        "spancast.request.logit_bias": '{"50256":-100}',
+        "spancast.request.logprobs": True,
+        "spancast.request.top_logprobs": 3,
+        "spancast.request.modalities": ["text", "audio"],
+        "spancast.request.models": ["openai/gpt-5.2", "anthropic/claude-sonnet-4.6"],
+        "spancast.request.parallel_tool_calls": False,
+        "spancast.request.plugins": '[{"id":"web","max_results":3}]',
+        "spancast.request.provider": '{"order":["openai"],"allow_fallbacks":false}',
+        "spancast.request.reasoning": '{"effort":"high","exclude":true}',
+        "spancast.request.response_format": '{"type":"json_object"}',
+        "spancast.request.route": "fallback",
+        "spancast.request.tool_choice": '{"type":"function","function":{"name":"f"}}',
+        "spancast.request.min_p": 0.1,
+        "spancast.request.top_a": 0.2,
+        "spancast.request.repetition_penalty": 1.1,
+        "spancast.request.prompt_cache_key": "k",
+        "spancast.request.verbosity": "low",
+        "spancast.request.cache_control": '{"type":"ephemeral"}',
+        "spancast.request.prediction": '{"type":"content","content":"secret"}',
+        "spancast.request.image_config": '{"aspect_ratio":"1:1"}',
+    }
+
+
+# Read as messages, tools and trace keys, or by the recorder itself.
+READ_ELSEWHERE = {"messages", "tools", "model", "metadata", "session_id", "trace", "user"}
+
+
+@pytest.mark.parametrize("parameter", json.loads((RECORDINGS / "schemas" / "chat_request_parameters.json").read_text()))
+def test_each_parameter_of_the_reference_reaches_the_span(parameter: str) -> None:
+    if parameter in READ_ELSEWHERE:
+        return
+    values: dict[str, Any] = {"stream": True, "stop": "END", "service_tier": "flex", "reasoning_effort": "low"}
+    body = {parameter: values.get(parameter, 0.5)}
+    before = OPENAI_CHAT.read_request({}, content=True).attributes
+    assert OPENAI_CHAT.read_request(body, content=True).attributes != before
+
+
+@pytest.mark.parametrize(
+    ("body", "attributes"),
+    [
+        ({"temperature": "hot"}, {"spancast.request.temperature": "hot"}),
+        ({"max_tokens": 2.5}, {"spancast.request.max_tokens": "2.5"}),
+        ({"n": 1}, {}),
+        ({"stream": False}, {}),
+        ({"service_tier": "auto"}, {}),
+        ({"seed": None, "stop": openai.NOT_GIVEN, "user": openai.omit}, {}),
+        ({"seed": 2**70}, {"spancast.request.seed": str(2**70)}),
+        ({"max_completion_tokens": 5}, {"gen_ai.request.max_tokens": 5}),
+        ({"stop": "END"}, {"gen_ai.request.stop_sequences": ["END"]}),
+        ({"api_key": "sk-1", "extra_headers": {"authorization": "Bearer x"}}, {"spancast.request.extra_headers": "{}"}),
+    ],
+)
+def test_odd_parameters(body: dict[str, Any], attributes: dict[str, Any]) -> None:
+    read = OPENAI_CHAT.read_request(body, content=True).attributes
+    assert read == {"openai.api.type": "chat_completions", **attributes}
+
+
+def test_a_conversation() -> None:
+    assert asked("history").messages == [
+        {"role": "user", "parts": [{"type": "text", "content": "Weather in Boston?"}]},
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "tool_call", "id": "call_1", "name": "get_weather", "arguments": {"location": "Boston"}}
+            ],
+        },
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_1", "response": '{"celsius":7}'}]},
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "reasoning", "content": "The tool says 7."},
+                {"type": "text", "content": "Seven degrees."},
+            ],
+            "name": "helper",
+        },
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "old_way", "response": "ok"}]},
+        {"role": "developer", "parts": [{"type": "text", "content": "Be kind."}]},
+    ]
+
+
+def test_media_by_reference() -> None:
+    parts = asked("media").messages[0]["parts"]
+    size = parts[1]["byte_size"]
+    assert parts[1:] == [
+        {"type": "uri", "modality": "image", "uri": parts[1]["uri"], "byte_size": size, "mime_type": "image/png"},
+        {"type": "uri", "modality": "image", "uri": "https://example.com/cat.png"},
+        {"type": "uri", "modality": "audio", "uri": parts[1]["uri"], "byte_size": size, "mime_type": "audio/wav"},
+        {
+            "type": "uri", "modality": "document", "uri": parts[1]["uri"], "byte_size": size,
+            "mime_type": "application/pdf", "name": "invoice.pdf",
+        },
+        {"type": "file", "modality": "document", "file_id": "file-abc"},
+        {"type": "uri", "modality": "video", "uri": "https://example.com/cat.mp4"},
+        {"type": "brand_new", "value": 7},
+    ]  # fmt: skip
+    assert parts[1]["uri"].startswith("sha256:")
+
+
+def test_sdk_objects_as_messages() -> None:
+    said = construct_type(type_=ChatCompletion, value=CASES["parallel_tool_calls"]["response"])
+    read = OPENAI_CHAT.read_request({"messages": [said.choices[0].message]}, content=True)  # pyright: ignore[reportAttributeAccessIssue]
+    assert [part["name"] for part in read.messages[0]["parts"]] == ["get_weather", "get_time"]
+
+
+def test_an_iterator_of_messages_is_not_consumed() -> None:
+    messages = iter([{"role": "user", "content": "hi"}])
+    assert OPENAI_CHAT.read_request({"messages": messages}, content=True).messages == []
+    assert next(messages)["content"] == "hi"
+
+
+def test_tools_are_definitions() -> None:
+    assert asked("parallel_tool_calls").tools == [
+        {
+            "type": "function",
+            "name": "get_weather",
+            "description": "Weather of a place.",
+            "parameters": {"type": "object", "properties": {"location": {"type": "string"}}},
+            "strict": True,
+        },
+        {"type": "openrouter:web_search", "name": "openrouter:web_search", "parameters": {"max_results": 3}},
+    ]
+
+
+def test_usage_is_asked_for_once() -> None:
+    assert OPENAI_CHAT.ask_for_usage({"stream": True}) == {"include_usage": True}
+    assert OPENAI_CHAT.ask_for_usage({"stream": True, "stream_options": {"x": 1}}) == {"x": 1, "include_usage": True}
+    assert OPENAI_CHAT.ask_for_usage({"stream": True, "stream_options": {"include_usage": False}}) is None
+    assert OPENAI_CHAT.ask_for_usage({}) is None
+
+
+# --- streams ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [True, False])
+@pytest.mark.parametrize("name", PAIRS)
+def test_streamed_equals_whole(name: str, content: bool) -> None:
+    assert comparable(streamed(f"{name}.stream", content=content)) == comparable(whole(name, content=content))
+
+
+def test_usage_on_the_last_chunk_that_has_a_choice() -> None:
+    assert streamed("text_usage_with_choice.stream").usage == streamed("streamed_text.stream").usage
+
+
+def test_cumulative_usage_is_not_summed() -> None:
+    chunks = [{"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": n}} for n in (1, 2, 3)]
+    assert read_stream(OPENAI_CHAT, chunks).usage == {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 3}
+
+
+def test_a_cut_stream_keeps_what_had_arrived() -> None:
+    read = streamed("truncated_disconnect.stream")
+    assert read.messages[0]["parts"][0]["content"]
+    assert read.usage == {}
+
+
+def _delta_text(chunk: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+    choices = chunk.get("choices") or []
+    delta = choices[0].get("delta", {}) if len(choices) == 1 else {}
+    if choices and (choices[0].get("logprobs") or choices[0].get("finish_reason")):
+        return None
+    if set(delta) == {"content"} and isinstance(delta["content"], str):
+        return delta, "content"
+    calls = delta.get("tool_calls") or []
+    if set(delta) == {"tool_calls"} and len(calls) == 1 and set(calls[0]) == {"index", "function"}:
+        return calls[0]["function"], "arguments"
+    return None
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("name", PAIRS)
+def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject) -> None:
+    chunks = cut_anew(CASES[f"{name}.stream"]["stream"], _delta_text, data.draw)
+    assert comparable(read_stream(OPENAI_CHAT, chunks)) == comparable(whole(name))
+
+
+# --- SDK objects, schemas, privacy, anything ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", WHOLES)
+def test_sdk_answer_equals_dict(name: str) -> None:
+    made = construct_type(type_=ChatCompletion, value=copy.deepcopy(CASES[name]["response"]))
+    assert comparable(OPENAI_CHAT.read_response(made, content=True)) == comparable(whole(name))
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_sdk_chunks_equal_dicts(name: str) -> None:
+    made = [construct_type(type_=ChatCompletionChunk, value=copy.deepcopy(c)) for c in CASES[name]["stream"]]
+    assert comparable(read_stream(OPENAI_CHAT, made)) == comparable(streamed(name))
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_schema(name: str) -> None:
+    check_response(answer(name))
+    check_request(asked(name))
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_without_content_nothing_quotes_it(name: str) -> None:
+    texts = texts_within(answer(name).messages) | texts_within(asked(name).messages)
+    kept = json.dumps([answer(name, content=False).attributes, asked(name, content=False).attributes])
+    assert not [text for text in texts if json.dumps(text)[1:-1] in kept]
+    assert not {*answer(name, content=False).attributes, *asked(name, content=False).attributes} & semconv.CONTENT
+    assert answer(name, content=False).messages == asked(name, content=False).messages == []
+    assert asked(name, content=False).tools == []
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_nothing_given_is_changed(name: str) -> None:
+    before = json.dumps(CASES[name])
+    answer(name)
+    asked(name)
+    assert json.dumps(CASES[name]) == before
+
+
+@settings(max_examples=150, deadline=None)
+@given(answered=json_values, chunks=st.lists(json_values, max_size=5), content=st.booleans())
+def test_random_json_never_raises(answered: Any, chunks: list[Any], content: bool) -> None:
+    OPENAI_CHAT.read_response(answered, content=content)
+    read_stream(OPENAI_CHAT, chunks, content=content)
+    OPENAI_CHAT.read_request(answered if isinstance(answered, dict) else {"messages": answered}, content=content)
+
+
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_malformed_never_raises(name: str, data: st.DataObject) -> None:
+    case = CASES[name]
+    body = mutated(case["request"], data.draw)
+    check_request(OPENAI_CHAT.read_request(body if isinstance(body, dict) else {}, content=True))
+    if "response" in case:
+        check_response(OPENAI_CHAT.read_response(mutated(case["response"], data.draw), content=True))
+    else:
+        chunks = mutated(case["stream"], data.draw)
+        check_response(read_stream(OPENAI_CHAT, chunks if isinstance(chunks, list) else [chunks]))
