@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check servers jaeger bench format
+.PHONY: help demo test check format docs servers jaeger bench versions
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -31,6 +31,9 @@ check: $(READY) ## lint, types, floors
 format: $(READY) ## rewrite the sources in the house style
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+docs: $(READY) ## make the documentation's tables anew from the code
+	@$(BIN)/python docs/generate.py
+
 servers: ## build the real Jaeger and Collector from Go modules, once
 	@servers/build
 
@@ -39,3 +42,8 @@ jaeger: servers ## run Jaeger on its usual ports: 4317, 4318, page and API on 16
 
 bench: $(READY) ## the benchmark
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+versions: $(READY) ## the contract suite on the oldest supported SDKs and on Python 3.10 and 3.13
+	@for python in 3.10 3.13; do \
+	  $(BIN)/uv run --quiet --isolated --no-project --python $$python --with-editable '.[all]' --group dev \
+	    $$($(BIN)/python -m tests.clients.oldest) python -m pytest -q -W default tests/contract/test_every_client.py || exit 1; done

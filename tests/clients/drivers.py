@@ -81,7 +81,8 @@ _MESSAGES = {"model": "m-1", "messages": MESSAGES, "max_tokens": 16}
 
 
 def _rows(sdk: str, make: Any, *, is_async: bool) -> list[Driver]:
-    error = openai.APIError
+    # openai 2 lets the HTTP library's own error through in the middle of a stream, 3 wraps it.
+    error = Exception
     way = "async-" if is_async else ""
     common: dict[str, Any] = {"sdk": sdk, "make": make, "is_async": is_async}
     chat = {**common, "path": CHAT, "status_error": openai.RateLimitError, "mid_stream_error": error}

@@ -608,7 +608,7 @@ def delta_of(event: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
     events = cut_anew(CASES[name]["stream"], delta_of, data.draw)
@@ -616,7 +616,7 @@ def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
     check_response(read_stream(ANTHROPIC_MESSAGES, events[: data.draw(st.integers(0, len(events)))]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=4000, deadline=None)
 @given(answered=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
 def test_random_json_never_raises(answered: Any, events: list[Any], content: bool):
     body = answered if isinstance(answered, dict) else {"messages": answered, "tools": answered, "system": answered}
@@ -626,7 +626,7 @@ def test_random_json_never_raises(answered: Any, events: list[Any], content: boo
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_malformed_never_raises(name: str, data: st.DataObject):
     case = mutated(CASES[name], data.draw)

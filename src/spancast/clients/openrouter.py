@@ -149,6 +149,7 @@ CLIENT: Final = Client(
     name="openrouter",
     distribution="openrouter",
     oldest="1.0.0",
+    dialects=(OPENAI_CHAT.name, OPENAI_RESPONSES.name),
     skipped={},
     patches=(
         Patch("openrouter.chat", "Chat.send", _CHAT.send),

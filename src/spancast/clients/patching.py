@@ -50,6 +50,7 @@ class Client:
     name: str
     distribution: str
     oldest: str
+    dialects: tuple[str, ...]
     patches: tuple[Patch, ...]
     instance_patches: tuple[InstancePatch, ...]
     copies: tuple[str, ...] = ()

@@ -75,6 +75,7 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
         name=name,
         distribution=distribution,
         oldest=oldest,
+        dialects=tuple(dialect.name for dialect in endpoints.values()),
         patches=tuple(patches),
         instance_patches=tuple(on_instance),
         copies=("copy", "with_options"),

@@ -1,0 +1,100 @@
+"""The house's own laws: names, floors, public surface, import cost, generated tables."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spancast
+from docs import generate
+from spancast.clients.table import CLIENTS, installation
+from spancast.dialects.table import DIALECTS
+from spancast.model import semconv
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted((ROOT / "src" / "spancast").rglob("*.py"))
+FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "types"}
+
+
+def test_the_public_names_are_the_listed_ones() -> None:
+    modules = {"auto", "broadcast", "clients", "destinations", "dialects", "errors", "model", "recording", "runtime",
+               "settings", "testing", "cli"}  # fmt: skip
+    public = {name for name in vars(spancast) if not name.startswith("_")} - modules
+    assert public == set(spancast.__all__)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_names_tell_what_is_inside(source: Path) -> None:
+    assert source.stem not in FORBIDDEN
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_one_broad_except(source: Path) -> None:
+    """Law 6. ``except BaseException`` that re-raises what it saw is no swallowing."""
+    for node in ast.walk(ast.parse(source.read_text())):
+        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception":
+            assert source.name in ("errors.py", "traceback_text.py"), f"{source.name}:{node.lineno}"
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_attribute_names_live_in_one_file(source: Path) -> None:
+    if source.name in ("semconv.py", "metrics.py", "providers.py") or "profiles" in source.parts:
+        return
+    written = set(re.findall(r"\"((?:gen_ai|openai)\.[a-z_.]+)\"", source.read_text())) - {n for n in re.findall(r"\"(openai\.resources[a-z_.]+)\"", source.read_text())}
+    assert written <= {"gen_ai.operation.name"}, written
+
+
+def test_importing_loads_no_sdk_and_no_transport() -> None:
+    code = "import json, sys, spancast; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+    loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
+    assert not loaded & {"openai", "anthropic", "openrouter", "grpc", "requests", "httpx", "httpx2", "urllib3", "google"}
+
+
+def test_importing_starts_no_thread_and_patches_nothing() -> None:
+    code = (
+        "import threading, openai; before = openai.OpenAI.__init__, vars(openai._base_client.SyncAPIClient)['request'];"
+        "import spancast; assert threading.active_count() == 1;"
+        "assert before == (openai.OpenAI.__init__, vars(openai._base_client.SyncAPIClient)['request'])"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_documentation_tables_come_from_the_rows() -> None:
+    for page in generate.pages():
+        assert generate.rewritten(page.read_text()) == page.read_text(), f"{page.name}: run `make docs`"
+
+
+def test_every_row_resolves() -> None:
+    for name in CLIENTS:
+        row = installation(name).client
+        assert row.name == name
+        assert set(row.dialects) <= set(DIALECTS)
+    assert all(dialect.name == name for name, dialect in DIALECTS.items())
+
+
+def test_every_leaf_file_has_a_row() -> None:
+    shared = {"__init__", "table", "patching", "stainless", "streams", "sse", "function"}
+    leaves = {path.stem for path in (ROOT / "src/spancast/clients").glob("*.py")} - shared
+    assert leaves == set(CLIENTS)
+    assert {path.name for path in (ROOT / "tests/recordings").iterdir()} >= set(DIALECTS)
+
+
+def test_our_own_names_stay_out_of_the_conventions_namespaces() -> None:
+    registry = json.loads((ROOT / "tests/recordings/schemas/gen_ai_registry.json").read_text())
+    ours = {value for name, value in vars(semconv).items() if name.isupper() and isinstance(value, str)}
+    for name in ours:
+        if name.startswith(("gen_ai.", "openai.", "aws.bedrock.", "mcp.")):
+            assert name in registry, name
+
+
+def test_the_readme_names_the_commands_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
+        assert set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text())) <= targets
