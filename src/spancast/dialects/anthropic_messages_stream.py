@@ -63,7 +63,7 @@ class MessagesStream:
             told: Any = delta if type(delta) is dict else getattr(delta, "__dict__", None)  # pyright: ignore[reportUnknownVariableType]
             if told:
                 try:
-                    self._feed_delta(event.get("index"), told)
+                    self._feed_delta(event.get("index"), told, delta)  # pyright: ignore[reportUnknownArgumentType]
                 except TypeError:
                     # An index or a type that is no scalar names nothing.
                     return
@@ -77,17 +77,20 @@ class MessagesStream:
             answer["content"] = blocks
         return self._read(answer, content=self._content, is_cut=bool(answer) and not answer.get("stop_reason"))
 
-    def _feed_delta(self, index: Hashable, delta: _Fields) -> None:
-        kind = delta.get("type")
+    def _feed_delta(self, index: Hashable, told: _Fields, delta: object) -> None:
+        kind = told.get("type")
         row = _DELTAS.get(kind)  # pyright: ignore[reportArgumentType] - any value may be looked up
         if row is None:
             if kind == "citations_delta":
                 block = self._blocks.setdefault(index, {"type": "text"})
-                block["citations"] = [*wire.items(block.get("citations")), delta.get("citation")]
+                block["citations"] = [*wire.items(block.get("citations")), wire.fields(delta).get("citation")]
             return
-        text = delta.get(row[0])
+        text = told.get(row[0])
         if type(text) is not str:
-            return
+            # An SDK without a class for this delta keeps its fields apart.
+            text = wire.fields(delta).get(row[0])
+            if type(text) is not str:
+                return
         key = (index, row[1])
         pieces = self._pieces.get(key)
         if pieces is None:

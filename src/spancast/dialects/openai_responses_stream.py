@@ -95,10 +95,13 @@ class ResponsesStream:
             return
         if not self._content:
             return
-        delta = event.get("delta")
-        if type(delta) is not str:
-            return
-        index = event.get("output_index")
+        delta, index = event.get("delta"), event.get("output_index")
+        if index is None or type(delta) is not str:
+            # An SDK without a class for this event keeps its fields apart.
+            event = wire.fields(chunk)  # pyright: ignore[reportUnknownArgumentType]
+            delta, index = event.get("delta"), event.get("output_index")
+            if type(delta) is not str:
+                return
         try:
             # Some compatible servers number nothing and name the item only.
             key = (kind, event.get("item_id") if index is None else index, event.get(slot.place))

@@ -67,18 +67,19 @@ def read_parameters(
 def read_fields(answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str]) -> Attributes:
     """Return the scalar fields of an answer, the unknown ones under ``spancast.response.``.
 
-    Nested fields are left out: what they hold is read by name or not at all.
+    Nested fields are left out: what they hold is read by name or not at all. So are an SDK's
+    own fields, which begin with an underscore.
     """
     found: Attributes = {}
     for wire_name, value in answer.items():
-        if value is None or wire_name in skip or str(wire_name).startswith("_"):
+        if value is None or wire_name in skip:
             continue
         row = table.get(wire_name)
         if row is not None:
             kept = row.read(value)
             if kept is not None and kept != []:
                 found[row.name] = kept
-        elif isinstance(value, (str, bool, int, float)):
+        elif isinstance(value, (str, bool, int, float)) and not str(wire_name).startswith("_"):
             found[f"{semconv.RESPONSE}{wire_name}"] = attribute_value(value)
     return found
 

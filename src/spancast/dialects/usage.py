@@ -19,6 +19,7 @@ from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes
 
 _DEPTH: Final = 4
+_INT64: Final = 2**63
 
 
 class Usage(NamedTuple):
@@ -41,10 +42,13 @@ def read_usage(usage: object, table: Mapping[str, str]) -> Usage:
 
 def _walk(counted: Mapping[str, Any], prefix: str, table: Mapping[str, str], found: Usage, depth: int) -> None:
     for key, value in counted.items():
-        if json_text.is_absent(value):
+        path = prefix + str(key)
+        if type(value) is int and -_INT64 <= value < _INT64 and not path.startswith("cost"):
+            # What nearly all of them are.
+            found.counts[table.get(path) or semconv.USAGE + path] = value
+        elif json_text.is_absent(value):
             continue
-        path = f"{prefix}{key}"
-        if depth == 1 or _is_leaf(value):
+        elif depth == 1 or _is_leaf(value):
             _keep(path, value, table, found)
         else:
             _walk(wire.fields(value), f"{path}.", table, found, depth - 1)

@@ -168,7 +168,7 @@ class Recorder:
             return recording
         outer = _running.get()
         if outer is not None:
-            recording.outer = outer
+            recording.start_within(outer)
         elif any(context_api.get_value(key, current) for key in _SUPPRESS):
             tally.add("calls.suppressed")
         elif (active := _inference_span(current)) is not None:
@@ -267,7 +267,7 @@ class Recording:
         model = self._body.get("model")
         attributes: Attributes = {
             semconv.OPERATION_NAME: "chat",
-            semconv.PROVIDER_NAME: self.server.provider or self.dialect.provider,
+            semconv.PROVIDER_NAME: self._provider,
         }
         name = "chat"
         if isinstance(model, str) and model:
@@ -291,6 +291,15 @@ class Recording:
         if span.is_recording():
             tally.add("spans.started")
             self._read_request(attributes)
+
+    def start_within(self, outer: Recording) -> None:
+        """Record for ``outer``, which has the span: it gets what this call knows of itself."""
+        self.outer = outer
+        self._read_request({semconv.PROVIDER_NAME: self._provider, **self.server.attributes})
+
+    @property
+    def _provider(self) -> str:
+        return self.server.provider or self.dialect.provider
 
     def _read_request(self, started_with: Attributes) -> None:
         request = self.dialect.read_request(self._body, content=self.captures_content)
@@ -414,7 +423,10 @@ class Recording:
 
     def annotate(self, attributes: Attributes) -> None:
         """Take from an inner call of the same request what this one does not know itself."""
-        self._attributes = {**attributes, **self._attributes}
+        merged = {**attributes, **self._attributes}
+        if self.server is UNKNOWN_SERVER and semconv.PROVIDER_NAME in attributes:
+            merged[semconv.PROVIDER_NAME] = attributes[semconv.PROVIDER_NAME]
+        self._attributes = merged
 
     def forwarded(self) -> dict[str, Any] | None:
         """Return the body fields to send: ``trace`` and ``session_id`` with our ids, or None to leave them out.

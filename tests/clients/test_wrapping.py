@@ -1,0 +1,504 @@
+"""Rows of the pains A, B, C and H that the contract suite does not run; each test names its row."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import gc
+import pickle
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pydantic
+import pytest
+from opentelemetry import trace as trace_api
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+import spancast
+from spancast.testing import CapturedSpans, ReplayServer, Reply
+from spancast.testing.answers import chat_answer, chat_chunks
+from spancast.testing.spans import attributes
+
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def client(server: ReplayServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
+        yield spancast.instrument(made)
+
+
+@pytest.fixture
+def claude(server: ReplayServer) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=server.url, api_key="k", max_retries=0) as made:
+        yield spancast.instrument(made)
+
+
+def chat(client: Any, **more: Any) -> Any:
+    return client.chat.completions.create(model="m", messages=MESSAGES, **more)
+
+
+def complete(found: dict[str, Any]) -> bool:
+    return {"gen_ai.response.model", "gen_ai.usage.input_tokens", "gen_ai.output.messages"} <= set(found)
+
+
+# --- A: wrapping ---------------------------------------------------------------------------------
+
+
+def test_a1_raw_responses(client: Any, claude: Any, spans: CapturedSpans) -> None:
+    raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
+    assert (type(raw).__name__, raw.headers["content-type"]) == ("LegacyAPIResponse", "application/json")
+    assert isinstance(raw.parse(), openai.types.chat.ChatCompletion)
+    raw = claude.messages.with_raw_response.create(model="m", messages=MESSAGES, max_tokens=9)
+    assert isinstance(raw.parse(), anthropic.types.Message)
+    with client.responses.with_streaming_response.create(model="m", input="hi") as raw:
+        assert isinstance(raw.parse(), openai.types.responses.Response)
+    assert [complete(attributes(span)) for span in spans.all()] == [True] * 3
+
+
+async def test_a1_raw_responses_async(server: ReplayServer, spans: CapturedSpans) -> None:
+    async with openai.AsyncOpenAI(base_url=server.base_url, api_key="k") as made:
+        client = spancast.instrument(made)
+        raw = await client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
+        assert isinstance(raw.parse(), openai.types.chat.ChatCompletion)
+        async with client.chat.completions.with_streaming_response.create(model="m", messages=MESSAGES) as raw:
+            assert isinstance(await raw.parse(), openai.types.chat.ChatCompletion)
+    assert [complete(attributes(span)) for span in spans.all()] == [True] * 2
+
+
+READS = {
+    "parse": lambda raw: list(raw.parse()),
+    "read": lambda raw: raw.http_response.read(),
+    "iter_bytes": lambda raw: list(raw.http_response.iter_bytes()),
+    "iter_lines": lambda raw: list(raw.http_response.iter_lines()),
+}
+
+
+@pytest.mark.parametrize("gzip", [False, True])
+@pytest.mark.parametrize("way", READS)
+def test_a2_raw_streams_end_once_whichever_way_they_are_read(
+    way: str,
+    gzip: bool,
+    client: Any,
+    server: ReplayServer,
+    spans: CapturedSpans,
+) -> None:
+    server.reply(Reply.stream(chat_chunks(chat_answer("hello", model="m")), gzip=gzip))
+    raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True)
+    if way == "parse":
+        stream = raw.parse()
+        assert isinstance(stream, openai.Stream)
+        list(stream)
+    else:
+        READS[way](raw)
+    raw.http_response.close()
+    found = attributes(spans.one())
+    assert complete(found)
+    assert found["gen_ai.output.messages"][0]["parts"] == [{"type": "text", "content": "hello"}]
+    assert "spancast.response.incomplete" not in found
+    assert "gen_ai.response.time_to_first_chunk" in found
+
+
+def test_a2_a_raw_stream_closed_unread(client: Any, spans: CapturedSpans) -> None:
+    raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True)
+    raw.http_response.close()
+    assert attributes(spans.one())["spancast.response.incomplete"] == "closed"
+
+
+INFERENCE_METHODS = {
+    ("chat.completions", "create"), ("chat.completions", "parse"), ("chat.completions", "stream"),
+    ("responses", "create"), ("responses", "parse"), ("responses", "stream"),
+}  # fmt: skip
+PASSED_THROUGH = {
+    ("chat.completions", "retrieve"), ("chat.completions", "update"), ("chat.completions", "list"),
+    ("chat.completions", "delete"),
+    # Fetching, cancelling and compacting are no inference; semconv has fetch_response for the first.
+    ("responses", "retrieve"), ("responses", "delete"), ("responses", "cancel"), ("responses", "compact"),
+    ("responses", "connect"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ["chat.completions", "responses"])
+def test_a3_every_method_is_traced_or_passed_through_by_name(path: str, client: Any) -> None:
+    resource: Any = client
+    for name in path.split("."):
+        resource = getattr(resource, name)
+    methods = {
+        (path, name)
+        for name in dir(type(resource))
+        if not name.startswith("_") and callable(getattr(type(resource), name, None)) and name != "with_raw_response"
+    }
+    assert methods <= INFERENCE_METHODS | PASSED_THROUGH, "a new method: is it traced?"
+
+
+def test_a5_isinstance(client: Any, claude: Any) -> None:
+    with chat(client, stream=True) as stream:
+        assert isinstance(stream, openai.Stream)
+    with claude.messages.create(model="m", messages=MESSAGES, max_tokens=9, stream=True) as stream:
+        assert isinstance(stream, anthropic.Stream)
+    assert type(chat(client)) is openai.types.chat.ChatCompletion
+
+
+class Answer(pydantic.BaseModel):
+    capital: str
+
+
+def test_a7_structured_output_without_warnings(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+    server.reply(Reply.json(chat_answer('{"capital": "Paris"}', model="m")))
+    parsed = client.chat.completions.parse(model="m", messages=MESSAGES, response_format=Answer)
+    assert parsed.choices[0].message.parsed == Answer(capital="Paris")
+    assert attributes(spans.one())["gen_ai.output.type"] == "json"
+
+
+def test_a8_copies_and_locks(client: Any, spans: CapturedSpans) -> None:
+    assert type(copy.copy(client)) is openai.OpenAI
+    for one in (openai.OpenAI(api_key="k"), client):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            pickle.dumps(one)
+
+    @spancast.instrument
+    def work(**request: Any) -> dict[str, Any]:
+        return {"choices": [], "lock": request["lock"]}
+
+    lock = threading.RLock()
+    assert work(model="m", messages=MESSAGES, lock=lock)["lock"] is lock
+    assert attributes(spans.one())["spancast.request.lock"] == '"<RLock>"'
+
+
+def test_a9_no_sentinel_reaches_a_span(client: Any, spans: CapturedSpans) -> None:
+    chat(client, temperature=openai.omit, seed=openai.NOT_GIVEN, stop=None)
+
+    @spancast.instrument
+    def work(**_: Any) -> None:
+        return None
+
+    work(model="m", messages=MESSAGES, temperature=openai.NOT_GIVEN, nested={"a": openai.omit})
+    for span in spans.all():
+        assert not [v for v in (span.attributes or {}).values() if "NOT_GIVEN" in str(v) or "Omit" in str(v)]
+
+
+def test_a10_provider_owned_keys_are_untouched(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+    chat(client, metadata={"tenant": "t"}, user="u", store=True, extra_body={"provider": {"order": ["x"]}})
+    assert server.requests[0].body == {
+        "model": "m", "messages": MESSAGES, "metadata": {"tenant": "t"}, "user": "u", "store": True,
+        "provider": {"order": ["x"]},
+    }  # fmt: skip
+    assert attributes(spans.one())["trace.metadata.tenant"] == "t"
+
+
+def test_a11_a_missing_method_leaves_the_others_on(server: ReplayServer, spans: CapturedSpans) -> None:
+    from spancast.clients.patching import Installation, Patch
+    from spancast.clients.stainless import take_keys
+    from spancast.clients.table import installation
+
+    row = installation("openai").client
+    broken = Patch("openai._base_client", "SyncAPIClient.gone", take_keys)
+    one = Installation(type(row)(**{**{f: getattr(row, f) for f in row.__slots__}, "patches": (broken, *row.patches)}))
+    one.install()
+    try:
+        with openai.OpenAI(base_url=server.base_url, api_key="k") as client:
+            chat(client)
+    finally:
+        one.uninstall()
+    assert len(spans.all()) == 1
+    assert spancast.stats()["patches.missing"] == 1
+
+
+def test_a12_a_decorated_call_over_an_instrumented_client(client: Any, spans: CapturedSpans) -> None:
+    @spancast.instrument
+    def outer(prompt: str, *, model: str) -> str:
+        return chat(client).choices[0].message.content + prompt
+
+    outer("!", model="mine")
+    found = attributes(spans.one())
+    assert found["gen_ai.request.model"] == "mine"
+    # What only the inner call knows is on the one span too.
+    assert found["server.address"] == "127.0.0.1"
+    assert found["gen_ai.usage.input_tokens"]
+
+
+def test_a13_configured_twice_recorded_once(client: Any, spans: CapturedSpans) -> None:
+    for _ in range(3):
+        spancast.configure(tracer_provider=spans.provider)
+        spancast.instrument()
+    chat(client)
+    assert len(spans.all()) == 1
+
+
+ORDERS = {
+    "instrument first": "import spancast; spancast.instrument(); import openai",
+    "import first": "import openai.resources.chat.completions; import spancast; spancast.instrument()",
+    "name first": "import spancast; spancast.instrument('openai'); from openai import OpenAI; import openai",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_a14_import_order_does_not_matter(order: str, server: ReplayServer) -> None:
+    code = f"""
+from spancast.testing import captured_spans
+with captured_spans() as spans:
+    {ORDERS[order]}
+    client = openai.OpenAI(base_url={server.base_url!r}, api_key='k')
+    client.chat.completions.create(model='m', messages=[], trace={{'trace_name': 'T'}})
+    assert spans.names() == ['T', 'chat m'], spans.names()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a15_streams_keep_every_attribute(client: Any, server: ReplayServer) -> None:
+    with openai.OpenAI(base_url=server.base_url, api_key="k") as plain_client:
+        plain, mine = chat(plain_client, stream=True), chat(client, stream=True)
+        assert set(dir(plain)) <= set(dir(mine))
+        assert type(mine.response) is type(plain.response)
+        assert isinstance(mine.response.stream, type(plain.response.stream))
+        plain.close()
+        mine.close()
+
+
+# --- B: context ----------------------------------------------------------------------------------
+
+
+def test_b2_nothing_is_current_after_a_stream_starts_or_ends(client: Any, spans: CapturedSpans) -> None:
+    with spans.provider.get_tracer("app").start_as_current_span("mine") as mine:
+        stream = chat(client, stream=True)
+        assert trace_api.get_current_span() is mine
+        for _ in stream:
+            assert trace_api.get_current_span() is mine
+        assert trace_api.get_current_span() is mine
+
+
+def test_b3_a_stream_made_on_one_thread_and_read_on_another(client: Any, spans: CapturedSpans) -> None:
+    with spancast.trace(trace_name="Support", session_id="s"):
+        stream = chat(client, stream=True)
+    reader = threading.Thread(target=lambda: list(stream))
+    reader.start()
+    reader.join()
+    assert spans.tree() == {"Support": {"chat m": {}}}
+    assert attributes(spans.calls()[0])["session.id"] == "s"
+
+
+def test_b5_an_inbound_parent_is_joined(client: Any, spans: CapturedSpans) -> None:
+    inbound = SpanContext(0xABC, 0xDEF, is_remote=True, trace_flags=TraceFlags(1))
+    with trace_api.use_span(NonRecordingSpan(inbound)):
+        chat(client)
+    assert (spans.one().context.trace_id, spans.one().parent.span_id) == (0xABC, 0xDEF)
+
+
+def test_b8_no_baggage_and_no_keys_in_headers(client: Any, server: ReplayServer) -> None:
+    chat(client, session_id="s", user="u", trace={"a": 1})
+    assert not {"baggage", "traceparent", "x-session-id"} & {name.lower() for name in server.requests[0].headers}
+
+
+def test_b12_the_ids_of_a_stream_are_known_before_it_is_read(client: Any, spans: CapturedSpans) -> None:
+    with spancast.trace() as scope:
+        stream = chat(client, stream=True)
+        ids = scope.calls[-1]
+        list(stream)
+    assert (ids.trace_id, ids.span_id) == (
+        f"{spans.one().context.trace_id:032x}",
+        f"{spans.one().context.span_id:016x}",
+    )
+
+
+# --- C: streaming --------------------------------------------------------------------------------
+
+
+def test_c4_an_error_in_the_middle_keeps_the_text_and_the_users_exception(
+    client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    chunks = chat_chunks(chat_answer("one two three", model="m"), pieces=3)
+    server.reply(Reply.stream([*chunks[:3], {**chunks[0], "choices": [], "error": {"code": 502, "message": "gone"}}]))
+    with pytest.raises(openai.APIError, match="gone"):
+        list(chat(client, stream=True))
+    found = attributes(spans.one())
+    assert found["error.type"] == "openai.APIError"
+    assert found["gen_ai.output.messages"][0]["parts"][0]["content"]
+
+
+def usage_chunks(chunks: list[Any]) -> list[Any]:
+    return [chunk for chunk in chunks if not chunk.choices]
+
+
+def test_c6_usage_we_asked_for_is_withheld(server: ReplayServer, spans: CapturedSpans) -> None:
+    spancast.configure(tracer_provider=spans.provider, stream_usage=True)
+    with openai.OpenAI(base_url=server.base_url, api_key="k") as plain_client:
+        plain = list(chat(plain_client, stream=True))
+    with openai.OpenAI(base_url=server.base_url, api_key="k") as made:
+        client = spancast.instrument(made)
+        mine = list(chat(client, stream=True))
+        asked = list(chat(client, stream=True, stream_options={"include_usage": True}))
+    assert [len(mine), usage_chunks(mine), len(usage_chunks(asked))] == [len(plain), [], 1]
+    assert server.requests[1].body["stream_options"] == {"include_usage": True}
+    assert all(attributes(span)["gen_ai.usage.input_tokens"] for span in spans.all())
+
+
+async def test_c6_the_same_async(server: ReplayServer, spans: CapturedSpans) -> None:
+    spancast.configure(tracer_provider=spans.provider, stream_usage=True)
+    async with openai.AsyncOpenAI(base_url=server.base_url, api_key="k") as made:
+        client = spancast.instrument(made)
+        mine = [
+            chunk async for chunk in await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
+        ]
+    assert usage_chunks(mine) == []
+    assert attributes(spans.one())["gen_ai.usage.input_tokens"]
+
+
+def test_c6_not_asked_for_unless_configured(client: Any, server: ReplayServer) -> None:
+    list(chat(client, stream=True))
+    assert "stream_options" not in server.requests[0].body
+
+
+def test_c9_the_first_chunk_is_the_first_data_not_a_comment(
+    client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    gate = threading.Event()
+    chunks = chat_chunks(chat_answer("hello", model="m"))
+    server.reply(Reply.stream(chunks, comments=(": OPENROUTER PROCESSING",), gates={0: gate}))
+    raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES, stream=True)
+    pieces = raw.http_response.iter_bytes()
+    next(pieces)
+    released = spans.provider.get_tracer("t").start_span("released")
+    gate.set()
+    list(pieces)
+    call = spans.calls()[0]
+    first_ns = call.start_time + attributes(call)["gen_ai.response.time_to_first_chunk"] * 1e9
+    assert first_ns >= released.start_time
+    released.end()
+
+
+def test_c11_each_chunk_is_the_same_object(server: ReplayServer, spans: CapturedSpans) -> None:
+    made = [{"choices": [{"index": 0, "delta": {"content": str(n)}}]} for n in range(5)]
+
+    @spancast.instrument
+    def stream(**_: Any) -> Iterator[Any]:
+        yield from made
+
+    assert all(mine is theirs for mine, theirs in zip(stream(model="m", messages=MESSAGES), made, strict=True))
+
+
+def test_c12_streams_of_the_other_apis(client: Any, spans: CapturedSpans) -> None:
+    list(client.responses.create(model="m", input="hi", stream=True))
+    with client.responses.stream(model="m", input="hi") as stream:
+        stream.until_done()
+    assert [complete(attributes(span)) for span in spans.all()] == [True] * 2
+
+
+# --- functions of every kind --------------------------------------------------------------------------
+
+
+class Bot:
+    """A class whose methods are completions."""
+
+    @spancast.instrument
+    def plain(self, **_: Any) -> dict[str, Any]:
+        """Doc."""
+        return chat_answer("plain", model="m")
+
+    @spancast.instrument
+    async def coroutine(self, **_: Any) -> dict[str, Any]:
+        return chat_answer("coroutine", model="m")
+
+    @spancast.instrument
+    def generator(self, **_: Any) -> Iterator[dict[str, Any]]:
+        yield from chat_chunks(chat_answer("generator", model="m"))
+
+    @spancast.instrument
+    async def async_generator(self, **_: Any) -> AsyncIterator[dict[str, Any]]:
+        for chunk in chat_chunks(chat_answer("async_generator", model="m")):
+            await asyncio.sleep(0)
+            yield chunk
+
+    @classmethod
+    @spancast.instrument
+    def of_class(cls, **_: Any) -> str:
+        return "text"
+
+
+async def test_every_kind_of_function(spans: CapturedSpans) -> None:
+    import inspect
+
+    bot, request = Bot(), {"model": "m", "messages": MESSAGES, "trace": {"kind": "x"}}
+    bot.plain(**request)
+    await bot.coroutine(**request)
+    list(bot.generator(**request))
+    [chunk async for chunk in bot.async_generator(**request)]
+    Bot.of_class(**request)
+    texts = [attributes(span)["gen_ai.output.messages"][0]["parts"][0]["content"] for span in spans.all()]
+    assert texts == ["plain", "coroutine", "generator", "async_generator", "text"]
+    assert bot.plain.__doc__ == "Doc."
+    assert inspect.iscoroutinefunction(bot.coroutine)
+    assert inspect.isgeneratorfunction(bot.generator)
+    assert inspect.isasyncgenfunction(bot.async_generator)
+    assert inspect.isgenerator(bot.generator(**request))
+
+
+async def test_generators_left_early_thrown_into_and_cancelled(spans: CapturedSpans) -> None:
+    bot, request = Bot(), {"model": "m", "messages": MESSAGES}
+    early = bot.generator(**request)
+    next(early)
+    early.close()
+    abandoned = bot.async_generator(**request)
+    await anext(abandoned)
+    del abandoned
+    thrown = bot.generator(**request)
+    next(thrown)
+    with pytest.raises(KeyError):
+        thrown.throw(KeyError("x"))  # pyright: ignore[reportAttributeAccessIssue]
+    task = asyncio.ensure_future(anext(bot.async_generator(**request)))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(5):
+        await asyncio.sleep(0)
+        gc.collect()
+    incomplete = [attributes(span).get("spancast.response.incomplete") for span in spans.all()]
+    assert sorted(incomplete) == ["cancelled", "closed", "closed", "failed"]
+
+
+def test_an_odd_answer_is_returned_as_it_is(spans: CapturedSpans) -> None:
+    answers: list[Any] = [None, 7, "text", [], object(), b"<html>", {"choices": "none"}, ValueError]
+    for answer in answers:
+        assert spancast.instrument(lambda answer=answer, **_: answer)(model="m", messages=MESSAGES) is answer
+    assert len(spans.all()) == len(answers)
+
+
+def test_wrong_use_is_told(spans: CapturedSpans) -> None:
+    with pytest.raises(spancast.ConfigError, match="'cohere' is no SDK spancast knows; allowed are openai, openrouter"):
+        spancast.instrument("cohere")
+    with pytest.raises(spancast.ConfigError, match="'chat' is no dialect spancast knows; allowed are openai_chat"):
+        spancast.instrument(print, dialect="chat")
+    with pytest.raises(spancast.ConfigError, match="instrument: int given"):
+        spancast.instrument(7)
+    with pytest.raises(spancast.ConfigError, match="group_idle_s: Input should be greater than 0"):
+        spancast.configure(tracer_provider=spans.provider, group_idle_s=0, capture_content="maybe")
+
+
+@contextlib.contextmanager
+def without_content(spans: CapturedSpans) -> Iterator[None]:
+    spancast.configure(tracer_provider=spans.provider, capture_content=False)
+    yield
+
+
+def test_content_off_leaves_no_word(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+    canary = "canary-7781"
+    with without_content(spans):
+        server.reply(
+            Reply.json(chat_answer(canary, model="m")),
+            Reply.error(400, {"error": {"message": f"you said {canary}", "code": 400}}),
+        )
+        for _ in range(2):
+            with contextlib.suppress(openai.BadRequestError):
+                client.chat.completions.create(
+                    model="m", messages=[{"role": "user", "content": canary}], stop=[canary],
+                    tools=[{"type": "function", "function": {"name": "f", "description": canary}}],
+                )  # fmt: skip
+    for span in spans.all():
+        assert canary not in span.to_json()
+    assert spans.all()[0].attributes["gen_ai.usage.input_tokens"]

@@ -1,0 +1,54 @@
+"""The API as users write it; checked by pyright strict, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import openai
+from openai.types.chat import ChatCompletion
+from typing_extensions import assert_type
+
+import spancast
+
+client = spancast.instrument(openai.OpenAI())
+assert_type(client, openai.OpenAI)
+answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+assert_type(answer, ChatCompletion)
+assert_type(spancast.instrument(openai.AsyncOpenAI()), openai.AsyncOpenAI)
+assert_type(spancast.instrument(), None)
+assert_type(spancast.instrument("openai"), None)
+
+
+@spancast.instrument
+def complete(prompt: str, *, model: str = "m") -> str:
+    return prompt + model
+
+
+@spancast.instrument(dialect="anthropic_messages", base_url="https://api.anthropic.com")
+async def complete_async(prompt: str) -> int:
+    return len(prompt)
+
+
+@spancast.instrument
+def stream(prompt: str) -> Iterator[str]:
+    yield prompt
+
+
+@spancast.trace(trace_name="Support", session_id="s", feature="billing", tier=2)
+def work(x: int) -> str:
+    return str(x)
+
+
+assert_type(complete("x", model="y"), str)
+assert_type(stream("x"), Iterator[str])
+assert_type(work(3), str)
+
+
+async def main() -> None:
+    assert_type(await complete_async("x"), int)
+    with spancast.trace(session_id="s") as scope:
+        bound: Callable[[int], str] = scope.bind(work)
+        assert_type(bound(1), str)
+        assert_type(scope.calls[-1].trace_id, str)
+    assert_type(spancast.stats(), dict[str, int])
+    assert_type(spancast.flush(), bool)
