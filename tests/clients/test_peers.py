@@ -2,59 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import subprocess
+import sys
 from typing import Any
 
-import openai
 import pytest
-from openinference.instrumentation.openai import OpenAIInstrumentor as OpenInference
-from opentelemetry.instrumentation.genai.openai import OpenAIInstrumentor as GenAI
-from opentelemetry.instrumentation.openai import OpenAIInstrumentor as OpenLLMetry
+from tests.clients.peers_program import PEERS
 
-import spancast
-from spancast.testing import CapturedSpans, ReplayServer
-from spancast.testing.spans import attributes
-
-PEERS: dict[str, Callable[[], Any]] = {
-    "genai-openai": GenAI,
-    "openinference": OpenInference,
-    "openllmetry": OpenLLMetry,
-}
+from spancast.testing import ReplayServer
 
 
-@pytest.fixture(params=PEERS)
-def peer(request: pytest.FixtureRequest, spans: CapturedSpans) -> Iterator[str]:
-    instrumentor = PEERS[request.param]()
-    instrumentor.instrument(tracer_provider=spans.provider, skip_dep_check=True)
-    yield request.param
-    instrumentor.uninstrument()
+def spans_of(peer: str, case: str, server: ReplayServer) -> list[tuple[str, dict[str, Any]]]:
+    command = [sys.executable, "-m", "tests.clients.peers_program", peer, case, server.base_url]
+    return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
 
 
-@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "streamed"])
-def test_a_peer_around_us_keeps_its_span_and_gets_our_keys(
-    peer: str, is_stream: bool, server: ReplayServer, spans: CapturedSpans
-) -> None:
-    spancast.instrument()
-    with openai.OpenAI(base_url=server.base_url, api_key="k") as client, spancast.trace(session_id="chat-42", tier=2):
-        answer = client.chat.completions.create(
-            model="m", messages=[{"role": "user", "content": "hi"}], stream=is_stream
-        )
-        if is_stream:
-            list(answer)  # pyright: ignore[reportArgumentType]
-    span = spans.one()
-    assert span.instrumentation_scope.name != "spancast"
-    assert attributes(span).items() >= {"session.id": "chat-42", "trace.metadata.tier": 2}.items()
+@pytest.mark.parametrize("case", ["whole", "streamed"])
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_around_us_keeps_its_span_and_gets_our_keys(peer: str, case: str, server: ReplayServer) -> None:
+    [(scope, attributes)] = spans_of(peer, case, server)
+    assert scope != "spancast"
+    assert attributes.items() >= {"session.id": "chat-42", "trace.metadata.tier": 2}.items()
 
 
-def test_a_peer_inside_a_decorated_call_is_quiet(peer: str, server: ReplayServer, spans: CapturedSpans) -> None:
-    with openai.OpenAI(base_url=server.base_url, api_key="k") as client:
-
-        @spancast.instrument
-        def complete(**request: Any) -> Any:
-            return client.chat.completions.create(**request)
-
-        complete(model="m", messages=[{"role": "user", "content": "hi"}])
-    scopes = [span.instrumentation_scope.name for span in spans.all()]
+@pytest.mark.parametrize("peer", PEERS)
+def test_a_peer_inside_a_decorated_call_is_quiet(peer: str, server: ReplayServer) -> None:
+    scopes = [scope for scope, _ in spans_of(peer, "decorated", server)]
     if peer == "openinference":
         # It honours only the key that would silence HTTP instrumentations too, which users want to keep.
         assert scopes.count("spancast") == 1
