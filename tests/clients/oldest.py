@@ -6,4 +6,4 @@ from spancast.clients.table import CLIENTS, installation
 
 if __name__ == "__main__":
     rows = (installation(name).client for name in CLIENTS)
-    print(*(f"--with {row.distribution}=={row.oldest}" for row in rows))  # noqa: T201
+    print(*(f"--with {row.distribution}=={row.oldest}" for row in rows))

@@ -428,3 +428,10 @@ def test_malformed_never_raises(name: str, data: st.DataObject) -> None:
     else:
         chunks = mutated(case["stream"], data.draw)
         check_response(read_stream(OPENAI_CHAT, chunks if isinstance(chunks, list) else [chunks]))
+
+
+def test_a_part_with_a_field_called_kind() -> None:
+    part = {"type": "brand_new", "kind": "x"}
+    assert OPENAI_CHAT.read_request({"messages": [{"role": "user", "content": [part]}]}, content=True).messages == [
+        {"role": "user", "parts": [part]}
+    ]

@@ -71,7 +71,7 @@ def media_part(
     return _typed({"type": "uri", "modality": modality, "uri": ""}, mime_type)
 
 
-def generic_part(kind: str, **fields: Any) -> Part:  # noqa: ANN401 - whatever the provider sent
+def generic_part(kind: str, /, **fields: Any) -> Part:  # noqa: ANN401 - whatever the provider sent
     """Return a part of a kind the conventions do not name, with its fields as they are."""
     return {**fields, "type": kind}
 
