@@ -23,6 +23,7 @@ from spancast.dialects.table import DIALECTS
 from spancast.errors import ConfigError, tally
 from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, server_of
+from spancast.model.trace_keys import NO_KEYS
 from spancast.recording.recorder import RECORDER, RecordingSettings
 from spancast.recording.scope import Scope
 from spancast.recording.stamp import ScopeStamp
@@ -57,7 +58,7 @@ def configure(
         ConfigError: Lists every wrong field with its path, the value's type and what is allowed.
     """
     settings = settings_module.load(given)
-    defaults = trace_keys.read(settings.trace)
+    defaults = trace_keys.read(settings.trace) if settings.trace else NO_KEYS
     if defaults.problems:
         raise ConfigError("\n".join(defaults.problems))
     provider = tracer_provider or _application_provider() or _make_provider(settings, set_global=set_global)

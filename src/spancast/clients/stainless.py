@@ -9,10 +9,9 @@ body, retries inside. The resource methods are touched only to take ``trace=`` a
 from __future__ import annotations
 
 import sys
-import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from opentelemetry import context as context_api
 
@@ -22,13 +21,18 @@ from spancast.dialects.protocol import Dialect
 from spancast.errors import shielded, warn_once
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
+from spancast.model.trace_keys import NO_KEYS
 from spancast.recording.recorder import RECORDER, Recording, not_running, running
 from spancast.recording.scope import detach
 
 _TAKEN: Final = ("trace", "session_id")
 _SESSION_HEADER: Final = "x-session-id"
 
-_servers: weakref.WeakKeyDictionary[Any, tuple[object, Server]] = weakref.WeakKeyDictionary()
+_MAX_WAYS: Final = 1_024
+_ways: dict[type, Literal["answer", "raw", "stream", "async stream"]] = {}
+
+_MAX_SERVERS: Final = 1_024
+_servers: dict[int, tuple[object, Server]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,8 @@ class _Hook:
         changed: Any = options
         extra: Mapping[str, Any] | None = options.extra_json
         data: Mapping[str, Any] = options.json_data
-        forwarded = recording.forwarded() if recording is not None and recording.keys.enabled else None
+        has_keys = recording is not None and recording.keys is not NO_KEYS and recording.keys.enabled
+        forwarded = recording.forwarded() if recording is not None and has_keys else None
         if forwarded or _has_taken(extra) or _has_taken(data):
             changed = _copy(changed, options)
             kept = {name: value for name, value in (extra or {}).items() if name not in _TAKEN}
@@ -219,20 +224,31 @@ class _Hook:
 @shielded
 def hear(recording: Recording, result: Any, streaming: Any, *, withholds_usage: bool = False) -> None:  # noqa: ANN401 - the SDK's result
     """Hear what ``request`` returned: a stream, a raw response, or the parsed answer. Changes none of them."""
-    if streaming is not None and isinstance(result, streaming.Stream):
-        watch = StreamWatch(recording, withholds_usage=withholds_usage)
-        result.response.stream = BodyWatch(result.response.stream, watch)
-        result._iterator = watched(result._iterator, watch)  # noqa: SLF001 - where both SDKs keep it, all majors supported
-    elif streaming is not None and isinstance(result, streaming.AsyncStream):
-        watch = StreamWatch(recording, withholds_usage=withholds_usage)
-        result.response.stream = BodyWatch(result.response.stream, watch)
-        result._iterator = WatchedAsyncIterator(result._iterator, watch)  # noqa: SLF001 - as above
+    kind = cast("type[Any]", type(result))
+    ways = _ways.get(kind)
+    if ways is None:
+        if len(_ways) >= _MAX_WAYS:
+            _ways.clear()
+        ways = _ways[kind] = _way(result, streaming)
+    if ways == "answer":
+        recording.succeed(result)
+    elif ways == "raw":
+        _hear_raw(recording, getattr(result, "http_response", result))
     else:
-        response = getattr(result, "http_response", result)
-        if not hasattr(response, "is_stream_consumed"):
-            recording.succeed(result)
-        else:
-            _hear_raw(recording, response)
+        watch = StreamWatch(recording, withholds_usage=withholds_usage)
+        result.response.stream = BodyWatch(result.response.stream, watch)
+        # Where both SDKs keep it, in all majors supported.
+        steps = watched(result._iterator, watch) if ways == "stream" else WatchedAsyncIterator(result._iterator, watch)  # noqa: SLF001
+        result._iterator = steps  # noqa: SLF001
+
+
+def _way(result: object, streaming: Any) -> Literal["answer", "raw", "stream", "async stream"]:  # noqa: ANN401 - a module
+    """Tell what kind of result this is; the same for every object of its class."""
+    if streaming is not None and isinstance(result, streaming.Stream):
+        return "stream"
+    if streaming is not None and isinstance(result, streaming.AsyncStream):
+        return "async stream"
+    return "raw" if hasattr(getattr(result, "http_response", result), "is_stream_consumed") else "answer"
 
 
 def _hear_raw(recording: Recording, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
@@ -251,17 +267,20 @@ def _path(options: Any) -> str:  # noqa: ANN401 - the SDK's options
 
 def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client
     url = getattr(client, "base_url", None)
-    known = _servers.get(client)
+    known = _servers.get(id(client))
+    # The URL object is held here, so that another client's can never be the same one.
     if known is not None and known[0] is url:
         return known[1]
     server = server_of(str(url)) if url is not None else UNKNOWN_SERVER
-    _servers[client] = (url, server)
+    if len(_servers) >= _MAX_SERVERS:
+        _servers.clear()
+    _servers[id(client)] = (url, server)
     return server
 
 
 def _session_header(client: Any, options: Any) -> object:  # noqa: ANN401 - the SDK's client and options
-    for headers in cast("tuple[object, ...]", (options.headers, getattr(client, "_custom_headers", None))):
-        if json_text.is_mapping(headers) and headers:
+    for headers in (options.headers, getattr(client, "_custom_headers", None)):
+        if headers and json_text.is_mapping(headers):
             for name, value in headers.items():
                 if str(name).lower() == _SESSION_HEADER and isinstance(value, str):
                     return value

@@ -65,21 +65,19 @@ class StreamWatch:
 
 def watched(iterator: Iterator[Any], watch: StreamWatch) -> Generator[Any, Any, None]:
     """Yield what ``iterator`` yields, the same objects, and tell ``watch``."""
-    feed, recording = watch.feed, watch.recording
+    feed, recording, withholds = watch.feed, watch.recording, watch.withholds_usage
     times_each = recording.times_every_chunk
-    is_first = True
+    wants_time = True
     watch.is_advancing = True
     try:
         for chunk in iterator:
             watch.is_advancing = False
-            if is_first or times_each:
+            if wants_time:
                 recording.chunk_arrived()
-                is_first = False
+                wants_time = times_each
             feed(chunk)
-            if watch.withholds_usage and watch.is_withheld(chunk):
-                watch.is_advancing = True
-                continue
-            yield chunk
+            if not (withholds and watch.is_withheld(chunk)):
+                yield chunk
             watch.is_advancing = True
     except GeneratorExit:
         watch.over("closed")

@@ -7,15 +7,19 @@ Must never: keep media bytes; a part tells their type, size and digest instead.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
+import re
 from typing import Any, Final
+from urllib.parse import unquote, unquote_to_bytes
 
 from spancast.model import json_text
 from spancast.model.exchange import Part
 
 _DATA: Final = "data:"
 _BASE64: Final = ";base64"
+_BARE: Final = re.compile(r"[A-Za-z0-9+/_=\s-]{64}")
+"""How base64 begins that a caller passed where a URL belongs; a URL has a colon by then."""
+_URL_SAFE: Final = str.maketrans("-_", "+/", " \t\r\n=")
 
 
 def text_part(content: str) -> Part:
@@ -55,17 +59,20 @@ def media_part(
     """Return media by reference: its URL, the provider's file id, or type, size and SHA-256 of its bytes.
 
     ``data`` is base64 text; a ``data:`` URL is the same with its type in front. The digest
-    is that of the decoded bytes, or of the text where it does not decode.
+    is that of the decoded bytes; where they do not decode, that of the text, and the part says ``undecodable``.
     """
     if url is not None and url[:5].lower() == _DATA:
         head, _, data = url.partition(",")
         mime_type = mime_type or head[5:].partition(";")[0] or None
-        if _BASE64 not in head:
-            return _digest(modality, mime_type, data.encode("utf-8", "replace"))
-    elif url is not None:
+        if _BASE64 not in head.lower():
+            return _digest(modality, mime_type, unquote_to_bytes(data.encode("utf-8", "replace")))
+        data = unquote(data) if "%" in data else data
+    elif url is not None and not _BARE.match(url):
         return _typed({"type": "uri", "modality": modality, "uri": url}, mime_type)
+    elif url is not None:
+        data = url
     if data is not None:
-        return _digest(modality, mime_type, _decoded(data))
+        return _base64_digest(modality, mime_type, data)
     if file_id is not None:
         return _typed({"type": "file", "modality": modality, "file_id": file_id}, mime_type)
     return _typed({"type": "uri", "modality": modality, "uri": ""}, mime_type)
@@ -82,11 +89,24 @@ def _typed(part: Part, mime_type: str | None) -> Part:
     return part
 
 
-def _decoded(data: str) -> bytes:
+def _base64_digest(modality: str, mime_type: str | None, data: str) -> Part:
+    content = _decoded(data)
+    if content is not None:
+        return _digest(modality, mime_type, content)
+    return {**_digest(modality, mime_type, data.encode("utf-8", "replace")), "undecodable": True}
+
+
+def _decoded(data: str) -> bytes | None:
     try:
-        return base64.b64decode(data, validate=False)
-    except (binascii.Error, ValueError):
-        return data.encode("utf-8", "replace")
+        return base64.b64decode(data, validate=True)
+    except ValueError:
+        pass
+    # Line breaks, the URL-safe alphabet, no padding: all sent, and all read by providers.
+    compact = data.translate(_URL_SAFE)
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except ValueError:
+        return None
 
 
 def _digest(modality: str, mime_type: str | None, content: bytes) -> Part:

@@ -15,10 +15,10 @@ from spancast.dialects import wire
 from spancast.dialects.content import text_part
 from spancast.dialects.failures import read_failure
 from spancast.dialects.finish import output_messages
-from spancast.dialects.openai_chat_messages import input_messages, message
+from spancast.dialects.openai_chat_messages import input_messages, is_prompt_message, message
 from spancast.dialects.openai_chat_stream import ChatStream
 from spancast.dialects.parameters import Row
-from spancast.dialects.plain import plain, plain_text
+from spancast.dialects.plain import SECRETS, plain, plain_text
 from spancast.dialects.usage import read_usage
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, AttributeValue, Failure, Message, Request, Response
@@ -27,6 +27,13 @@ from spancast.model.exchange import Attributes, AttributeValue, Failure, Message
 def _choices_beside_one(value: object) -> AttributeValue | None:
     """Read ``n``, which the convention wants only where it is not 1."""
     return [] if value == 1 else read.whole(value)
+
+
+def _format(value: object) -> AttributeValue | None:
+    """Read ``response_format``; ``parse()`` takes a pydantic class, whose schema only the SDK makes."""
+    if isinstance(value, type):
+        value = {"type": "json_schema", "json_schema": {"name": value.__name__}}
+    return read.json_attribute(value)
 
 
 def _object(value: object) -> AttributeValue | None:
@@ -45,12 +52,15 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "frequency_penalty": Row(semconv.REQUEST_FREQUENCY_PENALTY, read.decimal),
     "presence_penalty": Row(semconv.REQUEST_PRESENCE_PENALTY, read.decimal),
     "reasoning_effort": Row(semconv.REQUEST_REASONING_LEVEL, read.text),
+    "response_format": Row(semconv.REQUEST + "response_format", _format),
     "n": Row(semconv.REQUEST_CHOICE_COUNT, _choices_beside_one),
     "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, read.tier),
     "stream": Row(semconv.REQUEST_STREAM, read.true_only),
 }
 _TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
-_SKIPPED: Final = frozenset({"messages", "model", "tools"}) | _TRACE_KEYS
+_SKIPPED: Final = frozenset({"messages", "model", "tools", "functions"}) | _TRACE_KEYS
+_SKIPPED_WITHOUT_CONTENT: Final = _SKIPPED | {"suffix", "documents"}
+"""Also what quotes content under names that only this dialect knows (legacy completions, vLLM and Cohere)."""
 
 _FORMATS: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 _MODALITIES: Final = {"audio": "speech", "image": "image"}
@@ -63,7 +73,8 @@ _FIELDS: Final[Mapping[str, Row]] = {
     "system_fingerprint": Row(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, read.text),
     "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", plain_text),
 }
-_NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "_request_id"})
+# ``obfuscation`` is random padding that OpenAI puts on every chunk.
+_NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "obfuscation"})
 
 _USAGE: Final = {
     "prompt_tokens": semconv.USAGE_INPUT_TOKENS,
@@ -91,11 +102,10 @@ class _OpenAIChat:
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; a system message stays among the messages, as the convention asks."""
-        attributes = read.read_parameters(body, _PARAMETERS, _SKIPPED, content=content)
+        skipped = _SKIPPED if content else _SKIPPED_WITHOUT_CONTENT
+        attributes = read.read_parameters(body, _PARAMETERS, skipped, content=content)
         attributes[semconv.OPENAI_API_TYPE] = "chat_completions"
-        level = wire.text(wire.fields(body.get("reasoning")).get("effort"))
-        if level:
-            attributes[semconv.REQUEST_REASONING_LEVEL] = level
+        _settle(body, attributes)
         output_type = _output_type(body)
         if output_type:
             attributes[semconv.OUTPUT_TYPE] = output_type
@@ -103,7 +113,7 @@ class _OpenAIChat:
             model=wire.text(body.get("model")),
             stream=body.get("stream") is True,
             messages=input_messages(body) if content else [],
-            tools=[_tool(each) for each in wire.items(body.get("tools"))] if content else [],
+            tools=_tools(body) if content else [],
             attributes=attributes,
         )
 
@@ -116,6 +126,8 @@ class _OpenAIChat:
         usage = read_usage(fields.get("usage"), _USAGE)
         attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS)
         attributes.update(usage.attributes)
+        if content:
+            _keep_nested(fields, attributes)
         _read_choices(choices, attributes, content=content)
         return Response(
             id=wire.text(fields.get("id")),
@@ -139,13 +151,46 @@ class _OpenAIChat:
         return {**options, "include_usage": True}
 
 
+def _settle(body: Mapping[str, Any], attributes: Attributes) -> None:
+    """Settle which of two parameters for the same thing is told, and where."""
+    limit = read.whole(body.get("max_completion_tokens"))
+    if limit is not None:
+        # It replaces ``max_tokens``, wherever in the body that stands.
+        attributes[semconv.REQUEST_MAX_TOKENS] = limit
+    level = wire.text(wire.fields(body.get("reasoning")).get("effort"))
+    if level:
+        attributes[semconv.REQUEST_REASONING_LEVEL] = level
+    if is_prompt_message(body):
+        attributes.pop(semconv.REQUEST + "prompt", None)
+
+
+def _keep_nested(fields: Mapping[str, Any], attributes: Attributes) -> None:
+    """Keep the nested fields nobody knows (citations, search results) as JSON text: they may quote content.
+
+    Only of a completion: what another object holds (cookies, headers) is none of ours.
+    """
+    if "choices" not in fields:
+        return
+    for name, value in fields.items():
+        if name in _FIELDS or name in _NOT_FIELDS or value is None or str(name).lower() in SECRETS:
+            continue
+        if json_text.is_mapping(value) or json_text.is_list(value) or hasattr(value, "__pydantic_fields_set__"):
+            attributes[f"{semconv.RESPONSE}{name}"] = read.attribute_value(value)
+
+
 def _output_type(body: Mapping[str, Any]) -> str | None:
     modalities = wire.items(body.get("modalities"))
     for wire_name, output_type in _MODALITIES.items():
         if wire_name in modalities:
             return output_type
-    kind = wire.text(wire.fields(body.get("response_format")).get("type"))
+    asked = body.get("response_format")
+    kind = "json_schema" if isinstance(asked, type) else wire.text(wire.fields(asked).get("type"))
     return _FORMATS.get(kind) if kind else None
+
+
+def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    legacy = [{"type": "function", "function": each} for each in wire.items(body.get("functions"))]
+    return [_tool(each) for each in (*wire.items(body.get("tools")), *legacy)]
 
 
 def _tool(value: object) -> dict[str, Any]:

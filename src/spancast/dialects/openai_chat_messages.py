@@ -19,6 +19,7 @@ from spancast.dialects.content import (
     tool_result_part,
 )
 from spancast.dialects.plain import modality, plain
+from spancast.model import json_text
 from spancast.model.exchange import Message, Part
 
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
@@ -26,12 +27,16 @@ _URLS: Final = {"image_url": "image", "video_url": "video", "input_video": "vide
 _SEALED: Final = "reasoning.encrypted"
 
 
+def is_prompt_message(body: Mapping[str, Any]) -> bool:
+    """Tell whether the legacy ``prompt`` is one string and stands for the messages."""
+    return isinstance(body.get("prompt"), str) and json_text.is_absent(body.get("messages"))
+
+
 def input_messages(body: Mapping[str, Any]) -> list[Message]:
     """Return the messages asked; the legacy ``prompt`` string is one of the user."""
-    messages = body.get("messages")
-    if messages is None and isinstance(body.get("prompt"), str):
+    if is_prompt_message(body):
         return [{"role": "user", "parts": [text_part(body["prompt"])]}]
-    return [message(each) for each in wire.items(messages)]
+    return [message(each) for each in wire.items(body.get("messages"))]
 
 
 def message(value: object) -> Message:
@@ -143,14 +148,17 @@ def _detail(detail: Mapping[str, Any]) -> Part:
     if text is not None:
         part = reasoning_part(text)
         for name in ("signature", "format", "id"):
-            if wire.text(detail.get(name)):
-                part[name] = detail[name]
+            # The openrouter SDK calls it ``format_`` on its objects.
+            told = wire.text(detail.get(name)) or wire.text(detail.get(f"{name}_"))
+            if told:
+                part[name] = told
         return part
     if kind == _SEALED:
         data = detail.get("data")
         # Only the provider can read it, and it is kilobytes long.
         size = len(data) if isinstance(data, str) else 0
-        return generic_part(kind, format=wire.text(detail.get("format")), byte_size=size)
+        told = wire.text(detail.get("format")) or wire.text(detail.get("format_"))
+        return generic_part(kind, byte_size=size, **({"format": told} if told else {}))
     kept = plain(detail)
     return generic_part(kind, **kept) if isinstance(kept, dict) else generic_part(kind)  # pyright: ignore[reportUnknownArgumentType]
 

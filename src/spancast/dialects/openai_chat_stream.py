@@ -11,12 +11,29 @@ from typing import Any, Final, Protocol
 
 from spancast.dialects import wire
 from spancast.dialects.plain import shallow
+from spancast.model import json_text
 from spancast.model.exchange import Response
 
 _EVERY_CHUNK: Final = ("usage", "error", "service_tier", "openrouter_metadata")
 _JOINED: Final = ("content", "reasoning", "reasoning_content", "refusal")
 _LISTED: Final = ("images", "annotations")
 _TOLD: Final = frozenset({*_JOINED, *_LISTED, "role", "tool_calls", "function_call", "reasoning_details", "audio"})
+
+
+_TEXT_ONLY: Final = frozenset({"content", "role"})
+_WORDS: Final = frozenset({"reasoning.text", "reasoning.summary"})
+_REPEATED: Final = "provider"
+"""What OpenRouter repeats in every chunk; the first one told it."""
+
+
+def _tells(extra: dict[str, Any] | None) -> bool:
+    """Tell whether fields the SDK does not know say anything new."""
+    if not extra:
+        return False
+    for name, value in extra.items():  # noqa: SIM110 - any() with a generator costs three times as much, a chunk
+        if value is not None and name != _REPEATED:
+            return True
+    return False
 
 
 class AnswerReader(Protocol):
@@ -30,33 +47,94 @@ class AnswerReader(Protocol):
 class ChatStream:
     """Reads the chunks of one answer; without ``content`` it keeps no text at all."""
 
-    __slots__ = ("_answer", "_choices", "_content", "_read")
+    __slots__ = ("_answer", "_choices", "_content", "_is_told", "_read", "_texts")
 
     def __init__(self, read: AnswerReader, *, content: bool) -> None:
         self._read = read
         self._content = content
         self._answer: dict[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
+        self._is_told = False
+        """A chunk with a choice has come: what is said once was said by then."""
+        self._texts: dict[int, list[str]] = {}
+        """The text pieces of each choice seen; they stay empty without content."""
 
     def feed(self, chunk: object) -> None:
         """Take the next chunk: wire JSON, the SDK's object, or text (of choice 0)."""
+        kind = type(chunk)
+        if self._is_told and (self._feed_json_text(chunk) if kind is dict else self._feed_text(chunk)):
+            return
         if isinstance(chunk, str):
             self._choice(0).pieces("content").append(chunk)
             return
         fields = wire.fields(chunk)
         choices = fields.get("choices")
-        answer = self._answer
-        if not answer or not choices:
-            self._merge(fields)
-        else:
+        if self._is_told and choices:
             for name in _EVERY_CHUNK:
                 value = fields.get(name)
-                if value is not None:
-                    answer[name] = value
+                if value is not None and not json_text.is_sentinel(value):
+                    self._answer[name] = value
+        else:
+            self._merge(fields)
+            self._is_told = bool(choices)
         for each in wire.items(choices):
             choice = wire.fields(each)
             index = choice.get("index")
             self._choice(index if isinstance(index, int) else 0).feed(choice, content=self._content)
+
+    def _feed_text(self, chunk: Any) -> bool:  # noqa: ANN401 - an SDK's chunk
+        """Take a chunk of the SDK that holds text and nothing else, as nearly all do; tell whether it was one."""
+        try:
+            fields = chunk.__dict__
+            (choice,) = fields["choices"]
+            told = choice.__dict__
+            delta = told["delta"]
+            is_plain = (
+                fields["usage"] is None
+                and told["finish_reason"] is None
+                and told["logprobs"] is None
+                and delta.__pydantic_fields_set__ <= _TEXT_ONLY
+                and not _tells(chunk.__pydantic_extra__)
+                and not _tells(choice.__pydantic_extra__)
+                and not _tells(delta.__pydantic_extra__)
+            )
+            pieces = self._texts[told["index"]]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return False
+        if not is_plain:
+            return False
+        content = delta.content
+        if type(content) is str and self._content:
+            pieces.append(content)
+        return True
+
+    def _feed_json_text(self, chunk: Any) -> bool:  # noqa: ANN401 - wire JSON
+        """Take a chunk of wire JSON by the same rule."""
+        try:
+            (choice,) = chunk["choices"]
+            delta = choice["delta"]
+            for name, value in delta.items():
+                if value is not None and name not in _TEXT_ONLY:
+                    return False
+            told = choice.get
+            is_plain = (
+                told("finish_reason") is None
+                and told("native_finish_reason") is None
+                and told("logprobs") is None
+                and told("error") is None
+                and chunk.get("usage") is None
+                and chunk.get("error") is None
+                and chunk.get("openrouter_metadata") is None
+            )
+            pieces = self._texts[choice["index"]]
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return False
+        if not is_plain:
+            return False
+        content = delta.get("content")
+        if type(content) is str and self._content:
+            pieces.append(content)
+        return True
 
     def is_usage_only(self, chunk: object) -> bool:
         """Tell whether ``chunk`` carries usage and no choice."""
@@ -70,13 +148,15 @@ class ChatStream:
 
     def _merge(self, fields: Mapping[str, Any]) -> None:
         for name, value in fields.items():
-            if value is not None and name not in ("choices", "debug"):
+            # Azure's first chunk has the filter's verdict, and an empty id and model.
+            if value is not None and value != "" and name not in ("choices", "debug"):
                 self._answer[name] = value
 
     def _choice(self, index: int) -> _Choice:
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = _Choice()
+            self._texts[index] = choice.pieces("content")
         return choice
 
 
@@ -105,6 +185,9 @@ class _Choice:
     def feed(self, choice: Mapping[str, Any], *, content: bool) -> None:
         """Take the next chunk of this choice."""
         delta = choice.get("delta")
+        if delta is None:
+            # A whole answer as one chunk; the legacy completions endpoint.
+            delta = choice.get("message") or {"content": choice.get("text")}
         for name, value in wire.fields(delta).items():
             if value is None or not content:
                 continue
@@ -128,7 +211,8 @@ class _Choice:
         """Return the choice as an unstreamed answer has it."""
         message: dict[str, Any] = {"role": "assistant", **self._message}
         for name, pieces in self._pieces.items():
-            message[name] = "".join(pieces)
+            if pieces:
+                message[name] = "".join(pieces)
         if self._calls:
             message["tool_calls"] = [call.whole() for call in self._calls.values()]
         if self._details:
@@ -152,8 +236,8 @@ class _Choice:
         elif name == "function_call":
             self._calls.setdefault("function_call", _Call()).feed({"function": value})
         elif name == "reasoning_details":
-            for each in wire.items(value):
-                self._take_detail(each)
+            for position, each in enumerate(wire.items(value)):
+                self._take_detail(wire.fields(each), is_first=position == 0)
         elif name == "audio":
             self._take_audio(wire.fields(value))
         elif isinstance(value, str) and value:
@@ -173,11 +257,8 @@ class _Choice:
             return
         self._calls.setdefault(index, _Call()).feed(call)
 
-    def _take_detail(self, value: object) -> None:
-        detail = wire.fields(value)
-        kind = detail.get("type")
-        index = detail.get("index")
-        key = (index, kind) if isinstance(index, int) and isinstance(kind, str) else len(self._details)
+    def _take_detail(self, detail: Mapping[str, Any], *, is_first: bool) -> None:
+        key = self._detail_key(detail, is_first=is_first)
         known = self._details.get(key)
         if known is None:
             self._details[key] = shallow(detail)
@@ -185,14 +266,31 @@ class _Choice:
         for name, item in detail.items():
             if name in ("text", "summary", "data") and isinstance(item, str) and isinstance(known.get(name), str):
                 known[name] += item
-            elif item is not None:
+            elif not json_text.is_absent(item):
                 known[name] = item
+
+    def _detail_key(self, detail: Mapping[str, Any], *, is_first: bool) -> object:
+        """Return which detail this is a fragment of: by index and type, else words continue the last words.
+
+        Without an index, a chunk's further details are details of their own, and so are
+        words after a signature, which ends a block.
+        """
+        kind = detail.get("type")
+        index = detail.get("index")
+        if isinstance(index, int) and isinstance(kind, str):
+            return (index, kind)
+        last = next(reversed(self._details), None)
+        if is_first and isinstance(last, int) and kind in _WORDS:
+            known = self._details[last]
+            if known.get("type") == kind and not wire.text(known.get("signature")):
+                return last
+        return len(self._details)
 
     def _take_audio(self, audio: Mapping[str, Any]) -> None:
         for name, value in audio.items():
             if name in ("data", "transcript") and isinstance(value, str):
                 self._sound.setdefault(name, []).append(value)
-            elif value is not None:
+            elif not json_text.is_absent(value):
                 self._audio[name] = value
 
 

@@ -42,6 +42,8 @@ def read_usage(usage: object, table: Mapping[str, str]) -> Usage:
 
 def _walk(counted: Mapping[str, Any], prefix: str, table: Mapping[str, str], found: Usage, depth: int) -> None:
     for key, value in counted.items():
+        if value is None:
+            continue
         path = prefix + str(key)
         if type(value) is int and -_INT64 <= value < _INT64 and not path.startswith("cost"):
             # What nearly all of them are.

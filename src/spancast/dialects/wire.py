@@ -11,6 +11,8 @@ from typing import Any
 from spancast.model.json_text import is_list, is_mapping
 
 _NOTHING: Mapping[str, Any] = {}
+_NOT_PYDANTIC: Any = object()
+_PLAIN = frozenset({str, int, float, bool, bytes, list, tuple})
 
 
 def fields(value: object) -> Mapping[str, Any]:
@@ -19,13 +21,18 @@ def fields(value: object) -> Mapping[str, Any]:
     SDK models keep fields they do not know in ``__pydantic_extra__``; they are included.
     Anything that has no fields gives an empty mapping.
     """
-    if is_mapping(value):
-        return value
-    known = getattr(value, "__dict__", None)
-    if known is None:
+    # Exact types first: this runs for every object of every chunk, and isinstance against an ABC is slow.
+    kind = type(value)
+    if kind is dict:
+        return value  # pyright: ignore[reportReturnType]
+    if value is None or kind in _PLAIN:
         return _NOTHING
-    extra = getattr(value, "__pydantic_extra__", None)
-    return {**known, **extra} if extra else known
+    extra = getattr(value, "__pydantic_extra__", _NOT_PYDANTIC)
+    if extra is None:
+        return value.__dict__
+    if extra is not _NOT_PYDANTIC:
+        return {**value.__dict__, **extra} if extra else value.__dict__
+    return value if is_mapping(value) else getattr(value, "__dict__", _NOTHING)
 
 
 def items(value: object) -> list[Any] | tuple[Any, ...]:
@@ -35,7 +42,7 @@ def items(value: object) -> list[Any] | tuple[Any, ...]:
 
 def text(value: object) -> str | None:
     """Return a non-empty string as it is, and None for anything else."""
-    return value if isinstance(value, str) and value else None
+    return value if value and isinstance(value, str) else None
 
 
 def count(value: object) -> int | None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from opentelemetry import metrics as metrics_api
 from opentelemetry.metrics import Counter, Histogram, MeterProvider, NoOpMeterProvider
 
 from spancast.model import semconv
@@ -51,8 +50,7 @@ _ALWAYS_COUNTED: Final = ("usage.input_tokens", "usage.output_tokens")
 class ClientMetrics:
     """The instruments of one meter provider; ``enabled`` is False where nobody listens."""
 
-    def __init__(self, provider: MeterProvider | None, version: str) -> None:
-        provider = provider or metrics_api.get_meter_provider()
+    def __init__(self, provider: MeterProvider, version: str) -> None:
         self.provider: Final = provider
         # The proxy provider has no public name; it stands until the application sets a real one.
         self.enabled: Final = not isinstance(provider, NoOpMeterProvider) and "Proxy" not in type(provider).__name__

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from typing import Any, Final, Literal, TypeAlias
 
 from opentelemetry import context as context_api
+from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
@@ -27,7 +28,7 @@ from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.recording.ids import WantedIdGenerator
 from spancast.recording.metrics import ClientMetrics
-from spancast.recording.scope import SpanIds, ambient_keys, baggage_keys, remember
+from spancast.recording.scope import ambient_keys, baggage_keys, remember
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
 from spancast.recording.traceback_text import message_of, traceback_text
 
@@ -43,6 +44,8 @@ _STATUS_LIMIT: Final = 1_024
 _OVERFLOW: Final = "spancast.overflow"
 _DEFAULT_ATTRIBUTE_LIMIT: Final = 128
 _EXPENDABLE: Final = ("spancast.", semconv.TRACE_METADATA)
+
+_NO_LINKS: Final[list[Link]] = []
 
 _running: ContextVar[Recording | None] = ContextVar("spancast.recording", default=None)
 
@@ -140,9 +143,10 @@ class Recorder:
 
     def metrics(self) -> ClientMetrics:
         """Return the instruments of the meter provider in force."""
+        provider = self.settings.meter_provider or metrics_api.get_meter_provider()
         metrics = self._metrics
-        if metrics is None or not metrics.enabled:
-            metrics = self._metrics = ClientMetrics(self.settings.meter_provider, VERSION)
+        if metrics is None or metrics.provider is not provider:
+            metrics = self._metrics = ClientMetrics(provider, VERSION)
         return metrics
 
     @property
@@ -169,7 +173,7 @@ class Recorder:
         outer = _running.get()
         if outer is not None:
             recording.start_within(outer)
-        elif any(context_api.get_value(key, current) for key in _SUPPRESS):
+        elif current and any(map(current.get, _SUPPRESS)):
             tally.add("calls.suppressed")
         elif (active := _inference_span(current)) is not None:
             # Another instrumentation already has a span for this call: ours would be the second.
@@ -221,7 +225,8 @@ class Recording:
     """
 
     __slots__ = (
-        "_attributes", "_body", "_chunk_times_s", "_ended", "_place", "_recorder", "_started_s", "context",
+        "_attributes", "_body", "_chunk_times_s", "_ended", "_place", "_recorder", "_started_s",
+        "_started_with", "context",
         "dialect", "http_response", "keys", "outer", "server", "span",
     )  # fmt: skip
 
@@ -230,6 +235,7 @@ class Recording:
     ) -> None:
         self._recorder = recorder
         self._body = body
+        self._started_with: Attributes = {}
         self._attributes: Attributes = {}
         self._chunk_times_s: list[float] = []
         self._ended = False
@@ -263,7 +269,8 @@ class Recording:
     def start(self, current: Context, *, quiet_peers: bool) -> None:
         """Start the span under its place in the tree and read the request onto it."""
         keys = self.keys
-        place = self._place = self._recorder.tree.place(keys, current)
+        place = Place(current, _NO_LINKS) if keys is NO_KEYS else self._recorder.tree.place(keys, current)
+        self._place = place
         model = self._body.get("model")
         attributes: Attributes = {
             semconv.OPERATION_NAME: "chat",
@@ -285,30 +292,31 @@ class Recording:
         )
         context = trace_api.set_span_in_context(span, place.context)
         self.context = _quiet(context) if quiet_peers else context
-        ids = span.get_span_context()
-        if ids.is_valid:
-            remember(SpanIds(f"{ids.trace_id:032x}", f"{ids.span_id:016x}"))
+        remember(span.get_span_context())
         if span.is_recording():
             tally.add("spans.started")
-            self._read_request(attributes)
+            self._started_with = attributes
+            self._read_request()
 
     def start_within(self, outer: Recording) -> None:
         """Record for ``outer``, which has the span: it gets what this call knows of itself."""
         self.outer = outer
-        self._read_request({semconv.PROVIDER_NAME: self._provider, **self.server.attributes})
+        self._attributes = {semconv.PROVIDER_NAME: self._provider, **self.server.attributes}
+        self._read_request()
 
     @property
     def _provider(self) -> str:
         return self.server.provider or self.dialect.provider
 
-    def _read_request(self, started_with: Attributes) -> None:
-        request = self.dialect.read_request(self._body, content=self.captures_content)
-        attributes = self._attributes
-        attributes.update(started_with)
-        attributes.update(request.attributes)
+    def _read_request(self) -> None:
+        content = self.captures_content
+        request = self.dialect.read_request(self._body, content=content)
+        attributes = self._attributes = (
+            {**self._attributes, **request.attributes} if self._attributes else request.attributes
+        )
         if request.operation != "chat":
             attributes[semconv.OPERATION_NAME] = request.operation
-        if self.captures_content:
+        if content:
             _add_content(attributes, request)
         if self.keys is not NO_KEYS:
             attributes.update(self.keys.attributes())
@@ -403,12 +411,15 @@ class Recording:
             self._write_span(self.span, attributes, failure, error)
         metrics = self._recorder.metrics()
         if metrics.enabled:
-            metrics.record(attributes, time.perf_counter() - self._started_s, self._chunk_times_s)
+            metrics.record(
+                {**self._started_with, **attributes}, time.perf_counter() - self._started_s, self._chunk_times_s
+            )
 
     def _write_span(
         self, span: Span, attributes: Attributes, failure: Failure | None, error: BaseException | None
     ) -> None:
-        span.set_attributes(_within(attributes, self._recorder.attribute_limit))
+        limit = self._recorder.attribute_limit - len(self._started_with)
+        span.set_attributes(attributes if len(attributes) <= limit else _within(attributes, limit))
         if failure is None:
             return
         message = failure.message[:_STATUS_LIMIT] if self.captures_content else None
@@ -521,8 +532,6 @@ def _error_type(error: BaseException) -> str:
 def _within(attributes: Attributes, limit: int) -> Attributes:
     """Fit ``attributes`` into the span's limit: ours and custom ones share one JSON attribute, none is dropped."""
     excess = len(attributes) - limit
-    if excess < 0:
-        return attributes
     expendable = [name for name in attributes if name.startswith(_EXPENDABLE) and name not in _KEPT]
     moved = set(expendable[-(excess + 1) :])
     kept: Attributes = {name: value for name, value in attributes.items() if name not in moved}
