@@ -5,7 +5,7 @@ The only file that knows everybody. Must never: replace a provider the applicati
 
 from __future__ import annotations
 
-import os
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast, overload
 
@@ -13,14 +13,16 @@ from opentelemetry import trace as trace_api
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from spancast import settings as settings_module
 from spancast.clients.function import instrument_function
 from spancast.clients.table import CLIENTS, installation
+from spancast.destinations.environment import environment_exporters
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.table import DIALECTS
-from spancast.errors import ConfigError, tally
+from spancast.errors import ConfigError, logger, tally
 from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
@@ -32,11 +34,8 @@ from spancast.settings import Settings
 T = TypeVar("T")
 
 DEFAULT_DIALECT: Final = "openai_chat"
-_OTLP_VARIABLES: Final = (
-    "OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-)  # fmt: skip
 
-_stamped: set[int] = set()
+_stamped: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
 _own_provider: SDKTracerProvider | None = None
 
 
@@ -214,11 +213,14 @@ def _make_provider(settings: Settings, *, set_global: bool) -> SDKTracerProvider
         _own_provider.shutdown()
     attributes = {SERVICE_NAME: settings.service_name} if settings.service_name else {}
     provider = SDKTracerProvider(resource=Resource.create(attributes))
-    if any(os.environ.get(name) for name in _OTLP_VARIABLES):
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - only where asked for: 70 ms
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    exporters = environment_exporters()
+    for exporter in exporters:
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+    if not exporters:
+        logger.warning(
+            "spancast: no exporter is configured, so spans go nowhere; set OTEL_EXPORTER_OTLP_ENDPOINT "
+            "(http://localhost:4318 for a Jaeger on this machine) or pass tracer_provider="
+        )
     if set_global:
         trace_api.set_tracer_provider(provider)
     _own_provider = provider
@@ -228,9 +230,9 @@ def _make_provider(settings: Settings, *, set_global: bool) -> SDKTracerProvider
 def _stamp(provider: TracerProvider) -> None:
     # ddtrace's provider, for one, takes no processors: then only our own spans carry the ambient keys.
     add = getattr(provider, "add_span_processor", None)
-    if add is not None and id(provider) not in _stamped:
+    if add is not None and provider not in _stamped:
         add(ScopeStamp())
-        _stamped.add(id(provider))
+        _stamped.add(provider)
 
 
 def _client_name(target: object) -> str | None:
