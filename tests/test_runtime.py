@@ -63,14 +63,22 @@ def test_wrong_variables_are_told(name: str, value: str, message: str, monkeypat
 PROGRAMS = {
     "told that spans go nowhere": ("spancast.configure()", "no exporter is configured, so spans go nowhere"),
     "the application's provider is used": (
-        "from opentelemetry import trace; from opentelemetry.sdk.trace import TracerProvider;"
-        "mine = TracerProvider(); trace.set_tracer_provider(mine); spancast.configure();"
-        "assert spancast.runtime.RECORDER.settings.tracer_provider is mine",
+        """
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+mine = TracerProvider()
+trace.set_tracer_provider(mine)
+spancast.configure()
+assert spancast.runtime.RECORDER.settings.tracer_provider is mine
+""",
         "",
     ),
     "made global only when asked": (
-        "from opentelemetry import trace; spancast.configure(set_global=True, service_name='s');"
-        "assert trace.get_tracer_provider().resource.attributes['service.name'] == 's'",
+        """
+from opentelemetry import trace
+spancast.configure(set_global=True, service_name='s')
+assert trace.get_tracer_provider().resource.attributes['service.name'] == 's'
+""",
         "spans go nowhere",
     ),
     "an application starts with wrong settings": (
@@ -84,7 +92,7 @@ PROGRAMS = {
 def test_programs(name: str) -> None:
     code, message = PROGRAMS[name]
     done = subprocess.run(
-        [sys.executable, "-c", f"import logging; logging.basicConfig(); import spancast; {code}"],
+        [sys.executable, "-c", f"import logging; logging.basicConfig(); import spancast\n{code}"],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import copy
 import json
+from types import MappingProxyType
 from typing import Any
 
 import openai
+import pydantic
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai._models import construct_type
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openrouter import components
+from openrouter.types import UNSET
 from tests.dialects.streams import (
     RECORDINGS,
     check_request,
@@ -160,6 +164,32 @@ def test_audio_is_told_by_type_size_digest_and_transcript() -> None:
     assert sound["transcript"]
 
 
+def test_unknown_fields_of_an_answer_are_kept_the_nested_with_content_only() -> None:
+    unknown = {"citations": ["https://x.test"], "search_results": [{"title": "Paris", "date": None}], "tier": "gold"}
+    read = {
+        content: OPENAI_CHAT.read_response({"choices": [], **unknown}, content=content) for content in (True, False)
+    }
+    assert read == {
+        False: Response(attributes={"spancast.response.tier": "gold"}),
+        True: Response(
+            attributes={
+                "spancast.response.tier": "gold",
+                "spancast.response.citations": ["https://x.test"],
+                "spancast.response.search_results": '[{"title":"Paris"}]',
+            }
+        ),
+    }
+
+
+def test_an_object_that_is_no_completion_keeps_its_insides() -> None:
+    class Page:
+        def __init__(self) -> None:
+            self.headers = {"set-cookie": "s=1"}
+            self.cookies = {"s": "1"}
+
+    assert OPENAI_CHAT.read_response(Page(), content=True) == Response()
+
+
 @pytest.mark.parametrize("nothing", [None, 7, [], {}, b"<html>", object()])
 def test_no_answer_at_all_says_nothing(nothing: object) -> None:
     assert OPENAI_CHAT.read_response(nothing, content=True) == Response()
@@ -249,6 +279,60 @@ def test_each_parameter_of_the_reference_reaches_the_span(parameter: str) -> Non
 def test_odd_parameters(body: dict[str, Any], attributes: dict[str, Any]) -> None:
     read = OPENAI_CHAT.read_request(body, content=True).attributes
     assert read == {"openai.api.type": "chat_completions", **attributes}
+
+
+class Answer(pydantic.BaseModel):
+    city: str
+
+
+def test_a_class_as_response_format() -> None:
+    assert OPENAI_CHAT.read_request({"response_format": Answer}, content=True).attributes == {
+        "openai.api.type": "chat_completions",
+        "gen_ai.output.type": "json",
+        "spancast.request.response_format": '{"type":"json_schema","json_schema":{"name":"Answer"}}',
+    }
+
+
+@pytest.mark.parametrize("names", [("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")])
+def test_the_new_name_of_a_limit_beats_the_old(names: tuple[str, str]) -> None:
+    body = {name: 5 if name == "max_completion_tokens" else 9 for name in names}
+    assert OPENAI_CHAT.read_request(body, content=True).attributes == {
+        "openai.api.type": "chat_completions",
+        "gen_ai.request.max_tokens": 5,
+    }
+
+
+def test_legacy_names_are_read_as_their_heirs() -> None:
+    function = {"name": "f", "description": "d", "parameters": {"type": "object"}}
+    body = {"prompt": "Say it.", "suffix": "Said.", "functions": [function], "function_call": "auto", "echo": False}
+    told = {
+        "openai.api.type": "chat_completions",
+        "spancast.request.function_call": "auto",
+        "spancast.request.echo": False,
+    }
+    assert OPENAI_CHAT.read_request(body, content=True) == Request(
+        model=None,
+        messages=[{"role": "user", "parts": [{"type": "text", "content": "Say it."}]}],
+        tools=[{"type": "function", **function}],
+        attributes={**told, "spancast.request.suffix": "Said."},
+    )
+    assert OPENAI_CHAT.read_request(body, content=False) == Request(model=None, attributes=told)
+
+
+def test_objects_of_the_openrouter_sdk_as_messages() -> None:
+    said = components.ChatResult.model_validate(CASES["openrouter"]["response"])
+    message = said.choices[0].message
+    asked = components.ChatAssistantMessage(role="assistant", content="hi")
+    read = OPENAI_CHAT.read_request({"messages": [message, asked], "stop": UNSET, "n": UNSET}, content=True)
+    parts = [
+        part if part["type"] != "reasoning.encrypted" else {**part, "format": "openai-responses-v1"}
+        for part in read.messages[0]["parts"]
+    ]
+    assert (parts, read.messages[1], read.attributes) == (
+        whole("openrouter").messages[0]["parts"],
+        {"role": "assistant", "parts": [{"type": "text", "content": "hi"}]},
+        {"openai.api.type": "chat_completions"},
+    )
 
 
 def test_a_conversation() -> None:
@@ -342,6 +426,84 @@ def test_cumulative_usage_is_not_summed() -> None:
     assert read_stream(OPENAI_CHAT, chunks).usage == {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 3}
 
 
+def chunk(delta: Any, index: int = 0, **more: Any) -> dict[str, Any]:
+    return {"id": "c", "choices": [{"index": index, "delta": delta, "finish_reason": None}], **more}
+
+
+def fragment(index: int, text: str, **more: Any) -> dict[str, Any]:
+    return {"index": index, "function": {"arguments": text}, **more}
+
+
+def test_interleaved_choices_and_calls() -> None:
+    chunks = [
+        chunk({"tool_calls": [{**fragment(1, ""), "id": "b", "function": {"name": "g", "arguments": '{"y"'}}]}, 1),
+        chunk({"role": "assistant", "content": "a"}),
+        chunk({"tool_calls": [{**fragment(0, ""), "id": "a", "function": {"name": "f", "arguments": "{"}}]}, 1),
+        chunk({"tool_calls": [fragment(1, ":2}"), fragment(0, '"x":1}')]}, 1),
+        chunk({"role": "assistant", "content": "b"}),
+    ]
+    read = read_stream(OPENAI_CHAT, chunks)
+    assert read.messages == [
+        {"role": "assistant", "parts": [{"type": "text", "content": "ab"}]},
+        {
+            "role": "assistant",
+            "parts": [
+                {"type": "tool_call", "id": "a", "name": "f", "arguments": {"x": 1}},
+                {"type": "tool_call", "id": "b", "name": "g", "arguments": {"y": 2}},
+            ],
+        },
+    ]
+    assert read.finish_reasons == ["error", "error"]
+
+
+def test_a_whole_answer_as_one_chunk() -> None:
+    response = CASES["parallel_tool_calls"]["response"]
+    assert comparable(read_stream(OPENAI_CHAT, [response])) == comparable(whole("parallel_tool_calls"))
+
+
+def test_unset_fields_of_a_chunk_forget_nothing() -> None:
+    chunks = [components.ChatStreamChunk.model_validate(each) for each in CASES["streamed_reasoning.stream"]["stream"]]
+    assert read_stream(OPENAI_CHAT, chunks).messages == streamed("streamed_reasoning.stream").messages
+
+
+@pytest.mark.parametrize("content", [True, False])
+@pytest.mark.parametrize("name", STREAMS)
+def test_the_fast_way_reads_what_the_slow_one_reads(name: str, content: bool) -> None:
+    # A mapping that is no dict is never read the fast way.
+    slow = [MappingProxyType(each) for each in CASES[name]["stream"]]
+    assert read_stream(OPENAI_CHAT, slow, content=content) == streamed(name, content=content)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"usage": {"prompt_tokens": 1}},
+        {"error": {"code": 502, "message": "gone"}},
+        {"openrouter_metadata": {"attempt": 2}},
+        {"choices": [{"index": 0, "delta": {"content": "b"}, "finish_reason": "stop"}]},
+        {"choices": [{"index": 0, "delta": {"content": "b"}, "native_finish_reason": "end_turn"}]},
+        {"choices": [{"index": 0, "delta": {"content": "b"}, "error": {"code": 502}}]},
+        {"choices": [{"index": 0, "delta": {"content": "b"}, "logprobs": {"content": [{"token": "b"}]}}]},
+        {"choices": [{"index": 0, "delta": {"content": "b", "reasoning": "r"}}]},
+        {"choices": [{"index": 0, "delta": {"content": "b", "refusal": "r"}}]},
+        {"choices": [{"index": 1, "delta": {"content": "b"}}]},
+    ],
+)
+@pytest.mark.parametrize("of_sdk", [True, False])
+def test_nothing_beside_text_is_passed_over(more: dict[str, Any], of_sdk: bool) -> None:
+    plain = [chunk({"role": "assistant", "content": "a"}), {**chunk({"content": "b"}), **more}, chunk({"content": "c"})]
+    made: list[Any] = [construct_type(type_=ChatCompletionChunk, value=each) for each in plain] if of_sdk else plain
+    read = comparable(read_stream(OPENAI_CHAT, made))
+    assert read == comparable(read_stream(OPENAI_CHAT, [MappingProxyType(each) for each in plain]))
+    assert read != comparable(read_stream(OPENAI_CHAT, [plain[0], chunk({"content": "b"}), plain[2]]))
+
+
+def test_a_chunk_of_usage_only() -> None:
+    stream = OPENAI_CHAT.new_stream(content=True)
+    asked_of = [{"choices": [], "usage": {}}, {"choices": []}, chunk({}, usage={}), {}, None, "text"]
+    assert [stream.is_usage_only(each) for each in asked_of] == [True, False, False, False, False, False]
+
+
 def test_a_cut_stream_keeps_what_had_arrived() -> None:
     read = streamed("truncated_disconnect.stream")
     assert read.messages[0]["parts"][0]["content"]
@@ -353,8 +515,9 @@ def _delta_text(chunk: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
     delta = choices[0].get("delta", {}) if len(choices) == 1 else {}
     if choices and (choices[0].get("logprobs") or choices[0].get("finish_reason")):
         return None
-    if set(delta) == {"content"} and isinstance(delta["content"], str):
-        return delta, "content"
+    for field in ("content", "reasoning_content"):
+        if set(delta) == {field} and isinstance(delta[field], str):
+            return delta, field
     calls = delta.get("tool_calls") or []
     if set(delta) == {"tool_calls"} and len(calls) == 1 and set(calls[0]) == {"index", "function"}:
         return calls[0]["function"], "arguments"

@@ -172,7 +172,7 @@ def _keep_nested(fields: Mapping[str, Any], attributes: Attributes) -> None:
     if "choices" not in fields:
         return
     for name, value in fields.items():
-        if name in _FIELDS or name in _NOT_FIELDS or value is None or str(name).lower() in SECRETS:
+        if name in _FIELDS or name in _NOT_FIELDS or json_text.is_absent(value) or str(name).lower() in SECRETS:
             continue
         if json_text.is_mapping(value) or json_text.is_list(value) or hasattr(value, "__pydantic_fields_set__"):
             attributes[f"{semconv.RESPONSE}{name}"] = read.attribute_value(value)

@@ -214,7 +214,7 @@ class _Choice:
             if pieces:
                 message[name] = "".join(pieces)
         if self._calls:
-            message["tool_calls"] = [call.whole() for call in self._calls.values()]
+            message["tool_calls"] = [call.whole() for call in self._ordered_calls()]
         if self._details:
             message["reasoning_details"] = list(self._details.values())
         if self._audio or self._sound:
@@ -242,6 +242,13 @@ class _Choice:
             self._take_audio(wire.fields(value))
         elif isinstance(value, str) and value:
             self._message[name] = value
+
+    def _ordered_calls(self) -> list[_Call]:
+        """Return the calls by index, or as they came where the server gives none."""
+        numbered = {index: call for index, call in self._calls.items() if isinstance(index, int)}
+        if len(numbered) < len(self._calls):
+            return list(self._calls.values())
+        return [numbered[index] for index in sorted(numbered)]
 
     def _take_logprobs(self, logprobs: Mapping[str, Any]) -> None:
         for name, tokens in logprobs.items():
@@ -280,7 +287,7 @@ class _Choice:
         if isinstance(index, int) and isinstance(kind, str):
             return (index, kind)
         last = next(reversed(self._details), None)
-        if is_first and isinstance(last, int) and kind in _WORDS:
+        if is_first and isinstance(last, int) and isinstance(kind, str) and kind in _WORDS:
             known = self._details[last]
             if known.get("type") == kind and not wire.text(known.get("signature")):
                 return last

@@ -358,14 +358,14 @@ class Recording:
     @shielded
     def _succeed(self, answer: object) -> None:
         if self._take_end():
-            self._end(self.dialect.read_response(answer, content=self.captures_content), None, None)
+            self._end(lambda: self.dialect.read_response(answer, content=self.captures_content), None, None)
 
     @shielded
     def _finish(
         self, read: Callable[[], Response] | None, incomplete: Incomplete | None, error: BaseException | None
     ) -> None:
         if self._take_end():
-            self._end(read() if read else Response(), incomplete, error)
+            self._end(read or Response, incomplete, error)
 
     def _take_end(self) -> bool:
         if self._ended or not self.is_live:
@@ -375,10 +375,11 @@ class Recording:
         self._ended = True
         return True
 
-    def _end(self, response: Response, incomplete: Incomplete | None, error: BaseException | None) -> None:
+    def _end(self, read: Callable[[], Response], incomplete: Incomplete | None, error: BaseException | None) -> None:
         try:
-            self._write(response, incomplete, error)
+            self._write(read(), incomplete, error)
         finally:
+            # Whatever of ours broke, the span ends.
             if self.span is not None:
                 self.span.end()
             self._release()
@@ -431,6 +432,11 @@ class Recording:
                 event[semconv.EXCEPTION_STACKTRACE] = traceback_text(error)
             span.add_event("exception", event)
         tally.add("spans.failed")
+
+    def __del__(self) -> None:
+        # Whoever should have ended it failed; a span that never ends would be lost without a word.
+        if not getattr(self, "_ended", True) and self.span is not None:
+            self._finish(None, "abandoned", None)
 
     def annotate(self, attributes: Attributes) -> None:
         """Take from an inner call of the same request what this one does not know itself."""
