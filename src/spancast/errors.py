@@ -28,7 +28,10 @@ class ConfigError(SpancastError):
 
 
 class TraceKeyError(SpancastError):
-    """A trace key is wrong and ``strict=True``; raised before the request is sent."""
+    """A trace key is wrong and ``strict=True``; raised before the request is sent.
+
+    A parameter out of its API's range raises ``SpancastError`` itself.
+    """
 
 
 class Tally:

@@ -26,7 +26,7 @@ class Settings(BaseModel):
     capture_content: bool = Field(
         default=True, description=f"Record messages, tools and error texts; {CAPTURE_CONTENT_VARIABLE} sets it too."
     )
-    strict: bool = Field(default=False, description="Raise `TraceKeyError` for a wrong trace key, before the request.")
+    strict: bool = Field(default=False, description="Raise for a wrong trace key or parameter, before the request.")
     forward: Literal["auto", "always", "never"] = Field(
         "auto", description="Send trace keys in the request body: `auto` to OpenRouter only."
     )

@@ -18,7 +18,7 @@ from spancast.dialects.anthropic_messages_stream import MessagesStream
 from spancast.dialects.content import text_part
 from spancast.dialects.failures import read_failure
 from spancast.dialects.finish import output_messages
-from spancast.dialects.parameters import Row
+from spancast.dialects.parameters import Range, Row
 from spancast.dialects.plain import plain, public_url
 from spancast.dialects.usage import Usage, read_usage
 from spancast.model import json_text, semconv
@@ -31,6 +31,12 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "top_k": Row(semconv.REQUEST_TOP_K, parameters.whole),
     "stop_sequences": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.texts),
     "stream": Row(semconv.REQUEST_STREAM, parameters.true_only),
+}
+_RANGES: Final[Mapping[str, Range]] = {
+    "temperature": Range(0, 1),
+    "top_p": Range(0, 1),
+    "top_k": Range(0),
+    "max_tokens": Range(1),
 }
 _READ_BY_NAME: Final = frozenset(
     {"mcp_servers", "messages", "model", "output_config", "output_format", "system", "tools"}
@@ -89,6 +95,7 @@ class _AnthropicMessages:
             system_instructions=content_parts(body.get("system")) if content else [],
             tools=[_tool(tool) for tool in wire.items(body.get("tools"))] if content else [],
             attributes=attributes,
+            problems=parameters.out_of_range(body, _RANGES),
         )
 
     def read_response(self, answer: object, *, content: bool) -> Response:

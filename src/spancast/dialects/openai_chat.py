@@ -17,7 +17,7 @@ from spancast.dialects.failures import read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.openai_chat_messages import input_messages, is_prompt_message, message
 from spancast.dialects.openai_chat_stream import ChatStream
-from spancast.dialects.parameters import Row
+from spancast.dialects.parameters import Range, Row
 from spancast.dialects.plain import SECRETS, plain, plain_text
 from spancast.dialects.usage import read_usage
 from spancast.model import json_text, semconv
@@ -57,6 +57,22 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, read.tier),
     "stream": Row(semconv.REQUEST_STREAM, read.true_only),
 }
+# openrouter/README A.1; OpenAI documents the same where it has them.
+_RANGES: Final[Mapping[str, Range]] = {
+    "temperature": Range(0, 2),
+    "top_p": Range(0, 1),
+    "top_k": Range(1),
+    "min_p": Range(0, 1),
+    "top_a": Range(0, 1),
+    "frequency_penalty": Range(-2, 2),
+    "presence_penalty": Range(-2, 2),
+    "repetition_penalty": Range(0, 2),
+    "top_logprobs": Range(0, 20),
+    "max_tokens": Range(1),
+    "max_completion_tokens": Range(1),
+    "n": Range(1),
+}
+_STOPS: Final = 4
 _TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
 _SKIPPED: Final = frozenset({"messages", "model", "tools", "functions"}) | _TRACE_KEYS
 _SKIPPED_WITHOUT_CONTENT: Final = _SKIPPED | {"suffix", "documents"}
@@ -115,6 +131,7 @@ class _OpenAIChat:
             messages=input_messages(body) if content else [],
             tools=_tools(body) if content else [],
             attributes=attributes,
+            problems=_problems(body),
         )
 
     def read_response(self, answer: object, *, content: bool) -> Response:
@@ -176,6 +193,14 @@ def _keep_nested(fields: Mapping[str, Any], attributes: Attributes) -> None:
             continue
         if json_text.is_mapping(value) or json_text.is_list(value) or hasattr(value, "__pydantic_fields_set__"):
             attributes[f"{semconv.RESPONSE}{name}"] = read.attribute_value(value)
+
+
+def _problems(body: Mapping[str, Any]) -> list[str]:
+    problems = read.out_of_range(body, _RANGES)
+    stops = wire.items(body.get("stop"))
+    if len(stops) > _STOPS:
+        problems.append(f"stop: {len(stops)} sequences given, at most {_STOPS} are allowed; sent as they are")
+    return problems
 
 
 def _output_type(body: Mapping[str, Any]) -> str | None:

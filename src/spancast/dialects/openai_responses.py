@@ -26,7 +26,7 @@ from spancast.dialects.openai_responses_items import (
     output_role,
 )
 from spancast.dialects.openai_responses_stream import ResponsesStream
-from spancast.dialects.parameters import Row
+from spancast.dialects.parameters import Range, Row
 from spancast.dialects.plain import plain, public_url
 from spancast.dialects.usage import read_usage
 from spancast.model import json_text, semconv
@@ -44,6 +44,12 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "previous_response_id": Row(semconv.REQUEST_PREVIOUS_RESPONSE_ID, parameters.text),
     "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, parameters.tier),
     "stream": Row(semconv.REQUEST_STREAM, parameters.true_only),
+}
+_RANGES: Final[Mapping[str, Range]] = {
+    "temperature": Range(0, 2),
+    "top_p": Range(0, 1),
+    "top_logprobs": Range(0, 20),
+    "max_output_tokens": Range(1),
 }
 _READ_BY_NAME: Final = frozenset({"input", "instructions", "model", "reasoning", "tools"})
 _TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
@@ -130,6 +136,7 @@ class _OpenAIResponses:
             system_instructions=_instructions(body.get("instructions")) if content else [],
             tools=[_tool(tool) for tool in wire.items(body.get("tools"))] if content else [],
             attributes=attributes,
+            problems=parameters.out_of_range(body, _RANGES),
         )
 
     def read_response(self, answer: object, *, content: bool) -> Response:

@@ -64,6 +64,26 @@ def read_parameters(
     return found
 
 
+class Range(NamedTuple):
+    """What numbers an API documents for a parameter, both ends included; ``most`` None has no upper end."""
+
+    least: float
+    most: float | None = None
+
+
+def out_of_range(body: Mapping[str, Any], ranges: Mapping[str, Range]) -> list[str]:
+    """Return a sentence for each number of ``body`` outside its documented range; the request is sent as it is."""
+    problems: list[str] = []
+    for wire_name, (least, most) in ranges.items():
+        value = body.get(wire_name)
+        if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+            continue
+        if not value >= least or (most is not None and value > most):
+            allowed = f"{least} or more is" if most is None else f"{least} to {most} is"
+            problems.append(f"{wire_name}: {type(value).__name__} {value} given, {allowed} allowed; sent as it is")
+    return problems
+
+
 def read_fields(answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str]) -> Attributes:
     """Return the scalar fields of an answer, the unknown ones under ``spancast.response.``.
 

@@ -38,6 +38,8 @@ class Request:
     system_instructions: list[Part] = field(default_factory=list[Part])
     tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
+    problems: list[str] = field(default_factory=list[str])
+    """Parameters out of the API's range: the field, what was given, what is allowed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ call twice.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer, TracerProvider
 
 from spancast.dialects.protocol import Dialect, StreamReader
-from spancast.errors import TraceKeyError, shielded, tally, warn_once
+from spancast.errors import SpancastError, TraceKeyError, shielded, tally, warn_once
 from spancast.model import json_text, semconv, trace_keys
 from spancast.model.exchange import Attributes, AttributeValue, Failure, Request, Response
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
@@ -166,7 +166,7 @@ class Recorder:
         current = context_api.get_current()
         keys = self.read_keys(body, session_header, current)
         if keys.problems:
-            self._tell(keys.problems)
+            self.tell(keys.problems, TraceKeyError)
         recording = Recording(self, dialect, body, keys, server)
         if not keys.enabled:
             return recording
@@ -186,17 +186,20 @@ class Recorder:
     @shielded
     def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> Place | None:
         if given.problems:
-            self._tell(given.problems)
+            self.tell(given.problems, TraceKeyError)
         own = merged if given.span_name else merged.without("span_name")
         return self.tree.place(own, context_api.get_current())
 
-    def _tell(self, problems: tuple[str, ...]) -> None:
-        tally.add("trace_key_problems", len(problems))
+    def tell(self, problems: Sequence[str], error: type[SpancastError]) -> None:
+        """Count ``problems`` and warn once of each field; raise them as ``error`` where ``strict`` is set.
+
+        Each is ``field: what was given, what is allowed``; texts of the caller's are never in it.
+        """
+        tally.add("problems", len(problems))
         if self.settings.strict:
-            raise TraceKeyError("; ".join(problems))
+            raise error("; ".join(problems))
         for problem in problems:
-            # The text names the field and the type, never the value.
-            warn_once(f"key:{problem.partition(':')[0]}", "spancast: %s", problem)
+            warn_once(f"problem:{problem.partition(':')[0]}", "spancast: %s", problem)
 
     def _ensure_tracer(self) -> Tracer:
         provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
@@ -296,7 +299,12 @@ class Recording:
         if span.is_recording():
             tally.add("spans.started")
             self._started_with = attributes
-            self._read_request()
+            try:
+                self._read_request()
+            except SpancastError as error:
+                # Strict: the request will not be sent, and its span says why.
+                self.fail(error)
+                raise
 
     def start_within(self, outer: Recording) -> None:
         """Record for ``outer``, which has the span: it gets what this call knows of itself."""
@@ -318,15 +326,18 @@ class Recording:
             attributes[semconv.OPERATION_NAME] = request.operation
         if content:
             _add_content(attributes, request)
+        problems = request.problems
         if self.keys is not NO_KEYS:
             attributes.update(self.keys.attributes())
-            problems = list(self.keys.problems)
+            problems = [*self.keys.problems, *problems]
             if self.keys.parent_span_id and not self.keys.trace_id and self._place and not self._place.groups:
                 ids = trace_api.get_current_span(self._place.context).get_span_context()
                 if not ids.is_valid:
                     problems.append("trace.parent_span_id: needs trace.trace_id or an active span; ignored")
-            if problems:
-                attributes[semconv.PROBLEMS] = problems
+        if problems:
+            attributes[semconv.PROBLEMS] = problems
+            if request.problems:
+                self._recorder.tell(request.problems, SpancastError)
 
     def new_stream(self) -> StreamReader:
         """Return a reader for this call's streamed answer."""
@@ -390,19 +401,13 @@ class Recording:
             self._recorder.tree.release(place.groups, time.time_ns())
 
     def _write(self, response: Response, incomplete: Incomplete | None, error: BaseException | None) -> None:
-        attributes = self._attributes
         failure = response.failure
         if error is not None:
             incomplete = "failed" if isinstance(error, Exception) else "cancelled"
             if isinstance(error, Exception) or self.settings.cancelled_is_error:
                 failure = Failure(type=_error_type(error), message=message_of(error))
-        _add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
-        if incomplete and (self._chunk_times_s or incomplete != "failed"):
-            attributes[semconv.RESPONSE_INCOMPLETE] = incomplete
-        if self._chunk_times_s:
-            attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._chunk_times_s[0]
-        if failure is not None:
-            attributes[semconv.ERROR_TYPE] = failure.type
+        self._add_end(response, incomplete, failure)
+        attributes = self._attributes
         if error is not None and failure is not None:
             _add_error_details(attributes, error)
         if self.outer is not None:
@@ -415,6 +420,25 @@ class Recording:
             metrics.record(
                 {**self._started_with, **attributes}, time.perf_counter() - self._started_s, self._chunk_times_s
             )
+
+    def _add_end(self, response: Response, incomplete: Incomplete | None, failure: Failure | None) -> None:
+        attributes = self._attributes
+        _add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
+        if not (incomplete or failure) and _says_nothing(response):
+            self._note_no_answer()
+        if incomplete and (self._chunk_times_s or incomplete != "failed"):
+            attributes[semconv.RESPONSE_INCOMPLETE] = incomplete
+        if self._chunk_times_s:
+            attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._chunk_times_s[0]
+        if failure is not None:
+            attributes[semconv.ERROR_TYPE] = failure.type
+
+    def _note_no_answer(self) -> None:
+        problem = f"answer: no answer of {self.dialect.name} was given; returned as it is"
+        told = self._attributes.get(semconv.PROBLEMS)
+        self._attributes[semconv.PROBLEMS] = [*map(str, told), problem] if isinstance(told, list) else [problem]
+        tally.add("problems")
+        warn_once(f"problem:answer:{self.dialect.name}", "spancast: %s", problem)
 
     def _write_span(
         self, span: Span, attributes: Attributes, failure: Failure | None, error: BaseException | None
@@ -516,6 +540,10 @@ def _add_response(attributes: Attributes, response: Response, *, content: bool, 
     attributes.update(response.usage)
     if content and response.messages:
         attributes[semconv.OUTPUT_MESSAGES] = json_text.encode(response.messages)
+
+
+def _says_nothing(response: Response) -> bool:
+    return not (response.id or response.finish_reasons or response.messages or response.usage or response.attributes)
 
 
 def _add_error_details(attributes: Attributes, error: BaseException) -> None:
