@@ -225,14 +225,14 @@ class _Choice:
         return choice
 
     def _take(self, name: str, value: Any) -> None:  # noqa: ANN401, C901 - wire JSON; one case per field
-        if name in _JOINED:
+        if name == "tool_calls":
+            for each in wire.items(value):
+                self._take_call(wire.fields(each))
+        elif name in _JOINED:
             if isinstance(value, str):
                 self.pieces(name).append(value)
         elif name in _LISTED:
             self._message.setdefault(name, []).extend(wire.items(value))
-        elif name == "tool_calls":
-            for each in wire.items(value):
-                self._take_call(wire.fields(each))
         elif name == "function_call":
             self._calls.setdefault("function_call", _Call()).feed({"function": value})
         elif name == "reasoning_details":
@@ -262,7 +262,10 @@ class _Choice:
             index = call.get("id") or next(reversed(self._calls), 0)
         if not isinstance(index, (int, str)):
             return
-        self._calls.setdefault(index, _Call()).feed(call)
+        known = self._calls.get(index)
+        if known is None:
+            known = self._calls[index] = _Call()
+        known.feed(call)
 
     def _take_detail(self, detail: Mapping[str, Any], *, is_first: bool) -> None:
         key = self._detail_key(detail, is_first=is_first)
@@ -314,6 +317,11 @@ class _Call:
 
     def feed(self, call: Mapping[str, Any]) -> None:
         """Take a fragment; id and name come with the first one only."""
+        if self._named and call.get("id") is None:
+            fragment = wire.fields(call.get(self._kind)).get("arguments")
+            if type(fragment) is str:
+                self._arguments.append(fragment)
+                return
         for name in ("id", "type"):
             value = call.get(name)
             if isinstance(value, str) and value:

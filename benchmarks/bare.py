@@ -1,0 +1,190 @@
+"""The span a careful engineer writes by hand: the same content as spancast's, and nothing that is not needed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from opentelemetry import trace
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from benchmarks.cases import SESSION, USER, Case
+from benchmarks.provider import method
+
+_NAMED = {"trace_id", "trace_name", "span_name", "generation_name", "parent_span_id"}
+_REQUEST = {
+    "temperature": "gen_ai.request.temperature",
+    "max_tokens": "gen_ai.request.max_tokens",
+    "max_output_tokens": "gen_ai.request.max_tokens",
+    "stream": "gen_ai.request.stream",
+}
+
+
+class Bare:
+    """Calls of ``case`` inside a span of ``tracer``; streams and errors included."""
+
+    def __init__(self, tracer: Tracer, case: Case) -> None:
+        self._tracer = tracer
+        self._case = case
+        self._read = {"chat": _read_chat, "responses": _read_responses, "messages": _read_message}[case.api]
+        self._server = "api.anthropic.com" if case.api == "messages" else "api.openai.com"
+        self._provider = "anthropic" if case.api == "messages" else "openai"
+        self._keys, self._name, self._parent = {}, f"chat {case.request['model']}", None
+        if case.keys is not None:
+            custom = {f"trace.metadata.{name}": value for name, value in case.keys.items() if name not in _NAMED}
+            self._keys = {"session.id": SESSION, "gen_ai.conversation.id": SESSION, "user.id": USER, **custom}
+            self._name = case.keys.get("generation_name", self._name)
+            # As spancast has it: one group over all the calls of the round.
+            self._parent = trace.set_span_in_context(tracer.start_span(case.keys.get("span_name", "group")))
+
+    def call(self, client: Any) -> None:
+        request = self._case.request
+        if self._case.is_stream:
+            for _ in self._stream(method(client, self._case), request):
+                pass
+            return
+        attributes = self._asked(request)
+        with self._span() as span:
+            try:
+                answer = method(client, self._case)(**request)
+            except Exception as error:
+                _fail(span, attributes, error)
+                raise
+            self._read(answer, attributes)
+            span.set_attributes(attributes)
+
+    async def acall(self, client: Any) -> None:
+        request = self._case.request
+        attributes = self._asked(request)
+        with self._span() as span:
+            try:
+                answer = await method(client, self._case)(**request)
+            except Exception as error:
+                _fail(span, attributes, error)
+                raise
+            self._read(answer, attributes)
+            span.set_attributes(attributes)
+
+    def _span(self) -> Any:
+        return self._tracer.start_as_current_span(
+            self._name, self._parent, SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
+        )
+
+    def _stream(self, create: Callable[..., Any], request: dict[str, Any]) -> Iterator[Any]:
+        attributes = self._asked(request)
+        span = self._tracer.start_span(self._name, self._parent, SpanKind.CLIENT)
+        started = time.perf_counter()
+        first = None
+        texts: list[str] = []
+        calls: dict[int, dict[str, str]] = {}
+        reason = chunk = usage = None
+        try:
+            with trace.use_span(span):
+                chunks = create(**request)
+            for chunk in chunks:
+                if first is None:
+                    first = time.perf_counter() - started
+                if chunk.choices:
+                    choice = chunk.choices[0]
+                    if choice.delta.content:
+                        texts.append(choice.delta.content)
+                    elif choice.delta.tool_calls:
+                        _add_tool_calls(calls, choice.delta.tool_calls)
+                    if choice.finish_reason:
+                        reason = choice.finish_reason
+                if chunk.usage:
+                    usage = chunk.usage
+                yield chunk
+            if chunk is not None and usage is not None:
+                _chat_head(attributes, chunk, usage)
+            attributes["gen_ai.response.time_to_first_chunk"] = first or 0.0
+            attributes["gen_ai.response.finish_reasons"] = [reason or "error"]
+            message = {"role": "assistant", "content": "".join(texts), "tool_calls": list(calls.values())}
+            attributes["gen_ai.output.messages"] = json.dumps([message])
+            span.set_attributes(attributes)
+        except Exception as error:
+            _fail(span, attributes, error)
+            raise
+        finally:
+            span.end()
+
+    def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": self._provider,
+            "gen_ai.request.model": request["model"],
+            "server.address": self._server,
+            "server.port": 443,
+            "gen_ai.input.messages": json.dumps(request.get("messages") or request["input"]),
+        }
+        for name, attribute in _REQUEST.items():
+            if name in request:
+                attributes[attribute] = request[name]
+        instructions = request.get("system") or request.get("instructions")
+        if instructions:
+            attributes["gen_ai.system_instructions"] = json.dumps([instructions])
+        if "tools" in request:
+            attributes["gen_ai.tool.definitions"] = json.dumps(request["tools"])
+        attributes.update(self._keys)
+        return attributes
+
+
+def _fail(span: Span, attributes: dict[str, Any], error: Exception) -> None:
+    attributes["error.type"] = type(error).__qualname__
+    attributes["spancast.response.status_code"] = getattr(error, "status_code", 0)
+    span.set_attributes(attributes)
+    span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, str(error)))
+
+
+def _chat_head(attributes: dict[str, Any], answer: Any, usage: Any) -> None:
+    attributes["gen_ai.response.id"] = answer.id
+    attributes["gen_ai.response.model"] = answer.model
+    attributes["openai.response.system_fingerprint"] = answer.system_fingerprint
+    attributes["spancast.response.created"] = answer.created
+    attributes["gen_ai.usage.input_tokens"] = usage.prompt_tokens
+    attributes["gen_ai.usage.output_tokens"] = usage.completion_tokens
+    attributes["gen_ai.usage.cache_read.input_tokens"] = usage.prompt_tokens_details.cached_tokens
+    attributes["gen_ai.usage.reasoning.output_tokens"] = usage.completion_tokens_details.reasoning_tokens
+    attributes["spancast.usage.total_tokens"] = usage.total_tokens
+
+
+def _read_chat(answer: Any, attributes: dict[str, Any]) -> None:
+    _chat_head(attributes, answer, answer.usage)
+    attributes["gen_ai.response.finish_reasons"] = [choice.finish_reason for choice in answer.choices]
+    said = [{"role": choice.message.role, "content": choice.message.content} for choice in answer.choices]
+    attributes["gen_ai.output.messages"] = json.dumps(said)
+
+
+def _read_responses(answer: Any, attributes: dict[str, Any]) -> None:
+    attributes["gen_ai.response.id"] = answer.id
+    attributes["gen_ai.response.model"] = answer.model
+    attributes["gen_ai.response.finish_reasons"] = [answer.status]
+    attributes["gen_ai.usage.input_tokens"] = answer.usage.input_tokens
+    attributes["gen_ai.usage.output_tokens"] = answer.usage.output_tokens
+    attributes["gen_ai.usage.cache_read.input_tokens"] = answer.usage.input_tokens_details.cached_tokens
+    attributes["gen_ai.usage.reasoning.output_tokens"] = answer.usage.output_tokens_details.reasoning_tokens
+    said = [{"role": item.role, "content": item.content[0].text} for item in answer.output]
+    attributes["gen_ai.output.messages"] = json.dumps(said)
+
+
+def _read_message(answer: Any, attributes: dict[str, Any]) -> None:
+    attributes["gen_ai.response.id"] = answer.id
+    attributes["gen_ai.response.model"] = answer.model
+    attributes["gen_ai.response.finish_reasons"] = [answer.stop_reason]
+    attributes["gen_ai.usage.input_tokens"] = answer.usage.input_tokens
+    attributes["gen_ai.usage.output_tokens"] = answer.usage.output_tokens
+    attributes["gen_ai.usage.cache_read.input_tokens"] = answer.usage.cache_read_input_tokens
+    attributes["gen_ai.usage.cache_write.input_tokens"] = answer.usage.cache_creation_input_tokens
+    said = [{"role": answer.role, "content": [block.text for block in answer.content]}]
+    attributes["gen_ai.output.messages"] = json.dumps(said)
+
+
+def _add_tool_calls(calls: dict[int, dict[str, str]], deltas: list[Any]) -> None:
+    for delta in deltas:
+        call = calls.get(delta.index)
+        if call is None:
+            call = calls[delta.index] = {"id": delta.id, "name": delta.function.name, "arguments": ""}
+        call["arguments"] += delta.function.arguments or ""

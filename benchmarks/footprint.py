@@ -1,0 +1,91 @@
+"""What spancast costs a process that does nothing yet: time to import, memory, modules loaded."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from benchmarks.environments import ROOT, clean_environ
+
+_SDK = """
+import openai, opentelemetry.sdk.trace, opentelemetry.sdk.trace.export
+import opentelemetry.exporter.otlp.proto.http.trace_exporter
+"""
+_IMPORT = """
+import json, sys, time
+started = time.perf_counter(), time.process_time()
+import spancast
+print(json.dumps([time.perf_counter() - started[0], time.process_time() - started[1]]))
+"""
+_MODULES = """
+import json, sys
+import spancast
+print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
+"""
+_PLAIN_RUNNING = """
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+provider = TracerProvider()
+provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+"""
+_OURS_RUNNING = """
+import spancast
+spancast.configure()
+spancast.instrument()
+"""
+_RSS = """
+import gc, os
+gc.collect()
+print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+"""
+_UNWANTED = ("openai", "anthropic", "openrouter", "grpc", "requests", "urllib3", "httpx", "httpx2", "aiohttp")
+_MIB = 1 << 20
+_MS = 1_000
+
+
+@dataclass(kw_only=True)
+class Footprint:
+    import_ms: list[float]
+    import_cpu_ms: list[float]
+    plain_mib: list[float]
+    """Resident memory with openai, the SDK and a batch exporter."""
+    spancast_mib: list[float]
+    unwanted: list[str]
+    """Vendor SDKs and HTTP clients loaded by ``import spancast`` alone."""
+
+    @property
+    def memory_mib(self) -> float:
+        return statistics.median(self.spancast_mib) - statistics.median(self.plain_mib)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(times: int) -> Footprint:
+    taken: list[list[float]] = []
+    plain: list[float] = []
+    ours: list[float] = []
+    for _ in range(times):
+        taken.append(_run(_SDK + _IMPORT))
+        plain.append(_run(_SDK + _PLAIN_RUNNING + _RSS) / _MIB)
+        ours.append(_run(_SDK + _OURS_RUNNING + _RSS) / _MIB)
+    return Footprint(
+        import_ms=[wall * _MS for wall, _ in taken],
+        import_cpu_ms=[cpu * _MS for _, cpu in taken],
+        plain_mib=plain,
+        spancast_mib=ours,
+        unwanted=sorted(set(_run(_MODULES)) & set(_UNWANTED)),
+    )
+
+
+def _run(program: str) -> Any:
+    environ = clean_environ(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, cwd=ROOT, check=True, capture_output=True, timeout=60
+    )
+    return json.loads(done.stdout)

@@ -1,0 +1,51 @@
+"""The provider: an in-process transport given to the SDK's own client, so that no network is measured."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from types import ModuleType
+from typing import Any
+
+from benchmarks.cases import Case
+
+CLIENTS = {"chat": "openai", "responses": "openai", "messages": "anthropic"}
+
+
+def http_client(sdk: ModuleType, case: Case) -> Any:
+    """Return an HTTP client for ``sdk`` that answers what ``case`` says, asynchronous where it is."""
+    base = sys.modules[f"{sdk.__name__}._base_client"]
+    http = getattr(base, "httpx2", None) or base.httpx
+    kind = "text/event-stream; charset=utf-8" if case.is_stream else "application/json"
+    headers = [("content-type", kind), ("x-request-id", "req_1")]
+    if not case.is_stream:
+        headers.append(("content-length", str(len(case.pieces[0]))))
+
+    class Body(http.SyncByteStream, http.AsyncByteStream):
+        def __iter__(self) -> Iterator[bytes]:
+            yield from case.pieces
+
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for piece in case.pieces:
+                yield piece
+
+    class Transport(http.BaseTransport, http.AsyncBaseTransport):
+        def handle_request(self, request: Any) -> Any:
+            return http.Response(case.status, headers=headers, stream=Body(), request=request)
+
+        async def handle_async_request(self, request: Any) -> Any:
+            return http.Response(case.status, headers=headers, stream=Body(), request=request)
+
+    return http.AsyncClient(transport=Transport()) if case.concurrency else http.Client(transport=Transport())
+
+
+def client_class(sdk: ModuleType, case: Case) -> Any:
+    name = {"openai": "OpenAI", "anthropic": "Anthropic"}[CLIENTS[case.api]]
+    return getattr(sdk, f"Async{name}" if case.concurrency else name)
+
+
+def method(client: Any, case: Case) -> Any:
+    """Return the SDK's method ``case`` calls, looked up as a user's line would."""
+    if case.api == "chat":
+        return client.chat.completions.create
+    return client.responses.create if case.api == "responses" else client.messages.create
