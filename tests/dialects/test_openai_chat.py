@@ -164,15 +164,18 @@ def test_audio_is_told_by_type_size_digest_and_transcript() -> None:
     assert sound["transcript"]
 
 
-def test_unknown_fields_of_an_answer_are_kept_the_nested_with_content_only() -> None:
-    unknown = {"citations": ["https://x.test"], "search_results": [{"title": "Paris", "date": None}], "tier": "gold"}
+def test_unknown_fields_of_an_answer_are_kept_texts_and_nested_ones_with_content_only() -> None:
+    unknown = {
+        "citations": ["https://x.test"], "search_results": [{"title": "Paris", "date": None}], "tier": "gold", "count": 2,
+    }  # fmt: skip
     read = {
         content: OPENAI_CHAT.read_response({"choices": [], **unknown}, content=content) for content in (True, False)
     }
     assert read == {
-        False: Response(attributes={"spancast.response.tier": "gold"}),
+        False: Response(attributes={"spancast.response.count": 2}),
         True: Response(
             attributes={
+                "spancast.response.count": 2,
                 "spancast.response.tier": "gold",
                 "spancast.response.citations": ["https://x.test"],
                 "spancast.response.search_results": '[{"title":"Paris"}]',

@@ -136,8 +136,13 @@ def test_fields_of_an_answer():
         "_request_id": "private",
         "unset": openai.NOT_GIVEN,
     }
-    assert read_fields(answer, TABLE, frozenset({"id"})) == {
+    assert read_fields(answer, TABLE, frozenset({"id"}), content=True) == {
         semconv.REQUEST_TEMPERATURE: 1.0,
         "spancast.response.status": "completed",
+        "spancast.response.count": 2,
+    }
+    # An unknown text may quote the answer.
+    assert read_fields(answer, TABLE, frozenset({"id"}), content=False) == {
+        semconv.REQUEST_TEMPERATURE: 1.0,
         "spancast.response.count": 2,
     }

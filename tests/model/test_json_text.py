@@ -71,3 +71,7 @@ def test_depth_is_bounded() -> None:
 )
 def test_always_valid_json(value: Any) -> None:
     json.loads(json_text.encode(value))
+
+
+def test_a_class_is_its_name() -> None:
+    assert json_text.encode({"model": Model, "plain": Point}) == '{"model":"Model","plain":"Point"}'

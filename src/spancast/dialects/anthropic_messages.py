@@ -121,7 +121,7 @@ def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
         reason = "error"
     usage = read_usage(answer.get("usage"), _USAGE)
     _include_cache(usage)
-    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS)
+    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS, content=content)
     attributes.update(usage.attributes)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]

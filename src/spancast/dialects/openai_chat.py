@@ -141,7 +141,7 @@ class _OpenAIChat:
         fields = wire.fields(answer)
         choices = [wire.fields(choice) for choice in wire.items(fields.get("choices"))]
         usage = read_usage(fields.get("usage"), _USAGE)
-        attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS)
+        attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, content=content)
         attributes.update(usage.attributes)
         if content:
             _keep_nested(fields, attributes)

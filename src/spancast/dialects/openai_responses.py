@@ -62,6 +62,7 @@ _FIELDS: Final[Mapping[str, Row]] = {
     "created_at": Row(semconv.RESPONSE_CREATED, parameters.whole),
     "completed_at": Row(semconv.RESPONSE + "completed_at", parameters.whole),
     "object": Row(semconv.RESPONSE_OBJECT, parameters.text),
+    "status": Row(semconv.RESPONSE + "status", parameters.text),
     "provider": Row(semconv.RESPONSE_PROVIDER, parameters.text),
     "service_tier": Row(semconv.OPENAI_RESPONSE_SERVICE_TIER, parameters.text),
     "system_fingerprint": Row(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, parameters.text),
@@ -160,7 +161,7 @@ def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     usage = read_usage(answer.get("usage"), _USAGE)
     native = wire.text(wire.fields(answer.get("incomplete_details")).get("reason"))
     reason = "error" if is_cut else _finish_reason(answer, native, has_failed=failure is not None)
-    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS)
+    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS, content=content)
     attributes.update(usage.attributes)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]

@@ -84,13 +84,17 @@ def out_of_range(body: Mapping[str, Any], ranges: Mapping[str, Range]) -> list[s
     return problems
 
 
-def read_fields(answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str]) -> Attributes:
+def read_fields(
+    answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str], *, content: bool
+) -> Attributes:
     """Return the scalar fields of an answer, the unknown ones under ``spancast.response.``.
 
+    An unknown text may quote the answer, so it is kept only where ``content`` is.
     Nested fields are left out: what they hold is read by name or not at all. So are an SDK's
     own fields, which begin with an underscore.
     """
     found: Attributes = {}
+    kept_kinds = (str, bool, int, float) if content else (bool, int, float)
     for wire_name, value in answer.items():
         if value is None or wire_name in skip:
             continue
@@ -99,7 +103,7 @@ def read_fields(answer: Mapping[str, Any], table: Mapping[str, Row], skip: froze
             kept = row.read(value)
             if kept is not None and kept != []:
                 found[row.name] = kept
-        elif isinstance(value, (str, bool, int, float)) and not str(wire_name).startswith("_"):
+        elif isinstance(value, kept_kinds) and not str(wire_name).startswith("_"):
             found[f"{semconv.RESPONSE}{wire_name}"] = attribute_value(value)
     return found
 

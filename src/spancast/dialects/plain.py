@@ -134,5 +134,5 @@ def _clean(value: Any) -> Any:  # noqa: ANN401 - JSON has any shape
 
 
 def _string(value: str) -> Any:  # noqa: ANN401 - a string or what stands for it
-    match = _DATA_URL.match(value) if value.startswith("data:") else None
+    match = _DATA_URL.match(value) if value[:5].lower() == "data:" else None
     return value if match is None else media_part(modality(match[1]), url=value)

@@ -74,6 +74,9 @@ def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
 def _plain(value: object) -> object:  # noqa: PLR0911 - one case per kind of object
     if is_sentinel(value):
         return None
+    if isinstance(value, type):
+        # Before its fields: a pydantic class has those of its objects.
+        return value.__name__
     if is_mapping(value):
         return dict(value)
     fields = getattr(value, "__pydantic_fields_set__", None)
@@ -86,8 +89,6 @@ def _plain(value: object) -> object:  # noqa: PLR0911 - one case per kind of obj
         return list(value)
     if isinstance(value, (bytes, bytearray)):
         return f"<{len(value)} bytes>"
-    if isinstance(value, type):
-        return value.__name__
     if isinstance(value, BaseException):
         return type(value).__name__
     return f"<{type(value).__name__}>"
