@@ -6,16 +6,16 @@ listed. Implementations: ``sqlite_spool`` (disk) and ``memory_spool``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
-from spancast.model.span_record import SpanRecord
+from spancast.model.span_record import FactValue, SpanRecord
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A record with its place in the log."""
+    """A record with its place in the log; its facts have no ``input`` and ``output``."""
 
     sequence: int
     record: SpanRecord
@@ -23,11 +23,20 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Records leased to one courier, oldest first; ``attempts`` counts earlier tries of this range."""
+    """Records leased to one courier, oldest first; ``attempts`` counts earlier tries of this range.
+
+    ``lease`` names the lease and ``is_replay`` tells records taken again from new ones. A
+    claim may be settled in parts, always from its front: ``acknowledge`` and ``bury`` of
+    ``dataclasses.replace(claim, entries=claim.entries[:n])`` keep the lease for the rest, and
+    ``retry_at`` gives back what was not settled. What lies before a settled part is taken for
+    settled as well.
+    """
 
     route: str
     entries: tuple[Entry, ...]
     attempts: int
+    lease: str = ""
+    is_replay: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +53,11 @@ class Buried:
 
 @dataclass(frozen=True, slots=True)
 class RouteState:
-    """What a route has before it, for ``spancast spool`` and ``stats()``."""
+    """What a route has before it, for ``spancast spool`` and ``stats()``.
+
+    ``delivered`` and ``dropped`` count since the spool was made, over all processes;
+    ``last_delivered_s`` is Unix seconds, 0 for never.
+    """
 
     waiting: int
     waiting_bytes: int
@@ -52,10 +65,68 @@ class RouteState:
     attempts: int
     due_s: float
     last_error: str
+    delivered: int = 0
+    dropped: int = 0
+    last_delivered_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of one record at one route.
+
+    ``at_s`` (Unix seconds) is when it was delivered, buried or dropped, else 0. ``absent``: the
+    route was not configured where the record was made.
+    """
+
+    route: str
+    state: Literal["waiting", "delivered", "skipped", "buried", "dropped", "absent"]
+    reason: str = ""
+    at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A record the spool knows, with its fates; ``put_s`` 0 and no facts if only the fates are left."""
+
+    sequence: int
+    trace_id: bytes
+    span_id: bytes
+    parent_span_id: bytes
+    end_ns: int
+    is_llm: bool
+    put_s: float
+    facts: Mapping[str, FactValue]
+    fates: tuple[Fate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSize:
+    """How much a spool holds. ``trouble`` is why the disk is not used at the moment, else empty.
+
+    ``overflow`` counts records that are in memory because of it. ``oldest_s`` is Unix seconds,
+    0 for an empty spool; ``bytes_used`` leaves out pages that wait for reuse.
+    """
+
+    path: str
+    records: int
+    bytes_on_disk: int
+    bytes_used: int
+    oldest_s: float
+    overflow: int = 0
+    trouble: str = ""
 
 
 class Spool(Protocol):
     """The queue between the processor and the couriers; safe for threads (and, on disk, processes)."""
+
+    def register(self, routes: Sequence[str]) -> None:
+        """Name the routes this process judges its records for; before the first ``put``.
+
+        A route not seen before begins at the end of the log. What this process puts is meant
+        for these routes alone: a route of another configuration on the same spool never gets
+        records its rules have not seen. Without this call records are for every route.
+        """
+        ...
 
     def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
         """Append ``records``; ``skipped[route][index]`` is why that route does not take that one.
@@ -65,7 +136,11 @@ class Spool(Protocol):
         ...
 
     def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Claim | None:
-        """Lease the next records of ``route`` that are due, or None."""
+        """Lease the next records of ``route`` that are due, or None; one claim per route at a time."""
+        ...
+
+    def renew(self, claim: Claim, now_s: float) -> bool:
+        """Lengthen the lease to its 30 s from ``now_s``; False if it was lost to another process."""
         ...
 
     def acknowledge(self, claim: Claim) -> None:
@@ -89,5 +164,56 @@ class Spool(Protocol):
         ...
 
     def close(self) -> None:
-        """Close files; what waits stays on disk."""
+        """Give back the leases, close files; what waits stays on disk."""
+        ...
+
+
+class SpoolArchive(Spool, Protocol):
+    """What the command line asks of a spool beside the queue: the past, and what became of it."""
+
+    def routes(self) -> list[str]:
+        """Return the names of all routes the spool knows, of other processes too."""
+        ...
+
+    def replay(
+        self,
+        route: str,
+        since_s: float,
+        until_s: float,
+        *,
+        trace_id: bytes | None = None,
+        judge: Callable[[SpanRecord], str | None] | None = None,
+    ) -> int:
+        """Give ``route`` the kept records that ended in [since_s, until_s] once more; return how many.
+
+        ``judge`` is the route's rules: why it does not take a record, or None. Without it the
+        verdicts of the time stand, and what was skipped then stays skipped.
+        """
+        ...
+
+    def retry_buried(self, route: str, sequences: Sequence[int] | None = None) -> int:
+        """Let refused records (all of ``route``, or these) be delivered again; return how many."""
+        ...
+
+    def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
+        """Give up what waits for ``route``, or these records, waiting or buried; return how many."""
+        ...
+
+    def find(self, trace_id: bytes) -> list[Found]:
+        """Return the records of a trace and their fates, oldest first."""
+        ...
+
+    def records(self, trace_id: bytes) -> list[SpanRecord]:
+        """Return the records of a trace that are still kept, oldest first."""
+        ...
+
+    def sweep(self) -> int:
+        """Drop what is over the bounds of bytes and age; return how many records still waited.
+
+        Every ``put`` does; a process that puts nothing for long may want to as well.
+        """
+        ...
+
+    def size(self) -> SpoolSize:
+        """Return how much the spool holds."""
         ...

@@ -1,0 +1,69 @@
+"""Objects that must be at rest when the process forks.
+
+Must never: be the reason that a fork fails or hangs; each object bounds its own waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import weakref
+from typing import Protocol
+
+# How long a fork waits for a thread to finish its transaction.
+PATIENCE_S = 5.0
+
+
+class ForkAware(Protocol):
+    """What holds locks or files that a child must not inherit in use."""
+
+    def before_fork(self) -> None:
+        """Come to rest: take the locks, close what a child must not have open."""
+        ...
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        ...
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew; the parent delivers what it had."""
+        ...
+
+
+_watched: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_resting: list[ForkAware] = []
+_abandoned: list[sqlite3.Connection] = []
+
+
+def watch(item: ForkAware) -> None:
+    """Tell ``item`` of every fork for as long as it lives."""
+    _watched.add(item)
+
+
+def abandon(connection: sqlite3.Connection) -> None:
+    """Never touch an inherited connection again: SQLite forbids even to close it in the child."""
+    _abandoned.append(connection)
+
+
+def _before() -> None:
+    _resting[:] = list(_watched)
+    for item in _resting:
+        item.before_fork()
+
+
+def _in_parent() -> None:
+    for item in _resting:
+        item.after_fork_in_parent()
+    _resting.clear()
+
+
+def _in_child() -> None:
+    for item in _resting:
+        item.after_fork_in_child()
+    _resting.clear()
+
+
+# Hooks run last registered first: registered at import, these run after the processor's and the
+# courier's, which may hold a lock of theirs while they wait for the spool's.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

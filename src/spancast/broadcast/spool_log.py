@@ -1,0 +1,304 @@
+"""A spool on one SQLite connection: transactions and locking around the tables.
+
+``sqlite_spool`` and ``memory_spool`` are this on a file and in memory. It raises
+``sqlite3.Error`` where the connection fails.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from spancast.broadcast import (
+    fork_watch,
+    sqlite_bounds,
+    sqlite_fates,
+    sqlite_leftovers,
+    sqlite_replays,
+    sqlite_routes,
+)
+from spancast.broadcast.lease_owner import LeaseOwner
+from spancast.broadcast.spool import Buried, Claim, Entry, Found, RouteState, SpoolSize
+from spancast.broadcast.sqlite_bounds import Bounds
+from spancast.broadcast.sqlite_leftovers import Leftover
+from spancast.broadcast.sqlite_rows import RecordReader, append, last_sequence, without_content
+from spancast.errors import tally, warn_once
+from spancast.model.span_record import SpanRecord
+
+LEASE_S = 30.0
+_RECENT_BYTES = 8 << 20
+_REPLAY_CHUNK = 1000
+_DAMAGED = "its bytes on disk were damaged"
+
+
+class SpoolLog:
+    """All of ``spool.SpoolArchive`` on one connection, safe for threads.
+
+    One claim per route is out at a time, over all processes: batches of one destination are
+    in order, and two of one process never wait for each other's retry.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        bounds: Bounds,
+        clock: Callable[[], float] = time.time,
+        owner: LeaseOwner | None = None,
+    ) -> None:
+        self._bounds = bounds
+        self._clock = clock
+        self._owner = owner or LeaseOwner()
+        self._lock = threading.RLock()
+        self._audience: tuple[str, ...] | None = None
+        self._start(connection)
+
+    def _start(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._reader = RecordReader(_RECENT_BYTES)
+        (self._spool,) = connection.execute("SELECT spool FROM counter").fetchone()
+
+    def made(self, claim: Claim) -> bool:
+        """Tell whether ``claim`` is of this file, by whatever process, and not of one set aside."""
+        return claim.lease.endswith(f"|{self._spool}")
+
+    @contextmanager
+    def _writing(self) -> Generator[sqlite3.Connection, None, None]:
+        with self._lock:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                # SQLite has rolled back by itself after some errors, a full disk among them.
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def register(self, routes: Sequence[str]) -> None:
+        """Do what ``Spool.register`` says."""
+        with self._writing() as connection:
+            for name in routes:
+                sqlite_routes.open_route(connection, name)
+            self._audience = tuple(sorted(routes))
+
+    def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
+        """Do what ``Spool.put`` says."""
+        if not records:
+            return 0
+        kept = [without_content(record) for record in records]
+        now_s = self._clock()
+        with self._writing() as connection:
+            routes = {name: sqlite_routes.open_route(connection, name).id for name in skipped}
+            audience = None if self._audience is None else sqlite_routes.open_audience(connection, self._audience)
+            first = append(connection, kept, [now_s] * len(kept), audience)
+            for name, reasons in skipped.items():
+                sqlite_routes.skip(connection, routes[name], {first + index: why for index, why in reasons.items()})
+            evicted = sqlite_bounds.sweep(connection, self._bounds, now_s)
+        with self._lock:
+            self._reader.remember([Entry(sequence, record) for sequence, record in enumerate(kept, first)])
+        return sqlite_bounds.tell(evicted)
+
+    def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Claim | None:
+        """Do what ``Spool.claim`` says."""
+        with self._lock:
+            known = sqlite_routes.find_route(self._connection, route)
+            # Asked without a lock on the file first: couriers ask often and mostly in vain.
+            if known and not (known.is_free(now_s) and sqlite_routes.has_work(self._connection, known)):
+                return None
+            with self._writing() as connection:
+                return self._lease(connection, route, max_records, max_bytes, now_s)
+
+    def _lease(
+        self, connection: sqlite3.Connection, name: str, max_records: int, max_bytes: int, now_s: float
+    ) -> Claim | None:
+        route = sqlite_routes.open_route(connection, name)
+        if not route.is_free(now_s):
+            return None
+        sequences, is_replay = sqlite_routes.next_sequences(connection, route, max_records, max_bytes)
+        if not sequences:
+            sqlite_routes.move_cursor(connection, route, last_sequence(connection))
+            return None
+        if not is_replay:
+            sqlite_routes.move_cursor(connection, route, sequences[0] - 1)
+        entries = self._reader.read(connection, sequences)
+        if len(entries) < len(sequences):
+            self._bury_unreadable(connection, route.id, set(sequences) - {entry.sequence for entry in entries})
+        if not entries:
+            return None
+        lease = f"{self._owner.new_lease()}|{self._spool}"
+        sqlite_routes.lease(connection, route, lease, now_s + LEASE_S, entries[-1].sequence)
+        return Claim(name, entries, route.attempts, lease, is_replay)
+
+    def _bury_unreadable(self, connection: sqlite3.Connection, route: int, sequences: set[int]) -> None:
+        sqlite_replays.bury_unreadable(connection, route, sorted(sequences), _DAMAGED, self._clock())
+        tally.add("spool.damaged_records", len(sequences))
+        warn_once("spool:damaged_records", "spancast: records in the spool are damaged; they are listed as refused")
+
+    def renew(self, claim: Claim, now_s: float) -> bool:
+        """Do what ``Spool.renew`` says."""
+        with self._writing() as connection:
+            return sqlite_routes.renew(connection, claim, now_s + LEASE_S)
+
+    def acknowledge(self, claim: Claim) -> None:
+        """Do what ``Spool.acknowledge`` says."""
+        if claim.entries and self.made(claim):
+            with self._writing() as connection:
+                sqlite_routes.settle(connection, claim, len(claim.entries), self._clock())
+
+    def retry_at(self, claim: Claim, due_s: float, reason: str) -> None:
+        """Do what ``Spool.retry_at`` says."""
+        with self._writing() as connection:
+            sqlite_routes.retry_at(connection, claim, due_s, reason)
+
+    def bury(self, claim: Claim, sequences: Sequence[int], reason: str) -> None:
+        """Do what ``Spool.bury`` says."""
+        if not claim.entries or not self.made(claim):
+            return
+        refused = set(sequences)
+        with self._writing() as connection:
+            count = sqlite_replays.bury(connection, claim, refused, reason, self._clock())
+            sqlite_routes.settle(connection, claim, len(claim.entries) - count, self._clock())
+
+    def state(self, route: str) -> RouteState:
+        """Do what ``Spool.state`` says."""
+        with self._lock:
+            return sqlite_routes.state(self._connection, route)
+
+    def buried(self, route: str | None = None, limit: int = 100) -> list[Buried]:
+        """Do what ``Spool.buried`` says."""
+        with self._lock:
+            return sqlite_fates.buried(self._connection, route, limit)
+
+    def routes(self) -> list[str]:
+        """Do what ``SpoolArchive.routes`` says."""
+        with self._lock:
+            return [name for (name,) in self._connection.execute("SELECT name FROM routes ORDER BY id")]
+
+    def replay(
+        self,
+        route: str,
+        since_s: float,
+        until_s: float,
+        *,
+        trace_id: bytes | None = None,
+        judge: Callable[[SpanRecord], str | None] | None = None,
+    ) -> int:
+        """Do what ``SpoolArchive.replay`` says."""
+        with self._writing() as connection:
+            number = sqlite_routes.open_route(connection, route).id
+            end = last_sequence(connection)
+        limits: dict[str, object] = {
+            "route": number,
+            "end": end,
+            "since_ns": sqlite_replays.nanoseconds(since_s),
+            "until_ns": sqlite_replays.nanoseconds(until_s),
+            "trace_id": trace_id,
+            "judged": judge is not None,
+            "limit": _REPLAY_CHUNK,
+        }
+        count = 0
+        after = 0
+        while True:
+            with self._lock:
+                sequences = sqlite_replays.replayable(self._connection, {**limits, "after": after})
+                entries = self._reader.read(self._connection, sequences) if judge and sequences else ()
+            if not sequences:
+                return count
+            after = sequences[-1]
+            count += self._replay_judged(number, sequences, entries, judge)
+
+    def _replay_judged(
+        self,
+        route: int,
+        sequences: Sequence[int],
+        entries: Sequence[Entry],
+        judge: Callable[[SpanRecord], str | None] | None,
+    ) -> int:
+        taken = list(sequences)
+        refused: dict[int, str] = {}
+        if judge is not None:
+            verdicts = {entry.sequence: judge(entry.record) for entry in entries}
+            taken = [sequence for sequence, verdict in verdicts.items() if verdict is None]
+            refused = {sequence: verdict for sequence, verdict in verdicts.items() if verdict is not None}
+        with self._writing() as connection:
+            sqlite_replays.replay(connection, route, taken)
+            sqlite_routes.skip(connection, route, refused)
+        return len(taken)
+
+    def retry_buried(self, route: str, sequences: Sequence[int] | None = None) -> int:
+        """Do what ``SpoolArchive.retry_buried`` says."""
+        with self._writing() as connection:
+            return sqlite_replays.retry_buried(connection, route, sequences)
+
+    def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
+        """Do what ``SpoolArchive.drop`` says."""
+        with self._writing() as connection:
+            if sequences is not None:
+                count = sqlite_replays.drop_some(connection, route, sequences, self._clock())
+            else:
+                count = sqlite_routes.state(connection, route).waiting
+                sqlite_replays.drop_all(connection, route, last_sequence(connection), count, self._clock())
+        if count:
+            tally.add(f"dropped.{route}.by_hand", count)
+        return count
+
+    def find(self, trace_id: bytes) -> list[Found]:
+        """Do what ``SpoolArchive.find`` says."""
+        with self._lock:
+            return sqlite_fates.find(self._connection, trace_id)
+
+    def records(self, trace_id: bytes) -> list[SpanRecord]:
+        """Do what ``SpoolArchive.records`` says."""
+        with self._lock:
+            entries = self._reader.read(self._connection, sqlite_fates.sequences(self._connection, trace_id))
+        return [entry.record for entry in entries]
+
+    def sweep(self) -> int:
+        """Do what ``SpoolArchive.sweep`` says."""
+        with self._writing() as connection:
+            evicted = sqlite_bounds.sweep(connection, self._bounds, self._clock())
+        return sqlite_bounds.tell(evicted)
+
+    def size(self) -> SpoolSize:
+        """Do what ``SpoolArchive.size`` says."""
+        with self._lock:
+            return sqlite_bounds.size(self._connection)
+
+    def is_leased(self, now_s: float) -> bool:
+        """Tell whether a claim is out."""
+        with self._lock:
+            return sqlite_routes.is_leased(self._connection, now_s)
+
+    def leftovers(self) -> Iterator[list[Leftover]]:
+        """Yield what still waits, oldest first, in chunks; nothing else may use the spool meanwhile."""
+        return sqlite_leftovers.leftovers(self._connection)
+
+    def adopt(self, chunk: Sequence[Leftover]) -> None:
+        """Append records of another spool with what became of them there."""
+        with self._writing() as connection:
+            sqlite_leftovers.adopt(connection, chunk)
+
+    def forget(self, chunk: Sequence[Leftover]) -> None:
+        """Remove records that went to another spool."""
+        with self._writing() as connection:
+            sqlite_leftovers.forget(connection, chunk)
+
+    def release(self) -> None:
+        """Give back the leases made here."""
+        with self._lock:
+            sqlite_routes.release_all(self._connection, self._owner.prefix)
+
+    def abandon(self) -> None:
+        """Leave the connection untouched: it was inherited by a fork."""
+        fork_watch.abandon(self._connection)
+
+    def close(self) -> None:
+        """Do what ``Spool.close`` says."""
+        with self._lock:
+            try:
+                self.release()
+            finally:
+                self._connection.close()

@@ -1,0 +1,120 @@
+"""What became of records: the fates of a trace, the list of what was refused.
+
+Everything here only reads.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from spancast.broadcast.spool import Buried, Fate, Found
+from spancast.broadcast.sqlite_rows import read_facts
+
+_TRACE = """
+    SELECT l.sequence, l.trace_id, l.span_id, l.parent, l.end_ns, l.is_llm, l.put_s, l.audience, b.facts
+    FROM log l JOIN bodies b ON b.sequence = l.sequence WHERE l.trace_id = ? ORDER BY l.sequence"""
+_FATES = """
+    SELECT r.name, :sequence > r.cursor,
+        :sequence > r.start AND (:audience IS NULL OR EXISTS (
+            SELECT 1 FROM members m WHERE m.route = r.id AND m.audience = :audience)),
+        p.sequence IS NOT NULL, p.done_s, b.reason, b.at_s, d.reason, d.at_s,
+        (SELECT reason FROM reasons WHERE id = s.reason), h.at_s, h.dropped
+    FROM routes r
+    LEFT JOIN replays p ON p.route = r.id AND p.sequence = :sequence
+    LEFT JOIN buried b ON b.route = r.id AND b.sequence = :sequence
+    LEFT JOIN dropped d ON d.route = r.id AND d.sequence = :sequence
+    LEFT JOIN skipped s ON s.route = r.id AND s.sequence = :sequence
+    LEFT JOIN history h ON h.route = r.id AND h.upto = (
+        SELECT min(upto) FROM history WHERE route = r.id AND upto >= :sequence)
+    ORDER BY r.id"""
+_GONE = """
+    SELECT d.sequence, d.span_id, r.name, d.reason, d.at_s FROM dropped d JOIN routes r ON r.id = d.route
+    WHERE d.trace_id = ? AND d.sequence NOT IN (SELECT sequence FROM log WHERE trace_id = ?) ORDER BY d.sequence"""
+_BURIED = """
+    SELECT r.name, b.sequence, b.trace_id, b.span_id, b.reason, b.at_s FROM buried b JOIN routes r ON r.id = b.route
+    WHERE ? IS NULL OR r.name = ? ORDER BY b.at_s DESC, b.sequence DESC LIMIT ?"""
+
+
+def find(connection: sqlite3.Connection, trace_id: bytes) -> list[Found]:
+    """Return the records of a trace with their fates, those of which only the fates are left included."""
+    found = _gone(connection, trace_id)
+    for sequence, trace, span_id, parent, end_ns, is_llm, put_s, audience, facts in connection.execute(
+        _TRACE, (trace_id,)
+    ).fetchall():
+        record = Found(
+            sequence=sequence,
+            trace_id=trace,
+            span_id=span_id,
+            parent_span_id=parent,
+            end_ns=end_ns,
+            is_llm=bool(is_llm),
+            put_s=put_s,
+            facts=read_facts(facts),
+            fates=fates(connection, sequence, audience),
+        )
+        found.append(record)
+    return found
+
+
+def sequences(connection: sqlite3.Connection, trace_id: bytes) -> list[int]:
+    """Return where the kept records of a trace are, oldest first."""
+    rows = connection.execute("SELECT sequence FROM log WHERE trace_id = ? ORDER BY sequence", (trace_id,))
+    return [sequence for (sequence,) in rows]
+
+
+def fates(connection: sqlite3.Connection, sequence: int, audience: int | None) -> tuple[Fate, ...]:
+    """Return the fate of one kept record at every route the spool knows."""
+    rows = connection.execute(_FATES, {"sequence": sequence, "audience": audience})
+    return tuple(_fate(row) for row in rows)
+
+
+def _fate(row: Sequence[Any]) -> Fate:  # noqa: PLR0911 - one case per fate; the earlier ones hide the later
+    name, is_ahead, is_meant, is_replayed, done_s, buried, buried_s, dropped, dropped_s, skipped, served_s, given_up = (
+        row
+    )
+    if buried is not None:
+        return Fate(name, "buried", buried, buried_s)
+    if is_replayed:
+        return Fate(name, "waiting") if done_s is None else Fate(name, "delivered", at_s=done_s)
+    if dropped is not None:
+        return Fate(name, "dropped", dropped, dropped_s)
+    if skipped is not None:
+        return Fate(name, "skipped", skipped)
+    if not is_meant:
+        return Fate(name, "absent")
+    if is_ahead:
+        return Fate(name, "waiting")
+    if given_up is not None:
+        return Fate(name, "dropped", given_up, served_s)
+    return Fate(name, "delivered", at_s=served_s or 0.0)
+
+
+def _gone(connection: sqlite3.Connection, trace_id: bytes) -> list[Found]:
+    spans: dict[int, tuple[bytes, list[Fate]]] = {}
+    for sequence, span_id, route, reason, at_s in connection.execute(_GONE, (trace_id, trace_id)):
+        spans.setdefault(sequence, (span_id, []))[1].append(Fate(route, "dropped", reason, at_s))
+    return [_shadow(sequence, trace_id, span_id, told) for sequence, (span_id, told) in spans.items()]
+
+
+def _shadow(sequence: int, trace_id: bytes, span_id: bytes, told: Sequence[Fate]) -> Found:
+    return Found(
+        sequence=sequence,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=b"",
+        end_ns=0,
+        is_llm=False,
+        put_s=0.0,
+        facts={},
+        fates=tuple(told),
+    )
+
+
+def buried(connection: sqlite3.Connection, route: str | None, limit: int) -> list[Buried]:
+    """Return what was refused, newest first."""
+    return [
+        Buried(name, sequence, bytes(trace_id).hex(), bytes(span_id).hex(), reason, at_s)
+        for name, sequence, trace_id, span_id, reason, at_s in connection.execute(_BURIED, (route, route, limit))
+    ]
