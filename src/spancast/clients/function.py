@@ -13,7 +13,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from typing import Any, Final, cast
 
 import wrapt
-from opentelemetry import context as context_api
 
 from spancast.clients.stainless import hear
 from spancast.clients.streams import Proxy, StreamWatch, WatchedAsyncIterator, watched
@@ -21,8 +20,7 @@ from spancast.dialects.protocol import Dialect
 from spancast.errors import shielded
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server
-from spancast.recording.recorder import RECORDER, Recording, not_running, running
-from spancast.recording.scope import detach
+from spancast.recording.recorder import RECORDER, Recording
 
 _TAKEN: Final = ("trace", "session_id")
 _BODY_MARKS: Final = ("messages", "input", "prompt", "contents")
@@ -65,15 +63,8 @@ class _Call:
         recording, kwargs = self._begin(wrapped, args, kwargs)
         if recording is None or not recording.is_live:
             return wrapped(*args, **kwargs)
-        token, mark = _enter(recording)
-        try:
+        with recording.inside():
             result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            recording.fail(error)
-            raise
-        finally:
-            not_running(mark)
-            detach(token)
         if inspect.iscoroutine(result):
             return _awaited(recording, result)
         return _heard(recording, result)
@@ -135,20 +126,9 @@ class _Call:
         return recording, kwargs
 
 
-def _enter(recording: Recording) -> tuple[Any, Any]:
-    return context_api.attach(recording.context or context_api.get_current()), running(recording)
-
-
 async def _awaited(recording: Recording, awaitable: Any) -> Any:  # noqa: ANN401 - the function's own result
-    token, mark = _enter(recording)
-    try:
+    with recording.inside():
         result = await awaitable
-    except BaseException as error:
-        recording.fail(error)
-        raise
-    finally:
-        not_running(mark)
-        detach(token)
     return _heard(recording, result)
 
 
@@ -232,18 +212,15 @@ def _stepped(inner: Generator[Any, Any, Any], watch: StreamWatch) -> Generator[A
     recording = watch.recording
     step: Callable[[], Any] = functools.partial(next, inner)
     while True:
-        token, mark = _enter(recording)
         try:
-            chunk = step()
+            with recording.inside(ends=False):
+                chunk = step()
         except StopIteration as stop:
             watch.over()
             return stop.value
         except BaseException as error:
             watch.over(error=error)
             raise
-        finally:
-            not_running(mark)
-            detach(token)
         recording.chunk_arrived()
         watch.feed(chunk)
         try:
@@ -281,18 +258,15 @@ class _AsyncSteps:
 
     async def _step(self, awaitable: Any) -> Any:  # noqa: ANN401 - the generator's own values
         watch = self._watch
-        token, mark = _enter(watch.recording)
         try:
-            chunk = await awaitable
+            with watch.recording.inside(ends=False):
+                chunk = await awaitable
         except StopAsyncIteration:
             watch.over()
             raise
         except BaseException as error:
             watch.over(error=error)
             raise
-        finally:
-            not_running(mark)
-            detach(token)
         watch.recording.chunk_arrived()
         watch.feed(chunk)
         return chunk

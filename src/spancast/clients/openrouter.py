@@ -12,8 +12,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from opentelemetry import context as context_api
-
 from spancast.clients.patching import Client, InstancePatch, Patch
 from spancast.clients.streams import WatchedAsyncIterator, WireStreamWatch, watched
 from spancast.dialects.openai_chat import OPENAI_CHAT
@@ -23,8 +21,7 @@ from spancast.errors import shielded
 from spancast.model import json_text
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
-from spancast.recording.recorder import RECORDER, Recording, in_progress, not_running, running
-from spancast.recording.scope import detach
+from spancast.recording.recorder import RECORDER, Recording, in_progress
 
 _NOT_BODY: Final = frozenset(
     {
@@ -46,15 +43,8 @@ class _Send:
         recording, kwargs = self._begin(resource, kwargs)
         if recording is None or not recording.is_live:
             return wrapped(*args, **kwargs)
-        token, mark = context_api.attach(recording.context or context_api.get_current()), running(recording)
-        try:
+        with recording.inside():
             result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            recording.fail(error)
-            raise
-        finally:
-            not_running(mark)
-            detach(token)
         _hear(recording, result)
         return result
 
@@ -65,15 +55,8 @@ class _Send:
         recording, kwargs = self._begin(resource, kwargs)
         if recording is None or not recording.is_live:
             return await wrapped(*args, **kwargs)
-        token, mark = context_api.attach(recording.context or context_api.get_current()), running(recording)
-        try:
+        with recording.inside():
             result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            recording.fail(error)
-            raise
-        finally:
-            not_running(mark)
-            detach(token)
         _hear(recording, result)
         return result
 

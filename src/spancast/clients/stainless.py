@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from opentelemetry import context as context_api
-
 from spancast.clients.patching import Client, InstancePatch, Patch, Wrapper
 from spancast.clients.streams import BodyReader, BodyWatch, StreamWatch, WatchedAsyncIterator, watched
 from spancast.dialects.protocol import Dialect
@@ -22,8 +20,7 @@ from spancast.errors import shielded, warn_once
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
-from spancast.recording.recorder import RECORDER, Recording, not_running, running
-from spancast.recording.scope import detach
+from spancast.recording.recorder import RECORDER, Recording
 
 _TAKEN: Final = ("trace", "session_id")
 _SESSION_HEADER: Final = "x-session-id"
@@ -142,15 +139,8 @@ class _Hook:
         recording, args, kwargs, withholds_usage = self._begin(client, args, kwargs)
         if recording is None or not recording.is_live:
             return wrapped(*args, **kwargs)
-        token, mark = context_api.attach(recording.context or context_api.get_current()), running(recording)
-        try:
+        with recording.inside():
             result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            recording.fail(error)
-            raise
-        finally:
-            not_running(mark)
-            detach(token)
         self._hear(recording, result, withholds_usage)
         return result
 
@@ -161,15 +151,8 @@ class _Hook:
         recording, args, kwargs, withholds_usage = self._begin(client, args, kwargs)
         if recording is None or not recording.is_live:
             return await wrapped(*args, **kwargs)
-        token, mark = context_api.attach(recording.context or context_api.get_current()), running(recording)
-        try:
+        with recording.inside():
             result = await wrapped(*args, **kwargs)
-        except BaseException as error:
-            recording.fail(error)
-            raise
-        finally:
-            not_running(mark)
-            detach(token)
         self._hear(recording, result, withholds_usage)
         return result
 

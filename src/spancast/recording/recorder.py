@@ -6,11 +6,13 @@ call twice.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from types import TracebackType
 from typing import Any, Final, Literal, TypeAlias
 
 from opentelemetry import context as context_api
@@ -28,7 +30,7 @@ from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.recording.ids import WantedIdGenerator
 from spancast.recording.metrics import ClientMetrics
-from spancast.recording.scope import ambient_keys, baggage_keys, remember
+from spancast.recording.scope import ambient_keys, baggage_keys, detach, remember
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
 from spancast.recording.traceback_text import message_of, traceback_text
 
@@ -339,6 +341,10 @@ class Recording:
             if request.problems:
                 self._recorder.tell(request.problems, SpancastError)
 
+    def inside(self, *, ends: bool = True) -> _Inside:
+        """Return the ``with`` block to run the call in; an exception passes, and ends the recording if ``ends``."""
+        return _Inside(self, ends=ends)
+
     def new_stream(self) -> StreamReader:
         """Return a reader for this call's streamed answer."""
         return self.dialect.new_stream(content=self.captures_content)
@@ -504,17 +510,28 @@ def in_progress() -> Recording | None:
     return _running.get()
 
 
-def running(recording: Recording | None) -> Any:  # noqa: ANN401 - a contextvars token
-    """Mark ``recording`` as the call in progress, so that calls nested in it annotate it; returns the token."""
-    return _running.set(recording)
+class _Inside:
+    """The block in which the user's call runs: our span current, nested calls annotating this one."""
 
+    __slots__ = ("_ends", "_mark", "_recording", "_token")
 
-def not_running(token: Any) -> None:  # noqa: ANN401 - a contextvars token
-    """Undo ``running``; silent where the context it was set in is gone."""
-    try:
-        _running.reset(token)
-    except ValueError:
-        return
+    def __init__(self, recording: Recording, *, ends: bool) -> None:
+        self._recording = recording
+        self._ends = ends
+
+    def __enter__(self) -> None:
+        self._token = context_api.attach(self._recording.context or context_api.get_current())
+        self._mark = _running.set(self._recording)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Left in another context than entered (a coroutine closed elsewhere): that context dies by itself.
+        with contextlib.suppress(ValueError):
+            _running.reset(self._mark)
+        detach(self._token)
+        if error is not None and self._ends:
+            self._recording.fail(error)
 
 
 def _add_content(attributes: Attributes, request: Request) -> None:
