@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
+
+from pydantic.fields import FieldInfo
 
 from spancast.clients.patching import Client
 from spancast.clients.table import CLIENTS, installation
+from spancast.destinations import table
+from spancast.destinations.config import FilterField, FilterOperator
+from spancast.destinations.profiles.table import PROFILES
+from spancast.destinations.table import DESTINATIONS, FieldFact
 from spancast.model import semconv
+from spancast.settings import Settings, SpoolSettings
 
 ROOT = Path(__file__).parents[1]
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -44,7 +53,95 @@ def _source(name: str) -> str:
     return "GenAI conventions" if name.startswith(("gen_ai.", "openai.")) else "semantic conventions 1.44"
 
 
-TABLES = {"clients": clients, "attributes": attributes}
+def destinations() -> str:
+    """Return the table of types of destinations."""
+    lines = [
+        f"| [{row.title}](#{kind}) | `{kind}` | `{row.profile}` | {f'`spancast[{row.extra}]`' if row.extra else ''} "
+        f"| {row.source} |"
+        for kind, row in DESTINATIONS.items()
+    ]
+    head = [
+        "| destination | `type` | attribute convention | needs | its contract was read from |",
+        "|---|---|---|---|---|",
+    ]
+    return "\n".join([*head, *lines])
+
+
+def profiles() -> str:
+    """Return the table of attribute conventions."""
+    lines = [f"| `{name}` | {row.about} |" for name, row in PROFILES.items()]
+    return "\n".join(["| `profile` | spans as |", "|---|---|", *lines])
+
+
+def destination_fields() -> str:
+    """Return a heading per type with the table of its own fields."""
+    return "\n\n".join(_section(kind) for kind in DESTINATIONS)
+
+
+def _section(kind: str) -> str:
+    row = DESTINATIONS[kind]
+    aliases = [f"`{alias}`" for alias, name in table.ALIASES.items() if name == kind]
+    also = f" Also written {', '.join(aliases)}." if aliases else ""
+    own = [fact for fact in table.fields(kind) if not fact.is_common]
+    return f"### {kind}\n\n{row.about}{also}\n\n{_fields(own) if own else 'No fields of its own.'}"
+
+
+def common_fields() -> str:
+    """Return the table of the fields that every type has."""
+    return _fields(fact for fact in table.fields("langfuse") if fact.is_common)
+
+
+def filter_rules() -> str:
+    """Return the table of what a filter rule may say."""
+    lines = [
+        f"| {what} | {', '.join(f'`{name}`' for name in get_args(allowed))} |"
+        for what, allowed in (("`field`", FilterField), ("`operator`", FilterOperator))
+    ]
+    return "\n".join(["| of a rule | one of |", "|---|---|", *lines])
+
+
+def _fields(facts: Iterable[FieldFact]) -> str:
+    lines = [f"| `{fact.name}` | {_default(fact)} | {_about(fact)} |" for fact in facts]
+    return "\n".join(["| field | default | what |", "|---|---|---|", *lines])
+
+
+def _default(fact: FieldFact) -> str:
+    return "required" if fact.required else f"`{fact.default}`" if fact.default else ""
+
+
+def _about(fact: FieldFact) -> str:
+    allowed = f" One of {', '.join(f'`{choice}`' for choice in fact.choices)}." if fact.choices else ""
+    return _cell(f"{fact.about}{allowed}{' Secret.' if fact.is_secret else ''}")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def settings() -> str:
+    """Return the table of the fields of the file."""
+    fields = {**Settings.model_fields, **{f"spool.{name}": info for name, info in SpoolSettings.model_fields.items()}}
+    lines = [f"| `{name}` | {_setting(info)} | {_cell(info.description or '')} |" for name, info in fields.items()]
+    return "\n".join(["| field | default | what |", "|---|---|---|", *lines])
+
+
+def _setting(info: FieldInfo) -> str:
+    default = info.default
+    if info.default_factory is not None or default is None:
+        return ""
+    return f"`{str(default).lower() if isinstance(default, bool) else default}`"
+
+
+TABLES = {
+    "clients": clients,
+    "attributes": attributes,
+    "destinations": destinations,
+    "destination_fields": destination_fields,
+    "common_fields": common_fields,
+    "filter_rules": filter_rules,
+    "profiles": profiles,
+    "settings": settings,
+}
 
 
 def rewritten(text: str) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
@@ -61,7 +63,32 @@ def test_wrong_variables_are_told(name: str, value: str, message: str, monkeypat
 
 
 PROGRAMS = {
-    "told that spans go nowhere": ("spancast.configure()", "no exporter is configured, so spans go nowhere"),
+    "nothing configured: kept on this machine": (
+        """
+logging.getLogger('spancast').setLevel(logging.INFO)
+spancast.configure()
+with spancast.trace(trace_name='first'):
+    pass
+assert spancast.flush(30)
+spancast.shutdown()
+import os, sqlite3
+path = os.path.join(os.environ['XDG_STATE_HOME'], 'spancast', 'spans.db')
+assert sqlite3.connect(path).execute('select name from spans').fetchall() == [('first',)]
+""",
+        "traces are kept on this machine",
+    ),
+    "an explicit none is obeyed": (
+        """
+import os
+os.environ['OTEL_TRACES_EXPORTER'] = 'none'
+spancast.configure()
+with spancast.trace(trace_name='first'):
+    pass
+assert spancast.flush(30)
+assert not os.path.exists(os.path.join(os.environ['XDG_STATE_HOME'], 'spancast'))
+""",
+        "",
+    ),
     "the application's provider is used": (
         """
 from opentelemetry import trace
@@ -79,7 +106,7 @@ from opentelemetry import trace
 spancast.configure(set_global=True, service_name='s')
 assert trace.get_tracer_provider().resource.attributes['service.name'] == 's'
 """,
-        "spans go nowhere",
+        "",
     ),
     "an application starts with wrong settings": (
         "import os; os.environ['OTEL_TRACES_EXPORTER'] = 'nothing'; import spancast.auto; spancast.auto.start()",
@@ -89,11 +116,12 @@ assert trace.get_tracer_provider().resource.attributes['service.name'] == 's'
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs(name: str) -> None:
+def test_programs(name: str, tmp_path: Path) -> None:
     code, message = PROGRAMS[name]
     done = subprocess.run(
         [sys.executable, "-c", f"import logging; logging.basicConfig(); import spancast\n{code}"],
         capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert message in done.stderr

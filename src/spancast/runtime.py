@@ -5,24 +5,34 @@ The only file that knows everybody. Must never: replace a provider the applicati
 
 from __future__ import annotations
 
+import importlib
+import os
+import sys
+import time
 import weakref
 from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, TypeVar, cast, overload
 
 from opentelemetry import trace as trace_api
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from spancast import settings as settings_module
+from spancast.broadcast.flush_report import FlushReport
 from spancast.clients.function import instrument_function
 from spancast.clients.table import CLIENTS, installation
-from spancast.destinations.environment import environment_exporters
+from spancast.destinations.environment import EXPORTER_VARIABLE, environment_exporters, is_spancast_asked_for
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.table import DIALECTS
-from spancast.errors import ConfigError, logger, tally
+from spancast.errors import ConfigError, tally
 from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
@@ -34,33 +44,49 @@ from spancast.settings import Settings
 T = TypeVar("T")
 
 DEFAULT_DIALECT: Final = "openai_chat"
+_SAMPLER_VARIABLE: Final = "OTEL_TRACES_SAMPLER"
+_WIRING: Final = "spancast.wiring"
 
 _stamped: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
 _own_provider: SDKTracerProvider | None = None
 
 
 def configure(
+    path: str | Path | None = None,
     *,
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     set_global: bool = False,
     **given: Any,  # noqa: ANN401 - the fields of Settings, checked there
 ) -> None:
-    """Set spancast up; every argument is optional, and a second call replaces the first.
+    """Set spancast up from the file at ``path``; every argument is optional, a second call replaces the first.
 
-    Spans go to ``tracer_provider``, else to the application's global provider, else to one
-    made here: with an OTLP exporter where ``OTEL_EXPORTER_OTLP_ENDPOINT`` (or another
-    ``OTEL_*`` exporter variable) is set. ``set_global=True`` makes that one global.
-    ``given`` are the fields of ``spancast.settings.Settings``.
+    ``given`` are the fields of ``spancast.settings.Settings``, stronger than environment and file.
+    Spans are made with ``tracer_provider``, else the application's global provider, else one made
+    here, which records every span unless ``OTEL_TRACES_SAMPLER`` says otherwise;
+    ``set_global=True`` makes that one global. They go to ``destinations``. Where none is given,
+    the application's provider exports what it exports, and one made here exports as the
+    ``OTEL_*`` exporter variables say, or else to a store on this machine (``spancast traces``).
 
     Raises:
         ConfigError: Lists every wrong field with its path, the value's type and what is allowed.
     """
-    settings = settings_module.load(given)
+    settings = settings_module.load(path, given)
     defaults = trace_keys.read(settings.trace) if settings.trace else NO_KEYS
     if defaults.problems:
         raise ConfigError("\n".join(defaults.problems))
-    provider = tracer_provider or _application_provider() or _make_provider(settings, set_global=set_global)
+    provider = tracer_provider or _application_provider()
+    is_broadcast = bool(settings.destinations) or is_spancast_asked_for()
+    if provider is None:
+        exporters = _exporters(settings)
+        # An explicit "none" is an answer; no answer at all is not.
+        is_broadcast = is_broadcast or not (exporters or os.environ.get(EXPORTER_VARIABLE))
+        provider = _make_provider(settings, exporters, set_global=set_global)
+    if is_broadcast:
+        _wiring().replace_broadcast(settings, meter_provider)
+        _wiring().attach(provider)
+    elif _wiring_loaded() and provider is not _own_provider:
+        _wiring().remove_broadcast()
     _stamp(provider)
     RECORDER.configure(
         RecordingSettings(
@@ -177,29 +203,59 @@ def trace(  # noqa: PLR0913 - one argument per trace key
     return Scope(RECORDER, trace_keys.read(given, session_id=session_id, user=user, metadata=metadata))
 
 
-def flush(timeout_s: float = 30.0) -> bool:
-    """End idle group spans and flush; True where everything handed over was delivered in ``timeout_s`` seconds."""
+def flush(timeout_s: float = 30.0) -> FlushReport:
+    """End idle group spans, deliver what was handed over within ``timeout_s`` seconds, and tell what became of it.
+
+    The report is true only where nothing waits and nothing was lost.
+    """
     RECORDER.tree.end_idle()
+    deadline_s = time.monotonic() + timeout_s
+    broadcast = _wiring().present() if _wiring_loaded() else None
+    report = broadcast.flush(timeout_s) if broadcast else FlushReport()
     provider = RECORDER.settings.tracer_provider or trace_api.get_tracer_provider()
     force_flush = getattr(provider, "force_flush", None)
-    return True if force_flush is None else bool(force_flush(int(timeout_s * 1000)))
+    if force_flush is None:
+        return report
+    left_ms = max(int((deadline_s - time.monotonic()) * 1000), 1)
+    with _wiring().flushed_already() if broadcast else nullcontext():
+        return replace(report, others=bool(force_flush(left_ms)))
 
 
-def shutdown(timeout_s: float = 5.0) -> None:
-    """End every group span, flush, take all patches off, and shut down the provider spancast made."""
+def shutdown(timeout_s: float = 5.0) -> FlushReport:
+    """End every group span, flush, take all patches off, and shut down what spancast made."""
     global _own_provider
     RECORDER.tree.end_all()
-    flush(timeout_s)
+    report = flush(timeout_s)
     uninstrument()
+    if _wiring_loaded():
+        _wiring().remove_broadcast()
     own, _own_provider = _own_provider, None
     if own is not None:
         own.shutdown()
     RECORDER.configure(RecordingSettings())
+    return report
 
 
 def stats() -> dict[str, int]:
-    """Return the counts of this process: spans started and failed, calls left to others, internal errors, drops."""
-    return tally.read()
+    """Return the counts of this process, and what waits now.
+
+    ``handed_over`` spans each become, per destination, one of ``delivered.NAME``,
+    ``sampled_out.NAME``, ``filtered.NAME``, ``not_llm.NAME``, ``refused.NAME``,
+    ``rejected.NAME`` (partial success), ``dropped.NAME.REASON`` or ``waiting.NAME``;
+    ``dropped.REASON`` reached no destination. Further: ``retried.NAME`` (batches),
+    ``waiting_bytes.NAME``, spans started and failed, calls left to others, internal errors.
+    """
+    broadcast = _wiring().present() if _wiring_loaded() else None
+    return {**tally.read(), **(broadcast.counts() if broadcast else {})}
+
+
+def _wiring() -> ModuleType:
+    # What keeps and sends costs 40 ms to import: for those who have a destination.
+    return importlib.import_module(_WIRING)
+
+
+def _wiring_loaded() -> bool:
+    return _WIRING in sys.modules
 
 
 def _application_provider() -> TracerProvider | None:
@@ -207,20 +263,22 @@ def _application_provider() -> TracerProvider | None:
     return None if isinstance(provider, ProxyTracerProvider) else provider
 
 
-def _make_provider(settings: Settings, *, set_global: bool) -> SDKTracerProvider:
+def _exporters(settings: Settings) -> list[SpanExporter]:
+    if settings.destinations and not os.environ.get(EXPORTER_VARIABLE):
+        return []
+    return environment_exporters()
+
+
+def _make_provider(settings: Settings, exporters: list[SpanExporter], *, set_global: bool) -> SDKTracerProvider:
     global _own_provider  # noqa: PLW0603 - as above
     if _own_provider is not None:
         _own_provider.shutdown()
     attributes = {SERVICE_NAME: settings.service_name} if settings.service_name else {}
-    provider = SDKTracerProvider(resource=Resource.create(attributes))
-    exporters = environment_exporters()
+    # A caller far away that did not sample its HTTP span has not decided about our calls.
+    sampler = None if os.environ.get(_SAMPLER_VARIABLE) else ALWAYS_ON
+    provider = SDKTracerProvider(resource=Resource.create(attributes), sampler=sampler)
     for exporter in exporters:
         provider.add_span_processor(BatchSpanProcessor(exporter))
-    if not exporters:
-        logger.warning(
-            "spancast: no exporter is configured, so spans go nowhere; set OTEL_EXPORTER_OTLP_ENDPOINT "
-            "(http://localhost:4318 for a Jaeger on this machine) or pass tracer_provider="
-        )
     if set_global:
         trace_api.set_tracer_provider(provider)
     _own_provider = provider

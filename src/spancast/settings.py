@@ -1,28 +1,66 @@
 """What a user can set: keywords over environment over file, checked all at once, then frozen.
 
-Must never: be read again deep inside; ``runtime`` hands each room what it needs.
+Must never: be read again deep inside; ``runtime`` hands each room what it needs. What reads
+files and explains mistakes loads when it is needed: ``import spancast`` stays cheap.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
-from spancast.errors import ConfigError
+from spancast.configuration.variables import CAPTURE_CONTENT_VARIABLE, FILE_VARIABLE
+from spancast.destinations.part import Part
+from spancast.destinations.quantities import ByteSize, Duration, Text, UserPath, state_directory
 
-CAPTURE_CONTENT_VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-_CAPTURING = frozenset({"true", "span_only", "span_and_event"})
+if TYPE_CHECKING:
+    from spancast.destinations.config import DestinationConfig
+
+    Destinations: TypeAlias = Mapping[str, DestinationConfig]
+else:
+    # The real class takes as long to import as all of this file; the table makes nothing else.
+    Destinations = dict[str, SerializeAsAny[BaseModel]]
+
+FILE_NAME: Final = "spancast.yaml"
+DISK_BYTES: Final = 512 << 20
+MEMORY_BYTES: Final = 64 << 20
+SPOOL_FORM: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`"
 
 
-class Settings(BaseModel):
+class SpoolSettings(Part, frozen=True):
+    """Where spans wait until every destination has them."""
+
+    memory: bool = Field(default=False, description="Keep them in memory only: lost when the process ends.")
+    path: UserPath = Field(default_factory=state_directory, description="Directory of the spool's file.")
+    max_bytes: ByteSize | None = Field(
+        default=None, description="The oldest go beyond this. Absent: 512MiB, or 64MiB in memory."
+    )
+    max_age: Duration = Field(default=604_800.0, description="Older ones go, delivered or not; 7 days.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, given: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        if given == "memory":
+            given = {"memory": True}
+        if not isinstance(given, (Mapping, SpoolSettings)):
+            raise ValueError(SPOOL_FORM)  # noqa: TRY004 - pydantic reads ValueError
+        return cast("Any", given)
+
+    @property
+    def limit_bytes(self) -> int:
+        """Return ``max_bytes``, or what holds where it is not given."""
+        return self.max_bytes or (MEMORY_BYTES if self.memory else DISK_BYTES)
+
+
+class Settings(Part, frozen=True):
     """Everything ``spancast.configure()`` takes beside OpenTelemetry providers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
-
-    service_name: str | None = Field(None, min_length=1, description="`service.name` of the provider spancast makes.")
+    service_name: Text | None = Field(None, description="`service.name` of the provider spancast makes.")
     capture_content: bool = Field(
         default=True, description=f"Record messages, tools and error texts; {CAPTURE_CONTENT_VARIABLE} sets it too."
     )
@@ -34,27 +72,42 @@ class Settings(BaseModel):
         default=False, description="Ask for usage on streamed chat completions, and keep the extra chunk from the user."
     )
     cancelled_is_error: bool = Field(default=False, description="Give cancelled calls the span status ERROR.")
-    group_idle_s: float = Field(30.0, gt=0, description="Seconds after which a group span without calls ends.")
+    group_idle_s: float = Field(
+        30.0, gt=0, allow_inf_nan=False, description="Seconds after which a group span without calls ends."
+    )
     trace: dict[str, Any] = Field(default_factory=dict, description="Trace keys for every call that has none.")
+    spool: SpoolSettings = Field(
+        default_factory=SpoolSettings, description="Where spans wait until every destination has them, or `memory`."
+    )
+    shutdown_timeout: Duration = Field(5.0, description="How long the process may wait at its end for deliveries.")
+    destinations: Destinations = Field(default_factory=dict, description="Where traces go, by names of your own.")
 
 
-def load(given: Mapping[str, Any]) -> Settings:
-    """Return settings from keywords ``given`` over the environment.
+def find() -> Path | None:
+    """Return the file that ``SPANCAST_CONFIG`` names, else ``spancast.yaml`` of this directory if there is one.
+
+    For commands: an application reads only the file it names.
+    """
+    named = os.environ.get(FILE_VARIABLE)
+    if named:
+        return Path(named)
+    return Path(FILE_NAME) if Path(FILE_NAME).is_file() else None
+
+
+def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None) -> Settings:
+    """Return the settings of keywords ``given`` over environment over the file at ``path``.
+
+    Without a ``path``, ``SPANCAST_CONFIG`` names the file. A field that is given in two places
+    is taken whole from the stronger one. What is None is not given.
 
     Raises:
-        ConfigError: Lists every wrong field with its path, the value's type and what is allowed.
+        ConfigError: Lists every mistake with its path, the value's type and what is allowed.
     """
-    merged = {**_from_environment(), **{name: value for name, value in given.items() if value is not None}}
-    try:
-        return Settings(**merged)
-    except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']} (given: {type(one['input']).__name__})"
-            for one in error.errors()
-        ]
-        raise ConfigError("\n".join(lines)) from None
+    named = path or os.environ.get(FILE_VARIABLE)
+    sources = importlib.import_module("spancast.configuration.sources")
+    return cast("Settings", sources.settings_of(Settings, named and Path(named), given or {}))
 
 
-def _from_environment() -> dict[str, Any]:
-    capture = os.environ.get(CAPTURE_CONTENT_VARIABLE)
-    return {} if capture is None else {"capture_content": capture.strip().lower() in _CAPTURING}
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the file, for editors."""
+    return importlib.import_module("spancast.configuration.schema").schema_of(Settings)

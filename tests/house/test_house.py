@@ -23,8 +23,7 @@ FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "base", "ma
 
 
 def test_the_public_names_are_the_listed_ones() -> None:
-    modules = {"auto", "broadcast", "clients", "destinations", "dialects", "errors", "model", "recording", "runtime",
-               "settings", "testing", "cli"}  # fmt: skip
+    modules = {path.stem for path in (ROOT / "src" / "spancast").iterdir()}
     public = {name for name in vars(spancast) if not name.startswith("_")} - modules
     assert public == set(spancast.__all__)
 
@@ -47,6 +46,8 @@ def test_one_broad_except(source: Path) -> None:
 def test_attribute_names_live_in_one_file(source: Path) -> None:
     if source.name in ("semconv.py", "metrics.py", "providers.py") or "profiles" in source.parts:
         return
+    if source.name in ("redaction.py", "record.py"):
+        return  # what other instrumentations write, to be recognised and taken out
     written = set(re.findall(r"\"((?:gen_ai|openai)\.(?!resources)[a-z_.]+)\"", source.read_text()))
     assert written <= {"gen_ai.operation.name"}, written
 

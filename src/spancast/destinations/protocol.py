@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from spancast.model.span_record import SpanRecord
 
@@ -30,13 +30,20 @@ class RetryAfter:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The batch will never be taken as it is; ``too_large`` asks for halves instead."""
+    """The batch will never be taken as it is.
+
+    ``too_large`` and ``of_content`` (something in the batch is not liked) ask for halves instead;
+    without them the destination takes nothing at all (a wrong address).
+    """
 
     reason: str
     too_large: bool = False
+    of_content: bool = False
 
 
 Outcome: TypeAlias = Delivered | RetryAfter | Refused
+
+Encoding: TypeAlias = Literal["protobuf", "json"]
 
 
 class Payload(Protocol):
@@ -55,6 +62,14 @@ class Payload(Protocol):
     @property
     def json(self) -> bytes:
         """Return the same in OTLP/JSON (hex ids, 64-bit integers as strings)."""
+        ...
+
+    def body(self, encoding: Encoding, *, gzip: bool) -> bytes:
+        """Return ``protobuf`` or ``json``, compressed once for all who want it so."""
+        ...
+
+    def shortened(self, max_span_bytes: int) -> Payload:
+        """Return the same spans, none over ``max_span_bytes``; for what was refused as too large."""
         ...
 
 

@@ -16,11 +16,14 @@ class SpanRecord:
     """One ended span.
 
     ``trace_id`` has 16 bytes, ``span_id`` and ``parent_span_id`` 8 (empty for a root).
-    ``resource`` and ``scope`` are encoded OTLP ``Resource`` / ``InstrumentationScope``
-    messages, the same object for all spans of one provider / tracer. ``facts`` is what the
-    rules of a route read: model, provider, session_id, user_id, api_key_name,
-    finish_reason, total_cost (USD), total_tokens, prompt_tokens, completion_tokens,
-    error, input, output (the last two only while content is present).
+    ``resource`` and ``scope`` are encoded OTLP ``ResourceSpans`` / ``ScopeSpans`` without what
+    lies in them (so with their schema URLs), the same object for all spans of one provider /
+    tracer. ``is_llm`` is true of model calls, of their groups and of what else speaks a
+    convention for LLMs. ``facts`` is what the rules of a route read: operation, model,
+    provider, session_id, user_id, api_key_name, finish_reason, total_cost (USD),
+    total_tokens, prompt_tokens, completion_tokens, error (its type), llm_parent (the nearest
+    LLM span above, hex, where the parent is none), parent_sampled (False where the parent
+    was not), and input, output (only until the record is queued).
     """
 
     trace_id: bytes

@@ -1,4 +1,4 @@
-"""The ``spancast`` command; thin over ``runtime``."""
+"""``spancast run``: somebody's program, recorded."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
-SITE = Path(__file__).parent / "auto" / "site"
+from spancast.cli.protocol import Commands
 
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line ``arguments`` (without the program's name); return the exit status."""
-    parser = _parser()
-    given = parser.parse_args(arguments)
-    return int(given.run(given) or 0)
+SITE: Final = Path(__file__).parents[1] / "auto" / "site"
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="spancast", description="Traces of LLM calls, everywhere.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+def add_commands(commands: Commands) -> None:
+    """Add ``run``."""
     run = commands.add_parser("run", help="run a program with every supported SDK recorded")
     run.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments"
     )
     run.set_defaults(run=_run)
-    return parser
 
 
 def _run(given: argparse.Namespace) -> int:

@@ -1,0 +1,36 @@
+"""Spancast as a ``SpanExporter``: ``OTEL_TRACES_EXPORTER=spancast`` in any application.
+
+The destinations are those of the file that ``SPANCAST_CONFIG`` names, else the local store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from spancast import settings, wiring
+
+
+class SpancastExporter(SpanExporter):
+    """Hands spans to the present broadcast; those that reached it as a processor are not taken twice."""
+
+    def __init__(self) -> None:
+        if wiring.present() is None:
+            wiring.replace_broadcast(settings.load())
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Queue ``spans``; what became of them is in ``spancast.stats()``."""
+        for span in spans:
+            wiring.hand_over(span)
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        """Shut the broadcast down."""
+        wiring.remove_broadcast()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Deliver; true only where nothing waits and nothing was lost."""
+        broadcast = wiring.present()
+        return broadcast is None or bool(broadcast.flush(timeout_millis / 1000))

@@ -1,0 +1,134 @@
+"""Where ended spans come in: O(1) on the thread that ends a span, everything else on a thread of ours.
+
+Must never: block, raise, or grow without bound.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, TypeAlias
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from spancast.broadcast.lineage import Lineage
+from spancast.broadcast.quiet_thread import QuietThread, is_quiet
+from spancast.errors import shielded, tally, warn_once
+
+Ended: TypeAlias = "tuple[ReadableSpan, bytes | None]"
+"""An ended span, and the LLM span above it where that is not its parent."""
+
+MAX_SPANS: Final = 65_536
+"""Spans that wait to be spooled; at a hundred a millisecond, most of a second."""
+BATCH_SPANS: Final = 512
+LINGER_S: Final = 0.1
+_MARK: Final = "_spancast_handed_over"
+
+
+class Intake(SpanProcessor):
+    """Gives ``take`` the ended spans that were sampled, at most ``BATCH_SPANS`` at a time, from one thread."""
+
+    def __init__(self, take: Callable[[Sequence[Ended]], None], max_spans: int = MAX_SPANS) -> None:
+        self._take = shielded(take)
+        self._max_spans = max_spans
+        self._queue: deque[Ended] = deque()
+        self._lineage = Lineage()
+        self._is_awake = False
+        self._is_stopped = False
+        self._begin()
+
+    def _begin(self) -> None:
+        self._news = threading.Event()
+        self._hurry = threading.Event()
+        self._taking = threading.Lock()
+        self._passed = threading.Condition()
+        self._passes_asked = self._passes_done = 0
+        self._thread = QuietThread("spancast intake", self._run)
+
+    @property
+    def waiting(self) -> int:
+        """Return how many spans wait to be spooled."""
+        return len(self._queue)
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
+        """Remember the parents of LLM spans that are none."""
+        self._start(span)
+
+    @shielded
+    def _start(self, span: Span) -> None:
+        self._lineage.started(span)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue ``span``; counted as dropped where the queue is full or after ``stop``."""
+        self._end(span)
+
+    @shielded
+    def _end(self, span: ReadableSpan) -> None:
+        context = span.get_span_context()
+        if context is None or not context.trace_flags.sampled or is_quiet() or _MARK in span.__dict__:
+            return
+        # All processors and exporters get the same object: however many ways lead here, it is taken once.
+        span.__dict__[_MARK] = True
+        if self._is_stopped or len(self._queue) >= self._max_spans:
+            self._drop()
+            return
+        self._queue.append((span, self._lineage.above(span)))
+        if not self._is_awake:
+            self._is_awake = True
+            self._thread.start()
+            self._news.set()
+
+    def _drop(self) -> None:
+        reason = "after_shutdown" if self._is_stopped else "queue_full"
+        tally.add("handed_over")
+        tally.add(f"dropped.{reason}")
+        warn_once(f"dropped.{reason}", "spancast: a span was dropped (%s); `dropped.%s` counts them", reason, reason)
+
+    def drain(self, timeout_s: float) -> bool:
+        """Return once what was queued before this call was taken; False where it was not within ``timeout_s``."""
+        with self._passed:
+            self._passes_asked += 1
+            asked = self._passes_asked
+        deadline_s = time.monotonic() + timeout_s
+        if self._thread.start():
+            self._hurry.set()
+            self._news.set()
+            with self._passed:
+                return self._passed.wait_for(lambda: self._passes_done >= asked, timeout_s)
+        # The interpreter ends and starts no threads any more: here and now.
+        return self._take_all(deadline_s)
+
+    def stop(self) -> None:
+        """Take nothing more; what is queued can still be drained."""
+        self._is_stopped = True
+
+    def after_fork_in_child(self) -> None:
+        """Begin empty: what is queued is the parent's to deliver."""
+        self._queue.clear()
+        self._is_awake = False
+        self._begin()
+
+    def _run(self) -> None:
+        while True:
+            self._news.wait()
+            self._hurry.wait(LINGER_S)
+            self._hurry.clear()
+            self._news.clear()
+            self._is_awake = False
+            asked = self._passes_asked
+            self._take_all(None)
+            with self._passed:
+                self._passes_done = asked
+                self._passed.notify_all()
+
+    def _take_all(self, deadline_s: float | None) -> bool:
+        with self._taking:
+            while self._queue:
+                if deadline_s is not None and time.monotonic() > deadline_s:
+                    return False
+                count = min(len(self._queue), BATCH_SPANS)
+                self._take([self._queue.popleft() for _ in range(count)])
+        return True

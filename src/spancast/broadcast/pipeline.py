@@ -1,0 +1,242 @@
+"""Broadcast: ended spans to the spool, judged for every destination, and from there to each of them.
+
+Must never: let one destination's trouble reach another, the caller's thread, or the process's end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+
+from spancast.broadcast import end_of_process
+from spancast.broadcast.courier import Courier, Route
+from spancast.broadcast.flush_report import DestinationReport, FlushReport
+from spancast.broadcast.intake import Ended, Intake
+from spancast.broadcast.memory_spool import MemorySpool
+from spancast.broadcast.payload_cache import PayloadCache
+from spancast.broadcast.record import Heads, record_of
+from spancast.broadcast.rules import COUNTED_AS, Rules, TracesSeen
+from spancast.broadcast.spool import RouteState, SpoolArchive
+from spancast.broadcast.sqlite_spool import SqliteSpool
+from spancast.destinations import table
+from spancast.destinations.config import DestinationConfig
+from spancast.destinations.redaction import NOTHING_REDACTED, Redaction
+from spancast.destinations.views import SpanView
+from spancast.errors import shielded, tally
+from spancast.model.span_record import SpanRecord
+
+SPOOL_FILE: Final = "spool.sqlite3"
+_DEFAULT_TIMEOUT_S: Final = 10.0
+
+
+def routes_of(destinations: Mapping[str, DestinationConfig]) -> list[Route]:
+    """Return a route for each enabled one of ``destinations``, by their names in the configuration.
+
+    Raises:
+        ConfigError: A package that a destination needs is not installed.
+    """
+    return [
+        Route(
+            name,
+            Rules(name, config),
+            table.create(config, name),
+            timeout_s=getattr(config, "timeout", _DEFAULT_TIMEOUT_S),
+            kind=config.type,
+        )
+        for name, config in destinations.items()
+        if config.enabled
+    ]
+
+
+def open_spool(directory: Path | None, max_bytes: int, max_age_s: float) -> SpoolArchive:
+    """Return the spool in ``directory``, or one in memory for None.
+
+    Raises:
+        ConfigError: The file there is a newer spancast's or another program's.
+    """
+    if directory is None:
+        return MemorySpool(max_bytes, max_age_s=max_age_s)
+    return SqliteSpool(directory / SPOOL_FILE, max_bytes=max_bytes, max_age_s=max_age_s)
+
+
+class Broadcast:
+    """Everything between an ended span and the destinations of ``routes``.
+
+    ``is_durable``: what waits in ``spool`` outlives the process, so that its end need not wait for
+    a destination that is down. ``processor`` is what a tracer provider is given.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        spool: SpoolArchive,
+        *,
+        redaction: Redaction = NOTHING_REDACTED,
+        is_durable: bool = True,
+        shutdown_timeout_s: float = 5.0,
+    ) -> None:
+        self.spool = spool
+        self.shutdown_timeout_s = shutdown_timeout_s
+        self._is_durable = is_durable
+        self._is_started = self._is_closed = False
+        self._heads = Heads()
+        self._seen = TracesSeen()
+        self._disk_view = SpanView(redaction=redaction) if redaction else None
+        payloads = PayloadCache()
+        self.couriers = [Courier(route, spool, payloads) for route in routes]
+        self._told: dict[str, int] = tally.read()
+        self.intake = Intake(self._take)
+        self.processor: SpanProcessor = _Processor(self)
+        spool.register([route.name for route in routes])
+        end_of_process.watch(self)
+        end_of_process.handle_sigterm()
+        if any(spool.state(route.name).waiting for route in routes):
+            # What an earlier process left; else threads start with the first span.
+            self._start()
+
+    def _start(self) -> None:
+        for courier in self.couriers:
+            courier.start()
+            courier.notify()
+        end_of_process.expect()
+        self._is_started = True
+
+    def _take(self, ended: Sequence[Ended]) -> None:
+        tally.add("handed_over", len(ended))
+        records = [record for span, above in ended if (record := self._record(span, above)) is not None]
+        if len(records) < len(ended):
+            tally.add("dropped.internal_error", len(ended) - len(records))
+        skipped: dict[str, dict[int, str]] = {courier.route.name: {} for courier in self.couriers}
+        for index, record in enumerate(records):
+            self._judge(index, record, skipped)
+        self.spool.put([self._for_disk(record) for record in records], skipped)
+        if not self._is_started:
+            self._start()
+        for courier in self.couriers:
+            if len(skipped[courier.route.name]) < len(records):
+                courier.notify()
+
+    @shielded
+    def _record(self, span: ReadableSpan, above: bytes | None) -> SpanRecord:
+        return record_of(span, self._heads, above)
+
+    def _judge(self, index: int, record: SpanRecord, skipped: Mapping[str, dict[int, str]]) -> None:
+        seen = self._seen.of(record)
+        for courier in self.couriers:
+            route = courier.route
+            # A rule that fails lets the span pass: nothing is lost by a defect.
+            reason = shielded(route.rules.judge)(record, seen)
+            if reason is not None:
+                skipped[route.name][index] = reason
+                tally.add(f"{COUNTED_AS.get(reason, 'filtered')}.{route.name}")
+
+    def _for_disk(self, record: SpanRecord) -> SpanRecord:
+        if self._disk_view is None:
+            return record
+        body = shielded(self._disk_view.body)(record)
+        # A redaction that fails leaves nothing to be seen rather than everything.
+        return replace(record, body=body if body is not None else b"")
+
+    def flush(self, timeout_s: float) -> FlushReport:
+        """Deliver what was handed over, within ``timeout_s`` seconds, and tell what became of it."""
+        return self._flush(timeout_s, patient=True)
+
+    def _flush(self, timeout_s: float, *, patient: bool) -> FlushReport:
+        deadline_s = time.monotonic() + timeout_s
+        self.intake.drain(timeout_s)
+        asked = {courier: courier.hurry() for courier in self.couriers}
+        if self._is_started and not self._is_closed:
+            for courier in self.couriers:
+                courier.start()
+            states = {
+                courier.route.name: courier.settle(number, deadline_s, patient=patient)
+                for courier, number in asked.items()
+            }
+        else:
+            states = {courier.route.name: self.spool.state(courier.route.name) for courier in self.couriers}
+        return self._report(states)
+
+    def _report(self, states: Mapping[str, RouteState]) -> FlushReport:
+        before, now = self._told, tally.read()
+        self._told = now
+        since = {name: count - before.get(name, 0) for name, count in now.items()}
+        return FlushReport(
+            {
+                name: DestinationReport(
+                    delivered=since.get(f"delivered.{name}", 0),
+                    waiting=state.waiting,
+                    refused=since.get(f"refused.{name}", 0) + since.get(f"rejected.{name}", 0),
+                    dropped=sum(count for key, count in since.items() if key.startswith(f"dropped.{name}.")),
+                    last_error=state.last_error,
+                )
+                for name, state in states.items()
+            },
+            dropped=self.intake.waiting
+            + sum(count for key, count in since.items() if key.startswith("dropped.") and key.count(".") == 1),
+        )
+
+    def shutdown(self, timeout_s: float | None = None) -> FlushReport:
+        """Take nothing more, deliver what is possible within ``timeout_s`` seconds; a spool on disk keeps the rest."""
+        if self._is_closed:
+            return FlushReport()
+        limit_s = self.shutdown_timeout_s if timeout_s is None else timeout_s
+        deadline_s = time.monotonic() + limit_s
+        self.intake.stop()
+        report = self._flush(limit_s, patient=not self._is_durable)
+        self._is_closed = True
+        end_of_process.forget(self)
+        for courier in self.couriers:
+            courier.stop()
+        # One that is in the middle of a delivery gets the rest of the time; a span sent twice is better than waiting.
+        at_rest = [courier for courier in self.couriers if courier.join(deadline_s - time.monotonic())]
+        for courier in at_rest:
+            shielded(courier.route.destination.close)()
+        self.spool.close()
+        return report
+
+    def counts(self) -> dict[str, int]:
+        """Return what waits now, per destination, in spans and bytes."""
+        counts: dict[str, int] = {"waiting": self.intake.waiting}
+        for courier in self.couriers:
+            state = self.spool.state(courier.route.name)
+            counts[f"waiting.{courier.route.name}"] = state.waiting
+            counts[f"waiting_bytes.{courier.route.name}"] = state.waiting_bytes
+        return counts
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew with the same destinations: the parent delivers what it has."""
+        self.intake.after_fork_in_child()
+        payloads = PayloadCache()
+        for courier in self.couriers:
+            courier.after_fork_in_child(payloads)
+        self._is_started = False
+
+
+class _Processor(SpanProcessor):
+    """What a provider holds."""
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        self._broadcast = broadcast
+        self._intake = broadcast.intake
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Hand over."""
+        self._intake.on_start(span, parent_context)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand over."""
+        self._intake.on_end(span)
+
+    def shutdown(self) -> None:
+        """Shut the broadcast down."""
+        self._broadcast.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush; true only where nothing waits and nothing was lost."""
+        return bool(self._broadcast.flush(timeout_millis / 1000))

@@ -1,0 +1,62 @@
+"""A daemon thread whose own work is never traced: what it sends must not become spans that it sends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from opentelemetry import context as context_api
+
+# By name: the module that defines the second is not ours to require.
+_SUPPRESSING: Final = ("suppress_instrumentation", "suppress_http_instrumentation")
+_ours: Final[set[int]] = set()
+
+
+def is_quiet() -> bool:
+    """Tell whether this is one of our threads."""
+    return threading.get_ident() in _ours
+
+
+class QuietThread:
+    """Runs ``work`` once started; can be started again after it ended, or in a forked child."""
+
+    def __init__(self, name: str, work: Callable[[], None]) -> None:
+        self._name = name
+        self._work = work
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> bool:
+        """Start it unless it runs; False where no thread can be started any more (the interpreter ends)."""
+        if self._thread is not None and self._thread.is_alive():
+            return True
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
+        self._thread = thread
+        return True
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for its end; False if it still runs."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(max(timeout_s, 0))
+        return not thread.is_alive()
+
+    def forget(self) -> None:
+        """Know nothing of the parent's thread, in a forked child."""
+        self._thread = None
+
+    def _run(self) -> None:
+        context = context_api.get_current()
+        for key in (*_SUPPRESSING, context_api._SUPPRESS_INSTRUMENTATION_KEY):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - OpenTelemetry's own packages use it
+            context = context_api.set_value(key, True, context)
+        context_api.attach(context)
+        _ours.add(threading.get_ident())
+        try:
+            self._work()
+        finally:
+            _ours.discard(threading.get_ident())

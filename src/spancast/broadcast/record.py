@@ -1,0 +1,126 @@
+"""An ended span as a record: encoded, with the facts that rules read.
+
+The conventions of other instrumentations are known by one attribute each, so that their spans
+count as LLM spans too.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from spancast.destinations.otlp_encoding import resource_bytes, scope_bytes, span_bytes
+from spancast.model import semconv
+from spancast.model.span_record import FactValue, SpanRecord
+
+OUR_SCOPE: Final = "spancast"
+_LLM_MARKS: Final = (
+    semconv.OPERATION_NAME,
+    "gen_ai.system",
+    "openinference.span.kind",
+    "traceloop.span.kind",
+    "llm.request.type",
+    "langfuse.observation.type",
+    "langsmith.span.kind",
+    "ai.operationId",
+)
+_API_KEY_NAMES: Final = (semconv.TRACE_METADATA + "api_key_name", semconv.TRACE_METADATA + "openrouter.api_key_name")
+_FACTS: Final[Mapping[str, tuple[str, ...]]] = {
+    "operation": (semconv.OPERATION_NAME, "openinference.span.kind", "llm.request.type", "traceloop.span.kind"),
+    "model": (semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL, "llm.model_name"),
+    "provider": (semconv.RESPONSE_PROVIDER, semconv.PROVIDER_NAME, "gen_ai.system", "llm.provider"),
+    "session_id": (semconv.SESSION_ID, semconv.CONVERSATION_ID),
+    "user_id": (semconv.USER_ID,),
+    "api_key_name": _API_KEY_NAMES,
+    "total_cost": (semconv.USAGE_COST, "gen_ai.usage.cost", "llm.cost.total"),
+    "total_tokens": (semconv.USAGE_TOTAL_TOKENS, "llm.usage.total_tokens", "llm.token_count.total"),
+    "prompt_tokens": (semconv.USAGE_INPUT_TOKENS, "llm.token_count.prompt"),
+    "completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, "llm.token_count.completion"),
+    "input": (semconv.INPUT_MESSAGES, "input.value", "gen_ai.prompt"),
+    "output": (semconv.OUTPUT_MESSAGES, "output.value", "gen_ai.completion"),
+}
+_CONTEXTS: Final = 256
+
+
+def is_llm_span(scope: InstrumentationScope | None, attributes: Mapping[str, Any] | None) -> bool:
+    """Tell whether a span belongs to LLM work: a call, its group, or another instrumentation's of that kind."""
+    if scope is not None and scope.name == OUR_SCOPE:
+        return True
+    return bool(attributes) and any(mark in attributes for mark in _LLM_MARKS)
+
+
+class Heads:
+    """Encoded resources and scopes, the same object for the same one; bounded. For one thread."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[int, tuple[object, bytes]] = OrderedDict()
+
+    def resource(self, given: Resource) -> bytes:
+        """Return ``given`` encoded."""
+        known = self._known.get(id(given))
+        return known[1] if known else self._remember(given, resource_bytes(given))
+
+    def scope(self, given: InstrumentationScope | None) -> bytes:
+        """Return ``given`` encoded."""
+        known = self._known.get(id(given))
+        return known[1] if known else self._remember(given, scope_bytes(given))
+
+    def _remember(self, given: object, head: bytes) -> bytes:
+        # Held, so that no other object gets its id.
+        self._known[id(given)] = (given, head)
+        if len(self._known) > _CONTEXTS:
+            self._known.popitem(last=False)
+        return head
+
+
+def record_of(span: ReadableSpan, heads: Heads, llm_parent: bytes | None = None) -> SpanRecord:
+    """Return ``span``, ended, as a record.
+
+    ``llm_parent`` is the id of the nearest LLM span above (empty for none), where the parent is none.
+    """
+    context = span.get_span_context()
+    assert context is not None  # the type is that of the base class
+    parent = span.parent
+    attributes = span.attributes or {}
+    facts = facts_of(attributes)
+    if span.status.status_code.value == 2:  # noqa: PLR2004 - StatusCode.ERROR
+        facts["error"] = str(attributes.get(semconv.ERROR_TYPE) or "error")
+    if llm_parent is not None:
+        facts["llm_parent"] = llm_parent.hex()
+    if parent is not None and not parent.trace_flags.sampled:
+        facts["parent_sampled"] = False
+    return SpanRecord(
+        trace_id=context.trace_id.to_bytes(16, "big"),
+        span_id=context.span_id.to_bytes(8, "big"),
+        parent_span_id=parent.span_id.to_bytes(8, "big") if parent is not None else b"",
+        end_ns=span.end_time or 0,
+        is_llm=is_llm_span(span.instrumentation_scope, attributes),
+        resource=heads.resource(span.resource),
+        scope=heads.scope(span.instrumentation_scope),
+        body=span_bytes(span),
+        facts=facts,
+    )
+
+
+def facts_of(attributes: Mapping[str, Any]) -> dict[str, FactValue]:
+    """Return what rules may ask of a span with ``attributes``."""
+    facts: dict[str, FactValue] = {}
+    for fact, names in _FACTS.items():
+        for name in names:
+            value = attributes.get(name)
+            if isinstance(value, (str, int, float)):
+                facts[fact] = value
+                break
+    reasons = attributes.get(semconv.RESPONSE_FINISH_REASONS)
+    if isinstance(reasons, (list, tuple)) and reasons:
+        facts["finish_reason"] = str(reasons[0])  # pyright: ignore[reportUnknownArgumentType] - a sequence of texts
+    if "total_tokens" not in facts and "prompt_tokens" in facts and "completion_tokens" in facts:
+        asked, answered = facts["prompt_tokens"], facts["completion_tokens"]
+        if isinstance(asked, int) and isinstance(answered, int):
+            facts["total_tokens"] = asked + answered
+    return facts

@@ -1,0 +1,281 @@
+"""A row per span in OpenRouter's ``OPENROUTER_TRACES`` table of ClickHouse.
+
+Source: OpenRouter's ClickHouse destination (``openrouter/README`` D.4). Only columns that the
+table has are written, so the user's own DDL works; columns of JSON hold JSON text in a
+``String``, objects in a ``JSON`` or ``Map`` column.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from spancast.destinations import generation
+from spancast.destinations.config import NetworkConfig
+from spancast.destinations.extras import required
+from spancast.destinations.plain_span import PlainSpan, read
+from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
+from spancast.destinations.quantities import Secret, Text
+from spancast.model import json_text, semconv
+
+DEFAULT_TABLE: Final = "OPENROUTER_TRACES"
+DEFAULT_ENTITY: Final = "local"
+EXTRA: Final = "clickhouse"
+_HTTPS_PORT: Final = 8443
+_HTTP_PORT: Final = 8123
+_LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_OBJECT_TYPES: Final = ("JSON", "Nullable(JSON", "Object", "Map")
+_CODE: Final = re.compile(r"\b[Cc]ode:? (\d+)")
+_UNKNOWN_TABLE: Final = 60
+_PERMANENT: Final = frozenset({_UNKNOWN_TABLE, 27, 53, 62, 81, 117, 192, 193, 194, 497, 516})
+"""Unknown table or database, wrong values, wrong user or password, no access. All else may pass.
+
+A column that went away among it: the table is described anew.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the HTTP interface is."""
+
+    host: str
+    port: int
+    is_secure: bool
+
+
+Context = Mapping[str, Any]
+"""What a row holds beside its span: ``api_key_name``, ``entity_id``, ``organization_id``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its type in the DDL offered, whether it holds JSON, and its value for a span."""
+
+    kind: str
+    value: Callable[[PlainSpan, Context], Any]
+    is_json: bool = False
+
+
+def _attribute(*names: str) -> Callable[[PlainSpan, Context], Any]:
+    return lambda span, _: span.first(*names)
+
+
+def _count(name: str) -> Callable[[PlainSpan, Context], Any]:
+    return lambda span, _: span.first(name) or 0
+
+
+COLUMNS: Final[Mapping[str, Column]] = {
+    "TRACE_ID": Column("String", lambda span, _: generation.raw_trace_id(span)),
+    "SPAN_ID": Column("String", lambda span, _: span.span_id),
+    "PARENT_SPAN_ID": Column("Nullable(String)", lambda span, _: span.parent_span_id or None),
+    "USER_ID": Column("Nullable(String)", _attribute(semconv.USER_ID)),
+    "SESSION_ID": Column("Nullable(String)", _attribute(semconv.SESSION_ID)),
+    "ORGANIZATION_ID": Column("Nullable(String)", lambda _, context: context["organization_id"]),
+    "ENTITY_ID": Column("String", lambda _, context: context["entity_id"]),
+    "API_KEY_NAME": Column("Nullable(String)", lambda _, context: context["api_key_name"]),
+    "TIMESTAMP": Column("DateTime64(3)", lambda span, _: generation.iso_time(span.start_ns)),
+    "START_TIME": Column("DateTime64(3)", lambda span, _: generation.iso_time(span.start_ns)),
+    "END_TIME": Column("Nullable(DateTime64(3))", lambda span, _: generation.iso_time(span.end_ns)),
+    "DURATION_MS": Column("Nullable(Float64)", lambda span, _: span.duration_ms),
+    "MODEL": Column("Nullable(String)", _attribute(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)),
+    "PROVIDER_NAME": Column("Nullable(String)", _attribute(semconv.RESPONSE_PROVIDER, semconv.PROVIDER_NAME)),
+    "PROVIDER_SLUG": Column("Nullable(String)", _attribute(semconv.PROVIDER_NAME)),
+    "SPAN_TYPE": Column("String", lambda span, _: generation.span_type(span)),
+    "STATUS": Column("String", lambda span, _: "error" if span.status == "error" else "ok"),
+    "LEVEL": Column("String", lambda span, _: generation.level(span)),
+    "FINISH_REASON": Column("Nullable(String)", lambda span, _: generation.finish_reason(span)),
+    "PROMPT_TOKENS": Column("UInt64", _count(semconv.USAGE_INPUT_TOKENS)),
+    "COMPLETION_TOKENS": Column("UInt64", _count(semconv.USAGE_OUTPUT_TOKENS)),
+    "TOTAL_TOKENS": Column("UInt64", lambda span, _: generation.total_tokens(span) or 0),
+    "CACHED_TOKENS": Column("UInt64", _count(semconv.USAGE_CACHE_READ)),
+    "REASONING_TOKENS": Column("UInt64", _count(semconv.USAGE_REASONING)),
+    "INPUT_COST": Column("Float64", lambda span, _: generation.costs(span).input or 0.0),
+    "OUTPUT_COST": Column("Float64", lambda span, _: generation.costs(span).output or 0.0),
+    "TOTAL_COST": Column("Float64", lambda span, _: generation.costs(span).total or 0.0),
+    "TAGS": Column("Array(String)", lambda span, _: generation.tags(span)),
+    "ATTRIBUTES": Column("String", lambda span, _: span.attributes, is_json=True),
+    "INPUT": Column("String", lambda span, _: generation.conversation(span), is_json=True),
+    "OUTPUT": Column("String", lambda span, _: generation.completion(span), is_json=True),
+    "METADATA": Column("String", lambda span, _: generation.metadata(span, with_names=True), is_json=True),
+    "MODEL_PARAMETERS": Column("String", lambda span, _: generation.model_parameters(span), is_json=True),
+    "RESOURCE_ATTRIBUTES": Column("String", lambda span, _: span.resource, is_json=True),
+}
+"""The columns of D.4, in its order; a table may lack any of them."""
+
+
+def ddl(table: str = DEFAULT_TABLE) -> str:
+    """Return a ``CREATE TABLE`` for those who have none yet.
+
+    ReplacingMergeTree, so that a batch delivered twice leaves one row per span.
+    """
+    columns = ",\n".join(f"    {name} {column.kind}" for name, column in COLUMNS.items())
+    return (
+        f"CREATE TABLE IF NOT EXISTS {_quoted(table)} (\n{columns}\n)\n"
+        "ENGINE = ReplacingMergeTree ORDER BY (TIMESTAMP, TRACE_ID, SPAN_ID)"
+    )
+
+
+class ClickHouseConfig(NetworkConfig, frozen=True):
+    """A table in ClickHouse."""
+
+    type: Literal["clickhouse"]
+    host: Text = Field(
+        description="Host, `host:port` or URL of the HTTP interface; https on 8443 unless said or local."
+    )
+    database: Text = Field("default", description="Database of the table.")
+    username: Text = Field("default", description="User who may insert and describe the table.")
+    password: Secret | None = Field(None, description="Password of the user.")
+    table: Text = Field(DEFAULT_TABLE, description="The table; `spancast destinations clickhouse` shows its DDL.")
+    entity_id: Text = Field(DEFAULT_ENTITY, description="What ENTITY_ID holds.")
+    organization_id: Text | None = Field(None, description="What ORGANIZATION_ID holds.")
+    create_table: bool = Field(default=False, description="Create the table where it is missing.")
+
+    @property
+    def address(self) -> Address:
+        """Return what ``host`` comes to."""
+        parts = urlsplit(self.host if "://" in self.host else f"//{self.host}")
+        is_local = parts.hostname in _LOCAL_HOSTS
+        secure = parts.scheme == "https" if parts.scheme else not (is_local or parts.port == _HTTP_PORT)
+        return Address(parts.hostname or "", parts.port or (_HTTPS_PORT if secure else _HTTP_PORT), secure)
+
+
+class ClickHouseDestination:
+    """Inserts batches; connects at the first one, and again after a failure."""
+
+    def __init__(self, config: ClickHouseConfig, view: View, connect: Callable[[], Any]) -> None:
+        self.view = view
+        self._config = config
+        self._connect = connect
+        self._client: Any = None
+        self._types: Mapping[str, str] = {}
+        self._lock = threading.Lock()
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
+        """Insert a row for each span of ``payload``; the same batch is taken once by tables that deduplicate."""
+        key_names = {record.span_id.hex(): record.facts.get("api_key_name") for record in payload.records}
+        spans = read(payload.protobuf)
+        return self._tried(lambda client: self._insert(client, spans, key_names))
+
+    def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
+        """Ask for the columns of the table: that takes the server, the user and the table."""
+        return self._tried(self._describe)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            self._forget()
+
+    def _tried(self, act: Callable[[Any], None]) -> Outcome:
+        errors = required("clickhouse_connect.driver.exceptions", EXTRA)
+        with self._lock:
+            try:
+                if self._client is None:
+                    self._client = self._connect()
+                    self._prepare(self._client)
+                act(self._client)
+            except errors.Error as error:
+                self._forget()
+                return _outcome(error, self._config)
+        return Delivered()
+
+    def _prepare(self, client: Any) -> None:  # noqa: ANN401 - the library's client
+        if self._config.create_table:
+            client.command(ddl(self._config.table))
+        self._describe(client)
+
+    def _describe(self, client: Any) -> None:  # noqa: ANN401
+        rows = client.query(f"DESCRIBE TABLE {_quoted(self._config.table)}").result_rows
+        self._types = {str(row[0]): str(row[1]) for row in rows if str(row[0]).upper() in COLUMNS}
+
+    def _insert(self, client: Any, spans: Sequence[PlainSpan], key_names: Mapping[str, Any]) -> None:  # noqa: ANN401
+        token = hashlib.sha256("".join(span.trace_id + span.span_id for span in spans).encode()).hexdigest()
+        client.raw_insert(
+            _quoted(self._config.table),
+            column_names=[_quoted(name) for name in self._types],
+            insert_block=b"\n".join(json_text.encode(self._row(span, key_names)).encode() for span in spans),
+            settings={
+                "insert_deduplication_token": token,
+                # Our times are ISO 8601 with a Z, whatever the time zone of the server.
+                "date_time_input_format": "best_effort",
+            },
+            fmt="JSONEachRow",
+        )
+
+    def _row(self, span: PlainSpan, key_names: Mapping[str, Any]) -> dict[str, Any]:
+        context = {
+            "entity_id": self._config.entity_id,
+            "organization_id": self._config.organization_id,
+            "api_key_name": key_names.get(span.span_id),
+        }
+        return {name: _cell(COLUMNS[name.upper()], kind, span, context) for name, kind in self._types.items()}
+
+    def _forget(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def _cell(column: Column, kind: str, span: PlainSpan, context: Context) -> Any:  # noqa: ANN401 - any JSON
+    value = column.value(span, context)
+    if not column.is_json or kind.startswith(_OBJECT_TYPES):
+        return value if value is not None or not column.is_json else {}
+    if value is None and kind.startswith("Nullable"):
+        return None
+    return json_text.encode(value if value is not None else {})
+
+
+def _quoted(name: str) -> str:
+    return ".".join(f"`{part.replace(chr(92), chr(92) * 2).replace('`', chr(92) + '`')}`" for part in name.split("."))
+
+
+def _outcome(error: Any, config: ClickHouseConfig) -> Outcome:  # noqa: ANN401 - the library's error
+    # Its own text may quote a row, so only the number and the name of the error go on.
+    found = _CODE.search(str(error))
+    code = getattr(error, "code", None) or (int(found[1]) if found else 0)
+    named = getattr(error, "name", None) or ""
+    reason = f"ClickHouse {config.address.host}: " + (
+        f"error {code} {named}".rstrip() if code else type(error).__name__
+    )
+    if code == _UNKNOWN_TABLE:
+        reason += f"; create {config.table}, or set create_table"
+    return Refused(reason) if code in _PERMANENT else RetryAfter(reason)
+
+
+def create(config: ClickHouseConfig, view: View) -> ClickHouseDestination:
+    """Return the destination of ``config``; it connects when first used.
+
+    Raises:
+        ConfigError: clickhouse-connect is not installed.
+    """
+    library = required("clickhouse_connect", EXTRA)
+    address = config.address
+
+    def connect() -> Any:  # noqa: ANN401
+        return library.get_client(
+            host=address.host,
+            port=address.port,
+            interface="https" if address.is_secure else "http",
+            username=config.username,
+            password=config.password.get_secret_value() if config.password else "",
+            database=config.database,
+            connect_timeout=round(config.timeout),
+            send_receive_timeout=round(config.timeout),
+            query_retries=0,
+            verify=config.verify,
+            ca_cert=str(config.ca) if config.ca else None,
+            client_cert=str(config.cert) if config.cert else None,
+            client_cert_key=str(config.key) if config.key else None,
+            https_proxy=config.proxy,
+            http_proxy=config.proxy,
+            headers=config.all_headers() or None,
+            autogenerate_session_id=False,
+        )
+
+    return ClickHouseDestination(config, view, connect)

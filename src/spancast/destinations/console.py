@@ -1,0 +1,64 @@
+"""A tree in the terminal for every batch: names, durations, tokens, cost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Literal, TextIO
+
+from pydantic import Field
+
+from spancast.destinations.config import DestinationConfig
+from spancast.destinations.plain_span import PlainSpan, read
+from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
+from spancast.destinations.tree import render_tree, totals
+
+
+class ConsoleConfig(DestinationConfig, frozen=True):
+    """A tree in the terminal."""
+
+    type: Literal["console"]
+    stream: Literal["stderr", "stdout"] = Field("stderr", description="Where it is written.")
+
+
+class ConsoleDestination:
+    """Writes each batch as trees, one per trace."""
+
+    def __init__(self, config: ConsoleConfig, view: View, stream: TextIO | None = None) -> None:
+        self.view = view
+        self._name = config.stream
+        self._stream = stream
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - a terminal has no time limit
+        """Write ``payload``; a closed terminal is tried again."""
+        # Looked up each time: programs and test runners replace them.
+        stream = self._stream or (sys.stdout if self._name == "stdout" else sys.stderr)
+        try:
+            # A terminal that cannot show the lines of a tree shows `?` instead.
+            encoding = stream.encoding or "utf-8"
+            stream.write(_text(read(payload.protobuf)).encode(encoding, "replace").decode(encoding))
+            stream.flush()
+        except (OSError, ValueError) as error:
+            return RetryAfter(f"{self._name}: {type(error).__name__}")
+        return Delivered()
+
+    def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
+        """Do nothing: there is always a terminal, or what stands for it."""
+        return Delivered()
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def _text(spans: Iterable[PlainSpan]) -> str:
+    traces: dict[str, list[PlainSpan]] = {}
+    for span in spans:
+        traces.setdefault(span.trace_id, []).append(span)
+    return "".join(f"{_heading(trace_id, members)}\n{render_tree(members)}\n" for trace_id, members in traces.items())
+
+
+def _heading(trace_id: str, spans: Iterable[PlainSpan]) -> str:
+    sums = totals(spans)
+    cost = "" if sums.cost is None else f", ${sums.cost:.6f}"
+    calls = "1 call" if sums.calls == 1 else f"{sums.calls} calls"
+    return f"trace {trace_id}: {calls}, {sums.input_tokens} → {sums.output_tokens} tokens{cost}"

@@ -1,0 +1,183 @@
+"""A span in OpenRouter's own words, as its S3 objects and SQL tables hold it. Pure.
+
+Source: OpenRouter's Broadcast pages for S3, ClickHouse, Snowflake, BigQuery
+(``openrouter/README`` D.3, D.4): raw ids, ``metadata`` with the trace keys, JSON inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Final
+
+from spancast.destinations.plain_span import PlainSpan
+from spancast.model import json_text, semconv
+from spancast.model.json_text import is_list, is_mapping
+
+_NS_PER_S: Final = 1_000_000_000
+_NS_PER_MS: Final = 1_000_000
+_COST_DETAILS: Final = semconv.USAGE_COST_DETAILS
+_INPUT_COSTS: Final = ("upstream_inference_prompt_cost", "upstream_inference_input_cost")
+_OUTPUT_COSTS: Final = ("upstream_inference_completions_cost", "upstream_inference_output_cost")
+_REQUEST: Final = semconv.REQUEST_MODEL.removesuffix("model")
+_TOOL_CALL: Final = "tool_call"
+_TOOL_ANSWER: Final = "tool_call_response"
+_FINISH_REASONS: Final[Mapping[str, str]] = {_TOOL_CALL: "tool_calls"}
+"""OpenRouter's word where the semantic conventions have another."""
+_NO_PARAMETERS: Final = frozenset({semconv.REQUEST_MODEL, semconv.REQUEST_STREAM})
+_NAMES: Final[Mapping[str, str]] = {
+    "trace_id": semconv.RAW_TRACE_ID,
+    "trace_name": semconv.TRACE_NAME,
+    "span_name": semconv.SPAN_NAME,
+    "generation_name": semconv.GENERATION_NAME,
+    "parent_span_id": semconv.RAW_PARENT_SPAN_ID,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """USD as charged; the split is given only where it sums up to the total."""
+
+    input: float | None
+    output: float | None
+    total: float | None
+
+
+def raw_trace_id(span: PlainSpan) -> str:
+    """Return the trace id as the caller wrote it."""
+    return str(span.first(semconv.RAW_TRACE_ID) or span.trace_id)
+
+
+def span_type(span: PlainSpan) -> str:
+    """Return ``GENERATION`` for a call of a model, ``SPAN`` for anything else."""
+    return "GENERATION" if span.is_generation else "SPAN"
+
+
+def level(span: PlainSpan) -> str:
+    """Return ``ERROR`` for a failed span, else ``DEFAULT``."""
+    return "ERROR" if span.status == "error" else "DEFAULT"
+
+
+def metadata(span: PlainSpan, *, with_names: bool) -> dict[str, Any]:
+    """Return the caller's own keys, nested ones dotted; and the trace keys too, ``with_names``."""
+    own = {
+        name.removeprefix(semconv.TRACE_METADATA): value
+        for name, value in span.attributes.items()
+        if name.startswith(semconv.TRACE_METADATA)
+    }
+    named = {key: span.attributes[name] for key, name in _NAMES.items() if name in span.attributes}
+    return {**named, **own} if with_names else own
+
+
+def tags(span: PlainSpan) -> list[str]:
+    """Return the custom key ``tags`` where it is a list."""
+    value = span.first(semconv.TRACE_METADATA + "tags")
+    return [str(item) for item in value] if is_list(value) else []
+
+
+def model_parameters(span: PlainSpan) -> dict[str, Any]:
+    """Return the parameters of the request by their wire names."""
+    return {
+        name.rpartition(_REQUEST)[2] if name.startswith(_REQUEST) else name.removeprefix(semconv.REQUEST): value
+        for name, value in span.attributes.items()
+        if name.startswith((_REQUEST, semconv.REQUEST)) and name not in _NO_PARAMETERS
+    }
+
+
+def finish_reason(span: PlainSpan) -> str | None:
+    """Return the normalised finish reason of the first choice."""
+    reasons = span.first(semconv.RESPONSE_FINISH_REASONS)
+    if not is_list(reasons) or not reasons:
+        return None
+    return _FINISH_REASONS.get(str(reasons[0]), str(reasons[0]))
+
+
+def costs(span: PlainSpan) -> Costs:
+    """Return what the provider charged."""
+    total = span.first(semconv.USAGE_COST)
+    asked = span.first(*(_COST_DETAILS + name for name in _INPUT_COSTS))
+    answered = span.first(*(_COST_DETAILS + name for name in _OUTPUT_COSTS))
+    if total is None or asked is None or answered is None or not math.isclose(asked + answered, total, rel_tol=1e-6):
+        return Costs(None, None, total)
+    return Costs(asked, answered, total)
+
+
+def total_tokens(span: PlainSpan) -> int | None:
+    """Return the total of tokens, the sum of both sides where the provider gave none."""
+    total = span.first(semconv.USAGE_TOTAL_TOKENS)
+    sides = (span.first(semconv.USAGE_INPUT_TOKENS), span.first(semconv.USAGE_OUTPUT_TOKENS))
+    return total if total is not None or sides == (None, None) else sum(side or 0 for side in sides)
+
+
+def conversation(span: PlainSpan) -> dict[str, Any] | None:
+    """Return ``{"messages": […]}`` as it went to the model, or None where content is left out."""
+    system, asked = _decoded(span, semconv.SYSTEM_INSTRUCTIONS, semconv.INPUT_MESSAGES)
+    if asked is None and system is None:
+        return None
+    spoken: list[dict[str, Any]] = []
+    if is_list(system) and system:
+        spoken.append({"role": "system", "content": _content(system)})
+    for message in asked or ():
+        spoken.extend(_messages(message) if is_mapping(message) else ())
+    return {"messages": spoken}
+
+
+def completion(span: PlainSpan) -> dict[str, Any] | None:
+    """Return ``{"completion", "reasoning", "toolCalls"?}`` of the first choice, or None likewise."""
+    (choices,) = _decoded(span, semconv.OUTPUT_MESSAGES)
+    if not is_list(choices) or not choices or not is_mapping(choices[0]):
+        return None
+    parts = [part for part in choices[0].get("parts") or () if is_mapping(part)]
+    calls = [_tool_call(part) for part in parts if part.get("type") == _TOOL_CALL]
+    told = {"completion": _text(parts, "text"), "reasoning": _text(parts, "reasoning")}
+    return {**told, "toolCalls": calls} if calls else told
+
+
+def first_chunk_ns(span: PlainSpan) -> int | None:
+    """Return when the first chunk of a streamed answer came."""
+    waited_s = span.first(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
+    return None if waited_s is None else span.start_ns + round(waited_s * _NS_PER_S)
+
+
+def iso_time(at_ns: int) -> str:
+    """Return UTC as ``2026-09-29T12:00:00.000Z``."""
+    seconds, rest = divmod(at_ns, _NS_PER_S)
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // _NS_PER_MS:03d}Z"
+
+
+def _decoded(span: PlainSpan, *names: str) -> tuple[Any, ...]:
+    values = (span.first(name) for name in names)
+    return tuple(json_text.decode(value) if isinstance(value, str) else value for value in values)
+
+
+def _messages(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    parts = [part for part in message.get("parts") or () if is_mapping(part)]
+    rest = [part for part in parts if part.get("type") != _TOOL_ANSWER]
+    for part in parts:
+        if part.get("type") == _TOOL_ANSWER:
+            yield {"role": "tool", "tool_call_id": part.get("id"), "content": part.get("response")}
+    if rest or not parts:
+        calls = [_tool_call(part) for part in rest if part.get("type") == _TOOL_CALL]
+        said: dict[str, Any] = {"role": message.get("role"), "content": _content(rest)}
+        yield {**said, "tool_calls": calls} if calls else said
+
+
+def _content(parts: Sequence[Any]) -> Any:  # noqa: ANN401 - a text, or parts
+    kinds = {part.get("type") for part in parts if is_mapping(part)}
+    if kinds <= {"text", "reasoning", _TOOL_CALL}:
+        return _text(parts, "text")
+    return [part for part in parts if is_mapping(part) and part.get("type") != _TOOL_CALL]
+
+
+def _text(parts: Sequence[Any], kind: str) -> str | None:
+    texts = [str(part.get("content")) for part in parts if is_mapping(part) and part.get("type") == kind]
+    return "".join(texts) if texts else None
+
+
+def _tool_call(part: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = part.get("arguments")
+    text = arguments if isinstance(arguments, str) else json_text.encode(arguments)
+    return {"id": part.get("id"), "type": "function", "function": {"name": part.get("name"), "arguments": text}}

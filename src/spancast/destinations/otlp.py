@@ -1,0 +1,286 @@
+"""OTLP over HTTP and over gRPC: a payload as it is, and the answer read to its end (partial success).
+
+Source: the OTLP specification, its sections on failures, throttling and partial success.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import time
+from collections.abc import Mapping
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+
+from spancast.destinations.config import NetworkConfig
+from spancast.destinations.http_sender import MAX_WAIT_S, Answer, Credentials, HttpSender, merged, proxy_for, untraced
+from spancast.destinations.protocol import Delivered, Encoding, Outcome, Payload, Refused, RetryAfter, View
+from spancast.errors import ConfigError
+
+CONTENT_TYPES: Final[Mapping[Encoding, str]] = {"protobuf": "application/x-protobuf", "json": "application/json"}
+EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+TEST_SPAN: Final = "spancast-connection-test"
+_TEST_TRACE_ID: Final = (1).to_bytes(16, "big")
+_TEST_SPAN_ID: Final = (1).to_bytes(8, "big")
+_NO_RESOURCE: Final[Mapping[str, str]] = {}
+
+_RETRYABLE: Final = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
+_CREDENTIALS_REFUSED: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+_OF_CONTENT: Final = frozenset({"INVALID_ARGUMENT", "INTERNAL", "UNKNOWN"})
+"""What a server says that stumbled over something in the batch, if perhaps without meaning to."""
+_TOO_LARGE: Final = re.compile(r"larger than max|exceeds maximum size")
+"""As gRPC for C, Python and Go say it, and for Java."""
+_STATUS_DETAILS: Final = "grpc-status-details-bin"
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_GRPC_OPTIONS: Final = (
+    # The courier decides when to try again; by itself a channel would stay away for up to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # Two channels to one address are two destinations, with connections of their own.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+_inherited: Final[list[Any]] = []
+"""Channels of the parent process, which a child must neither use nor close."""
+
+
+def probe_request(resource: Mapping[str, str] = _NO_RESOURCE) -> ExportTraceServiceRequest:
+    """Return the one span that asks a server whether it would take ours."""
+    now = time.time_ns()
+    span = Span(
+        trace_id=_TEST_TRACE_ID,
+        span_id=_TEST_SPAN_ID,
+        name=TEST_SPAN,
+        kind=Span.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=now,
+        end_time_unix_nano=now,
+    )
+    attributes = [
+        KeyValue(key=name, value=AnyValue(string_value=value))
+        for name, value in {"service.name": "spancast", **resource}.items()
+    ]
+    return ExportTraceServiceRequest(
+        resource_spans=[
+            ResourceSpans(
+                resource=Resource(attributes=attributes),
+                scope_spans=[ScopeSpans(scope=InstrumentationScope(name="spancast"), spans=[span])],
+            )
+        ]
+    )
+
+
+def probe_json(resource: Mapping[str, str] = _NO_RESOURCE) -> bytes:
+    """Return ``probe_request`` in OTLP/JSON, whose ids are hex."""
+    [spans] = probe_request(resource).resource_spans
+    [span] = spans.scope_spans[0].spans
+    told = {
+        "traceId": span.trace_id.hex(),
+        "spanId": span.span_id.hex(),
+        "name": span.name,
+        "kind": int(span.kind),
+        "startTimeUnixNano": str(span.start_time_unix_nano),
+        "endTimeUnixNano": str(span.end_time_unix_nano),
+    }
+    attributes = [
+        {"key": pair.key, "value": {"stringValue": pair.value.string_value}} for pair in spans.resource.attributes
+    ]
+    scope = {"scope": {"name": "spancast"}, "spans": [told]}
+    return json.dumps({"resourceSpans": [{"resource": {"attributes": attributes}, "scopeSpans": [scope]}]}).encode()
+
+
+class OtlpHttpDestination:
+    """Posts each batch to one URL."""
+
+    def __init__(
+        self,
+        sender: HttpSender,
+        view: View,
+        *,
+        encoding: Encoding = "protobuf",
+        gzip: bool = True,
+        resource: Mapping[str, str] = _NO_RESOURCE,
+    ) -> None:
+        self.view = view
+        self._sender = sender
+        self._encoding: Encoding = encoding
+        self._gzip = gzip
+        self._resource = resource
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
+        """Post ``payload``; what the server says it rejected of it is in the outcome."""
+        body = payload.body(self._encoding, gzip=self._gzip)
+        return self._outcome(
+            self._sender.send(body, CONTENT_TYPES[self._encoding], gzip=self._gzip, timeout_s=timeout_s)
+        )
+
+    def test_connection(self, timeout_s: float) -> Outcome:
+        """Post one span: many servers refuse a request without any."""
+        is_json = self._encoding == "json"
+        body = probe_json(self._resource) if is_json else probe_request(self._resource).SerializeToString()
+        return self._outcome(self._sender.send(body, CONTENT_TYPES[self._encoding], gzip=False, timeout_s=timeout_s))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._sender.close()
+
+    def _outcome(self, answer: Answer) -> Outcome:
+        if not isinstance(answer.outcome, Delivered):
+            return answer.outcome
+        is_json = "json" in answer.headers.get("content-type", "") or answer.body.lstrip().startswith(b"{")
+        rejected, message = partial_json(answer.body) if is_json else partial_protobuf(answer.body)
+        return Delivered(rejected, self._sender.shown(message))
+
+
+class OtlpGrpcDestination:
+    """Calls ``Export`` for each batch."""
+
+    def __init__(
+        self, endpoint: str, config: NetworkConfig, view: View, *, product: str, compression: str = "gzip"
+    ) -> None:
+        """Raise ``ConfigError`` where a file cannot be used, or gRPC cannot do what is asked; nothing is sent yet."""
+        self.view = view
+        parts = urlsplit(endpoint)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        self._target = f"{host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+        self._where = f"{product} at {self._target} (gRPC)"
+        self._grpc: Any = importlib.import_module("grpc")
+        own = {name: value.get_secret_value() for name, value in config.headers.items()}
+        self._credentials = Credentials(endpoint, own, config.headers_from)
+        self._timeout = config.timeout
+        self._compression = self._grpc.Compression.Gzip if compression == "gzip" else None
+        self._tls = _channel_credentials(self._grpc, config) if parts.scheme == "https" else None
+        self._proxy = proxy_for(endpoint, config.proxy)
+        self._channel: tuple[int, Any, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"OtlpGrpcDestination({self._where})"
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
+        """Send ``payload``; what the server says it rejected of it is in the outcome."""
+        return self._send(payload.body("protobuf", gzip=False), timeout_s)
+
+    def test_connection(self, timeout_s: float) -> Outcome:
+        """Send one span: many servers refuse a request without any."""
+        return self._send(probe_request().SerializeToString(), timeout_s)
+
+    def close(self) -> None:
+        """Close the channel."""
+        if self._channel is not None and self._channel[0] == os.getpid():
+            self._channel[1].close()
+        self._channel = None
+
+    def _send(self, body: bytes, timeout_s: float) -> Outcome:
+        deadline = time.monotonic() + min(timeout_s, self._timeout)
+        given = self._credentials.headers()
+        if given is None:
+            return RetryAfter(f"{self._where}: headers_from failed, so nothing was sent")
+        code, outcome = self._exchange(body, given, deadline)
+        if code == "UNAUTHENTICATED" and (renewed := self._credentials.renewed()) is not None:
+            _, outcome = self._exchange(body, renewed, deadline)
+        return outcome
+
+    def _exchange(self, body: bytes, headers: Mapping[str, str], deadline: float) -> tuple[str, Outcome]:
+        metadata = tuple((name.lower(), value) for name, value in merged(headers).items())
+        try:
+            with untraced():
+                answer = self._export()(
+                    body,
+                    timeout=max(deadline - time.monotonic(), 0.0),
+                    metadata=metadata,
+                    compression=self._compression,
+                )
+        except self._grpc.RpcError as error:
+            code = str(error.code().name)
+            return code, self._failure(code, str(error.details() or ""), retry_delay_s(error.trailing_metadata()))
+        rejected, message = partial_protobuf(answer)
+        return "OK", Delivered(rejected, self._credentials.shown(message))
+
+    def _failure(self, code: str, details: str, delay_s: float | None) -> Outcome:
+        refused = ": the credentials were refused" if code in _CREDENTIALS_REFUSED else ""
+        text = self._credentials.shown(details)
+        reason = f"{self._where}: {code}{refused}{f' ({text})' if text else ''}"
+        is_throttled = code == "RESOURCE_EXHAUSTED" and delay_s is not None
+        # A key that is refused may be restored or replaced; its spans must not be lost meanwhile.
+        if is_throttled or code in _RETRYABLE or code in _CREDENTIALS_REFUSED:
+            return RetryAfter(reason, delay_s)
+        is_large = code == "RESOURCE_EXHAUSTED" and _TOO_LARGE.search(details) is not None
+        return Refused(reason, too_large=is_large, of_content=code in _OF_CONTENT)
+
+    def _export(self) -> Any:  # noqa: ANN401 - grpc has no types
+        if self._channel is None or self._channel[0] != os.getpid():
+            if self._channel is not None:
+                _inherited.append(self._channel)
+            channel = self._opened()
+            # Without (de)serializers, what goes in and comes out are bytes.
+            self._channel = (os.getpid(), channel, channel.unary_unary(EXPORT))
+        return self._channel[2]
+
+    def _opened(self) -> Any:  # noqa: ANN401
+        # gRPC itself reads the environment's proxies by other rules than HTTP clients.
+        proxy = (("grpc.http_proxy", self._proxy),) if self._proxy else (("grpc.enable_http_proxy", 0),)
+        options = (*_GRPC_OPTIONS, *proxy)
+        if self._tls is None:
+            return self._grpc.insecure_channel(self._target, options=options)
+        return self._grpc.secure_channel(self._target, self._tls, options=options)
+
+
+def _channel_credentials(grpc: Any, config: NetworkConfig) -> Any:  # noqa: ANN401
+    if not config.verify:
+        raise ConfigError("verify: gRPC always checks certificates; name the server's own as `ca` instead")
+    files = (config.ca, config.key or config.cert if config.cert else None, config.cert)
+    try:
+        root, key, chain = (path.read_bytes() if path else None for path in files)
+    except OSError as error:
+        raise ConfigError(f"ca, cert, key: {error.filename} cannot be read") from None
+    return grpc.ssl_channel_credentials(root, key, chain)
+
+
+def retry_delay_s(metadata: Any) -> float | None:  # noqa: ANN401 - grpc has no types
+    """Return the delay that a failed call's ``RetryInfo`` asks for, between none and an hour."""
+    details = next((item.value for item in metadata or () if item.key == _STATUS_DETAILS), None)
+    if details is None:
+        return None
+    status: Any = importlib.import_module("google.rpc.status_pb2").Status()
+    info: Any = importlib.import_module("google.rpc.error_details_pb2").RetryInfo()
+    try:
+        status.ParseFromString(details)
+        if not any(detail.Unpack(info) for detail in status.details):
+            return None
+    except DecodeError:
+        return None
+    return min(max(info.retry_delay.seconds + info.retry_delay.nanos / 1e9, 0.0), MAX_WAIT_S)
+
+
+def partial_protobuf(body: bytes) -> tuple[int, str]:
+    """Return the number of rejected spans and the message of an ``ExportTraceServiceResponse``."""
+    try:
+        told = ExportTraceServiceResponse.FromString(body).partial_success
+    except DecodeError:
+        # The status said that the batch was taken; whatever this is, it is no complaint.
+        return 0, ""
+    return max(told.rejected_spans, 0), told.error_message
+
+
+def partial_json(body: bytes) -> tuple[int, str]:
+    """Return the same of a response in JSON, where 64-bit numbers are texts."""
+    try:
+        told: Any = json.loads(body)
+        partial: Any = _part(told, "partialSuccess") or _part(told, "partial_success") or {}
+        rejected = int(_part(partial, "rejectedSpans") or _part(partial, "rejected_spans") or 0)
+    except (ValueError, TypeError, RecursionError):
+        return 0, ""
+    return max(rejected, 0), str(_part(partial, "errorMessage") or _part(partial, "error_message") or "")
+
+
+def _part(told: Any, name: str) -> Any:  # noqa: ANN401 - whatever a server says
+    return cast("dict[str, Any]", told).get(name) if isinstance(told, dict) else None

@@ -1,0 +1,127 @@
+"""The models of everything that is reached by OTLP, and how each becomes a destination."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from typing import Any, Final, Literal, cast
+from urllib.parse import urlsplit
+
+from pydantic import Field, create_model, model_validator
+
+from spancast.destinations.config import NetworkConfig, failure
+from spancast.destinations.otlp_vendors import OTLP_VENDORS
+from spancast.destinations.protocol import Destination, View
+from spancast.destinations.quantities import Address
+from spancast.destinations.vendor_row import signal_url, target
+
+_GRPC_PORT: Final = 4317
+Protocol = Literal["http/protobuf", "http/json", "grpc"]
+Compression = Literal["gzip", "none"]
+
+
+class ServerConfig(NetworkConfig, frozen=True):
+    """A server that takes OTLP at the place it is told."""
+
+    endpoint: Address = Field(description="`http://host:4318`, with or without the path; `http://host:4317` is gRPC.")
+    protocol: Protocol | None = Field(None, description="Absent: gRPC on port 4317, else http/protobuf.")
+    compression: Compression = Field("gzip", description="How bodies are compressed.")
+    spans: Literal["llm", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
+
+    @property
+    def spoken(self) -> Protocol:
+        """Return the protocol asked for, else that of the port."""
+        return self.protocol or ("grpc" if urlsplit(self.endpoint).port == _GRPC_PORT else "http/protobuf")
+
+
+class OtlpConfig(ServerConfig, frozen=True):
+    """Any server that takes OTLP."""
+
+    type: Literal["otlp"]
+
+
+class CollectorConfig(ServerConfig, frozen=True):
+    """An OpenTelemetry Collector."""
+
+    type: Literal["otel-collector"]
+
+
+class JaegerConfig(ServerConfig, frozen=True):
+    """A Jaeger."""
+
+    type: Literal["jaeger"]
+    endpoint: Address = Field("http://localhost:4318", description="OTLP endpoint of Jaeger, HTTP or gRPC.")
+
+
+class VendorConfig(NetworkConfig, frozen=True):
+    """A product that takes OTLP over HTTP; its own fields are in its row of ``otlp_vendors``."""
+
+    compression: Compression = Field("gzip", description="How bodies are compressed.")
+
+    @model_validator(mode="after")
+    def _headers_can_be_sent(self) -> VendorConfig:
+        row = OTLP_VENDORS[self.type]
+        for header, value in target(row, self).headers.items():
+            if not value.isascii():
+                named = [name for name in row.fields if f"{{{name}}}" in row.headers.get(header, "")]
+                raise failure(tuple(named[:1]), None, f"goes into the header {header}, so it must be ASCII")
+        return self
+
+
+@functools.cache
+def vendor_config(kind: str) -> type[VendorConfig]:
+    """Return the model of the vendor ``kind``: what every destination can be told, and the fields of its row."""
+    row = OTLP_VENDORS[kind]
+    fields: dict[str, Any] = {"type": (Literal[kind], Field(description="Which kind of destination.")), **row.fields}
+    return create_model(f"{kind.title()}Config", __base__=VendorConfig, __doc__=row.about, **fields)
+
+
+_TITLES: Final = {"otlp": "OTLP", "otel-collector": "OpenTelemetry Collector", "jaeger": "Jaeger"}
+
+
+def create(config: ServerConfig, view: View) -> Destination:
+    """Return the destination of ``config``, by gRPC or HTTP.
+
+    Raises:
+        ConfigError: A certificate or a proxy cannot be used.
+    """
+    product = _TITLES[config.type]
+    if config.spoken == "grpc":
+        return cast(
+            "Destination",
+            _sending("otlp").OtlpGrpcDestination(
+                config.endpoint, config, view, product=product, compression=config.compression
+            ),
+        )
+    sender = _sending("http_sender").sender_of(config, signal_url(config.endpoint), product=product)
+    encoding = "json" if config.spoken == "http/json" else "protobuf"
+    return cast(
+        "Destination",
+        _sending("otlp").OtlpHttpDestination(sender, view, encoding=encoding, gzip=config.compression == "gzip"),
+    )
+
+
+def create_vendor(config: VendorConfig, view: View) -> Destination:
+    """Return the destination of ``config``, by its row of ``otlp_vendors``.
+
+    Raises:
+        ConfigError: A certificate or a proxy cannot be used.
+    """
+    row = OTLP_VENDORS[config.type]
+    reached = target(row, config)
+    sender = _sending("http_sender").sender_of(config, reached.url, product=row.title, headers=reached.headers)
+    return cast(
+        "Destination",
+        _sending("otlp").OtlpHttpDestination(
+            sender,
+            view,
+            encoding=row.accepted[0],
+            gzip=config.compression == "gzip",
+            resource=reached.resource,
+        ),
+    )
+
+
+def _sending(module: str) -> Any:  # noqa: ANN401 - a module
+    # An HTTP client is loaded by whoever sends, not by whoever reads a configuration.
+    return importlib.import_module(f"spancast.destinations.{module}")

@@ -1,0 +1,291 @@
+"""One row per product that speaks OTLP: its fields, its URL, its headers, its words.
+
+Names and defaults of fields are those of OpenRouter's observability destinations where it has
+the product; URL and headers those of the vendor's own page, named in ``source``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Final, Literal, cast
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from spancast.destinations.quantities import Address, Secret, Text
+from spancast.destinations.vendor_row import FieldSpec, OtlpVendor, Values
+
+_ANY_BASE: Final = "Base URL, with or without the path of its OTLP endpoint."
+
+
+def _type_of(kind: Any, default: Any) -> Any:  # noqa: ANN401 - pydantic's types are values here
+    return kind | None if default is None else kind
+
+
+def _secret(about: str, *, default: Any = ...) -> FieldSpec:  # noqa: ANN401 - pydantic's own mark for "required"
+    return _type_of(Secret, default), Field(default, description=about)
+
+
+def _text(about: str, default: Any = ...) -> FieldSpec:  # noqa: ANN401
+    return _type_of(Text, default), Field(default, description=about)
+
+
+def _url(default: Any = ..., about: str = _ANY_BASE) -> FieldSpec:  # noqa: ANN401
+    return _type_of(Address, default), Field(default, description=about)
+
+
+def _region(default: str, *others: str) -> FieldSpec:
+    return Literal[(default, *others)], Field(default, description="Where your account lives; `base_url` beats it.")  # pyright: ignore[reportInvalidTypeForm] - the names are the row's
+
+
+def _by_region(**hosts: str) -> Callable[[Values], Values]:
+    return lambda given: {"base_url": given.get("base_url") or hosts[given["region"]]}
+
+
+def _datadog(given: Values) -> Values:
+    # The contract's `url` is the API host of the site (https://api.us5.datadoghq.com); OTLP has a host of its own.
+    parts = urlsplit(given["url"])
+    site = re.fullmatch(
+        r"(?:api|app|otlp|trace\.agent)?\.?((?:[a-z0-9-]+\.)?(?:datadoghq|ddog-gov)\.(?:com|eu))", parts.netloc
+    )
+    return {"intake": f"https://otlp.{site[1]}" if site else given["url"]}
+
+
+def _sentry(given: Values) -> Values:
+    dsn = cast("re.Match[str]", _DSN.fullmatch(given["dsn"]))
+    scheme, key, host, path, project = dsn.groups()
+    endpoint = given.get("otlp_endpoint") or f"{scheme}://{host}{path}/api/{project}/integration/otlp"
+    return {"base_url": endpoint, "key": key}
+
+
+def _elastic(given: Values) -> Values:
+    key, token = given.get("api_key"), given.get("secret_token")
+    return {"authorization": f"ApiKey {key}"} if key else {"authorization": f"Bearer {token}"} if token else {}
+
+
+def _read_dsn(value: SecretStr) -> SecretStr:
+    if not _DSN.fullmatch(value.get_secret_value().strip()):
+        raise ValueError("must be a Sentry DSN, `https://KEY@HOST/PROJECT`")
+    return value
+
+
+_DSN: Final = re.compile(r"(https?)://([^:@/]+)(?::[^@/]*)?@([^/]+)((?:/[^/]+)*)/(\d+)/?")
+
+OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
+    "langfuse": OtlpVendor(
+        title="Langfuse",
+        about="Langfuse, cloud or your own server.",
+        source="langfuse.com/integrations/native/opentelemetry",
+        fields={
+            "public_key": _secret("Public key, `pk-lf-…`."),
+            "secret_key": _secret("Secret key, `sk-lf-…`."),
+            "base_url": _url("https://us.cloud.langfuse.com"),
+            "environment": _text("Langfuse environment.", None),
+            "release": _text("Langfuse release.", None),
+        },
+        path="/api/public/otel/v1/traces",
+        basic="{public_key}:{secret_key}",
+        resource={"langfuse.environment": "{environment}", "langfuse.release": "{release}"},
+        profile="langfuse",
+    ),
+    "langsmith": OtlpVendor(
+        title="LangSmith",
+        about="LangSmith, cloud or your own server.",
+        source="docs.langchain.com/langsmith/trace-with-opentelemetry",
+        fields={
+            "api_key": _secret("API key, `lsv2_…`."),
+            "project": _text("Tracing project.", "main"),
+            "endpoint": _url("https://api.smith.langchain.com"),
+            "workspace_id": _text("Workspace, for a key of the whole organisation.", None),
+        },
+        base="{endpoint}",
+        path="/otel/v1/traces",
+        headers={"x-api-key": "{api_key}", "Langsmith-Project": "{project}", "x-tenant-id": "{workspace_id}"},
+        profile="langsmith",
+    ),
+    "arize": OtlpVendor(
+        title="Arize AX",
+        about="Arize AX, in OpenInference.",
+        source="arize.com/docs/ax (arize-otel 0.14)",
+        fields={
+            "api_key": _secret("API key."),
+            "space_key": _secret("Space key or id."),
+            "model_id": _text("Project name."),
+            "base_url": _url("https://otlp.arize.com"),
+        },
+        headers={"api_key": "{api_key}", "space_id": "{space_key}"},
+        resource={"openinference.project.name": "{model_id}"},
+        profile="openinference",
+    ),
+    "phoenix": OtlpVendor(
+        title="Phoenix",
+        about="Arize Phoenix, cloud or your own server, in OpenInference.",
+        source="arize.com/docs/phoenix (arize-phoenix-otel 0.17)",
+        fields={
+            "base_url": _url("http://localhost:6006"),
+            "api_key": _secret("API key, where the server asks for one.", default=None),
+            "project": _text("Project name.", "default"),
+        },
+        headers={"Authorization": "Bearer {api_key}"},
+        resource={"openinference.project.name": "{project}"},
+        profile="openinference",
+        accepted=("protobuf",),
+    ),
+    "braintrust": OtlpVendor(
+        title="Braintrust",
+        about="Braintrust, by its OTLP endpoint.",
+        source="braintrust.dev/docs/integrations/sdk-integrations/opentelemetry",
+        fields={
+            "api_key": _secret("API key, `sk-…`."),
+            "project_id": _text("Project id."),
+            "base_url": _url("https://api.braintrust.dev"),
+        },
+        path="/otel/v1/traces",
+        headers={"Authorization": "Bearer {api_key}", "x-bt-parent": "project_id:{project_id}"},
+        profile="braintrust",
+    ),
+    "opik": OtlpVendor(
+        title="Opik",
+        about="Comet Opik, cloud or your own server, by its OTLP endpoint.",
+        source="comet.com/docs/opik/integrations/opentelemetry",
+        fields={
+            "api_key": _secret("API key; any text for your own server."),
+            "workspace": _text("Workspace."),
+            "project_name": _text("Project."),
+            "base_url": _url("https://www.comet.com/opik"),
+        },
+        path="/api/v1/private/otel/v1/traces",
+        headers={"Authorization": "{api_key}", "Comet-Workspace": "{workspace}", "projectName": "{project_name}"},
+        profile="opik",
+    ),
+    "weave": OtlpVendor(
+        title="W&B Weave",
+        about="Weights & Biases Weave, by its OTLP endpoint.",
+        source="docs.wandb.ai/weave/guides/tracking/otel",
+        fields={
+            "api_key": _secret("API key."),
+            "entity": _text("Team or user name."),
+            "project": _text("Project."),
+            "base_url": _url("https://trace.wandb.ai"),
+        },
+        path="/otel/v1/traces",
+        basic="api:{api_key}",
+        # Older servers route by the header, newer ones by the resource.
+        headers={"wandb-api-key": "{api_key}", "project_id": "{entity}/{project}"},
+        resource={"wandb.entity": "{entity}", "wandb.project": "{project}"},
+        profile="weave",
+        accepted=("protobuf",),
+    ),
+    "grafana": OtlpVendor(
+        title="Grafana Cloud",
+        about="Grafana Cloud Traces (Tempo), by its OTLP gateway.",
+        source="grafana.com/docs/grafana-cloud/send-data/otlp",
+        fields={
+            "api_key": _secret("Token, `glc_…`, with the scope traces:write."),
+            "instance_id": _text("Instance id (a number)."),
+            "base_url": _url("https://otlp-gateway-prod-us-west-0.grafana.net"),
+        },
+        path="/otlp/v1/traces",
+        basic="{instance_id}:{api_key}",
+    ),
+    "newrelic": OtlpVendor(
+        title="New Relic",
+        about="New Relic, US or EU.",
+        source="docs.newrelic.com/docs/opentelemetry/best-practices/opentelemetry-otlp",
+        fields={
+            "license_key": _secret("License key."),
+            "region": _region("us", "eu"),
+            "base_url": _url(None),
+        },
+        headers={"api-key": "{license_key}"},
+        profile="newrelic",
+        derive=_by_region(us="https://otlp.nr-data.net", eu="https://otlp.eu01.nr-data.net"),
+    ),
+    "sentry": OtlpVendor(
+        title="Sentry",
+        about="Sentry traces, by the OTLP endpoint of a project.",
+        source="docs.sentry.io/concepts/otlp",
+        fields={
+            "dsn": (Annotated[Secret, AfterValidator(_read_dsn)], Field(description="DSN of the project.")),
+            "otlp_endpoint": _url(None, "`…/integration/otlp/v1/traces`; absent: that of the DSN's project."),
+        },
+        headers={"x-sentry-auth": "sentry sentry_key={key}"},
+        profile="sentry",
+        derive=_sentry,
+    ),
+    "datadog": OtlpVendor(
+        title="Datadog",
+        about="Datadog LLM Observability, by its OTLP intake.",
+        source="docs.datadoghq.com/llm_observability/instrument/otel_instrumentation",
+        fields={
+            "api_key": _secret("API key."),
+            "ml_app": _text("Name of the LLM application; becomes the service."),
+            "url": _url("https://api.us5.datadoghq.com", "API URL of your Datadog site."),
+        },
+        base="{intake}",
+        headers={"dd-api-key": "{api_key}", "dd-otlp-source": "llmobs"},
+        resource={"service.name": "{ml_app}"},
+        profile="datadog",
+        derive=_datadog,
+    ),
+    "honeycomb": OtlpVendor(
+        title="Honeycomb",
+        about="Honeycomb, US or EU.",
+        source="docs.honeycomb.io/send-data/opentelemetry",
+        fields={
+            "api_key": _secret("Ingest key."),
+            "dataset": _text("Dataset, for Honeycomb Classic.", None),
+            "region": _region("us", "eu"),
+            "base_url": _url(None),
+        },
+        headers={"x-honeycomb-team": "{api_key}", "x-honeycomb-dataset": "{dataset}"},
+        derive=_by_region(us="https://api.honeycomb.io", eu="https://api.eu1.honeycomb.io"),
+    ),
+    "dynatrace": OtlpVendor(
+        title="Dynatrace",
+        about="Dynatrace SaaS or ActiveGate.",
+        source="docs.dynatrace.com/docs/shortlink/api-otlp-traces",
+        fields={
+            "base_url": _url(about="`https://ENVIRONMENT.live.dynatrace.com`, or that of an ActiveGate."),
+            "api_token": _secret("Access token with the scope openTelemetryTrace.ingest."),
+        },
+        path="/api/v2/otlp/v1/traces",
+        headers={"Authorization": "Api-Token {api_token}"},
+        accepted=("protobuf",),
+    ),
+    "elastic": OtlpVendor(
+        title="Elastic",
+        about="Elastic Cloud's managed OTLP endpoint, or an APM Server.",
+        source="elastic.co/docs (managed OTLP endpoint; APM Server OTLP intake)",
+        fields={
+            "base_url": _url(),
+            "api_key": _secret("API key, as Kibana shows it encoded.", default=None),
+            "secret_token": _secret("Secret token of an APM Server.", default=None),
+        },
+        headers={"Authorization": "{authorization}"},
+        accepted=("protobuf",),
+        derive=_elastic,
+    ),
+    "traceloop": OtlpVendor(
+        title="Traceloop",
+        about="Traceloop, in OpenLLMetry's convention.",
+        source="traceloop.com/docs/openllmetry/integrations/traceloop",
+        fields={"api_key": _secret("API key."), "base_url": _url("https://api.traceloop.com")},
+        headers={"Authorization": "Bearer {api_key}"},
+        profile="traceloop",
+    ),
+    "mlflow": OtlpVendor(
+        title="MLflow",
+        about="An MLflow tracking server.",
+        source="mlflow.org/docs/latest/genai/tracing/opentelemetry/ingest",
+        fields={
+            "base_url": _url("http://localhost:5000"),
+            "experiment_id": _text("Experiment that takes the traces.", "0"),
+            "token": _secret("Access token, where the server asks for one.", default=None),
+        },
+        headers={"x-mlflow-experiment-id": "{experiment_id}", "Authorization": "Bearer {token}"},
+        profile="mlflow",
+        accepted=("protobuf",),
+    ),
+}

@@ -1,0 +1,241 @@
+"""An object per trace and batch in S3, in OpenRouter's shape.
+
+Source: OpenRouter's S3 destination (``openrouter/README`` D.3): key
+``{pathTemplate}/{traceId}-{timestamp}.json``, a trace with its observations. Where it says
+nothing: dates are UTC, ids are made safe for keys, and the timestamp is the start of the
+batch's first span in nanoseconds: two batches of a trace never share a key, and a batch sent
+again writes the same object again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr
+
+from spancast.destinations import generation
+from spancast.destinations.config import NetworkConfig
+from spancast.destinations.extras import required
+from spancast.destinations.plain_span import PlainSpan, read
+from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
+from spancast.destinations.quantities import Address, Secret, Text, shown_address
+from spancast.destinations.templates import DATE_NAMES, date_values, template_of
+from spancast.model import json_text, semconv
+
+EXTRA: Final = "s3"
+DEFAULT_PREFIX: Final = "openrouter-traces"
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._=-]+")
+_LONGEST_ID: Final = 128
+_NS_PER_S: Final = 1_000_000_000
+_ANY_REGION: Final = "us-east-1"
+"""What servers other than Amazon's take where they have no regions."""
+_UNNAMED_KEY: Final = "default"
+_TRANSIENT: Final = frozenset(
+    {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "RequestTimeTooSkewed", "Throttling"}
+)
+_SERVER_ERROR: Final = 500
+_TOO_MANY_REQUESTS: Final = 429
+
+
+class S3Config(NetworkConfig, frozen=True):
+    """A bucket."""
+
+    type: Literal["s3"]
+    bucket: Text = Field(
+        validation_alias=AliasChoices("bucket", "bucket_name", "bucketName"), description="Name of the bucket."
+    )
+    access_key_id: Text | None = Field(None, description="Absent: what boto3 finds (environment, profile, role).")
+    secret_access_key: Secret | None = Field(None, description="Belongs to `access_key_id`.")
+    session_token: Secret | None = Field(None, description="Of temporary credentials.")
+    region: Text | None = Field(None, description="Absent: what boto3 finds.")
+    endpoint: Address | None = Field(None, description="Of a server other than Amazon's.")
+    prefix: str = Field(DEFAULT_PREFIX, description="What {prefix} stands for.")
+    path_template: Annotated[str, AfterValidator(template_of("prefix", *DATE_NAMES, "apiKeyName"))] = Field(
+        "{prefix}/{date}", description="Folder of the object: {prefix}, {date}, {year}, {month}, {day}, {apiKeyName}."
+    )
+
+
+class S3Destination:
+    """Puts an object per trace of each batch."""
+
+    def __init__(self, config: S3Config, view: View, client: Any) -> None:  # noqa: ANN401 - boto3 has no types
+        self.view = view
+        self._config = config
+        self._client = client
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
+        """Put the objects of ``payload``; any that failed makes the batch be sent again under the same keys."""
+        key_names = {record.span_id.hex(): str(record.facts.get("api_key_name", "")) for record in payload.records}
+        for members in _traces(read(payload.protobuf)):
+            body = json_text.encode(trace_object(members)).encode()
+            failure = self._put(self._key(members, key_names), body)
+            if failure is not None:
+                return failure
+        return Delivered()
+
+    def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
+        """Put an empty object under the prefix: what delivery needs, and nothing more."""
+        key = f"{self._config.prefix}/connection-test".lstrip("/")
+        return self._put(key, b"") or Delivered()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _key(self, members: Sequence[PlainSpan], key_names: dict[str, str]) -> str:
+        first = members[0]
+        name = f"{_safe(generation.raw_trace_id(first))}-{first.start_ns}.json"
+        at = datetime.fromtimestamp(first.start_ns / _NS_PER_S, tz=timezone.utc)
+        folder = self._config.path_template.format_map(
+            {
+                **date_values(at),
+                "prefix": self._config.prefix,
+                "apiKeyName": _safe(key_names.get(first.span_id, "")) or _UNNAMED_KEY,
+            }
+        )
+        return f"{folder.strip('/')}/{name}".lstrip("/")
+
+    def _put(self, key: str, body: bytes) -> Outcome | None:
+        errors = required("botocore.exceptions", EXTRA)
+        try:
+            self._client.put_object(Bucket=self._config.bucket, Key=key, Body=body, ContentType="application/json")
+        except errors.ClientError as error:
+            return _outcome(error.response, self._config.bucket)
+        except errors.BotoCoreError as error:
+            where = shown_address(self._config.endpoint) if self._config.endpoint else "Amazon"
+            return RetryAfter(f"S3: {type(error).__name__} at {where}")
+        return None
+
+
+def trace_object(spans: Sequence[PlainSpan]) -> dict[str, Any]:
+    """Return what is put for ``spans``, all of one trace, in the order of their start."""
+    first = spans[0]
+    calls = [span for span in spans if span.is_generation] or list(spans)
+    root = next((span for span in spans if not span.parent_span_id), first)
+    return {
+        "id": generation.raw_trace_id(first),
+        "name": first.first(semconv.TRACE_NAME) or root.name,
+        "timestamp": generation.iso_time(first.start_ns),
+        "userId": first.first(semconv.USER_ID),
+        "sessionId": first.first(semconv.SESSION_ID),
+        "tags": generation.tags(first),
+        "metadata": generation.metadata(first, with_names=False),
+        "input": generation.conversation(calls[0]),
+        "output": generation.completion(calls[-1]),
+        "observations": [_observation(span) for span in spans],
+    }
+
+
+def _observation(span: PlainSpan) -> dict[str, Any]:
+    told = {
+        "id": span.span_id,
+        "traceId": generation.raw_trace_id(span),
+        "type": generation.span_type(span),
+        "name": span.name,
+        "parentObservationId": span.parent_span_id or None,
+        "startTime": generation.iso_time(span.start_ns),
+        "endTime": generation.iso_time(span.end_ns),
+        "level": generation.level(span),
+        "statusMessage": span.status_message or None,
+        "metadata": generation.metadata(span, with_names=False),
+    }
+    return {**told, **_call(span)} if span.is_generation else told
+
+
+def _call(span: PlainSpan) -> dict[str, Any]:
+    first_chunk = generation.first_chunk_ns(span)
+    costs = generation.costs(span)
+    return {
+        "completionStartTime": None if first_chunk is None else generation.iso_time(first_chunk),
+        "model": span.first(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL),
+        "modelParameters": generation.model_parameters(span),
+        "input": generation.conversation(span),
+        "output": generation.completion(span),
+        "promptTokens": span.first(semconv.USAGE_INPUT_TOKENS),
+        "completionTokens": span.first(semconv.USAGE_OUTPUT_TOKENS),
+        "totalTokens": generation.total_tokens(span),
+        "promptTokensDetails": {
+            "cachedTokens": span.first(semconv.USAGE_CACHE_READ),
+            "cacheWriteTokens": span.first(semconv.USAGE_CACHE_WRITE),
+            "audioTokens": span.first(semconv.USAGE_AUDIO_INPUT),
+            "videoTokens": span.first(semconv.USAGE + "prompt_tokens_details.video_tokens"),
+        },
+        "completionTokensDetails": {
+            "reasoningTokens": span.first(semconv.USAGE_REASONING),
+            "imageTokens": span.first(semconv.USAGE_IMAGE_OUTPUT),
+        },
+        "inputCost": costs.input,
+        "outputCost": costs.output,
+        "totalCost": costs.total,
+        "finishReason": generation.finish_reason(span),
+    }
+
+
+def _traces(spans: Iterable[PlainSpan]) -> list[list[PlainSpan]]:
+    traces: dict[str, list[PlainSpan]] = {}
+    for span in sorted(spans, key=lambda span: (span.start_ns, span.span_id)):
+        traces.setdefault(span.trace_id, []).append(span)
+    return list(traces.values())
+
+
+def _safe(text: str) -> str:
+    return _UNSAFE.sub("_", text)[:_LONGEST_ID]
+
+
+def _outcome(response: Any, bucket: str) -> Outcome:  # noqa: ANN401 - boto3 has no types
+    code = str(response.get("Error", {}).get("Code", "unknown"))
+    about = response.get("ResponseMetadata", {})
+    status = int(about.get("HTTPStatusCode", 0))
+    reason = f"S3: {code} (HTTP {status}) for bucket {bucket}"
+    if code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS:
+        waits = about.get("HTTPHeaders", {}).get("retry-after", "")
+        return RetryAfter(reason, float(waits) if waits.isdecimal() else None)
+    return Refused(reason, too_large=code == "EntityTooLarge")
+
+
+def create(config: S3Config, view: View) -> S3Destination:
+    """Return the destination of ``config``.
+
+    Raises:
+        ConfigError: boto3 is not installed.
+    """
+    boto3, botocore = required("boto3", EXTRA), required("botocore.config", EXTRA)
+    options = botocore.Config(
+        connect_timeout=config.timeout,
+        read_timeout=config.timeout,
+        # The courier tries again, by rules that are the same for every destination.
+        retries={"total_max_attempts": 1},
+        proxies={"http": config.proxy, "https": config.proxy} if config.proxy else None,
+        client_cert=_certificate(config),
+        s3={"addressing_style": "path"} if config.endpoint else None,
+    )
+    client = boto3.session.Session().client(
+        "s3",
+        region_name=config.region or (_ANY_REGION if config.endpoint else None),
+        endpoint_url=config.endpoint,
+        aws_access_key_id=config.access_key_id,
+        aws_secret_access_key=_open(config.secret_access_key),
+        aws_session_token=_open(config.session_token),
+        verify=str(config.ca) if config.ca else config.verify,
+        config=options,
+    )
+
+    def add_headers(request: Any, **_: object) -> None:  # noqa: ANN401 - boto3 has no types
+        for header, value in config.all_headers().items():
+            request.headers[header] = value
+
+    client.meta.events.register("before-sign.s3", add_headers)
+    return S3Destination(config, view, client)
+
+
+def _certificate(config: S3Config) -> str | tuple[str, str] | None:
+    if config.cert is None:
+        return None
+    return (str(config.cert), str(config.key)) if config.key else str(config.cert)
+
+
+def _open(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()

@@ -1,0 +1,239 @@
+"""Spans in a SQLite file of one's own, to be asked with SQL or ``spancast traces`` and ``show``.
+
+One row per span, written again under the same key when it comes again: delivery is at least
+once. The file is the user's only (mode 0600).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from spancast.destinations.config import DestinationConfig
+from spancast.destinations.generation import costs, iso_time, raw_trace_id, total_tokens
+from spancast.destinations.plain_span import PlainEvent, PlainSpan, read
+from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
+from spancast.destinations.quantities import Duration, UserPath, state_directory
+from spancast.model import json_text, semconv
+
+_MODE: Final = 0o600
+_DIRECTORY_MODE: Final = 0o700
+_NS_PER_S: Final = 1_000_000_000
+_BUSY_S: Final = 5.0
+_FORGET_EVERY_S: Final = 3600.0
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS spans (
+    trace_id TEXT NOT NULL,         -- 32 lowercase hex digits
+    span_id TEXT NOT NULL,          -- 16
+    parent TEXT NOT NULL,           -- span_id of the parent, '' for a root
+    name TEXT NOT NULL,
+    start TEXT NOT NULL,            -- UTC, ISO 8601 with milliseconds
+    start_ns INTEGER NOT NULL,
+    end_ns INTEGER NOT NULL,
+    duration_ms REAL NOT NULL,
+    raw_trace_id TEXT NOT NULL,     -- trace_id as the caller wrote it
+    trace_name TEXT,
+    model TEXT,
+    provider TEXT,
+    session_id TEXT,
+    user_id TEXT,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    total_tokens INTEGER,
+    cost REAL,                      -- USD as the provider charged it
+    status TEXT NOT NULL,           -- unset, ok, error
+    status_message TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    attributes TEXT NOT NULL,       -- JSON
+    events TEXT NOT NULL,           -- JSON
+    resource TEXT NOT NULL,         -- JSON
+    PRIMARY KEY (trace_id, span_id)
+);
+CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns);
+CREATE INDEX IF NOT EXISTS spans_by_session ON spans (session_id, start_ns) WHERE session_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS spans_by_raw_trace_id ON spans (raw_trace_id);
+"""
+_COLUMNS: Final = (
+    "trace_id", "span_id", "parent", "name", "start", "start_ns", "end_ns", "duration_ms", "raw_trace_id", "trace_name",
+    "model", "provider", "session_id", "user_id", "input_tokens", "output_tokens", "total_tokens", "cost", "status",
+    "status_message", "kind", "scope", "attributes", "events", "resource",
+)  # fmt: skip
+_UPSERT: Final = f"INSERT OR REPLACE INTO spans ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names of ours
+_SUMMARIES: Final = """
+SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = '' THEN name END), min(name)),
+       max(session_id), max(user_id), min(start_ns), max(end_ns), count(*), count(model),
+       sum(input_tokens), sum(output_tokens), sum(cost), sum(status = 'error')
+FROM spans WHERE trace_id IN (
+    SELECT trace_id FROM spans
+    WHERE start_ns >= :since AND (:session IS NULL OR session_id = :session)
+    GROUP BY trace_id ORDER BY max(start_ns) DESC LIMIT :limit)
+GROUP BY trace_id ORDER BY max(start_ns) DESC
+"""
+
+
+def default_store_path() -> Path:
+    """Return ``spancast/spans.db`` in the directory for the user's state."""
+    return state_directory() / "spans.db"
+
+
+class StoreConfig(DestinationConfig, frozen=True):
+    """A SQLite file of spans."""
+
+    type: Literal["store"]
+    path: UserPath = Field(default_factory=default_store_path, description="The SQLite file.")
+    max_age: Duration = Field(30 * 86_400.0, description="Older spans are deleted.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSummary:
+    """What ``spancast traces`` shows of one trace."""
+
+    trace_id: str
+    raw_trace_id: str
+    name: str
+    session_id: str | None
+    user_id: str | None
+    start_ns: int
+    end_ns: int
+    spans: int
+    calls: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
+    errors: int
+
+
+class Store:
+    """The file, to write to and to ask."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, spans: Iterable[PlainSpan]) -> None:
+        """Insert ``spans``, over those of the same ids."""
+        with self._opened(make=True) as database, database:
+            database.executemany(_UPSERT, [_row(span) for span in spans])
+
+    def forget(self, before_ns: int) -> None:
+        """Delete spans that started earlier."""
+        with self._opened(make=True) as database, database:
+            database.execute("DELETE FROM spans WHERE start_ns < ?", (before_ns,))
+
+    def traces(self, limit: int = 20, session: str | None = None, since_s: float = 0.0) -> list[TraceSummary]:
+        """Return the latest traces, newest first; only those of ``session``, started since ``since_s`` (Unix)."""
+        asked = {"limit": limit, "session": session, "since": int(since_s * _NS_PER_S)}
+        with self._opened() as database:
+            rows: list[tuple[Any, ...]] = database.execute(_SUMMARIES, asked).fetchall() if database else []
+        return [TraceSummary(**dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))) for row in rows]
+
+    def trace(self, trace_id: str) -> list[PlainSpan]:
+        """Return the spans of one trace, by its id, the id as the caller wrote it, or the id's beginning."""
+        with self._opened() as database:
+            if database is None:
+                return []
+            found = _full_id(database, trace_id)
+            query = f"SELECT {', '.join(_COLUMNS)} FROM spans WHERE trace_id = ? ORDER BY start_ns"  # noqa: S608
+            return [_span(dict(zip(_COLUMNS, row, strict=True))) for row in database.execute(query, (found,))]
+
+    @contextmanager
+    def _opened(self, *, make: bool = False) -> Generator[Any]:
+        if not make and not self.path.is_file():
+            yield None
+            return
+        if make:
+            self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE))
+        with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
+            if make:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.executescript(_SCHEMA)
+            yield database
+
+
+class StoreDestination:
+    """Writes batches to a ``Store`` and forgets what is too old."""
+
+    def __init__(self, config: StoreConfig, view: View, now_s: Callable[[], float] = time.time) -> None:
+        self.view = view
+        self.store = Store(config.path)
+        self._max_age_s = config.max_age
+        self._now_s = now_s
+        self._forgot_s = 0.0
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - SQLite has a limit of its own
+        """Write ``payload``; a full disk or a locked file is tried again."""
+        return self._tried(lambda: self._write(read(payload.protobuf)))
+
+    def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
+        """Tell whether the file can be opened and written."""
+        return self._tried(lambda: self.store.write(()))
+
+    def close(self) -> None:
+        """Do nothing: the file is open only while it is used."""
+
+    def _write(self, spans: Sequence[PlainSpan]) -> None:
+        self.store.write(spans)
+        now_s = self._now_s()
+        if now_s - self._forgot_s > _FORGET_EVERY_S:
+            self._forgot_s = now_s
+            self.store.forget(int((now_s - self._max_age_s) * _NS_PER_S))
+
+    def _tried(self, act: Callable[[], None]) -> Outcome:
+        try:
+            act()
+        except (OSError, sqlite3.Error) as error:
+            return RetryAfter(f"{self.store.path}: {error}")
+        return Delivered()
+
+
+def _full_id(database: sqlite3.Connection, given: str) -> str:
+    query = "SELECT trace_id FROM spans WHERE trace_id = :id OR raw_trace_id = :id LIMIT 1"
+    found = database.execute(query, {"id": given}).fetchone()
+    if found is None and given:
+        begins = "SELECT DISTINCT trace_id FROM spans WHERE substr(trace_id, 1, length(:id)) = :id LIMIT 2"
+        several = database.execute(begins, {"id": given.lower()}).fetchall()
+        found = several[0] if len(several) == 1 else None
+    return found[0] if found else given
+
+
+def _row(span: PlainSpan) -> tuple[Any, ...]:
+    asked, answered = span.first(semconv.USAGE_INPUT_TOKENS), span.first(semconv.USAGE_OUTPUT_TOKENS)
+    return (
+        span.trace_id, span.span_id, span.parent_span_id, span.name, iso_time(span.start_ns), span.start_ns,
+        span.end_ns, span.duration_ms, raw_trace_id(span), span.first(semconv.TRACE_NAME),
+        span.first(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL), span.first(semconv.PROVIDER_NAME),
+        span.first(semconv.SESSION_ID), span.first(semconv.USER_ID), asked, answered, total_tokens(span),
+        costs(span).total, span.status, span.status_message, span.kind, span.scope,
+        json_text.encode(span.attributes), _events_text(span.events), json_text.encode(span.resource),
+    )  # fmt: skip
+
+
+def _events_text(events: Iterable[PlainEvent]) -> str:
+    return json_text.encode([{"name": one.name, "at_ns": one.at_ns, "attributes": one.attributes} for one in events])
+
+
+def _span(row: dict[str, Any]) -> PlainSpan:
+    return PlainSpan(
+        trace_id=row["trace_id"],
+        span_id=row["span_id"],
+        parent_span_id=row["parent"],
+        name=row["name"],
+        kind=row["kind"],
+        start_ns=row["start_ns"],
+        end_ns=row["end_ns"],
+        status=row["status"],
+        status_message=row["status_message"],
+        attributes=json_text.decode(row["attributes"]) or {},
+        events=tuple(PlainEvent(**event) for event in json_text.decode(row["events"]) or ()),
+        resource=json_text.decode(row["resource"]) or {},
+        scope=row["scope"],
+    )

@@ -1,0 +1,228 @@
+"""Views: what one destination sees of a span, in the words it knows, encoded once for all who see the same.
+
+Order: redaction, the parent where the real one is not sent, the convention, limits of size, bytes.
+"""
+
+from __future__ import annotations
+
+import gzip as gzip_module
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+
+from spancast.destinations import otlp_json
+from spancast.destinations.config import DestinationConfig
+from spancast.destinations.otlp_encoding import (
+    event_bytes,
+    key_value,
+    key_values,
+    message,
+    replaced,
+    resource_head,
+    status_bytes,
+)
+from spancast.destinations.plain_span import PlainSpan, attributes_of, read_record
+from spancast.destinations.profiles.table import Rename, rename_of
+from spancast.destinations.protocol import Encoding, Payload
+from spancast.destinations.redaction import NOTHING_REDACTED, Redaction, function_mask, pattern_mask
+from spancast.destinations.shortening import size_steps, with_short_values
+from spancast.errors import shielded
+from spancast.model import semconv
+from spancast.model.span_record import SpanRecord
+
+DEFAULT_MAX_ATTRIBUTE_BYTES: Final = 10_000_000
+"""OpenRouter Broadcast's own limit."""
+DEFAULT_MAX_SPAN_BYTES: Final = 16 << 20
+_GZIP_LEVEL: Final = 6
+_STATUS_CODES: Final = {"unset": 0, "ok": 1, "error": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanView:
+    """Redaction times convention times limits.
+
+    ``only_llm``: spans that are none are not sent, so nothing may hang on them. ``resource`` are
+    attributes set on every resource, as vendors want a project named there.
+    """
+
+    redaction: Redaction = NOTHING_REDACTED
+    profile: str = "gen_ai"
+    only_llm: bool = False
+    max_attribute_bytes: int = DEFAULT_MAX_ATTRIBUTE_BYTES
+    max_span_bytes: int = DEFAULT_MAX_SPAN_BYTES
+    resource: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def key(self) -> str:
+        """Return a text equal for equal views."""
+        limits = f"{self.max_attribute_bytes}|{self.max_span_bytes}"
+        named = "|".join(f"{name}={value}" for name, value in sorted(self.resource.items()))
+        return f"{self.profile}|{self.redaction.key}|{self.only_llm}|{limits}|{named}"
+
+    def payload(self, records: Sequence[SpanRecord]) -> Payload:
+        """Return the (lazily encoded) payload of ``records`` in this view."""
+        return ViewPayload(self, records)
+
+    def body(self, record: SpanRecord, max_span_bytes: int | None = None) -> bytes:
+        """Return ``record`` as an encoded ``Span`` of this view."""
+        limit = min(max_span_bytes or self.max_span_bytes, self.max_span_bytes)
+        is_small = record.size_bytes <= min(limit, self.max_attribute_bytes)
+        rename = rename_of(self.profile)
+        if is_small and rename is None and not self.redaction:
+            return self._under_llm_parent(record)
+        span = self._placed(self.redaction.apply(read_record(record)), record)
+        span = with_short_values(_renamed(span, rename), self.max_attribute_bytes)
+        body = _encoded(record.body, span)
+        for step in size_steps(span) if len(body) > limit else ():
+            body = _encoded(record.body, with_short_values(span, step))
+            if len(body) <= limit:
+                break
+        return body
+
+    def _under_llm_parent(self, record: SpanRecord) -> bytes:
+        parent = record.facts.get("llm_parent") if self.only_llm else None
+        if parent is None:
+            return record.body
+        told = key_value(semconv.PARENT_SPAN_ID, record.parent_span_id.hex())
+        return replaced(record.body, {4: _parent_field(str(parent))}) + message(b"\x4a", told)
+
+    def _placed(self, span: PlainSpan, record: SpanRecord) -> PlainSpan:
+        parent = record.facts.get("llm_parent") if self.only_llm else None
+        if parent is None:
+            return span
+        attributes = {**span.attributes, semconv.PARENT_SPAN_ID: span.parent_span_id}
+        return replace(span, parent_span_id=str(parent), attributes=attributes)
+
+    def head(self, resource: bytes) -> bytes:
+        """Return the encoded ``ResourceSpans`` head with this view's resource attributes."""
+        if not self.resource:
+            return resource
+        given = ResourceSpans.FromString(resource)
+        return resource_head({**attributes_of(given.resource.attributes), **self.resource}, given.schema_url)
+
+
+def _renamed(span: PlainSpan, rename: Rename | None) -> PlainSpan:
+    # A convention that fails on an odd span leaves it as it is: redacted, whole, and sent.
+    return span if rename is None else shielded(rename)(span) or span
+
+
+def _parent_field(parent: str) -> bytes:
+    return message(b"\x22", bytes.fromhex(parent)) if parent else b""
+
+
+def _encoded(body: bytes, span: PlainSpan) -> bytes:
+    events = b"".join(message(b"\x5a", event_bytes(event.name, event.at_ns, event.attributes)) for event in span.events)
+    status = status_bytes(_STATUS_CODES[span.status], span.status_message)
+    return replaced(
+        body,
+        {
+            4: _parent_field(span.parent_span_id),
+            5: message(b"\x2a", span.name.encode("utf-8", "replace")),
+            9: key_values(b"\x4a", span.attributes),
+            11: events,
+            15: message(b"\x7a", status),
+        },
+    )
+
+
+class ViewPayload:
+    """A batch in one view; each form is made at first use and kept, whichever thread asks."""
+
+    def __init__(self, view: SpanView, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> None:
+        self._view = view
+        self.records = records
+        self._max_span_bytes = max_span_bytes
+        self._lock = threading.RLock()
+        self._forms: dict[tuple[Encoding, bool], bytes] = {}
+
+    @property
+    def protobuf(self) -> bytes:
+        """Return an OTLP ``ExportTraceServiceRequest`` in protobuf."""
+        return self.body("protobuf", gzip=False)
+
+    @property
+    def json(self) -> bytes:
+        """Return the same in OTLP/JSON."""
+        return self.body("json", gzip=False)
+
+    def body(self, encoding: Encoding, *, gzip: bool) -> bytes:
+        """Return the request as ``encoding``, compressed or not."""
+        with self._lock:
+            form = self._forms.get((encoding, gzip))
+            if form is None:
+                form = self._made(encoding, gzip=gzip)
+                self._forms[encoding, gzip] = form
+            return form
+
+    def _made(self, encoding: Encoding, *, gzip: bool) -> bytes:
+        if gzip:
+            return gzip_module.compress(self.body(encoding, gzip=False), _GZIP_LEVEL, mtime=0)
+        if encoding == "json":
+            return otlp_json.request_json(self.protobuf)
+        return self._request()
+
+    def shortened(self, max_span_bytes: int) -> Payload:
+        """Return the same spans, none over ``max_span_bytes``."""
+        return ViewPayload(self._view, self.records, max_span_bytes)
+
+    def _request(self) -> bytes:
+        groups: dict[bytes, dict[bytes, list[bytes]]] = {}
+        for record in self.records:
+            of_scope = groups.setdefault(record.resource, {}).setdefault(record.scope, [])
+            of_scope.append(message(b"\x12", self._view.body(record, self._max_span_bytes)))
+        return b"".join(
+            message(
+                b"\x0a",
+                self._view.head(resource)
+                + b"".join(message(b"\x12", scope + b"".join(spans)) for scope, spans in scopes.items()),
+            )
+            for resource, scopes in groups.items()
+        )
+
+
+def redaction_of(config: DestinationConfig) -> Redaction:
+    """Return what ``config`` says may not be seen."""
+    masks = tuple(
+        pattern_mask(mask.pattern, mask.replacement) if mask.pattern is not None else function_mask(_callable(mask))
+        for mask in config.mask
+    )
+    named = ";".join(
+        f"{mask.pattern}>{mask.replacement}" if mask.pattern is not None else str(id(mask.function))
+        for mask in config.mask
+    )
+    return Redaction(config.privacy_mode, masks, f"{config.privacy_mode};{named}")
+
+
+def common_redaction(configs: Sequence[DestinationConfig]) -> Redaction:
+    """Return what none of ``configs`` may see: it is taken out before anything is kept on disk.
+
+    Privacy mode where all have it, and the masks that all begin with. A mask function sees its own
+    result again in the view.
+    """
+    if not configs:
+        return NOTHING_REDACTED
+    shared = configs[0].mask
+    for config in configs[1:]:
+        same = next((i for i, (a, b) in enumerate(zip(shared, config.mask, strict=False)) if a != b), None)
+        shared = shared[: min(len(shared), len(config.mask)) if same is None else same]
+    is_private = all(config.privacy_mode for config in configs)
+    return redaction_of(DestinationConfig(type="", privacy_mode=is_private, mask=shared))
+
+
+def _callable(mask: Any) -> Any:  # noqa: ANN401 - pydantic's model has seen to it
+    return mask.function
+
+
+def view_of(config: DestinationConfig, profile: str, resource: Mapping[str, str] | None = None) -> SpanView:
+    """Return the view of the destination that ``config`` describes, whose own convention is ``profile``."""
+    return SpanView(
+        redaction=redaction_of(config),
+        profile=config.profile or profile,
+        only_llm=config.spans == "llm",
+        max_attribute_bytes=config.max_attribute_bytes or DEFAULT_MAX_ATTRIBUTE_BYTES,
+        max_span_bytes=config.max_span_bytes or DEFAULT_MAX_SPAN_BYTES,
+        resource=dict(resource or {}),
+    )

@@ -1,0 +1,58 @@
+"""A provider whose spans go through a real Broadcast, for tests of what becomes of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import Tracer
+
+from spancast.broadcast.pipeline import Broadcast, open_spool, routes_of
+from spancast.destinations.table import config_model
+from spancast.destinations.views import common_redaction
+
+MAX_BYTES = 256 << 20
+
+
+def broadcast_to(
+    destinations: dict[str, dict[str, Any]], directory: Path | None, *, max_bytes: int = MAX_BYTES
+) -> Broadcast:
+    configs = {name: config_model(given["type"]).model_validate(given) for name, given in destinations.items()}
+    return Broadcast(
+        routes_of(configs),
+        open_spool(directory, max_bytes, 1e9),
+        redaction=common_redaction(list(configs.values())),
+        is_durable=directory is not None,
+    )
+
+
+@contextmanager
+def tracing(broadcast: Broadcast) -> Iterator[Tracer]:
+    provider = TracerProvider(
+        sampler=ALWAYS_ON, resource=Resource({"service.name": "tests"}), shutdown_on_exit=False
+    )
+    provider.add_span_processor(broadcast.processor)
+    yield provider.get_tracer("spancast", "1")
+
+
+def call(tracer: Tracer, number: int = 0, **attributes: Any) -> tuple[str, str]:
+    """Make one ended LLM span; return its ids in hex."""
+    given = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.usage.input_tokens": number,
+        "gen_ai.input.messages": '[{"role":"user","parts":[{"type":"text","content":"canary question"}]}]',
+        **attributes,
+    }
+    with tracer.start_as_current_span("chat gpt-4o", attributes=given) as span:
+        context = span.get_span_context()
+    return f"{context.trace_id:032x}", f"{context.span_id:016x}"
+
+
+def otlp(url: str, **more: Any) -> dict[str, Any]:
+    return {"type": "otlp", "endpoint": url, "spans": "all", "timeout": 2, **more}
