@@ -9,11 +9,13 @@
 Public are the names in ``__all__``, ``spancast.testing`` and the ``protocol`` modules.
 """
 
+from spancast.broadcast.flush_report import FlushReport
 from spancast.errors import ConfigError, SpancastError, TraceKeyError
 from spancast.runtime import configure, flush, instrument, shutdown, stats, trace, uninstrument
 
 __all__ = [
     "ConfigError",
+    "FlushReport",
     "SpancastError",
     "TraceKeyError",
     "configure",

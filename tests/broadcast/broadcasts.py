@@ -33,9 +33,7 @@ def broadcast_to(
 
 @contextmanager
 def tracing(broadcast: Broadcast) -> Iterator[Tracer]:
-    provider = TracerProvider(
-        sampler=ALWAYS_ON, resource=Resource({"service.name": "tests"}), shutdown_on_exit=False
-    )
+    provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource({"service.name": "tests"}), shutdown_on_exit=False)
     provider.add_span_processor(broadcast.processor)
     yield provider.get_tracer("spancast", "1")
 

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
-from spancast.broadcast import courier as courier_module
-from spancast.errors import tally
 from tests.broadcast.broadcasts import broadcast_to, call, otlp, tracing
 from tests.destinations.otlp_receiver import (
     OtlpReceiver,
@@ -29,6 +26,9 @@ from tests.destinations.otlp_receiver import (
     redirect,
     status,
 )
+
+from spancast.broadcast import courier as courier_module
+from spancast.errors import tally
 
 PATIENCE_S = 30.0
 
@@ -280,16 +280,19 @@ def test_full_queue_is_told(monkeypatch: pytest.MonkeyPatch, receiver: OtlpRecei
 def test_spans_under_spans_of_others_keep_their_place(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
     """B11: for whom the spans between are not meant, an LLM span hangs on the nearest one above, or is a root."""
     from opentelemetry.sdk.trace import TracerProvider
-
     from tests.destinations.otlp_receiver import ExportTraceServiceRequest
 
     broadcast = broadcast_to({"llm": otlp(receiver.url, spans="llm"), "all": otlp(healthy.url)}, None)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(broadcast.processor)
     ours, http = provider.get_tracer("spancast"), provider.get_tracer("http")
-    with http.start_as_current_span("POST /chat") as top, ours.start_as_current_span("group") as group:
-        with http.start_as_current_span("retrieve"), http.start_as_current_span("GET"):
-            call(ours)
+    with (
+        http.start_as_current_span("POST /chat") as top,
+        ours.start_as_current_span("group") as group,
+        http.start_as_current_span("retrieve"),
+        http.start_as_current_span("GET"),
+    ):
+        call(ours)
     assert broadcast.flush(PATIENCE_S)
 
     def tree(requests: list[bytes]) -> dict[str, tuple[bytes, bytes]]:

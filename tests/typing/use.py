@@ -51,4 +51,6 @@ async def main() -> None:
         assert_type(bound(1), str)
         assert_type(scope.calls[-1].trace_id, str)
     assert_type(spancast.stats(), dict[str, int])
-    assert_type(spancast.flush(), bool)
+    report = spancast.flush()
+    assert_type(report, spancast.FlushReport)
+    assert_type(report.destinations["x"].waiting, int)

@@ -32,6 +32,7 @@ _SINGLES_TO_GIVE_UP: Final = 8
 _RENEW_AFTER_S: Final = 10.0
 _SMALLEST_SPAN_BYTES: Final = 4096
 _IDLE_S: Final = 5.0
+_PACE_S: Final = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,10 @@ class Courier:
         seen, state = self._passes, self._spool.state(self.route.name)
         while patient and state.waiting and not self._is_stopped and max(self._waits_s(), 0) < _left(deadline_s):
             with self._changed:
-                self._changed.wait_for(lambda: self._passes > seen or self._is_stopped, _left(deadline_s))  # noqa: B023 - asked at once
+                wait_s = min(_left(deadline_s), _PACE_S)
+                if not self._changed.wait_for(lambda: self._passes > seen or self._is_stopped, wait_s):  # noqa: B023 - asked at once
+                    # Another process may have had the lease, and tells nobody when it gives it back.
+                    self.notify()
             seen, state = self._passes, self._spool.state(self.route.name)
         return state
 

@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 
+from spancast.broadcast import end_of_process
 from spancast.broadcast.lineage import Lineage
 from spancast.broadcast.quiet_thread import QuietThread, is_quiet
 from spancast.errors import shielded, tally, warn_once
@@ -78,6 +79,7 @@ class Intake(SpanProcessor):
         self._queue.append((span, self._lineage.above(span)))
         if not self._is_awake:
             self._is_awake = True
+            end_of_process.expect()
             self._thread.start()
             self._news.set()
 

@@ -104,7 +104,6 @@ class Broadcast:
         for courier in self.couriers:
             courier.start()
             courier.notify()
-        end_of_process.expect()
         self._is_started = True
 
     def _take(self, ended: Sequence[Ended]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
 
 from spancast.destinations import otlp_json
-from spancast.destinations.config import DestinationConfig
+from spancast.destinations.config import DestinationConfig, Mask
 from spancast.destinations.otlp_encoding import (
     event_bytes,
     key_value,
@@ -185,15 +185,18 @@ class ViewPayload:
 
 def redaction_of(config: DestinationConfig) -> Redaction:
     """Return what ``config`` says may not be seen."""
+    return _redaction(config.privacy_mode, config.mask)
+
+
+def _redaction(is_private: bool, given: Sequence[Mask]) -> Redaction:
     masks = tuple(
         pattern_mask(mask.pattern, mask.replacement) if mask.pattern is not None else function_mask(_callable(mask))
-        for mask in config.mask
+        for mask in given
     )
     named = ";".join(
-        f"{mask.pattern}>{mask.replacement}" if mask.pattern is not None else str(id(mask.function))
-        for mask in config.mask
+        f"{mask.pattern}>{mask.replacement}" if mask.pattern is not None else str(id(mask.function)) for mask in given
     )
-    return Redaction(config.privacy_mode, masks, f"{config.privacy_mode};{named}")
+    return Redaction(is_private, masks, f"{is_private};{named}")
 
 
 def common_redaction(configs: Sequence[DestinationConfig]) -> Redaction:
@@ -209,7 +212,7 @@ def common_redaction(configs: Sequence[DestinationConfig]) -> Redaction:
         same = next((i for i, (a, b) in enumerate(zip(shared, config.mask, strict=False)) if a != b), None)
         shared = shared[: min(len(shared), len(config.mask)) if same is None else same]
     is_private = all(config.privacy_mode for config in configs)
-    return redaction_of(DestinationConfig(type="", privacy_mode=is_private, mask=shared))
+    return _redaction(is_private, shared)
 
 
 def _callable(mask: Any) -> Any:  # noqa: ANN401 - pydantic's model has seen to it

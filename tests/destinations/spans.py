@@ -1,0 +1,152 @@
+"""Plain spans as a support conversation leaves them, for the destinations that read spans."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+
+from spancast.destinations.plain_span import PlainEvent, PlainSpan
+from spancast.model import semconv
+from spancast.model.json_text import encode
+from spancast.model.span_record import SpanRecord
+
+START_NS = 1_790_683_200_000_000_000  # 2026-09-29T12:00:00Z
+MS = 1_000_000
+TRACE_ID = "5b8aa5a2d2c872e8321cf37308d69df2"
+KEYS: dict[str, Any] = {
+    semconv.SESSION_ID: "session_abc",
+    semconv.CONVERSATION_ID: "session_abc",
+    semconv.USER_ID: "user_12345",
+    semconv.TRACE_NAME: "Order Processing Pipeline",
+    semconv.RAW_TRACE_ID: "order_processing_001",
+    semconv.TRACE_METADATA + "order_id": "ORD-12345",
+    semconv.TRACE_METADATA + "priority": "high",
+}
+CALL: dict[str, Any] = {
+    **KEYS,
+    semconv.OPERATION_NAME: "chat",
+    semconv.PROVIDER_NAME: "openai",
+    semconv.RESPONSE_PROVIDER: "OpenAI",
+    semconv.REQUEST_MODEL: "openai/gpt-4o",
+    semconv.RESPONSE_MODEL: "openai/gpt-4o",
+    semconv.REQUEST_TEMPERATURE: 0.7,
+    semconv.REQUEST_MAX_TOKENS: 150,
+    semconv.REQUEST_STREAM: True,
+    semconv.REQUEST + "user_tier": "gold",
+    semconv.GENERATION_NAME: "Extract Order Details",
+    semconv.INPUT_MESSAGES: encode(
+        [
+            {"role": "system", "parts": [{"type": "text", "content": "Be brief."}]},
+            {"role": "user", "parts": [{"type": "text", "content": "Process this order..."}]},
+        ]
+    ),
+    semconv.OUTPUT_MESSAGES: encode(
+        [
+            {
+                "role": "assistant",
+                "parts": [{"type": "text", "content": "Order ORD-12345: 2 items."}],
+                "finish_reason": "stop",
+            }
+        ]
+    ),
+    semconv.RESPONSE_FINISH_REASONS: ["stop"],
+    semconv.RESPONSE_TIME_TO_FIRST_CHUNK: 0.5,
+    semconv.USAGE_INPUT_TOKENS: 100,
+    semconv.USAGE_OUTPUT_TOKENS: 50,
+    semconv.USAGE_TOTAL_TOKENS: 150,
+    semconv.USAGE_CACHE_READ: 20,
+    semconv.USAGE_REASONING: 5,
+    semconv.USAGE_COST: 0.00075,
+    semconv.USAGE_COST_DETAILS + "upstream_inference_prompt_cost": 0.00025,
+    semconv.USAGE_COST_DETAILS + "upstream_inference_completions_cost": 0.0005,
+}
+FAILED_CALL: dict[str, Any] = {
+    **KEYS,
+    semconv.OPERATION_NAME: "chat",
+    semconv.PROVIDER_NAME: "anthropic",
+    semconv.REQUEST_MODEL: "claude-4.5-sonnet",
+    semconv.ERROR_TYPE: "RateLimitError",
+}
+RESOURCE = {"service.name": "support-bot"}
+
+
+def span(name: str, number: int, parent: int = 0, *, at_ms: int = 0, ms: float = 1000, **others: Any) -> PlainSpan:
+    """Return a span with small numbers for ids."""
+    start_ns = START_NS + at_ms * MS
+    given = {"attributes": KEYS, "status": "unset", "status_message": "", "kind": 1, "trace_id": TRACE_ID, **others}
+    return PlainSpan(
+        span_id=f"{number:016x}",
+        parent_span_id=f"{parent:016x}" if parent else "",
+        name=name,
+        start_ns=start_ns,
+        end_ns=start_ns + round(ms * MS),
+        resource=RESOURCE,
+        scope="spancast",
+        **given,
+    )
+
+
+def conversation() -> list[PlainSpan]:
+    """Return a trace of a group, a step, a call that answered and one that failed, in the order they ended."""
+    failure = PlainEvent(name="exception", at_ns=START_NS, attributes={"exception.type": "RateLimitError"})
+    return [
+        span("Extract Order Details", 3, 2, at_ms=10, attributes=CALL, kind=3),
+        span("chat claude-4.5-sonnet", 4, 2, at_ms=1200, ms=80, attributes=FAILED_CALL, kind=3, status="error",
+             status_message="rate limited", events=(failure,)),
+        span("Extraction", 2, 1, at_ms=5, ms=1300),
+        span("Order Processing Pipeline", 1, ms=1400),
+    ]  # fmt: skip
+
+
+def records(spans: Iterable[PlainSpan], **facts: Any) -> list[SpanRecord]:
+    """Return ``spans`` as the records that are queued and delivered."""
+    return [
+        SpanRecord(
+            trace_id=bytes.fromhex(one.trace_id),
+            span_id=bytes.fromhex(one.span_id),
+            parent_span_id=bytes.fromhex(one.parent_span_id),
+            end_ns=one.end_ns,
+            is_llm=True,
+            resource=ResourceSpans(resource=Resource(attributes=_pairs(one.resource))).SerializeToString(),
+            scope=ScopeSpans(scope=InstrumentationScope(name=one.scope)).SerializeToString(),
+            body=_message(one).SerializeToString(),
+            facts=facts,
+        )
+        for one in spans
+    ]
+
+
+def _message(one: PlainSpan) -> Span:
+    codes = {"unset": Status.STATUS_CODE_UNSET, "ok": Status.STATUS_CODE_OK, "error": Status.STATUS_CODE_ERROR}
+    return Span(
+        trace_id=bytes.fromhex(one.trace_id),
+        span_id=bytes.fromhex(one.span_id),
+        parent_span_id=bytes.fromhex(one.parent_span_id),
+        name=one.name,
+        kind=one.kind,  # type: ignore[arg-type]
+        start_time_unix_nano=one.start_ns,
+        end_time_unix_nano=one.end_ns,
+        attributes=_pairs(one.attributes),
+        events=[Span.Event(name=e.name, time_unix_nano=e.at_ns, attributes=_pairs(e.attributes)) for e in one.events],
+        status=Status(code=codes[one.status], message=one.status_message),
+    )
+
+
+def _pairs(attributes: Mapping[str, Any]) -> list[KeyValue]:
+    return [KeyValue(key=name, value=_any(value)) for name, value in attributes.items()]
+
+
+def _any(value: Any) -> AnyValue:
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    if isinstance(value, int):
+        return AnyValue(int_value=value)
+    if isinstance(value, float):
+        return AnyValue(double_value=value)
+    if isinstance(value, (list, tuple)):
+        return AnyValue(array_value=ArrayValue(values=[_any(item) for item in value]))
+    return AnyValue(string_value=value)

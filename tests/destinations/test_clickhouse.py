@@ -1,0 +1,239 @@
+"""Against ClickHouse's real engine (chdb), through clickhouse-connect."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from tests.destinations.configs import CANARY
+from tests.destinations.payloads import VIEW, payload
+from tests.destinations.spans import conversation
+
+from spancast.destinations import clickhouse
+from spancast.destinations.clickhouse import COLUMNS, Address, ClickHouseConfig, ClickHouseDestination
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.protocol import Delivered, Refused, RetryAfter
+
+clickhouse_connect = pytest.importorskip(
+    "clickhouse_connect", reason="NO CLICKHOUSE: clickhouse-connect is not installed"
+)
+pytest.importorskip("chdb", reason="NO CLICKHOUSE ENGINE: chdb is not installed")
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+EXAMPLE_COLUMNS = [
+    "TRACE_ID", "SPAN_ID", "PARENT_SPAN_ID", "USER_ID", "SESSION_ID", "ORGANIZATION_ID", "ENTITY_ID", "API_KEY_NAME", "TIMESTAMP",
+    "START_TIME", "END_TIME", "DURATION_MS", "MODEL", "PROVIDER_NAME", "PROVIDER_SLUG", "STATUS", "LEVEL", "FINISH_REASON",
+    "PROMPT_TOKENS", "COMPLETION_TOKENS", "TOTAL_TOKENS", "CACHED_TOKENS", "REASONING_TOKENS", "INPUT_COST", "OUTPUT_COST",
+    "TOTAL_COST", "TAGS", "ATTRIBUTES", "INPUT", "OUTPUT", "METADATA", "MODEL_PARAMETERS", "RESOURCE_ATTRIBUTES", "SPAN_TYPE",
+]  # fmt: skip
+
+
+@pytest.fixture
+def engine() -> Iterator[Any]:
+    client = clickhouse_connect.get_client(interface="chdb", autogenerate_session_id=False)
+    yield client
+    for (name,) in client.query("SHOW TABLES").result_rows:
+        client.command(f"DROP TABLE {clickhouse._quoted(name)}")
+    client.close()
+
+
+class Kept:
+    """The engine's client, which a destination that met an error may not close."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def destination(engine: Any, **others: Any) -> ClickHouseDestination:
+    config = ClickHouseConfig.model_validate({"type": "clickhouse", "host": "localhost", **others})
+    return ClickHouseDestination(config, VIEW, lambda: Kept(engine))
+
+
+def rows(engine: Any, table: str = clickhouse.DEFAULT_TABLE) -> list[dict[str, Any]]:
+    found = engine.query(f"SELECT * FROM `{table}` FINAL ORDER BY SPAN_ID")
+    return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
+
+
+def test_the_columns_are_those_of_openrouter() -> None:
+    assert sorted(COLUMNS) == sorted(EXAMPLE_COLUMNS)
+
+
+def test_a_row_per_span_and_once_only(engine: Any) -> None:
+    to = destination(engine, create_table=True, entity_id="team", organization_id="org")
+    assert to.test_connection(1) == Delivered()
+    assert [to.deliver(payload(api_key_name="prod-key"), 1) for _ in range(2)] == [Delivered(), Delivered()]
+    to.close()
+    found = rows(engine)
+    assert len(found) == 4
+    called = found[2]
+    attributes = json.loads(called.pop("ATTRIBUTES"))
+    assert attributes["gen_ai.request.model"] == "openai/gpt-4o"
+    assert called == {
+        "TRACE_ID": "order_processing_001",
+        "SPAN_ID": "0000000000000003",
+        "PARENT_SPAN_ID": "0000000000000002",
+        "USER_ID": "user_12345",
+        "SESSION_ID": "session_abc",
+        "ORGANIZATION_ID": "org",
+        "ENTITY_ID": "team",
+        "API_KEY_NAME": "prod-key",
+        "TIMESTAMP": datetime(2026, 9, 29, 12, 0, 0, 10_000),  # noqa: DTZ001 - as the library gives it
+        "START_TIME": datetime(2026, 9, 29, 12, 0, 0, 10_000),  # noqa: DTZ001 - as the library gives it
+        "END_TIME": datetime(2026, 9, 29, 12, 0, 1, 10_000),  # noqa: DTZ001 - as the library gives it
+        "DURATION_MS": 1000.0,
+        "MODEL": "openai/gpt-4o",
+        "PROVIDER_NAME": "OpenAI",
+        "PROVIDER_SLUG": "openai",
+        "SPAN_TYPE": "GENERATION",
+        "STATUS": "ok",
+        "LEVEL": "DEFAULT",
+        "FINISH_REASON": "stop",
+        "PROMPT_TOKENS": 100,
+        "COMPLETION_TOKENS": 50,
+        "TOTAL_TOKENS": 150,
+        "CACHED_TOKENS": 20,
+        "REASONING_TOKENS": 5,
+        "INPUT_COST": 0.00025,
+        "OUTPUT_COST": 0.0005,
+        "TOTAL_COST": 0.00075,
+        "TAGS": [],
+        "INPUT": '{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Process this order..."}]}',
+        "OUTPUT": '{"completion":"Order ORD-12345: 2 items.","reasoning":null}',
+        "METADATA": '{"trace_id":"order_processing_001","trace_name":"Order Processing Pipeline","generation_name":"Extract Order Details","order_id":"ORD-12345","priority":"high"}',
+        "MODEL_PARAMETERS": '{"temperature":0.7,"max_tokens":150,"user_tier":"gold"}',
+        "RESOURCE_ATTRIBUTES": '{"service.name":"support-bot"}',
+    }
+    assert (found[3]["STATUS"], found[3]["LEVEL"], found[3]["MODEL"]) == ("error", "ERROR", "claude-4.5-sonnet")
+    assert (found[0]["SPAN_TYPE"], found[0]["MODEL"], found[0]["INPUT"]) == ("SPAN", None, "{}")
+
+
+def test_only_columns_that_exist_whatever_their_type_and_case(engine: Any) -> None:
+    engine.command(
+        "CREATE TABLE mine (trace_id String, ATTRIBUTES JSON, METADATA Map(String, String), INPUT Nullable(String),"
+        " DURATION_MS Float32, more Int32 DEFAULT 7) ENGINE = Memory"
+    )
+    assert destination(engine, table="mine").deliver(payload(conversation()[1:2]), 1) == Delivered()
+    query = "SELECT trace_id, ATTRIBUTES.gen_ai.request.model, METADATA['order_id'], INPUT, DURATION_MS, more FROM mine"
+    assert engine.query(query).result_rows == [
+        ("order_processing_001", "claude-4.5-sonnet", "ORD-12345", None, 80.0, 7)
+    ]
+
+
+def test_openrouters_own_query_works(engine: Any) -> None:
+    destination(engine, create_table=True).deliver(payload(), 1)
+    query = "SELECT MODEL, sum(TOTAL_COST), JSONExtractString(METADATA, 'order_id') FROM OPENROUTER_TRACES WHERE SPAN_TYPE = 'GENERATION' AND STATUS = 'ok' GROUP BY 1, 3"
+    assert engine.query(query).result_rows == [("openai/gpt-4o", 0.00075, "ORD-12345")]
+
+
+def test_a_table_that_is_missing_is_refused_with_advice_and_taken_once_it_is_there(engine: Any) -> None:
+    to = destination(engine)
+    assert to.deliver(payload(), 1) == Refused(
+        "ClickHouse localhost: error 60 UNKNOWN_TABLE; create OPENROUTER_TRACES, or set create_table"
+    )
+    assert isinstance(to.test_connection(1), Refused)
+    engine.command(clickhouse.ddl())
+    assert to.deliver(payload(), 1) == Delivered()
+
+
+def test_a_column_that_goes_away_is_noticed(engine: Any) -> None:
+    to = destination(engine, create_table=True)
+    assert to.deliver(payload(), 1) == Delivered()
+    engine.command("ALTER TABLE OPENROUTER_TRACES DROP COLUMN MODEL_PARAMETERS")
+    outcomes = [to.deliver(payload(), 1), to.deliver(payload(), 1)]
+    assert isinstance(outcomes[0], RetryAfter)
+    assert outcomes[1] == Delivered()
+
+
+def test_no_text_of_a_row_reaches_the_reason(engine: Any) -> None:
+    engine.command("CREATE TABLE strict (TRACE_ID UInt8) ENGINE = Memory")
+    outcome = destination(engine, table="strict").deliver(payload(), 1)
+    assert isinstance(outcome, Refused)
+    assert "order_processing" not in outcome.reason
+
+
+def test_names_that_need_quotes(engine: Any) -> None:
+    to = destination(engine, table="odd `name` \\", create_table=True)
+    assert to.deliver(payload(), 1) == Delivered()
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("localhost", Address("localhost", 8123, is_secure=False)),
+        ("abc.clickhouse.cloud", Address("abc.clickhouse.cloud", 8443, is_secure=True)),
+        ("abc.clickhouse.cloud:443", Address("abc.clickhouse.cloud", 443, is_secure=True)),
+        ("db.internal:8123", Address("db.internal", 8123, is_secure=False)),
+        ("http://db.internal", Address("db.internal", 8123, is_secure=False)),
+        ("https://localhost:9443/", Address("localhost", 9443, is_secure=True)),
+    ],
+)
+def test_hosts(host: str, address: Address) -> None:
+    assert ClickHouseConfig(type="clickhouse", host=host).address == address
+
+
+def test_a_server_that_is_not_there_is_tried_again() -> None:
+    config = ClickHouseConfig(type="clickhouse", host="http://127.0.0.1:9", timeout=1)
+    to = clickhouse.create(config, VIEW)
+    assert to.deliver(payload(), 1) == RetryAfter("ClickHouse 127.0.0.1: OperationalError")
+    to.close()
+
+
+class _Refusing(BaseHTTPRequestHandler):
+    seen: ClassVar[list[dict[str, str]]] = []
+
+    def do_POST(self) -> None:
+        self.seen.append({name.lower(): value for name, value in self.headers.items()})
+        self.send_response(403)
+        self.send_header("X-ClickHouse-Exception-Code", "516")
+        self.end_headers()
+        self.wfile.write(b"Code: 516. DB::Exception: wrong password. (AUTHENTICATION_FAILED)")
+
+    do_GET = do_POST  # noqa: N815 - the library's name
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+def test_credentials_and_headers_are_sent_and_a_wrong_password_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    fields = {
+        "host": f"http://127.0.0.1:{server.server_port}",
+        "username": "writer",
+        "password": CANARY,
+        "headers": {"X-Team": "search"},
+    }
+    to = clickhouse.create(ClickHouseConfig.model_validate({"type": "clickhouse", **fields}), VIEW)
+    outcome = to.deliver(payload(), 1)
+    server.shutdown()
+    server.server_close()
+    assert outcome == Refused("ClickHouse 127.0.0.1: error 516 AUTHENTICATION_FAILED")
+    assert _Refusing.seen[0]["authorization"].startswith("Basic ")
+    assert _Refusing.seen[0]["x-team"] == "search"
+    assert CANARY not in caplog.text + repr(to.__dict__)
+
+
+def test_the_values_of_a_row_for_openrouters_example() -> None:
+    golden = Path(__file__).parents[1] / "golden" / "destinations" / "clickhouse.json"
+    context = {"entity_id": "local", "organization_id": None, "api_key_name": "prod-key"}
+
+    def row(one: PlainSpan) -> dict[str, Any]:
+        return {name: column.value(one, context) for name, column in COLUMNS.items()}
+
+    told = [row(one) for one in conversation()]
+    if os.environ.get("SPANCAST_REWRITE_GOLDEN"):
+        golden.write_text(json.dumps(told, indent=2) + "\n")
+    assert json.loads(golden.read_text()) == told

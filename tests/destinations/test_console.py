@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+from tests.destinations.payloads import VIEW, payload
+from tests.destinations.spans import TRACE_ID, conversation, span
+
+from spancast.destinations.console import ConsoleConfig, ConsoleDestination
+from spancast.destinations.protocol import Delivered, RetryAfter
+from spancast.destinations.tree import render_tree
+
+
+def test_a_tree_for_each_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    other = span("Other", 9, trace_id="0" * 31 + "1")
+    to = ConsoleDestination(ConsoleConfig(type="console"), VIEW)
+    assert to.test_connection(1) == Delivered()
+    assert to.deliver(payload([*conversation(), other]), 1) == Delivered()
+    to.close()
+    assert capsys.readouterr().err == (
+        f"trace {TRACE_ID}: 2 calls, 100 → 50 tokens, $0.000750\n"
+        f"{render_tree(conversation())}\n"
+        f"trace {'0' * 31}1: 0 calls, 0 → 0 tokens\n"
+        "Other  1.00 s\n"
+    )
+
+
+def test_the_other_stream(capsys: pytest.CaptureFixture[str]) -> None:
+    ConsoleDestination(ConsoleConfig(type="console", stream="stdout"), VIEW).deliver(payload(conversation()[:1]), 1)
+    assert capsys.readouterr().out.startswith(f"trace {TRACE_ID}: 1 call, ")
+
+
+def test_a_terminal_without_these_letters() -> None:
+    raw = io.BytesIO()
+    to = ConsoleDestination(ConsoleConfig(type="console"), VIEW, io.TextIOWrapper(raw, encoding="ascii"))
+    assert to.deliver(payload(), 1) == Delivered()
+    assert b"?? Extraction" in raw.getvalue()
+
+
+def test_a_closed_terminal_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr(sys, "stderr", closed)
+    to = ConsoleDestination(ConsoleConfig(type="console"), VIEW)
+    assert to.deliver(payload(), 1) == RetryAfter("stderr: ValueError")

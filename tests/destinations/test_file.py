@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.destinations.payloads import VIEW, payload
+
+from spancast.destinations.file import FileConfig, FileDestination
+from spancast.destinations.protocol import Delivered, RetryAfter
+
+AT = datetime(2026, 9, 29, 12, tzinfo=timezone.utc)
+
+
+def destination(path: Path | str, **others: Any) -> FileDestination:
+    return FileDestination(FileConfig.model_validate({"type": "file", "path": str(path), **others}), VIEW, lambda: AT)
+
+
+def test_a_line_per_batch_readable_by_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "spans.jsonl"
+    to = destination(path)
+    assert to.test_connection(1) == Delivered()
+    assert [to.deliver(payload(), 1), to.deliver(payload(), 1)] == [Delivered(), Delivered()]
+    to.close()
+    lines = path.read_bytes().splitlines()
+    assert len(lines) == 2
+    assert json.loads(lines[0])["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["name"] == "Extract Order Details"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_name_with_the_date(tmp_path: Path) -> None:
+    destination(tmp_path / "{year}/{month}-{day}/{date}.jsonl").deliver(payload(), 1)
+    assert (tmp_path / "2026" / "09-29" / "2026-09-29.jsonl").exists()
+
+
+@pytest.mark.parametrize("path", ["{hour}.jsonl", "{date!r}", "{date:x}", "{", "{0}", ""])
+def test_no_other_placeholder(path: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a text in which \{date\}|at least 1"):
+        FileConfig.model_validate({"type": "file", "path": path})
+
+
+def test_rotation_keeps_so_many(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    to = destination(path, max_bytes=10, keep=2)
+    for number in range(5):
+        to.deliver(payload(), 1)
+        assert path.exists(), number
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["spans.jsonl", "spans.jsonl.1", "spans.jsonl.2"]
+    assert all(len(file.read_bytes().splitlines()) == 1 for file in tmp_path.iterdir())
+
+
+def test_a_full_disk_is_tried_again_and_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "spans.jsonl"
+    to = destination(path)
+    to.deliver(payload(), 1)
+    before = path.read_bytes()
+    write = os.write
+
+    def full(handle: int, data: Any) -> int:
+        if len(data) < 100:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(handle, bytes(data[: len(data) - 50]))
+
+    monkeypatch.setattr(os, "write", full)
+    assert to.deliver(payload(), 1) == RetryAfter(f"{path}: No space left on device")
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert to.deliver(payload(), 1) == Delivered()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_real_full_device() -> None:
+    outcome = destination("/dev/full").deliver(payload(), 1)
+    assert isinstance(outcome, RetryAfter)
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    outcome = destination(tmp_path / "file" / "spans.jsonl").deliver(payload(), 1)
+    assert isinstance(outcome, RetryAfter)
+    assert str(tmp_path / "file" / "spans.jsonl") in outcome.reason
+
+
+_WRITER = """
+import sys
+from tests.destinations.test_file import destination
+from tests.destinations.payloads import payload
+to = destination(sys.argv[1], max_bytes=20_000, keep=100)
+for _ in range(40):
+    assert not hasattr(to.deliver(payload(), 1), "reason")
+"""
+
+
+def test_processes_that_share_a_file_and_rotate_it_lose_and_mix_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    root = Path(__file__).parents[2]
+    writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], cwd=root) for _ in range(3)]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    lines = [line for file in tmp_path.iterdir() for line in file.read_bytes().splitlines()]
+    assert len(lines) == 120
+    assert all(json.loads(line)["resourceSpans"] for line in lines)
