@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from typing import Final
 
-from spancast.cli import configuration, program
+from spancast.cli import configuration, explain, program, spool, traces
+from spancast.cli.protocol import FAILED, CommandError
+from spancast.errors import SpancastError
 
-GROUPS: Final = (program, configuration)
+GROUPS: Final = (program, configuration, traces, explain, spool)
+_INTERRUPTED: Final = 130
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -17,4 +22,16 @@ def main(arguments: list[str] | None = None) -> int:
     for group in GROUPS:
         group.add_commands(commands)
     given = parser.parse_args(arguments)
-    return int(given.run(given) or 0)
+    try:
+        status = int(given.run(given) or 0)
+        sys.stdout.flush()
+    except SpancastError as error:
+        print(f"spancast: {error}", file=sys.stderr)
+        return error.status if isinstance(error, CommandError) else FAILED
+    except BrokenPipeError:
+        # Whoever read us has enough; the interpreter must not fail to flush at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    return status

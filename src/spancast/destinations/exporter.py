@@ -5,19 +5,31 @@ Its result has two values only, so a failure is always tried again.
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
 from typing import Any, Final, Literal
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace.status import Status, StatusCode
 from pydantic import Field
 
 from spancast.destinations.config import DestinationConfig
-from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
+from spancast.destinations.environment import OURSELVES
+from spancast.destinations.plain_span import attributes_of
+from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, RetryAfter, View
 from spancast.destinations.quantities import Text
 from spancast.errors import ConfigError, shielded
 
 ENTRY_POINTS: Final = "opentelemetry_traces_exporter"
-_OURSELVES: Final = "spancast"
+_STATUS: Final[Mapping[int, StatusCode]] = {1: StatusCode.OK, 2: StatusCode.ERROR}
+_REMOTE: Final = 0x200
+"""``SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK`` of OTLP."""
 
 
 class ExporterConfig(DestinationConfig, frozen=True):
@@ -27,3 +39,98 @@ class ExporterConfig(DestinationConfig, frozen=True):
     exporter: Text = Field(description="Its `opentelemetry_traces_exporter` name: `console`, `otlp_proto_grpc`, …")
     options: dict[str, Any] = Field(default_factory=dict, description="Keywords it is made with.")
     spans: Literal["llm", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
+
+
+def create(config: ExporterConfig, view: View) -> Destination:
+    """Return the destination that hands spans to the exporter ``config`` names.
+
+    Raises:
+        ConfigError: None of that name is installed, or it cannot be made with ``options``.
+    """
+    installed = {point.name: point for point in entry_points(group=ENTRY_POINTS) if point.name != OURSELVES}
+    if config.exporter not in installed:
+        raise ConfigError(f"exporter: {config.exporter!r} given, installed are {', '.join(sorted(installed))}")
+    try:
+        exporter = installed[config.exporter].load()(**config.options)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        # The text may quote an option, and an option may be a key.
+        raise ConfigError(f"exporter: {config.exporter} cannot be made: {type(error).__name__}") from None
+    return ExporterDestination(config.exporter, exporter, view)
+
+
+class ExporterDestination:
+    """One exporter; called by one thread at a time, as its contract wants it."""
+
+    def __init__(self, name: str, exporter: SpanExporter, view: View) -> None:
+        self.view = view
+        self._name = name
+        self._exporter = exporter
+        self._export = shielded(exporter.export)
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the exporter has its own
+        """Export the spans; anything but success is tried again."""
+        result = self._export(readable_spans(payload.protobuf))
+        if result is SpanExportResult.SUCCESS:
+            return Delivered()
+        return RetryAfter(f"exporter {self._name}: {'it raised' if result is None else 'failure'}")
+
+    def test_connection(self, timeout_s: float) -> Outcome:
+        """Flush it: exporters have no better question."""
+        flushed = shielded(self._exporter.force_flush)(int(timeout_s * 1000))
+        return Delivered() if flushed else RetryAfter(f"exporter {self._name}: force_flush failed")
+
+    def close(self) -> None:
+        """Shut the exporter down."""
+        shielded(self._exporter.shutdown)()
+
+
+def readable_spans(protobuf: bytes) -> list[ReadableSpan]:
+    """Return the spans of an encoded ``ExportTraceServiceRequest`` as the SDK's exporters take them."""
+    spans: list[ReadableSpan] = []
+    for of_resource in ExportTraceServiceRequest.FromString(protobuf).resource_spans:
+        resource = Resource(_attributes(of_resource.resource.attributes), of_resource.schema_url or None)
+        for of_scope in of_resource.scope_spans:
+            given = of_scope.scope
+            scope = InstrumentationScope(
+                given.name, given.version or None, of_scope.schema_url or None, _attributes(given.attributes)
+            )
+            spans.extend(_readable(span, resource, scope) for span in of_scope.spans)
+    return spans
+
+
+def _readable(span: trace_pb2.Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+    is_remote = bool(span.flags & _REMOTE)
+    parent = _context(span.trace_id, span.parent_span_id, "", is_remote=is_remote) if span.parent_span_id else None
+    code = _STATUS.get(span.status.code, StatusCode.UNSET)
+    return ReadableSpan(
+        name=span.name,
+        context=_context(span.trace_id, span.span_id, span.trace_state),
+        parent=parent,
+        resource=resource,
+        attributes=_attributes(span.attributes),
+        events=[Event(event.name, _attributes(event.attributes), event.time_unix_nano) for event in span.events],
+        links=[
+            Link(_context(link.trace_id, link.span_id, link.trace_state), _attributes(link.attributes))
+            for link in span.links
+        ],
+        kind=SpanKind(max(span.kind - 1, 0)),
+        status=Status(code, span.status.message if code is StatusCode.ERROR else None),
+        start_time=span.start_time_unix_nano,
+        end_time=span.end_time_unix_nano,
+        instrumentation_scope=scope,
+    )
+
+
+def _context(trace_id: bytes, span_id: bytes, state: str, *, is_remote: bool = False) -> SpanContext:
+    return SpanContext(
+        int.from_bytes(trace_id, "big"),
+        int.from_bytes(span_id, "big"),
+        is_remote,
+        TraceFlags(TraceFlags.SAMPLED),
+        TraceState.from_header([state]) if state else TraceState(),
+    )
+
+
+def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
+    # The SDK's own spans have tuples where OTLP has arrays.
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in attributes_of(pairs).items()}  # pyright: ignore[reportUnknownArgumentType] - any attribute value

@@ -75,6 +75,8 @@ SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = 
 FROM spans WHERE trace_id IN (
     SELECT trace_id FROM spans
     WHERE start_ns >= :since AND (:session IS NULL OR session_id = :session)
+    AND (:model IS NULL OR instr(lower(model), lower(:model)))
+    AND (NOT :errors OR trace_id IN (SELECT trace_id FROM spans WHERE status = 'error'))
     GROUP BY trace_id ORDER BY max(start_ns) DESC LIMIT :limit)
 GROUP BY trace_id ORDER BY max(start_ns) DESC
 """
@@ -128,19 +130,42 @@ class Store:
         with self._opened(make=True) as database, database:
             database.execute("DELETE FROM spans WHERE start_ns < ?", (before_ns,))
 
-    def traces(self, limit: int = 20, session: str | None = None, since_s: float = 0.0) -> list[TraceSummary]:
-        """Return the latest traces, newest first; only those of ``session``, started since ``since_s`` (Unix)."""
-        asked = {"limit": limit, "session": session, "since": int(since_s * _NS_PER_S)}
+    def traces(
+        self,
+        limit: int = 20,
+        session: str | None = None,
+        since_s: float = 0.0,
+        *,
+        model: str | None = None,
+        with_errors: bool = False,
+    ) -> list[TraceSummary]:
+        """Return the latest traces, newest first; only those of ``session``, started since ``since_s`` (Unix).
+
+        ``model`` is a part of a model's name; ``with_errors`` leaves only traces with a failed span.
+        """
+        asked = {
+            "limit": limit,
+            "session": session,
+            "since": int(since_s * _NS_PER_S),
+            "model": model,
+            "errors": with_errors,
+        }
         with self._opened() as database:
             rows: list[tuple[Any, ...]] = database.execute(_SUMMARIES, asked).fetchall() if database else []
         return [TraceSummary(**dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))) for row in rows]
+
+    def ids(self, given: str, limit: int = 10) -> list[str]:
+        """Return the trace ids that ``given`` may mean: one by its id, several by their beginning."""
+        with self._opened() as database:
+            return _full_ids(database, given, limit) if database else []
 
     def trace(self, trace_id: str) -> list[PlainSpan]:
         """Return the spans of one trace, by its id, the id as the caller wrote it, or the id's beginning."""
         with self._opened() as database:
             if database is None:
                 return []
-            found = _full_id(database, trace_id)
+            several = _full_ids(database, trace_id, 2)
+            found = several[0] if len(several) == 1 else trace_id
             query = f"SELECT {', '.join(_COLUMNS)} FROM spans WHERE trace_id = ? ORDER BY start_ns"  # noqa: S608
             return [_span(dict(zip(_COLUMNS, row, strict=True))) for row in database.execute(query, (found,))]
 
@@ -195,14 +220,14 @@ class StoreDestination:
         return Delivered()
 
 
-def _full_id(database: sqlite3.Connection, given: str) -> str:
-    query = "SELECT trace_id FROM spans WHERE trace_id = :id OR raw_trace_id = :id LIMIT 1"
-    found = database.execute(query, {"id": given}).fetchone()
-    if found is None and given:
-        begins = "SELECT DISTINCT trace_id FROM spans WHERE substr(trace_id, 1, length(:id)) = :id LIMIT 2"
-        several = database.execute(begins, {"id": given.lower()}).fetchall()
-        found = several[0] if len(several) == 1 else None
-    return found[0] if found else given
+def _full_ids(database: sqlite3.Connection, given: str, limit: int) -> list[str]:
+    query = "SELECT DISTINCT trace_id FROM spans WHERE trace_id = :id OR raw_trace_id = :id LIMIT :limit"
+    asked = {"id": given, "limit": limit}
+    found = database.execute(query, asked).fetchall()
+    if not found and given:
+        begins = "SELECT DISTINCT trace_id FROM spans WHERE substr(trace_id, 1, length(:id)) = :id LIMIT :limit"
+        found = database.execute(begins, {**asked, "id": given.lower()}).fetchall()
+    return [trace_id for (trace_id,) in found]
 
 
 def _row(span: PlainSpan) -> tuple[Any, ...]:

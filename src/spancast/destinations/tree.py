@@ -11,6 +11,8 @@ from spancast.model import semconv
 
 _MS_PER_S: Final = 1_000
 _ALIGNED_LEFT: Final = (0, 4)
+_GAP: Final = "  "
+_SHORTEST_NAME: Final = 16
 _CONTROL: Final = dict.fromkeys((*range(32), 127, *range(128, 160)), "�")
 
 
@@ -36,10 +38,16 @@ def totals(spans: Iterable[PlainSpan]) -> Totals:
     )
 
 
-def render_tree(spans: Iterable[PlainSpan]) -> str:
+def printable(text: str) -> str:
+    """Return ``text`` without what a terminal would obey."""
+    return text.translate(_CONTROL)
+
+
+def render_tree(spans: Iterable[PlainSpan], width: int | None = None) -> str:
     """Return ``spans`` as indented trees, a line each, siblings in order of their start.
 
-    A span whose parent is not among them stands as a root.
+    A span whose parent is not among them stands as a root. Where a line is wider than ``width``,
+    names are cut and notes go on a line of their own.
     """
     ordered = sorted(spans, key=lambda span: (span.start_ns, span.end_ns))
     known = {span.span_id for span in ordered}
@@ -50,13 +58,13 @@ def render_tree(spans: Iterable[PlainSpan]) -> str:
     rows: list[tuple[str, ...]] = []
     for root in children.get("", []):
         _add(root, "", "", children, rows)
-    return _aligned(rows)
+    return _aligned(rows) if width is None else _fitted(rows, width)
 
 
 def _add(
     span: PlainSpan, first: str, rest: str, children: Mapping[str, Sequence[PlainSpan]], rows: list[tuple[str, ...]]
 ) -> None:
-    name = span.name.translate(_CONTROL)
+    name = printable(span.name)
     rows.append((first + name, _duration(span.duration_ms), _tokens(span), _cost(span), _note(span)))
     below = children.get(span.span_id, ())
     for position, child in enumerate(below):
@@ -64,10 +72,30 @@ def _add(
         _add(child, rest + ("└─ " if is_last else "├─ "), rest + ("   " if is_last else "│  "), children, rows)
 
 
+def _fitted(rows: Sequence[tuple[str, ...]], width: int) -> str:
+    numbers = [max((len(row[column]) for row in rows), default=0) for column in range(1, 4)]
+    room = max(width - sum(number + len(_GAP) for number in numbers), _SHORTEST_NAME)
+    lines = _aligned([(_cut(row[0], room), *row[1:4]) for row in rows]).split("\n")
+    return "\n".join(
+        line if not row[4] else f"{line}{_GAP}{row[4]}" if len(line + _GAP + row[4]) <= width else f"{line}\n{_below(row)}"
+        for line, row in zip(lines, rows, strict=False)
+    )
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
+def _below(row: Sequence[str]) -> str:
+    """Return the note of ``row`` under its name."""
+    branch = row[0][: len(row[0]) - len(row[0].lstrip("│├└─ "))]
+    return branch.replace("├─", "│ ").replace("└─", "  ") + _GAP + row[4]
+
+
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return "\n".join(
-        "  ".join(
+        _GAP.join(
             cell.ljust(width) if column in _ALIGNED_LEFT else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
@@ -99,4 +127,4 @@ def _note(span: PlainSpan) -> str:
         notes.append(f"streamed, first chunk after {first_chunk * _MS_PER_S:.0f} ms")
     if span.status == "error":
         notes.append(f"✗ {span.first(semconv.ERROR_TYPE) or 'error'}")
-    return ", ".join(notes).translate(_CONTROL)
+    return printable(", ".join(notes))
