@@ -85,7 +85,9 @@ def opened_spool(given: argparse.Namespace) -> Generator[SpoolArchive]:
         raise CommandError(_IN_MEMORY)
     file = bounds.path / SPOOL_FILE
     if not file.is_file():
-        raise CommandError(f"no spool at {file}; nothing was handed to a destination there. `--spool DIR` names another")
+        raise CommandError(
+            f"no spool at {file}; nothing was handed to a destination there. `--spool DIR` names another"
+        )
     with _only_errors():
         spool = open_spool(bounds.path, bounds.limit_bytes, bounds.max_age)
         try:

@@ -84,7 +84,9 @@ def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), last: int 
         taken = sum(widths) - widths[last] + len(_GAP) * (len(widths) - 1)
         widths[last] = min(widths[last], max(width() - taken, 8))
     for row in rows:
-        cells = [cut(cell, room) if at == last else cell for at, (cell, room) in enumerate(zip(row, widths, strict=True))]
+        cells = [
+            cut(cell, room) if at == last else cell for at, (cell, room) in enumerate(zip(row, widths, strict=True))
+        ]
         yield _GAP.join(
             cell.rjust(room) if at in right else cell.ljust(room)
             for at, (cell, room) in enumerate(zip(cells, widths, strict=True))

@@ -119,7 +119,7 @@ def conversation(span: PlainSpan) -> dict[str, Any] | None:
     spoken: list[dict[str, Any]] = []
     if is_list(system) and system:
         spoken.append({"role": "system", "content": _content(system)})
-    for message in asked or ():
+    for message in asked if is_list(asked) else ():
         spoken.extend(_messages(message) if is_mapping(message) else ())
     return {"messages": spoken}
 
@@ -129,10 +129,22 @@ def completion(span: PlainSpan) -> dict[str, Any] | None:
     (choices,) = _decoded(span, semconv.OUTPUT_MESSAGES)
     if not is_list(choices) or not choices or not is_mapping(choices[0]):
         return None
-    parts = [part for part in choices[0].get("parts") or () if is_mapping(part)]
+    parts = _parts(choices[0])
     calls = [_tool_call(part) for part in parts if part.get("type") == _TOOL_CALL]
     told = {"completion": _text(parts, "text"), "reasoning": _text(parts, "reasoning")}
     return {**told, "toolCalls": calls} if calls else told
+
+
+def answers(span: PlainSpan) -> list[dict[str, Any]] | None:
+    """Return every choice as ``{"role", "content", "reasoning"?, "tool_calls"?, "finish_reason"?}``, or None."""
+    (choices,) = _decoded(span, semconv.OUTPUT_MESSAGES)
+    return [_answer(choice) for choice in choices if is_mapping(choice)] if is_list(choices) else None
+
+
+def tools(span: PlainSpan) -> list[Any] | None:
+    """Return the tools offered, as they were sent."""
+    (offered,) = _decoded(span, semconv.TOOL_DEFINITIONS)
+    return list(offered) if is_list(offered) else None
 
 
 def first_chunk_ns(span: PlainSpan) -> int | None:
@@ -153,8 +165,25 @@ def _decoded(span: PlainSpan, *names: str) -> tuple[Any, ...]:
     return tuple(json_text.decode(value) if isinstance(value, str) else value for value in values)
 
 
+def _answer(choice: Mapping[str, Any]) -> dict[str, Any]:
+    parts = _parts(choice)
+    said: dict[str, Any] = {"role": choice.get("role", "assistant"), "content": _text(parts, "text")}
+    if reasoning := _text(parts, "reasoning"):
+        said["reasoning"] = reasoning
+    if calls := [_tool_call(part) for part in parts if part.get("type") == _TOOL_CALL]:
+        said["tool_calls"] = calls
+    if reason := choice.get("finish_reason"):
+        said["finish_reason"] = _FINISH_REASONS.get(str(reason), reason)
+    return said
+
+
+def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    parts = message.get("parts")
+    return [part for part in parts if is_mapping(part)] if is_list(parts) else []
+
+
 def _messages(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    parts = [part for part in message.get("parts") or () if is_mapping(part)]
+    parts = _parts(message)
     rest = [part for part in parts if part.get("type") != _TOOL_ANSWER]
     for part in parts:
         if part.get("type") == _TOOL_ANSWER:

@@ -69,6 +69,8 @@ def _omitted(example: Any, count: int) -> Any:  # noqa: ANN401
     if is_mapping(example) and "parts" in example:
         # A message like the others, so that readers of messages go on reading.
         return {"role": "system", "parts": [{"type": "text", "content": f"[{count} messages truncated]"}]}
+    if is_mapping(example) and "role" in example:
+        return {"role": "system", "content": f"[{count} messages truncated]"}
     return {"openrouter_truncated": {"omitted_items": count}}
 
 

@@ -77,7 +77,11 @@ def _fitted(rows: Sequence[tuple[str, ...]], width: int) -> str:
     room = max(width - sum(number + len(_GAP) for number in numbers), _SHORTEST_NAME)
     lines = _aligned([(_cut(row[0], room), *row[1:4]) for row in rows]).split("\n")
     return "\n".join(
-        line if not row[4] else f"{line}{_GAP}{row[4]}" if len(line + _GAP + row[4]) <= width else f"{line}\n{_below(row)}"
+        line
+        if not row[4]
+        else f"{line}{_GAP}{row[4]}"
+        if len(line + _GAP + row[4]) <= width
+        else f"{line}\n{_below(row)}"
         for line, row in zip(lines, rows, strict=False)
     )
 

@@ -1,0 +1,65 @@
+"""What was said in a call, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from spancast.cli.terminal import folded, width
+from spancast.destinations.generation import completion, conversation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.redaction import is_content
+from spancast.destinations.tree import printable
+from spancast.model import json_text
+from spancast.model.json_text import is_mapping
+
+_INDENT: Final = "    "
+
+
+def told(span: PlainSpan) -> Iterator[str]:
+    """Yield what ``span`` holds of content, under its name; nothing where it holds none."""
+    asked, answered = conversation(span), completion(span)
+    if asked is None and answered is None:
+        rest = {name: value for name, value in sorted(span.attributes.items()) if is_content(name)}
+        if rest:
+            yield _heading(span)
+        for name, value in rest.items():
+            yield _said(name, value)
+        return
+    yield _heading(span)
+    for message in (asked or {}).get("messages", ()):
+        yield from _message(message)
+    if answered is not None:
+        yield from _answer(answered)
+
+
+def _heading(span: PlainSpan) -> str:
+    name = f"── {printable(span.name)} "
+    return "\n" + name + "─" * max(width() - len(name), 0)
+
+
+def _message(message: Mapping[str, Any]) -> Iterator[str]:
+    content, calls = message.get("content"), message.get("tool_calls") or ()
+    if content or not calls:
+        yield _said(str(message.get("role") or "message"), content)
+    yield from map(_call, calls)
+
+
+def _answer(answered: Mapping[str, Any]) -> Iterator[str]:
+    if answered.get("reasoning"):
+        yield _said("reasoning", answered["reasoning"])
+    calls = answered.get("toolCalls") or ()
+    if answered.get("completion") or not calls:
+        yield _said("assistant", answered.get("completion"))
+    yield from map(_call, calls)
+
+
+def _call(call: object) -> str:
+    function = call.get("function") if is_mapping(call) else None
+    named: Mapping[str, Any] = function if is_mapping(function) else {}
+    return _said("calls", f"{named.get('name')}({named.get('arguments')})")
+
+
+def _said(who: str, content: object) -> str:
+    text = content if isinstance(content, str) else "" if content is None else json_text.encode(content)
+    return folded(text, _INDENT, f"  {printable(who)}: ")

@@ -1,0 +1,201 @@
+"""``spancast spool``: what waits for every destination, what was refused and why; and what to do about it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from spancast.broadcast.spool import Buried, RouteState, SpoolArchive, SpoolSize
+from spancast.cli import redelivery
+from spancast.cli.places import add_spool_options, configured, is_json, opened_spool
+from spancast.cli.protocol import FAILED, FINE, WRONG_USE, CommandError, Commands
+from spancast.cli.terminal import as_json, columns, cut, folded, iso, lapse, moment, number, size
+from spancast.configuration.mistakes import unknown
+
+_REFUSED_LISTED: Final = 20
+_HEADING: Final = ("DESTINATION", "WAITING", "SIZE", "REFUSED", "DROPPED", "DELIVERED", "LAST")
+_LONGEST_NAME: Final = 22
+_DUE: Final = "due now for any process that has this destination (`spancast spool deliver`, too)"
+
+
+def add_commands(commands: Commands) -> None:
+    """Add ``spool`` with its subcommands; without one it shows what is there."""
+    spool = commands.add_parser(
+        "spool", help="show what waits for each destination and what was refused; send it again"
+    )
+    add_spool_options(spool)
+    spool.add_argument("--limit", type=int, default=_REFUSED_LISTED, metavar="N", help="how many refused spans to list")
+    spool.set_defaults(run=_show)
+    below = spool.add_subparsers(metavar="SUBCOMMAND")
+    redelivery.add_commands(below)
+    drop = below.add_parser("drop", help="give up what waits for a destination, or single spans, waiting or refused")
+    add_spool_options(drop)
+    drop.add_argument("--to", required=True, metavar="NAME", help="the destination")
+    drop.add_argument("--yes", action="store_true", help="do not ask")
+    redelivery.add_sequences(drop, "all that waits")
+    drop.set_defaults(run=_drop)
+
+
+def _show(given: argparse.Namespace) -> int:
+    with opened_spool(given) as spool:
+        names = spool.routes()
+        states = {name: spool.state(name) for name in names}
+        refused = spool.buried(limit=max(given.limit, 0))
+        held = spool.size()
+    if is_json(given):
+        print(as_json(_as_data(held, states, refused)))
+        return FINE
+    print("\n".join(_told(held, states, refused, configured(given))))
+    return FINE
+
+
+def _told(
+    held: SpoolSize, states: Mapping[str, RouteState], refused: Sequence[Buried], wanted: Mapping[str, object]
+) -> Iterator[str]:
+    now_s = time.time()
+    yield held.path
+    age = f", the oldest {lapse(now_s - held.oldest_s)} old" if held.oldest_s else ""
+    yield f"{number(held.records, 'span')} kept{age}; {size(held.bytes_on_disk)} on disk"
+    if not states:
+        yield "\nNo destination has used it yet."
+        return
+    yield ""
+    rows = [_row(name, state, now_s) for name, state in states.items()]
+    yield from columns([_HEADING, *rows], right=range(1, len(_HEADING) - 1))
+    notes = [note for name, state in states.items() if (note := _note(name, state, wanted, now_s))]
+    if notes:
+        yield ""
+        yield from notes
+    yield from _refusals(refused, sum(state.buried for state in states.values()), now_s)
+
+
+def _row(name: str, state: RouteState, now_s: float) -> tuple[str, ...]:
+    return (
+        cut(name, _LONGEST_NAME),
+        f"{state.waiting:,}",
+        size(state.waiting_bytes) if state.waiting else "-",
+        f"{state.buried:,}",
+        f"{state.dropped:,}",
+        f"{state.delivered:,}",
+        moment(state.last_delivered_s, now_s) if state.last_delivered_s else "never",
+    )
+
+
+def _note(name: str, state: RouteState, wanted: Mapping[str, object], now_s: float) -> str:
+    if not state.waiting:
+        return ""
+    is_known = not wanted or name in wanted
+    told = waits(state, now_s) if is_known else "no enabled destination of the configuration has this name"
+    return folded(told, "  ", f"{name}: ")
+
+
+def waits(state: RouteState, now_s: float) -> str:
+    """Return why something waits and until when."""
+    if not state.attempts:
+        return "not tried yet"
+    again = f"next try in {lapse(state.due_s - now_s)}" if state.due_s > now_s else _DUE
+    return f"tried {number(state.attempts, 'time')}, {again}: {state.last_error}"
+
+
+def _refusals(refused: Sequence[Buried], count: int, now_s: float) -> Iterator[str]:
+    if not refused:
+        return
+    more = f" (the newest {len(refused)})" if count > len(refused) else ""
+    yield f"\n{number(count, 'refused span')}{more}; `spancast spool retry` sends them again:"
+    alike: dict[tuple[str, str], dict[str, list[Buried]]] = {}
+    for one in refused:
+        alike.setdefault((one.route, one.reason), {}).setdefault(one.trace_id, []).append(one)
+    for (name, reason), traces in alike.items():
+        yield "\n" + folded(reason, "  ", f"{name}: ")
+        rows = [
+            (f"  {moment(several[0].at_s, now_s)}", trace_id, _ranges([one.sequence for one in several]))
+            for trace_id, several in traces.items()
+        ]
+        yield from columns([("  WHEN", "TRACE", "SEQ"), *rows], last=2)
+
+
+def _ranges(sequences: Sequence[int]) -> str:
+    """Return ``1-4 7`` of 1, 2, 3, 4, 7."""
+    ranges: list[list[int]] = []
+    for sequence in sorted(sequences):
+        if ranges and sequence == ranges[-1][1] + 1:
+            ranges[-1][1] = sequence
+        else:
+            ranges.append([sequence, sequence])
+    return " ".join(str(first) if first == end else f"{first}-{end}" for first, end in ranges)
+
+
+def _as_data(held: SpoolSize, states: Mapping[str, RouteState], refused: Sequence[Buried]) -> dict[str, Any]:
+    return {
+        "path": held.path,
+        "spans": held.records,
+        "bytes_on_disk": held.bytes_on_disk,
+        "oldest": iso(held.oldest_s),
+        "trouble": held.trouble,
+        "destinations": {name: state_data(state) for name, state in states.items()},
+        "refused": [
+            {
+                "sequence": one.sequence,
+                "destination": one.route,
+                "trace_id": one.trace_id,
+                "span_id": one.span_id,
+                "reason": one.reason,
+                "at": iso(one.at_s),
+            }
+            for one in refused
+        ],
+    }
+
+
+def state_data(state: RouteState) -> dict[str, Any]:
+    """Return ``state`` for a script."""
+    return {
+        "waiting": state.waiting,
+        "waiting_bytes": state.waiting_bytes,
+        "refused": state.buried,
+        "dropped": state.dropped,
+        "delivered": state.delivered,
+        "last_delivered": iso(state.last_delivered_s),
+        "attempts": state.attempts,
+        "next_try": iso(state.due_s),
+        "last_error": state.last_error,
+    }
+
+
+def _drop(given: argparse.Namespace) -> int:
+    with opened_spool(given) as spool:
+        if given.to not in spool.routes():
+            raise CommandError(unknown("destination", given.to, spool.routes()), WRONG_USE)
+        sequences = redelivery.sequences_of(given)
+        what = _what_to_drop(spool, given.to, sequences)
+        if not what:
+            print(f"nothing waits for {given.to}")
+            return FINE
+        if not given.yes and not _is_confirmed(f"Give up {what} for {given.to}, not to be sent any more?"):
+            print("nothing was given up", file=sys.stderr)
+            return FAILED
+        count = spool.drop(given.to, sequences)
+    if is_json(given):
+        print(as_json({"destination": given.to, "dropped": count}))
+    else:
+        print(f"{given.to}: {number(count, 'span')} given up")
+    return FINE if count else FAILED
+
+
+def _what_to_drop(spool: SpoolArchive, name: str, sequences: Sequence[int] | None) -> str:
+    if sequences:
+        return number(len(set(sequences)), "span")
+    waiting = spool.state(name).waiting
+    return f"{number(waiting, 'span')} waiting" if waiting else ""
+
+
+def _is_confirmed(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise CommandError("nobody here to be asked; `--yes` does it without asking", WRONG_USE)
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

@@ -1,0 +1,36 @@
+"""Datadog LLM Observability, by its OTLP intake.
+
+Source: its page on OpenTelemetry instrumentation (``semconv.md`` 3.6): GenAI spans of 1.37 and later are
+read as they are, OpenInference beside them. Groups have no operation and are named a chain by
+``openinference.span.kind``. Its table of attributes is not public to us: session and user are written as
+tags of OpenRouter's Datadog destination name them, and are unverified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from spancast.destinations import generation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.profiles import facts
+from spancast.model import semconv
+
+
+def rename(span: PlainSpan) -> PlainSpan:
+    """Return ``span`` with what Datadog reads beside the GenAI conventions."""
+    return replace(span, attributes={**span.attributes, **facts.written(_written(span))})
+
+
+def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    kind = facts.work(span)
+    yield "session_id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "user_id", span.first(semconv.USER_ID)
+    if kind == "group":
+        yield "openinference.span.kind", "CHAIN"
+    if kind in ("llm", "embedding"):
+        tokens, costs = facts.usage(span), generation.costs(span)
+        yield "gen_ai.usage.total_tokens", tokens.total
+        yield facts.CACHE_CREATION, tokens.cache_write
+        yield "gen_ai.usage.cost", costs.total

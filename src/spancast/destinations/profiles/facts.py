@@ -1,0 +1,147 @@
+"""What several conventions ask of a canonical span: its kind of work, its tokens, its content as chat messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from spancast.destinations import generation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.model import json_text, semconv
+
+Work: TypeAlias = Literal["llm", "embedding", "tool", "agent", "retriever", "group", "other"]
+
+OUR_SCOPE: Final = "spancast"
+CONTENT_MESSAGES: Final = frozenset(
+    {semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS, semconv.TOOL_DEFINITIONS}
+)
+CACHE_CREATION: Final = "gen_ai.usage.cache_creation.input_tokens"
+"""What products read that know the conventions before ``cache_write``."""
+SYSTEM: Final = "gen_ai.system"
+"""``gen_ai.provider.name`` before version 1.37 of the conventions."""
+_WORK: Final[Mapping[str, Work]] = {
+    "embeddings": "embedding", "execute_tool": "tool", "invoke_agent": "agent", "create_agent": "agent",
+    "invoke_workflow": "group", "retrieval": "retriever",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens; ``input`` includes the cached ones, ``output`` those of reasoning; None where not told."""
+
+    input: int | None
+    output: int | None
+    total: int | None
+    cache_read: int | None
+    cache_write: int | None
+    reasoning: int | None
+
+    @property
+    def is_told(self) -> bool:
+        """Tell whether there is anything."""
+        return self.input is not None or self.output is not None or self.total is not None
+
+
+def work(span: PlainSpan) -> Work:
+    """Return what kind of work ``span`` is; ``other`` for what is neither ours nor of LLMs."""
+    operation = span.first(semconv.OPERATION_NAME)
+    if isinstance(operation, str):
+        return _WORK.get(operation, "llm")
+    return "group" if span.scope == OUR_SCOPE else "other"
+
+
+def usage(span: PlainSpan) -> Usage:
+    """Return the tokens of ``span``."""
+
+    def count(name: str) -> int | None:
+        value = span.attributes.get(name)
+        return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    asked, answered, total = map(
+        count, (semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS, semconv.USAGE_TOTAL_TOKENS)
+    )
+    if total is None and (asked is not None or answered is not None):
+        total = (asked or 0) + (answered or 0)
+    cache_write = count(semconv.USAGE_CACHE_WRITE)
+    return Usage(
+        input=asked,
+        output=answered,
+        total=total,
+        cache_read=count(semconv.USAGE_CACHE_READ),
+        cache_write=count(CACHE_CREATION) if cache_write is None else cache_write,
+        reasoning=count(semconv.USAGE_REASONING),
+    )
+
+
+def model(span: PlainSpan) -> str | None:
+    """Return the model that answered, else the one asked for."""
+    value = span.first(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
+    return None if value is None else str(value)
+
+
+def asked_json(span: PlainSpan) -> str | None:
+    """Return ``{"messages": […], "tools"?}`` as JSON text, or None where content is left out."""
+    conversation = generation.conversation(span)
+    if conversation is None:
+        return None
+    tools = generation.tools(span)
+    return json_text.encode({**conversation, "tools": tools} if tools else conversation)
+
+
+def messages_json(span: PlainSpan) -> str | None:
+    """Return the messages that went to the model as a JSON array of ``{role, content, …}``, or None likewise."""
+    conversation = generation.conversation(span)
+    return None if conversation is None else json_text.encode(conversation["messages"])
+
+
+def answers_json(span: PlainSpan) -> str | None:
+    """Return the choices as a JSON array of ``{role, content, …}``, or None likewise."""
+    answers = generation.answers(span)
+    return None if answers is None else json_text.encode(answers)
+
+
+def metadata(span: PlainSpan) -> dict[str, Any]:
+    """Return the caller's own keys with the names of trace and generation."""
+    return generation.metadata(span, with_names=True)
+
+
+def own_keys(span: PlainSpan) -> dict[str, Any]:
+    """Return the caller's own keys alone."""
+    return generation.metadata(span, with_names=False)
+
+
+def given(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
+    """Return ``values`` without what is None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def written(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return ``pairs`` without what is None."""
+    return {name: value for name, value in pairs if value is not None}
+
+
+def without(attributes: Mapping[str, Any], names: frozenset[str], *prefixes: str) -> dict[str, Any]:
+    """Return ``attributes`` but those of ``names`` or under ``prefixes``."""
+    return {
+        name: value
+        for name, value in attributes.items()
+        if name not in names and not (prefixes and name.startswith(prefixes))
+    }
+
+
+def details(tokens: Usage) -> dict[str, int]:
+    """Return usage in parts that add up to the total: cached and reasoning tokens apart from the rest."""
+    parts = {
+        "input": _rest(tokens.input, tokens.cache_read, tokens.cache_write),
+        "output": _rest(tokens.output, tokens.reasoning),
+        "cache_read_input_tokens": tokens.cache_read,
+        "cache_creation_input_tokens": tokens.cache_write,
+        "output_reasoning_tokens": tokens.reasoning,
+        "total": tokens.total,
+    }
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def _rest(total: int | None, *parts: int | None) -> int | None:
+    return None if total is None else max(total - sum(part or 0 for part in parts), 0)

@@ -1,0 +1,67 @@
+"""Langfuse.
+
+Source: its server's ``OtelIngestionProcessor`` of August 2026 (``semconv.md`` 3.2), OpenRouter's
+Langfuse destination. Usage is written whole as ``usage_details``, in parts that add up: the server takes
+cached and reasoning tokens out of ``gen_ai.usage.*`` by old names only, and would count ``cache_write``
+twice. Cost as charged wins over Langfuse's prices. Messages are written once, as
+``langfuse.observation.input`` and ``output``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from spancast.destinations import generation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.profiles import facts
+from spancast.model import json_text, semconv
+
+_TYPES: Final[Mapping[str, str]] = {
+    "llm": "generation", "embedding": "embedding", "tool": "tool", "agent": "agent", "retriever": "retriever",
+    "group": "span",
+}  # fmt: skip
+
+
+def rename(span: PlainSpan) -> PlainSpan:
+    """Return ``span`` with the attributes Langfuse reads first."""
+    kept = facts.without(span.attributes, facts.CONTENT_MESSAGES, semconv.TRACE_METADATA)
+    return replace(span, attributes={**kept, **facts.written(_written(span))})
+
+
+def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    kind = facts.work(span)
+    yield "langfuse.observation.type", _TYPES.get(kind)
+    yield "langfuse.trace.name", span.first(semconv.TRACE_NAME)
+    yield "langfuse.user.id", span.first(semconv.USER_ID)
+    yield "langfuse.session.id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "langfuse.trace.tags", generation.tags(span) or None
+    own = facts.own_keys(span)
+    yield "langfuse.environment", _text(own.get("environment"))
+    yield "langfuse.release", _text(own.get("release"))
+    for name, value in own.items():
+        yield f"langfuse.trace.metadata.{name}", value
+        yield f"langfuse.observation.metadata.{name}", value
+    if span.status == "error":
+        yield "langfuse.observation.level", "ERROR"
+        yield "langfuse.observation.status_message", span.status_message or span.first(semconv.ERROR_TYPE)
+    if kind in ("llm", "embedding"):
+        yield from _call(span)
+
+
+def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    tokens, costs = facts.usage(span), generation.costs(span)
+    charged = facts.given(input=costs.input, output=costs.output, total=costs.total)
+    parameters, first_ns = generation.model_parameters(span), generation.first_chunk_ns(span)
+    yield "langfuse.observation.model.name", facts.model(span)
+    yield "langfuse.observation.model.parameters", json_text.encode(parameters) if parameters else None
+    yield "langfuse.observation.usage_details", json_text.encode(facts.details(tokens)) if tokens.is_told else None
+    yield "langfuse.observation.cost_details", json_text.encode(charged) if charged else None
+    yield "langfuse.observation.completion_start_time", generation.iso_time(first_ns) if first_ns else None
+    yield "langfuse.observation.input", facts.asked_json(span)
+    yield "langfuse.observation.output", facts.answers_json(span)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

@@ -1,0 +1,78 @@
+"""LangSmith.
+
+Source: its page "Trace with OpenTelemetry" and SDK 0.15 (``semconv.md`` 3.3), OpenRouter's LangSmith
+destination. A chat session becomes a thread by ``langsmith.metadata.session_id``;
+``langsmith.trace.session_id`` would name a tracing project. Run type and usage are said in its own
+words; ``gen_ai.system`` is what it lists as provider. Messages go as ``gen_ai.prompt`` and
+``gen_ai.completion`` in chat form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from spancast.destinations import generation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.profiles import facts
+from spancast.model import json_text, semconv
+
+_KINDS: Final[Mapping[str, str]] = {
+    "llm": "llm", "embedding": "embedding", "tool": "tool", "agent": "chain", "retriever": "retriever",
+    "group": "chain", "other": "chain",
+}  # fmt: skip
+
+
+def rename(span: PlainSpan) -> PlainSpan:
+    """Return ``span`` as a LangSmith run."""
+    kept = facts.without(span.attributes, facts.CONTENT_MESSAGES, semconv.TRACE_METADATA)
+    return replace(span, attributes={**kept, **facts.written(_written(span))})
+
+
+def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    kind = facts.work(span)
+    yield "langsmith.span.kind", _KINDS[kind]
+    yield "langsmith.trace.name", span.name
+    tags = generation.tags(span)
+    yield "langsmith.span.tags", ", ".join(tags) if tags else None
+    session = span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "langsmith.metadata.session_id", session
+    yield "langsmith.metadata.user_id", span.first(semconv.USER_ID)
+    for name, value in facts.metadata(span).items():
+        yield f"langsmith.metadata.{name}", value
+    if kind in ("llm", "embedding"):
+        yield from _call(span)
+
+
+def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    provider, name = span.first(semconv.PROVIDER_NAME), facts.model(span)
+    yield facts.SYSTEM, provider
+    yield "langsmith.metadata.ls_provider", provider
+    yield "langsmith.metadata.ls_model_name", name
+    yield "langsmith.metadata.ls_model_type", "chat" if facts.work(span) == "llm" else None
+    yield "langsmith.usage_metadata", _usage(span)
+    yield "gen_ai.prompt", facts.asked_json(span)
+    yield "gen_ai.completion", _completion(span)
+
+
+def _completion(span: PlainSpan) -> str | None:
+    answers = generation.answers(span)
+    return None if answers is None else json_text.encode({"messages": answers})
+
+
+def _usage(span: PlainSpan) -> str | None:
+    tokens, costs = facts.usage(span), generation.costs(span)
+    asked = facts.given(cache_read=tokens.cache_read, cache_creation=tokens.cache_write)
+    answered = facts.given(reasoning=tokens.reasoning)
+    told = facts.given(
+        input_tokens=tokens.input,
+        output_tokens=tokens.output,
+        total_tokens=tokens.total,
+        input_token_details=asked or None,
+        output_token_details=answered or None,
+        input_cost=costs.input,
+        output_cost=costs.output,
+        total_cost=costs.total,
+    )
+    return json_text.encode(told) if told else None

@@ -1,0 +1,141 @@
+"""OpenInference, for Arize AX and Phoenix.
+
+Source: openinference-semantic-conventions 0.1.42 (``semconv.md`` 3.1), and what Phoenix 20.26's server reads.
+Phoenix writes attributes of its own from any ``gen_ai.*`` it finds, wrong ones where content is
+left out: so none stays under that name. Token details are parts of the totals there, as here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from spancast.destinations import generation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.profiles import facts
+from spancast.model import json_text, semconv
+from spancast.model.json_text import is_list, is_mapping
+
+_KINDS: Final[Mapping[str, str]] = {
+    "llm": "LLM", "embedding": "EMBEDDING", "tool": "TOOL", "agent": "AGENT", "retriever": "RETRIEVER",
+    "group": "CHAIN", "other": "CHAIN",
+}  # fmt: skip
+_KIND: Final = "openinference.span.kind"
+_RENAMED: Final = frozenset(
+    {
+        *facts.CONTENT_MESSAGES, semconv.OPERATION_NAME, semconv.PROVIDER_NAME, semconv.REQUEST_MODEL,
+        semconv.RESPONSE_MODEL, semconv.CONVERSATION_ID, semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS,
+        semconv.USAGE_TOTAL_TOKENS, semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING,
+        semconv.USAGE_COST, semconv.RESPONSE_FINISH_REASONS,
+    }
+)  # fmt: skip
+_PARAMETER: Final = "gen_ai.request."
+_TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
+_TOOL_RESULT: Final = "gen_ai.tool.call.result"
+_ALIEN: Final = "gen_ai."
+_APART: Final = "otel.gen_ai."
+"""Where the rest of ``gen_ai.*`` goes: kept, and out of Phoenix's sight."""
+
+
+def rename(span: PlainSpan) -> PlainSpan:
+    """Return ``span`` in OpenInference's words."""
+    if _KIND in span.attributes:
+        return span
+    kept = {
+        _APART + name.removeprefix(_ALIEN) if name.startswith(_ALIEN) else name: value
+        for name, value in facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA).items()
+        if not name.startswith(_PARAMETER) or name == semconv.REQUEST_STREAM
+    }
+    kind = facts.work(span)
+    attributes = {**kept, **facts.written(_common(span)), _KIND: _KINDS[kind]}
+    if kind in ("llm", "embedding"):
+        attributes.update(facts.written(_call(span)))
+    if kind == "tool":
+        attributes.update(facts.written(_tool(span)))
+    return replace(span, attributes=attributes)
+
+
+def _common(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    metadata = facts.metadata(span)
+    yield "metadata", json_text.encode(metadata) if metadata else None
+    yield "session.id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "tag.tags", generation.tags(span) or None
+
+
+def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    tokens, costs = facts.usage(span), generation.costs(span)
+    yield "llm.model_name", facts.model(span)
+    yield "llm.request.model_name", span.first(semconv.REQUEST_MODEL)
+    yield "llm.response.model_name", span.first(semconv.RESPONSE_MODEL)
+    yield "llm.provider", span.first(semconv.PROVIDER_NAME)
+    yield "llm.system", span.first(semconv.PROVIDER_NAME)
+    parameters = generation.model_parameters(span)
+    yield "llm.invocation_parameters", json_text.encode(parameters) if parameters else None
+    yield "llm.finish_reason", generation.finish_reason(span)
+    yield "llm.token_count.prompt", tokens.input
+    yield "llm.token_count.completion", tokens.output
+    yield "llm.token_count.total", tokens.total
+    yield "llm.token_count.prompt_details.cache_read", tokens.cache_read
+    yield "llm.token_count.prompt_details.cache_write", tokens.cache_write
+    yield "llm.token_count.completion_details.reasoning", tokens.reasoning
+    yield "llm.cost.prompt", costs.input
+    yield "llm.cost.completion", costs.output
+    yield "llm.cost.total", costs.total
+    yield from _content(span)
+
+
+def _content(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    asked, answers = generation.conversation(span), generation.answers(span)
+    if asked is not None:
+        yield "input.value", json_text.encode(asked)
+        yield "input.mime_type", "application/json"
+        for index, message in enumerate(asked["messages"]):
+            yield from _message(f"llm.input_messages.{index}.message", message)
+    for index, tool in enumerate(generation.tools(span) or ()):
+        yield f"llm.tools.{index}.tool.json_schema", json_text.encode(tool)
+    if answers is not None:
+        yield "output.value", json_text.encode(answers)
+        yield "output.mime_type", "application/json"
+        for index, message in enumerate(answers):
+            yield from _message(f"llm.output_messages.{index}.message", message)
+
+
+def _message(prefix: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield f"{prefix}.role", message.get("role")
+    content = message.get("content")
+    if is_list(content):
+        for index, part in enumerate(content):
+            yield from _part(f"{prefix}.contents.{index}.message_content", part)
+    else:
+        yield f"{prefix}.content", content if content is None or isinstance(content, str) else json_text.encode(content)
+    yield f"{prefix}.tool_call_id", message.get("tool_call_id")
+    for index, call in enumerate(message.get("tool_calls") or ()):
+        at = f"{prefix}.tool_calls.{index}.tool_call"
+        yield f"{at}.id", call.get("id")
+        yield f"{at}.function.name", call["function"].get("name")
+        yield f"{at}.function.arguments", call["function"].get("arguments")
+
+
+def _part(prefix: str, part: object) -> Iterator[tuple[str, Any]]:
+    if not is_mapping(part):
+        return
+    kind, text = part.get("type"), part.get("content")
+    if kind in ("text", "reasoning") and isinstance(text, str):
+        yield f"{prefix}.type", "text"
+        yield f"{prefix}.text", text
+    elif part.get("modality") == "image" and isinstance(part.get("uri"), str):
+        yield f"{prefix}.type", "image"
+        yield f"{prefix}.image.image.url", part["uri"]
+    else:
+        yield f"{prefix}.type", "text"
+        yield f"{prefix}.text", json_text.encode(part)
+
+
+def _tool(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    arguments, result = span.first(_TOOL_ARGUMENTS), span.first(_TOOL_RESULT)
+    yield "tool.name", span.first("gen_ai.tool.name")
+    yield "tool.description", span.first("gen_ai.tool.description")
+    yield "input.value", arguments
+    yield "tool.parameters", arguments
+    yield "output.value", result

@@ -1,0 +1,46 @@
+"""Comet Opik.
+
+Source: the mapping rules of its backend (``semconv.md`` 3.9). ``gen_ai.input.*`` and ``gen_ai.output.*``
+become input and output as they are; every ``gen_ai.usage.*`` becomes a key of usage, so parts get the
+names OpenRouter's Opik destination uses. No rule reads a cost: it is metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Final
+
+from spancast.destinations import generation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.profiles import facts
+from spancast.model import semconv
+
+_METADATA: Final = "opik.metadata."
+_RENAMED: Final = frozenset(
+    {semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, facts.CACHE_CREATION}
+)
+
+
+def rename(span: PlainSpan) -> PlainSpan:
+    """Return ``span`` with what Opik's rules know."""
+    kept = facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA)
+    return replace(span, attributes={**kept, **facts.written(_written(span))})
+
+
+def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    yield "thread_id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "opik.tags", generation.tags(span) or None
+    for name, value in facts.metadata(span).items():
+        yield _METADATA + name, value
+    yield _METADATA + "user_id", span.first(semconv.USER_ID)
+    if facts.work(span) in ("llm", "embedding"):
+        tokens, costs = facts.usage(span), generation.costs(span)
+        yield facts.SYSTEM, span.first(semconv.PROVIDER_NAME)
+        yield "gen_ai.usage.total_tokens", tokens.total
+        yield "gen_ai.usage.cached_tokens", tokens.cache_read
+        yield "gen_ai.usage.cache_creation_tokens", tokens.cache_write
+        yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
+        yield _METADATA + "total_cost", costs.total
+        yield _METADATA + "input_cost", costs.input
+        yield _METADATA + "output_cost", costs.output

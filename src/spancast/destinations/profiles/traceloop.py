@@ -1,0 +1,52 @@
+"""Traceloop, OpenLLMetry.
+
+Source: traceloop-sdk 0.62 and opentelemetry-semantic-conventions-ai 0.5 (``semconv.md`` 3.4). Keys of
+the caller, session and user are association properties, on every span. Messages keep the current
+``gen_ai.*`` form, which its SDK writes too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from spancast.destinations import generation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.profiles import facts
+from spancast.model import semconv
+
+_PROPERTY: Final = "traceloop.association.properties."
+_KINDS: Final[Mapping[str, str]] = {"tool": "tool", "agent": "agent"}
+
+
+def rename(span: PlainSpan) -> PlainSpan:
+    """Return ``span`` with OpenLLMetry's names beside the current ones."""
+    kept = facts.without(span.attributes, frozenset(), semconv.TRACE_METADATA)
+    return replace(span, attributes={**kept, **facts.written(_written(span))})
+
+
+def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    kind = facts.work(span)
+    yield _PROPERTY + "session_id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield _PROPERTY + "user_id", span.first(semconv.USER_ID)
+    for name, value in facts.metadata(span).items():
+        yield _PROPERTY + name, value
+    yield "traceloop.workflow.name", span.first(semconv.TRACE_NAME)
+    if kind == "group":
+        yield "traceloop.span.kind", "task" if span.parent_span_id else "workflow"
+        yield "traceloop.entity.name", span.name
+    elif kind in _KINDS:
+        yield "traceloop.span.kind", _KINDS[kind]
+        yield "traceloop.entity.name", span.first("gen_ai.tool.name", "gen_ai.agent.name") or span.name
+    elif kind in ("llm", "embedding"):
+        tokens = facts.usage(span)
+        yield facts.SYSTEM, span.first(semconv.PROVIDER_NAME)
+        yield "gen_ai.usage.total_tokens", tokens.total
+        yield "llm.usage.total_tokens", tokens.total
+        yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
+        yield "gen_ai.usage.cost", generation.costs(span).total
+        yield "gen_ai.is_streaming", span.first(semconv.REQUEST_STREAM)
+        yield "gen_ai.user", span.first(semconv.USER_ID)
+        yield "gen_ai.response.finish_reason", generation.finish_reason(span)
+        yield "gen_ai.request.reasoning_effort", span.first(semconv.REQUEST_REASONING_LEVEL)

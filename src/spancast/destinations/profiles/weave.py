@@ -1,0 +1,53 @@
+"""W&B Weave.
+
+Source: its trace server (``semconv.md`` 3.7). Its message reader takes ``content``, not ``parts``:
+messages are written in chat form under the same names. Custom keys and the cost go to
+``wandb.attributes``, which is spread over the call's attributes; a session is a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from spancast.destinations import generation
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.profiles import facts
+from spancast.model import json_text, semconv
+
+_KINDS: Final[Mapping[str, str]] = {
+    "llm": "llm", "embedding": "embedding", "tool": "tool", "agent": "agent", "retriever": "retriever",
+    "group": "chain",
+}  # fmt: skip
+
+
+def rename(span: PlainSpan) -> PlainSpan:
+    """Return ``span`` as Weave reads calls."""
+    kept = facts.without(span.attributes, facts.CONTENT_MESSAGES, semconv.TRACE_METADATA)
+    return replace(span, attributes={**kept, **facts.written(_written(span))})
+
+
+def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
+    kind = facts.work(span)
+    yield "weave.span.kind", _KINDS.get(kind)
+    yield "wandb.display_name", span.name if kind != "other" else None
+    session = span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "wandb.thread_id", session
+    yield "wandb.is_turn", True if session is not None and not span.parent_span_id else None
+    costs, tokens = generation.costs(span), facts.usage(span)
+    told = facts.given(
+        session_id=session,
+        user_id=span.first(semconv.USER_ID),
+        total_cost=costs.total,
+        input_cost=costs.input,
+        output_cost=costs.output,
+    )
+    attributes = {**told, **facts.metadata(span)}
+    yield "wandb.attributes", json_text.encode(attributes) if attributes else None
+    if kind in ("llm", "embedding"):
+        yield "llm.provider", span.first(semconv.PROVIDER_NAME)
+        yield "gen_ai.usage.total_tokens", tokens.total
+        yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
+        yield semconv.INPUT_MESSAGES, facts.messages_json(span)
+        yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)

@@ -1,0 +1,123 @@
+"""Every convention on one conversation, against a golden file that was read by a person beside the vendor's page.
+
+``SPANCAST_GOLDEN=write make test`` writes the files anew; the review is their diff.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.destinations.spans import CALL, conversation, span
+
+from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.profiles.table import PROFILES, rename_of
+from spancast.destinations.redaction import without_content
+from spancast.model import semconv
+from spancast.model.json_text import encode
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "profiles"
+NAMES = [name for name, row in PROFILES.items() if row.module]
+TOOLS: dict[str, Any] = {
+    **CALL,
+    semconv.PROVIDER_NAME: "anthropic",
+    semconv.USAGE_CACHE_WRITE: 30,
+    semconv.SYSTEM_INSTRUCTIONS: encode([{"type": "text", "content": "You are canary-system."}]),
+    semconv.TOOL_DEFINITIONS: encode([{"type": "function", "name": "canary-tool"}]),
+    semconv.INPUT_MESSAGES: encode([
+        {"role": "user", "parts": [{"type": "text", "content": "canary-input"},
+                                   {"type": "uri", "modality": "image", "uri": "https://x.test/canary.png"}]},
+        {"role": "assistant", "parts": [{"type": "tool_call", "id": "c1", "name": "find", "arguments": {"q": "canary"}}]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "canary-found"}]},
+    ]),
+    semconv.OUTPUT_MESSAGES: encode([
+        {"role": "assistant", "finish_reason": "tool_call", "parts": [
+            {"type": "reasoning", "content": "canary-thought"},
+            {"type": "tool_call", "id": "c2", "name": "book", "arguments": '{"q": "canary"}'}]}]),
+    semconv.TRACE_METADATA + "tags": ["red", "blue"],
+}  # fmt: skip
+ODD: dict[str, Any] = {
+    semconv.OPERATION_NAME: "chat",
+    semconv.REQUEST_MODEL: 7,
+    semconv.INPUT_MESSAGES: "[not json",
+    semconv.OUTPUT_MESSAGES: encode([{"parts": 3}, 5, {"role": None, "parts": [None, {"type": "text"}]}]),
+    semconv.SYSTEM_INSTRUCTIONS: 3.5,
+    semconv.TOOL_DEFINITIONS: "{}",
+    semconv.USAGE_INPUT_TOKENS: "many",
+    semconv.USAGE_OUTPUT_TOKENS: True,
+    semconv.USAGE_COST: 0,
+    semconv.RESPONSE_FINISH_REASONS: "stop",
+    semconv.SESSION_ID: 12,
+    "db.statement": "select 1",
+    "list": [1, 2],
+    "nothing": None,
+}
+
+
+def everything() -> list[PlainSpan]:
+    tool = {semconv.OPERATION_NAME: "execute_tool", "gen_ai.tool.name": "find", "gen_ai.tool.call.arguments": "{}"}
+    return [
+        *conversation(),
+        span("chat with tools", 5, 1, attributes=TOOLS, kind=3),
+        span("execute_tool find", 6, 1, attributes=tool),
+        replace(span("GET /", 7, attributes={"http.route": "/"}), scope="opentelemetry.instrumentation.asgi"),
+    ]
+
+
+def told(renamed: PlainSpan) -> dict[str, Any]:
+    facts = asdict(renamed)
+    return {name: facts[name] for name in ("name", "status", "status_message", "attributes", "events")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden(name: str) -> None:
+    rename = rename_of(name)
+    assert rename is not None
+    text = json.dumps([told(rename(one)) for one in everything()], indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    path = GOLDEN / f"{name}.json"
+    if os.environ.get("SPANCAST_GOLDEN") == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_content_none_is_made_up(name: str) -> None:
+    rename = rename_of(name)
+    assert rename is not None
+    text = json.dumps([told(rename(without_content(one))) for one in everything()])
+    for said in ("canary", "Process this order", "items.", "Be brief"):
+        assert said not in text
+    assert "ORD-12345" in text
+    assert "session_abc" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_key_of_the_caller_is_lost(name: str) -> None:
+    rename = rename_of(name)
+    assert rename is not None
+    for one in everything()[:5]:
+        text = json.dumps(told(rename(one)))
+        assert "ORD-12345" in text
+        assert "high" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_values_hurt_nobody(name: str) -> None:
+    rename = rename_of(name)
+    assert rename is not None
+    renamed = rename(span("odd", 1, attributes=ODD))
+    assert renamed.attributes["db.statement"] == "select 1"
+    assert renamed.attributes["list"] == [1, 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spans_of_others_keep_all_they_have(name: str) -> None:
+    rename = rename_of(name)
+    assert rename is not None
+    foreign = replace(span("GET /", 7, attributes={"http.route": "/", "x": 1}), scope="asgi")
+    assert dict(foreign.attributes).items() <= dict(rename(foreign).attributes).items()
