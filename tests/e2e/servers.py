@@ -1,9 +1,11 @@
-"""The real Jaeger and Collector, started on free ports and read back by their own APIs."""
+"""Real servers as child processes on free ports; Jaeger and the Collector, read back by their own APIs."""
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -30,7 +32,7 @@ def binary(name: str) -> Path:
     )
     if found.returncode == 0:
         return Path(found.stdout.strip())
-    message = f"NO REAL SERVER: {name} is not built, run `make servers` (needs Go)"
+    message = f"NO REAL SERVER: {name} is not built, run `make servers`"
     if os.environ.get("SPANCAST_REQUIRE_SERVERS"):
         pytest.fail(message)
     pytest.skip(message)
@@ -44,45 +46,89 @@ def free_port() -> int:
 
 def get_json(url: str) -> Any:
     """Return the JSON at ``url``, None where it does not answer 2xx."""
+    body = get(url)
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return json.loads(answer.read() or b"null")
-    except (urllib.error.URLError, ConnectionError, json.JSONDecodeError):
+        return None if body is None else json.loads(body or b"null")
+    except json.JSONDecodeError:
         return None
 
 
-def poll(read: Callable[[], T | None], what: str) -> T:
+def get(url: str) -> bytes | None:
+    """Return what is at ``url``, None where it does not answer 2xx."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return bytes(answer.read())
+    except (OSError, http.client.HTTPException):
+        return None
+
+
+def post(url: str, body: bytes, **headers: str) -> bytes:
+    """Return the answer to ``body``, JSON where the headers say nothing else; fail where it is not 2xx."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = urllib.request.Request(url, body, {"content-type": "application/json", **named})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return bytes(answer.read())
+    except urllib.error.HTTPError as error:
+        with error:
+            message = f"{url}: {error.code} {error.read(500)!r}"
+        raise AssertionError(message) from None
+
+
+def poll(read: Callable[[], T | None], what: str, *, deadline_s: float = DEADLINE_S) -> T:
     """Return the first value ``read`` gives; fail where none came within the deadline."""
-    until = time.monotonic() + DEADLINE_S
+    until = time.monotonic() + deadline_s
     never = threading.Event()
     while time.monotonic() < until:
         found = read()
         if found is not None:
             return found
         never.wait(_POLL_S)
-    message = f"{what}: nothing within {DEADLINE_S:.0f} s"
+    message = f"{what}: nothing within {deadline_s:.0f} s"
     raise AssertionError(message)
 
 
-class _Server:
-    """A child process, ready when its health page answers."""
+class Server:
+    """A child process and its own children, ready when its health page answers."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], health: str) -> None:
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], health: str,
+        *, folder: Path = ROOT, start_deadline_s: float = DEADLINE_S,
+    ) -> None:  # fmt: skip
         self._arguments = arguments
         self._environment = environment
         self._health = health
+        self._folder = folder
+        self._start_deadline_s = start_deadline_s
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            self._arguments, env={**os.environ, **self._environment}, cwd=ROOT,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            self._arguments, env={**os.environ, **self._environment}, cwd=self._folder,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        poll(lambda: get_json(self._health), self._arguments[0])
+        try:
+            poll(self._ready, self._arguments[0], deadline_s=self._start_deadline_s)
+        except BaseException:
+            self.kill()
+            raise
 
     def stop(self) -> None:
+        """Ask it to end, and wait until it has."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def _ready(self) -> bool | None:
+        assert self._process is not None
+        assert self._process.poll() is None, f"{self._arguments[0]} ended with {self._process.returncode} at its start"
+        return None if get(self._health) is None else True
+
+    def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
-            self._process.terminate()
+            os.killpg(self._process.pid, how)
             self._process.wait(30)
             self._process = None
 
@@ -94,7 +140,7 @@ class _Server:
         self.stop()
 
 
-class Jaeger(_Server):
+class Jaeger(Server):
     """Jaeger 2 in memory; ``otlp_grpc``, ``otlp_http`` and ``query`` are its URLs."""
 
     def __init__(self) -> None:
@@ -127,7 +173,7 @@ class Jaeger(_Server):
         return sorted((get_json(f"{self.query}/api/services") or {}).get("data") or [])
 
 
-class Collector(_Server):
+class Collector(Server):
     """The Collector with the repository's own otel-collector.yaml, as it is."""
 
     def __init__(self, jaeger: Jaeger, queue: Path) -> None:

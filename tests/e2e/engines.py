@@ -1,0 +1,117 @@
+"""The real Phoenix and MLflow, in temporary folders, read back by the APIs their pages use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.e2e.servers import Server, binary, free_port, get_json, poll, post
+
+START_DEADLINE_S = 180.0
+"""They import half of PyPI when they start."""
+
+PROTOBUF = "application/x-protobuf"
+
+_TRACE_QUERY = """
+query ($id: String!) {
+  getTraceByOtelId(traceId: $id) {
+    project { name }
+    userId
+    errorCount
+    session { sessionId userId numTraces tokenUsage { prompt completion total } }
+    rootSpan { name cumulativeTokenCountTotal }
+    spans(first: 1000) { edges { node {
+      spanId parentId name spanKind statusCode statusMessage metadata userId attributes
+      tokenCountPrompt tokenCountCompletion tokenCountTotal tokenPromptDetails { cacheRead cacheWrite }
+      input { value mimeType } output { value mimeType }
+      events { name message attributes }
+      costSummary { total { cost tokens } }
+    } } }
+  }
+}
+"""
+
+
+class Phoenix(Server):
+    """Phoenix with a database of its own; ``url`` takes OTLP and questions."""
+
+    def __init__(self, folder: Path) -> None:
+        port, grpc = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        super().__init__(
+            [str(binary("phoenix")), "serve"],
+            {
+                "PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc),
+                "PHOENIX_WORKING_DIR": str(folder), "PHOENIX_SQL_DATABASE_URL": f"sqlite:///{folder}/phoenix.db",
+                # Nothing leaves this machine.
+                "PHOENIX_TELEMETRY_ENABLED": "false", "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
+                "PHOENIX_DISABLE_AGENT_ASSISTANT": "true",
+            },
+            f"{self.url}/readyz", folder=folder, start_deadline_s=START_DEADLINE_S,
+        )  # fmt: skip
+
+    def take(self, otlp: bytes) -> None:
+        """Post spans as spancast's ``phoenix`` destination does; their resource names the project."""
+        post(f"{self.url}/v1/traces", otlp, content_type=PROTOBUF)
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Return the data that GraphQL gives, as the page gets it."""
+        answer = json.loads(post(f"{self.url}/graphql", json.dumps({"query": query, "variables": variables}).encode()))
+        assert "errors" not in answer, answer["errors"]
+        return dict(answer["data"])
+
+    def trace(self, trace_id: str, *, spans: int) -> dict[str, Any]:
+        """Return the trace once it has so many spans; its spans by name under ``spans``."""
+
+        def read() -> dict[str, Any] | None:
+            found = self.ask(_TRACE_QUERY, id=trace_id)["getTraceByOtelId"]
+            if found is None or len(found["spans"]["edges"]) < spans:
+                return None
+            return {**found, "spans": {edge["node"]["name"]: edge["node"] for edge in found["spans"]["edges"]}}
+
+        return poll(read, f"trace {trace_id} with {spans} spans in Phoenix")
+
+
+class MLflow(Server):
+    """MLflow's tracking server with a database of its own; ``url`` takes OTLP and questions."""
+
+    def __init__(self, folder: Path) -> None:
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        super().__init__(
+            [
+                str(binary("mlflow")), "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
+                "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
+            ],
+            {
+                # Nothing leaves this machine, and no job workers are needed.
+                "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            },
+            f"{self.url}/health", folder=folder, start_deadline_s=START_DEADLINE_S,
+        )  # fmt: skip
+
+    def take(self, otlp: bytes, *, experiment: str = "0") -> None:
+        """Post spans as spancast's ``mlflow`` destination does."""
+        post(f"{self.url}/v1/traces", otlp, content_type=PROTOBUF, x_mlflow_experiment_id=experiment)
+
+    def trace(self, trace_id: str, *, spans: int, experiment: str = "0") -> dict[str, Any]:
+        """Return what the list of traces shows, once it has so many spans; these by name under ``spans``."""
+        place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+        asked = json.dumps({"locations": [place], "max_results": 500}).encode()
+        request_id = f"tr-{trace_id}"
+
+        def read() -> dict[str, Any] | None:
+            listed = json.loads(post(f"{self.url}/ajax-api/3.0/mlflow/traces/search", asked)).get("traces", ())
+            info = next((one for one in listed if one["trace_id"] == request_id), None)
+            found = get_json(f"{self.url}/ajax-api/3.0/mlflow/get-trace-artifact?request_id={request_id}") or {}
+            if info is None or len(found.get("spans", ())) < spans:
+                return None
+            return {**info, "spans": {one["name"]: {**one, "attributes": _decoded(one)} for one in found["spans"]}}
+
+        return poll(read, f"trace {trace_id} with {spans} spans in MLflow")
+
+
+def _decoded(span: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: json.loads(value) for name, value in span["attributes"].items()}
