@@ -234,6 +234,6 @@ def test_the_values_of_a_row_for_openrouters_example() -> None:
         return {name: column.value(one, context) for name, column in COLUMNS.items()}
 
     told = [row(one) for one in conversation()]
-    if os.environ.get("SPANCAST_REWRITE_GOLDEN"):
+    if os.environ.get("SPANCAST_GOLDEN") == "write":
         golden.write_text(json.dumps(told, indent=2) + "\n")
     assert json.loads(golden.read_text()) == told

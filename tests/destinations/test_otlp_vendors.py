@@ -33,7 +33,7 @@ def test_request_as_the_vendor_documents_it(kind: str) -> None:
         "source": row.source,
     }
     path = GOLDEN / f"{kind}.request.json"
-    if os.environ.get("SPANCAST_REWRITE_GOLDEN"):
+    if os.environ.get("SPANCAST_GOLDEN") == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     assert json.loads(path.read_text()) == told

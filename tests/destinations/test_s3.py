@@ -92,7 +92,7 @@ def test_the_shape_of_openrouters_example(url: str, bucket: Any) -> None:
     destination(url).deliver(payload(), 5)
     (told,) = objects(bucket).values()
     golden = Path(__file__).parents[1] / "golden" / "destinations" / "s3.json"
-    if os.environ.get("SPANCAST_REWRITE_GOLDEN"):
+    if os.environ.get("SPANCAST_GOLDEN") == "write":
         golden.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     assert json.loads(golden.read_text()) == told
     assert list(told) == [

@@ -1,0 +1,278 @@
+"""``spancast spool`` and what it does about what waits, was refused, or is past."""
+
+from __future__ import annotations
+
+import io
+import math
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+from opentelemetry.trace import Tracer
+from tests.broadcast.broadcasts import call, otlp
+from tests.cli.past import AWAY, BLOCKED_S, Command, broadcast, configure, delivered, file, three
+from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
+
+from spancast.broadcast.pipeline import SPOOL_FILE
+from spancast.broadcast.sqlite_spool import SqliteSpool
+from spancast.cli import main, terminal
+
+
+def opened() -> SqliteSpool:
+    return SqliteSpool(Path("queue") / SPOOL_FILE, max_bytes=1 << 28, max_age_s=math.inf)
+
+
+class TestOverview:
+    def test_per_destination(self, run: Command, blocked: Path) -> None:
+        broadcast({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
+        lines = run("spool").splitlines()
+        assert lines[0].endswith("queue/spool.sqlite3")
+        assert lines[1].startswith("3 spans kept, the oldest ")
+        rows = {line.split()[0]: line.split()[1:] for line in lines[4:6]}
+        assert rows["here"][:5] == ["0", "-", "0", "0", "3"]
+        assert (rows["away"][0], rows["away"][-4:]) == ("3", ["0", "0", "0", "never"])
+        assert any(line.startswith("away: tried ") for line in lines)
+        assert "Not a directory" in " ".join(lines) or "File exists" in " ".join(lines)
+
+    def test_for_scripts(self, run: Command, blocked: Path) -> None:
+        broadcast({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
+        told = run.data("spool")
+        assert (told["spans"], told["trouble"], told["refused"]) == (3, "", [])
+        assert told["destinations"]["here"]["delivered"] == told["destinations"]["away"]["waiting"] == 3
+        assert told["destinations"]["away"]["attempts"] > 0
+        assert told["destinations"]["away"]["next_try"].endswith("Z")
+        assert told["destinations"]["here"]["last_error"] == ""
+
+    def test_what_was_refused_and_why(self, run: Command, receiver: OtlpReceiver) -> None:
+        receiver.answer_with(status(400, body=b"no such project"))
+        traces = broadcast({"vendor": otlp(receiver.url)}, three)
+        printed = run("spool")
+        assert "3 refused spans; `spancast spool retry` sends them again:" in printed
+        assert "HTTP 400" in printed
+        assert all(trace_id in printed for trace_id in traces)
+        listed = run.data("spool", "--limit", "2")
+        assert [(one["destination"], one["trace_id"]) for one in listed["refused"]] == [
+            ("vendor", traces[2]), ("vendor", traces[1]),
+        ]  # fmt: skip
+        assert "(the newest 2)" in run("spool", "--limit", "2")
+
+    def test_a_destination_that_is_configured_no_more(self, run: Command, blocked: Path) -> None:
+        broadcast({"away": AWAY}, three, BLOCKED_S)
+        configure({"here": file("here")})
+        assert "away: no enabled destination of the configuration has this name" in run("spool")
+
+    def test_a_named_spool_needs_no_configuration(self, run: Command) -> None:
+        broadcast({"here": file("here")}, three)
+        Path("spancast.yaml").write_text("destinations: {a: {type: langfuse, public_key: '${env:NOT_SET}'}}")
+        assert "destinations.a" in run("spool", status=1) + run.err
+        assert "`--spool DIR` needs no configuration" in run.err
+        assert run.data("spool", "--spool", "queue")["spans"] == 3
+        assert run.data("spool", "--spool", "queue/spool.sqlite3")["spans"] == 3
+
+    def test_no_spool(self, run: Command) -> None:
+        run("spool", "--spool", "nowhere", status=1)
+        assert run.err.startswith("spancast: no spool at nowhere/spool.sqlite3; ")
+        assert not Path("nowhere").exists()
+
+    def test_a_spool_in_memory(self, run: Command) -> None:
+        configure({"here": file("here")}, spool="memory")
+        run("spool", status=1)
+        assert "spancast.stats()" in run.err
+
+    def test_another_programs_file(self, run: Command) -> None:
+        Path("queue").mkdir()
+        Path("queue", SPOOL_FILE).write_bytes(b"")
+        database = sqlite3.connect(Path("queue") / SPOOL_FILE)
+        database.execute("CREATE TABLE theirs (a)")
+        database.commit()
+        database.close()
+        run("spool", "--spool", "queue", status=1)
+        assert "is a database of another program" in run.err
+
+    def test_a_running_process_keeps_what_it_holds(self, run: Command, blocked: Path) -> None:
+        broadcast({"away": AWAY}, three, BLOCKED_S)
+        running = opened()
+        claim = running.claim("away", max_records=10, max_bytes=1 << 20, now_s=sys.maxsize)
+        assert claim is not None
+        run("spool")
+        run("explain", claim.entries[0].record.trace_id.hex())
+        run("spool", "retry", status=1)
+        assert running.renew(claim, 0.0)
+        running.acknowledge(claim)
+        running.close()
+        assert run.data("spool")["destinations"]["away"]["delivered"] == 3
+
+
+class TestDeliver:
+    def test_sends_what_waits(self, run: Command, blocked: Path) -> None:
+        broadcast({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
+        run("spool", "deliver", "--timeout", "200ms", "--to", "away", status=1)
+        blocked.unlink()
+        assert run("spool", "deliver") == "here: 0 delivered\naway: 3 delivered\n"
+        assert delivered("gone/away") == delivered("here") == 3
+        assert run.data("spool")["destinations"]["away"]["waiting"] == 0
+
+    def test_tells_what_still_waits(self, run: Command, blocked: Path) -> None:
+        broadcast({"away": AWAY}, three, BLOCKED_S)
+        printed = run("spool", "deliver", "--timeout", "200ms", status=1)
+        assert printed.startswith("away: 0 delivered, 3 waiting; gone/away.jsonl: ")
+        assert run.data("spool", "deliver", "--timeout", "200ms", status=1)["destinations"]["away"]["waiting"] == 3
+
+    def test_without_destinations(self, run: Command) -> None:
+        broadcast({"here": file("here")}, three)
+        configure({})
+        run("spool", "deliver", status=2)
+        assert "names no destination" in run.err
+
+    def test_a_misspelt_destination(self, run: Command) -> None:
+        broadcast({"here": file("here")}, three)
+        run("spool", "deliver", "--to", "her", status=2)
+        assert "unknown destination `her`; did you mean `here`?" in run.err
+
+
+class TestRetry:
+    def test_what_was_refused_is_sent_again(self, run: Command, receiver: OtlpReceiver) -> None:
+        receiver.answer_with(status(400))
+        traces = broadcast({"vendor": otlp(receiver.url)}, three)
+        receiver.answer_with(ok())
+        first = run.data("spool")["refused"][-1]["sequence"]
+        told = run.data("spool", "retry", f"{first}-{first + 1}")
+        assert told["queued"] == {"vendor": 2}
+        assert told["destinations"]["vendor"]["delivered"] == 2
+        assert run("spool", "retry", "--to", "vendor") == "vendor: 1 span to be sent\nvendor: 1 delivered\n"
+        assert sorted(trace_id for trace_id, _ in receiver.spans) == sorted(traces)
+        run("spool", "retry", status=1)
+        assert run.err == "spancast: nothing is refused\n"
+
+    def test_refused_again(self, run: Command, receiver: OtlpReceiver) -> None:
+        receiver.answer_with(status(400))
+        broadcast({"vendor": otlp(receiver.url)}, three)
+        assert "vendor: 0 delivered, 3 refused" in run("spool", "retry", status=1)
+        assert len(run.data("spool")["refused"]) == 3
+
+    def test_left_to_the_running_process(self, run: Command, receiver: OtlpReceiver) -> None:
+        receiver.answer_with(status(400))
+        broadcast({"vendor": otlp(receiver.url)}, three)
+        receiver.answer_with(ok())
+        printed = run("spool", "retry", "--no-deliver", "--spool", "queue")
+        assert printed == "vendor: 3 spans to be sent; sent by the next process that has this destination\n"
+        assert receiver.spans == []
+        assert run.data("spool")["destinations"]["vendor"]["waiting"] == 3
+
+    def test_what_was_not_refused(self, run: Command) -> None:
+        broadcast({"here": file("here")}, three)
+        run("spool", "retry", "1", status=1)
+        assert run.err == "spancast: none of these is refused\n"
+        run("spool", "retry", "--to", "nobody", status=2)
+        assert "unknown destination `nobody`" in run.err
+
+
+class TestReplay:
+    def test_a_new_destination_gets_the_past_its_rules_take(self, run: Command) -> None:
+        def two_models(tracer: Tracer) -> list[str]:
+            models = ("gpt-4o", "claude-sonnet-4.5", "gpt-4o-mini")
+            return [call(tracer, **{"gen_ai.request.model": model})[0] for model in models]
+
+        traces = broadcast({"here": file("here")}, two_models)
+        rule = {"field": "model", "operator": "starts_with", "value": "gpt"}
+        configure({"here": file("here"), "new": file("new", filter_rules={"groups": [{"rules": [rule]}]})})
+        assert run("spool", "replay", "--to", "new", "--since", "1d") == "new: 2 spans to be sent\nnew: 2 delivered\n"
+        assert delivered("new") == 2
+        assert delivered("here") == 3
+        fates = run.data("explain", traces[1])["spans"][0]["destinations"]
+        assert fates["new"]["fate"] == "filtered"
+
+    @pytest.mark.parametrize(("value", "count"), [("canary question", 3), ("something else", 0)])
+    def test_rules_on_what_was_said_hold_for_the_past_too(self, run: Command, value: str, count: int) -> None:
+        broadcast({"here": file("here")}, three)
+        rule = {"field": "input", "operator": "contains", "value": value}
+        configure({"new": file("new", filter_rules={"groups": [{"rules": [rule]}]})})
+        run("spool", "replay", "--to", "new", "--since", "1d", status=0 if count else 1)
+        assert delivered("new") == count
+
+    def test_one_trace_of_the_callers_own_id(self, run: Command) -> None:
+        traces = broadcast({"here": file("here")}, three)
+        configure({"new": file("new")})
+        run("spool", "replay", "--to", "new", "--since", "1d", "--trace", traces[1])
+        assert delivered("new") == 1
+        run("spool", "replay", "--to", "new", "--since", "1d", "--trace", "other", status=1)
+        assert run.err.startswith("spancast: nothing of that time is kept that new takes")
+
+    def test_only_of_the_time(self, run: Command) -> None:
+        broadcast({"here": file("here")}, three)
+        configure({"new": file("new")})
+        run("spool", "replay", "--to", "new", "--since", "2d", "--until", "1d", status=1)
+        run("spool", "replay", "--to", "new", "--since", "2020-01-01", "--until", "2020-01-02T10:00Z", status=1)
+        run("spool", "replay", "--to", "new", "--since", "2020-01-01", "--until", "2100-01-01")
+        assert delivered("new") == 3
+
+    def test_left_to_the_running_process(self, run: Command) -> None:
+        broadcast({"here": file("here")}, three)
+        configure({"new": file("new")})
+        assert run.data("spool", "replay", "--to", "new", "--since", "1d", "--no-deliver") == {
+            "queued": {"new": 3},
+            "destinations": {},
+        }
+        assert delivered("new") == 0
+        assert run("spool", "deliver") == "new: 3 delivered\n"
+
+    def test_a_wrong_time(self, run: Command, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["spool", "replay", "--to", "new", "--since", "yesterday"])
+        assert ended.value.code == 2
+        assert "or a date such as" in capsys.readouterr().err
+
+
+class TestDrop:
+    def test_all_that_waits(self, run: Command, blocked: Path) -> None:
+        traces = broadcast({"away": AWAY}, three, BLOCKED_S)
+        assert run("spool", "drop", "--to", "away", "--yes") == "away: 3 spans given up\n"
+        state = run.data("spool")["destinations"]["away"]
+        assert (state["waiting"], state["dropped"]) == (0, 3)
+        assert "dropped" in run("explain", traces[0])
+        assert run("spool", "drop", "--to", "away", "--yes") == "nothing waits for away\n"
+
+    def test_single_ones(self, run: Command, blocked: Path) -> None:
+        broadcast({"away": AWAY}, three, BLOCKED_S)
+        assert run.data("spool", "drop", "--to", "away", "--yes", "2-3")["dropped"] == 2
+        assert run.data("spool")["destinations"]["away"]["waiting"] == 1
+        run("spool", "drop", "--to", "away", "--yes", "77", status=1)
+
+    @pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("Yes\n", 0), ("n\n", 3), ("\n", 3), ("", 3)])
+    def test_asks_first(
+        self, answer: str, left: int, run: Command, blocked: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        class Terminal(io.StringIO):
+            def isatty(self) -> bool:
+                return True
+
+        broadcast({"away": AWAY}, three, BLOCKED_S)
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
+        printed = run("spool", "drop", "--to", "away", status=1 if left else 0)
+        assert printed.startswith("Give up 3 spans waiting for away? [y/N]")
+        assert run.data("spool")["destinations"]["away"]["waiting"] == left
+
+    def test_nobody_to_ask(self, run: Command, blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        broadcast({"away": AWAY}, three, BLOCKED_S)
+        monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
+        run("spool", "drop", "--to", "away", status=2)
+        assert "`--yes` does it without asking" in run.err
+        assert run.data("spool")["destinations"]["away"]["waiting"] == 3
+
+    def test_a_misspelt_destination(self, run: Command, blocked: Path) -> None:
+        broadcast({"away": AWAY}, three, BLOCKED_S)
+        run("spool", "drop", "--to", "awy", "--yes", status=2)
+        assert "did you mean `away`?" in run.err
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(-5, "0 s"), (45, "45 s"), (89, "89 s"), (720, "12 min"), (10_000, "3 h"), (777_600, "9 d")]
+)
+def test_lapse(seconds: float, text: str) -> None:
+    assert terminal.lapse(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (5120, "5.0 KiB"), (3 << 30, "3.0 GiB")])
+def test_size(count: int, text: str) -> None:
+    assert terminal.size(count) == text

@@ -1,0 +1,171 @@
+"""``spancast traces`` and ``show``, on a store that a broadcast wrote."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from opentelemetry.trace import StatusCode, Tracer
+from tests.broadcast.broadcasts import call
+from tests.cli.past import Command, broadcast, configure
+
+import spancast
+from spancast.cli import traces
+from spancast.destinations.store import default_store_path
+from spancast.model import semconv
+
+STORE = {"type": "store", "path": "spans.db", "spans": "all"}
+ANSWER = (
+    '[{"role":"assistant","parts":[{"type":"text","content":"canary answer"},'
+    '{"type":"tool_call","id":"c1","name":"find","arguments":{"id":7}}]}]'
+)
+
+
+def support(tracer: Tracer) -> list[str]:
+    """Two conversations; the second fails. Return their trace ids."""
+    ids: list[str] = []
+    for session, model, fault in (("s1", "gpt-4o", ""), ("s2", "claude-sonnet-4.5", "429 \x1b[31mtoo many")):
+        with tracer.start_as_current_span("POST /chat", attributes={semconv.SESSION_ID: session}) as root:
+            answered = {
+                semconv.REQUEST_MODEL: model,
+                semconv.SESSION_ID: session,
+                semconv.TRACE_NAME: f"Support {session}",
+                semconv.USAGE_OUTPUT_TOKENS: 50,
+                semconv.USAGE_COST: 0.0015,
+                semconv.OUTPUT_MESSAGES: ANSWER,
+            }
+            call(tracer, 12345, **answered)
+            if fault:
+                root.set_status(StatusCode.ERROR, fault)
+        ids.append(f"{root.get_span_context().trace_id:032x}")
+    return ids
+
+
+@pytest.fixture
+def ids() -> list[str]:
+    return broadcast({"mine": STORE}, support)
+
+
+class TestTraces:
+    def test_the_latest_first(self, run: Command, ids: list[str]) -> None:
+        heading, *lines = run("traces").splitlines()
+        assert heading.split() == ["STARTED", "TRACE", "NAME", "CALLS", "TOKENS", "COST", "TOOK", "STATUS"]
+        assert [line.split()[1] for line in lines] == [ids[1][:8], ids[0][:8]]
+        assert " Support s2      1  12k→50  $0.0015 " in lines[0]
+        assert lines[0].endswith("1 error")
+        assert lines[1].endswith("ok")
+
+    @pytest.mark.parametrize(
+        ("options", "found"),
+        [
+            (["--session", "s1"], [0]),
+            (["--model", "GPT"], [0]),
+            (["--model", "o"], [1, 0]),
+            (["--model", "gpt", "--session", "s2"], []),
+            (["--errors"], [1]),
+            (["--errors", "--model", "gpt"], []),
+            (["--limit", "1"], [1]),
+            (["--since", "1h"], [1, 0]),
+            (["--since", "2100-01-01"], []),
+        ],
+    )
+    def test_only_some(self, options: list[str], found: list[int], run: Command, ids: list[str]) -> None:
+        assert [one["trace_id"] for one in run.data("traces", *options)] == [ids[number] for number in found]
+
+    def test_for_scripts(self, run: Command, ids: list[str]) -> None:
+        (told,) = run.data("traces", "--limit", "1")
+        assert told["name"] == "Support s2"
+        assert (told["input_tokens"], told["output_tokens"], told["cost"], told["errors"]) == (12345, 50, 0.0015, 1)
+        assert told["start"].endswith("Z")
+        assert told["duration_ms"] > 0
+
+    def test_none(self, run: Command, ids: list[str]) -> None:
+        assert run("traces", "--session", "none").startswith("no such trace in ")
+
+    def test_the_usual_store_of_those_who_configured_nothing(self, run: Command) -> None:
+        spancast.configure(path=None)
+        try:
+            with spancast.trace(trace_name="first run"):
+                pass
+            spancast.flush()
+        finally:
+            spancast.shutdown()
+        assert default_store_path().is_file()
+        assert [one["name"] for one in run.data("traces")] == ["first run"]
+
+    def test_no_store(self, run: Command) -> None:
+        configure({"mine": STORE})
+        run("traces", status=1)
+        assert run.err.startswith(
+            "spancast: no store at spans.db. Traces are kept there by a destination of `type: store`"
+        )
+        assert not Path("spans.db").exists()
+
+    def test_a_file_that_is_no_store(self, run: Command) -> None:
+        Path("text.db").write_text("no database, but a text " * 100)
+        run("traces", "--store", "text.db", status=1)
+        assert run.err == "spancast: text.db cannot be read: file is not a database\n"
+
+    def test_a_wrong_configuration(self, run: Command) -> None:
+        Path("spancast.yaml").write_text("strict: perhaps")
+        run("traces", status=1)
+        assert "strict" in run.err
+
+    def test_ids_are_as_long_as_it_takes_to_tell_them_apart(self) -> None:
+        assert traces._short_length(["a" * 32]) == 8
+        assert traces._short_length(["0" * 31 + "1", "0" * 31 + "2", "0" * 31 + "2"]) == 32
+
+
+class TestShow:
+    def test_the_tree(self, run: Command, ids: list[str]) -> None:
+        lines = run("show", ids[1]).splitlines()
+        assert lines[0] == ids[1]
+        assert " · session s2 · 1 call · 12,345 → 50 tokens · $0.001500 · " in lines[1]
+        tree = lines[lines.index("") + 1 :]
+        assert tree[0].startswith("POST /chat      ")
+        assert tree[0].endswith("✗ error")
+        assert tree[1].startswith("└─ chat gpt-4o  ")
+        assert "12345 → 50 tokens  $0.001500" in tree[1]
+        assert "  POST /chat: 429 �[31mtoo many" in lines
+
+    def test_content_only_where_asked_for(self, run: Command, ids: list[str]) -> None:
+        assert "canary" not in run("show", ids[0])
+        printed = run("show", ids[0], "--content")
+        assert "  user: canary question\n  assistant: canary answer\n" in printed
+        assert '  calls: find({"id":7})' in printed
+        assert "canary" not in str(run.data("show", ids[0]))
+        assert "canary answer" in str(run.data("show", ids[0], "--content"))
+
+    def test_for_scripts(self, run: Command, ids: list[str]) -> None:
+        told = run.data("show", ids[0])
+        assert [span["name"] for span in told] == ["POST /chat", "chat gpt-4o"]
+        assert told[1]["parent_span_id"] == told[0]["span_id"]
+        assert told[1]["attributes"][semconv.USAGE_COST] == 0.0015
+
+    def test_by_a_beginning(self, run: Command) -> None:
+        def alike(tracer: Tracer) -> list[str]:
+            numbers = iter((0xAB1 << 116, 0xAB2 << 116))
+            vars(vars(tracer)["id_generator"])["generate_trace_id"] = lambda: next(numbers)
+            return support(tracer)
+
+        first, second = broadcast({"mine": STORE}, alike)
+        assert run("show", "ab1").splitlines()[0] == first
+        run("show", "ab", status=1)
+        assert run.err == f"spancast: 'ab' begins several traces: {first}, {second}\n"
+
+    def test_unknown(self, run: Command, ids: list[str]) -> None:
+        run("show", "order-7", status=1)
+        assert run.err.startswith("spancast: no trace 'order-7' in ")
+
+    def test_by_the_callers_own_id(self, run: Command) -> None:
+        configure({"mine": STORE})
+        spancast.configure("spancast.yaml")
+        try:
+            with spancast.trace(trace_id="order-7", trace_name="Order"):
+                pass
+            assert spancast.flush()
+        finally:
+            spancast.shutdown()
+        first = run("show", "order-7").splitlines()[0]
+        assert first.endswith(" (order-7)")
+        assert run("show", first.split()[0]).splitlines()[0] == first

@@ -1,0 +1,239 @@
+"""What every destination owes, asked of every row of the table, with servers on real sockets.
+
+A new row is found here by itself; ``REACHED_BY`` says which field is its address.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from tests.broadcast.broadcasts import broadcast_to
+from tests.destinations.configs import CANARY, REQUIRED
+from tests.destinations.otlp_receiver import OtlpReceiver, Request, ok, partial, status
+from tests.destinations.profiles.test_golden import TOOLS
+
+from spancast.broadcast import courier as courier_module
+from spancast.broadcast.pipeline import Broadcast
+from spancast.destinations.otlp_vendors import OTLP_VENDORS
+from spancast.destinations.table import DESTINATIONS
+from spancast.model import semconv
+
+PATIENCE_S = 60.0
+REACHED_BY = {
+    "otlp": "endpoint", "otel-collector": "endpoint", "jaeger": "endpoint", "webhook": "url", "langsmith": "endpoint",
+    "sentry": "otlp_endpoint", "datadog": "url",
+}  # fmt: skip
+LOCAL = {"file", "console", "store", "exporter"}
+ENGINES = {"clickhouse", "s3"}
+"""Their servers are in ``tests/destinations/test_clickhouse.py`` and ``test_s3.py``; here they meet what needs none."""
+POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.02)
+    monkeypatch.setattr(courier_module, "DELAY_S", 0.01)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
+
+
+def given(kind: str, url: str, **others: Any) -> dict[str, Any]:
+    address = {REACHED_BY.get(kind, "base_url"): url}
+    return {"type": kind, **REQUIRED[kind], **address, "spans": "all", "timeout": 5, **others}
+
+
+@dataclass
+class Sender:
+    broadcast: Broadcast
+
+    def conversation(self, calls: int = 1, **more: Any) -> None:
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(self.broadcast.processor)
+        tracer = provider.get_tracer("spancast")
+        with tracer.start_as_current_span("group", attributes={semconv.TRACE_METADATA + "order_id": "ORD-12345"}):
+            for _ in range(calls):
+                tracer.start_span("chat", attributes={**TOOLS, **more}).end()
+
+
+def sending(kind: str, receiver: OtlpReceiver, directory: Path | None = None, **others: Any) -> Sender:
+    return Sender(broadcast_to({"one": given(kind, receiver.url, **others)}, directory))
+
+
+def body_of(request: Request) -> bytes:
+    return gzip.decompress(request.body) if request.body[:2] == b"\x1f\x8b" else request.body
+
+
+@pytest.mark.parametrize("kind", POSTING)
+def test_takes_and_is_told_so(kind: str, receiver: OtlpReceiver) -> None:
+    sender = sending(kind, receiver)
+    sender.conversation(calls=3)
+    report = sender.broadcast.flush(PATIENCE_S)
+    assert report, str(report)
+    assert report.destinations["one"].delivered == len(set(receiver.spans)) == 4
+    sender.broadcast.shutdown()
+
+
+@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("fault", ["500", "503", "429"])
+def test_what_passes_is_waited_for(kind: str, fault: str, receiver: OtlpReceiver) -> None:
+    headers = {"Retry-After": "0.1"} if fault == "429" else {}
+    receiver.answer_with(status(int(fault), headers=headers), ok())
+    sender = sending(kind, receiver)
+    sender.conversation()
+    report = sender.broadcast.flush(PATIENCE_S)
+    assert report, str(report)
+    assert len(set(receiver.spans)) == 2
+    sender.broadcast.shutdown()
+
+
+@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("code", [400, 404])
+def test_what_does_not_pass_is_listed(kind: str, code: int, receiver: OtlpReceiver) -> None:
+    receiver.answer_with(status(code, b"no"))
+    sender = sending(kind, receiver)
+    sender.conversation()
+    report = sender.broadcast.flush(PATIENCE_S)
+    assert (report.destinations["one"].refused, report.destinations["one"].waiting) == (2, 0)
+    for buried in sender.broadcast.spool.buried("one"):
+        assert str(code) in buried.reason
+        assert DESTINATIONS[kind].title in buried.reason, "the reason names the product"
+        assert CANARY not in buried.reason
+    sender.broadcast.shutdown()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in POSTING if kind != "webhook"])
+def test_partial_success_is_read(kind: str, receiver: OtlpReceiver) -> None:
+    receiver.answer_with(partial(1, "too old"))
+    sender = sending(kind, receiver)
+    sender.conversation(calls=3)
+    report = sender.broadcast.flush(PATIENCE_S)
+    assert (report.destinations["one"].delivered, report.destinations["one"].refused) == (3, 1)
+    sender.broadcast.shutdown()
+
+
+@pytest.mark.parametrize("kind", POSTING)
+def test_random_failures_lose_nothing(kind: str, receiver: OtlpReceiver) -> None:
+    chance = random.Random(kind)
+    receiver.answer_with(lambda _: chance.choice([ok(), ok(), status(503), status(429)]))
+    sender = sending(kind, receiver)
+    for _ in range(5):
+        sender.conversation(calls=2)
+        sender.broadcast.flush(0.05)
+    report = sender.broadcast.flush(PATIENCE_S)
+    assert report, str(report)
+    assert len(set(receiver.spans)) == 15
+    sender.broadcast.shutdown()
+
+
+@pytest.mark.parametrize("kind", POSTING)
+def test_size(kind: str, receiver: OtlpReceiver) -> None:
+    """One value of 3 MB among others, where the server takes 1 MB: all arrive, the large one shortened and told so."""
+    receiver.answer_with(lambda request: status(413) if len(request.body) > 1 << 20 else ok())
+    sender = sending(kind, receiver)
+    sender.conversation(calls=3)
+    sender.conversation(calls=1, **{semconv.INPUT_MESSAGES: json.dumps([{"role": "user", "parts": [
+        {"type": "text", "content": "long " * 600_000}]}])})  # fmt: skip
+    report = sender.broadcast.flush(PATIENCE_S)
+    assert report, str(report)
+    assert len(set(receiver.spans)) == 6
+    sender.broadcast.shutdown()
+
+
+@pytest.mark.parametrize("kind", POSTING)
+def test_privacy_canary(kind: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    """Nothing of what was said is in a payload, nor on disk; names, tokens, cost and own keys are."""
+    receiver.answer_with(status(503), ok())
+    sender = sending(kind, receiver, tmp_path, privacy_mode=True)
+    sender.conversation()
+    assert sender.broadcast.flush(PATIENCE_S)
+    sent = b"".join(body_of(request) for request in receiver.requests)
+    sender.broadcast.shutdown()
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
+    for place in (sent, kept):
+        assert b"gpt-4o" in place
+        assert b"ORD-12345" in place
+        for said in (b"canary-input", b"canary-thought", b"canary-found", b"canary-system", b"canary-tool"):
+            assert said not in place
+
+
+@pytest.mark.parametrize("kind", POSTING)
+def test_credentials_are_sent_and_nowhere_else(
+    kind: str, receiver: OtlpReceiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    receiver.answer_with(status(401), ok())
+    sender = sending(kind, receiver, tmp_path, headers={"X-Own": f"{CANARY}-own"})
+    sender.conversation()
+    report = sender.broadcast.flush(0.5)
+    sender.broadcast.flush(PATIENCE_S)
+    [first, *_] = receiver.requests
+    assert first.headers["x-own"] == f"{CANARY}-own"
+    secret = OTLP_VENDORS[kind].headers if kind in OTLP_VENDORS else {}
+    for name, template in secret.items():
+        if "{" in template and name.lower() in first.headers:
+            assert first.headers[name.lower()]
+    courier = sender.broadcast.couriers[0]
+    told = f"{report} {courier.route} {courier.route.destination!r} {sender.broadcast.spool.buried()} {caplog.text}"
+    assert CANARY not in told
+    sender.broadcast.shutdown()
+    for path in tmp_path.iterdir():
+        if path.is_file():
+            assert CANARY.encode() not in path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", POSTING)
+def test_test_connection(kind: str, receiver: OtlpReceiver) -> None:
+    sender = sending(kind, receiver)
+    destination = sender.broadcast.couriers[0].route.destination
+    assert type(destination.test_connection(5)).__name__ == "Delivered"
+    receiver.answer_with(status(401))
+    outcome = destination.test_connection(5)
+    assert type(outcome).__name__ != "Delivered"
+    assert "401" in outcome.reason
+    sender.broadcast.shutdown()
+
+
+LOCALLY: dict[str, dict[str, Any]] = {
+    "file": {"path": "spans.jsonl"}, "store": {"path": "spans.db"}, "console": {}, "exporter": {"exporter": "console"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(LOCAL))
+def test_local_ones_take_and_keep_private(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    entry = {"type": kind, "spans": "all", "privacy_mode": True, **LOCALLY[kind]}
+    sender = Sender(broadcast_to({"one": entry}, None))
+    sender.conversation(calls=3)
+    report = sender.broadcast.flush(PATIENCE_S)
+    assert report.destinations["one"].delivered == 4, str(report)
+    assert type(sender.broadcast.couriers[0].route.destination.test_connection(5)).__name__ == "Delivered"
+    sender.broadcast.shutdown()
+    shown = capfd.readouterr()
+    seen = (shown.out + shown.err).encode() + b"".join(
+        path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
+    )
+    # The SDK's console exporter writes to the stdout of its import, which is not ours to see.
+    assert b"chat" in seen or kind == "exporter"
+    assert b"canary-" not in seen
+
+
+def test_every_row_is_here() -> None:
+    assert set(POSTING) | LOCAL | ENGINES == set(DESTINATIONS)
