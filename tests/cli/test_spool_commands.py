@@ -6,6 +6,7 @@ import io
 import math
 import sqlite3
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,19 @@ class TestDeliver:
         printed = run("spool", "deliver", "--timeout", "200ms", status=1)
         assert printed.startswith("away: 0 delivered, 3 waiting; gone/away.jsonl: ")
         assert run.data("spool", "deliver", "--timeout", "200ms", status=1)["destinations"]["away"]["waiting"] == 3
+
+    def test_what_another_process_is_sending_is_left_to_it(self, run: Command, blocked: Path) -> None:
+        broadcast({"away": AWAY}, three, BLOCKED_S)
+        blocked.unlink()
+        other = opened()
+        claim = other.claim("away", max_records=10, max_bytes=1 << 20, now_s=time.time() + 60)
+        assert claim is not None
+        printed = run("spool", "deliver", "--timeout", "200ms", status=1)
+        assert printed.startswith("away: 0 delivered, 3 waiting; another process is sending to it, or ")
+        assert delivered("gone/away") == 0
+        other.retry_at(claim, 0.0, "")
+        other.close()
+        assert run("spool", "deliver") == "away: 3 delivered\n"
 
     def test_without_destinations(self, run: Command) -> None:
         broadcast({"here": file("here")}, three)

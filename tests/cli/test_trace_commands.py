@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +131,22 @@ class TestShow:
         assert "12345 → 50 tokens  $0.001500" in tree[1]
         assert "  POST /chat: 429 �[31mtoo many" in lines
 
+    def test_what_is_too_wide_for_the_terminal(self, run: Command) -> None:
+        def wide(tracer: Tracer) -> str:
+            with tracer.start_as_current_span("POST /api/v1/" + "conversation/" * 9) as root:
+                noted = {semconv.RESPONSE_MODEL: "gpt-4o-2024-08-06", semconv.RESPONSE_TIME_TO_FIRST_CHUNK: 0.35}
+                call(tracer, 1, **noted, **{semconv.USAGE_COST: 0.5})
+                call(tracer, 1)
+            return f"{root.get_span_context().trace_id:032x}"
+
+        lines = run("show", broadcast({"mine": STORE}, wide)).splitlines()
+        tree = lines[lines.index("") + 1 :]
+        assert tree[0].startswith("POST /api/v1/conversation/")
+        assert "…" in tree[0]
+        assert tree[1].endswith("1 → 0 tokens  $0.500000")
+        assert tree[2] == "│    gpt-4o-2024-08-06, streamed, first chunk after 350 ms"
+        assert tree[3].startswith("└─ chat gpt-4o")
+
     def test_content_only_where_asked_for(self, run: Command, ids: list[str]) -> None:
         assert "canary" not in run("show", ids[0])
         printed = run("show", ids[0], "--content")
@@ -169,3 +188,21 @@ class TestShow:
         first = run("show", "order-7").splitlines()[0]
         assert first.endswith(" (order-7)")
         assert run("show", first.split()[0]).splitlines()[0] == first
+
+
+@pytest.mark.parametrize(("options", "shown"), [([], "?? chat gpt-4o"), (["--json"], '"name": "chat gpt-4o"')])
+def test_a_terminal_without_unicode(options: list[str], shown: str, ids: list[str]) -> None:
+    code = f"import sys; from spancast.cli import main; sys.exit(main({['show', ids[0], *options]}))"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert shown in done.stdout
+
+
+def test_a_reader_that_has_enough(ids: list[str]) -> None:
+    code = f"import sys; from spancast.cli import main; sys.exit(main({['show', ids[0], '--json']}))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reading:
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        reading.stdout.close()
+        assert reading.stderr.read() == b""
+    assert reading.returncode == 1

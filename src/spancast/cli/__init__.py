@@ -22,6 +22,10 @@ def main(arguments: list[str] | None = None) -> int:
     for group in GROUPS:
         group.add_commands(commands)
     given = parser.parse_args(arguments)
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        # A terminal that cannot show the lines of a tree shows `?` instead.
+        reconfigure(errors="replace")
     try:
         status = int(given.run(given) or 0)
         sys.stdout.flush()

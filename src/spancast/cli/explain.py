@@ -42,6 +42,7 @@ def add_commands(commands: Commands) -> None:
 
 
 def _explain(given: argparse.Namespace) -> int:
+    wanted = configured(given)
     with opened_spool(given) as spool:
         trace_id, found = _found(given, spool)
         names = {record.span_id: read_record(record).name for record in spool.records(trace_id)}
@@ -52,7 +53,7 @@ def _explain(given: argparse.Namespace) -> int:
         return FINE
     as_given = "" if given.trace_id == trace_id.hex() else f" ({cut(given.trace_id, 40)})"
     print(f"{trace_id.hex()}{as_given}\n{number(len(found), 'span')} in {path}\n")
-    fates = {**{name: {} for name in configured(given)}, **_by_destination(found)}
+    fates = {**{name: {} for name in wanted}, **_by_destination(found)}
     for line in _told(fates, len(found), names, states):
         print(line)
     return FINE

@@ -31,6 +31,7 @@ from spancast.recording.ids import trace_id_of
 _TIMEOUT_S: Final = 30.0
 _AT_THE_END_S: Final = 5.0
 _TRACE_ID_BYTES: Final = 16
+_HELD: Final = "another process is sending to it, or the time was too short"
 _MOST_NUMBERS: Final = 10_000
 
 
@@ -193,11 +194,20 @@ def _sent(
 
 
 def _flushed(spool: SpoolArchive, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
+    before = {name: spool.state(name).attempts for name in destinations}
     broadcast = Broadcast(routes_of(destinations), spool)
     try:
-        return broadcast.flush(timeout_s)
+        report = broadcast.flush(timeout_s)
+        untried = {name for name, attempts in before.items() if spool.state(name).attempts == attempts}
     finally:
         broadcast.shutdown(min(timeout_s, _AT_THE_END_S))
+    return replace(
+        report,
+        destinations={
+            name: replace(told, last_error=_HELD) if name in untried and told.waiting and not told.delivered else told
+            for name, told in report.destinations.items()
+        },
+    )
 
 
 def _told(name: str, told: DestinationReport) -> str:

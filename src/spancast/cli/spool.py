@@ -174,7 +174,7 @@ def _drop(given: argparse.Namespace) -> int:
         if not what:
             print(f"nothing waits for {given.to}")
             return FINE
-        if not given.yes and not _is_confirmed(f"Give up {what} for {given.to}, not to be sent any more?"):
+        if not given.yes and not _is_confirmed(f"Give up {what} for {given.to}?"):
             print("nothing was given up", file=sys.stderr)
             return FAILED
         count = spool.drop(given.to, sequences)

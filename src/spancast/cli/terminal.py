@@ -94,5 +94,5 @@ def columns(rows: Sequence[Sequence[str]], right: Sequence[int] = (), last: int 
 
 
 def as_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
-    """Return ``value`` as JSON for a script."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    """Return ``value`` as JSON for a script, whatever the encoding of its pipe."""
+    return json.dumps(value, indent=2)
