@@ -67,6 +67,11 @@ def destinations() -> str:
     return "\n".join([*head, *lines])
 
 
+def destination_names() -> str:
+    """Return all destinations in one paragraph, each with a link to its fields."""
+    return ", ".join(f"[{row.title}](docs/destinations.md#{kind})" for kind, row in DESTINATIONS.items()) + "."
+
+
 def profiles() -> str:
     """Return the table of attribute conventions."""
     lines = [f"| `{name}` | {row.about} |" for name, row in PROFILES.items()]
@@ -136,6 +141,7 @@ TABLES = {
     "clients": clients,
     "attributes": attributes,
     "destinations": destinations,
+    "destination_names": destination_names,
     "destination_fields": destination_fields,
     "common_fields": common_fields,
     "filter_rules": filter_rules,

@@ -46,7 +46,9 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(b"Ok.\n")
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"])) if "content-length" in self.headers else self._chunks()
+        body = (
+            self.rfile.read(int(self.headers["content-length"])) if "content-length" in self.headers else self._chunks()
+        )
         asked = parse_qs(urlsplit(self.path).query)
         query = asked["query"][0] if "query" in asked else body.decode()
         try:
