@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 from spancast.destinations import otlp_json
 from spancast.destinations.config import DestinationConfig, Mask
@@ -75,9 +75,10 @@ class SpanView:
             return self._under_llm_parent(record)
         span = self._placed(self.redaction.apply(read_record(record)), record)
         span = with_short_values(_renamed(span, rename), self.max_attribute_bytes)
-        body = _encoded(record.body, span)
+        given = _with_bare_links(record.body) if self.redaction else record.body
+        body = _encoded(given, span)
         for step in size_steps(span) if len(body) > limit else ():
-            body = _encoded(record.body, with_short_values(span, step))
+            body = _encoded(given, with_short_values(span, step))
             if len(body) <= limit:
                 break
         return body
@@ -107,6 +108,16 @@ class SpanView:
 def _renamed(span: PlainSpan, rename: Rename | None) -> PlainSpan:
     # A convention that fails on an odd span leaves it as it is: redacted, whole, and sent.
     return span if rename is None else shielded(rename)(span) or span
+
+
+def _with_bare_links(body: bytes) -> bytes:
+    # What a link says is not looked into, so nothing of it is said where something may not be.
+    links = list(Span.FromString(body).links)
+    if not any(link.attributes for link in links):
+        return body
+    for link in links:
+        del link.attributes[:]
+    return replaced(body, {13: b"".join(message(b"\x6a", link.SerializeToString()) for link in links)})
 
 
 def _parent_field(parent: str) -> bytes:

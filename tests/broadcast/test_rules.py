@@ -1,0 +1,161 @@
+"""Which spans a destination takes: OpenRouter's rules, and what spancast has beyond them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from tests.destinations.configs import config
+
+from spancast.broadcast import rules as rules_module
+from spancast.broadcast.rules import Rules, TraceSeen, is_sampled
+from spancast.errors import tally
+from spancast.model.span_record import SpanRecord
+
+CALL: dict[str, Any] = {
+    "operation": "chat", "model": "openai/gpt-4o", "provider": "OpenAI", "session_id": "s-1", "user_id": "u-1",
+    "api_key_name": "production", "finish_reason": "stop", "total_cost": 0.04, "total_tokens": 150, "prompt_tokens": 100,
+    "completion_tokens": 50, "input": '[{"content":"Refund, please"}]', "output": "done",
+}  # fmt: skip
+
+
+def record(*, is_llm: bool = True, trace: int = 1, **facts: Any) -> SpanRecord:
+    return SpanRecord(
+        trace_id=trace.to_bytes(16, "big"), span_id=b"12345678", end_ns=1, is_llm=is_llm, resource=b"", scope=b"",
+        body=b"", facts=facts,
+    )  # fmt: skip
+
+
+def judge(given: SpanRecord, seen: TraceSeen | None = None, **fields: Any) -> str | None:
+    return Rules("one", config("console", **fields)).judge(given, seen or TraceSeen())
+
+
+def filtered(field: str, operator: str, value: Any = None, **facts: Any) -> bool:
+    rule = {"field": field, "operator": operator} | ({} if value is None else {"value": value})
+    return judge(record(**{**CALL, **facts}), filter_rules={"groups": [{"rules": [rule]}]}) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "operator", "value", "takes"),
+    [
+        ("model", "equals", "openai/gpt-4o", True),
+        ("model", "equals", "openai", False),
+        ("model", "not_equals", "openai", True),
+        ("provider", "contains", "pen", True),
+        ("provider", "not_contains", "pen", False),
+        ("session_id", "starts_with", "s-", True),
+        ("user_id", "ends_with", "-2", False),
+        ("api_key_name", "regex", "^prod", True),
+        ("finish_reason", "regex", "^length$", False),
+        ("input", "contains", "Refund", True),
+        ("output", "equals", "done", True),
+        ("total_cost", "gt", 0.04, False),
+        ("total_cost", "gte", 0.04, True),
+        ("total_cost", "lt", "0.05", True),
+        ("total_tokens", "lte", 149, False),
+        ("prompt_tokens", "equals", "100", True),
+        ("prompt_tokens", "equals", 100.0, True),
+        ("completion_tokens", "exists", None, True),
+        ("completion_tokens", "not_exists", None, False),
+    ],
+)
+def test_every_field_and_operator(field: str, operator: str, value: Any, takes: bool) -> None:
+    assert filtered(field, operator, value) is takes
+
+
+@pytest.mark.parametrize(
+    ("operator", "value", "takes"),
+    [("equals", "x", False), ("not_equals", "x", True), ("contains", "x", False), ("not_contains", "x", True),
+     ("regex", ".", False), ("gt", 0, False), ("lt", 9, False), ("exists", None, False), ("not_exists", None, True)],
+)  # fmt: skip
+def test_a_fact_that_is_missing(operator: str, value: Any, takes: bool) -> None:
+    facts = {name: fact for name, fact in CALL.items() if name != "finish_reason"}
+    rule = {"field": "finish_reason", "operator": operator} | ({} if value is None else {"value": value})
+    assert (judge(record(**facts), filter_rules={"groups": [{"rules": [rule]}]}) is None) is takes
+
+
+def test_groups_are_joined_by_or_and_rules_by_their_logic() -> None:
+    cheap, dear = ({"field": "total_cost", "operator": name, "value": 0.04} for name in ("lte", "gt"))
+    other = {"field": "model", "operator": "equals", "value": "other"}
+    both = [{"logic": "and", "rules": [cheap, other]}]
+    either = [{"logic": "or", "rules": [cheap, other]}]
+    assert judge(record(**CALL), filter_rules={"groups": both}) == rules_module.FILTERED
+    assert judge(record(**CALL), filter_rules={"groups": either}) is None
+    assert judge(record(**CALL), filter_rules={"groups": [*both, {"rules": [cheap]}]}) is None
+    assert judge(record(**CALL), filter_rules={"groups": [{"rules": [dear]}]}) == rules_module.FILTERED
+    assert judge(record(**CALL), filter_rules={"enabled": False, "groups": [{"rules": [dear]}]}) is None
+    assert judge(record(**CALL), filter_rules={"groups": []}) is None
+
+
+def test_a_slow_pattern_stalls_nothing_and_costs_no_span() -> None:
+    before = tally.read().get("filter_timeouts.one", 0)
+    assert filtered("input", "regex", "(a|aa)+$", input="a" * 60 + "b")
+    assert tally.read()["filter_timeouts.one"] == before + 1
+
+
+def test_a_pattern_that_is_none_is_a_configuration_error() -> None:
+    with pytest.raises(ValueError, match="regular expression"):
+        filtered("input", "regex", "(unclosed")
+
+
+def test_sampling_is_the_same_in_every_process_and_another_for_every_destination() -> None:
+    keys = [f"session-{number}" for number in range(2000)]
+    here = [is_sampled("one", key, 0.25) for key in keys]
+    code = (
+        "from spancast.broadcast.rules import is_sampled\n"
+        "print([is_sampled('one', f'session-{n}', 0.25) for n in range(2000)])"
+    )
+    for seed in ("1", "2"):
+        environ = {**os.environ, "PYTHONHASHSEED": seed}
+        told = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+        assert told.stdout.strip() == str(here)
+    assert 400 < sum(here) < 600
+    both = sum(a and is_sampled("two", key, 0.25) for a, key in zip(here, keys, strict=True))
+    assert 80 < both < 180, "independent: a sixteenth is taken by both"
+    assert all(is_sampled("one", key, 0.5) for a, key in zip(here, keys, strict=True) if a), "nested rates are monotone"
+
+
+def test_a_session_is_whole() -> None:
+    rules = Rules("one", config("console", sampling_rate=0.5))
+    for session in range(50):
+        verdicts = {
+            rules.judge(record(**{**CALL, "session_id": f"s{session}"}, trace=trace), TraceSeen(f"s{session}"))
+            for trace in range(1, 6)
+        }
+        assert len(verdicts) == 1
+
+
+def test_what_is_always_kept() -> None:
+    never = {"sampling_rate": 0.0001}
+    assert judge(record(**CALL), **never) == rules_module.SAMPLED_OUT
+    assert judge(record(**CALL, error="RateLimitError"), **never, keep_errors=True) is None
+    assert judge(record(**CALL), **never, keep_cost_above=0.03) is None
+    assert judge(record(**CALL), **never, keep_cost_above=0.04) == rules_module.SAMPLED_OUT
+
+
+def test_api_keys() -> None:
+    assert judge(record(**CALL), api_keys=["production"]) is None
+    assert judge(record(**CALL), api_keys=["staging"]) == rules_module.OTHER_KEY
+    assert judge(record(operation="chat", model="m"), api_keys=["staging"]) == rules_module.OTHER_KEY
+
+
+def test_spans_of_others_only_where_asked_for() -> None:
+    assert judge(record(is_llm=False), spans="llm") == rules_module.NOT_LLM
+    assert judge(record(is_llm=False), spans="all") is None
+
+
+@pytest.mark.parametrize(("respects", "reason"), [(False, None), (True, rules_module.PARENT_NOT_SAMPLED)])
+def test_a_parent_that_was_not_sampled(respects: bool, reason: str | None) -> None:
+    assert judge(record(**CALL, parent_sampled=False), respect_parent=respects) == reason
+
+
+def test_a_group_goes_with_the_calls_of_its_trace() -> None:
+    wanted = {"filter_rules": {"groups": [{"rules": [{"field": "total_cost", "operator": "gt", "value": 1}]}]}}
+    rules = Rules("one", config("console", **wanted))
+    seen = TraceSeen()
+    assert rules.judge(record(), seen) == rules_module.NO_CALL_TAKEN
+    assert rules.judge(record(**{**CALL, "total_cost": 2.0}), seen) is None
+    assert rules.judge(record(), seen) is None

@@ -1,0 +1,100 @@
+"""One conversation by three SDKs, broadcast to Jaeger, Phoenix and MLflow at once: the same facts in the place each has for them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from examples import demo
+from opentelemetry.sdk.trace import TracerProvider
+from tests.e2e.engines import MLflow, Phoenix
+from tests.e2e.servers import Jaeger, tags, tree
+from tests.e2e.test_jaeger import DEMO_TREE
+
+import spancast
+from spancast import runtime
+from spancast.recording.ids import trace_id_of
+from spancast.testing import ReplayServer
+
+TRACE_ID = f"{trace_id_of(demo.ORDER):032x}"
+SPANS = 10
+MODEL = "openai/gpt-5.2"
+
+
+@pytest.fixture(scope="module")
+def report(
+    jaeger: Jaeger, phoenix: Phoenix, mlflow: MLflow, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[spancast.FlushReport]:
+    directory = tmp_path_factory.mktemp("broadcast")
+    provider = TracerProvider(shutdown_on_exit=False)
+    spancast.configure(
+        tracer_provider=provider,
+        spool={"path": str(directory / "spool")},
+        destinations={
+            "jaeger": {"type": "jaeger", "endpoint": jaeger.otlp_http, "spans": "all"},
+            "phoenix": {"type": "phoenix", "base_url": phoenix.url, "project": "one-conversation"},
+            "mlflow": {"type": "mlflow", "base_url": mlflow.url},
+            "costly": {
+                "type": "file", "path": str(directory / "costly.jsonl"),
+                "filter_rules": {"groups": [{"rules": [{"field": "total_cost", "operator": "gt", "value": 0.002}]}]},
+            },
+        },
+    )  # fmt: skip
+    with ReplayServer(openrouter=True) as server:
+        demo.converse(server)
+        runtime.RECORDER.tree.end_all()
+        told = spancast.flush(60)
+    yield told
+    assert "classify" not in Path(directory / "costly.jsonl").read_text()
+    assert "draft, again" in Path(directory / "costly.jsonl").read_text()
+    spancast.shutdown()
+
+
+def test_everybody_has_it(report: spancast.FlushReport) -> None:
+    assert report, str(report)
+    delivered = {name: told.delivered for name, told in report.destinations.items()}
+    assert delivered.pop("costly") < SPANS
+    assert set(delivered.values()) == {SPANS}
+
+
+def test_jaeger(report: spancast.FlushReport, jaeger: Jaeger) -> None:
+    trace = jaeger.trace(TRACE_ID, spans=SPANS)
+    assert tree(trace) == DEMO_TREE
+    call = next(tags(span) for span in trace["spans"] if span["operationName"] == "classify")
+    assert call.items() >= {
+        "gen_ai.request.model": MODEL, "gen_ai.usage.input_tokens": 25, "gen_ai.usage.output_tokens": 10,
+        "spancast.usage.cost": 0.000145, "session.id": demo.SESSION, "user.id": "u-7", "trace.metadata.feature": "billing",
+    }.items()  # fmt: skip
+
+
+def test_phoenix(report: spancast.FlushReport, phoenix: Phoenix) -> None:
+    trace = phoenix.trace(TRACE_ID, spans=SPANS)
+    assert trace["project"]["name"] == "one-conversation"
+    assert trace["session"]["sessionId"] == demo.SESSION
+    assert trace["rootSpan"]["name"] == "Support"
+    call = trace["spans"]["classify"]
+    told = json.loads(call["attributes"])["llm"]
+    assert (call["spanKind"], told["request"]["model_name"]) == ("llm", MODEL)
+    assert (call["tokenCountPrompt"], call["tokenCountCompletion"]) == (25, 10)
+    assert told["cost"]["total"] == pytest.approx(0.000145)
+    assert told["input_messages"][0]["message"]["content"] == "Where is my order 7781?"
+    assert json.loads(call["metadata"])["feature"] == "billing"
+    chosen = json.loads(trace["spans"]["choose tool"]["attributes"])["llm"]["output_messages"][0]["message"]
+    assert chosen["tool_calls"][0]["tool_call"]["function"]["name"] == "look_up_order"
+    assert trace["spans"]["draft"]["statusCode"] == "ERROR"
+
+
+def test_mlflow(report: spancast.FlushReport, mlflow: MLflow) -> None:
+    trace = mlflow.trace(TRACE_ID, spans=SPANS)
+    metadata: dict[str, Any] = trace["trace_metadata"]
+    assert (metadata["mlflow.trace.session"], metadata["mlflow.trace.user"]) == (demo.SESSION, "u-7")
+    assert trace["tags"].items() >= {"mlflow.traceName": "Support", "feature": "billing"}.items()
+    call = trace["spans"]["classify"]["attributes"]
+    assert call["mlflow.chat.tokenUsage"].items() >= {"input_tokens": 25, "output_tokens": 10}.items()
+    assert call["mlflow.llm.cost"]["total_cost"] == pytest.approx(0.000145)
+    assert call["mlflow.spanInputs"]["messages"][0]["content"] == "Where is my order 7781?"
+    asked = trace["spans"]["draft, again"]["attributes"]["mlflow.spanInputs"]["messages"]
+    assert [message["role"] for message in asked] == ["user", "assistant", "tool"]
