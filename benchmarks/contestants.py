@@ -86,9 +86,16 @@ def _start_bare(case: Case) -> Running:
 
 
 def _start_spancast(case: Case) -> Running:
+    import os  # noqa: PLC0415
+    import tempfile  # noqa: PLC0415
+
     import spancast  # noqa: PLC0415
 
-    spancast.configure()
+    # As an application that lives with it: one destination, the spool on disk.
+    spancast.configure(
+        spool={"path": tempfile.mkdtemp(prefix="spancast-bench-")},
+        destinations={"bench": {"type": "otlp", "endpoint": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"], "spans": "all"}},
+    )
     keys = {"trace": case.keys, "session_id": SESSION, "user": USER} if case.keys is not None else {}
     running = _plain(case, **keys)
     running.client = spancast.instrument(running.client)

@@ -35,7 +35,9 @@ provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 """
 _OURS_RUNNING = """
 import spancast
-spancast.configure()
+spancast.configure(
+    spool="memory", destinations={"bench": {"type": "otlp", "endpoint": "http://127.0.0.1:9", "spans": "all"}}
+)
 spancast.instrument()
 """
 _RSS = """

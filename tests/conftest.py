@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 
 import anthropic  # noqa: F401 - imported before the freeze
@@ -14,6 +16,9 @@ import pytest
 from opentelemetry import trace as trace_api
 
 from spancast.testing import CapturedSpans, ReplayServer, captured_spans
+
+# What is configured with nothing keeps traces in the user's state directory: not in that of who runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="spancast-tests-")
 
 # The SDKs make a million objects; frozen, they cost the collections below nothing.
 gc.collect()

@@ -138,6 +138,19 @@ def test_raw_http(server: ReplayServer, receiver: Receiver) -> None:
     assert all("trace" not in request.body for request in server.requests)
 
 
+def test_broadcast(server: ReplayServer, receiver: Receiver, tmp_path: Path) -> None:
+    traces, store = tmp_path / "traces.jsonl", tmp_path / "costly.db"
+    printed = run(
+        [sys.executable, "examples/broadcast.py"], server, receiver, TRACES_FILE=str(traces), STORE_FILE=str(store)
+    )
+    assert "screen: 2 delivered, 0 waiting" in printed
+    assert "└─ chat openai/gpt-5.2" in printed
+    written = traces.read_text()
+    assert "Support" in written
+    assert "Where is my order?" not in written, "the archive is in privacy mode"
+    assert receiver.spans == [], "what the file names is where traces go"
+
+
 FASTAPI = """
 from fastapi.testclient import TestClient
 from examples.fastapi_session import app
