@@ -328,6 +328,21 @@ def test_private_everywhere_means_private_on_disk(receiver: OtlpReceiver, tmp_pa
     assert b"canary question" not in kept
 
 
+def test_masked_everywhere_means_masked_on_disk(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    receiver.answer_with(status(503))
+    masked = otlp(receiver.url, mask=[r"[a-z]+@example\.com", "canary question"])
+    broadcast = broadcast_to({"one": masked, "two": masked}, tmp_path)
+    with tracing(broadcast) as tracer:
+        call(tracer, 1, **{"user.id": "somebody@example.com"})
+    broadcast.flush(0.2)
+    broadcast.shutdown(0.1)
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"gpt-4o" in kept
+    assert b"[masked]" in kept
+    assert b"canary question" not in kept
+    assert b"somebody" not in kept
+
+
 def test_a_forked_child_sends_its_own_only(receiver: OtlpReceiver, tmp_path: Path) -> None:
     broadcast = broadcast_to({"one": otlp(receiver.url)}, tmp_path)
     with tracing(broadcast) as tracer:

@@ -20,7 +20,7 @@ from spancast.broadcast.spool import Claim, Entry, RouteState, Spool
 from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, Refused, RetryAfter
 from spancast.errors import logger, shielded, tally, warn_once
 
-BATCH_RECORDS: Final = 512
+BATCH_RECORDS: Final = 1024
 BATCH_BYTES: Final = 2 << 20
 """Under the 4 MiB that gRPC servers take by default, metadata and renaming included."""
 PROBE_RECORDS: Final = 16

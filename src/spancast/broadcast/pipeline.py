@@ -87,7 +87,10 @@ class Broadcast:
         self._is_started = self._is_closed = False
         self._heads = Heads()
         self._seen = TracesSeen()
-        self._disk_view = SpanView(redaction=redaction) if redaction else None
+        self._redaction = redaction
+        self._disk_view = SpanView(redaction=redaction)
+        # A rule that fails lets the span pass: nothing is lost by a defect.
+        self._judges = [(route.name, shielded(route.rules.judge)) for route in routes]
         payloads = PayloadCache()
         self.couriers = [Courier(route, spool, payloads) for route in routes]
         self._told: dict[str, int] = tally.read()
@@ -114,7 +117,9 @@ class Broadcast:
         skipped: dict[str, dict[int, str]] = {courier.route.name: {} for courier in self.couriers}
         for index, record in enumerate(records):
             self._judge(index, record, skipped)
-        self.spool.put([self._for_disk(record) for record in records], skipped)
+        for record in records if self._redaction.masks else ():
+            self._mask_user(record)
+        self.spool.put(records, skipped)
         if not self._is_started:
             self._start()
         for courier in self.couriers:
@@ -123,24 +128,23 @@ class Broadcast:
 
     @shielded
     def _record(self, span: ReadableSpan, above: bytes | None) -> SpanRecord:
-        return record_of(span, self._heads, above)
+        record = record_of(span, self._heads, above)
+        return replace(record, body=self._disk_view.body(record)) if self._redaction else record
+
+    @shielded
+    def _mask_user(self, record: SpanRecord) -> None:
+        # The only fact on disk that is neither a number nor what holds a trace together.
+        user = record.facts.get("user_id")
+        if isinstance(user, str):
+            record.facts["user_id"] = self._redaction.text(user)
 
     def _judge(self, index: int, record: SpanRecord, skipped: Mapping[str, dict[int, str]]) -> None:
         seen = self._seen.of(record)
-        for courier in self.couriers:
-            route = courier.route
-            # A rule that fails lets the span pass: nothing is lost by a defect.
-            reason = shielded(route.rules.judge)(record, seen)
+        for name, judge in self._judges:
+            reason = judge(record, seen)
             if reason is not None:
-                skipped[route.name][index] = reason
-                tally.add(f"{COUNTED_AS.get(reason, 'filtered')}.{route.name}")
-
-    def _for_disk(self, record: SpanRecord) -> SpanRecord:
-        if self._disk_view is None:
-            return record
-        body = shielded(self._disk_view.body)(record)
-        # A redaction that fails leaves nothing to be seen rather than everything.
-        return replace(record, body=body if body is not None else b"")
+                skipped[name][index] = reason
+                tally.add(f"{COUNTED_AS.get(reason, 'filtered')}.{name}")
 
     def flush(self, timeout_s: float) -> FlushReport:
         """Deliver what was handed over, within ``timeout_s`` seconds, and tell what became of it."""

@@ -81,6 +81,10 @@ class Redaction:
             span = without_content(span)
         return _masked_span(span, self.masks) if self.masks else span
 
+    def text(self, text: str) -> str:
+        """Return one ``text`` as the masks leave it."""
+        return _masked_text(text, self.masks)
+
 
 NOTHING_REDACTED: Final = Redaction()
 

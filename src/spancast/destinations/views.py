@@ -5,9 +5,10 @@ Order: redaction, the parent where the real one is not sent, the convention, lim
 
 from __future__ import annotations
 
+import functools
 import gzip as gzip_module
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from spancast.destinations.otlp_encoding import (
     status_bytes,
 )
 from spancast.destinations.plain_span import PlainSpan, attributes_of, read_record
-from spancast.destinations.profiles.table import Rename, rename_of
+from spancast.destinations.profiles.table import rename_of
 from spancast.destinations.protocol import Encoding, Payload
 from spancast.destinations.redaction import NOTHING_REDACTED, Redaction, function_mask, pattern_mask
 from spancast.destinations.shortening import size_steps, with_short_values
@@ -70,13 +71,18 @@ class SpanView:
         """Return ``record`` as an encoded ``Span`` of this view."""
         limit = min(max_span_bytes or self.max_span_bytes, self.max_span_bytes)
         is_small = record.size_bytes <= min(limit, self.max_attribute_bytes)
-        rename = rename_of(self.profile)
+        rename = _safe_rename(self.profile)
         if is_small and rename is None and not self.redaction:
             return self._under_llm_parent(record)
         span = self._placed(self.redaction.apply(read_record(record)), record)
-        span = with_short_values(_renamed(span, rename), self.max_attribute_bytes)
+        if rename is not None:
+            # A convention that fails on an odd span leaves it as it is: redacted, whole, and sent.
+            span = rename(span) or span
         given = _with_bare_links(record.body) if self.redaction else record.body
         body = _encoded(given, span)
+        if len(body) > self.max_attribute_bytes:
+            span = with_short_values(span, self.max_attribute_bytes)
+            body = _encoded(given, span)
         for step in size_steps(span) if len(body) > limit else ():
             body = _encoded(given, with_short_values(span, step))
             if len(body) <= limit:
@@ -105,9 +111,10 @@ class SpanView:
         return resource_head({**attributes_of(given.resource.attributes), **self.resource}, given.schema_url)
 
 
-def _renamed(span: PlainSpan, rename: Rename | None) -> PlainSpan:
-    # A convention that fails on an odd span leaves it as it is: redacted, whole, and sent.
-    return span if rename is None else shielded(rename)(span) or span
+@functools.cache
+def _safe_rename(profile: str) -> Callable[[PlainSpan], PlainSpan | None] | None:
+    rename = rename_of(profile)
+    return rename and shielded(rename)
 
 
 def _with_bare_links(body: bytes) -> bytes:

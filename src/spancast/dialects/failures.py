@@ -27,6 +27,8 @@ def read_failure(error: object, outer: Mapping[str, Any], *, is_failed: bool = F
     Its type is the first that is a code: OpenRouter's ``error_type`` (beside the error, in it, or in
     its metadata), then ``code``, ``http_status`` and ``type`` of the error.
     """
+    if error is None and not is_failed:
+        return None
     told = wire.fields(error)
     message = error if isinstance(error, str) else told.get("message")
     if not told and not message and not is_failed:

@@ -78,6 +78,9 @@ _SKIPPED: Final = frozenset({"messages", "model", "tools", "functions"}) | _TRAC
 _SKIPPED_WITHOUT_CONTENT: Final = _SKIPPED | {"suffix", "documents"}
 """Also what quotes content under names that only this dialect knows (legacy completions, vLLM and Cohere)."""
 
+_UNUSUAL: Final = frozenset({"max_completion_tokens", "reasoning", "prompt", "modalities", "response_format"})
+"""What ``_settle`` has to look at."""
+
 _FORMATS: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 _MODALITIES: Final = {"audio": "speech", "image": "image"}
 
@@ -91,6 +94,7 @@ _FIELDS: Final[Mapping[str, Row]] = {
 }
 # ``obfuscation`` is random padding that OpenAI puts on every chunk.
 _NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "obfuscation"})
+_KNOWN_FIELDS: Final = _NOT_FIELDS.union(_FIELDS)
 
 _USAGE: Final = {
     "prompt_tokens": semconv.USAGE_INPUT_TOKENS,
@@ -121,10 +125,8 @@ class _OpenAIChat:
         skipped = _SKIPPED if content else _SKIPPED_WITHOUT_CONTENT
         attributes = read.read_parameters(body, _PARAMETERS, skipped, content=content)
         attributes[semconv.OPENAI_API_TYPE] = "chat_completions"
-        _settle(body, attributes)
-        output_type = _output_type(body)
-        if output_type:
-            attributes[semconv.OUTPUT_TYPE] = output_type
+        if not _UNUSUAL.isdisjoint(body):
+            _settle(body, attributes)
         return Request(
             model=wire.text(body.get("model")),
             stream=body.get("stream") is True,
@@ -169,7 +171,7 @@ class _OpenAIChat:
 
 
 def _settle(body: Mapping[str, Any], attributes: Attributes) -> None:
-    """Settle which of two parameters for the same thing is told, and where."""
+    """Settle which of two parameters for the same thing is told, and where; read those that say two things."""
     limit = read.whole(body.get("max_completion_tokens"))
     if limit is not None:
         # It replaces ``max_tokens``, wherever in the body that stands.
@@ -179,6 +181,9 @@ def _settle(body: Mapping[str, Any], attributes: Attributes) -> None:
         attributes[semconv.REQUEST_REASONING_LEVEL] = level
     if is_prompt_message(body):
         attributes.pop(semconv.REQUEST + "prompt", None)
+    output_type = _output_type(body)
+    if output_type:
+        attributes[semconv.OUTPUT_TYPE] = output_type
 
 
 def _keep_nested(fields: Mapping[str, Any], attributes: Attributes) -> None:
@@ -189,7 +194,7 @@ def _keep_nested(fields: Mapping[str, Any], attributes: Attributes) -> None:
     if "choices" not in fields:
         return
     for name, value in fields.items():
-        if name in _FIELDS or name in _NOT_FIELDS or json_text.is_absent(value) or str(name).lower() in SECRETS:
+        if name in _KNOWN_FIELDS or json_text.is_absent(value) or str(name).lower() in SECRETS:
             continue
         if json_text.is_mapping(value) or json_text.is_list(value) or hasattr(value, "__pydantic_fields_set__"):
             attributes[f"{semconv.RESPONSE}{name}"] = read.attribute_value(value)
@@ -197,8 +202,9 @@ def _keep_nested(fields: Mapping[str, Any], attributes: Attributes) -> None:
 
 def _problems(body: Mapping[str, Any]) -> list[str]:
     problems = read.out_of_range(body, _RANGES)
-    stops = wire.items(body.get("stop"))
-    if len(stops) > _STOPS:
+    stops = body.get("stop")
+    if stops is not None and len(wire.items(stops)) > _STOPS:
+        stops = wire.items(stops)
         problems.append(f"stop: {len(stops)} sequences given, at most {_STOPS} are allowed; sent as they are")
     return problems
 
@@ -214,6 +220,8 @@ def _output_type(body: Mapping[str, Any]) -> str | None:
 
 
 def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if "tools" not in body and "functions" not in body:
+        return []
     legacy = [{"type": "function", "function": each} for each in wire.items(body.get("functions"))]
     return [_tool(each) for each in (*wire.items(body.get("tools")), *legacy)]
 
@@ -236,10 +244,9 @@ def _tool(value: object) -> dict[str, Any]:
 def _output(choice: Mapping[str, Any]) -> Message:
     held = choice.get("message")
     made: Message = message(held) if held is not None else {"role": "assistant", "parts": []}
-    if not wire.fields(held).get("role"):
+    if made["role"] != "assistant" and not wire.fields(held).get("role"):
         made["role"] = "assistant"
-    text = choice.get("text")
-    if isinstance(text, str) and not made["parts"]:
+    if not made["parts"] and isinstance(text := choice.get("text"), str):
         # The legacy completions endpoint answers so.
         made["parts"] = [text_part(text)]
     reason = wire.text(choice.get("finish_reason"))
@@ -249,12 +256,12 @@ def _output(choice: Mapping[str, Any]) -> Message:
 
 
 def _read_choices(choices: list[Mapping[str, Any]], attributes: Attributes, *, content: bool) -> None:
-    native = [wire.text(choice.get("native_finish_reason")) or "" for choice in choices]
-    if any(native):
-        attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = native
+    native = [choice.get("native_finish_reason") for choice in choices]
+    if any(native) and any(told := [wire.text(each) or "" for each in native]):
+        attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = told
     if content:
         logprobs = [choice.get("logprobs") for choice in choices]
-        if any(not json_text.is_absent(each) for each in logprobs):
+        if logprobs.count(None) < len(logprobs) and not all(map(json_text.is_absent, logprobs)):
             attributes[semconv.RESPONSE_LOGPROBS] = json_text.encode(plain(logprobs))
 
 

@@ -26,6 +26,11 @@ _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _URLS: Final = {"image_url": "image", "video_url": "video", "input_video": "video", "audio_url": "audio"}
 _SEALED: Final = "reasoning.encrypted"
 
+# What nearly every message is: one of these roles, and a text.
+_SPEAKERS: Final = frozenset({"system", "developer", "user", "assistant"})
+_PLAIN_FIELDS: Final = frozenset({"role", "content"})
+_PAIR: Final = 2
+
 
 def is_prompt_message(body: Mapping[str, Any]) -> bool:
     """Tell whether the legacy ``prompt`` is one string and stands for the messages."""
@@ -46,6 +51,9 @@ def message(value: object) -> Message:
     fields = wire.fields(value)
     role = fields.get("role")
     content = fields.get("content")
+    is_speech = content and type(content) is str and type(role) is str and role in _SPEAKERS
+    if is_speech and (len(fields) == _PAIR or _is_text_only(fields)):
+        return {"role": role, "parts": [{"type": "text", "content": content}]}
     if role == "tool" or (role == "function" and content is not None):
         call_id = wire.text(fields.get("tool_call_id")) or wire.text(fields.get("name"))
         return {
@@ -62,9 +70,15 @@ def message(value: object) -> Message:
     return made
 
 
+def _is_text_only(fields: Mapping[str, Any]) -> bool:
+    """Tell whether nothing is said but the text, in the order SDK objects and JSON have their fields."""
+    for name, value in fields.items():  # noqa: SIM110 - any() with a generator costs three times as much, a message
+        if value and name not in _PLAIN_FIELDS:
+            return False
+    return True
+
+
 def _parts(fields: Mapping[str, Any], content: object) -> list[Part]:
-    if isinstance(content, str) and len(fields) == 2:  # noqa: PLR2004 - role and content, as most messages are
-        return [text_part(content)] if content else []
     parts = _reasoning(fields)
     if isinstance(content, str):
         if content:

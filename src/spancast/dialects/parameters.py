@@ -34,6 +34,8 @@ class Row(NamedTuple):
 
 
 _INT64: Final = 2**63
+_PLAIN: Final = frozenset({str, bool, int, float, list, dict})
+"""What most values are: no need to look further at one of these."""
 
 
 def read_parameters(
@@ -46,7 +48,7 @@ def read_parameters(
     """
     found: Attributes = {}
     for wire_name, value in body.items():
-        if value is None or wire_name in skip or json_text.is_sentinel(value):
+        if value is None or wire_name in skip or (type(value) not in _PLAIN and json_text.is_sentinel(value)):
             continue
         row = table.get(wire_name)
         name = row.name if row is not None else f"{semconv.REQUEST}{wire_name}"
@@ -74,10 +76,11 @@ class Range(NamedTuple):
 def out_of_range(body: Mapping[str, Any], ranges: Mapping[str, Range]) -> list[str]:
     """Return a sentence for each number of ``body`` outside its documented range; the request is sent as it is."""
     problems: list[str] = []
-    for wire_name, (least, most) in ranges.items():
-        value = body.get(wire_name)
-        if value is None or isinstance(value, bool) or not isinstance(value, (int, float)):
+    for wire_name, value in body.items():
+        allowed_range = ranges.get(wire_name)
+        if allowed_range is None or isinstance(value, bool) or not isinstance(value, (int, float)):
             continue
+        least, most = allowed_range
         if not value >= least or (most is not None and value > most):
             allowed = f"{least} or more is" if most is None else f"{least} to {most} is"
             problems.append(f"{wire_name}: {type(value).__name__} {value} given, {allowed} allowed; sent as it is")
@@ -145,6 +148,8 @@ def whole(value: object) -> int | None:
 
 def decimal(value: object) -> float | None:
     """Read a finite number as float: the conventions want doubles where callers write ``1``."""
+    if type(value) is float:
+        return value if math.isfinite(value) else None
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         try:
             number = float(value)

@@ -41,13 +41,15 @@ def read_usage(usage: object, table: Mapping[str, str]) -> Usage:
 
 
 def _walk(counted: Mapping[str, Any], prefix: str, table: Mapping[str, str], found: Usage, depth: int) -> None:
+    counts = found.counts
     for key, value in counted.items():
         if value is None:
             continue
-        path = prefix + str(key)
-        if type(value) is int and -_INT64 <= value < _INT64 and not path.startswith("cost"):
+        path = f"{prefix}{key}"
+        name = table.get(path)
+        if name is not None and type(value) is int and 0 <= value < _INT64:
             # What nearly all of them are.
-            found.counts[table.get(path) or semconv.USAGE + path] = value
+            counts[name] = value
         elif json_text.is_absent(value):
             continue
         elif depth == 1 or _is_leaf(value):

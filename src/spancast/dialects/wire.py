@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spancast.model.json_text import is_list, is_mapping
+from spancast.model.json_text import is_mapping
 
 _NOTHING: Mapping[str, Any] = {}
 _NOT_PYDANTIC: Any = object()
@@ -37,7 +37,7 @@ def fields(value: object) -> Mapping[str, Any]:
 
 def items(value: object) -> list[Any] | tuple[Any, ...]:
     """Return a JSON array as it is, and an empty one for anything else."""
-    return value if is_list(value) else ()
+    return value if isinstance(value, (list, tuple)) else ()  # pyright: ignore[reportUnknownVariableType]
 
 
 def text(value: object) -> str | None:
@@ -47,7 +47,7 @@ def text(value: object) -> str | None:
 
 def count(value: object) -> int | None:
     """Return a whole number (a token count) as int, and None for anything else, booleans included."""
-    if isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int or (isinstance(value, int) and not isinstance(value, bool)):
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)

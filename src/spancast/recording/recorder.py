@@ -28,6 +28,7 @@ from spancast.model import json_text, semconv, trace_keys
 from spancast.model.exchange import Attributes, AttributeValue, Failure, Request, Response
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
+from spancast.recording.attributes import write
 from spancast.recording.ids import WantedIdGenerator
 from spancast.recording.metrics import ClientMetrics
 from spancast.recording.scope import ambient_keys, baggage_keys, detach, remember
@@ -110,7 +111,8 @@ class Recorder:
     def read_keys(self, body: Mapping[str, Any], session_header: object, current: Context) -> TraceKeys:
         """Return the keys of a call from all sources, by their precedence (design §3)."""
         keys = NO_KEYS
-        trace, session, user, metadata = (body.get(name) for name in ("trace", "session_id", "user", "metadata"))
+        get = body.get
+        trace, session, user, metadata = get("trace"), get("session_id"), get("user"), get("metadata")
         if trace is not None or session is not None or user is not None or metadata is not None:
             keys = trace_keys.read(trace, session_id=session, user=user, metadata=metadata)
         if session_header is not None:
@@ -450,7 +452,7 @@ class Recording:
         self, span: Span, attributes: Attributes, failure: Failure | None, error: BaseException | None
     ) -> None:
         limit = self._recorder.attribute_limit - len(self._started_with)
-        span.set_attributes(attributes if len(attributes) <= limit else _within(attributes, limit))
+        write(span, attributes if len(attributes) <= limit else _within(attributes, limit))
         if failure is None:
             return
         message = failure.message[:_STATUS_LIMIT] if self.captures_content else None
