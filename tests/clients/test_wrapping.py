@@ -476,7 +476,7 @@ def test_wrong_use_is_told(spans: CapturedSpans) -> None:
         spancast.instrument(print, dialect="chat")
     with pytest.raises(spancast.ConfigError, match="instrument: int given"):
         spancast.instrument(7)
-    with pytest.raises(spancast.ConfigError, match="group_idle_s: Input should be greater than 0"):
+    with pytest.raises(spancast.ConfigError, match="group_idle_s: must be a number above 0"):
         spancast.configure(tracer_provider=spans.provider, group_idle_s=0, capture_content="maybe")
 
 

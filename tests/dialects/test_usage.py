@@ -14,7 +14,9 @@ from spancast.model import semconv
 
 TABLE = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
-    "input_tokens_details.cached_tokens": semconv.USAGE_CACHE_READ,
+    "input_tokens_details": {
+        "cached_tokens": semconv.USAGE_CACHE_READ,
+    },
 }
 USAGE = {
     "input_tokens": 5.0,

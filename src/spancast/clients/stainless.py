@@ -165,7 +165,7 @@ class _Hook:
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
         dialect = self._endpoints.get(_path(options))
         data = options.json_data if dialect is not None else None
-        if dialect is None or not json_text.is_mapping(data):
+        if dialect is None or (type(data) is not dict and not json_text.is_mapping(data)):  # the quick look first
             return None, args, kwargs, False
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data
@@ -252,7 +252,8 @@ def _path(options: Any) -> str:  # noqa: ANN401 - the SDK's options
 
 
 def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client
-    url = getattr(client, "base_url", None)
+    # The property of the newest openai imports a module each time.
+    url = getattr(client, "_base_url", None) or getattr(client, "base_url", None)
     known = _servers.get(id(client))
     # The URL object is held here, so that another client's can never be the same one.
     if known is not None and known[0] is url:
@@ -274,7 +275,7 @@ def _session_header(client: Any, options: Any) -> object:  # noqa: ANN401 - the 
 
 
 def _has_taken(fields: object) -> bool:
-    return json_text.is_mapping(fields) and any(name in fields for name in _TAKEN)
+    return bool(fields) and json_text.is_mapping(fields) and ("trace" in fields or "session_id" in fields)
 
 
 def _copy(changed: Any, options: Any) -> Any:  # noqa: ANN401 - the SDK's options

@@ -20,7 +20,7 @@ from spancast.dialects.failures import read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.plain import plain, public_url
-from spancast.dialects.usage import Usage, read_usage
+from spancast.dialects.usage import Table, Usage, read_usage
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, Message, Request, Response
 
@@ -55,12 +55,14 @@ _FIELDS: Final[Mapping[str, Row]] = {
 # ``stop_sequence`` quotes the request's content, so it stays with the message.
 _NOT_FIELDS: Final = frozenset({"id", "model", "role", "stop_reason", "stop_sequence"})
 
-_USAGE: Final = {
+_USAGE: Final[Table] = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
     "output_tokens": semconv.USAGE_OUTPUT_TOKENS,
     "cache_read_input_tokens": semconv.USAGE_CACHE_READ,
     "cache_creation_input_tokens": semconv.USAGE_CACHE_WRITE,
-    "output_tokens_details.thinking_tokens": semconv.USAGE_REASONING,
+    "output_tokens_details": {
+        "thinking_tokens": semconv.USAGE_REASONING,
+    },
 }
 
 _FINISH_REASONS: Final = {

@@ -18,8 +18,8 @@ from spancast.dialects.finish import output_messages
 from spancast.dialects.openai_chat_messages import input_messages, is_prompt_message, message
 from spancast.dialects.openai_chat_stream import ChatStream
 from spancast.dialects.parameters import Range, Row
-from spancast.dialects.plain import SECRETS, plain, plain_text
-from spancast.dialects.usage import read_usage
+from spancast.dialects.plain import plain, plain_text
+from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, AttributeValue, Failure, Message, Request, Response
 
@@ -94,21 +94,23 @@ _FIELDS: Final[Mapping[str, Row]] = {
 }
 # ``obfuscation`` is random padding that OpenAI puts on every chunk.
 _NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "obfuscation"})
-_KNOWN_FIELDS: Final = _NOT_FIELDS.union(_FIELDS)
-
-_USAGE: Final = {
+_USAGE: Final[Table] = {
     "prompt_tokens": semconv.USAGE_INPUT_TOKENS,
     "completion_tokens": semconv.USAGE_OUTPUT_TOKENS,
     "total_tokens": semconv.USAGE_TOTAL_TOKENS,
-    "prompt_tokens_details.cached_tokens": semconv.USAGE_CACHE_READ,
-    "prompt_tokens_details.cache_write_tokens": semconv.USAGE_CACHE_WRITE,
-    "prompt_tokens_details.audio_tokens": semconv.USAGE_AUDIO_INPUT,
-    "prompt_tokens_details.image_tokens": semconv.USAGE_IMAGE_INPUT,
-    "prompt_tokens_details.text_tokens": semconv.USAGE_TEXT_INPUT,
-    "completion_tokens_details.reasoning_tokens": semconv.USAGE_REASONING,
-    "completion_tokens_details.audio_tokens": semconv.USAGE_AUDIO_OUTPUT,
-    "completion_tokens_details.image_tokens": semconv.USAGE_IMAGE_OUTPUT,
-    "completion_tokens_details.text_tokens": semconv.USAGE_TEXT_OUTPUT,
+    "prompt_tokens_details": {
+        "cached_tokens": semconv.USAGE_CACHE_READ,
+        "cache_write_tokens": semconv.USAGE_CACHE_WRITE,
+        "audio_tokens": semconv.USAGE_AUDIO_INPUT,
+        "image_tokens": semconv.USAGE_IMAGE_INPUT,
+        "text_tokens": semconv.USAGE_TEXT_INPUT,
+    },
+    "completion_tokens_details": {
+        "reasoning_tokens": semconv.USAGE_REASONING,
+        "audio_tokens": semconv.USAGE_AUDIO_OUTPUT,
+        "image_tokens": semconv.USAGE_IMAGE_OUTPUT,
+        "text_tokens": semconv.USAGE_TEXT_OUTPUT,
+    },
 }
 
 
@@ -143,10 +145,9 @@ class _OpenAIChat:
         fields = wire.fields(answer)
         choices = [wire.fields(choice) for choice in wire.items(fields.get("choices"))]
         usage = read_usage(fields.get("usage"), _USAGE)
-        attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, content=content)
+        # Unknown nested fields (citations, search results) only of a completion: another object holds cookies, headers.
+        attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, content=content, nested="choices" in fields)
         attributes.update(usage.attributes)
-        if content:
-            _keep_nested(fields, attributes)
         _read_choices(choices, attributes, content=content)
         return Response(
             id=wire.text(fields.get("id")),
@@ -184,20 +185,6 @@ def _settle(body: Mapping[str, Any], attributes: Attributes) -> None:
     output_type = _output_type(body)
     if output_type:
         attributes[semconv.OUTPUT_TYPE] = output_type
-
-
-def _keep_nested(fields: Mapping[str, Any], attributes: Attributes) -> None:
-    """Keep the nested fields nobody knows (citations, search results) as JSON text: they may quote content.
-
-    Only of a completion: what another object holds (cookies, headers) is none of ours.
-    """
-    if "choices" not in fields:
-        return
-    for name, value in fields.items():
-        if name in _KNOWN_FIELDS or json_text.is_absent(value) or str(name).lower() in SECRETS:
-            continue
-        if json_text.is_mapping(value) or json_text.is_list(value) or hasattr(value, "__pydantic_fields_set__"):
-            attributes[f"{semconv.RESPONSE}{name}"] = read.attribute_value(value)
 
 
 def _problems(body: Mapping[str, Any]) -> list[str]:

@@ -41,7 +41,18 @@ def input_messages(body: Mapping[str, Any]) -> list[Message]:
     """Return the messages asked; the legacy ``prompt`` string is one of the user."""
     if is_prompt_message(body):
         return [{"role": "user", "parts": [text_part(body["prompt"])]}]
-    return [message(each) for each in wire.items(body.get("messages"))]
+    # A conversation is sent whole each time: what most of it is needs no call a message.
+    return [
+        {"role": role, "parts": [{"type": "text", "content": content}]}
+        if type(each) is dict
+        and len(each) == _PAIR
+        and type(content := each.get("content")) is str
+        and content
+        and type(role := each.get("role")) is str
+        and role in _SPEAKERS
+        else message(each)
+        for each in wire.items(body.get("messages"))
+    ]
 
 
 def message(value: object) -> Message:

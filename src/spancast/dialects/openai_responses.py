@@ -28,7 +28,7 @@ from spancast.dialects.openai_responses_items import (
 from spancast.dialects.openai_responses_stream import ResponsesStream
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.plain import plain, public_url
-from spancast.dialects.usage import read_usage
+from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, Part, Request, Response
 
@@ -91,19 +91,23 @@ _ECHOED: Final = frozenset(
 # ``output_text`` is the SDKs' copy of the content.
 _NOT_FIELDS: Final = _ECHOED | {"id", "output", "output_text"}
 
-_USAGE: Final = {
+_USAGE: Final[Table] = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
     "output_tokens": semconv.USAGE_OUTPUT_TOKENS,
     "total_tokens": semconv.USAGE_TOTAL_TOKENS,
-    "input_tokens_details.cached_tokens": semconv.USAGE_CACHE_READ,
-    "input_tokens_details.cache_write_tokens": semconv.USAGE_CACHE_WRITE,
-    "input_tokens_details.audio_tokens": semconv.USAGE_AUDIO_INPUT,
-    "input_tokens_details.image_tokens": semconv.USAGE_IMAGE_INPUT,
-    "input_tokens_details.text_tokens": semconv.USAGE_TEXT_INPUT,
-    "output_tokens_details.reasoning_tokens": semconv.USAGE_REASONING,
-    "output_tokens_details.audio_tokens": semconv.USAGE_AUDIO_OUTPUT,
-    "output_tokens_details.image_tokens": semconv.USAGE_IMAGE_OUTPUT,
-    "output_tokens_details.text_tokens": semconv.USAGE_TEXT_OUTPUT,
+    "input_tokens_details": {
+        "cached_tokens": semconv.USAGE_CACHE_READ,
+        "cache_write_tokens": semconv.USAGE_CACHE_WRITE,
+        "audio_tokens": semconv.USAGE_AUDIO_INPUT,
+        "image_tokens": semconv.USAGE_IMAGE_INPUT,
+        "text_tokens": semconv.USAGE_TEXT_INPUT,
+    },
+    "output_tokens_details": {
+        "reasoning_tokens": semconv.USAGE_REASONING,
+        "audio_tokens": semconv.USAGE_AUDIO_OUTPUT,
+        "image_tokens": semconv.USAGE_IMAGE_OUTPUT,
+        "text_tokens": semconv.USAGE_TEXT_OUTPUT,
+    },
 }
 
 _INCOMPLETE_REASONS: Final = {

@@ -88,16 +88,15 @@ def out_of_range(body: Mapping[str, Any], ranges: Mapping[str, Range]) -> list[s
 
 
 def read_fields(
-    answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str], *, content: bool
+    answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str], *, content: bool, nested: bool = False
 ) -> Attributes:
     """Return the scalar fields of an answer, the unknown ones under ``spancast.response.``.
 
-    An unknown text may quote the answer, so it is kept only where ``content`` is.
-    Nested fields are left out: what they hold is read by name or not at all. So are an SDK's
-    own fields, which begin with an underscore.
+    An unknown text may quote the answer, so it is kept only where ``content`` is; so are unknown
+    nested fields, as JSON text, where ``nested`` asks for them. An SDK's own fields, which begin
+    with an underscore, are left out.
     """
     found: Attributes = {}
-    kept_kinds = (str, bool, int, float) if content else (bool, int, float)
     for wire_name, value in answer.items():
         if value is None or wire_name in skip:
             continue
@@ -106,9 +105,16 @@ def read_fields(
             kept = row.read(value)
             if kept is not None and kept != []:
                 found[row.name] = kept
-        elif isinstance(value, kept_kinds) and not str(wire_name).startswith("_"):
+        elif isinstance(value, (str, bool, int, float)):
+            if (content or not isinstance(value, str)) and not str(wire_name).startswith("_"):
+                found[f"{semconv.RESPONSE}{wire_name}"] = attribute_value(value)
+        elif nested and content and _is_nested(value) and str(wire_name).lower() not in SECRETS:
             found[f"{semconv.RESPONSE}{wire_name}"] = attribute_value(value)
     return found
+
+
+def _is_nested(value: object) -> bool:
+    return json_text.is_mapping(value) or json_text.is_list(value) or hasattr(value, "__pydantic_fields_set__")
 
 
 def attribute_value(value: object) -> AttributeValue:

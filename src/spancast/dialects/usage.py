@@ -1,8 +1,8 @@
 """Token counts and cost by a table of each dialect; one walk over the usage object.
 
-``TABLE`` maps a dotted wire path to a canonical name::
+``TABLE`` maps a wire name to a canonical name, or to the table of what lies beneath it::
 
-    TABLE = {"input_tokens": semconv.USAGE_INPUT_TOKENS, "input_tokens_details.cached_tokens": semconv.USAGE_CACHE_READ}
+    TABLE = {"input_tokens": semconv.USAGE_INPUT_TOKENS, "input_tokens_details": {"cached_tokens": semconv.USAGE_CACHE_READ}}
     usage, attributes = read_usage(answer.get("usage"), TABLE)
 
 Must never: add counts up or guess one: what is summed, the dialect sums.
@@ -11,14 +11,17 @@ Must never: add counts up or guess one: what is summed, the dialect sums.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from spancast.dialects import wire
 from spancast.dialects.parameters import attribute_value, decimal, whole
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes
 
+Table: TypeAlias = "Mapping[str, str | Mapping[str, str]]"
+
 _DEPTH: Final = 4
+_NO_ROWS: Final[Table] = {}
 _INT64: Final = 2**63
 
 
@@ -29,7 +32,7 @@ class Usage(NamedTuple):
     attributes: Attributes
 
 
-def read_usage(usage: object, table: Mapping[str, str]) -> Usage:
+def read_usage(usage: object, table: Table) -> Usage:
     """Return what ``usage`` tells; a path not in ``table`` is kept as ``spancast.usage.<path>``.
 
     ``cost`` and everything in ``cost_details`` are USD and always float.
@@ -40,30 +43,29 @@ def read_usage(usage: object, table: Mapping[str, str]) -> Usage:
     return found
 
 
-def _walk(counted: Mapping[str, Any], prefix: str, table: Mapping[str, str], found: Usage, depth: int) -> None:
+def _walk(counted: Mapping[str, Any], prefix: str, table: Table, found: Usage, depth: int) -> None:
     counts = found.counts
     for key, value in counted.items():
         if value is None:
             continue
-        path = f"{prefix}{key}"
-        name = table.get(path)
-        if name is not None and type(value) is int and 0 <= value < _INT64:
+        row = table.get(key)
+        if type(value) is int and type(row) is str and 0 <= value < _INT64:
             # What nearly all of them are.
-            counts[name] = value
+            counts[row] = value
         elif json_text.is_absent(value):
             continue
         elif depth == 1 or _is_leaf(value):
-            _keep(path, value, table, found)
+            _keep(f"{prefix}{key}", value, row if isinstance(row, str) else None, found)
         else:
-            _walk(wire.fields(value), f"{path}.", table, found, depth - 1)
+            beneath = row if row is not None and not isinstance(row, str) else _NO_ROWS
+            _walk(wire.fields(value), f"{prefix}{key}.", beneath, found, depth - 1)
 
 
 def _is_leaf(value: object) -> bool:
     return isinstance(value, (bool, int, float, str, list, tuple))
 
 
-def _keep(path: str, value: object, table: Mapping[str, str], found: Usage) -> None:
-    name = table.get(path)
+def _keep(path: str, value: object, name: str | None, found: Usage) -> None:
     is_cost = path == "cost" or path.startswith("cost_details.")
     number = decimal(value) if is_cost else whole(value) if name is not None or type(value) is int else decimal(value)
     if number is not None:

@@ -92,6 +92,7 @@ class Recorder:
         self.settings = settings
         self._provider = self._metrics = None
 
+    @shielded
     def begin(
         self,
         dialect: Dialect,
@@ -106,7 +107,25 @@ class Recorder:
         Raises:
             TraceKeyError: A trace key is wrong and ``strict`` is set.
         """
-        return self._begin(dialect, body, server, session_header, is_outermost)
+        current = context_api.get_current()
+        keys = self.read_keys(body, session_header, current)
+        if keys.problems:
+            self.tell(keys.problems, TraceKeyError)
+        recording = Recording(self, dialect, body, keys, server)
+        if not keys.enabled:
+            return recording
+        outer = _running.get()
+        if outer is not None:
+            recording.start_within(outer)
+        elif current and any(map(current.get, _SUPPRESS)):
+            tally.add("calls.suppressed")
+        elif current and (active := _inference_span(current)) is not None:
+            # Another instrumentation already has a span for this call: ours would be the second.
+            tally.add("calls.annotated")
+            active.set_attributes(keys.attributes())
+        else:
+            recording.start(current, quiet_peers=is_outermost)
+        return recording
 
     def read_keys(self, body: Mapping[str, Any], session_header: object, current: Context) -> TraceKeys:
         """Return the keys of a call from all sources, by their precedence (design §3)."""
@@ -157,35 +176,6 @@ class Recorder:
     def attribute_limit(self) -> int:
         """Return how many attributes the tracer keeps on a span."""
         return self._attribute_limit
-
-    @shielded
-    def _begin(
-        self,
-        dialect: Dialect,
-        body: Mapping[str, Any],
-        server: Server,
-        session_header: object,
-        is_outermost: bool,
-    ) -> Recording | None:
-        current = context_api.get_current()
-        keys = self.read_keys(body, session_header, current)
-        if keys.problems:
-            self.tell(keys.problems, TraceKeyError)
-        recording = Recording(self, dialect, body, keys, server)
-        if not keys.enabled:
-            return recording
-        outer = _running.get()
-        if outer is not None:
-            recording.start_within(outer)
-        elif current and any(map(current.get, _SUPPRESS)):
-            tally.add("calls.suppressed")
-        elif (active := _inference_span(current)) is not None:
-            # Another instrumentation already has a span for this call: ours would be the second.
-            tally.add("calls.annotated")
-            active.set_attributes(keys.attributes())
-        else:
-            recording.start(current, quiet_peers=is_outermost)
-        return recording
 
     @shielded
     def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> Place | None:
@@ -275,34 +265,29 @@ class Recording:
 
     def start(self, current: Context, *, quiet_peers: bool) -> None:
         """Start the span under its place in the tree and read the request onto it."""
-        keys = self.keys
-        place = Place(current, _NO_LINKS) if keys is NO_KEYS else self._recorder.tree.place(keys, current)
-        self._place = place
+        keys, recorder = self.keys, self._recorder
         model = self._body.get("model")
-        attributes: Attributes = {
+        attributes = self._started_with = {
             semconv.OPERATION_NAME: "chat",
             semconv.PROVIDER_NAME: self._provider,
+            **self.server.attributes,
         }
         name = "chat"
         if isinstance(model, str) and model:
             attributes[semconv.REQUEST_MODEL] = model
             name = f"chat {model}"
-        attributes.update(self.server.attributes)
+        links, wanted_trace_id = _NO_LINKS, None
+        if keys is not NO_KEYS:
+            place = self._place = recorder.tree.place(keys, current)
+            current, links, wanted_trace_id = place.context, place.links, place.wanted_trace_id
+            name = keys.generation_name or name
         self._started_s = time.perf_counter()
-        span = self.span = self._recorder.start_span(
-            keys.generation_name or name,
-            place.context,
-            SpanKind.CLIENT,
-            attributes,
-            place.links,
-            place.wanted_trace_id,
-        )
-        context = trace_api.set_span_in_context(span, place.context)
+        span = self.span = recorder.start_span(name, current, SpanKind.CLIENT, attributes, links, wanted_trace_id)
+        context = trace_api.set_span_in_context(span, current)
         self.context = _quiet(context) if quiet_peers else context
-        remember(span.get_span_context())
+        remember(span)
         if span.is_recording():
             tally.add("spans.started")
-            self._started_with = attributes
             try:
                 self._read_request()
             except SpancastError as error:
@@ -362,9 +347,11 @@ class Recording:
         """Tell whether each chunk's time is wanted, not just the first's."""
         return self._recorder.metrics().enabled
 
+    @shielded
     def succeed(self, answer: object) -> None:
         """End with a whole ``answer``: wire JSON or the SDK's object."""
-        self._succeed(answer)
+        if self._take_end():
+            self._end(lambda: self.dialect.read_response(answer, content=self.captures_content), None, None)
 
     def finish(self, read: Callable[[], Response], *, incomplete: Incomplete | None = None) -> None:
         """End a stream with what ``read`` assembled."""
@@ -373,11 +360,6 @@ class Recording:
     def fail(self, error: BaseException, read: Callable[[], Response] | None = None) -> None:
         """End with the exception the caller gets; ``read`` gives what had arrived before it."""
         self._finish(read, None, error)
-
-    @shielded
-    def _succeed(self, answer: object) -> None:
-        if self._take_end():
-            self._end(lambda: self.dialect.read_response(answer, content=self.captures_content), None, None)
 
     @shielded
     def _finish(

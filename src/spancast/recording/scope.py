@@ -22,7 +22,7 @@ from opentelemetry import baggage
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanContext, Status, StatusCode
+from opentelemetry.trace import Span, Status, StatusCode
 from typing_extensions import Self
 
 from spancast.model import semconv, trace_keys
@@ -63,10 +63,10 @@ def baggage_keys(current: Context) -> TraceKeys:
     return trace_keys.read(session_id=session_id, user=user)
 
 
-def remember(context: SpanContext) -> None:
-    """Let the ``with`` blocks around the caller know of a call that started inside."""
+def remember(span: Span) -> None:
+    """Let the ``with`` blocks around the caller know of a call whose span started inside."""
     scopes = _scopes.get()
-    if scopes and context.is_valid:
+    if scopes and (context := span.get_span_context()).is_valid:
         ids = SpanIds(f"{context.trace_id:032x}", f"{context.span_id:016x}")
         for scope in scopes:
             scope.calls.append(ids)
