@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -178,3 +179,42 @@ def test_an_application_that_knows_only_opentelemetry(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(receiver.spans) == 1, done.stderr
+
+
+LAMBDA = """
+import asyncio, sys
+import spancast
+spancast.configure(sys.argv[1])
+@spancast.flushed
+def handler(event):
+    with spancast.trace(trace_name="invocation"):
+        return event
+@spancast.flushed(timeout_s=20)
+async def failing():
+    with spancast.trace(trace_name="async invocation"):
+        raise KeyError("the user's own")
+assert handler("same object") == "same object"
+try:
+    asyncio.run(failing())
+except KeyError:
+    print("returned", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_is_frozen_on_return(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    """E1: SIGSTOP right after the handler returned; nothing waits for the next invocation."""
+    file = tmp_path / "spancast.yaml"
+    file.write_text(f"destinations:\n  one: {{type: otlp, endpoint: '{receiver.url}', spans: all}}\n")
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAMBDA, str(file)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        assert process.stdout.readline() == "returned\n"
+        process.send_signal(signal.SIGSTOP)
+        assert len(receiver.spans) == 2
+    finally:
+        process.kill()
+        process.communicate()

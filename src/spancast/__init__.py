@@ -12,6 +12,7 @@ Public are the names in ``__all__``, ``spancast.testing`` and the ``protocol`` m
 from spancast.broadcast.flush_report import FlushReport
 from spancast.errors import ConfigError, SpancastError, TraceKeyError
 from spancast.runtime import configure, flush, instrument, shutdown, stats, trace, uninstrument
+from spancast.serverless import flushed
 
 __all__ = [
     "ConfigError",
@@ -20,6 +21,7 @@ __all__ = [
     "TraceKeyError",
     "configure",
     "flush",
+    "flushed",
     "instrument",
     "shutdown",
     "stats",

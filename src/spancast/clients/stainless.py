@@ -165,7 +165,7 @@ class _Hook:
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
         dialect = self._endpoints.get(_path(options))
         data = options.json_data if dialect is not None else None
-        if dialect is None or (type(data) is not dict and not json_text.is_mapping(data)):  # the quick look first
+        if dialect is None or not json_text.is_mapping(data):
             return None, args, kwargs, False
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data
@@ -275,7 +275,7 @@ def _session_header(client: Any, options: Any) -> object:  # noqa: ANN401 - the 
 
 
 def _has_taken(fields: object) -> bool:
-    return bool(fields) and json_text.is_mapping(fields) and ("trace" in fields or "session_id" in fields)
+    return json_text.is_mapping(fields) and ("trace" in fields or "session_id" in fields)
 
 
 def _copy(changed: Any, options: Any) -> Any:  # noqa: ANN401 - the SDK's options

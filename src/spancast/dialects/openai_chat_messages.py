@@ -30,6 +30,7 @@ _SEALED: Final = "reasoning.encrypted"
 _SPEAKERS: Final = frozenset({"system", "developer", "user", "assistant"})
 _PLAIN_FIELDS: Final = frozenset({"role", "content"})
 _PAIR: Final = 2
+_OBJECT: Final = frozenset({dict})
 
 
 def is_prompt_message(body: Mapping[str, Any]) -> bool:
@@ -41,10 +42,10 @@ def input_messages(body: Mapping[str, Any]) -> list[Message]:
     """Return the messages asked; the legacy ``prompt`` string is one of the user."""
     if is_prompt_message(body):
         return [{"role": "user", "parts": [text_part(body["prompt"])]}]
-    # A conversation is sent whole each time: what most of it is needs no call a message.
     return [
+        # A conversation is sent whole each time: what most of it is costs no call a message.
         {"role": role, "parts": [{"type": "text", "content": content}]}
-        if type(each) is dict
+        if type(each) in _OBJECT
         and len(each) == _PAIR
         and type(content := each.get("content")) is str
         and content

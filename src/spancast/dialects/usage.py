@@ -2,7 +2,7 @@
 
 ``TABLE`` maps a wire name to a canonical name, or to the table of what lies beneath it::
 
-    TABLE = {"input_tokens": semconv.USAGE_INPUT_TOKENS, "input_tokens_details": {"cached_tokens": semconv.USAGE_CACHE_READ}}
+    TABLE = {"input_tokens": semconv.USAGE_INPUT_TOKENS, "details": {"cached": semconv.USAGE_CACHE_READ}}
     usage, attributes = read_usage(answer.get("usage"), TABLE)
 
 Must never: add counts up or guess one: what is summed, the dialect sums.

@@ -27,7 +27,8 @@ _SENTINELS = frozenset({"NotGiven", "Omit", "Unset", "PydanticUndefinedType"})
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
     """Tell whether ``value`` is an object of JSON, its keys believed to be strings."""
-    return isinstance(value, Mapping)
+    # The class most of them have, before the abstract one, which takes five times as long.
+    return isinstance(value, (dict, Mapping))
 
 
 def is_list(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:

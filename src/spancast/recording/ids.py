@@ -43,6 +43,7 @@ class WantedIdGenerator(IdGenerator):
     def __init__(self, inner: IdGenerator | None = None) -> None:
         self._inner = inner or RandomIdGenerator()
         self._wanted = threading.local()
+        self._is_random = getattr(self._inner, "is_trace_id_random", None)
 
     def want(self, trace_id: int | None) -> None:
         """Make the next root started on this thread have ``trace_id``; None takes it back."""
@@ -60,5 +61,4 @@ class WantedIdGenerator(IdGenerator):
         """Tell whether the next trace id is random (W3C level 2 flag); hashes and given ids are not."""
         if getattr(self._wanted, "trace_id", None):
             return False
-        is_random = getattr(self._inner, "is_trace_id_random", None)
-        return bool(is_random and is_random())
+        return bool(self._is_random is not None and self._is_random())
