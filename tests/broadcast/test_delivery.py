@@ -262,9 +262,11 @@ def tracer_of_others(broadcast: object) -> Callable[[], None]:
     return lambda: tracer.start_span("GET /").end()
 
 
-def test_full_queue_is_told(monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver) -> None:
+@pytest.mark.parametrize(("bound", "most"), [("_max_spans", 10), ("_max_bytes", 30_000)])
+def test_full_queue_is_told(bound: str, most: int, monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver) -> None:
+    """E8: bounded in spans and in bytes."""
     broadcast = broadcast_to({"one": otlp(receiver.url)}, None)
-    monkeypatch.setattr(broadcast.intake, "_max_spans", 10)
+    monkeypatch.setattr(broadcast.intake, bound, most)
     before = tally.read().get("dropped.queue_full", 0)
     with broadcast.intake._taking, tracing(broadcast) as tracer:
         for number in range(600):

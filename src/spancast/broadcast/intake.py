@@ -18,12 +18,16 @@ from spancast.broadcast import end_of_process
 from spancast.broadcast.lineage import Lineage
 from spancast.broadcast.quiet_thread import QuietThread, is_quiet
 from spancast.errors import shielded, tally, warn_once
+from spancast.model import semconv
 
 Ended: TypeAlias = "tuple[ReadableSpan, bytes | None]"
 """An ended span, and the LLM span above it where that is not its parent."""
 
-MAX_SPANS: Final = 65_536
-"""Spans that wait to be spooled; at a hundred a millisecond, most of a second."""
+MAX_SPANS: Final = 32_768
+"""Spans that wait to be spooled: what a process ends within three seconds and one thread of ours takes ten for."""
+MAX_BYTES: Final = 64 << 20
+"""Of memory, roughly: what their messages take, and ``_SPAN_BYTES`` for the rest of each."""
+_SPAN_BYTES: Final = 2048
 BATCH_SPANS: Final = 512
 LINGER_S: Final = 0.1
 _MARK: Final = "_spancast_handed_over"
@@ -32,10 +36,13 @@ _MARK: Final = "_spancast_handed_over"
 class Intake(SpanProcessor):
     """Gives ``take`` the ended spans that were sampled, at most ``BATCH_SPANS`` at a time, from one thread."""
 
-    def __init__(self, take: Callable[[Sequence[Ended]], None], max_spans: int = MAX_SPANS) -> None:
+    def __init__(
+        self, take: Callable[[Sequence[Ended]], None], max_spans: int = MAX_SPANS, max_bytes: int = MAX_BYTES
+    ) -> None:
         self._take = shielded(take)
         self._max_spans = max_spans
-        self._queue: deque[Ended] = deque()
+        self._max_bytes = max_bytes
+        self._queue: deque[tuple[ReadableSpan, bytes | None, int]] = deque()
         self._lineage = Lineage()
         self._is_awake = False
         self._is_stopped = False
@@ -45,6 +52,8 @@ class Intake(SpanProcessor):
         self._news = threading.Event()
         self._hurry = threading.Event()
         self._taking = threading.Lock()
+        self._counting = threading.Lock()
+        self._bytes = 0
         self._passed = threading.Condition()
         self._passes_asked = self._passes_done = 0
         self._thread = QuietThread("spancast intake", self._run)
@@ -73,10 +82,13 @@ class Intake(SpanProcessor):
             return
         # All processors and exporters get the same object: however many ways lead here, it is taken once.
         span.__dict__[_MARK] = True
-        if self._is_stopped or len(self._queue) >= self._max_spans:
+        if self._is_stopped or len(self._queue) >= self._max_spans or self._bytes >= self._max_bytes:
             self._drop()
             return
-        self._queue.append((span, self._lineage.above(span)))
+        size = _size(span)
+        with self._counting:
+            self._bytes += size
+        self._queue.append((span, self._lineage.above(span), size))
         if not self._is_awake:
             self._is_awake = True
             end_of_process.expect()
@@ -131,6 +143,14 @@ class Intake(SpanProcessor):
             while self._queue:
                 if deadline_s is not None and time.monotonic() > deadline_s:
                     return False
-                count = min(len(self._queue), BATCH_SPANS)
-                self._take([self._queue.popleft() for _ in range(count)])
+                taken = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_SPANS))]
+                with self._counting:
+                    self._bytes -= sum(size for _, _, size in taken)
+                self._take([(span, above) for span, above, _ in taken])
         return True
+
+
+def _size(span: ReadableSpan) -> int:
+    attributes = span.attributes or {}
+    said = attributes.get(semconv.INPUT_MESSAGES), attributes.get(semconv.OUTPUT_MESSAGES)
+    return _SPAN_BYTES + sum(len(text) for text in said if isinstance(text, str))
