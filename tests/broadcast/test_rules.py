@@ -159,3 +159,80 @@ def test_a_group_goes_with_the_calls_of_its_trace() -> None:
     assert rules.judge(record(), seen) == rules_module.NO_CALL_TAKEN
     assert rules.judge(record(**{**CALL, "total_cost": 2.0}), seen) is None
     assert rules.judge(record(), seen) is None
+
+
+def test_a_session_is_whole_though_it_shares_a_trace_with_another() -> None:
+    rules, traces = Rules("one", config("console", sampling_rate=0.5)), rules_module.TracesSeen()
+    for number in range(50):
+        shared = record(**{**CALL, "session_id": f"first-{number}"}, trace=number + 1)
+        rules.judge(shared, traces.of(shared))
+        own = [
+            record(**{**CALL, "session_id": f"second-{number}"}, trace=trace) for trace in (number + 1, number + 1000)
+        ]
+        assert len({rules.judge(one, traces.of(one)) for one in own}) == 1
+
+
+def test_what_has_no_session_goes_with_that_of_its_trace_and_else_by_the_trace() -> None:
+    rate = {"sampling_rate": 0.5}
+    groups = [record(trace=trace) for trace in range(1, 60)]
+    for one in groups:
+        trace = one.trace_id.hex()
+        assert (judge(one, **rate) is None) is is_sampled("one", trace, 0.5)
+        assert (judge(one, TraceSeen("a session"), **rate) is None) is is_sampled("one", "a session", 0.5)
+
+
+def test_only_the_last_traces_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_module, "_TRACES_REMEMBERED", 3)
+    traces = rules_module.TracesSeen()
+    first = traces.of(record(trace=1, session_id="s"))
+    assert traces.of(record(trace=1)) is first
+    assert first.session_id == "s"
+    for trace in range(2, 5):
+        traces.of(record(trace=trace))
+    assert traces.of(record(trace=1)).session_id is None
+
+
+def test_empty_is_not_there() -> None:
+    assert not filtered("finish_reason", "exists", finish_reason="")
+    assert filtered("finish_reason", "not_exists", finish_reason="")
+    assert filtered("total_cost", "exists", total_cost=0)
+
+
+@pytest.mark.parametrize("operator", ["gt", "lt", "gte", "lte"])
+@pytest.mark.parametrize("fact", ["many", True, float("nan"), pytest.param(10**400, id="huge")])
+def test_what_is_no_number_compares_with_none(operator: str, fact: Any) -> None:
+    assert not filtered("total_tokens", operator, 5, total_tokens=fact)
+
+
+@pytest.mark.parametrize(("value", "takes"), [("42", True), (42, True), ("042", False), ("4", False)])
+def test_a_text_that_looks_like_a_number_is_compared_as_text(value: Any, takes: bool) -> None:
+    assert filtered("user_id", "equals", value, user_id="42") is takes
+
+
+def test_text_is_compared_with_its_case_and_a_pattern_searches_anywhere() -> None:
+    assert not filtered("provider", "contains", "openai")
+    assert not filtered("provider", "equals", "openai")
+    assert filtered("provider", "regex", "(?i)ENA")
+    assert filtered("total_tokens", "contains", "5", total_tokens=150), "a number by its digits"
+    assert filtered("total_tokens", "starts_with", 15, total_tokens=150)
+
+
+def test_a_group_without_rules_takes_everything() -> None:
+    no = {"field": "model", "operator": "equals", "value": "other"}
+    assert judge(record(**CALL), filter_rules={"groups": [{"rules": [no]}, {"rules": []}]}) is None
+
+
+def test_keep_always_is_no_way_round_a_filter_or_the_keys() -> None:
+    failed = record(**CALL, error="RateLimitError")
+    no = {"groups": [{"rules": [{"field": "model", "operator": "equals", "value": "other"}]}]}
+    assert judge(failed, keep_errors=True, filter_rules=no) == rules_module.FILTERED
+    assert judge(failed, keep_errors=True, api_keys=["staging"]) == rules_module.OTHER_KEY
+    assert judge(record(is_llm=False, error="E"), keep_errors=True) == rules_module.NOT_LLM
+
+
+def test_the_groups_of_a_call_that_is_always_kept_are_kept_with_it() -> None:
+    rules, seen = Rules("one", config("console", sampling_rate=0.0001, keep_cost_above=0.01)), TraceSeen()
+    assert rules.judge(record(), seen) == rules_module.SAMPLED_OUT, "a group that ended before it cannot know"
+    assert rules.judge(record(**CALL), seen) is None
+    assert rules.judge(record(), seen) is None
+    assert Rules("two", config("console", sampling_rate=0.0001)).judge(record(), seen) == rules_module.SAMPLED_OUT

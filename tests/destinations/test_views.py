@@ -7,20 +7,31 @@ import json
 import threading
 from typing import Any
 
+import pytest
 from google.protobuf.json_format import MessageToDict
+from hypothesis import given
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.trace import Link
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 from tests.destinations.configs import config
 from tests.destinations.payloads import PlainPayload, _hex_ids
 from tests.destinations.profiles.test_golden import TOOLS
-from tests.destinations.spans import conversation, records, span
+from tests.destinations.spans import CALL, conversation, records, span
+from tests.destinations.test_otlp_encoding import SPANS
 
 from spancast.broadcast.record import Heads, record_of
-from spancast.destinations import otlp_json
-from spancast.destinations.plain_span import read
+from spancast.destinations import otlp_json, views
+from spancast.destinations.otlp_encoding import message, span_bytes
+from spancast.destinations.plain_span import PlainEvent, PlainSpan, attributes_of, read
+from spancast.destinations.profiles.table import PROFILES
+from spancast.destinations.protocol import Encoding
+from spancast.destinations.redaction import Redaction, without_content
 from spancast.destinations.views import SpanView, common_redaction, redaction_of, view_of
+from spancast.errors import reraise_internal_errors
 from spancast.model import semconv
+from spancast.model.span_record import SpanRecord
 
 
 def test_the_plain_view_is_the_record_itself() -> None:
@@ -116,3 +127,179 @@ def test_what_is_taken_out_before_the_disk() -> None:
     assert len(shared({"mask": ["a", "b"]}, {"mask": ["a", "c"]}).masks) == 1
     assert not shared({"mask": ["a"]}, {"mask": ["b"]})
     assert len(redaction_of(config("otlp", mask=["a", "b"])).masks) == 2
+
+
+@given(SPANS)
+def test_the_gen_ai_view_of_any_span_is_the_record_byte_for_byte(ended: ReadableSpan) -> None:
+    one = record_of(ended, Heads())
+    view = view_of(config("otlp"), "gen_ai")
+    assert view.body(one) is one.body
+    expected = message(b"\x0a", one.resource + message(b"\x12", one.scope + message(b"\x12", one.body)))
+    assert view.payload([one]).protobuf == expected
+
+
+def test_forms_are_made_once_and_asked_for_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[SpanRecord] = []
+    body = SpanView.body
+
+    def counted(self: SpanView, given: SpanRecord, max_span_bytes: int | None = None) -> bytes:
+        made.append(given)
+        return body(self, given, max_span_bytes)
+
+    monkeypatch.setattr(SpanView, "body", counted)
+    payload = SpanView().payload(records(conversation()))
+    zipped = payload.body("json", gzip=True)
+    assert payload.body("json", gzip=True) is zipped
+    assert gzip.decompress(zipped) == payload.json
+    assert payload.json is payload.body("json", gzip=False)
+    assert gzip.decompress(payload.body("protobuf", gzip=True)) == payload.protobuf
+    assert len(made) == len(conversation())
+
+
+def test_the_same_payload_is_the_same_bytes_in_every_process() -> None:
+    given = records(conversation())
+    assert SpanView().payload(given).body("json", gzip=True) == SpanView().payload(given).body("json", gzip=True)
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+@pytest.mark.parametrize("encoding", ["protobuf", "json"])
+def test_privacy_mode_holds_in_every_convention(profile: str, encoding: Encoding) -> None:
+    event = PlainEvent(name="exception", at_ns=5, attributes={"exception.message": "canary", "exception.type": "E"})
+    attributes = {
+        **TOOLS,
+        "input.value": "canary",
+        "gen_ai.prompt.0.content": "canary",
+        "traceloop.entity.input": "canary",
+    }
+    given = records([span("call", 1, attributes=attributes, events=(event,), status="error", status_message="canary")])
+    assert b"canary" in SpanView(profile=profile).payload(given).body(encoding, gzip=False)
+    sent = view_of(config("otlp", privacy_mode=True, profile=profile), "gen_ai").payload(given)
+    assert b"canary" not in sent.body(encoding, gzip=False)
+    assert b"canary" not in sent.shortened(500).body(encoding, gzip=False)
+    assert b"ORD-12345" in sent.body(encoding, gzip=False)
+
+
+def test_a_mask_comes_before_the_convention() -> None:
+    given = records([span("call", 1, attributes=TOOLS)])
+    sent = view_of(config("otlp", mask=["canary"]), "openinference").payload(given).protobuf
+    assert b"canary" not in sent
+    assert b"[masked]" in sent
+
+
+def test_a_convention_that_fails_leaves_the_redacted_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(given: PlainSpan) -> PlainSpan:
+        raise KeyError(given.name)
+
+    monkeypatch.setattr(views, "rename_of", lambda _: broken)
+    views._safe_rename.cache_clear()
+    former = reraise_internal_errors(enabled=False)
+    try:
+        [given] = records([span("call", 1, attributes=TOOLS)])
+        sent = view_of(config("otlp", privacy_mode=True), "langfuse").payload([given]).protobuf
+    finally:
+        reraise_internal_errors(enabled=former)
+        views._safe_rename.cache_clear()
+    [one] = read(sent)
+    assert one.attributes == without_content(span("call", 1, attributes=TOOLS)).attributes
+
+
+def key(**fields: Any) -> str:
+    return view_of(config("otlp", **fields), "gen_ai").key
+
+
+def a_function(text: str) -> str:
+    return text
+
+
+def test_equal_redactions_have_equal_keys_and_others_have_others() -> None:
+    def pattern(found: str, told: str) -> dict[str, str]:
+        return {"pattern": found, "replacement": told}
+
+    given: list[dict[str, Any]] = [
+        {}, {"privacy_mode": True}, {"mask": ["a"]}, {"mask": ["a", "b"]}, {"mask": ["b", "a"]}, {"mask": ["a;b"]},
+        {"mask": [pattern("a", "b>c")]}, {"mask": [pattern("a>b", "c")]}, {"mask": [pattern("a", "x;b>x"), "c"]},
+        {"mask": [pattern("a", "x"), pattern("b", "x"), "c"]}, {"mask": [a_function]}, {"mask": [str.upper]},
+        {"spans": "llm"}, {"max_attribute_bytes": 5000}, {"max_span_bytes": 5000}, {"profile": "langfuse"},
+    ]  # fmt: skip
+    assert len({key(**fields) for fields in given}) == len(given)
+    for fields in given:
+        assert key(**fields) == key(**fields)
+
+
+def test_resources_that_only_look_alike_are_different_views() -> None:
+    assert SpanView(resource={"a": "b|c=d"}).key != SpanView(resource={"a": "b", "c": "d"}).key
+    assert SpanView(resource={"a": "1", "b": "2"}).key == SpanView(resource={"b": "2", "a": "1"}).key
+
+
+def test_the_llm_parent_of_a_root_is_none() -> None:
+    [given] = records([span("call", 3, 2, attributes=TOOLS)], llm_parent="")
+    for view in (SpanView(only_llm=True), SpanView(only_llm=True, profile="langfuse")):
+        [mended] = read(view.payload([given]).protobuf)
+        assert mended.parent_span_id == ""
+        assert mended.attributes[semconv.PARENT_SPAN_ID] == f"{2:016x}"
+    [same] = records([span("call", 3, 2, attributes=TOOLS)])
+    assert SpanView(only_llm=True).body(same) is same.body
+
+
+def test_what_a_view_rewrites_keeps_everything_it_does_not_name() -> None:
+    link = Link(SpanContext(5, 6, is_remote=True))
+    rich = ReadableSpan(
+        "call", SpanContext(1, 2, is_remote=False, trace_state=TraceState([("vendor", "1")])),
+        attributes=CALL, links=[link], kind=SpanKind.CLIENT, start_time=3, end_time=4,
+        events=[Event("e", {"a": 1}, 3)], status=Status(StatusCode.ERROR, "no"),
+    )  # fmt: skip
+    body = SpanView(redaction=Redaction(masks=(str,), key="m")).body(record_of(rich, Heads()))
+    assert Span.FromString(body) == Span.FromString(span_bytes(rich))
+
+
+@pytest.mark.parametrize("where", ["attribute", "list", "event", "status"])
+def test_a_span_fits_wherever_its_large_text_is(where: str) -> None:
+    text = "x" * 100_000
+    event = PlainEvent(name="exception", at_ns=1, attributes={"exception.stacktrace": text})
+    large = {
+        "attribute": span("x", 1, attributes={**CALL, "a": text}),
+        "list": span("x", 1, attributes={**CALL, "a": [text, text]}),
+        "event": span("x", 1, attributes=CALL, events=(event,)),
+        "status": span("x", 1, attributes=CALL, status_message=text),
+    }[where]
+    [given] = records([large])
+    view = SpanView(max_span_bytes=8000)
+    assert len(view.body(given)) <= 8000
+    [one] = read(view.payload([given]).protobuf)
+    assert one.attributes[semconv.USAGE_INPUT_TOKENS] == 100
+    assert one.duration_ms == large.duration_ms
+
+
+def test_shortening_keeps_what_was_said_of_the_length() -> None:
+    [given] = records([span("x", 1, attributes={**CALL, "a": "x" * 50_000})])
+    [one] = read(SpanView(max_attribute_bytes=20_000, max_span_bytes=8000).payload([given]).protobuf)
+    assert len(one.attributes["a"]) < 8000
+    assert one.attributes["a.original_bytes"] == 50_000
+
+
+def test_a_payload_cannot_be_made_larger_by_shortening_it() -> None:
+    [given] = records([span("x", 1, attributes={**CALL, "a": "x" * 50_000})])
+    strict = SpanView(max_span_bytes=8000)
+    assert strict.payload([given]).shortened(1_000_000).protobuf == strict.payload([given]).protobuf
+    assert strict.payload([given]).shortened(8000).records == [given]
+
+
+def test_a_resource_of_the_destinations_own_wins_and_leaves_the_schema() -> None:
+    resource = Resource({"service.name": "bot", "project": "old"}, "https://schemas.test/1")
+    rich = ReadableSpan("call", SpanContext(1, 2, is_remote=False), resource=resource, start_time=3, end_time=4)
+    given = record_of(rich, Heads())
+    sent = ExportTraceServiceRequest.FromString(SpanView(resource={"project": "new"}).payload([given]).protobuf)
+    [of_resource] = sent.resource_spans
+    assert attributes_of(of_resource.resource.attributes) == {"service.name": "bot", "project": "new"}
+    assert of_resource.schema_url == "https://schemas.test/1"
+
+
+def test_nothing_is_an_empty_request() -> None:
+    assert SpanView().payload([]).protobuf == b""
+    assert json.loads(SpanView().payload([]).json) == {"resourceSpans": []}
+
+
+def test_what_nobody_configured_is_not_redacted_on_disk() -> None:
+    assert not common_redaction([])
+    same = common_redaction([config("otlp", mask=[a_function, "a"]), config("console", mask=[a_function])])
+    assert [mask("x") for mask in same.masks] == ["x"]

@@ -19,7 +19,9 @@ from spancast import runtime
 from spancast.recording.ids import trace_id_of
 from spancast.testing import ReplayServer
 
-TRACE_ID = f"{trace_id_of(demo.ORDER):032x}"
+ORDER = "order-7781, broadcast"
+"""Another trace than that of test_jaeger.py, which meets the same Jaeger."""
+TRACE_ID = f"{trace_id_of(ORDER):032x}"
 SPANS = 10
 MODEL = "openai/gpt-5.2"
 
@@ -43,7 +45,8 @@ def report(
             },
         },
     )  # fmt: skip
-    with ReplayServer(openrouter=True) as server:
+    with ReplayServer(openrouter=True) as server, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(demo, "ORDER", ORDER)
         demo.converse(server)
         runtime.RECORDER.tree.end_all()
         told = spancast.flush(60)

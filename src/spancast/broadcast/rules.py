@@ -112,7 +112,12 @@ class Rules:
         return self._keeps_cost_above is not None and cost is not None and cost > self._keeps_cost_above
 
     def _is_sampled(self, seen: TraceSeen, record: SpanRecord) -> bool:
-        return self._rate >= 1 or is_sampled(self._name, seen.session_id or record.trace_id.hex(), self._rate)
+        return self._rate >= 1 or is_sampled(self._name, self._session(seen, record), self._rate)
+
+    @staticmethod
+    def _session(seen: TraceSeen, record: SpanRecord) -> str:
+        # Its own before that of an earlier span of the trace: a session is whole though it shares a trace with another.
+        return str(record.facts.get("session_id") or seen.session_id or record.trace_id.hex())
 
 
 def is_sampled(destination: str, key: str, rate: float) -> bool:
@@ -201,7 +206,7 @@ def _number(value: Any) -> float | None:  # noqa: ANN401 - a fact or a rule's va
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

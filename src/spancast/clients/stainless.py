@@ -8,6 +8,7 @@ body, retries inside. The resource methods are touched only to take ``trace=`` a
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -127,8 +128,8 @@ class _Hook:
         """Return the wrapper for one client object, synchronous or not."""
 
         def wrapper(wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
-            is_async = "Async" in type(client).__name__ or _is_async(client)
-            return (self.request_async if is_async else self.request)(wrapped, client, args, kwargs)
+            request = self.request_async if _is_async(type(client)) else self.request
+            return request(wrapped, client, args, kwargs)
 
         return wrapper
 
@@ -248,7 +249,7 @@ def _path(options: Any) -> str:  # noqa: ANN401 - the SDK's options
     url = getattr(options, "url", None)
     if not isinstance(url, str) or getattr(options, "method", "").lower() != "post":
         return ""
-    return url.partition("?")[0]
+    return url.partition("?")[0] if "?" in url else url
 
 
 def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client
@@ -294,5 +295,6 @@ def _ask_for_usage(dialect: Dialect, body: Mapping[str, Any]) -> dict[str, Any] 
     return {"stream_options": stream_options} if stream_options else None
 
 
-def _is_async(client: object) -> bool:
-    return any(base.__name__ == "AsyncAPIClient" for base in type(client).__mro__)
+@functools.lru_cache(maxsize=_MAX_WAYS)
+def _is_async(kind: type) -> bool:
+    return "Async" in kind.__name__ or any(base.__name__ == "AsyncAPIClient" for base in kind.__mro__)

@@ -6,7 +6,9 @@ Must never: hold a context token over a yield, delay a chunk, or change an excep
 
 from __future__ import annotations
 
+import functools
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
@@ -17,6 +19,12 @@ from spancast.errors import shielded
 from spancast.model import json_text
 from spancast.model.exchange import Response
 from spancast.recording.recorder import Incomplete, Recording
+
+
+@functools.cache
+def _shielded_feed(kind: type[StreamReader]) -> Callable[[StreamReader, object], None]:
+    """Return ``feed`` of a kind of reader, made safe once and not for each stream."""
+    return shielded(kind.feed)
 
 
 class StreamWatch:
@@ -31,7 +39,7 @@ class StreamWatch:
         self.is_advancing = False
         """True while the SDK's own iterator runs: a body closed meanwhile is its doing, not the user's."""
         self.withholds_usage: Final = withholds_usage
-        self._feed: Final = shielded(self.reader.feed)
+        self._feed: Final = MethodType(_shielded_feed(type(self.reader)), self.reader)
 
     @property
     def feed(self) -> Callable[[object], None]:

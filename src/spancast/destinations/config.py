@@ -26,6 +26,7 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from spancast.destinations.part import Part
+from spancast.destinations.patterns import pattern_fault
 from spancast.destinations.profiles.table import PROFILES
 from spancast.destinations.quantities import Address, ByteSize, Duration, Secret, Text
 
@@ -65,18 +66,8 @@ def failure(path: tuple[str, ...], given: object, message: str) -> ValidationErr
     return ValidationError.from_exception_data("spancast", [details], hide_input=True)
 
 
-def regex_fault(pattern: str) -> str:
-    """Return what is wrong with ``pattern`` as a regular expression, nothing where it is one."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        place = "" if error.pos is None else f" at character {error.pos}"
-        return f"must be a regular expression: {error.msg}{place}"
-    return ""
-
-
 def _is_regex(pattern: str) -> str:
-    if fault := regex_fault(pattern):
+    if fault := pattern_fault(pattern):
         raise ValueError(fault)
     return pattern
 
@@ -150,7 +141,7 @@ class FilterRule(Part, frozen=True):
             raise failure(("value",), None, f"is missing; `{self.operator}` needs it")
         if self.operator in _NUMERIC and not _is_number(self.value):
             raise failure(("value",), self.value, f"must be a number, as `{self.operator}` compares numbers")
-        if self.operator == "regex" and (fault := regex_fault(str(self.value))):
+        if self.operator == "regex" and (fault := pattern_fault(str(self.value))):
             raise failure(("value",), self.value, fault)
         return self
 

@@ -53,8 +53,8 @@ def _span(span: Span) -> dict[str, Any]:
         "flags": span.flags,
         "name": span.name,
         "kind": span.kind,
-        "startTimeUnixNano": str(span.start_time_unix_nano),
-        "endTimeUnixNano": str(span.end_time_unix_nano),
+        "startTimeUnixNano": _time(span.start_time_unix_nano),
+        "endTimeUnixNano": _time(span.end_time_unix_nano),
         "attributes": _pairs(span.attributes),
         "droppedAttributesCount": span.dropped_attributes_count,
         "events": [_event(event) for event in span.events],
@@ -69,7 +69,7 @@ def _span(span: Span) -> dict[str, Any]:
 def _event(event: Span.Event) -> dict[str, Any]:
     return _told(
         {
-            "timeUnixNano": str(event.time_unix_nano),
+            "timeUnixNano": _time(event.time_unix_nano),
             "name": event.name,
             "attributes": _pairs(event.attributes),
             "droppedAttributesCount": event.dropped_attributes_count,
@@ -88,6 +88,10 @@ def _link(link: Span.Link) -> dict[str, Any]:
             "flags": link.flags,
         }
     )
+
+
+def _time(at_ns: int) -> str:
+    return str(at_ns) if at_ns else ""
 
 
 def _told(values: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,8 @@ def pattern_fault(pattern: str) -> str:
     except _library().error as error:
         place = "" if error.pos is None else f" at character {error.pos}"
         return f"must be a regular expression: {error.msg}{place}"
+    except RecursionError:
+        return "must be a regular expression: it is nested too deeply"
     return ""
 
 

@@ -26,13 +26,16 @@ _FOREIGN_CONTENT: Final = frozenset(
     {
         # OpenTelemetry: tools, and the names of earlier conventions
         "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.prompt", "gen_ai.completion",
-        "gen_ai.completion.tools", "gen_ai.event.content", "exception.message", "exception.stacktrace",
+        "gen_ai.completion.tools", "gen_ai.event.content", "gen_ai.retrieval.documents", "gen_ai.retrieval.query.text",
+        "gen_ai.memory.query.text", "gen_ai.memory.records", "gen_ai.evaluation.explanation", "exception.message",
+        "exception.stacktrace", "error.message", "otel.status_description",
         # OpenInference
         "input.value", "output.value", "llm.prompts", "llm.completions", "llm.input_messages", "llm.output_messages",
         "llm.tools", "llm.function_call", "llm.invocation_parameters", "llm.prompt_template.template",
-        "llm.prompt_template.variables", "tool.parameters", "retrieval.documents", "reranker.query",
+        "llm.prompt_template.variables", "tool.parameters", "tool.json_schema", "retrieval.documents", "reranker.query",
         # OpenLLMetry, Langfuse, MLflow, Pydantic AI, Vercel AI SDK
-        "traceloop.entity.input", "traceloop.entity.output", "langfuse.observation.input",
+        "traceloop.entity.input", "traceloop.entity.output", "langfuse.observation.status_message",
+        "langfuse.observation.input", "model_request_parameters", "ai.response.reasoning", "ai.value", "ai.values",
         "langfuse.observation.output", "langfuse.trace.input", "langfuse.trace.output", "mlflow.spanInputs",
         "mlflow.spanOutputs", "all_messages_events", "pydantic_ai.all_messages", "final_result", "tool_arguments",
         "tool_response", "request_data", "response_data", "events", "ai.prompt", "ai.prompt.messages",
@@ -45,9 +48,16 @@ _FOREIGN_CONTENT: Final = frozenset(
 _CONTENT_NAMES: Final = semconv.CONTENT | _FOREIGN_CONTENT
 _CONTENT_FAMILIES: Final = re.compile(
     r"gen_ai\.(?:prompt|completion)\.(?:\d|variable\.)"
-    r"|llm\.(?:prompts|completions|input_messages|output_messages|tools|request\.functions)\."
+    r"|llm\.(?:prompts|completions|choices|input_messages|output_messages|tools|request\.functions)\."
     r"|(?:retrieval|reranker|embedding)\.[a-z_]+\.\d"
 )
+_RESPONSE_TEXTS: Final = frozenset(
+    semconv.RESPONSE + field
+    for field in (
+        "object", "provider", "status", "native_finish_reasons", "incomplete", "openrouter_metadata", "error_code",
+        "stop_details.category",
+    )
+)  # fmt: skip
 _EVENT_CONTENT: Final = frozenset({"content", "body", "event_body", "message", "tool_calls", "arguments"})
 _STRUCTURAL: Final = frozenset(
     {
@@ -93,10 +103,17 @@ def without_content(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as privacy mode shows it: model, usage, cost, times, ids, metadata and error type stay."""
     return replace(
         span,
-        attributes={name: value for name, value in span.attributes.items() if not is_content(name)},
+        attributes={name: value for name, value in span.attributes.items() if not _says(name, value)},
         events=tuple(_without_content(event) for event in span.events),
         status_message="",
     )
+
+
+def _says(name: str, value: object) -> bool:
+    if not name.startswith(semconv.RESPONSE):
+        return is_content(name)
+    # A field of the answer that no dialect knows may quote it, as in the dialects where content is not captured.
+    return name not in _RESPONSE_TEXTS and not isinstance(value, (bool, int, float))
 
 
 def _without_content(event: PlainEvent) -> PlainEvent:
@@ -125,6 +142,10 @@ def function_mask(function: Callable[[str], Any]) -> TextMask:
     return masked
 
 
+class _MaskFailedError(Exception):
+    """A mask gave no answer for a part of a value."""
+
+
 def _masked_span(span: PlainSpan, masks: Sequence[TextMask]) -> PlainSpan:
     return replace(
         span,
@@ -136,17 +157,32 @@ def _masked_span(span: PlainSpan, masks: Sequence[TextMask]) -> PlainSpan:
 
 
 def _masked_attributes(attributes: Mapping[str, Any], masks: Sequence[TextMask]) -> dict[str, Any]:
-    return {name: value if name in _STRUCTURAL else _masked(value, masks) for name, value in attributes.items()}
+    return {name: value if name in _STRUCTURAL else _masked_value(value, masks) for name, value in attributes.items()}
 
 
-def _masked(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401 - any attribute value
+def _masked_text(text: str, masks: Sequence[TextMask]) -> str:
+    return str(_masked_value(text, masks))
+
+
+def _masked_value(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401 - any attribute value
+    try:
+        return _masked(value, masks)
+    except (_MaskFailedError, RecursionError):
+        # The whole value, not the one text in it: a slow pattern is waited for once, not for each of a thousand texts.
+        tally.add("masking_failed")
+        warn_once("masking_failed", "spancast: a mask failed; what it should have masked is hidden altogether")
+        return MASKING_FAILED
+
+
+def _masked(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401
     if isinstance(value, str):
-        if value[:1] in "[{" and value:
-            inner = json_text.decode(value)
-            if inner is not None:
-                # Inside the texts, so that what is sent is JSON still.
-                return json_text.encode(_masked(inner, masks))
-        return _masked_text(value, masks)
+        inner = json_text.decode(value) if value[:1] in ("[", "{") else None
+        # Inside the texts, so that what is sent is JSON still.
+        return _through(value, masks) if inner is None else json_text.encode(_masked_json(inner, masks))
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "replace")
+        masked = _through(text, masks)
+        return value if masked == text else masked
     if is_mapping(value):
         return {key: _masked(item, masks) for key, item in value.items()}
     if is_list(value):
@@ -154,14 +190,29 @@ def _masked(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401 - any
     return value
 
 
-def _masked_text(text: str, masks: Sequence[TextMask]) -> str:
+def _masked_json(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401 - any JSON
+    if is_mapping(value):
+        # Names such as `role` stay, so that readers of messages go on reading; an address is no such name.
+        return {
+            key if key.isidentifier() else _through(key, masks): _masked_json(item, masks)
+            for key, item in value.items()
+        }
+    if is_list(value):
+        return [_masked_json(item, masks) for item in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        # A number in a tool's arguments may be a card's; counts and costs are attributes of their own.
+        text = str(value)
+        masked = _through(text, masks)
+        return value if masked == text else masked
+    return _masked(value, masks)
+
+
+def _through(text: str, masks: Sequence[TextMask]) -> str:
     for mask in masks:
         if not text:
             break
         masked = mask(text)
         if masked is None:
-            tally.add("masking_failed")
-            warn_once("masking_failed", "spancast: a mask failed; what it should have masked is hidden altogether")
-            return MASKING_FAILED
+            raise _MaskFailedError
         text = masked
     return text

@@ -17,8 +17,10 @@ from spancast.model.json_text import is_list, is_mapping
 MARK: Final = "[truncated]"
 _TRUNCATED: Final = ".truncated"
 _ORIGINAL_BYTES: Final = ".original_bytes"
+_TOO_LARGE: Final = '{"openrouter_truncated":{"reason":"too_large"}}'
 _SHORTEST_TEXT: Final = 32
 _MIN_VALUE: Final = 64
+_NUMBER_BYTES: Final = 8
 
 
 def shortened(text: str, max_bytes: int) -> str:
@@ -26,7 +28,10 @@ def shortened(text: str, max_bytes: int) -> str:
     if len(text) * 4 <= max_bytes or len(text.encode("utf-8", "replace")) <= max_bytes:
         return text
     value = json_text.decode(text) if text[:1] in ("[", "{") else None
-    return _cut(text, max_bytes) if value is None else _smaller_json(value, max_bytes)
+    try:
+        return _cut(text, max_bytes) if value is None else _smaller_json(value, max_bytes)
+    except RecursionError:
+        return _TOO_LARGE
 
 
 def _cut(text: str, max_bytes: int) -> str:
@@ -62,7 +67,7 @@ def _fewer_items(value: Any, max_bytes: int) -> str:  # noqa: ANN401
             if len(text.encode()) <= max_bytes:
                 return text
             keep //= 2
-    return json_text.encode({"openrouter_truncated": {"reason": "too_large"}})
+    return _TOO_LARGE
 
 
 def _omitted(example: Any, count: int) -> Any:  # noqa: ANN401
@@ -75,9 +80,13 @@ def _omitted(example: Any, count: int) -> Any:  # noqa: ANN401
 
 
 def with_short_values(span: PlainSpan, max_bytes: int) -> PlainSpan:
-    """Return ``span`` with no text attribute over ``max_bytes``; a shortened one is marked beside it."""
-    events = tuple(_short_event(event, max_bytes) for event in span.events)
-    return replace(span, attributes=_short_values(span.attributes, max_bytes), events=events)
+    """Return ``span`` with no text over ``max_bytes``; a shortened attribute is marked beside it."""
+    return replace(
+        span,
+        attributes=_short_values(span.attributes, max_bytes),
+        events=tuple(_short_event(event, max_bytes) for event in span.events),
+        status_message=shortened(span.status_message, max_bytes),
+    )
 
 
 def _short_event(event: PlainEvent, max_bytes: int) -> PlainEvent:
@@ -87,17 +96,34 @@ def _short_event(event: PlainEvent, max_bytes: int) -> PlainEvent:
 def _short_values(attributes: Mapping[str, Any], max_bytes: int) -> Mapping[str, Any]:
     short: dict[str, Any] = {}
     for name, value in attributes.items():
-        told = shortened(value, max_bytes) if isinstance(value, str) else value
+        told = _short_value(value, max_bytes)
         short[name] = told
         if told is not value:
             short[name + _TRUNCATED] = True
-            short[name + _ORIGINAL_BYTES] = len(value.encode("utf-8", "replace"))
+            short[name + _ORIGINAL_BYTES] = _size(value)
     return short
+
+
+def _short_value(value: Any, max_bytes: int) -> Any:  # noqa: ANN401 - any attribute value
+    if isinstance(value, str):
+        return shortened(value, max_bytes)
+    if not is_list(value) or _size(value) <= max_bytes:
+        return value
+    room = max(max_bytes // len(value), _SHORTEST_TEXT)
+    return [_cut_texts(item, room) for item in value[: max(max_bytes // _SHORTEST_TEXT, 1)]]
+
+
+def _size(value: Any) -> int:  # noqa: ANN401
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "replace"))
+    return sum(map(_size, value)) if is_list(value) else _NUMBER_BYTES
 
 
 def size_steps(span: PlainSpan) -> list[int]:
     """Return ever smaller limits for the values of ``span``, to be tried until it is small enough."""
-    longest = max((len(value) for value in span.attributes.values() if isinstance(value, str)), default=0)
+    attributes = [span.attributes, *(event.attributes for event in span.events)]
+    longest = max((_size(value) for given in attributes for value in given.values()), default=0)
+    longest = max(longest, _size(span.status_message))
     steps: list[int] = []
     while longest > _MIN_VALUE:
         longest //= 2

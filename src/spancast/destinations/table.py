@@ -9,6 +9,7 @@ import functools
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args, get_origin
 
 from pydantic.fields import FieldInfo
@@ -17,6 +18,7 @@ from spancast.destinations.config import DestinationConfig, NetworkConfig
 from spancast.destinations.otlp_config import vendor_config
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.protocol import Destination
+from spancast.destinations.quantities import state_directory
 from spancast.destinations.row import Row
 from spancast.destinations.vendor_row import target
 from spancast.errors import ConfigError
@@ -183,6 +185,9 @@ def _fact(name: str, info: FieldInfo, *, is_common: bool) -> FieldFact:
 
 
 def _shown(default: object) -> str:
+    if isinstance(default, Path) and default.is_relative_to(state_directory()):
+        # The same words on every machine.
+        return f"~/.local/state/spancast/{default.relative_to(state_directory())}"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 

@@ -59,9 +59,9 @@ class SpanView:
     @property
     def key(self) -> str:
         """Return a text equal for equal views."""
-        limits = f"{self.max_attribute_bytes}|{self.max_span_bytes}"
-        named = "|".join(f"{name}={value}" for name, value in sorted(self.resource.items()))
-        return f"{self.profile}|{self.redaction.key}|{self.only_llm}|{limits}|{named}"
+        limits = (self.max_attribute_bytes, self.max_span_bytes)
+        # Each text quoted: joined bare, two views could run into one key, and one be sent the other's payload.
+        return repr((self.profile, self.redaction.key, self.only_llm, limits, sorted(self.resource.items())))
 
     def payload(self, records: Sequence[SpanRecord]) -> Payload:
         """Return the (lazily encoded) payload of ``records`` in this view."""
@@ -211,10 +211,8 @@ def _redaction(is_private: bool, given: Sequence[Mask]) -> Redaction:
         pattern_mask(mask.pattern, mask.replacement) if mask.pattern is not None else function_mask(_callable(mask))
         for mask in given
     )
-    named = ";".join(
-        f"{mask.pattern}>{mask.replacement}" if mask.pattern is not None else str(id(mask.function)) for mask in given
-    )
-    return Redaction(is_private, masks, f"{is_private};{named}")
+    named = [(mask.pattern, mask.replacement) if mask.pattern is not None else id(mask.function) for mask in given]
+    return Redaction(is_private, masks, repr((is_private, named)))
 
 
 def common_redaction(configs: Sequence[DestinationConfig]) -> Redaction:

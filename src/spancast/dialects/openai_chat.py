@@ -21,7 +21,7 @@ from spancast.dialects.parameters import Range, Row
 from spancast.dialects.plain import plain, plain_text
 from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_text, semconv
-from spancast.model.exchange import Attributes, AttributeValue, Failure, Message, Request, Response
+from spancast.model.exchange import Attributes, AttributeValue, Message, Request, Response
 
 
 def _choices_beside_one(value: object) -> AttributeValue | None:
@@ -143,20 +143,31 @@ class _OpenAIChat:
         if isinstance(answer, str):
             return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
         fields = wire.fields(answer)
-        choices = [wire.fields(choice) for choice in wire.items(fields.get("choices"))]
         usage = read_usage(fields.get("usage"), _USAGE)
         # Unknown nested fields (citations, search results) only of a completion: another object holds cookies, headers.
         attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, content=content, nested="choices" in fields)
-        attributes.update(usage.attributes)
-        _read_choices(choices, attributes, content=content)
+        if usage.attributes:
+            attributes.update(usage.attributes)
+        failure = read_failure(fields.get("error"), fields)
+        choices = [wire.fields(choice) for choice in wire.items(fields.get("choices"))]
+        reasons: list[str] = []
+        says_more = False
+        for choice in choices:
+            reason = choice.get("finish_reason")
+            reasons.append(wire.text(reason) or "error")
+            if failure is None:
+                failure = read_failure(choice.get("error"), choice, is_failed=reason == "error")
+            says_more = says_more or bool(choice.get("logprobs") or choice.get("native_finish_reason"))
+        if says_more:
+            _add_beside_message(choices, attributes, content=content)
         return Response(
             id=wire.text(fields.get("id")),
             model=wire.text(fields.get("model")),
-            finish_reasons=[wire.text(choice.get("finish_reason")) or "error" for choice in choices],
+            finish_reasons=reasons,
             messages=[_output(choice) for choice in choices] if content else [],
             usage=usage.counts,
             attributes=attributes,
-            failure=_failure(fields, choices),
+            failure=failure,
         )
 
     def new_stream(self, *, content: bool) -> ChatStream:
@@ -242,25 +253,14 @@ def _output(choice: Mapping[str, Any]) -> Message:
     return made
 
 
-def _read_choices(choices: list[Mapping[str, Any]], attributes: Attributes, *, content: bool) -> None:
-    native = [choice.get("native_finish_reason") for choice in choices]
-    if any(native) and any(told := [wire.text(each) or "" for each in native]):
-        attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = told
+def _add_beside_message(choices: list[Mapping[str, Any]], attributes: Attributes, *, content: bool) -> None:
+    native = [wire.text(choice.get("native_finish_reason")) or "" for choice in choices]
+    if any(native):
+        attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = native
     if content:
         logprobs = [choice.get("logprobs") for choice in choices]
-        if logprobs.count(None) < len(logprobs) and not all(map(json_text.is_absent, logprobs)):
+        if not all(map(json_text.is_absent, logprobs)):
             attributes[semconv.RESPONSE_LOGPROBS] = json_text.encode(plain(logprobs))
-
-
-def _failure(fields: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> Failure | None:
-    failure = read_failure(fields.get("error"), fields)
-    if failure is not None:
-        return failure
-    for choice in choices:
-        failure = read_failure(choice.get("error"), choice, is_failed=choice.get("finish_reason") == "error")
-        if failure is not None:
-            return failure
-    return None
 
 
 OPENAI_CHAT: Final = _OpenAIChat()

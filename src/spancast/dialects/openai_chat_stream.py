@@ -57,11 +57,39 @@ class ChatStream:
         self._texts: dict[int, list[str]] = {}
         """The text pieces of each choice seen; they stay empty without content."""
 
-    def feed(self, chunk: object) -> None:
+    def feed(self, chunk: Any) -> None:  # noqa: ANN401 - an SDK's object has any class
         """Take the next chunk: wire JSON, the SDK's object, or text (of choice 0)."""
-        kind = type(chunk)
-        if self._is_told and (self._feed_json_text(chunk) if kind is dict else self._feed_text(chunk)):
+        if type(chunk) is dict:
+            if not (self._is_told and self._feed_json_text(chunk)):
+                self._feed_any(chunk)  # pyright: ignore[reportUnknownArgumentType]
             return
+        # A chunk of the SDK that holds text and nothing else, as nearly all do, is taken here.
+        try:
+            fields = chunk.__dict__
+            (choice,) = fields["choices"]
+            told = choice.__dict__
+            delta = told["delta"]
+            is_plain = (
+                self._is_told
+                and fields["usage"] is None
+                and told["finish_reason"] is None
+                and told["logprobs"] is None
+                and delta.__pydantic_fields_set__ <= _TEXT_ONLY
+                and not ((extra := chunk.__pydantic_extra__) and _tells(extra))
+                and not ((extra := choice.__pydantic_extra__) and _tells(extra))
+                and not ((extra := delta.__pydantic_extra__) and _tells(extra))
+            )
+            pieces = self._texts[told["index"]]
+            content = delta.content
+        except (AttributeError, KeyError, TypeError, ValueError):
+            self._feed_any(chunk)
+            return
+        if not is_plain:
+            self._feed_any(chunk)
+        elif type(content) is str and self._content:
+            pieces.append(content)
+
+    def _feed_any(self, chunk: object) -> None:
         if isinstance(chunk, str):
             self._choice(0).pieces("content").append(chunk)
             return
@@ -80,33 +108,8 @@ class ChatStream:
             index = choice.get("index")
             self._choice(index if isinstance(index, int) else 0).feed(choice, content=self._content)
 
-    def _feed_text(self, chunk: Any) -> bool:  # noqa: ANN401 - an SDK's chunk
-        """Take a chunk of the SDK that holds text and nothing else, as nearly all do; tell whether it was one."""
-        try:
-            fields = chunk.__dict__
-            (choice,) = fields["choices"]
-            told = choice.__dict__
-            delta = told["delta"]
-            if (
-                fields["usage"] is not None
-                or told["finish_reason"] is not None
-                or told["logprobs"] is not None
-                or not delta.__pydantic_fields_set__ <= _TEXT_ONLY
-                or ((extra := chunk.__pydantic_extra__) and _tells(extra))
-                or ((extra := choice.__pydantic_extra__) and _tells(extra))
-                or ((extra := delta.__pydantic_extra__) and _tells(extra))
-            ):
-                return False
-            pieces = self._texts[told["index"]]
-            content = delta.content
-        except (AttributeError, KeyError, TypeError, ValueError):
-            return False
-        if type(content) is str and self._content:
-            pieces.append(content)
-        return True
-
     def _feed_json_text(self, chunk: Any) -> bool:  # noqa: ANN401 - wire JSON
-        """Take a chunk of wire JSON by the same rule."""
+        """Take a chunk of wire JSON that holds text and nothing else; tell whether it was one."""
         try:
             (choice,) = chunk["choices"]
             delta = choice["delta"]

@@ -23,6 +23,7 @@ Table: TypeAlias = "Mapping[str, str | Mapping[str, str]]"
 _DEPTH: Final = 4
 _NO_ROWS: Final[Table] = {}
 _INT64: Final = 2**63
+_LEAVES: Final = (bool, int, float, str, list, tuple)
 
 
 class Usage(NamedTuple):
@@ -49,20 +50,20 @@ def _walk(counted: Mapping[str, Any], prefix: str, table: Table, found: Usage, d
         if value is None:
             continue
         row = table.get(key)
-        if type(value) is int and type(row) is str and 0 <= value < _INT64:
+        name = row if type(row) is str else None
+        if type(value) is int and name is not None and 0 <= value < _INT64:
             # What nearly all of them are.
-            counts[row] = value
-        elif json_text.is_absent(value):
-            continue
+            counts[name] = value
         elif depth == 1 or _is_leaf(value):
-            _keep(f"{prefix}{key}", value, row if isinstance(row, str) else None, found)
+            if not json_text.is_absent(value):
+                _keep(f"{prefix}{key}", value, name, found)
         else:
             beneath = row if row is not None and not isinstance(row, str) else _NO_ROWS
             _walk(wire.fields(value), f"{prefix}{key}.", beneath, found, depth - 1)
 
 
 def _is_leaf(value: object) -> bool:
-    return isinstance(value, (bool, int, float, str, list, tuple))
+    return isinstance(value, _LEAVES)
 
 
 def _keep(path: str, value: object, name: str | None, found: Usage) -> None:

@@ -31,10 +31,12 @@ REST: Final = "spancast.trace.metadata"
 
 _INT64 = 2**63
 _STRINGS = ("trace_id", "trace_name", "span_name", "generation_name", "parent_span_id")
+_SCALARS = frozenset({str, bool, int, float})
 _NO_CUSTOM: Mapping[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+# Not frozen, which would cost a microsecond an object; changed by nobody all the same.
+@dataclass(slots=True, kw_only=True)
 class TraceKeys:
     """The keys of one call, each None where nobody gave it.
 
@@ -119,7 +121,9 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
         **known,
         session_id=_name("session_id", _first(session_id, given.get("session_id")), SESSION_ID_LIMIT, problems),
         user=_name("user", _first(user, given.get("user")), USER_LIMIT, problems),
-        custom={key: value for key, value in custom.items() if not json_text.is_absent(value)},
+        custom={
+            key: value for key, value in custom.items() if type(value) in _SCALARS or not json_text.is_absent(value)
+        },
         enabled=given.get("enabled") is not False,
         problems=(*problems, *_value_problems(custom)),
     )
@@ -159,18 +163,20 @@ def attribute_value(value: object) -> AttributeValue:
 
 def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes) -> None:
     for key, item in value.items():
-        name = prefix + str(key)
-        if json_text.is_mapping(item) and item and depth > 1:
+        name = f"{prefix}{key!s}"
+        if type(item) in _SCALARS:
+            into[name] = attribute_value(item)
+        elif json_text.is_mapping(item) and item and depth > 1:
             _flatten(item, name + ".", depth - 1, into)
         elif not json_text.is_absent(item):
             into[name] = attribute_value(item)
 
 
 def _mapping(name: str, value: object, problems: list[str]) -> Mapping[str, Any]:
-    if json_text.is_mapping(value):
-        return value
     if json_text.is_absent(value):
         return _NO_CUSTOM
+    if json_text.is_mapping(value):
+        return value
     # openrouter's TraceConfig and other models that hold the keys as fields
     if hasattr(value, "__pydantic_fields_set__"):
         held: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
@@ -180,7 +186,7 @@ def _mapping(name: str, value: object, problems: list[str]) -> Mapping[str, Any]
 
 
 def _name(name: str, value: object, limit: int, problems: list[str]) -> str | None:
-    if json_text.is_absent(value):
+    if value is None or json_text.is_sentinel(value):
         return None
     if not isinstance(value, str):
         problems.append(
@@ -204,6 +210,8 @@ def _key(key: object, problems: list[str]) -> str:
 
 
 def _read_metadata(metadata: object, problems: list[str]) -> Mapping[str, Any]:
+    if metadata is None:
+        return _NO_CUSTOM
     pairs = _mapping("metadata", metadata, problems)
     if len(pairs) > METADATA_PAIRS:
         problems.append(f"metadata: {len(pairs)} pairs, at most {METADATA_PAIRS} are allowed")

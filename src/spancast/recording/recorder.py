@@ -165,8 +165,10 @@ class Recorder:
 
     def metrics(self) -> ClientMetrics:
         """Return the instruments of the meter provider in force."""
-        provider = self.settings.meter_provider or metrics_api.get_meter_provider()
         metrics = self._metrics
+        if metrics is not None and metrics.awaits_provider:
+            return metrics
+        provider = self.settings.meter_provider or metrics_api.get_meter_provider()
         if metrics is None or metrics.provider is not provider:
             metrics = self._metrics = ClientMetrics(provider, VERSION)
         return metrics

@@ -75,12 +75,11 @@ class SpanTree:
             return parent
         # A group that nobody can name again (its trace id is random) lives as long as this call.
         is_joinable = keys.trace_id is not None or _span_context(parent.context).is_valid
-        shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
         place = parent
         if keys.trace_name and not _span_context(parent.context).is_valid:
-            place = self._under(place, "trace", keys.trace_name, shared, is_joinable=is_joinable)
+            place = self._under(place, "trace", keys.trace_name, keys, is_joinable=is_joinable)
         if keys.span_name:
-            place = self._under(place, "span", keys.span_name, shared, is_joinable=is_joinable)
+            place = self._under(place, "span", keys.span_name, keys, is_joinable=is_joinable)
         return place
 
     def release(self, groups: tuple[Group, ...], end_ns: int) -> None:
@@ -107,7 +106,7 @@ class SpanTree:
         """End every group; children that still run keep their parent id."""
         self._end(lambda _: True)
 
-    def _under(self, place: Place, level: Level, name: str, attributes: Attributes, *, is_joinable: bool) -> Place:
+    def _under(self, place: Place, level: Level, name: str, keys: TraceKeys, *, is_joinable: bool) -> Place:
         parent = _span_context(place.context)
         trace_id = place.wanted_trace_id or parent.trace_id
         key: GroupKey | None = (trace_id, parent.span_id, level, name) if is_joinable else None
@@ -115,9 +114,8 @@ class SpanTree:
             group = self._open.get(key) if key else None
             if group is None:
                 links = place.links if not place.groups else []
-                span = self._start_span(
-                    name, place.context, SpanKind.INTERNAL, dict(attributes), links, place.wanted_trace_id
-                )
+                shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
+                span = self._start_span(name, place.context, SpanKind.INTERNAL, shared, links, place.wanted_trace_id)
                 group = Group(span, key)
                 if key:
                     self._open[key] = group

@@ -1,0 +1,79 @@
+"""Payloads that several destinations share are made once, and forgotten in time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from tests.broadcast.spool_records import record
+
+from spancast.broadcast.payload_cache import PayloadCache
+from spancast.broadcast.spool import Entry
+from spancast.destinations.protocol import Payload
+from spancast.destinations.redaction import Redaction
+from spancast.destinations.views import SpanView
+
+PLAIN = SpanView()
+PRIVATE = SpanView(redaction=Redaction(is_private=True, key="private"))
+
+
+def entries(first: int, count: int = 3, size: int = 40) -> Sequence[Entry]:
+    return [Entry(number, record(number, size=size)) for number in range(first, first + count)]
+
+
+def test_one_view_of_the_same_records_is_one_payload() -> None:
+    cache = PayloadCache()
+    payload = cache.payload(PLAIN, entries(1))
+    assert cache.payload(SpanView(), entries(1)) is payload, "an equal view"
+    assert [one.body for one in payload.records] == [entry.record.body for entry in entries(1)]
+
+
+def test_another_view_or_other_records_are_another_payload() -> None:
+    cache = PayloadCache()
+    payload = cache.payload(PLAIN, entries(1))
+    assert cache.payload(PRIVATE, entries(1)) is not payload
+    assert cache.payload(PLAIN, entries(2)) is not payload
+    assert cache.payload(PLAIN, entries(1, count=2)) is not payload
+    assert cache.payload(PLAIN, entries(1)) is payload, "which is known still"
+
+
+def test_only_the_last_are_known() -> None:
+    cache = PayloadCache()
+    first = cache.payload(PLAIN, entries(1))
+    last = [cache.payload(PLAIN, entries(10 * number)) for number in range(1, 20)][-1]
+    assert cache.payload(PLAIN, entries(190)) is last
+    assert cache.payload(PLAIN, entries(1)) is not first
+
+
+def test_large_batches_are_forgotten_sooner() -> None:
+    cache = PayloadCache()
+    large = [Entry(1, record(1, size=17 << 20))]
+    first = cache.payload(PLAIN, large)
+    assert cache.payload(PLAIN, large) is first
+    second = cache.payload(PLAIN, [Entry(2, large[0].record)])
+    assert cache.payload(PLAIN, [Entry(2, large[0].record)]) is second
+    assert cache.payload(PLAIN, large) is not first
+
+
+def test_what_is_larger_than_the_bound_is_shared_still() -> None:
+    cache = PayloadCache()
+    huge = [Entry(1, record(1, size=40 << 20))]
+    assert cache.payload(PLAIN, huge) is cache.payload(PLAIN, huge)
+
+
+def test_threads_that_ask_at_once_get_one() -> None:
+    cache = PayloadCache()
+    got: list[Payload] = []
+    gate = threading.Barrier(8)
+
+    def ask() -> None:
+        gate.wait(10)
+        got.append(cache.payload(PLAIN, entries(1)))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(got) == 8
+    assert len({id(payload) for payload in got}) == 1
