@@ -99,6 +99,7 @@ def costs(span: PlainSpan) -> Costs:
     total = span.first(semconv.USAGE_COST)
     asked = span.first(*(_COST_DETAILS + name for name in _INPUT_COSTS))
     answered = span.first(*(_COST_DETAILS + name for name in _OUTPUT_COSTS))
+    total, asked, answered = (value if isinstance(value, (int, float)) else None for value in (total, asked, answered))
     if total is None or asked is None or answered is None or not math.isclose(asked + answered, total, rel_tol=1e-6):
         return Costs(None, None, total)
     return Costs(asked, answered, total)
