@@ -167,6 +167,8 @@ def _decoded(span: PlainSpan, *names: str) -> tuple[Any, ...]:
 
 
 def _answer(choice: Mapping[str, Any]) -> dict[str, Any]:
+    if "parts" not in choice and "content" in choice:
+        return dict(choice)
     parts = _parts(choice)
     said: dict[str, Any] = {"role": choice.get("role", "assistant"), "content": _text(parts, "text")}
     if reasoning := _text(parts, "reasoning"):
@@ -184,6 +186,10 @@ def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _messages(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if "parts" not in message and "content" in message:
+        # Another instrumentation's, in chat form already.
+        yield dict(message)
+        return
     parts = _parts(message)
     rest = [part for part in parts if part.get("type") != _TOOL_ANSWER]
     for part in parts:

@@ -123,3 +123,15 @@ def test_spans_of_others_keep_all_they_have(name: str) -> None:
     assert rename is not None
     foreign = replace(span("GET /", 7, attributes={"http.route": "/", "x": 1}), scope="asgi")
     assert dict(foreign.attributes).items() <= dict(rename(foreign).attributes).items()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_messages_in_another_form_are_not_lost(name: str) -> None:
+    rename = rename_of(name)
+    assert rename is not None
+    call = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m"}
+    chat = {semconv.INPUT_MESSAGES: encode([{"role": "user", "content": "chat form"}])}
+    assert "chat form" in json.dumps(told(rename(span("x", 1, attributes={**call, **chat}))))
+    if name != "openinference":
+        cut = {semconv.INPUT_MESSAGES: '[{"role": "user", "content": "cut'}
+        assert "cut" in json.dumps(told(rename(span("x", 1, attributes={**call, **cut}))))

@@ -24,7 +24,7 @@ _USAGE: Final = "gen_ai.usage."
 
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` with Braintrust's fields."""
-    kept = facts.without(span.attributes, facts.CONTENT_MESSAGES, semconv.TRACE_METADATA, _USAGE)
+    kept = facts.without(span.attributes, facts.told_messages(span), semconv.TRACE_METADATA, _USAGE)
     return replace(span, attributes={**kept, **facts.written(_written(span))})
 
 

@@ -106,6 +106,16 @@ def metadata(span: PlainSpan) -> dict[str, Any]:
     return generation.metadata(span, with_names=True)
 
 
+def told_messages(span: PlainSpan) -> frozenset[str]:
+    """Return the names of the content that can be read, and so be written in other words; the rest stays as it is."""
+    names = set(CONTENT_MESSAGES)
+    if generation.conversation(span) is None:
+        names -= {semconv.INPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS}
+    if generation.answers(span) is None:
+        names.discard(semconv.OUTPUT_MESSAGES)
+    return frozenset(names)
+
+
 def own_keys(span: PlainSpan) -> dict[str, Any]:
     """Return the caller's own keys alone."""
     return generation.metadata(span, with_names=False)

@@ -26,7 +26,7 @@ _KINDS: Final[Mapping[str, str]] = {
 
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as a LangSmith run."""
-    kept = facts.without(span.attributes, facts.CONTENT_MESSAGES, semconv.TRACE_METADATA)
+    kept = facts.without(span.attributes, facts.told_messages(span), semconv.TRACE_METADATA)
     return replace(span, attributes={**kept, **facts.written(_written(span))})
 
 

@@ -26,7 +26,7 @@ _TAG: Final = "mlflow.traceTag."
 
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` with the attributes MLflow reads."""
-    attributes = {**facts.without(span.attributes, facts.CONTENT_MESSAGES), **facts.written(_written(span))}
+    attributes = {**facts.without(span.attributes, facts.told_messages(span)), **facts.written(_written(span))}
     return replace(span, attributes=attributes)
 
 

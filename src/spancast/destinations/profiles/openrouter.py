@@ -16,16 +16,16 @@ from spancast.destinations.plain_span import PlainSpan
 from spancast.destinations.profiles import facts
 from spancast.model import json_text, semconv
 
-_RENAMED: Final = facts.CONTENT_MESSAGES | {
+_RENAMED: Final = frozenset({
     semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, semconv.USAGE_TOTAL_TOKENS,
     semconv.USAGE_COST, semconv.RESPONSE_FINISH_REASONS,
-}  # fmt: skip
+})  # fmt: skip
 _DEFAULT_NAME: Final = "OpenRouter Request"
 
 
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as OpenRouter would have sent it."""
-    kept = facts.without(span.attributes, _RENAMED)
+    kept = facts.without(span.attributes, _RENAMED | facts.told_messages(span))
     return replace(span, attributes={**kept, **facts.written(_written(span))})
 
 

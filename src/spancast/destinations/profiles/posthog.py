@@ -17,16 +17,16 @@ from spancast.destinations.plain_span import PlainSpan
 from spancast.destinations.profiles import facts
 from spancast.model import semconv
 
-_RENAMED: Final = facts.CONTENT_MESSAGES | {
+_RENAMED: Final = frozenset({
     semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, semconv.USAGE_COST,
     facts.CACHE_CREATION,
-}  # fmt: skip
+})  # fmt: skip
 _APART: Final = "anthropic"
 
 
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as PostHog makes events of it."""
-    kept = facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA)
+    kept = facts.without(span.attributes, _RENAMED | facts.told_messages(span), semconv.TRACE_METADATA)
     return replace(span, attributes={**kept, **facts.written(_written(span))})
 
 
