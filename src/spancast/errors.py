@@ -9,7 +9,6 @@ import functools
 import logging
 import os
 import threading
-from collections import Counter
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -38,7 +37,7 @@ class Tally:
     """Named counts that any thread may raise; read by ``spancast.stats()``."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
         self._renew_lock()
         # At the moment of a fork another thread may hold it, in the child for ever.
         os.register_at_fork(after_in_child=self._renew_lock)
@@ -49,7 +48,7 @@ class Tally:
     def add(self, name: str, amount: int = 1) -> None:
         """Raise the count ``name`` by ``amount``."""
         with self._lock:
-            self._counts[name] += amount
+            self._counts[name] = self._counts.get(name, 0) + amount
 
     def read(self) -> dict[str, int]:
         """Return all counts as a plain dict."""

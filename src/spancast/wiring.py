@@ -59,7 +59,7 @@ def replace_broadcast(settings: Settings, meter_provider: MeterProvider | None =
         shutdown_timeout_s=settings.shutdown_timeout,
     )
     for relay in _relays.values():
-        relay.target = _present.processor
+        relay.turn_to(_present.processor)
     _observe(meter_provider or metrics_api.get_meter_provider())
     return _present
 
@@ -70,7 +70,7 @@ def remove_broadcast() -> None:
     former, _present = _present, None
     if former is not None:
         for relay in _relays.values():
-            relay.target = None
+            relay.turn_to(None)
         former.shutdown()
 
 
@@ -78,7 +78,8 @@ def attach(provider: TracerProvider) -> None:
     """Hand the spans of ``provider`` to the present broadcast and those that follow it; to no other provider's."""
     add = getattr(provider, "add_span_processor", None)
     for other, relay in _relays.items():
-        relay.target = None if other is not provider else relay.target
+        if other is not provider:
+            relay.turn_to(None)
     if add is None:
         logger.warning(
             "spancast: %s takes no span processors, so its spans reach none of spancast's destinations",
@@ -89,7 +90,7 @@ def attach(provider: TracerProvider) -> None:
         _relays[provider] = Relay()
         add(_relays[provider])
     if _present is not None:
-        _relays[provider].target = _present.processor
+        _relays[provider].turn_to(_present.processor)
 
 
 @contextmanager

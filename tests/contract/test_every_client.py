@@ -328,8 +328,8 @@ async def test_attributes_and_signatures_are_the_sdks(driver: Driver, server: Re
 
 HOOKS = [
     "spancast.recording.recorder.Recorder.read_keys",
-    "spancast.recording.recorder.Recording.start",
-    "spancast.recording.recorder.Recording._write",
+    "spancast.recording.recording.Recording.start",
+    "spancast.recording.recording.Recording._tell",
     "spancast.recording.span_tree.SpanTree.place",
     "spancast.clients.streams.StreamWatch.__init__",
     "spancast.clients.streams.StreamWatch.result",
@@ -357,7 +357,7 @@ async def test_a_defect_of_ours_never_reaches_the_call(
     await close(driver, client)
 
     # Where a span had been started it is ended, whatever broke after that.
-    if hook.startswith(("spancast.clients", "spancast.recording.recorder.Recording._write")):
+    if hook.startswith(("spancast.clients", "spancast.recording.recording.Recording._tell")):
         assert len(spans.calls()) == 1
     assert dumped(mine) == dumped(plain)
     assert _without_keys(server.requests[1].body) == server.requests[0].body

@@ -13,12 +13,15 @@ from typing import Final, TypeAlias
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import TraceFlags
 
 from spancast.broadcast import end_of_process
 from spancast.broadcast.lineage import Lineage
 from spancast.broadcast.quiet_thread import QuietThread, is_quiet
+from spancast.broadcast.record import OUR_SCOPE
 from spancast.errors import shielded, tally, warn_once
 from spancast.model import semconv
+from spancast.recording.pending import pending_bytes
 
 Ended: TypeAlias = "tuple[ReadableSpan, bytes | None]"
 """An ended span, and the LLM span above it where that is not its parent."""
@@ -63,22 +66,18 @@ class Intake(SpanProcessor):
         """Return how many spans wait to be spooled."""
         return len(self._queue)
 
+    @shielded
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
         """Remember the parents of LLM spans that are none."""
-        self._start(span)
+        scope = span.instrumentation_scope
+        if scope is None or scope.name != OUR_SCOPE:
+            self._lineage.started(span)
 
     @shielded
-    def _start(self, span: Span) -> None:
-        self._lineage.started(span)
-
     def on_end(self, span: ReadableSpan) -> None:
         """Queue ``span``; counted as dropped where the queue is full or after ``stop``."""
-        self._end(span)
-
-    @shielded
-    def _end(self, span: ReadableSpan) -> None:
         context = span.get_span_context()
-        if context is None or not context.trace_flags.sampled or is_quiet() or _MARK in span.__dict__:
+        if context is None or not context.trace_flags & TraceFlags.SAMPLED or is_quiet() or _MARK in span.__dict__:
             return
         # All processors and exporters get the same object: however many ways lead here, it is taken once.
         span.__dict__[_MARK] = True
@@ -151,6 +150,9 @@ class Intake(SpanProcessor):
 
 
 def _size(span: ReadableSpan) -> int:
+    unread = pending_bytes(span)
+    if unread is not None:
+        return _SPAN_BYTES + unread
     attributes = span.attributes or {}
     said = attributes.get(semconv.INPUT_MESSAGES), attributes.get(semconv.OUTPUT_MESSAGES)
     return _SPAN_BYTES + sum(len(text) for text in said if isinstance(text, str))

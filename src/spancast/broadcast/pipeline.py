@@ -226,15 +226,9 @@ class _Processor(SpanProcessor):
 
     def __init__(self, broadcast: Broadcast) -> None:
         self._broadcast = broadcast
-        self._intake = broadcast.intake
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Hand over."""
-        self._intake.on_start(span, parent_context)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Hand over."""
-        self._intake.on_end(span)
+        # Every span passes here on its caller's thread.
+        self.on_start = broadcast.intake.on_start
+        self.on_end = broadcast.intake.on_end
 
     def shutdown(self) -> None:
         """Shut the broadcast down."""

@@ -5,26 +5,27 @@ What it hands spans to can change: a second ``configure`` replaces, and never do
 
 from __future__ import annotations
 
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.sdk.trace import SpanProcessor
 
 
 class Relay(SpanProcessor):
-    """Passes on to ``target``, to nobody while that is None."""
+    """Passes on to a target, to nobody while it has none.
+
+    Every span passes here on its caller's thread, so the target's own methods stand in place of ours.
+    """
 
     def __init__(self) -> None:
         self.target: SpanProcessor | None = None
         self.is_flushed_by_us = False
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Pass on."""
-        if self.target is not None:
-            self.target.on_start(span, parent_context)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Pass on."""
-        if self.target is not None:
-            self.target.on_end(span)
+    def turn_to(self, target: SpanProcessor | None) -> None:
+        """Pass on to ``target`` from now on."""
+        self.target = target
+        for name in ("on_start", "on_end"):
+            if target is None:
+                vars(self).pop(name, None)
+            else:
+                setattr(self, name, getattr(target, name))
 
     def shutdown(self) -> None:
         """Pass on."""

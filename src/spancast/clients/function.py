@@ -20,7 +20,8 @@ from spancast.dialects.protocol import Dialect
 from spancast.errors import shielded
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server
-from spancast.recording.recorder import RECORDER, Recording
+from spancast.recording.recorder import RECORDER
+from spancast.recording.recording import Recording
 
 _TAKEN: Final = ("trace", "session_id")
 _BODY_MARKS: Final = ("messages", "input", "prompt", "contents")
@@ -140,10 +141,10 @@ def _heard(recording: Recording, result: Any) -> Any:  # noqa: ANN401 - the func
 
 @shielded
 def _proxy_of(recording: Recording, result: Any) -> Any:  # noqa: ANN401, PLR0911 - one way of streaming each
-    package = type(result).__module__.partition(".")[0]
-    streaming = sys.modules.get(f"{package}._streaming")
+    name = f"{type(result).__module__.partition('.')[0]}._streaming"
+    streaming = sys.modules.get(name)
     if streaming is not None and isinstance(result, (streaming.Stream, streaming.AsyncStream)):
-        hear(recording, result, streaming)
+        hear(recording, result, name)
         return None
     if inspect.isgenerator(result):
         return watched(cast("Generator[Any, Any, Any]", result), StreamWatch(recording))
@@ -156,7 +157,7 @@ def _proxy_of(recording: Recording, result: Any) -> Any:  # noqa: ANN401, PLR091
         return _StreamProxy(result, StreamWatch(recording))
     if isinstance(result, AsyncIterator):
         return _AsyncStreamProxy(result, StreamWatch(recording))
-    hear(recording, result, None)
+    hear(recording, result, "")
     return None
 
 

@@ -21,7 +21,8 @@ from spancast.errors import shielded
 from spancast.model import json_text
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
-from spancast.recording.recorder import RECORDER, Recording, in_progress
+from spancast.recording.recorder import RECORDER
+from spancast.recording.recording import Recording, in_progress
 
 _NOT_BODY: Final = frozenset(
     {
@@ -102,9 +103,11 @@ def _hear(recording: Recording, result: Any) -> None:  # noqa: ANN401 - the SDK'
         watch = WireStreamWatch(recording, result.response)
         result.generator = WatchedAsyncIterator(result.generator, watch)
     else:
-        response = recording.http_response
-        answer = json_text.decode(response.content) if response is not None and response.is_closed else None
-        recording.succeed(answer if answer is not None else result)
+        response, recording.http_response = recording.http_response, None
+        if response is None or not response.is_closed:
+            recording.succeed(result)
+        else:
+            recording.succeed_on_wire(response.content)
 
 
 def _server(resource: object, kwargs: dict[str, Any]) -> Server:

@@ -6,6 +6,7 @@ Must never: import an SDK, or leave a wrapper behind after ``uninstall``.
 from __future__ import annotations
 
 import importlib
+import inspect
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ class InstancePatch:
 
     path: str
     wrapper: Wrapper
+    async_wrapper: Wrapper | None = None
+    """Instead, where the object's method is a coroutine function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +163,8 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
         logger.debug("spancast: %s has no %s, not patched", type(target).__name__, patch.path)
         tally.add("patches.missing")
         return
-    setattr(owner, name, _InstanceWrapper(method, patch.wrapper))
+    is_async = patch.async_wrapper is not None and inspect.iscoroutinefunction(method)
+    setattr(owner, name, _InstanceWrapper(method, patch.async_wrapper if is_async else patch.wrapper))
 
 
 def _is_patched(owner: object, name: str) -> bool:

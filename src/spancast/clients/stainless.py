@@ -2,26 +2,35 @@
 
 Every call, parsed or raw, streamed or not, by ``create``, ``parse`` or a ``stream()``
 helper, passes ``SyncAPIClient.request`` (async: ``AsyncAPIClient.request``) with its final
-body, retries inside. The resource methods are touched only to take ``trace=`` and
-``session_id=`` off, which their signatures would reject.
+body, retries inside, and its HTTP response passes ``_process_response``: from there it is read as
+it was on the wire. The resource methods are touched only to take ``trace=`` and ``session_id=``
+off, which their signatures would reject.
 """
 
 from __future__ import annotations
 
-import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
 from spancast.clients.patching import Client, InstancePatch, Patch, Wrapper
-from spancast.clients.streams import BodyReader, BodyWatch, StreamWatch, WatchedAsyncIterator, watched
+from spancast.clients.streams import (
+    BodyReader,
+    BodyWatch,
+    EventWatch,
+    StreamWatch,
+    WatchedAsyncIterator,
+    followed,
+    watched,
+)
 from spancast.dialects.protocol import Dialect
 from spancast.errors import shielded, warn_once
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
-from spancast.recording.recorder import RECORDER, Recording
+from spancast.recording.recorder import RECORDER
+from spancast.recording.recording import Recording, in_progress
 
 _TAKEN: Final = ("trace", "session_id")
 _SESSION_HEADER: Final = "x-session-id"
@@ -62,6 +71,8 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
     patches = [
         Patch(base, "SyncAPIClient.request", hook.request),
         Patch(base, "AsyncAPIClient.request", hook.request_async),
+        Patch(base, "SyncAPIClient._process_response", keep_response),
+        Patch(base, "AsyncAPIClient._process_response", keep_response),
     ]
     patches += [
         Patch(resource.module, f"{owner}.{method}", take_keys)
@@ -69,7 +80,7 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
         for owner in resource.classes
         for method in resource.methods
     ]
-    on_instance = [InstancePatch("request", hook.either)]
+    on_instance = [InstancePatch("request", hook.request, hook.request_async), InstancePatch("_process_response", keep_response)]
     on_instance += [
         InstancePatch(f"{resource.path}.{method}", take_keys) for resource in resources for method in resource.methods
     ]
@@ -123,38 +134,40 @@ class _Hook:
         self._endpoints = endpoints
         self._prepare = prepare
 
-    @property
-    def either(self) -> Wrapper:
-        """Return the wrapper for one client object, synchronous or not."""
-
-        def wrapper(wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
-            request = self.request_async if _is_async(type(client)) else self.request
-            return request(wrapped, client, args, kwargs)
-
-        return wrapper
-
     def request(
         self, wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:  # noqa: ANN401 - the SDK's own result
         """Record a synchronous call."""
-        recording, args, kwargs, withholds_usage = self._begin(client, args, kwargs)
+        recording, args, kwargs, unsent = self._begin(client, args, kwargs)
         if recording is None or not recording.is_live:
             return wrapped(*args, **kwargs)
-        with recording.inside():
+        entered = recording.enter()
+        try:
             result = wrapped(*args, **kwargs)
-        self._hear(recording, result, withholds_usage)
+        except BaseException as error:
+            recording.leave(entered)
+            _fail(recording, error, unsent)
+            raise
+        recording.leave(entered)
+        hear(recording, result, self._streaming, unsent=unsent, is_on_wire=True)
         return result
 
     async def request_async(
         self, wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:  # noqa: ANN401 - the SDK's own result
         """Record an asynchronous call."""
-        recording, args, kwargs, withholds_usage = self._begin(client, args, kwargs)
+        recording, args, kwargs, unsent = self._begin(client, args, kwargs)
         if recording is None or not recording.is_live:
             return await wrapped(*args, **kwargs)
-        with recording.inside():
+        entered = recording.enter()
+        try:
             result = await wrapped(*args, **kwargs)
-        self._hear(recording, result, withholds_usage)
+        except BaseException as error:
+            recording.leave(entered)
+            _fail(recording, error, unsent)
+            raise
+        recording.leave(entered)
+        hear(recording, result, self._streaming, unsent=unsent, is_on_wire=True)
         return result
 
     def _begin(
@@ -162,27 +175,30 @@ class _Hook:
         client: object,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[Recording | None, tuple[Any, ...], dict[str, Any], bool]:
+    ) -> tuple[Recording | None, tuple[Any, ...], dict[str, Any], Mapping[str, Any] | None]:
+        """Return the recording, what to call with, and the caller's values of fields that are sent for us."""
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
         dialect = self._endpoints.get(_path(options))
         data = options.json_data if dialect is not None else None
         if dialect is None or not json_text.is_mapping(data):
-            return None, args, kwargs, False
+            return None, args, kwargs, None
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data
         recording = RECORDER.begin(
-            dialect, body, server=_server(client), session_header=_session_header(client, options)
+            dialect, body, _server(client), _session_header(client, options), reads_now=False
         )
-        changed = self._changed(client, options, recording) or options
+        changed = options
+        if extra or self._prepare is not None or recording is None or recording.keys is not NO_KEYS or _has_taken(data):
+            changed = self._changed(client, options, recording) or options
         asked = None
-        if recording is not None and recording.is_live and recording.settings.stream_usage:
+        if recording is not None and recording.settings.stream_usage and recording.is_live:
             asked = _ask_for_usage(dialect, body)
             if asked:
                 changed = _copy(changed, options)
                 changed.json_data = {**changed.json_data, **asked}
         if changed is not options:
             args, kwargs = _replaced(args, kwargs, changed)
-        return recording, args, kwargs, asked is not None
+        return recording, args, kwargs, {name: body.get(name) for name in asked} if asked else None
 
     def _changed(self, client: object, options: Any, recording: Recording | None) -> Any:  # noqa: ANN401 - the SDK's options
         """Return options without our keys, with those to forward; None where nothing changes."""
@@ -201,32 +217,89 @@ class _Hook:
             changed = self._prepare(client, changed)
         return changed if changed is not options else None
 
-    def _hear(self, recording: Recording, result: object, withholds_usage: bool) -> None:
-        hear(recording, result, sys.modules.get(self._streaming), withholds_usage=withholds_usage)
+
+def keep_response(
+    wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:  # noqa: ANN401 - the SDK's own result
+    """Put the HTTP response of the call in progress aside; around ``_process_response``, which has it."""
+    recording = in_progress()
+    if recording is not None:
+        recording.http_response = kwargs.get("response")
+    return wrapped(*args, **kwargs)
 
 
 @shielded
-def hear(recording: Recording, result: Any, streaming: Any, *, withholds_usage: bool = False) -> None:  # noqa: ANN401 - the SDK's result
-    """Hear what ``request`` returned: a stream, a raw response, or the parsed answer. Changes none of them."""
+def _fail(recording: Recording, error: BaseException, unsent: Mapping[str, Any] | None) -> None:
+    _note_sent(recording, error, unsent)
+    recording.fail(error)
+
+
+def _note_sent(recording: Recording, knows_request: Any, unsent: Mapping[str, Any] | None) -> None:  # noqa: ANN401 - an HTTP response, or the SDK's exception
+    request = getattr(knows_request, "request", None)
+    try:
+        content = request.content if request is not None else b""
+    except RuntimeError:
+        # Sent piece by piece, as these SDKs never do.
+        return
+    recording.sent(content, unsent=unsent)
+
+
+@shielded
+def hear(
+    recording: Recording,
+    result: Any,  # noqa: ANN401 - the SDK's result
+    streaming: str,
+    *,
+    unsent: Mapping[str, Any] | None = None,
+    is_on_wire: bool = False,
+) -> None:
+    """Hear what ``request`` returned: a stream, a raw response, or the parsed answer. Changes none of them.
+
+    ``streaming`` is the name of the SDK's module that has its kinds of streams.
+    ``unsent``: as in ``Recording.sent``, and then the chunk it asks for is kept from the user.
+    ``is_on_wire``: the recording's HTTP response is that of ``result``.
+    """
     kind = cast("type[Any]", type(result))
     ways = _ways.get(kind)
     if ways is None:
         if len(_ways) >= _MAX_WAYS:
             _ways.clear()
-        ways = _ways[kind] = _way(result, streaming)
+        ways = _ways[kind] = _way(result, sys.modules.get(streaming))
+    response = recording.http_response if is_on_wire else None
+    if response is not None:
+        recording.http_response = None
+        _note_sent(recording, response, unsent)
     if ways == "answer":
-        recording.succeed(result)
+        if response is None or kind is str or not response.is_closed:
+            recording.succeed(result)
+        else:
+            recording.succeed_on_wire(response.content)
     elif ways == "raw":
         _hear_raw(recording, getattr(result, "http_response", result))
     else:
+        _hear_stream(recording, result, is_async=ways == "async stream", withholds_usage=unsent is not None)
+
+
+def _hear_stream(recording: Recording, stream: Any, *, is_async: bool, withholds_usage: bool) -> None:  # noqa: ANN401 - the SDK's stream
+    # Its parts have been where they are in both SDKs and all majors supported.
+    iterator, decoder = stream._iterator, getattr(stream, "_decoder", None)  # noqa: SLF001
+    watch: StreamWatch
+    if decoder is None:
         watch = StreamWatch(recording, withholds_usage=withholds_usage)
-        # Where both SDKs keep it, in all majors supported.
-        steps = watched(result._iterator, watch) if ways == "stream" else WatchedAsyncIterator(result._iterator, watch)  # noqa: SLF001
-        result._iterator = steps  # noqa: SLF001
-        response = result.response
-        # A stand-in for a response, as tests have it, may have no byte stream.
-        if hasattr(response, "stream"):
-            response.stream = BodyWatch(response.stream, watch)
+    else:
+        watch = EventWatch(recording, decoder, iterator, withholds_usage=withholds_usage)
+    if is_async:
+        stream._iterator = WatchedAsyncIterator(iterator, watch)  # noqa: SLF001
+    elif isinstance(watch, EventWatch) and not (withholds_usage or recording.times_every_chunk):
+        stream._iterator = followed(iterator, watch)  # noqa: SLF001
+    else:
+        stream._iterator = watched(iterator, watch)  # noqa: SLF001
+    if decoder is not None:
+        stream._decoder = watch  # noqa: SLF001
+    response = stream.response
+    # A stand-in for a response, as tests have it, may have no byte stream.
+    if hasattr(response, "stream"):
+        response.stream = BodyWatch(response.stream, watch)
 
 
 def _way(result: object, streaming: Any) -> Literal["answer", "raw", "stream", "async stream"]:  # noqa: ANN401 - a module
@@ -240,14 +313,14 @@ def _way(result: object, streaming: Any) -> Literal["answer", "raw", "stream", "
 
 def _hear_raw(recording: Recording, response: Any) -> None:  # noqa: ANN401 - httpx or httpx2
     if response.is_closed:
-        recording.succeed(json_text.decode(response.content))
+        recording.succeed_on_wire(response.content)
     else:
         response.stream = BodyReader(response, StreamWatch(recording))
 
 
 def _path(options: Any) -> str:  # noqa: ANN401 - the SDK's options
     url = getattr(options, "url", None)
-    if not isinstance(url, str) or getattr(options, "method", "").lower() != "post":
+    if type(url) is not str or getattr(options, "method", "").lower() != "post":
         return ""
     return url.partition("?")[0] if "?" in url else url
 
@@ -293,8 +366,3 @@ def _ask_for_usage(dialect: Dialect, body: Mapping[str, Any]) -> dict[str, Any] 
     ask = getattr(dialect, "ask_for_usage", None)
     stream_options = ask(body) if ask is not None else None
     return {"stream_options": stream_options} if stream_options else None
-
-
-@functools.lru_cache(maxsize=_MAX_WAYS)
-def _is_async(kind: type) -> bool:
-    return "Async" in kind.__name__ or any(base.__name__ == "AsyncAPIClient" for base in kind.__mro__)

@@ -7,7 +7,8 @@ Must never: hold a context token over a yield, delay a chunk, or change an excep
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from itertools import chain, islice, tee
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -18,7 +19,13 @@ from spancast.dialects.protocol import StreamReader
 from spancast.errors import shielded
 from spancast.model import json_text
 from spancast.model.exchange import Response
-from spancast.recording.recorder import Incomplete, Recording
+from spancast.recording.recording import Incomplete, Recording
+
+_BLOCK: Final = 16_384
+"""Events kept as they came before they are read, so that an endless stream does not fill the memory."""
+_EVENT_BYTES: Final = 320
+"""What the SDK's object for one takes beside its text."""
+_DONE: Final = "[DONE]"
 
 
 @functools.cache
@@ -30,21 +37,32 @@ def _shielded_feed(kind: type[StreamReader]) -> Callable[[StreamReader, object],
 class StreamWatch:
     """One streamed answer: fed with chunks, ended once, by whoever comes first."""
 
-    __slots__ = ("_feed", "is_advancing", "is_over", "reader", "recording", "withholds_usage")
+    __slots__ = ("_reader", "is_advancing", "is_over", "recording", "withholds_usage")
 
     def __init__(self, recording: Recording, *, withholds_usage: bool = False) -> None:
         self.recording: Final = recording
-        self.reader: Final[StreamReader] = recording.new_stream()
+        self._reader: StreamReader | None = None
         self.is_over = False
         self.is_advancing = False
-        """True while the SDK's own iterator runs: a body closed meanwhile is its doing, not the user's."""
         self.withholds_usage: Final = withholds_usage
-        self._feed: Final = MethodType(_shielded_feed(type(self.reader)), self.reader)
+
+    @property
+    def reader(self) -> StreamReader:
+        """Return the reader that assembles the answer."""
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = self.recording.new_stream()
+        return reader
+
+    @property
+    def waiting_bytes(self) -> int | None:
+        """Return what is kept to be read later, in bytes; None where everything has been read."""
+        return None
 
     @property
     def feed(self) -> Callable[[object], None]:
         """Return the reader's ``feed``, made safe."""
-        return self._feed
+        return MethodType(_shielded_feed(type(self.reader)), self.reader)
 
     def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
         """The stream ended: read to the end, early (``incomplete``), or by ``error``."""
@@ -52,13 +70,18 @@ class StreamWatch:
             return
         self.is_over = True
         if error is not None:
-            self.recording.fail(error, self.result)
+            self.recording.fail(error, self.result, waiting_bytes=self.waiting_bytes)
         else:
-            self.recording.finish(self.result, incomplete=incomplete)
+            self.recording.finish(self.result, incomplete=incomplete, waiting_bytes=self.waiting_bytes)
 
     def result(self) -> Response:
         """Return what has arrived."""
         return self.reader.result()
+
+    @property
+    def is_sdk_running(self) -> bool:
+        """Tell whether the SDK's own iterator is at work: a body closed meanwhile is its doing, not the user's."""
+        return self.is_advancing
 
     def is_withheld(self, chunk: object) -> bool:
         """Tell whether ``chunk`` is the usage chunk that we, not the user, asked for."""
@@ -87,6 +110,115 @@ def watched(iterator: Iterator[Any], watch: StreamWatch) -> Generator[Any, Any, 
             if not (withholds and watch.is_withheld(chunk)):
                 yield chunk
             watch.is_advancing = True
+    except GeneratorExit:
+        watch.over("closed")
+        raise
+    except BaseException as error:
+        watch.over(error=error)
+        raise
+    else:
+        watch.over()
+
+
+class EventWatch(StreamWatch):
+    """A watch that keeps the events the SDK's decoder makes, to be read when somebody looks at the span.
+
+    It stands in the decoder's place, before the SDK's own parsing: it holds what the caller got, no
+    more, and nothing he can change.
+    """
+
+    __slots__ = ("_decoder", "_events", "_iterator", "_passing", "_source")
+
+    def __init__(self, recording: Recording, decoder: Any, iterator: Any, *, withholds_usage: bool = False) -> None:  # noqa: ANN401 - the SDK's
+        super().__init__(recording, withholds_usage=withholds_usage)
+        self._decoder = decoder
+        self._iterator = iterator
+        self._events: list[Any] = []
+        self._passing: Iterator[Any] = iter(())
+        """What passes at present, a second time: ``tee`` keeps it without a step of ours for each event."""
+        self._source: Any = None
+
+    @property
+    def feed(self) -> Callable[[object], None]:
+        """Return a function that ignores the parsed chunk."""
+        return _ignore
+
+    @property
+    def is_sdk_running(self) -> bool:
+        """Tell whether the SDK's own generator is at work: a body closed meanwhile is its doing, not the user's."""
+        return self.is_advancing or bool(getattr(self._iterator, "gi_running", False))
+
+    def iter_bytes(self, pieces: Iterator[bytes]) -> Iterator[Any]:
+        """Return the events the SDK's decoder yields."""
+        self._source = iter(self._decoder.iter_bytes(pieces))
+        return chain.from_iterable(self._blocks(self._source))
+
+    def _blocks(self, events: Iterator[Any]) -> Iterator[Iterator[Any]]:
+        while True:
+            self._passing, passing = tee(islice(events, _BLOCK))
+            yield passing
+            self._keep()
+            if len(self._events) < _BLOCK:
+                return
+            self._read()
+
+    async def aiter_bytes(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
+        """As ``iter_bytes``."""
+        async for event in self._decoder.aiter_bytes(pieces):
+            self._events.append(event)
+            if len(self._events) >= _BLOCK:
+                self._read()
+            yield event
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else the decoder has
+        return getattr(self._decoder, name)
+
+    def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
+        """The stream ended; what the SDK has not taken is not read either."""
+        if not self.is_over:
+            self._stop()
+        super().over(incomplete, error)
+
+    @shielded
+    def _stop(self) -> None:
+        # Let go first: closing it closes the body, which leads here again.
+        source, self._source = self._source, None
+        close = getattr(source, "close", None)
+        if close is not None:
+            close()
+        self._keep()
+
+    def _keep(self) -> None:
+        self._events += self._passing
+        self._passing = iter(())
+
+    @property
+    def waiting_bytes(self) -> int | None:
+        """Return what the events take, taking them to be as long as the first."""
+        return sum(len(event.data) + _EVENT_BYTES for event in self._events[:1]) * len(self._events)
+
+    def _read(self) -> None:
+        feed = super().feed
+        for event in self._events:
+            payload = None if event.data == _DONE else json_text.decode(event.data)
+            if payload is not None:
+                feed(payload)
+        self._events.clear()
+
+    def result(self) -> Response:
+        """Return what has arrived."""
+        self._read()
+        return self.reader.result()
+
+
+def followed(iterator: Iterator[Any], watch: EventWatch) -> Generator[Any, Any, None]:
+    """Yield what ``iterator`` yields, and tell ``watch`` of the first and of the end: a chunk costs next to nothing."""
+    try:
+        for chunk in iterator:
+            watch.recording.chunk_arrived()
+            yield chunk
+            break
+        yield from iterator
     except GeneratorExit:
         watch.over("closed")
         raise
@@ -190,7 +322,7 @@ class BodyWatch(Proxy):
             self._self_closed()
 
     def _self_closed(self) -> None:
-        if not self._self_watch.is_advancing:
+        if not self._self_watch.is_sdk_running:
             self._self_watch.over("closed")
 
 

@@ -42,7 +42,7 @@ class Request:
     """Parameters out of the API's range: the field, what was given, what is allowed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Failure:
     """Why there is no (whole) answer.
 

@@ -2,7 +2,7 @@
 
 The SDK's ``set_attributes`` looks at every value again, through abstract classes: half a
 microsecond each. Here they are of the exact types an attribute has, so one ``dict.update``
-does. Must never: write past a span's limits, or onto an ended span.
+does. Must never: write past a span's limits, or onto an ended span that somebody has read.
 """
 
 from __future__ import annotations
@@ -15,14 +15,41 @@ from opentelemetry.trace import Span
 from spancast.model.exchange import Attributes
 
 _SCALARS: Final = frozenset({str, bool, int, float})
+_PARTS: Final = ("_dict", "_immutable", "_lock", "dropped", "maxlen", "max_value_len")
+_IS_KNOWN: Final = all(name in vars(BoundedAttributes()) for name in _PARTS)
+"""Whether this version of the SDK keeps attributes as this module knows; else everything goes by its methods."""
+
+
+def is_known(held: object) -> bool:
+    """Tell whether ``held`` is the SDK's own keeping of attributes, in a version known here."""
+    return _IS_KNOWN and type(held) is BoundedAttributes
 
 
 def write(span: Span, attributes: Attributes) -> None:
     """Do what ``span.set_attributes`` does; literally that where a limit or another SDK asks for more."""
     held: Any = getattr(span, "_attributes", None)
-    ready = _ready(attributes) if type(held) is BoundedAttributes else None
-    if ready is None or not _is_taken(held, ready):
+    if not is_known(held) or held._immutable:  # noqa: SLF001 - its attributes are the SDK's own business
         span.set_attributes(attributes)
+        return
+    ready = _ready(attributes)
+    with held._lock:  # noqa: SLF001 - as above
+        is_taken = ready is not None and _is_taken(held, ready)
+    if not is_taken:
+        span.set_attributes(attributes)
+
+
+def add(held: Any, attributes: Attributes) -> None:  # noqa: ANN401 - of which ``is_known`` is true, by its fields
+    """Add to what an ended span holds, by its limits; without its lock, which whoever looks at it may hold."""
+    ready = _ready(attributes)
+    if ready is not None and _is_taken(held, ready):
+        return
+    kept: dict[str, Any] = vars(held)["_dict"]
+    # A name that is set again counts as the newest, as the SDK has it.
+    given = {**{name: value for name, value in kept.items() if name not in attributes}, **attributes}
+    bounded: Any = BoundedAttributes(held.maxlen, given, max_value_len=held.max_value_len)
+    kept.clear()
+    kept.update(bounded)
+    vars(held)["dropped"] += bounded.dropped
 
 
 def _ready(attributes: Attributes) -> dict[str, Any] | None:
@@ -37,15 +64,9 @@ def _ready(attributes: Attributes) -> dict[str, Any] | None:
     return {**attributes, **lists} if lists else attributes
 
 
-def _is_taken(held: Any, ready: dict[str, Any]) -> bool:  # noqa: ANN401 - its attributes are the SDK's own business
-    try:
-        if held._immutable or held.max_value_len is not None:  # noqa: SLF001 - as above
-            return False
-        with held._lock:  # noqa: SLF001 - as above
-            if held.maxlen is not None and len(held._dict) + len(ready) > held.maxlen:  # noqa: SLF001 - as above
-                return False
-            held._dict.update(ready)  # noqa: SLF001 - as above
-    except AttributeError:
-        # Another version of the SDK keeps them differently.
+def _is_taken(held: Any, ready: dict[str, Any]) -> bool:  # noqa: ANN401 - as above
+    kept: dict[str, Any] = vars(held)["_dict"]
+    if held.max_value_len is not None or (held.maxlen is not None and len(kept) + len(ready) > held.maxlen):
         return False
+    kept.update(ready)
     return True

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import threading
 
-from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
@@ -34,31 +33,24 @@ def _id_of(text: str, verbatim: re.Pattern[str], digits: int) -> int:
 
 
 class WantedIdGenerator(IdGenerator):
-    """The tracer's own generator, but the next root of this thread may ask for its trace id.
+    """A tracer's own generator, but the trace it begins has the id ``trace_id``.
 
-    Set as ``id_generator`` of spancast's own tracer only (the SDK keeps one tracer per
-    instrumentation scope), so a root span gets the caller's id without an invented parent.
+    For a copy of spancast's own tracer that starts one span, so a root gets the caller's id without
+    an invented parent, and every other span is made by the tracer as it is.
     """
 
-    def __init__(self, inner: IdGenerator | None = None) -> None:
-        self._inner = inner or RandomIdGenerator()
-        self._wanted = threading.local()
-        self._is_random = getattr(self._inner, "is_trace_id_random", None)
-
-    def want(self, trace_id: int | None) -> None:
-        """Make the next root started on this thread have ``trace_id``; None takes it back."""
-        self._wanted.trace_id = trace_id
+    def __init__(self, trace_id: int, inner: IdGenerator) -> None:
+        self._trace_id = trace_id
+        self._inner = inner
 
     def generate_span_id(self) -> int:
         """Return a fresh span id from the tracer's own generator."""
         return self._inner.generate_span_id()
 
     def generate_trace_id(self) -> int:
-        """Return the wanted trace id, else a fresh one."""
-        return getattr(self._wanted, "trace_id", None) or self._inner.generate_trace_id()
+        """Return the wanted trace id."""
+        return self._trace_id
 
     def is_trace_id_random(self) -> bool:
-        """Tell whether the next trace id is random (W3C level 2 flag); hashes and given ids are not."""
-        if getattr(self._wanted, "trace_id", None):
-            return False
-        return bool(self._is_random is not None and self._is_random())
+        """Say that the trace id is not random (W3C level 2 flag): it is a hash, or was given."""
+        return False

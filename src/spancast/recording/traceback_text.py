@@ -1,39 +1,65 @@
 """A traceback as text, once and cheaply.
 
 ``traceback.format_exception`` checks every source file on disk again and computes carets;
-this reads what ``linecache`` already holds or reads each file once.
+this reads what ``linecache`` already holds or reads each file once. Frames are noted when the
+exception passes and looked up when the text is wanted. Must never: keep a frame, which would keep
+the caller's variables alive.
 """
 
 from __future__ import annotations
 
 import linecache
-from types import TracebackType
+from dataclasses import dataclass
+from types import CodeType, TracebackType
 from typing import Final
 
 MAX_FRAMES: Final = 64
 MAX_CAUSES: Final = 4
+_CAUSE: Final = "The above exception was the direct cause of the following exception:"
+_CONTEXT: Final = "During handling of the above exception, another exception occurred:"
 
 
-def traceback_text(error: BaseException) -> str:
-    """Return the stack trace of ``error`` and of its causes, outermost cause first, as Python prints it."""
-    chain: list[tuple[BaseException, str]] = []
+@dataclass(slots=True)
+class Raised:
+    """One exception of a chain as it passed: its last line, where it came through, the sentence to what it caused."""
+
+    line: str
+    steps: list[tuple[CodeType, int]]
+    link: str
+
+
+def raised(error: BaseException) -> list[Raised]:
+    """Return ``error`` and its causes, at most ``MAX_CAUSES``, the outermost cause last."""
+    chain: list[Raised] = []
+    seen: list[BaseException] = []
     current: BaseException | None = error
     link = ""
-    while current is not None and len(chain) < MAX_CAUSES and all(current is not seen for seen, _ in chain):
-        chain.append((current, link))
+    while current is not None and len(chain) < MAX_CAUSES and all(current is not one for one in seen):
+        seen.append(current)
+        line = f"{type(current).__qualname__}: {message_of(current)}"
+        chain.append(Raised(line, _steps(current.__traceback__), link))
         if current.__cause__ is not None:
-            current, link = current.__cause__, "The above exception was the direct cause of the following exception:"
+            current, link = current.__cause__, _CAUSE
         elif current.__context__ is not None and not current.__suppress_context__:
-            current, link = current.__context__, "During handling of the above exception, another exception occurred:"
+            current, link = current.__context__, _CONTEXT
         else:
             current = None
+    return chain
+
+
+def traceback_text(chain: list[Raised]) -> str:
+    """Return the stack trace of an exception and of its causes, outermost cause first, as Python prints it."""
     lines: list[str] = []
-    for one, text in reversed(chain):
+    for one in reversed(chain):
         lines.append("Traceback (most recent call last):")
-        lines.extend(_frames(one.__traceback__))
-        lines.append(f"{type(one).__qualname__}: {message_of(one)}")
-        if text:
-            lines.extend(("", text, ""))
+        for code, number in one.steps:
+            lines.append(f'  File "{code.co_filename}", line {number}, in {code.co_name}')
+            source = linecache.getline(code.co_filename, number).strip()
+            if source:
+                lines.append("    " + source)
+        lines.append(one.line)
+        if one.link:
+            lines.extend(("", one.link, ""))
     return "\n".join(lines)
 
 
@@ -45,14 +71,9 @@ def message_of(error: BaseException) -> str:
         return type(error).__name__
 
 
-def _frames(traceback: TracebackType | None) -> list[str]:
-    lines: list[str] = []
-    while traceback is not None and len(lines) < MAX_FRAMES * 2:
-        code = traceback.tb_frame.f_code
-        line = traceback.tb_lineno
-        lines.append(f'  File "{code.co_filename}", line {line}, in {code.co_name}')
-        source = linecache.getline(code.co_filename, line).strip()
-        if source:
-            lines.append("    " + source)
+def _steps(traceback: TracebackType | None) -> list[tuple[CodeType, int]]:
+    steps: list[tuple[CodeType, int]] = []
+    while traceback is not None and len(steps) < MAX_FRAMES:
+        steps.append((traceback.tb_frame.f_code, traceback.tb_lineno))
         traceback = traceback.tb_next
-    return lines
+    return steps

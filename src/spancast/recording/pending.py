@@ -1,0 +1,103 @@
+"""What a span tells, read only when somebody looks: a processor, an exporter, a thread of ours.
+
+Reading a request and its answer takes longer than making the span, and the bytes they are read
+from change no more once the call has ended. So an ended span is an ordinary span of the SDK whose
+attributes, and status where the answer decides it, are filled by whoever looks first; from then on
+they are the SDK's own objects and nothing else. Must never: read twice, write past a span's
+limits, or let anybody see half of it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final, TypeAlias
+
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.trace import Status, StatusCode
+
+from spancast.model.exchange import Attributes
+from spancast.recording.attributes import add
+
+Read: TypeAlias = "Callable[[], tuple[Attributes, Status | None] | None]"
+"""Returns the attributes to add and the status (None: as it is), or None where reading failed."""
+
+
+class Pending:
+    """One reading to come, of the attributes ``held``; ``size_bytes`` is roughly what waits for it in memory."""
+
+    __slots__ = ("_held", "_is_done", "_lock", "_read", "_status", "size_bytes")
+
+    def __init__(self, held: Any, read: Read, size_bytes: int) -> None:  # noqa: ANN401 - the SDK's ``BoundedAttributes``
+        self._held = held
+        self._read: Read | None = read
+        # Whoever reads may look at the span again (a log handler that adds its attributes).
+        self._lock = threading.RLock()
+        self._is_done = False
+        self._status: Status | None = None
+        self.size_bytes: Final = size_bytes
+        held.__dict__["_pending"] = self
+        held.__class__ = PendingAttributes
+
+    def settle(self) -> Status | None:
+        """Read, once, and return the status; another thread that asks meanwhile waits."""
+        if self._is_done:
+            return self._status
+        with self._lock:
+            read, self._read = self._read, None
+            if read is not None:
+                try:
+                    found = read()
+                    if found is not None:
+                        added, self._status = found
+                        add(self._held, added)
+                finally:
+                    self._held.__class__ = BoundedAttributes
+                    self._is_done = True
+        return self._status
+
+
+class PendingAttributes(BoundedAttributes):
+    """The SDK's own object for as long as some of it is unread: every look at it passes one of these properties."""
+
+    @property
+    def _dict(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] - that is the point
+        return _settled(self)["_dict"]
+
+    @property
+    def dropped(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        """Return how many attributes did not fit."""
+        return _settled(self)["dropped"]
+
+
+def _settled(attributes: PendingAttributes) -> dict[str, Any]:
+    fields = vars(attributes)
+    pending: Pending = fields["_pending"]
+    pending.settle()
+    return fields
+
+
+class PendingStatus(Status):
+    """The status of a span whose answer is unread."""
+
+    def __init__(self, pending: Pending) -> None:  # pyright: ignore[reportMissingSuperCall] - it would set what is read here
+        self._pending = pending
+
+    @property
+    def _status_code(self) -> StatusCode:  # pyright: ignore[reportIncompatibleVariableOverride] - what all its others read
+        status = self._pending.settle()
+        return StatusCode.UNSET if status is None else status.status_code
+
+    @property
+    def _description(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        status = self._pending.settle()
+        return None if status is None else status.description
+
+
+def pending_bytes(span: object) -> int | None:
+    """Return what a span that nobody has looked at holds in memory, in bytes; None for every other span."""
+    attributes = getattr(span, "_attributes", None)
+    if type(attributes) is not PendingAttributes:
+        return None
+    pending: Pending = vars(attributes)["_pending"]
+    return pending.size_bytes

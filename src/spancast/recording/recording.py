@@ -1,0 +1,436 @@
+"""One call from its request to its end.
+
+The caller's thread starts the span, notes what cannot be noted later and ends it; what bytes on the
+wire tell is read when somebody looks at the span (``pending``). What the caller could still change (a
+decorated function's arguments and result) is read at once. Must never: raise into a client
+(``shielded`` at each door), copy a message, record a call twice, or keep anything of the caller's
+that is not his to miss.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from opentelemetry import context as context_api
+from opentelemetry import trace as trace_api
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Event
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+
+from spancast.dialects.protocol import Dialect, StreamReader
+from spancast.errors import SpancastError, shielded, tally, warn_once
+from spancast.model import json_text, semconv
+from spancast.model.exchange import Attributes, Failure, Response
+from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
+from spancast.model.trace_keys import NO_KEYS, TraceKeys
+from spancast.recording.attributes import is_known, write
+from spancast.recording.forwarding import forwarded
+from spancast.recording.peers import quiet
+from spancast.recording.pending import Pending, PendingStatus
+from spancast.recording.scope import detach, remember
+from spancast.recording.span_tree import Place
+from spancast.recording.telling import add_content, add_response, error_details, error_type, says_nothing, within
+from spancast.recording.traceback_text import Raised, message_of, raised, traceback_text
+
+if TYPE_CHECKING:
+    from spancast.recording.recorder import Recorder, RecordingSettings
+
+Entered: TypeAlias = "tuple[object, Token[Recording | None]]"
+Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
+
+_STATUS_LIMIT: Final = 1_024
+_NO_LINKS: Final[list[Link]] = []
+
+_running: ContextVar[Recording | None] = ContextVar("spancast.recording", default=None)
+
+
+class Recording:
+    """One call being recorded; every way to end it works once and is harmless after.
+
+    Without a span (disabled, suppressed, or another span already tells this call) it only
+    carries the keys to forward.
+    """
+
+    # Defaults of the class rather than assignments at each call: most calls need few of them.
+    context: Context | None = None
+    """The context to run the call in: our span is current there, nowhere else."""
+    http_response: Any = None
+    """The HTTP response of the call, where a client puts it aside."""
+    outer: Recording | None = None
+    span: Span | None = None
+    _answer: bytes | Callable[[], Response] | None = None
+    """What tells the answer: JSON text as it came, or a function that reads it."""
+    _attributes: Attributes | None = None
+    """What the request tells, once it is read."""
+    _details: Attributes | None = None
+    _ended = False
+    _failure: Failure | None = None
+    _first_chunk_s: float | None = None
+    _incomplete: Incomplete | None = None
+    _place: Place | None = None
+    _problems: Sequence[str] = ()
+    _raised: list[Raised] | None = None
+    _room = 0
+    """How many attributes the span takes beside those it was started with."""
+    _sent: bytes | None = None
+    _started_s = 0.0
+    _started_with: Attributes
+    _unsent: Mapping[str, Any] | None = None
+
+    def __init__(
+        self, recorder: Recorder, dialect: Dialect, body: Mapping[str, Any], keys: TraceKeys, server: Server
+    ) -> None:
+        self._recorder = recorder
+        self._body: Mapping[str, Any] | None = body
+        self.settings: RecordingSettings = recorder.settings
+        self.dialect = dialect
+        self.keys = keys
+        self.server = server
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether the answer is of interest: a span of ours, or of an outer call, takes it."""
+        return self.outer is not None or (self.span is not None and self.span.is_recording())
+
+    @property
+    def captures_content(self) -> bool:
+        """Tell whether messages are recorded."""
+        return self.settings.capture_content
+
+    def start(self, current: Context, *, quiet_peers: bool, reads_now: bool) -> None:
+        """Start the span under its place in the tree; read the request onto it where it ``reads_now``."""
+        keys, recorder, server = self.keys, self._recorder, self.server
+        model = self._body.get("model") if self._body is not None else None
+        attributes = self._started_with = {
+            semconv.OPERATION_NAME: "chat",
+            semconv.PROVIDER_NAME: server.provider or self.dialect.provider,
+            **server.attributes,
+        }
+        name = "chat"
+        if isinstance(model, str) and model:
+            attributes[semconv.REQUEST_MODEL] = model
+            name = f"chat {model}"
+        links, wanted_trace_id = _NO_LINKS, None
+        if keys is not NO_KEYS:
+            place = self._place = recorder.tree.place(keys, current)
+            current, links, wanted_trace_id = place.context, place.links, place.wanted_trace_id
+            name = keys.generation_name or name
+            self._problems = [*keys.problems, *_unplaced(keys, place)]
+        self._started_s = time.perf_counter()
+        span = self.span = recorder.start_span(name, current, SpanKind.CLIENT, attributes, links, wanted_trace_id)
+        context = trace_api.set_span_in_context(span, current)
+        self.context = quiet(context) if quiet_peers else context
+        remember(span)
+        if span.is_recording():
+            tally.add("spans.started")
+            self._room = recorder.attribute_limit - len(attributes)
+            if reads_now or self.settings.strict:
+                self._read_strictly()
+
+    def _read_strictly(self) -> None:
+        try:
+            self._read_request()
+        except SpancastError as error:
+            # Strict: the request will not be sent, and its span says why.
+            self.fail(error)
+            raise
+
+    def start_within(self, outer: Recording) -> None:
+        """Record for ``outer``, which has the span: it gets what this call knows of itself."""
+        self.outer = outer
+        self._problems = list(self.keys.problems)
+        self._read_request()
+
+    def sent(self, request: bytes, *, unsent: Mapping[str, Any] | None = None) -> None:
+        """Note the JSON ``request`` as it was sent, which nobody changes any more; the caller's own is let go.
+
+        ``unsent`` are fields that were put into it for us, with the caller's values (None: he had none).
+        """
+        if request[:1] == b"{":
+            self._sent, self._unsent, self._body = request, unsent, None
+
+    def _read_request(self) -> Attributes:
+        content = self.captures_content
+        # A request that was sent but does not decode (never seen) tells nothing but that.
+        body = self._body if self._sent is None else {**(json_text.decode(self._sent) or {}), **(self._unsent or {})}
+        self._body = self._sent = None
+        request = self.dialect.read_request(body or {}, content=content)
+        attributes = self._attributes = request.attributes
+        if self.outer is not None:
+            attributes[semconv.PROVIDER_NAME] = self.server.provider or self.dialect.provider
+            attributes.update(self.server.attributes)
+        if request.operation != "chat":
+            attributes[semconv.OPERATION_NAME] = request.operation
+        if content:
+            add_content(attributes, request)
+        problems = request.problems
+        if self.keys is not NO_KEYS:
+            attributes.update(self.keys.attributes())
+            problems = [*self._problems, *problems]
+        if problems:
+            attributes[semconv.PROBLEMS] = problems
+            if request.problems:
+                self._recorder.tell(request.problems, SpancastError)
+        return attributes
+
+    def enter(self) -> Entered:
+        """Make the span current, and nested calls annotate this one; give the result to ``leave``."""
+        return context_api.attach(self.context or context_api.get_current()), _running.set(self)
+
+    def leave(self, entered: Entered) -> None:
+        """Undo ``enter``."""
+        token, mark = entered
+        try:  # noqa: SIM105 - contextlib.suppress costs five times as much, a call
+            _running.reset(mark)
+        except ValueError:
+            # Left in another context than entered (a coroutine closed elsewhere): that context dies by itself.
+            pass
+        detach(token)
+
+    def inside(self, *, ends: bool = True) -> _Inside:
+        """Return the ``with`` block to run the call in; an exception passes, and ends the recording if ``ends``."""
+        return _Inside(self, ends=ends)
+
+    def new_stream(self) -> StreamReader:
+        """Return a reader for this call's streamed answer."""
+        return self.dialect.new_stream(content=self.captures_content)
+
+    def chunk_arrived(self) -> None:
+        """Note the time of a chunk: the first always, the others where metrics are listened to."""
+        since_s = time.perf_counter() - self._started_s
+        if self._first_chunk_s is None:
+            self._first_chunk_s = since_s
+        if self._recorder.metrics().enabled:
+            self._chunk_times_s.append(since_s)
+
+    @functools.cached_property
+    def _chunk_times_s(self) -> list[float]:
+        return []
+
+    @property
+    def times_every_chunk(self) -> bool:
+        """Tell whether each chunk's time is wanted, not just the first's."""
+        return self._recorder.metrics().enabled
+
+    @shielded
+    def succeed(self, answer: object) -> None:
+        """End with a whole ``answer``: wire JSON or the SDK's object, read now."""
+        self._end(lambda: self._read_answer(answer), None)
+
+    @shielded
+    def succeed_on_wire(self, answer: bytes) -> None:
+        """End with a whole ``answer`` as it came, JSON text that nobody changes any more."""
+        self._end(answer, len(answer))
+
+    @shielded
+    def finish(
+        self, read: Callable[[], Response], *, incomplete: Incomplete | None = None, waiting_bytes: int | None = None
+    ) -> None:
+        """End a stream with what ``read`` assembles; later, where ``waiting_bytes`` tells what waits for it."""
+        self._incomplete = incomplete
+        self._end(read, waiting_bytes)
+
+    @shielded
+    def fail(
+        self, error: BaseException, read: Callable[[], Response] | None = None, *, waiting_bytes: int | None = 0
+    ) -> None:
+        """End with the exception the caller gets; ``read`` gives what had arrived before it, as in ``finish``."""
+        self._end(read, waiting_bytes, error)
+
+    def _end(
+        self,
+        answer: bytes | Callable[[], Response] | None,
+        waiting_bytes: int | None,
+        error: BaseException | None = None,
+    ) -> None:
+        is_due = not self._ended and self.is_live
+        self._ended = True
+        span, place = self.span, self._place
+        try:
+            if is_due:
+                self._answer = answer
+                self._tell(span, waiting_bytes, error)
+        finally:
+            # Whatever of ours broke, the span ends.
+            if is_due and span is not None:
+                span.end()
+            # Whoever looks at the span later holds this recording by it, and not the other way about.
+            self.span = self.context = self._place = None
+            if place is not None and place.groups:
+                self._recorder.tree.release(place.groups, time.time_ns())
+
+    def _tell(self, span: Span | None, waiting_bytes: int | None, error: BaseException | None) -> None:
+        if error is not None:
+            self._note(error)
+        if self.outer is not None or span is None:
+            attributes, _ = self._read()
+            if self.outer is not None:
+                self.outer.annotate(attributes)
+            return
+        failure = self._failure
+        if failure is not None and error is not None:
+            self._write_failure(span, failure, error)
+        metrics = self._recorder.metrics()
+        sent = self._sent
+        if waiting_bytes is not None and (sent is not None or self._attributes is not None) and not metrics.enabled:
+            held: Any = getattr(span, "_attributes", None)
+            if is_known(held):
+                pending = Pending(held, self._read_later, waiting_bytes + (0 if sent is None else len(sent)))
+                if failure is None and span._status.status_code is StatusCode.UNSET:  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the SDK's span
+                    span._status = PendingStatus(pending)  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue] - as above
+                return
+        attributes, told = self._read()
+        write(span, within(attributes, self._room))
+        if told is not None and failure is None:
+            span.set_status(self._status_of(told))
+        if metrics.enabled:
+            metrics.record(
+                {**self._started_with, **attributes}, time.perf_counter() - self._started_s, self._chunk_times_s
+            )
+
+    def _note(self, error: BaseException) -> None:
+        """Note what an exception tells; a cancelled call has not failed, unless that is asked for."""
+        is_exception = isinstance(error, Exception)
+        self._incomplete = "failed" if is_exception else "cancelled"
+        if is_exception or self.settings.cancelled_is_error:
+            self._failure = Failure(type=error_type(error), message=message_of(error))
+            self._details = error_details(error)
+
+    @shielded
+    def _read_later(self) -> tuple[Attributes, Status | None]:
+        attributes, failure = self._read()
+        is_news = failure is not None and failure is not self._failure
+        return within(attributes, self._room), self._status_of(failure) if is_news and failure is not None else None
+
+    def _read(self) -> tuple[Attributes, Failure | None]:
+        """Return all that request and answer tell, and why there is no (whole) answer."""
+        attributes = self._read_request() if self._attributes is None else self._attributes
+        answer, self._answer = self._answer, None
+        if type(answer) is bytes:
+            response = self._read_answer(json_text.decode(answer))
+        else:
+            response = Response() if answer is None else answer()  # pyright: ignore[reportCallIssue] - no subclass of bytes
+        incomplete, failure = self._incomplete, self._failure or response.failure
+        add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
+        if not (incomplete or failure) and says_nothing(response):
+            self._note_no_answer(attributes)
+        if incomplete and (self._first_chunk_s is not None or incomplete != "failed"):
+            attributes[semconv.RESPONSE_INCOMPLETE] = incomplete
+        if self._first_chunk_s is not None:
+            attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk_s
+        if failure is not None:
+            attributes[semconv.ERROR_TYPE] = failure.type
+            if failure is not self._failure:
+                tally.add("spans.failed")
+        if self._details:
+            attributes.update(self._details)
+        return attributes, failure
+
+    def _read_answer(self, answer: object) -> Response:
+        return self.dialect.read_response(answer, content=self.captures_content)
+
+    def _note_no_answer(self, attributes: Attributes) -> None:
+        problem = f"answer: no answer of {self.dialect.name} was given; returned as it is"
+        told = attributes.get(semconv.PROBLEMS)
+        attributes[semconv.PROBLEMS] = [*map(str, told), problem] if isinstance(told, list) else [problem]
+        tally.add("problems")
+        warn_once(f"problem:answer:{self.dialect.name}", "spancast: %s", problem)
+
+    def _write_failure(self, span: Span, failure: Failure, error: BaseException) -> None:
+        span.set_status(self._status_of(failure))
+        if self.captures_content:
+            self._raised = raised(error)
+        _add_exception(span, self._read_exception)
+        tally.add("spans.failed")
+
+    @shielded
+    def _read_exception(self) -> tuple[Attributes, Status | None]:
+        failure, chain = self._failure, self._raised
+        event: Attributes = {semconv.EXCEPTION_TYPE: failure.type if failure else ""}
+        if failure is not None and chain is not None:
+            event[semconv.EXCEPTION_MESSAGE] = failure.message
+            event[semconv.EXCEPTION_STACKTRACE] = traceback_text(chain)
+        return event, None
+
+    def _status_of(self, failure: Failure) -> Status:
+        message = failure.message[:_STATUS_LIMIT] if self.captures_content else None
+        return Status(StatusCode.ERROR, message or None)
+
+    def __del__(self) -> None:
+        # Whoever should have ended it failed; a span that never ends would be lost without a word.
+        if not self._ended and self.span is not None:
+            self.finish(Response, incomplete="abandoned")
+
+    def annotate(self, attributes: Attributes) -> None:
+        """Take from an inner call of the same request what this one does not know itself."""
+        own = self._read_request() if self._attributes is None else self._attributes
+        merged = {**attributes, **own}
+        if self.server is UNKNOWN_SERVER and semconv.PROVIDER_NAME in attributes:
+            merged[semconv.PROVIDER_NAME] = attributes[semconv.PROVIDER_NAME]
+        self._attributes = merged
+
+    def forwarded(self) -> dict[str, Any] | None:
+        """Return the body fields to send: ``trace`` and ``session_id`` with our ids, or None to leave them out.
+
+        Only OpenRouter understands them (its own Broadcast then joins this trace);
+        ``forward`` overrides that.
+        """
+        forward = self.settings.forward
+        if forward == "never" or (forward == "auto" and self.server.provider != OPENROUTER):
+            return None
+        ids = self.span.get_span_context() if self.span is not None else None
+        return forwarded(self._body or {}, self.keys, ids)
+
+
+def _unplaced(keys: TraceKeys, place: Place) -> list[str]:
+    """Tell that ``parent_span_id`` came to nothing, where it did."""
+    if keys.parent_span_id and not keys.trace_id and not place.groups:
+        ids = trace_api.get_current_span(place.context).get_span_context()
+        if not ids.is_valid:
+            return ["trace.parent_span_id: needs trace.trace_id or an active span; ignored"]
+    return []
+
+
+def in_progress() -> Recording | None:
+    """Return the recording the caller's code runs inside of."""
+    return _running.get()
+
+
+class _Inside:
+    """The block in which the user's call runs: our span current, nested calls annotating this one."""
+
+    __slots__ = ("_ends", "_entered", "_recording")
+
+    def __init__(self, recording: Recording, *, ends: bool) -> None:
+        self._recording = recording
+        self._ends = ends
+
+    def __enter__(self) -> None:
+        self._entered = self._recording.enter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._recording.leave(self._entered)
+        if error is not None and self._ends:
+            self._recording.fail(error)
+
+
+def _add_exception(span: Span, read: Callable[[], tuple[Attributes, Status | None] | None]) -> None:
+    """Add the exception event; what it tells is looked up when somebody reads it."""
+    limits: Any = getattr(span, "_limits", None)
+    add_event: Any = getattr(span, "_add_event", None)
+    if limits is not None and add_event is not None:
+        held = BoundedAttributes(limits.max_event_attributes, max_value_len=limits.max_attribute_length)
+        if is_known(held):
+            Pending(held, read, 0)
+            add_event(Event("exception", held))
+            return
+    told = read()
+    span.add_event("exception", told[0] if told else None)
