@@ -1,0 +1,116 @@
+"""What was found of one contestant in one case, and which of it counts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+FULL_SPEED = 1.25
+"""A quad counts where its probes took at most this many times the least probes of the run."""
+_LEAST = 0.1
+ENOUGH = 8
+"""Fewer quads at full speed than these, and the contestant is visited again."""
+
+
+@dataclass(kw_only=True)
+class Result:
+    """Microseconds per call above the twin, and what the receiver got of it."""
+
+    contestant: str
+    calls: int = 0
+    visits: list[dict[str, Any]] = field(default_factory=list)
+    """What each process gave: ``quads`` and ``batches``."""
+    received: dict[str, int] = field(default_factory=dict)
+    failure: str = ""
+    reference: float = 0.0
+    """Microseconds of the probe at full speed."""
+    is_slow: bool = False
+    """The core was hardly ever at full speed: the quads are those of a slower one."""
+
+    def take(self, found: dict[str, Any]) -> None:
+        self.calls += found["calls"]
+        self.visits.append(found)
+
+    def counts(self, one: Mapping[str, float]) -> bool:
+        """Tell whether a quad or batch was undisturbed; nothing of the contestant's own is asked."""
+        return not one["stolen"] and one["probe"] <= FULL_SPEED * self.reference
+
+    def counted(self) -> list[dict[str, float]]:
+        return [one for visit in self.visits for one in visit["quads"] if self.counts(one)]
+
+    def taken(self) -> int:
+        return sum(len(visit["quads"]) for visit in self.visits)
+
+    def by_process(self, kind: str) -> list[float]:
+        """Return the median of each process that had quads (for ``process`` batches, too) that count."""
+        found: list[float] = []
+        for visit in self.visits:
+            quads = [one["wall" if kind == "wall" else "thread"] for one in visit["quads"] if self.counts(one)]
+            more = [one["background"] for one in visit["batches"] if self.counts(one)]
+            if quads and kind != "process":
+                found.append(statistics.median(quads))
+            elif quads and more:
+                found.append(statistics.median(quads) + statistics.median(more))
+        return found
+
+    def median(self, kind: str) -> float | None:
+        """Return the median of all quads that count, plus that of all batches for the whole process."""
+        quads = [one["wall" if kind == "wall" else "thread"] for one in self.counted()]
+        more = [one["background"] for visit in self.visits for one in visit["batches"] if self.counts(one)]
+        if not quads or (kind == "process" and not more):
+            return None
+        return statistics.median(quads) + (statistics.median(more) if kind == "process" else 0.0)
+
+    def spread(self, kind: str) -> tuple[float, float]:
+        """Return the least and the greatest of the processes' medians."""
+        found = self.by_process(kind) or [0.0]
+        return min(found), max(found)
+
+    def is_clear(self, kind: str) -> bool:
+        """Tell whether the cost stands out of the noise: no process found it below nothing."""
+        return bool(self.by_process(kind)) and self.spread(kind)[0] > 0
+
+    @property
+    def plain(self) -> float:
+        """Return what the plain call took."""
+        return statistics.median([one["twin"] for one in self.counted()] or [0.0])
+
+    def missing(self) -> list[str]:
+        """Name the pieces that not every call's record held."""
+        pieces = {piece: count for piece, count in self.received.items() if piece not in {"requests", "bytes"}}
+        return [piece for piece, count in pieces.items() if count < self.calls]
+
+
+def refer(results: Iterable[Result]) -> None:
+    """Set the reference of all of a run: a tenth of its probes took less."""
+    every = [result for result in results if result.visits]
+    if not every:
+        return
+    reference = _least([one for result in every for visit in result.visits for one in visit["quads"]])
+    for result in every:
+        result.reference = reference
+        result.is_slow = len(result.counted()) < min(ENOUGH, result.taken() // 2)
+
+
+def settle_for_slow(results: Iterable[Result]) -> None:
+    """Let those that had full speed too seldom be judged by the least probes of their own."""
+    for result in results:
+        if result.is_slow and result.visits:
+            result.reference = _least([one for visit in result.visits for one in visit["quads"]])
+
+
+def _least(quads: Sequence[Mapping[str, float]]) -> float:
+    probes = sorted(one["probe"] for one in quads)
+    return probes[int(len(probes) * _LEAST)]
+
+
+def ratio(one: Result, other: Result, kind: str) -> tuple[float, float, float] | None:
+    """Return how many times ``other`` costs ``one`` does, with the least and greatest of processes of one turn."""
+    top, bottom = one.median(kind), other.median(kind)
+    if top is None or bottom is None or not other.is_clear(kind):
+        return None
+    turns = [mine / its for mine, its in zip(one.by_process(kind), other.by_process(kind), strict=False) if its > 0]
+    found = top / bottom
+    return found, min([found, *turns]), max([found, *turns])
