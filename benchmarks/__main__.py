@@ -12,7 +12,7 @@ from benchmarks.cases import ALL, CURVES
 from benchmarks.contestants import OWN, PEERS
 from benchmarks.measure import measure
 
-_TURNS = 4
+_TURNS = 3
 _PEER_TURNS = 2
 _CURVE_TURNS = 2
 _CURVE_VISIT_S = 0.6

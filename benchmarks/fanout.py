@@ -19,7 +19,7 @@ ROLES: tuple[tuple[str, int], ...] = (
 )  # fmt: skip
 SPANS = 3_000
 _WARM_UP = 500
-_ROUNDS = 5
+_ROUNDS = 4
 _OUTAGE_SPANS = 1_000_000
 _OUTAGE_PARTS = 10
 _OUTAGE_S = 600.0

@@ -11,43 +11,36 @@ from collections.abc import Mapping, Sequence
 from benchmarks.cases import case_of
 from benchmarks.contestants import CONTESTANTS, OWN
 from benchmarks.processes import Worker, WorkerError, receiver, report
-from benchmarks.results import Result, refer, settle_for_slow
+from benchmarks.results import Result, refer
 
 Results = dict[str, dict[str, Result]]
 """Case -> contestant -> what was found."""
 _VISIT_S = 1.0
-_MORE_TURNS = 1
+_OF_PEERS = 0.5
+"""A peer is asked for a factor of four, not for a tenth: shorter visits do."""
 
 
-def measure(  # noqa: PLR0913 - what a run is, each with its name
+def measure(
     cases: Sequence[str],
     contestants: Sequence[str],
     *,
     turns: int,
     peer_turns: int = 0,
     visit_s: float = _VISIT_S,
-    more_turns: int = _MORE_TURNS,
 ) -> Results:
-    """Run every case; a contestant that fails is told in its ``failure``. Says on stderr how far it is.
-
-    Who had the core at full speed too seldom is visited again, in ``more_turns`` turns at most.
-    """
+    """Run every case; a contestant that fails is told in its ``failure``. Says on stderr how far it is."""
     results = {
         name: {one: Result(contestant=one) for one in contestants if CONTESTANTS[one].takes(case_of(name))}
         for name in cases
     }
     with receiver(len(contestants)) as numbers:
         ports = dict(zip(contestants, numbers, strict=True))
-        for turn in range(turns + more_turns):
+        for turn in range(turns):
             started = time.monotonic()
             wanted = _wanted(results, turn, turns, peer_turns or turns)
-            if not wanted:
-                break
             _turn(turn, wanted, results, ports, visit_s)
-            refer(result for of_case in results.values() for result in of_case.values())
-            told = f"turn {turn + 1}" if turn < turns else f"turn {turn + 1}, for {sum(map(len, wanted.values()))} more"
-            print(f"{told}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    settle_for_slow(result for of_case in results.values() for result in of_case.values())
+            print(f"turn {turn + 1} of {turns}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    refer(result for of_case in results.values() for result in of_case.values())
     return results
 
 
@@ -57,8 +50,8 @@ def _wanted(results: Results, turn: int, turns: int, peer_turns: int) -> dict[st
     for name, of_case in results.items():
         for one, result in of_case.items():
             last = turns if one in OWN else peer_turns
-            is_short = turn >= turns and not result.failure and result.is_slow
-            if (turn < last and not (turn and result.failure)) or (is_short and result.visits):
+            # A failure is the environment's or the code's, not the turn's: once is enough.
+            if turn < last and not result.failure:
                 found.setdefault(name, []).append(one)
     return found
 
@@ -75,7 +68,7 @@ def _turn(
             for one in order:
                 result = results[name][one]
                 try:
-                    result.take(workers[one].measure(name, visit_s))
+                    result.take(workers[one].measure(name, visit_s * (1.0 if one in OWN else _OF_PEERS)))
                 except WorkerError as error:
                     result.failure = str(error)
                     # Whatever state it is in: the next case has a new one.

@@ -19,7 +19,7 @@ from benchmarks.fanout import Fanout
 from benchmarks.footprint import Footprint
 from benchmarks.markdown import rows
 from benchmarks.measure import Results
-from benchmarks.results import FULL_SPEED, Result, ratio
+from benchmarks.results import EVEN, Result, ratio
 
 PAGE = ROOT / "docs" / "performance.md"
 _KINDS = {"thread": "calling thread, CPU", "process": "whole process with export, CPU", "wall": "wall time"}
@@ -79,7 +79,7 @@ def cell(result: Result | None, kind: str) -> str:
     if middle is None:
         return "failed"
     least, most = result.spread(kind)
-    return f"{'~' if result.is_slow else ''}{middle:.0f} ({least:.0f}…{most:.0f})"
+    return f"{middle:.0f} ({least:.0f}…{most:.0f})"
 
 
 def _plain(of_case: dict[str, Result]) -> float:
@@ -189,9 +189,10 @@ A quad gives one figure, what the contestant's two calls took more than the twin
 *spancast, zero-code* is a program that knows nothing of it, started by `opentelemetry-instrument`, all other instrumentations off, exported by the SDK's batch processor.
 
 - **The middle figure** is the median of all quads; **in brackets** are the least and the greatest of the medians of single processes: {run.turns} for bare and spancast, {run.peer_turns} for each peer, with another hash seed and
-  memory layout in each, all contestants in shuffled order in each. More processes are started for those that had too few quads that count.
-- **A quad counts** where the hypervisor took the core away for no tick, and where some fixed work done before and amid it took at most {FULL_SPEED:g} times what its quickest tenth in this run took: these machines halve their speed when a
-  neighbour works. The contestant's own figures are not asked. `~` marks a contestant that never had the core at full speed, judged by its own quickest tenth.
+  memory layout in each, all contestants in shuffled order in each.
+- **These cores halve their speed** for seconds when a neighbour works. So some fixed work (the *probe*) is done before and amid each quad, and the quad's figure is divided by how much longer the probe took than in
+  the quickest tenth of this run: figures are those of a core at full speed. A quad is left out where the probe's times are more than {EVEN:g} apart, so that the speed changed meanwhile, or where the hypervisor took the core away.
+  The contestant's own figures are asked for neither.
 - **Calling thread** is the CPU time of the thread (or threads) that call. What runs on other threads is waited for before the twin goes on, so that it does not pay for it.
 - **Whole process** adds the CPU of all other threads, and of the flush at the end, of a series of calls in a row ({case_of("short").calls} short ones); it is counted, not compared.
 - The worker has one core to itself, all threads together, which makes *wall* what a caller waits for on a busy machine. The collector is on; what is loaded before the first quad is frozen out of it.

@@ -7,11 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-FULL_SPEED = 1.25
-"""A quad counts where its probes took at most this many times the least probes of the run."""
+EVEN = 1.25
+"""A quad counts where its probes are no further apart than this: the core had one speed meanwhile."""
 _LEAST = 0.1
-ENOUGH = 8
-"""Fewer quads at full speed than these, and the contestant is visited again."""
 
 
 @dataclass(kw_only=True)
@@ -25,17 +23,15 @@ class Result:
     received: dict[str, int] = field(default_factory=dict)
     failure: str = ""
     reference: float = 0.0
-    """Microseconds of the probe at full speed."""
-    is_slow: bool = False
-    """The core was hardly ever at full speed: the quads are those of a slower one."""
+    """Microseconds of the probe at full speed, the same for all of a run."""
 
     def take(self, found: dict[str, Any]) -> None:
         self.calls += found["calls"]
         self.visits.append(found)
 
     def counts(self, one: Mapping[str, float]) -> bool:
-        """Tell whether a quad or batch was undisturbed; nothing of the contestant's own is asked."""
-        return not one["stolen"] and one["probe"] <= FULL_SPEED * self.reference
+        """Tell whether a quad was undisturbed; nothing of the contestant's own is asked."""
+        return not one["stolen"] and one["uneven"] <= EVEN
 
     def counted(self) -> list[dict[str, float]]:
         return [one for visit in self.visits for one in visit["quads"] if self.counts(one)]
@@ -43,25 +39,34 @@ class Result:
     def taken(self) -> int:
         return sum(len(visit["quads"]) for visit in self.visits)
 
+    def scaled(self, taken: Iterable[Mapping[str, float]], kind: str) -> list[float]:
+        """Return what ``kind`` was, at full speed."""
+        return [one[kind] * self.reference / one["probe"] for one in taken]
+
     def by_process(self, kind: str) -> list[float]:
-        """Return the median of each process that had quads (for ``process`` batches, too) that count."""
+        """Return the median of each process."""
         found: list[float] = []
         for visit in self.visits:
-            quads = [one["wall" if kind == "wall" else "thread"] for one in visit["quads"] if self.counts(one)]
-            more = [one["background"] for one in visit["batches"] if self.counts(one)]
-            if quads and kind != "process":
-                found.append(statistics.median(quads))
-            elif quads and more:
-                found.append(statistics.median(quads) + statistics.median(more))
+            value = self._median([visit], kind)
+            if value is not None:
+                found.append(value)
         return found
 
     def median(self, kind: str) -> float | None:
         """Return the median of all quads that count, plus that of all batches for the whole process."""
-        quads = [one["wall" if kind == "wall" else "thread"] for one in self.counted()]
-        more = [one["background"] for visit in self.visits for one in visit["batches"] if self.counts(one)]
-        if not quads or (kind == "process" and not more):
+        return self._median(self.visits, kind)
+
+    def _median(self, visits: Sequence[Mapping[str, Any]], kind: str) -> float | None:
+        quads = [one for visit in visits for one in visit["quads"] if self.counts(one)]
+        if not quads:
             return None
-        return statistics.median(quads) + (statistics.median(more) if kind == "process" else 0.0)
+        middle = statistics.median(self.scaled(quads, "wall" if kind == "wall" else "thread"))
+        if kind != "process":
+            return middle
+        # Counted, not compared: a batch of which a part ran slower is scaled like any other.
+        return middle + statistics.median(
+            self.scaled([one for visit in visits for one in visit["batches"]], "background")
+        )
 
     def spread(self, kind: str) -> tuple[float, float]:
         """Return the least and the greatest of the processes' medians."""
@@ -75,7 +80,7 @@ class Result:
     @property
     def plain(self) -> float:
         """Return what the plain call took."""
-        return statistics.median([one["twin"] for one in self.counted()] or [0.0])
+        return statistics.median(self.scaled(self.counted(), "twin") or [0.0])
 
     def missing(self) -> list[str]:
         """Name the pieces that not every call's record held."""
@@ -86,24 +91,9 @@ class Result:
 def refer(results: Iterable[Result]) -> None:
     """Set the reference of all of a run: a tenth of its probes took less."""
     every = [result for result in results if result.visits]
-    if not every:
-        return
-    reference = _least([one for result in every for visit in result.visits for one in visit["quads"]])
+    probes = sorted(one["probe"] for result in every for visit in result.visits for one in visit["quads"])
     for result in every:
-        result.reference = reference
-        result.is_slow = len(result.counted()) < min(ENOUGH, result.taken() // 2)
-
-
-def settle_for_slow(results: Iterable[Result]) -> None:
-    """Let those that had full speed too seldom be judged by the least probes of their own."""
-    for result in results:
-        if result.is_slow and result.visits:
-            result.reference = _least([one for visit in result.visits for one in visit["quads"]])
-
-
-def _least(quads: Sequence[Mapping[str, float]]) -> float:
-    probes = sorted(one["probe"] for one in quads)
-    return probes[int(len(probes) * _LEAST)]
+        result.reference = probes[int(len(probes) * _LEAST)]
 
 
 def ratio(one: Result, other: Result, kind: str) -> tuple[float, float, float] | None:

@@ -23,7 +23,7 @@ _FLOOR = 0.01
 
 def run(*, store: bool) -> int:
     """Measure, print, compare with the stored ratios; returns the exit code."""
-    measured = measure(FIRST_SIX, _WHO, turns=_TURNS, visit_s=_VISIT_S, more_turns=0)
+    measured = measure(FIRST_SIX, _WHO, turns=_TURNS, visit_s=_VISIT_S)
     broken = problems(measured)
     if store:
         keep(ratios(measured))

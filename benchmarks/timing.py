@@ -15,6 +15,8 @@ from benchmarks.running import Running
 
 KINDS = ("thread", "process", "wall")
 _WARM_UP = 30
+_PATIENCE = 2.5
+_FEWEST = 3
 _WARM_UP_S = 0.3
 _DOCUMENT = [{"role": "user", "content": [str(number)], "size": number} for number in range(40)]
 _US = 1_000
@@ -69,7 +71,7 @@ class Stopwatch:
             "thread": (ours[0][0] + ours[1][0] - first[0] - last[0]) / per,
             "wall": (ours[0][1] + ours[1][1] - first[1] - last[1]) / per,
             "twin": (first[0] + last[0]) / per,
-            "probe": max(probes) / _US,
+            **_speed(probes),
             "stolen": steal() - stolen,
         }
 
@@ -93,7 +95,9 @@ class Stopwatch:
             "thread": thread / 2 / _US,
             "wall": wall / 2 / _US,
             "twin": plain / 2 / _US,
-            "probe": max(probes) / _US,
+            **_speed(probes),
+            # A change of speed in the midst falls on both, chunk by chunk.
+            "uneven": 1.0,
             "stolen": steal() - stolen,
         }
 
@@ -110,7 +114,7 @@ class Stopwatch:
         probes.append(probe())
         return {
             "background": (process - caller) / self._batch_calls / _US,
-            "probe": max(probes) / _US,
+            **_speed(probes),
             "stolen": steal() - stolen,
         }
 
@@ -129,23 +133,31 @@ class Stopwatch:
 
 
 def repeated(once: Callable[[], dict[str, float]], seconds: float, at_least: int) -> list[dict[str, float]]:
-    """Call ``once`` for ``seconds``, and ``at_least`` so many times."""
+    """Call ``once`` for ``seconds``; longer for what takes long, so that there are some of it."""
     found: list[dict[str, float]] = []
-    end = time.monotonic() + seconds
-    while len(found) < at_least or time.monotonic() < end:
+    started = time.monotonic()
+    while True:
         found.append(once())
-    return found
+        taken = time.monotonic() - started
+        enough = len(found) >= at_least or taken > seconds * _PATIENCE
+        if len(found) >= min(at_least, _FEWEST) and taken >= seconds and enough:
+            return found
 
 
 def probe() -> int:
     """Return the ns of some work that is the same everywhere: how fast is the core at this moment?
 
-    A core whose sibling is busy is half as fast, and which of two contestants meets that is luck. Asking the twin
-    instead would choose quads in which the twin, by chance, was quick.
+    A core whose sibling is busy is half as fast for seconds, and which of two contestants meets that is luck.
+    What is known to take half as long is divided by it. The twin itself is not asked: where it is quick by chance,
+    the difference from it is great by the same chance.
     """
     started = time.thread_time_ns()
     copy.deepcopy(_DOCUMENT)
     return time.thread_time_ns() - started
+
+
+def _speed(probes: list[int]) -> dict[str, float]:
+    return {"probe": sum(probes) / len(probes) / _US, "uneven": max(probes) / min(probes)}
 
 
 def steal() -> int:

@@ -18,7 +18,7 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.timing import Stopwatch, pin, repeated
 
 _SHARE_OF_QUADS = 0.65
-_FEWEST_QUADS = 4
+_FEWEST_QUADS = 24
 _FEWEST_BATCHES = 2
 
 

@@ -16,7 +16,7 @@ from benchmarks.fanout import Fanout
 from benchmarks.forked import ChildError, forked
 from benchmarks.measure import Results, measure
 from benchmarks.processes import receiver
-from benchmarks.results import Result, ratio, refer, settle_for_slow
+from benchmarks.results import Result, ratio, refer
 
 INSTALLED = [one for one in PEERS if CONTESTANTS[one].environment == HERE]
 # The two left out differ from "long" and "stream" in numbers only.
@@ -24,7 +24,7 @@ CASES = [*(name for name in ALL if name not in {"thousand", "stream_20"}), "conc
 
 
 def taken(cases: list[str], contestants: list[str]) -> Results:
-    results = measure(cases, contestants, turns=1, visit_s=0.0, more_turns=0)
+    results = measure(cases, contestants, turns=1, visit_s=0.0)
     for case, of_case in results.items():
         for one, result in of_case.items():
             assert result.failure == "", (case, one)
@@ -74,7 +74,7 @@ def test_points_of_the_curves_are_cases() -> None:
 
 def test_a_contestant_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CONTESTANTS, "gone", CONTESTANTS["bare"])  # unknown to the worker's own process
-    results = measure(["short"], ["gone", "none"], turns=1, visit_s=0.0, more_turns=0)["short"]
+    results = measure(["short"], ["gone", "none"], turns=1, visit_s=0.0)["short"]
     assert "KeyError: 'gone'" in results["gone"].failure
     assert results["gone"].median("thread") is None
     assert results["none"].failure == ""
@@ -87,35 +87,33 @@ def test_bare_is_set_up_for_every_case() -> None:
         Bare(NoOpTracer(), case_of(name))
 
 
-def quad(thread: float, probe: float = 100.0, stolen: int = 0) -> dict[str, float]:
-    return {"thread": thread, "wall": thread, "twin": 1_000.0, "probe": probe, "stolen": stolen}
+def quad(thread: float, probe: float = 100.0, stolen: int = 0, uneven: float = 1.0) -> dict[str, float]:
+    return {"thread": thread, "wall": thread, "twin": 1_000.0, "probe": probe, "stolen": stolen, "uneven": uneven}
 
 
 def result(*processes: list[dict[str, float]], background: float = 5.0) -> Result:
     made = Result(contestant="")
     for quads in processes:
-        batches = [{"background": background, "probe": quads[0]["probe"], "stolen": 0}]
+        batches = [{"background": background, "probe": 100.0, "stolen": 0, "uneven": 1.0}]
         made.take({"calls": 2, "quads": quads, "batches": batches})
     return made
 
 
 def test_what_counts_is_judged_by_the_probe_and_the_machine() -> None:
-    one = result([quad(10.0), quad(12.0), quad(99.0, probe=130.0), quad(99.0, stolen=1)], [quad(20.0)])
+    one = result([quad(10.0), quad(12.0), quad(99.0, uneven=1.3), quad(99.0, stolen=1)], [quad(20.0)])
     refer([one])
     assert [taken["thread"] for taken in one.counted()] == [10.0, 12.0, 20.0]
     assert one.median("thread") == 12.0
     assert one.spread("thread") == (11.0, 20.0)
     assert one.median("process") == 17.0
     assert one.spread("process") == (16.0, 25.0)
-    assert (one.taken(), one.plain, one.is_slow) == (5, 1_000.0, False)
+    assert (one.taken(), one.plain) == (5, 1_000.0)
 
 
-def test_who_never_had_the_core_at_full_speed_is_judged_by_itself() -> None:
+def test_a_slow_core_is_divided_by_its_slowness() -> None:
     fast, slow = result([quad(10.0)] * 9), result([quad(30.0, probe=200.0)] * 9)
     refer([fast, slow])
-    assert (slow.is_slow, slow.median("thread")) == (True, None)
-    settle_for_slow([fast, slow])
-    assert (fast.is_slow, slow.median("thread")) == (False, 30.0)
+    assert (fast.median("thread"), slow.median("thread"), slow.plain) == (10.0, 15.0, 500.0)
 
 
 def pair(bare: list[float], ours: list[float]) -> Results:
