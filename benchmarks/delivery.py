@@ -20,9 +20,11 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 import spancast
+from benchmarks.timing import probe
 
 DEAD = "http://127.0.0.1:9"
 _US = 1_000_000
+_NS = 1_000_000_000
 _MIB = 1 << 20
 _TOGETHER = 500
 _LOADED = urllib3
@@ -56,19 +58,21 @@ def run(role: str, spans: int, ports: list[int]) -> dict[str, Any]:
         flush()
         gc.collect()
         gc.freeze()
-        started, cpu = time.perf_counter(), time.process_time()
+        started, cpu, probes = time.perf_counter(), time.process_time(), [probe()]
         for _ in range(spans // _TOGETHER):
             _make(tracer, _TOGETHER)
+            probes.append(probe())
             # A busy service, not one that does nothing else: the queue of none of them overflows.
             if role == "sdk":
                 flush()
             else:
                 time.sleep(0.02)
         flush()
-        took, cpu = time.perf_counter() - started, time.process_time() - cpu
+        probes.append(probe())
+        took, cpu = time.perf_counter() - started, time.process_time() - cpu - sum(probes) / _NS
         if role != "sdk":
             spancast.shutdown(0.5)
-    return {"cpu_us": cpu / spans * _US, "spans_per_s": spans / took}
+    return {"cpu_us": cpu / spans * _US, "spans_per_s": spans / took, "probe": sum(probes) / len(probes)}
 
 
 def outage(spans: int, parts: int) -> dict[str, Any]:

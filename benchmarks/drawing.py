@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -58,9 +59,8 @@ def _of_curve(points: Results) -> Lines:
 def _of_fanout(fanout: Fanout) -> Lines:
     lines: Lines = {}
     labels = {"same": "spancast, one view", "mixed": "spancast, 4 views", "sdk": "SDK, batch processors"}
-    for (role, count), taken in fanout.taken.items():
-        costs = sorted(one["cpu_us"] for one in taken if one)
-        middle = fanout.median((role, count))
-        if role in labels and middle is not None:
-            lines.setdefault(labels[role], []).append([count, middle, costs[0], costs[-1]])
+    for role, count in fanout.taken:
+        costs = fanout.costs((role, count))
+        if role in labels and costs:
+            lines.setdefault(labels[role], []).append([count, statistics.median(costs), min(costs), max(costs)])
     return lines

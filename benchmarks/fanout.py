@@ -19,7 +19,7 @@ ROLES: tuple[tuple[str, int], ...] = (
 )  # fmt: skip
 SPANS = 3_000
 _WARM_UP = 500
-_ROUNDS = 4
+_ROUNDS = 3
 _OUTAGE_SPANS = 1_000_000
 _OUTAGE_PARTS = 10
 _OUTAGE_S = 600.0
@@ -42,14 +42,15 @@ class Fanout:
     outage: dict[str, Any] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
 
-    def median(self, role: Role, kind: str = "cpu_us") -> float | None:
-        values = [one[kind] for one in self.taken.get(role, ()) if one]
-        return statistics.median(values) if values else None
+    def costs(self, role: Role) -> list[float]:
+        """Return the µs CPU per span of each run, at the full speed of the core: see ``timing.probe``."""
+        full = min((one["probe"] for taken in self.taken.values() for one in taken if one), default=0.0)
+        return [one["cpu_us"] * full / one["probe"] for one in self.taken.get(role, ()) if one]
 
     def ratio(self, role: Role, to: Role) -> tuple[float, float, float] | None:
         """Return the median, least and greatest of the ratios within one round."""
         pairs = zip(self.taken.get(role, ()), self.taken.get(to, ()), strict=False)
-        found = [mine["cpu_us"] / its["cpu_us"] for mine, its in pairs if mine and its]
+        found = [mine["cpu_us"] / mine["probe"] * its["probe"] / its["cpu_us"] for mine, its in pairs if mine and its]
         return (statistics.median(found), min(found), max(found)) if found else None
 
 

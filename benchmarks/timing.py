@@ -17,7 +17,6 @@ KINDS = ("thread", "process", "wall")
 _WARM_UP = 30
 _PATIENCE = 2.5
 _FEWEST = 3
-_WARM_UP_S = 0.3
 _DOCUMENT = [{"role": "user", "content": [str(number)], "size": number} for number in range(40)]
 _US = 1_000
 
@@ -36,9 +35,9 @@ class Stopwatch:
         self.calls = 0
         """Calls of the contestant so far."""
 
-    def settle(self) -> None:
+    def settle(self, seconds: float) -> None:
         """Warm both up, and leave what is loaded by now out of later collections."""
-        end = time.monotonic() + _WARM_UP_S
+        end = time.monotonic() + seconds
         for _ in range(max(2, _WARM_UP // self._unit)):
             self._plain(self._unit)
             self._running.on()

@@ -17,6 +17,7 @@ from benchmarks.cases import case_of
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.timing import Stopwatch, pin, repeated
 
+_WARM_UP = 0.4
 _SHARE_OF_QUADS = 0.65
 _FEWEST_QUADS = 24
 _FEWEST_BATCHES = 2
@@ -50,7 +51,7 @@ def measure(name: str, case: str, seconds: float) -> dict[str, Any]:
     # The twin first: most contestants patch classes.
     twin = contestant.twin(chosen)
     watch = Stopwatch(chosen, twin, contestant.start(chosen))
-    watch.settle()
+    watch.settle(seconds * _WARM_UP)
     quads = repeated(watch.once, seconds * _SHARE_OF_QUADS, _FEWEST_QUADS)
     batches = repeated(watch.batch, seconds * (1 - _SHARE_OF_QUADS), _FEWEST_BATCHES)
     return {"calls": watch.calls, "quads": quads, "batches": batches}
