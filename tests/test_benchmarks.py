@@ -7,12 +7,13 @@ import json
 from typing import Any
 
 import pytest
-from benchmarks import delivery, fanout, goals, posting, short_form, spooling
+from benchmarks import delivery, fanout, goals, pages, posting, short_form, spooling
 from benchmarks.bare import Bare
 from benchmarks.cases import ALL, CURVES, FIRST_SIX, case_of
 from benchmarks.contestants import CONTESTANTS, PEERS
 from benchmarks.environments import HERE
 from benchmarks.fanout import Fanout
+from benchmarks.footprint import Footprint
 from benchmarks.forked import ChildError, forked
 from benchmarks.measure import Results, measure
 from benchmarks.processes import receiver
@@ -157,6 +158,20 @@ def test_goals_have_a_verdict_each() -> None:
     table = goals.of_calls(pair([100.0], [50.0]))
     assert "short: thread, ratio to bare" in table
     assert "0.50 (0.50…0.50) | ≤ 0.6 | yes" in " ".join(table.split())
+
+
+def test_the_page_is_written_whatever_was_left_out() -> None:
+    sizes = {"import_ms": [30.0], "import_cpu_ms": [29.0], "plain_mib": [50.0], "spancast_mib": [55.0]}
+    run = pages.Run(
+        cases=pair([100.0], [50.0]), curves={"messages": {"messages=10": pair([9.0], [8.0])["short"]}},
+        footprint=Footprint(**sizes, unwanted=[]), fanout=Fanout(rounds=1), turns=1, peer_turns=1,
+        command="make bench", seconds=60.0,
+    )  # fmt: skip
+    page = pages._page(run, [])
+    assert "Written by `make bench`" in page
+    assert "Left out of this run: none, bare again, spancast, zero-code, genai-openai" in page
+    assert "| 10       | 9 (9…9)" in page
+    assert "idle memory above openai, SDK and exporter, MiB" in pages.terminal(run)
 
 
 def test_every_role_of_the_fan_out_delivers() -> None:
