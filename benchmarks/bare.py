@@ -41,10 +41,6 @@ class Bare:
 
     def call(self, client: Any) -> None:
         request = self._case.request
-        if self._case.is_stream:
-            for _ in self._stream(method(client, self._case), request):
-                pass
-            return
         attributes = self._asked(request)
         with self._span() as span:
             try:
@@ -54,6 +50,9 @@ class Bare:
                 raise
             self._read(answer, attributes)
             span.set_attributes(attributes)
+
+    def open(self, client: Any) -> Iterator[Any]:
+        return self._stream(method(client, self._case), self._case.request)
 
     async def acall(self, client: Any) -> None:
         request = self._case.request

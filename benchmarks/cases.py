@@ -32,9 +32,10 @@ class Case:
     request: dict[str, Any]
     pieces: list[bytes]
     status: int = 200
-    calls: int = 100
-    """Calls in one round: few enough for one queue of spans."""
+    calls: int = 40
+    """Calls in a row before a flush, where what other threads do is counted: some 50 ms of the SDK's own work."""
     concurrency: int = 0
+    threads: int = 0
     keys: dict[str, Any] | None = None
     expected: dict[str, str] = field(default_factory=dict)
     """Piece of content -> text that must be in the span."""
@@ -42,6 +43,15 @@ class Case:
     @property
     def is_stream(self) -> bool:
         return bool(self.request.get("stream"))
+
+    @property
+    def is_async(self) -> bool:
+        return self.concurrency > 0
+
+    @property
+    def unit(self) -> int:
+        """Return how many calls are timed at a time: as few as can be, so that the twin is timed in the same ms."""
+        return max(1, self.concurrency, self.threads)
 
 
 def case_of(name: str) -> Case:
@@ -143,11 +153,11 @@ def _whole(name: str, title: str, messages: list[dict[str, Any]], calls: int, **
 
 
 def _short() -> Case:
-    return _whole("short", "short", _short_messages(), 100)
+    return _whole("short", "short", _short_messages(), 40)
 
 
 def _long() -> Case:
-    return _whole("long", "40 messages + tools", _messages(40), 60, tools=_tools(5))
+    return _whole("long", "40 messages + tools", _messages(40), 30, tools=_tools(5))
 
 
 def _stream(name: str, count: int) -> Case:
@@ -158,13 +168,13 @@ def _stream(name: str, count: int) -> Case:
         title=f"stream of {count}",
         request=_chat(_short_messages(), stream=True, stream_options={"include_usage": True}),
         pieces=_chat_events([{"content": word} for word in words], "stop"),
-        calls=max(2, min(50, 2_000 // count)),
+        calls=max(2, min(50, 1_000 // count)),
         expected=_expected("".join(words).strip()),
     )
 
 
 def _async() -> Case:
-    return _whole("async", "50 async", _short_messages(), 100, concurrency=50)
+    return _whole("async", "50 async", _short_messages(), 50, concurrency=50)
 
 
 def _error() -> Case:
@@ -182,14 +192,14 @@ def _error() -> Case:
         request=_chat(_short_messages()),
         pieces=[_json(body)],
         status=429,
-        calls=100,
+        calls=40,
         expected=expected,
     )
 
 
 def _keys(name: str = "keys", keys: dict[str, Any] | None = None) -> Case:
     keys = keys or TRACE_KEYS
-    case = _whole(name, "trace keys", _short_messages(), 100, keys=keys)
+    case = _whole(name, "trace keys", _short_messages(), 50, keys=keys)
     case.request["user"] = USER
     case.expected.update(session=SESSION, user=USER)
     return case
@@ -210,7 +220,7 @@ def _anthropic() -> Case:
         api="messages",
         request=request,
         pieces=[_json(answer)],
-        calls=100,
+        calls=40,
         expected=_expected(model=CLAUDE),
     )
 
@@ -237,7 +247,7 @@ def _responses() -> Case:
         api="responses",
         request={**request, "max_output_tokens": 500},
         pieces=[_json(answer)],
-        calls=100,
+        calls=40,
         expected=_expected(),
     )
 
@@ -252,7 +262,7 @@ def _tool_stream() -> Case:
         title="tool-call stream",
         request=_chat(_short_messages(), stream=True, stream_options={"include_usage": True}, tools=_tools(2)),
         pieces=_chat_events(deltas, "tool_calls"),
-        calls=20,
+        calls=10,
         expected=_expected("".join(parts)),
     )
 
@@ -264,11 +274,19 @@ def _megabyte() -> Case:
 
 
 def _thousand() -> Case:
-    return _whole("thousand", "1 000 messages", _messages(1_000), 10)
+    return _whole("thousand", "1 000 messages", _messages(1_000), 3)
 
 
 def _growing_messages(name: str, count: int) -> Case:
-    return _whole(name, f"{count} messages", _messages(count), max(5, min(100, 4_000 // count)))
+    return _whole(name, f"{count} messages", _messages(count), max(3, min(50, 2_000 // count)))
+
+
+def _growing_concurrency(name: str, count: int) -> Case:
+    return _whole(name, f"{count} together", _short_messages(), max(count, 50), concurrency=count)
+
+
+def _growing_threads(name: str, count: int) -> Case:
+    return _whole(name, f"{count} threads", _short_messages(), max(count, 48), threads=count)
 
 
 def _growing_keys(name: str, count: int) -> Case:
@@ -289,7 +307,13 @@ _CASES = {
     "megabyte": _megabyte,
     "thousand": _thousand,
 }
-_GROWTH = {"messages": _growing_messages, "chunks": _stream, "attributes": _growing_keys}
+_GROWTH = {
+    "messages": _growing_messages,
+    "chunks": _stream,
+    "attributes": _growing_keys,
+    "concurrency": _growing_concurrency,
+    "threads": _growing_threads,
+}
 
 FIRST_SIX = ("short", "long", "stream", "stream_20", "async", "error")
 """The table of the goals; ``stream_20`` is there for the cost of one chunk only."""
@@ -298,4 +322,6 @@ CURVES = {
     "messages": tuple(f"messages={count}" for count in (10, 40, 100, 300, 1_000)),
     "chunks": tuple(f"chunks={count}" for count in (20, 100, 200, 500, 1_000)),
     "attributes": tuple(f"attributes={count}" for count in (1, 8, 32, 64, 96)),
+    "concurrency": tuple(f"concurrency={count}" for count in (1, 8, 50, 200)),
+    "threads": tuple(f"threads={count}" for count in (1, 4, 16)),
 }

@@ -5,24 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any
 
 from benchmarks.cases import SESSION, USER, Case
 from benchmarks.environments import HERE
-from benchmarks.provider import CLIENTS, client_class, http_client, method
+from benchmarks.provider import client_class, http_client
+from benchmarks.running import Running, plain, twin
 
 _MINUTE_MS = 60_000
-
-
-@dataclass(kw_only=True)
-class Running:
-    """A contestant at work in this process: one client, the ways to call it, the way to be sure all has been sent."""
-
-    client: Any
-    call: Callable[[Any], Any]
-    acall: Callable[[Any], Any]
-    flush: Callable[[], Any] = field(default=lambda: None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,30 +26,15 @@ class Contestant:
     keys: bool = False
     """Has trace keys: the case that measures them is for it."""
     environ: dict[str, str] = field(default_factory=dict)
-    baseline: str = "none"
-    """The contestant that makes the same calls uninstrumented, in the same environment."""
-    is_baseline: bool = False
+    modules: tuple[str, ...] = ("openai",)
+    """Loaded before anything is measured; none that patches when it is loaded."""
+    program: tuple[str, ...] = ()
+    """The program its interpreter is started by, with arguments."""
+    twin: Callable[[Case], Running] = twin
+    """Makes the uninstrumented client of the same process; called before ``start``."""
 
     def takes(self, case: Case) -> bool:
         return case.api in self.apis and (self.keys or case.keys is None)
-
-
-def _plain(case: Case, client: Any = None, sdk: ModuleType | None = None, **more: Any) -> Running:
-    sdk = sdk or importlib.import_module(CLIENTS[case.api])
-    if client is None:
-        client = client_class(sdk, case)(api_key="sk-test", http_client=http_client(sdk, case), max_retries=0)
-    request = {**case.request, **more}
-
-    def call(client: Any) -> None:
-        answer = method(client, case)(**request)
-        if case.is_stream:
-            for _ in answer:
-                pass
-
-    async def acall(client: Any) -> None:
-        await method(client, case)(**request)
-
-    return Running(client=client, call=call, acall=acall)
 
 
 def _provider() -> Any:
@@ -78,9 +53,9 @@ def _start_bare(case: Case) -> Running:
     from benchmarks.bare import Bare  # noqa: PLC0415
 
     provider = _provider()
-    running = _plain(case)
+    running = plain(case)
     bare = Bare(provider.get_tracer("bare"), case)
-    running.call, running.acall = bare.call, bare.acall
+    running.call, running.acall, running.open = bare.call, bare.acall, bare.open
     running.flush = lambda: provider.force_flush(_MINUTE_MS)
     return running
 
@@ -97,7 +72,7 @@ def _start_spancast(case: Case) -> Running:
         destinations={"bench": {"type": "otlp", "endpoint": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"], "spans": "all"}},
     )
     keys = {"trace": case.keys, "session_id": SESSION, "user": USER} if case.keys is not None else {}
-    running = _plain(case, **keys)
+    running = plain(case, **keys)
     running.client = spancast.instrument(running.client)
     running.flush = lambda: spancast.flush(60.0)
     return running
@@ -107,7 +82,7 @@ def _instrumentor(module: str) -> Callable[[Case], Running]:
     def start(case: Case) -> Running:
         provider = _provider()
         importlib.import_module(module).OpenAIInstrumentor().instrument(tracer_provider=provider)
-        running = _plain(case)
+        running = plain(case)
         running.flush = lambda: provider.force_flush(_MINUTE_MS)
         return running
 
@@ -119,7 +94,7 @@ def _start_langfuse(case: Case) -> Running:
     from langfuse.openai import openai  # noqa: PLC0415
 
     client = get_client()
-    running = _plain(case, sdk=openai)
+    running = plain(case, sdk=openai)
     running.flush = client.flush
     return running
 
@@ -128,7 +103,7 @@ def _start_logfire(case: Case) -> Running:
     import logfire  # noqa: PLC0415
 
     logfire.configure(send_to_logfire=False, console=False, metrics=False)
-    running = _plain(case)
+    running = plain(case)
     logfire.instrument_openai(running.client)
     running.flush = lambda: logfire.force_flush(_MINUTE_MS)
     return running
@@ -144,7 +119,7 @@ def _start_posthog(case: Case) -> Running:
     hog = Posthog("phc_test", host=os.environ["BENCH_RECEIVER"])
     kind = client_class(wrapped, case)
     client = kind(api_key="sk-test", http_client=http_client(openai, case), max_retries=0, posthog_client=hog)
-    running = _plain(case, client=client)
+    running = plain(case, client=client)
     running.flush = hog.flush
     return running
 
@@ -153,45 +128,87 @@ def _start_braintrust(case: Case) -> Running:
     import braintrust  # noqa: PLC0415
 
     logger = braintrust.init_logger(project="bench", project_id="00000000-0000-4000-8000-000000000001")
-    running = _plain(case)
+    running = plain(case)
     running.client = braintrust.wrap_openai(running.client)
     running.flush = logger.flush
     return running
 
 
-def _start_litellm(case: Case, *, traced: bool = True) -> Running:
+def _litellm(case: Case) -> Running:
     import litellm  # noqa: PLC0415
 
     litellm.suppress_debug_info = True
-    running = _plain(case)
-    if traced:
-        litellm.callbacks = ["otel"]
+    running = plain(case)
 
-    def call(client: Any) -> None:
-        answer = litellm.completion(client=client, api_key="sk-test", max_retries=0, **case.request)
-        if case.is_stream:
-            for _ in answer:
-                pass
+    def call(client: Any) -> Any:
+        return litellm.completion(client=client, api_key="sk-test", max_retries=0, **case.request)
 
     async def acall(client: Any) -> None:
         await litellm.acompletion(client=client, api_key="sk-test", max_retries=0, **case.request)
 
-    def flush() -> None:
+    running.call, running.acall, running.open = call, acall, call
+    return running
+
+
+def _start_litellm(case: Case) -> Running:
+    import litellm  # noqa: PLC0415
+
+    running = _litellm(case)
+    # Its callbacks are a switch of the whole process; the twin is called while they are off.
+    kept: dict[str, list[Any]] = {name: [] for name in _LITELLM_LISTS}
+    kept["callbacks"] = ["otel"]
+
+    def drain() -> None:
         from litellm.litellm_core_utils.thread_pool_executor import executor  # noqa: PLC0415
-        from opentelemetry import trace  # noqa: PLC0415
 
         # Its callbacks run on threads of its own; one worker's queue is emptied in order.
         waiting = [executor.submit(lambda: None) for _ in range(executor._max_workers)]  # noqa: SLF001
         for one in waiting:
             one.result(60)
+
+    def on() -> None:
+        drain()
+        for name, callbacks in kept.items():
+            getattr(litellm, name)[:] = callbacks
+
+    def off() -> None:
+        for name in kept:
+            kept[name] = list(getattr(litellm, name))
+            getattr(litellm, name).clear()
+
+    def flush() -> None:
+        from opentelemetry import trace  # noqa: PLC0415
+
+        drain()
         trace.get_tracer_provider().force_flush(_MINUTE_MS)
 
-    running.call, running.acall = call, acall
-    if traced:
-        running.flush = flush
+    running.on, running.off, running.flush = on, off, flush
+    running.is_switch = True
     return running
 
 
+def _zero_code_twin(case: Case) -> Running:
+    import spancast  # noqa: PLC0415
+
+    # `opentelemetry-instrument` has patched the classes already: off, until the twin is made.
+    spancast.uninstrument()
+    made = twin(case)
+    spancast.instrument()
+    return made
+
+
+def _start_zero_code(case: Case) -> Running:
+    from opentelemetry import trace  # noqa: PLC0415
+
+    running = plain(case)
+    running.flush = lambda: trace.get_tracer_provider().force_flush(_MINUTE_MS)
+    return running
+
+
+_LITELLM_LISTS = (
+    "callbacks", "input_callback", "success_callback", "failure_callback", "service_callback",
+    "_async_input_callback", "_async_success_callback", "_async_failure_callback",
+)  # fmt: skip
 _GENAI = {
     "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "span_only",
     "OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental",
@@ -199,46 +216,74 @@ _GENAI = {
 _ALL_APIS = ("chat", "responses", "messages")
 _CHAT = ("chat",)
 
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+_SDK = ("openai", "anthropic", "opentelemetry.sdk.trace.export", _EXPORTER)
+_ZERO_CODE = {
+    # All that is installed here beside spancast, switched off by its name.
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "openai,urllib3",
+    "OTEL_TRACES_EXPORTER": "otlp",
+}
+
 CONTESTANTS: dict[str, Contestant] = {
-    "none": Contestant(start=_plain, apis=_ALL_APIS, keys=True, is_baseline=True),
-    "bare": Contestant(start=_start_bare, package="opentelemetry-sdk", apis=_ALL_APIS, keys=True),
-    "spancast": Contestant(start=_start_spancast, package="spancast", apis=_ALL_APIS, keys=True),
+    "none": Contestant(start=plain, apis=_ALL_APIS, keys=True, modules=_SDK),
+    "bare": Contestant(start=_start_bare, package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
+    "bare again": Contestant(start=_start_bare, package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
+    "spancast": Contestant(
+        start=_start_spancast, package="spancast", apis=_ALL_APIS, keys=True, modules=(*_SDK, "spancast")
+    ),
+    "spancast, zero-code": Contestant(
+        start=_start_zero_code,
+        package="spancast",
+        environ=_ZERO_CODE,
+        program=("opentelemetry-instrument",),
+        modules=_SDK,
+        twin=_zero_code_twin,
+    ),
     "genai-openai": Contestant(
         start=_instrumentor("opentelemetry.instrumentation.genai.openai"),
         package="opentelemetry-instrumentation-genai-openai",
         environ=_GENAI,
+        modules=(*_SDK, "opentelemetry.instrumentation.genai.openai"),
     ),
     "traceloop": Contestant(
-        start=_instrumentor("opentelemetry.instrumentation.openai"), package="opentelemetry-instrumentation-openai"
+        start=_instrumentor("opentelemetry.instrumentation.openai"),
+        package="opentelemetry-instrumentation-openai",
+        modules=(*_SDK, "opentelemetry.instrumentation.openai"),
     ),
     "openinference": Contestant(
-        start=_instrumentor("openinference.instrumentation.openai"), package="openinference-instrumentation-openai"
+        start=_instrumentor("openinference.instrumentation.openai"),
+        package="openinference-instrumentation-openai",
+        modules=(*_SDK, "openinference.instrumentation.openai"),
     ),
     "langfuse": Contestant(
         start=_start_langfuse,
         package="langfuse",
         environment="langfuse",
-        baseline="none@langfuse",
         environ={"LANGFUSE_PUBLIC_KEY": "pk-lf-test", "LANGFUSE_SECRET_KEY": "sk-lf-test"},
+        modules=("openai", "langfuse"),
     ),
-    "logfire": Contestant(start=_start_logfire, package="logfire", environment="logfire", baseline="none@logfire"),
-    "posthog": Contestant(start=_start_posthog, package="posthog", environment="posthog", baseline="none@posthog"),
+    "logfire": Contestant(
+        start=_start_logfire, package="logfire", environment="logfire", modules=("openai", "logfire")
+    ),
+    "posthog": Contestant(
+        start=_start_posthog, package="posthog", environment="posthog", modules=("openai", "posthog.ai.openai")
+    ),
     "braintrust": Contestant(
         start=_start_braintrust,
         package="braintrust",
         environment="braintrust",
-        baseline="none@braintrust",
         environ={"BRAINTRUST_API_KEY": "sk-test"},
+        modules=("openai", "braintrust"),
     ),
     "litellm": Contestant(
-        start=_start_litellm, package="litellm", environment="litellm", baseline="none@litellm", apis=_CHAT
-    ),
-    **{
-        f"none@{name}": Contestant(start=_plain, environment=name, is_baseline=True)
-        for name in ("langfuse", "logfire", "posthog", "braintrust")
-    },
-    "none@litellm": Contestant(
-        start=lambda case: _start_litellm(case, traced=False), environment="litellm", apis=_CHAT, is_baseline=True
+        start=_start_litellm,
+        package="litellm",
+        environment="litellm",
+        apis=_CHAT,
+        modules=("openai", "litellm"),
+        twin=_litellm,
     ),
 }
-PEERS = tuple(name for name, one in CONTESTANTS.items() if not one.is_baseline and name not in {"bare", "spancast"})
+OWN = ("none", "bare", "bare again", "spancast", "spancast, zero-code")
+"""The check of the measure, what spancast is compared with, and spancast."""
+PEERS = tuple(name for name in CONTESTANTS if name not in OWN)

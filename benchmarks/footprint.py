@@ -45,7 +45,10 @@ import gc, os
 gc.collect()
 print(int(open("/proc/self/statm").read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
 """
-_UNWANTED = ("openai", "anthropic", "openrouter", "grpc", "requests", "urllib3", "httpx", "httpx2", "aiohttp")
+_UNWANTED = (
+    "openai", "anthropic", "openrouter", "boto3", "clickhouse_connect",
+    "grpc", "requests", "urllib3", "httpx", "httpx2", "aiohttp",
+)  # fmt: skip
 _MIB = 1 << 20
 _MS = 1_000
 

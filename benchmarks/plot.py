@@ -11,7 +11,8 @@ mpl.use("svg")
 mpl.rcParams["svg.hashsalt"] = "spancast"
 from matplotlib import pyplot as plt  # noqa: E402 - after the backend is chosen
 
-COLOURS = {"bare": "tab:gray", "spancast": "tab:blue"}
+COLOURS = {"bare": "tab:gray", "SDK": "tab:gray", "spancast": "tab:blue"}
+STYLES = {"process": "--", "4 views": ":"}
 
 
 def main() -> None:
@@ -20,10 +21,10 @@ def main() -> None:
     for label, points in told["lines"].items():
         name, _, kind = label.partition(", ")
         numbers, middle, low, high = zip(*points, strict=True)
-        axes.plot(numbers, middle, "o-", color=COLOURS[name], linestyle="-" if kind == "thread" else "--", label=label)
+        axes.plot(numbers, middle, "o", color=COLOURS[name], linestyle=STYLES.get(kind, "-"), label=label)
         axes.fill_between(numbers, low, high, color=COLOURS[name], alpha=0.15)
     axes.set_xlabel(told["axis"])
-    axes.set_ylabel("µs above the uninstrumented call")
+    axes.set_ylabel(told["unit"])
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -36,16 +36,20 @@ def http_client(sdk: ModuleType, case: Case) -> Any:
         async def handle_async_request(self, request: Any) -> Any:
             return http.Response(case.status, headers=headers, stream=Body(), request=request)
 
-    return http.AsyncClient(transport=Transport()) if case.concurrency else http.Client(transport=Transport())
+    return http.AsyncClient(transport=Transport()) if case.is_async else http.Client(transport=Transport())
 
 
 def client_class(sdk: ModuleType, case: Case) -> Any:
     name = {"openai": "OpenAI", "anthropic": "Anthropic"}[CLIENTS[case.api]]
-    return getattr(sdk, f"Async{name}" if case.concurrency else name)
+    return getattr(sdk, f"Async{name}" if case.is_async else name)
+
+
+def owner(client: Any, case: Case) -> Any:
+    """Return what has the method ``case`` calls, reached as a user's line would."""
+    if case.api == "chat":
+        return client.chat.completions
+    return client.responses if case.api == "responses" else client.messages
 
 
 def method(client: Any, case: Case) -> Any:
-    """Return the SDK's method ``case`` calls, looked up as a user's line would."""
-    if case.api == "chat":
-        return client.chat.completions.create
-    return client.responses.create if case.api == "responses" else client.messages.create
+    return owner(client, case).create

@@ -25,7 +25,7 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from benchmarks.delivery import ATTRIBUTES, MESSAGES
 from benchmarks.environments import ROOT
-from benchmarks.measure import receiver, report
+from benchmarks.processes import receiver, report
 from spancast.broadcast.record import Heads, record_of
 from spancast.destinations.views import SpanView
 

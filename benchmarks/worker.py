@@ -1,87 +1,66 @@
-"""One contestant, one case, one process: prints a JSON line when ready and one for each round.
+"""One contestant in one process: ``python -m benchmarks.worker CONTESTANT``.
 
-``python -m benchmarks.worker CONTESTANT CASE ROUNDS [--gated] [--calls N]``; gated, a round waits for a line on stdin.
+Loads what the contestant needs and says so; then, for each line ``{"case", "seconds"}`` on stdin, a child is
+forked that starts the contestant, measures, prints one line and ends. So nothing of one case is left in the next.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import gc
+import importlib
 import json
+import os
 import sys
-import time
-from collections.abc import Callable
+import traceback
 from typing import Any
 
-from benchmarks.cases import Case, case_of
-from benchmarks.contestants import CONTESTANTS, Running
+from benchmarks.cases import case_of
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.timing import Stopwatch, pin, repeated
 
-_WARM_UP = 30
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("contestant", choices=CONTESTANTS)
-    parser.add_argument("case")
-    parser.add_argument("rounds", type=int)
-    parser.add_argument("--gated", action="store_true")
-    parser.add_argument("--calls", type=int)
-    given = parser.parse_args()
-    case = case_of(given.case)
-    calls = given.calls or case.calls
-    running = CONTESTANTS[given.contestant].start(case)
-    batch = _batch(running, case)
-    warm_up = min(calls, _WARM_UP)
-    batch(warm_up)
-    running.flush()
-    _say(ready=True, calls=warm_up)
-    for _ in range(given.rounds):
-        if given.gated and not sys.stdin.readline():
-            break
-        _say(**_round(batch, running, calls))
+_WARM_UP = 0.4
+_SHARE_OF_QUADS = 0.65
+_FEWEST_QUADS = 24
+_FEWEST_BATCHES = 2
 
 
-def _batch(running: Running, case: Case) -> Callable[[int], None]:
-    client, call, acall = running.client, running.call, running.acall
-    if case.concurrency:
-        loop = asyncio.new_event_loop()
-
-        async def together(count: int) -> None:
-            for start in range(0, count, case.concurrency):
-                await asyncio.gather(*(acall(client) for _ in range(min(case.concurrency, count - start))))
-
-        return lambda count: loop.run_until_complete(together(count))
-
-    def one_by_one(count: int) -> None:
-        for _ in range(count):
-            call(client)
-
-    def failing(count: int) -> None:
-        for _ in range(count):
-            try:
-                call(client)
-            except Exception as error:  # noqa: PERF203 - what is measured
-                if getattr(error, "status_code", None) != case.status:
-                    raise
-
-    return failing if case.status >= 400 else one_by_one  # noqa: PLR2004 - HTTP
+def main() -> int:
+    name = sys.argv[1]
+    pin(to_last=True)
+    for module in CONTESTANTS[name].modules:
+        importlib.import_module(module)
+    say(ready=True)
+    # Not sys.stdin: what it has read ahead would be read again by every child.
+    with os.fdopen(os.dup(0), "rb", buffering=0) as orders:
+        while line := orders.readline():
+            child = os.fork()
+            if not child:
+                try:
+                    say(**measure(name, **json.loads(line)))
+                except BaseException:  # noqa: BLE001 - told, whatever it is
+                    say(failure=traceback.format_exc()[-1_500:])
+                return 0
+            os.waitpid(child, 0)
+    # Nothing to be tidied: all work was the children's.
+    os._exit(0)
 
 
-def _round(batch: Callable[[int], None], running: Running, calls: int) -> dict[str, Any]:
-    gc.collect()
-    process, wall, thread = time.process_time_ns(), time.perf_counter_ns(), time.thread_time_ns()
-    batch(calls)
-    thread, wall = time.thread_time_ns() - thread, time.perf_counter_ns() - wall
-    running.flush()
-    process = time.process_time_ns() - process
-    per_call = {"thread": thread, "process": process, "wall": wall}
-    return {"calls": calls, **{name: taken / calls / 1_000 for name, taken in per_call.items()}}
+def measure(name: str, case: str, seconds: float) -> dict[str, Any]:
+    """Measure in this process for some ``seconds``; returns the calls made, the quads and the batches."""
+    chosen = case_of(case)
+    contestant = CONTESTANTS[name]
+    # The twin first: most contestants patch classes.
+    twin = contestant.twin(chosen)
+    watch = Stopwatch(chosen, twin, contestant.start(chosen))
+    watch.settle(seconds * _WARM_UP)
+    quads = repeated(watch.once, seconds * _SHARE_OF_QUADS, _FEWEST_QUADS)
+    batches = repeated(watch.batch, seconds * (1 - _SHARE_OF_QUADS), _FEWEST_BATCHES)
+    return {"calls": watch.calls, "quads": quads, "batches": batches}
 
 
-def _say(**what: Any) -> None:
-    print(json.dumps(what), flush=True)
+def say(**what: Any) -> None:
+    # Whole lines by themselves: what libraries print stays apart.
+    os.write(1, b"\n" + json.dumps(what).encode() + b"\n")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
