@@ -37,7 +37,8 @@ from spancast.model.span_record import SpanRecord
 DEFAULT_MAX_ATTRIBUTE_BYTES: Final = 10_000_000
 """OpenRouter Broadcast's own limit."""
 DEFAULT_MAX_SPAN_BYTES: Final = 16 << 20
-_GZIP_LEVEL: Final = 6
+_GZIP_LEVEL: Final = 1
+"""Messages of 1.5 kB: 16 % more bytes than level 6, for two fifths of its time (docs/delivery.md)."""
 _STATUS_CODES: Final = {"unset": 0, "ok": 1, "error": 2}
 
 
