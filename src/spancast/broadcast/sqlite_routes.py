@@ -29,6 +29,9 @@ _SETTLE = """
         last_error = CASE WHEN :is_held THEN '' ELSE last_error END
     WHERE id = :route"""
 _AHEAD = "SELECT sequence, size FROM ahead WHERE route = ? ORDER BY sequence LIMIT ?"
+_NEXT = "SELECT sequence, size, audience FROM log WHERE sequence > ? ORDER BY sequence LIMIT ?"
+_IS_SKIPPED = "SELECT EXISTS (SELECT 1 FROM skipped WHERE route = ? AND sequence > ? AND sequence <= ?)"
+_IS_MEMBER = "SELECT EXISTS (SELECT 1 FROM members WHERE route = ? AND audience = ?)"
 _AGAIN = """
     SELECT p.sequence, l.size FROM replays p JOIN log l ON l.sequence = p.sequence
     WHERE p.route = ? AND p.done_s IS NULL ORDER BY p.sequence LIMIT ?"""
@@ -127,7 +130,23 @@ def next_sequences(
     again = _bounded(connection.execute(_AGAIN, (route.id, max_records)), max_bytes)
     if again:
         return again, True
-    return _bounded(connection.execute(_AHEAD, (route.id, max_records)), max_bytes), False
+    ahead = _all_meant(connection, route, max_records)
+    if ahead is None:
+        ahead = connection.execute(_AHEAD, (route.id, max_records))
+    return _bounded(ahead, max_bytes), False
+
+
+def _all_meant(connection: sqlite3.Connection, route: Route, max_records: int) -> list[tuple[int, int]] | None:
+    """Return what comes next in the log where all of it is meant for ``route``; to ask that of each row takes longer."""
+    rows = connection.execute(_NEXT, (route.cursor, max_records)).fetchall()
+    if not rows:
+        return []
+    audiences = {audience for _, _, audience in rows} - {None}
+    if not all(connection.execute(_IS_MEMBER, (route.id, audience)).fetchone()[0] for audience in audiences):
+        return None
+    if connection.execute(_IS_SKIPPED, (route.id, route.cursor, rows[-1][0])).fetchone()[0]:
+        return None
+    return [(sequence, size) for sequence, size, _ in rows]
 
 
 def _bounded(rows: Iterable[tuple[int, int]], max_bytes: int) -> list[int]:
@@ -180,6 +199,8 @@ def settle(connection: sqlite3.Connection, claim: Claim, delivered: int, at_s: f
 
 def _forget_drops(connection: sqlite3.Connection, route: Route, claim: Claim) -> None:
     (evicted,) = connection.execute("SELECT evicted FROM counter").fetchone()
+    if claim.entries[0].sequence > evicted:
+        return
     # What was pushed out while it was on its way was counted as dropped, and arrived nevertheless.
     rows = [(route.id, entry.sequence) for entry in claim.entries if entry.sequence <= evicted]
     if rows:
