@@ -45,6 +45,7 @@ _FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "input": (semconv.INPUT_MESSAGES, "input.value", "gen_ai.prompt"),
     "output": (semconv.OUTPUT_MESSAGES, "output.value", "gen_ai.completion"),
 }
+_SCALARS: Final = frozenset({str, int, float, bool})
 _CONTEXTS: Final = 256
 _PLANS_REMEMBERED: Final = 1024
 _plans: dict[tuple[str, ...], _Plan] = {}
@@ -156,7 +157,7 @@ def facts_of(attributes: Mapping[str, Any]) -> dict[str, FactValue]:
     return _facts(attributes, _plan_of(attributes))
 
 
-def _facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValue]:
+def _odd_facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValue]:
     facts: dict[str, FactValue] = {}
     for fact, names in plan.facts:
         for name in names:
@@ -164,6 +165,13 @@ def _facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValue]:
             if isinstance(value, (str, int, float)):
                 facts[fact] = value
                 break
+    return facts
+
+
+def _facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValue]:
+    facts: dict[str, FactValue] = {fact: attributes[names[0]] for fact, names in plan.facts}
+    if not {*map(type, facts.values())} <= _SCALARS:
+        facts = _odd_facts(attributes, plan)
     if plan.has_reasons:
         reasons = attributes[semconv.RESPONSE_FINISH_REASONS]
         if isinstance(reasons, (list, tuple)) and reasons:

@@ -29,9 +29,13 @@ _SETTLE = """
         last_error = CASE WHEN :is_held THEN '' ELSE last_error END
     WHERE id = :route"""
 _AHEAD = "SELECT sequence, size FROM ahead WHERE route = ? ORDER BY sequence LIMIT ?"
-_NEXT = "SELECT sequence, size, audience FROM log WHERE sequence > ? ORDER BY sequence LIMIT ?"
-_IS_SKIPPED = "SELECT EXISTS (SELECT 1 FROM skipped WHERE route = ? AND sequence > ? AND sequence <= ?)"
-_IS_MEMBER = "SELECT EXISTS (SELECT 1 FROM members WHERE route = ? AND audience = ?)"
+_AUDIENCE = """
+    SELECT count(*), count(audience), min(audience), max(audience) FROM log
+    WHERE sequence > :cursor AND sequence <= :last"""
+_IS_MEANT = """
+    SELECT (:audience IS NULL OR EXISTS (SELECT 1 FROM members WHERE route = :route AND audience = :audience))
+    AND NOT EXISTS (SELECT 1 FROM skipped WHERE route = :route AND sequence > :cursor AND sequence <= :last)
+    AND NOT EXISTS (SELECT 1 FROM replays WHERE route = :route AND done_s IS NULL)"""
 _AGAIN = """
     SELECT p.sequence, l.size FROM replays p JOIN log l ON l.sequence = p.sequence
     WHERE p.route = ? AND p.done_s IS NULL ORDER BY p.sequence LIMIT ?"""
@@ -130,23 +134,19 @@ def next_sequences(
     again = _bounded(connection.execute(_AGAIN, (route.id, max_records)), max_bytes)
     if again:
         return again, True
-    ahead = _all_meant(connection, route, max_records)
-    if ahead is None:
-        ahead = connection.execute(_AHEAD, (route.id, max_records))
-    return _bounded(ahead, max_bytes), False
+    return _bounded(connection.execute(_AHEAD, (route.id, max_records)), max_bytes), False
 
 
-def _all_meant(connection: sqlite3.Connection, route: Route, max_records: int) -> list[tuple[int, int]] | None:
-    """Return what comes next in the log where all of it is meant for ``route``; to ask that of each row takes longer."""
-    rows = connection.execute(_NEXT, (route.cursor, max_records)).fetchall()
-    if not rows:
-        return []
-    audiences = {audience for _, _, audience in rows} - {None}
-    if not all(connection.execute(_IS_MEMBER, (route.id, audience)).fetchone()[0] for audience in audiences):
-        return None
-    if connection.execute(_IS_SKIPPED, (route.id, route.cursor, rows[-1][0])).fetchone()[0]:
-        return None
-    return [(sequence, size) for sequence, size, _ in rows]
+def is_next(connection: sqlite3.Connection, route: Route, last: int, count: int) -> bool:
+    """Tell whether the ``count`` records up to ``last`` are what ``route`` should get next; only reads.
+
+    One question instead of one for each record; False also where only that would tell.
+    """
+    values = {"route": route.id, "cursor": route.cursor, "last": last}
+    kept, with_audience, least, most = connection.execute(_AUDIENCE, values).fetchone()
+    if kept != count or with_audience not in (0, count) or least != most:
+        return False
+    return bool(connection.execute(_IS_MEANT, {**values, "audience": least}).fetchone()[0])
 
 
 def _bounded(rows: Iterable[tuple[int, int]], max_bytes: int) -> list[int]:

@@ -9,6 +9,7 @@ import hashlib
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from zlib import crc32
 
 from spancast.broadcast.spool import Entry
@@ -109,6 +110,13 @@ def read_facts(text: bytes) -> dict[str, FactValue]:
     return dict(facts) if json_text.is_mapping(facts) else {}
 
 
+class Run(NamedTuple):
+    """Entries of which each is the log's next; ``is_full``: more would be over a bound, so that none is missed."""
+
+    entries: tuple[Entry, ...]
+    is_full: bool
+
+
 class RecordReader:
     """Reads entries; remembers the last ones, so that of twenty routes one pays for the reading.
 
@@ -120,15 +128,37 @@ class RecordReader:
         self._recent: OrderedDict[int, Entry] = OrderedDict()
         self._recent_bytes = 0
         self._contexts: dict[int, bytes] = {}
+        self._last_run: tuple[object, Run] = ((), Run((), is_full=False))
 
     def remember(self, entries: Sequence[Entry]) -> None:
         """Keep ``entries`` at hand, the oldest giving way."""
+        self._last_run = ((), Run((), is_full=False))
         for entry in entries:
             self._recent[entry.sequence] = entry
         self._recent_bytes += sum([len(entry.record.body) for entry in entries]) + _OBJECT_BYTES * len(entries)
         while self._recent_bytes > self._max_bytes:
             _, gone = self._recent.popitem(last=False)
             self._recent_bytes -= gone.record.size_bytes + _OBJECT_BYTES
+
+    def run(self, after: int, max_records: int, max_bytes: int) -> Run:
+        """Return what is at hand of the log behind ``after``, without gaps: made once for all routes who are there."""
+        asked = (after, max_records, max_bytes)
+        if self._last_run[0] != asked:
+            self._last_run = (asked, self._run(*asked))
+        return self._last_run[1]
+
+    def _run(self, after: int, max_records: int, max_bytes: int) -> Run:
+        taken: list[Entry] = []
+        total = 0
+        for sequence in range(after + 1, after + 1 + max_records):
+            entry = self._recent.get(sequence)
+            if entry is None:
+                return Run(tuple(taken), is_full=False)
+            total += len(entry.record.body)
+            if taken and total > max_bytes:
+                break
+            taken.append(entry)
+        return Run(tuple(taken), is_full=True)
 
     def read(self, connection: sqlite3.Connection, sequences: Sequence[int]) -> tuple[Entry, ...]:
         """Return the entries of ``sequences``, in order, without those that are gone or damaged."""

@@ -133,7 +133,12 @@ def key_values(tag: bytes, attributes: Attributes) -> bytes:
     pairs: list[bytes] = []
     for key, value in attributes.items():
         kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
-        if (kind is str and len(value) <= _LONG_TEXT) or kind is int or kind is bool:
+        if (
+            (kind is str and len(value) <= _LONG_TEXT)
+            or kind is int
+            or kind is bool
+            or (kind is tuple and len(value) == 1 and type(value[0]) is str)  # a finish reason
+        ):
             # By its type too: 1 and True are equal.
             pairs.append(_pairs.get((key, value, kind)) or _remembered_pair(key, value, kind))
         elif kind is str:
@@ -192,17 +197,23 @@ def span_bytes(span: ReadableSpan, attributes: Attributes = None) -> bytes:
     parts.append(key_values(b"\x4a", span.attributes if attributes is None else attributes))
     if dropped := span.dropped_attributes:
         parts.append(_count(b"\x50", dropped))
-    if events := span.events:
+    if events := _held(span, "_events") and span.events:
         parts += [message(b"\x5a", _event(event)) for event in events]
     if dropped := span.dropped_events:
         parts.append(_count(b"\x60", dropped))
-    if links := span.links:
+    if links := _held(span, "_links") and span.links:
         parts += [message(b"\x6a", _link(link)) for link in links]
     if dropped := span.dropped_links:
         parts.append(_count(b"\x70", dropped))
     parts.append(b"\x7a\x00" if status.is_unset and not status.description else message(b"\x7a", _status(status)))
     parts.append(_FLAGS[parent is not None and parent.is_remote])
     return b"".join(parts)
+
+
+def _held(span: ReadableSpan, name: str) -> bool:
+    # The SDK's properties copy what they hold, under a lock; mostly it is nothing.
+    held: Any = getattr(span, name, True)
+    return bool(held)
 
 
 def _known_times(start_ns: int | None, end_ns: int | None) -> bytes:
