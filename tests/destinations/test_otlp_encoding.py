@@ -72,8 +72,16 @@ def official(span: ReadableSpan) -> tuple[bytes, bytes, bytes]:
 def test_equals_the_official_encoder_byte_for_byte(span: ReadableSpan) -> None:
     resource, scope, body = official(span)
     assert span_bytes(span) == body
+    assert span_bytes(span) == body, "what is remembered is the same"
     assert resource_bytes(span.resource) == resource
     assert scope_bytes(span.instrumentation_scope) == scope
+
+
+@given(st.lists(st.sampled_from([0, False, 0.0, -0.0, 1, True, 1.0, "1", ("1",), (1,), (True,), (1.0,)]), max_size=12))
+def test_equal_values_of_several_types_stay_apart(values: list[Any]) -> None:
+    for value in values:
+        span = ReadableSpan(name="x", context=SpanContext(1, 1, is_remote=False), attributes={"key": value})
+        assert span_bytes(span) == official(span)[2]
 
 
 @pytest.mark.parametrize("value", [2**63, "a\ud800b", [2**70], object(), {1: "a\ud800"}])

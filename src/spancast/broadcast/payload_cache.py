@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from spancast.broadcast.spool import Entry
+from spancast.destinations.batch import Batch
 from spancast.destinations.protocol import Payload, View
 
 _REMEMBERED: Final = 16
+_BATCHES_REMEMBERED: Final = 2
 _MAX_BYTES: Final = 32 << 20
 
 
@@ -21,18 +23,29 @@ class PayloadCache:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, tuple[int, ...]], tuple[Payload, int]] = OrderedDict()
         self._bytes = 0
+        self._batches: OrderedDict[tuple[int, ...], Batch] = OrderedDict()
 
     def payload(self, view: View, entries: Sequence[Entry]) -> Payload:
         """Return the payload of ``entries`` in ``view``: the one made before for the same, if it is still known."""
-        key = (view.key, tuple(entry.sequence for entry in entries))
+        sequences = tuple([entry.sequence for entry in entries])
+        key = (view.key, sequences)
         with self._lock:
             known = self._known.get(key)
             if known is not None:
                 return known[0]
-            payload = view.payload([entry.record for entry in entries])
-            size = sum(entry.record.size_bytes for entry in entries)
+            payload = view.payload(self._batch(sequences, entries))
+            size = sum([entry.record.size_bytes for entry in entries])
             self._known[key] = (payload, size)
             self._bytes += size
             while len(self._known) > _REMEMBERED or (self._bytes > _MAX_BYTES and len(self._known) > 1):
                 self._bytes -= self._known.popitem(last=False)[1][1]
             return payload
+
+    def _batch(self, sequences: tuple[int, ...], entries: Sequence[Entry]) -> Batch:
+        # The same for all views, so that each record is decoded once.
+        batch = self._batches.get(sequences)
+        if batch is None:
+            batch = self._batches[sequences] = Batch(entry.record for entry in entries)
+            if len(self._batches) > _BATCHES_REMEMBERED:
+                self._batches.popitem(last=False)
+        return batch

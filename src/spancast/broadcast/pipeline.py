@@ -6,8 +6,8 @@ Must never: let one destination's trouble reach another, the caller's thread, or
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +21,7 @@ from spancast.broadcast.intake import Ended, Intake
 from spancast.broadcast.memory_spool import MemorySpool
 from spancast.broadcast.payload_cache import PayloadCache
 from spancast.broadcast.record import Heads, record_of
-from spancast.broadcast.rules import COUNTED_AS, Rules, TracesSeen
+from spancast.broadcast.rules import COUNTED_AS, NOTHING_SEEN, Rules, TracesSeen, panel
 from spancast.broadcast.spool import RouteState, SpoolArchive
 from spancast.broadcast.sqlite_spool import SqliteSpool
 from spancast.destinations import table
@@ -90,7 +90,8 @@ class Broadcast:
         self._redaction = redaction
         self._disk_view = SpanView(redaction=redaction)
         # A rule that fails lets the span pass: nothing is lost by a defect.
-        self._judges = [(route.name, shielded(route.rules.judge)) for route in routes]
+        self._judges = [(names, shielded(rules.judge)) for names, rules in panel([route.rules for route in routes])]
+        self._is_history_asked = any(route.rules.asks_history for route in routes)
         payloads = PayloadCache()
         self.couriers = [Courier(route, spool, payloads) for route in routes]
         self._told: dict[str, int] = tally.read()
@@ -114,22 +115,26 @@ class Broadcast:
         records = [record for span, above in ended if (record := self._record(span, above)) is not None]
         if len(records) < len(ended):
             tally.add("dropped.internal_error", len(ended) - len(records))
-        skipped: dict[str, dict[int, str]] = {courier.route.name: {} for courier in self.couriers}
-        for index, record in enumerate(records):
-            self._judge(index, record, skipped)
+        skipped = self._judged(records)
+        for record in records:
+            # The spool keeps no content beside the body; rules have read it.
+            record.facts.pop("input", None)
+            record.facts.pop("output", None)
         for record in records if self._redaction.masks else ():
             self._mask_user(record)
         self.spool.put(records, skipped)
         if not self._is_started:
             self._start()
         for courier in self.couriers:
-            if len(skipped[courier.route.name]) < len(records):
+            if len(skipped.get(courier.route.name, ())) < len(records):
                 courier.notify()
 
     @shielded
     def _record(self, span: ReadableSpan, above: bytes | None) -> SpanRecord:
         record = record_of(span, self._heads, above)
-        return replace(record, body=self._disk_view.body(record)) if self._redaction else record
+        if self._redaction:
+            record.body = self._disk_view.body(record)
+        return record
 
     @shielded
     def _mask_user(self, record: SpanRecord) -> None:
@@ -138,13 +143,19 @@ class Broadcast:
         if isinstance(user, str):
             record.facts["user_id"] = self._redaction.text(user)
 
-    def _judge(self, index: int, record: SpanRecord, skipped: Mapping[str, dict[int, str]]) -> None:
-        seen = self._seen.of(record)
-        for name, judge in self._judges:
-            reason = judge(record, seen)
-            if reason is not None:
-                skipped[name][index] = reason
-                tally.add(f"{COUNTED_AS.get(reason, 'filtered')}.{name}")
+    def _judged(self, records: Sequence[SpanRecord]) -> dict[str, dict[int, str]]:
+        skipped: dict[str, dict[int, str]] = {}
+        for index, record in enumerate(records) if self._judges else ():
+            seen = self._seen.of(record) if self._is_history_asked else NOTHING_SEEN
+            for names, judge in self._judges:
+                reason = judge(record, seen)
+                if reason is not None:
+                    for name in names:
+                        skipped.setdefault(name, {})[index] = reason
+        for name, reasons in skipped.items():
+            for reason, count in Counter(reasons.values()).items():
+                tally.add(f"{COUNTED_AS.get(reason, 'filtered')}.{name}", count)
+        return skipped
 
     def flush(self, timeout_s: float) -> FlushReport:
         """Deliver what was handed over, within ``timeout_s`` seconds, and tell what became of it."""

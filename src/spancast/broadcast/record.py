@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -44,14 +45,23 @@ _FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "input": (semconv.INPUT_MESSAGES, "input.value", "gen_ai.prompt"),
     "output": (semconv.OUTPUT_MESSAGES, "output.value", "gen_ai.completion"),
 }
+_SCALARS: Final = frozenset({str, int, float, bool})
 _CONTEXTS: Final = 256
+_PLANS_REMEMBERED: Final = 1024
+_plans: dict[tuple[str, ...], _Plan] = {}
 
 
 def is_llm_span(scope: InstrumentationScope | None, attributes: Mapping[str, Any] | None) -> bool:
     """Tell whether a span belongs to LLM work: a call, its group, or another instrumentation's of that kind."""
-    if scope is not None and scope.name == OUR_SCOPE:
-        return True
-    return bool(attributes) and any(mark in attributes for mark in _LLM_MARKS)
+    return _is_ours(scope) or (bool(attributes) and _has_mark(attributes))
+
+
+def _is_ours(scope: InstrumentationScope | None) -> bool:
+    return scope is not None and scope.name == OUR_SCOPE
+
+
+def _has_mark(attributes: Mapping[str, Any]) -> bool:
+    return any(mark in attributes for mark in _LLM_MARKS)
 
 
 class Heads:
@@ -86,39 +96,86 @@ def record_of(span: ReadableSpan, heads: Heads, llm_parent: bytes | None = None)
     context = span.get_span_context()
     assert context is not None  # the type is that of the base class
     parent = span.parent
-    attributes = span.attributes or {}
-    facts = facts_of(attributes)
+    attributes = _plain(span.attributes)
+    plan = _plan_of(attributes)
+    facts = _facts(attributes, plan)
     if span.status.status_code.value == 2:  # noqa: PLR2004 - StatusCode.ERROR
         facts["error"] = str(attributes.get(semconv.ERROR_TYPE) or "error")
     if llm_parent is not None:
         facts["llm_parent"] = llm_parent.hex()
     if parent is not None and not parent.trace_flags.sampled:
         facts["parent_sampled"] = False
+    scope = span.instrumentation_scope
     return SpanRecord(
         trace_id=context.trace_id.to_bytes(16, "big"),
         span_id=context.span_id.to_bytes(8, "big"),
         parent_span_id=parent.span_id.to_bytes(8, "big") if parent is not None else b"",
         end_ns=span.end_time or 0,
-        is_llm=is_llm_span(span.instrumentation_scope, attributes),
+        is_llm=plan.has_mark or _is_ours(scope),
         resource=heads.resource(span.resource),
-        scope=heads.scope(span.instrumentation_scope),
-        body=span_bytes(span),
+        scope=heads.scope(scope),
+        body=span_bytes(span, attributes),
         facts=facts,
     )
 
 
+def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    # Once, by the SDK's own copy(): through its view of them, each item is three calls of Python.
+    if not attributes:
+        return {}
+    copied: Any = attributes.copy() if isinstance(attributes, MappingProxyType) else None
+    return copied if type(copied) is dict else dict(attributes)
+
+
+class _Plan(NamedTuple):
+    """What there is to be read of attributes with certain names."""
+
+    facts: tuple[tuple[str, tuple[str, ...]], ...]
+    has_reasons: bool
+    has_mark: bool
+
+
+def _plan_of(attributes: Mapping[str, Any]) -> _Plan:
+    # Spans of one kind have the same names; a hundred questions for the others are asked once for all of them.
+    names = tuple(attributes)
+    plan = _plans.get(names)
+    if plan is None:
+        found = ((fact, tuple(name for name in given if name in attributes)) for fact, given in _FACTS.items())
+        plan = _Plan(
+            tuple((fact, given) for fact, given in found if given),
+            semconv.RESPONSE_FINISH_REASONS in attributes,
+            _has_mark(attributes),
+        )
+        if len(_plans) >= _PLANS_REMEMBERED:
+            _plans.clear()
+        _plans[names] = plan
+    return plan
+
+
 def facts_of(attributes: Mapping[str, Any]) -> dict[str, FactValue]:
     """Return what rules may ask of a span with ``attributes``."""
+    return _facts(attributes, _plan_of(attributes))
+
+
+def _odd_facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValue]:
     facts: dict[str, FactValue] = {}
-    for fact, names in _FACTS.items():
+    for fact, names in plan.facts:
         for name in names:
-            value = attributes.get(name)
+            value = attributes[name]
             if isinstance(value, (str, int, float)):
                 facts[fact] = value
                 break
-    reasons = attributes.get(semconv.RESPONSE_FINISH_REASONS)
-    if isinstance(reasons, (list, tuple)) and reasons:
-        facts["finish_reason"] = str(reasons[0])  # pyright: ignore[reportUnknownArgumentType] - a sequence of texts
+    return facts
+
+
+def _facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValue]:
+    facts: dict[str, FactValue] = {fact: attributes[names[0]] for fact, names in plan.facts}
+    if not {*map(type, facts.values())} <= _SCALARS:
+        facts = _odd_facts(attributes, plan)
+    if plan.has_reasons:
+        reasons = attributes[semconv.RESPONSE_FINISH_REASONS]
+        if isinstance(reasons, (list, tuple)) and reasons:
+            facts["finish_reason"] = str(reasons[0])  # pyright: ignore[reportUnknownArgumentType] - a sequence of texts
     if "total_tokens" not in facts and "prompt_tokens" in facts and "completion_tokens" in facts:
         asked, answered = facts["prompt_tokens"], facts["completion_tokens"]
         if isinstance(asked, int) and isinstance(answered, int):

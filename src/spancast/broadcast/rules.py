@@ -10,7 +10,7 @@ import hashlib
 import math
 import operator
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, cast
 
@@ -46,6 +46,10 @@ class TraceSeen:
     taken_by: set[str] = field(default_factory=set[str])
 
 
+NOTHING_SEEN: Final = TraceSeen()
+"""For rules that ask for no history."""
+
+
 class TracesSeen:
     """The last traces, bounded. Groups and other spans are judged by the calls that ended before them."""
 
@@ -77,6 +81,17 @@ class Rules:
         self._rate = config.sampling_rate
         self._keeps_errors = config.keep_errors
         self._keeps_cost_above = config.keep_cost_above
+        self.asks_history = bool(self._api_keys) or self._filter is not None or self._rate < 1
+
+    @property
+    def name(self) -> str:
+        """Return whose rules they are."""
+        return self._name
+
+    @property
+    def plain(self) -> tuple[bool, bool] | None:
+        """Return what is asked of the span itself, where that is all: who asks the same takes the same."""
+        return None if self.asks_history else (self._only_llm, self._respects_parent)
 
     def judge(self, record: SpanRecord, seen: TraceSeen) -> str | None:
         """Return why ``record`` is not for this destination, or None where it is."""
@@ -85,6 +100,8 @@ class Rules:
             return NOT_LLM
         if self._respects_parent and facts.get("parent_sampled") is False:
             return PARENT_NOT_SAMPLED
+        if not self.asks_history:
+            return None
         reason = self._of_call(facts, seen, record) if "model" in facts else self._of_other(seen, record)
         if reason is None and "model" in facts:
             seen.taken_by.add(self._name)
@@ -118,6 +135,15 @@ class Rules:
     def _session(seen: TraceSeen, record: SpanRecord) -> str:
         # Its own before that of an earlier span of the trace: a session is whole though it shares a trace with another.
         return str(record.facts.get("session_id") or seen.session_id or record.trace_id.hex())
+
+
+def panel(given: Sequence[Rules]) -> list[tuple[tuple[str, ...], Rules]]:
+    """Return whom to ask about each record, and for which destinations: one for all who ask the same, none who takes all."""
+    asked: dict[object, tuple[list[str], Rules]] = {}
+    for rules in given:
+        key = id(rules) if rules.plain is None else rules.plain
+        asked.setdefault(key, ([], rules))[0].append(rules.name)
+    return [(tuple(names), rules) for key, (names, rules) in asked.items() if key != (False, False)]
 
 
 def is_sampled(destination: str, key: str, rate: float) -> bool:

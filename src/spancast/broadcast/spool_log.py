@@ -117,20 +117,37 @@ class SpoolLog:
         route = sqlite_routes.open_route(connection, name)
         if not route.is_free(now_s):
             return None
-        sequences, is_replay = sqlite_routes.next_sequences(connection, route, max_records, max_bytes)
-        if not sequences:
-            sqlite_routes.move_cursor(connection, route, last_sequence(connection))
-            return None
-        if not is_replay:
-            sqlite_routes.move_cursor(connection, route, sequences[0] - 1)
-        entries = self._reader.read(connection, sequences)
-        if len(entries) < len(sequences):
-            self._bury_unreadable(connection, route.id, set(sequences) - {entry.sequence for entry in entries})
+        entries, is_replay = self._at_hand(connection, route, max_records, max_bytes), False
+        if not entries:
+            entries, is_replay = self._looked_up(connection, route, max_records, max_bytes)
         if not entries:
             return None
         lease = f"{self._owner.new_lease()}|{self._spool}"
         sqlite_routes.lease(connection, route, lease, now_s + LEASE_S, entries[-1].sequence)
         return Claim(name, entries, route.attempts, lease, is_replay)
+
+    def _at_hand(
+        self, connection: sqlite3.Connection, route: sqlite_routes.Route, max_records: int, max_bytes: int
+    ) -> tuple[Entry, ...]:
+        """Return what is next for ``route`` where it is in memory and nothing before it is not for it."""
+        entries, is_full = self._reader.run(route.cursor, max_records, max_bytes)
+        if not entries or not (is_full or entries[-1].sequence == last_sequence(connection)):
+            return ()
+        return entries if sqlite_routes.is_next(connection, route, entries[-1].sequence, len(entries)) else ()
+
+    def _looked_up(
+        self, connection: sqlite3.Connection, route: sqlite_routes.Route, max_records: int, max_bytes: int
+    ) -> tuple[tuple[Entry, ...], bool]:
+        sequences, is_replay = sqlite_routes.next_sequences(connection, route, max_records, max_bytes)
+        if not sequences:
+            sqlite_routes.move_cursor(connection, route, last_sequence(connection))
+            return (), False
+        if not is_replay:
+            sqlite_routes.move_cursor(connection, route, sequences[0] - 1)
+        entries = self._reader.read(connection, sequences)
+        if len(entries) < len(sequences):
+            self._bury_unreadable(connection, route.id, set(sequences) - {entry.sequence for entry in entries})
+        return entries, is_replay
 
     def _bury_unreadable(self, connection: sqlite3.Connection, route: int, sequences: set[int]) -> None:
         sqlite_replays.bury_unreadable(connection, route, sorted(sequences), _DAMAGED, self._clock())

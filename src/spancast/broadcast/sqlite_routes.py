@@ -29,6 +29,13 @@ _SETTLE = """
         last_error = CASE WHEN :is_held THEN '' ELSE last_error END
     WHERE id = :route"""
 _AHEAD = "SELECT sequence, size FROM ahead WHERE route = ? ORDER BY sequence LIMIT ?"
+_AUDIENCE = """
+    SELECT count(*), count(audience), min(audience), max(audience) FROM log
+    WHERE sequence > :cursor AND sequence <= :last"""
+_IS_MEANT = """
+    SELECT (:audience IS NULL OR EXISTS (SELECT 1 FROM members WHERE route = :route AND audience = :audience))
+    AND NOT EXISTS (SELECT 1 FROM skipped WHERE route = :route AND sequence > :cursor AND sequence <= :last)
+    AND NOT EXISTS (SELECT 1 FROM replays WHERE route = :route AND done_s IS NULL)"""
 _AGAIN = """
     SELECT p.sequence, l.size FROM replays p JOIN log l ON l.sequence = p.sequence
     WHERE p.route = ? AND p.done_s IS NULL ORDER BY p.sequence LIMIT ?"""
@@ -130,6 +137,18 @@ def next_sequences(
     return _bounded(connection.execute(_AHEAD, (route.id, max_records)), max_bytes), False
 
 
+def is_next(connection: sqlite3.Connection, route: Route, last: int, count: int) -> bool:
+    """Tell whether the ``count`` records up to ``last`` are what ``route`` should get next; only reads.
+
+    One question instead of one for each record; False also where only that would tell.
+    """
+    values = {"route": route.id, "cursor": route.cursor, "last": last}
+    kept, with_audience, least, most = connection.execute(_AUDIENCE, values).fetchone()
+    if kept != count or with_audience not in (0, count) or least != most:
+        return False
+    return bool(connection.execute(_IS_MEANT, {**values, "audience": least}).fetchone()[0])
+
+
 def _bounded(rows: Iterable[tuple[int, int]], max_bytes: int) -> list[int]:
     taken: list[int] = []
     total = 0
@@ -180,6 +199,8 @@ def settle(connection: sqlite3.Connection, claim: Claim, delivered: int, at_s: f
 
 def _forget_drops(connection: sqlite3.Connection, route: Route, claim: Claim) -> None:
     (evicted,) = connection.execute("SELECT evicted FROM counter").fetchone()
+    if claim.entries[0].sequence > evicted:
+        return
     # What was pushed out while it was on its way was counted as dropped, and arrived nevertheless.
     rows = [(route.id, entry.sequence) for entry in claim.entries if entry.sequence <= evicted]
     if rows:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+from zlib import crc32
 
 from spancast.broadcast.spool import Entry
 from spancast.model import json_text
@@ -18,6 +19,8 @@ from spancast.model.span_record import FactValue, SpanRecord
 _CONTENT_FACTS = frozenset({"input", "output"})
 _CHUNK = 64
 _REASON_CHARACTERS = 2000
+# For bytes (and bool) Python's sqlite3 looks for an adapter each time, which takes longer than to store a row.
+_blob = bytearray
 _REMEMBERED_CONTEXTS = 256
 # What an entry takes in memory beside its body, facts included.
 _OBJECT_BYTES = 1500
@@ -66,12 +69,23 @@ def append(
     log: list[tuple[object, ...]] = []
     bodies: list[tuple[object, ...]] = []
     for sequence, (record, put_s) in enumerate(zip(records, puts_s, strict=True), first):
-        facts = json_text.encode(record.facts).encode()
-        crc = zlib.crc32(record.body, zlib.crc32(facts))
-        context = contexts[record.resource], contexts[record.scope]
-        ids = record.trace_id, record.span_id, record.parent_span_id
-        log.append((sequence, put_s, *ids, record.end_ns, record.is_llm, *context, audience, record.size_bytes))
-        bodies.append((sequence, crc, facts, record.body))
+        facts, body = json_text.encode_bytes(record.facts), record.body
+        log.append(
+            (
+                sequence,
+                put_s,
+                _blob(record.trace_id),
+                _blob(record.span_id),
+                _blob(record.parent_span_id),
+                record.end_ns,
+                1 if record.is_llm else 0,
+                contexts[record.resource],
+                contexts[record.scope],
+                audience,
+                len(body),
+            )
+        )
+        bodies.append((sequence, crc32(body, crc32(facts)), _blob(facts), _blob(body)))
     connection.executemany(_APPEND_LOG, log)
     connection.executemany(_APPEND_BODY, bodies)
     return int(first)
@@ -96,6 +110,13 @@ def read_facts(text: bytes) -> dict[str, FactValue]:
     return dict(facts) if json_text.is_mapping(facts) else {}
 
 
+class Run(NamedTuple):
+    """Entries of which each is the log's next; ``is_full``: more would be over a bound, so that none is missed."""
+
+    entries: tuple[Entry, ...]
+    is_full: bool
+
+
 class RecordReader:
     """Reads entries; remembers the last ones, so that of twenty routes one pays for the reading.
 
@@ -107,15 +128,37 @@ class RecordReader:
         self._recent: OrderedDict[int, Entry] = OrderedDict()
         self._recent_bytes = 0
         self._contexts: dict[int, bytes] = {}
+        self._last_run: tuple[object, Run] = ((), Run((), is_full=False))
 
     def remember(self, entries: Sequence[Entry]) -> None:
         """Keep ``entries`` at hand, the oldest giving way."""
+        self._last_run = ((), Run((), is_full=False))
         for entry in entries:
             self._recent[entry.sequence] = entry
-            self._recent_bytes += entry.record.size_bytes + _OBJECT_BYTES
+        self._recent_bytes += sum([len(entry.record.body) for entry in entries]) + _OBJECT_BYTES * len(entries)
         while self._recent_bytes > self._max_bytes:
             _, gone = self._recent.popitem(last=False)
             self._recent_bytes -= gone.record.size_bytes + _OBJECT_BYTES
+
+    def run(self, after: int, max_records: int, max_bytes: int) -> Run:
+        """Return what is at hand of the log behind ``after``, without gaps: made once for all routes who are there."""
+        asked = (after, max_records, max_bytes)
+        if self._last_run[0] != asked:
+            self._last_run = (asked, self._run(*asked))
+        return self._last_run[1]
+
+    def _run(self, after: int, max_records: int, max_bytes: int) -> Run:
+        taken: list[Entry] = []
+        total = 0
+        for sequence in range(after + 1, after + 1 + max_records):
+            entry = self._recent.get(sequence)
+            if entry is None:
+                return Run(tuple(taken), is_full=False)
+            total += len(entry.record.body)
+            if taken and total > max_bytes:
+                break
+            taken.append(entry)
+        return Run(tuple(taken), is_full=True)
 
     def read(self, connection: sqlite3.Connection, sequences: Sequence[int]) -> tuple[Entry, ...]:
         """Return the entries of ``sequences``, in order, without those that are gone or damaged."""
@@ -134,7 +177,7 @@ class RecordReader:
             # Always the same statement, so that it is compiled once.
             for row in connection.execute(_READ, (*chunk, *(-1,) * (_CHUNK - len(chunk)))):
                 sequence, trace_id, span_id, parent, end_ns, is_llm, resource, scope, crc, facts, body = row
-                if zlib.crc32(body, zlib.crc32(facts)) != crc:
+                if crc32(body, crc32(facts)) != crc:
                     continue
                 record = SpanRecord(
                     trace_id=trace_id,

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from spancast.destinations.plain_span import PlainSpan
+from spancast.destinations.plain_span import PlainSpan, remembered
 from spancast.model import json_text, semconv
 from spancast.model.json_text import is_list, is_mapping
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _COST_DETAILS: Final = semconv.USAGE_COST_DETAILS
-_INPUT_COSTS: Final = ("upstream_inference_prompt_cost", "upstream_inference_input_cost")
-_OUTPUT_COSTS: Final = ("upstream_inference_completions_cost", "upstream_inference_output_cost")
+_INPUT_COSTS: Final = (
+    f"{_COST_DETAILS}upstream_inference_prompt_cost", f"{_COST_DETAILS}upstream_inference_input_cost",
+)  # fmt: skip
+_OUTPUT_COSTS: Final = (
+    f"{_COST_DETAILS}upstream_inference_completions_cost", f"{_COST_DETAILS}upstream_inference_output_cost",
+)  # fmt: skip
 _REQUEST: Final = semconv.REQUEST_MODEL.removesuffix("model")
+_PARAMETERS: Final = (_REQUEST, semconv.REQUEST)
+_OWN: Final = semconv.TRACE_METADATA
 _TOOL_CALL: Final = "tool_call"
 _TOOL_ANSWER: Final = "tool_call_response"
 _FINISH_REASONS: Final[Mapping[str, str]] = {_TOOL_CALL: "tool_calls"}
@@ -36,8 +41,7 @@ _NAMES: Final[Mapping[str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
+class Costs(NamedTuple):
     """USD as charged; the split is given only where it sums up to the total."""
 
     input: float | None
@@ -62,27 +66,32 @@ def level(span: PlainSpan) -> str:
 
 def metadata(span: PlainSpan, *, with_names: bool) -> dict[str, Any]:
     """Return the caller's own keys, nested ones dotted; and the trace keys too, ``with_names``."""
-    own = {
-        name.removeprefix(semconv.TRACE_METADATA): value
-        for name, value in span.attributes.items()
-        if name.startswith(semconv.TRACE_METADATA)
-    }
-    named = {key: span.attributes[name] for key, name in _NAMES.items() if name in span.attributes}
-    return {**named, **own} if with_names else own
+    own = _own_keys(span)
+    if not with_names:
+        return own.copy()
+    return {**{key: span.attributes[name] for key, name in _NAMES.items() if name in span.attributes}, **own}
 
 
+@remembered
+def _own_keys(span: PlainSpan) -> dict[str, Any]:
+    start = len(_OWN)
+    return {name[start:]: value for name, value in span.attributes.items() if name.startswith(_OWN)}
+
+
+@remembered
 def tags(span: PlainSpan) -> list[str]:
     """Return the custom key ``tags`` where it is a list."""
     value = span.first(semconv.TRACE_METADATA + "tags")
     return [str(item) for item in value] if is_list(value) else []
 
 
+@remembered
 def model_parameters(span: PlainSpan) -> dict[str, Any]:
     """Return the parameters of the request by their wire names."""
     return {
         name.rpartition(_REQUEST)[2] if name.startswith(_REQUEST) else name.removeprefix(semconv.REQUEST): value
         for name, value in span.attributes.items()
-        if name.startswith((_REQUEST, semconv.REQUEST)) and name not in _NO_PARAMETERS
+        if name.startswith(_PARAMETERS) and name not in _NO_PARAMETERS
     }
 
 
@@ -94,15 +103,20 @@ def finish_reason(span: PlainSpan) -> str | None:
     return _FINISH_REASONS.get(str(reasons[0]), str(reasons[0]))
 
 
+@remembered
 def costs(span: PlainSpan) -> Costs:
     """Return what the provider charged."""
-    total = span.first(semconv.USAGE_COST)
-    asked = span.first(*(_COST_DETAILS + name for name in _INPUT_COSTS))
-    answered = span.first(*(_COST_DETAILS + name for name in _OUTPUT_COSTS))
-    total, asked, answered = (value if isinstance(value, (int, float)) else None for value in (total, asked, answered))
-    if total is None or asked is None or answered is None or not math.isclose(asked + answered, total, rel_tol=1e-6):
+    total = _number(span.first(semconv.USAGE_COST))
+    if total is None:
+        return Costs(None, None, None)
+    asked, answered = _number(span.first(*_INPUT_COSTS)), _number(span.first(*_OUTPUT_COSTS))
+    if asked is None or answered is None or not math.isclose(asked + answered, total, rel_tol=1e-6):
         return Costs(None, None, total)
     return Costs(asked, answered, total)
+
+
+def _number(value: Any) -> float | None:  # noqa: ANN401 - any attribute value
+    return value if isinstance(value, (int, float)) else None
 
 
 def total_tokens(span: PlainSpan) -> int | None:
@@ -112,6 +126,7 @@ def total_tokens(span: PlainSpan) -> int | None:
     return total if total is not None or sides == (None, None) else sum(side or 0 for side in sides)
 
 
+@remembered
 def conversation(span: PlainSpan) -> dict[str, Any] | None:
     """Return ``{"messages": […]}`` as it went to the model, or None where content is left out."""
     system, asked = _decoded(span, semconv.SYSTEM_INSTRUCTIONS, semconv.INPUT_MESSAGES)
@@ -136,6 +151,7 @@ def completion(span: PlainSpan) -> dict[str, Any] | None:
     return {**told, "toolCalls": calls} if calls else told
 
 
+@remembered
 def answers(span: PlainSpan) -> list[dict[str, Any]] | None:
     """Return every choice as ``{"role", "content", "reasoning"?, "tool_calls"?, "finish_reason"?}``, or None."""
     (choices,) = _decoded(span, semconv.OUTPUT_MESSAGES)
@@ -191,6 +207,10 @@ def _messages(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield dict(message)
         return
     parts = _parts(message)
+    if len(parts) == 1 and parts[0].get("type") == "text":
+        # As most are.
+        yield {"role": message.get("role"), "content": str(parts[0].get("content"))}
+        return
     rest = [part for part in parts if part.get("type") != _TOOL_ANSWER]
     for part in parts:
         if part.get("type") == _TOOL_ANSWER:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ from spancast.destinations.protocol import Destination, View
 from spancast.destinations.quantities import Address
 from spancast.destinations.vendor_row import signal_url, target
 
+_LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}")
 _GRPC_PORT: Final = 4317
 Protocol = Literal["http/protobuf", "http/json", "grpc"]
 Compression = Literal["gzip", "none"]
@@ -25,13 +27,24 @@ class ServerConfig(NetworkConfig, frozen=True):
 
     endpoint: Address = Field(description="`http://host:4318`, with or without the path; `http://host:4317` is gRPC.")
     protocol: Protocol | None = Field(None, description="Absent: gRPC on port 4317, else http/protobuf.")
-    compression: Compression = Field("gzip", description="How bodies are compressed.")
+    compression: Compression | None = Field(
+        None, description="How bodies are compressed. Absent: gzip, or none where the server is on this machine."
+    )
     spans: Literal["llm", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
 
     @property
     def spoken(self) -> Protocol:
         """Return the protocol asked for, else that of the port."""
         return self.protocol or ("grpc" if urlsplit(self.endpoint).port == _GRPC_PORT else "http/protobuf")
+
+    @property
+    def compressed(self) -> Compression:
+        """Return the compression asked for, else what is worth its time: more than all else that a span costs."""
+        return self.compression or ("none" if _is_here(urlsplit(self.endpoint).hostname or "") else "gzip")
+
+
+def _is_here(host: str) -> bool:
+    return host == "localhost" or host.endswith(".localhost") or host == "::1" or _LOOPBACK.fullmatch(host) is not None
 
 
 class OtlpConfig(ServerConfig, frozen=True):
@@ -90,14 +103,14 @@ def create(config: ServerConfig, view: View) -> Destination:
         return cast(
             "Destination",
             _sending("otlp").OtlpGrpcDestination(
-                config.endpoint, config, view, product=product, compression=config.compression
+                config.endpoint, config, view, product=product, compression=config.compressed
             ),
         )
     sender = _sending("http_sender").sender_of(config, signal_url(config.endpoint), product=product)
     encoding = "json" if config.spoken == "http/json" else "protobuf"
     return cast(
         "Destination",
-        _sending("otlp").OtlpHttpDestination(sender, view, encoding=encoding, gzip=config.compression == "gzip"),
+        _sending("otlp").OtlpHttpDestination(sender, view, encoding=encoding, gzip=config.compressed == "gzip"),
     )
 
 

@@ -7,6 +7,7 @@ fails hides the whole value and never costs the span.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -58,6 +59,7 @@ _RESPONSE_TEXTS: Final = frozenset(
         "stop_details.category",
     )
 )  # fmt: skip
+_NAMES_REMEMBERED: Final = 4096
 _EVENT_CONTENT: Final = frozenset({"content", "body", "event_body", "message", "tool_calls", "arguments"})
 _STRUCTURAL: Final = frozenset(
     {
@@ -69,6 +71,7 @@ _STRUCTURAL: Final = frozenset(
 """What holds a trace together is not masked, lest a pattern for digits cut a session in two."""
 
 
+@functools.lru_cache(_NAMES_REMEMBERED)
 def is_content(name: str) -> bool:
     """Tell whether the attribute ``name`` holds or quotes what was said."""
     return name in _CONTENT_NAMES or _CONTENT_FAMILIES.match(name) is not None
@@ -101,10 +104,9 @@ NOTHING_REDACTED: Final = Redaction()
 
 def without_content(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as privacy mode shows it: model, usage, cost, times, ids, metadata and error type stay."""
-    return replace(
-        span,
-        attributes={name: value for name, value in span.attributes.items() if not _says(name, value)},
-        events=tuple(_without_content(event) for event in span.events),
+    return span.with_attributes(
+        {name: value for name, value in span.attributes.items() if not _says(name, value)},
+        events=tuple([_without_content(event) for event in span.events]),
         status_message="",
     )
 

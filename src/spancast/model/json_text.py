@@ -64,6 +64,14 @@ def encode(value: object) -> str:
         return json.dumps(_simplify(value, 0, set()), ensure_ascii=True, separators=(",", ":"))
 
 
+def encode_bytes(value: object) -> bytes:
+    """Return what ``encode`` does as UTF-8, soonest where all keys are texts."""
+    try:
+        return orjson.dumps(value, _plain)
+    except (TypeError, ValueError, RecursionError):
+        return encode(value).encode()
+
+
 def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
     """Return the value of JSON ``text``, or None where it is not JSON."""
     try:

@@ -8,7 +8,6 @@ Braintrust destination. Its own ``braintrust.*`` fields are written whole, so wh
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -25,7 +24,7 @@ _USAGE: Final = "gen_ai.usage."
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` with Braintrust's fields."""
     kept = facts.without(span.attributes, facts.told_messages(span), semconv.TRACE_METADATA, _USAGE)
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

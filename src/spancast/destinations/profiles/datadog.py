@@ -9,7 +9,6 @@ tags of OpenRouter's Datadog destination name them, and are unverified.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from spancast.destinations import generation
@@ -20,7 +19,7 @@ from spancast.model import semconv
 
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` with what Datadog reads beside the GenAI conventions."""
-    return replace(span, attributes={**span.attributes, **facts.written(_written(span))})
+    return span.with_attributes({**span.attributes, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

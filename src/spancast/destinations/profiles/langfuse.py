@@ -10,7 +10,6 @@ twice. Cost as charged wins over Langfuse's prices. Messages are written once, a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -27,7 +26,7 @@ _TYPES: Final[Mapping[str, str]] = {
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` with the attributes Langfuse reads first."""
     kept = facts.without(span.attributes, facts.told_messages(span), semconv.TRACE_METADATA)
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,6 @@ words; ``gen_ai.system`` is what it lists as provider. Messages go as ``gen_ai.p
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -27,7 +26,7 @@ _KINDS: Final[Mapping[str, str]] = {
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as a LangSmith run."""
     kept = facts.without(span.attributes, facts.told_messages(span), semconv.TRACE_METADATA)
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

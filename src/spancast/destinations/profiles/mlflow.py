@@ -9,7 +9,6 @@ charged, else the server would guess.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -27,7 +26,7 @@ _TAG: Final = "mlflow.traceTag."
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` with the attributes MLflow reads."""
     attributes = {**facts.without(span.attributes, facts.told_messages(span)), **facts.written(_written(span))}
-    return replace(span, attributes=attributes)
+    return span.with_attributes(attributes)
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

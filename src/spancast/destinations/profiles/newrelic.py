@@ -7,7 +7,6 @@ Relic destination says so too): texts are shortened here, so that JSON stays JSO
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from spancast.destinations import generation
@@ -30,4 +29,4 @@ def rename(span: PlainSpan) -> PlainSpan:
             ("gen_ai.usage.cost", generation.costs(span).total),
         ]
     )
-    return with_short_values(replace(span, attributes={**span.attributes, **written}), _LONGEST)
+    return with_short_values(span.with_attributes({**span.attributes, **written}), _LONGEST)

@@ -8,7 +8,6 @@ left out: so none stays under that name. Token details are parts of the totals t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -42,18 +41,19 @@ def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` in OpenInference's words."""
     if _KIND in span.attributes:
         return span
-    kept = {
-        _APART + name.removeprefix(_ALIEN) if name.startswith(_ALIEN) else name: value
-        for name, value in facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA).items()
-        if not name.startswith(_PARAMETER) or name == semconv.REQUEST_STREAM
-    }
+    kept: dict[str, Any] = {}
+    for name, value in facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA).items():
+        if not name.startswith(_ALIEN):
+            kept[name] = value
+        elif not name.startswith(_PARAMETER) or name == semconv.REQUEST_STREAM:
+            kept[_APART + name.removeprefix(_ALIEN)] = value
     kind = facts.work(span)
     attributes = {**kept, **facts.written(_common(span)), _KIND: _KINDS[kind]}
     if kind in ("llm", "embedding"):
         attributes.update(facts.written(_call(span)))
     if kind == "tool":
         attributes.update(facts.written(_tool(span)))
-    return replace(span, attributes=attributes)
+    return span.with_attributes(attributes)
 
 
 def _common(span: PlainSpan) -> Iterator[tuple[str, Any]]:
@@ -109,7 +109,8 @@ def _message(prefix: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any
             yield from _part(f"{prefix}.contents.{index}.message_content", part)
     else:
         yield f"{prefix}.content", content if content is None or isinstance(content, str) else json_text.encode(content)
-    yield f"{prefix}.tool_call_id", message.get("tool_call_id")
+    if "tool_call_id" in message:
+        yield f"{prefix}.tool_call_id", message["tool_call_id"]
     for index, call in enumerate(message.get("tool_calls") or ()):
         at = f"{prefix}.tool_calls.{index}.tool_call"
         yield f"{at}.id", call.get("id")

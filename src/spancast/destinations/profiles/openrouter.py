@@ -8,7 +8,6 @@ on the span.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -26,7 +25,7 @@ _DEFAULT_NAME: Final = "OpenRouter Request"
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as OpenRouter would have sent it."""
     kept = facts.without(span.attributes, _RENAMED | facts.told_messages(span))
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

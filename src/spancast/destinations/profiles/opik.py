@@ -8,7 +8,6 @@ names OpenRouter's Opik destination uses. No rule reads a cost: it is metadata.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -25,7 +24,7 @@ _RENAMED: Final = frozenset(
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` with what Opik's rules know."""
     kept = facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA)
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

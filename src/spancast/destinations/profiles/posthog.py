@@ -9,7 +9,6 @@ ones, everybody else's with them; cost as charged wins over its prices.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -27,7 +26,7 @@ _APART: Final = "anthropic"
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as PostHog makes events of it."""
     kept = facts.without(span.attributes, _RENAMED | facts.told_messages(span), semconv.TRACE_METADATA)
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

@@ -9,7 +9,6 @@ is an attribute too.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -27,7 +26,7 @@ _RENAMED: Final = frozenset({semconv.USAGE_CACHE_WRITE, semconv.SYSTEM_INSTRUCTI
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as Sentry's AI dashboards read it."""
     kept = facts.without(span.attributes, _RENAMED)
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

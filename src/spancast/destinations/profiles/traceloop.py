@@ -8,7 +8,6 @@ the caller, session and user are association properties, on every span. Messages
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -23,7 +22,7 @@ _KINDS: Final[Mapping[str, str]] = {"tool": "tool", "agent": "agent"}
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` with OpenLLMetry's names beside the current ones."""
     kept = facts.without(span.attributes, frozenset(), semconv.TRACE_METADATA)
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,6 @@ messages are written in chat form under the same names. Custom keys and the cost
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from spancast.destinations import generation
@@ -25,7 +24,7 @@ _KINDS: Final[Mapping[str, str]] = {
 def rename(span: PlainSpan) -> PlainSpan:
     """Return ``span`` as Weave reads calls."""
     kept = facts.without(span.attributes, facts.told_messages(span), semconv.TRACE_METADATA)
-    return replace(span, attributes={**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
