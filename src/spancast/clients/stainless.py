@@ -282,20 +282,22 @@ def hear(
 
 def _hear_stream(recording: Recording, stream: Any, *, is_async: bool, withholds_usage: bool) -> None:  # noqa: ANN401 - the SDK's stream
     # Its parts have been where they are in both SDKs and all majors supported.
-    iterator, decoder = stream._iterator, getattr(stream, "_decoder", None)  # noqa: SLF001
+    decoder = getattr(stream, "_decoder", None)
     watch: StreamWatch
     if decoder is None:
         watch = StreamWatch(recording, withholds_usage=withholds_usage)
     else:
-        watch = EventWatch(recording, decoder, iterator, withholds_usage=withholds_usage)
+        # In place before the iterator is: anthropic makes that when first asked for, with what the stream has then.
+        watch = stream._decoder = EventWatch(recording, decoder, withholds_usage=withholds_usage)  # noqa: SLF001
+    iterator = stream._iterator  # noqa: SLF001
+    if isinstance(watch, EventWatch):
+        watch.iterator = iterator
     if is_async:
         stream._iterator = WatchedAsyncIterator(iterator, watch)  # noqa: SLF001
     elif isinstance(watch, EventWatch) and not (withholds_usage or recording.times_every_chunk):
         stream._iterator = followed(iterator, watch)  # noqa: SLF001
     else:
         stream._iterator = watched(iterator, watch)  # noqa: SLF001
-    if decoder is not None:
-        stream._decoder = watch  # noqa: SLF001
     response = stream.response
     # A stand-in for a response, as tests have it, may have no byte stream.
     if hasattr(response, "stream"):

@@ -124,32 +124,46 @@ class EventWatch(StreamWatch):
     """A watch that keeps the events the SDK's decoder makes, to be read when somebody looks at the span.
 
     It stands in the decoder's place, before the SDK's own parsing: it holds what the caller got, no
-    more, and nothing he can change.
+    more, and nothing he can change. An SDK that asks its decoder otherwise is heard chunk by chunk.
     """
 
-    __slots__ = ("_decoder", "_events", "_iterator", "_passing", "_source")
+    __slots__ = ("_decoder", "_events", "_hears", "_passing", "_source", "iterator")
 
-    def __init__(self, recording: Recording, decoder: Any, iterator: Any, *, withholds_usage: bool = False) -> None:  # noqa: ANN401 - the SDK's
+    def __init__(self, recording: Recording, decoder: Any, *, withholds_usage: bool = False) -> None:  # noqa: ANN401 - the SDK's
         super().__init__(recording, withholds_usage=withholds_usage)
         self._decoder = decoder
-        self._iterator = iterator
+        self.iterator: Any = None
+        """The SDK's own iterator over its chunks."""
+        self._hears = False
         self._events: list[Any] = []
         self._passing: Iterator[Any] = iter(())
         """What passes at present, a second time: ``tee`` keeps it without a step of ours for each event."""
         self._source: Any = None
 
     @property
+    def hears(self) -> bool:
+        """Tell whether the SDK has asked for events here, and not in a way unknown to us."""
+        return self._hears
+
+    @property
     def feed(self) -> Callable[[object], None]:
-        """Return a function that ignores the parsed chunk."""
-        return _ignore
+        """Return a function that ignores the parsed chunk, unless nothing else tells it."""
+        feed = super().feed
+
+        def feed_unheard(chunk: object) -> None:
+            if not self._hears:
+                feed(chunk)
+
+        return feed_unheard
 
     @property
     def is_sdk_running(self) -> bool:
         """Tell whether the SDK's own generator is at work: a body closed meanwhile is its doing, not the user's."""
-        return self.is_advancing or bool(getattr(self._iterator, "gi_running", False))
+        return self.is_advancing or bool(getattr(self.iterator, "gi_running", False))
 
     def iter_bytes(self, pieces: Iterator[bytes]) -> Iterator[Any]:
         """Return the events the SDK's decoder yields."""
+        self._hears = True
         self._source = iter(self._decoder.iter_bytes(pieces))
         return chain.from_iterable(self._blocks(self._source))
 
@@ -164,6 +178,7 @@ class EventWatch(StreamWatch):
 
     async def aiter_bytes(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
         """As ``iter_bytes``."""
+        self._hears = True
         async for event in self._decoder.aiter_bytes(pieces):
             self._events.append(event)
             if len(self._events) >= _BLOCK:
@@ -171,6 +186,8 @@ class EventWatch(StreamWatch):
             yield event
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else the decoder has
+        if name in _OWN:
+            raise AttributeError(name)
         return getattr(self._decoder, name)
 
     def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
@@ -195,6 +212,8 @@ class EventWatch(StreamWatch):
     @property
     def waiting_bytes(self) -> int | None:
         """Return what the events take, taking them to be as long as the first."""
+        if not self._hears and self._reader is not None:
+            return None
         return sum(len(event.data) + _EVENT_BYTES for event in self._events[:1]) * len(self._events)
 
     def _read(self) -> None:
@@ -211,11 +230,18 @@ class EventWatch(StreamWatch):
         return self.reader.result()
 
 
+_OWN: Final = frozenset({*StreamWatch.__slots__, *EventWatch.__slots__})
+"""What is not the decoder's to have, set or not."""
+
+
 def followed(iterator: Iterator[Any], watch: EventWatch) -> Generator[Any, Any, None]:
     """Yield what ``iterator`` yields, and tell ``watch`` of the first and of the end: a chunk costs next to nothing."""
     try:
         for chunk in iterator:
             watch.recording.chunk_arrived()
+            if not watch.hears:
+                yield from watched(chain((chunk,), iterator), watch)
+                return
             yield chunk
             break
         yield from iterator
@@ -236,11 +262,12 @@ class WatchedAsyncIterator:
     loop, later and in another context.
     """
 
-    __slots__ = ("_inner", "_is_first", "_times_each", "_watch", "_wrapped")
+    __slots__ = ("_feed", "_inner", "_is_first", "_times_each", "_watch", "_wrapped")
 
     def __init__(self, inner: AsyncIterator[Any], watch: StreamWatch) -> None:
         self._inner = inner
         self._watch = watch
+        self._feed = watch.feed
         self._times_each = watch.recording.times_every_chunk
         self._is_first = True
 
@@ -266,7 +293,7 @@ class WatchedAsyncIterator:
             if self._is_first or self._times_each:
                 watch.recording.chunk_arrived()
                 self._is_first = False
-            watch.feed(chunk)
+            self._feed(chunk)
             if watch.withholds_usage and watch.is_withheld(chunk):
                 continue
             return chunk
