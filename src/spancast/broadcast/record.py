@@ -124,7 +124,7 @@ def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     if not attributes:
         return {}
     copied: Any = attributes.copy() if isinstance(attributes, MappingProxyType) else None
-    return copied if type(copied) is dict else dict(attributes)
+    return copied if type(copied) is dict else dict(attributes)  # pyright: ignore[reportUnknownVariableType] - the SDK's
 
 
 class _Plan(NamedTuple):

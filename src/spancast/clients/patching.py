@@ -163,8 +163,8 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
         logger.debug("spancast: %s has no %s, not patched", type(target).__name__, patch.path)
         tally.add("patches.missing")
         return
-    is_async = patch.async_wrapper is not None and inspect.iscoroutinefunction(method)
-    setattr(owner, name, _InstanceWrapper(method, patch.async_wrapper if is_async else patch.wrapper))
+    wrapper = patch.async_wrapper if inspect.iscoroutinefunction(method) else None
+    setattr(owner, name, _InstanceWrapper(method, wrapper or patch.wrapper))
 
 
 def _is_patched(owner: object, name: str) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from spancast.clients.patching import Client, InstancePatch, Patch, Wrapper
+from spancast.clients.patching import Client, InstancePatch, Patch
 from spancast.clients.streams import (
     BodyReader,
     BodyWatch,
@@ -80,7 +80,10 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
         for owner in resource.classes
         for method in resource.methods
     ]
-    on_instance = [InstancePatch("request", hook.request, hook.request_async), InstancePatch("_process_response", keep_response)]
+    on_instance = [
+        InstancePatch("request", hook.request, hook.request_async),
+        InstancePatch("_process_response", keep_response),
+    ]
     on_instance += [
         InstancePatch(f"{resource.path}.{method}", take_keys) for resource in resources for method in resource.methods
     ]
@@ -184,9 +187,7 @@ class _Hook:
             return None, args, kwargs, None
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data
-        recording = RECORDER.begin(
-            dialect, body, _server(client), _session_header(client, options), reads_now=False
-        )
+        recording = RECORDER.begin(dialect, body, _server(client), _session_header(client, options), reads_now=False)
         changed = options
         if extra or self._prepare is not None or recording is None or recording.keys is not NO_KEYS or _has_taken(data):
             changed = self._changed(client, options, recording) or options
@@ -218,9 +219,7 @@ class _Hook:
         return changed if changed is not options else None
 
 
-def keep_response(
-    wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:  # noqa: ANN401 - the SDK's own result
+def keep_response(wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
     """Put the HTTP response of the call in progress aside; around ``_process_response``, which has it."""
     recording = in_progress()
     if recording is not None:

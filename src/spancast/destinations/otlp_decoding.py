@@ -4,6 +4,7 @@ Source: opentelemetry-proto ``trace/v1/trace.proto``, ``common/v1/common.proto``
 equals what OpenTelemetry's own classes read (``tests/destinations/test_otlp_decoding.py``); fields
 it does not know are passed over. Everything raises ValueError for what is no message of its kind.
 """
+# ruff: noqa: PLR2004 - tags of the protocol, as in otlp_encoding
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ _fixed64 = struct.Struct("<Q").unpack_from
 _double = struct.Struct("<d").unpack_from
 _pairs: dict[bytes, tuple[str, Any]] = {}
 _lists: dict[bytes, tuple[str, list[Any]]] = {}
-"""Short pairs with values that nobody can change, and with lists, given away as copies. Most attributes of a call are the last one's."""
+"""Short pairs with values that nobody can change, and with lists, given away as copies.
+
+Most attributes of a call are the last one's.
+"""
 
 
 class SpanFields:
@@ -78,7 +82,7 @@ def field_at(body: bytes, at: int) -> tuple[int, int, int, int]:
     if kind == 0:
         value, stop = varint_at(body, start)
         return tag, value, start, stop
-    if kind == 2:  # noqa: PLR2004 - length-delimited
+    if kind == 2:
         size, start = varint_at(body, start)
     elif kind in _LENGTHS:
         size = _LENGTHS[kind]
@@ -96,7 +100,7 @@ def read_span(body: bytes) -> SpanFields:
     at, end = _take_head(found, body), len(body)
     rest: list[bytes] = [body[:at]]
     while at < end:
-        if body[at] == 0x4A:  # noqa: PLR2004 - attributes, which most fields are
+        if body[at] == 0x4A:
             size = body[at + 1] if at + 1 < end else _CONTINUES
             start = at + 2
             if size >= _CONTINUES:
@@ -126,7 +130,7 @@ def _take_head(found: SpanFields, body: bytes) -> int:
     return _IDS_BYTES
 
 
-def _take(found: SpanFields, tag: int, number: int, content: bytes) -> None:  # noqa: C901, PLR0912 - one case per field
+def _take(found: SpanFields, tag: int, number: int, content: bytes) -> None:  # noqa: C901 - one case per field
     if tag == 0x0A:
         found.trace_id = content
     elif tag == 0x12:
@@ -182,7 +186,7 @@ def _read_pair(pair: bytes) -> tuple[str, Any]:
         return known[0], known[1].copy()
     key, value = _read_any_pair(pair)
     if isinstance(value, dict):
-        return key, value
+        return key, value  # pyright: ignore[reportUnknownVariableType] - any items
     if len(_pairs) + len(_lists) >= _PAIRS_REMEMBERED:
         _pairs.clear()
         _lists.clear()
@@ -195,7 +199,7 @@ def _read_pair(pair: bytes) -> tuple[str, Any]:
 
 def _read_text_pair(pair: bytes) -> tuple[str, str] | None:
     """Return a pair of a short key and a text, as messages are; None where it is not written so."""
-    if pair[0] != 0x0A or pair[1] >= _CONTINUES:  # noqa: PLR2004 - the key's tag
+    if pair[0] != 0x0A or pair[1] >= _CONTINUES:
         return None
     end = 2 + pair[1]
     if pair[end : end + 1] != b"\x12":

@@ -14,7 +14,7 @@ Forward: TypeAlias = Literal["auto", "always", "never"]
 
 
 def forwarded(body: Mapping[str, Any], keys: TraceKeys, ids: SpanContext | None) -> dict[str, Any]:
-    """Return the fields to send for ``keys`` with a request ``body``: ``trace`` with our ids in it, ``session_id``, ``user``.
+    """Return the fields to send for ``keys`` with a request ``body``: ``trace`` with our ids, ``session_id``, ``user``.
 
     ``ids`` are those of the call's span, None where it has none.
     """

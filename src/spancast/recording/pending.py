@@ -61,11 +61,11 @@ class PendingAttributes(BoundedAttributes):
     """The SDK's own object for as long as some of it is unread: every look at it passes one of these properties."""
 
     @property
-    def _dict(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] - that is the point
+    def _dict(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride] - that is the point
         return _settled(self)["_dict"]
 
     @property
-    def dropped(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+    def dropped(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
         """Return how many attributes did not fit."""
         return _settled(self)["dropped"]
 

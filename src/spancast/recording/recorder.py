@@ -77,7 +77,7 @@ class Recorder:
         self._provider = self._metrics = None
 
     @shielded
-    def begin(
+    def begin(  # noqa: PLR0913 - one argument per thing a client knows of a call
         self,
         dialect: Dialect,
         body: Mapping[str, Any],

@@ -157,10 +157,12 @@ class Recording:
 
     def _read_request(self) -> Attributes:
         content = self.captures_content
-        # A request that was sent but does not decode (never seen) tells nothing but that.
-        body = self._body if self._sent is None else {**(json_text.decode(self._sent) or {}), **(self._unsent or {})}
+        decoded: Any = None if self._sent is None else json_text.decode(self._sent)
+        body: Mapping[str, Any] = decoded or self._body or {}
+        if self._unsent is not None:
+            body = {**body, **self._unsent}
         self._body = self._sent = None
-        request = self.dialect.read_request(body or {}, content=content)
+        request = self.dialect.read_request(body, content=content)
         attributes = self._attributes = request.attributes
         if self.outer is not None:
             attributes[semconv.PROVIDER_NAME] = self.server.provider or self.dialect.provider
@@ -312,10 +314,10 @@ class Recording:
         """Return all that request and answer tell, and why there is no (whole) answer."""
         attributes = self._read_request() if self._attributes is None else self._attributes
         answer, self._answer = self._answer, None
-        if type(answer) is bytes:
+        if isinstance(answer, bytes):
             response = self._read_answer(json_text.decode(answer))
         else:
-            response = Response() if answer is None else answer()  # pyright: ignore[reportCallIssue] - no subclass of bytes
+            response = Response() if answer is None else answer()
         incomplete, failure = self._incomplete, self._failure or response.failure
         add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
         if not (incomplete or failure) and says_nothing(response):

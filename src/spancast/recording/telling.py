@@ -56,7 +56,7 @@ def error_type(error: BaseException) -> str:
 
 
 def error_details(error: BaseException) -> Attributes:
-    """Return the HTTP status and the provider's code of an SDK's exception: openai, anthropic and openrouter name them so."""
+    """Return HTTP status and the provider's code of an exception, by the names openai, anthropic and openrouter use."""
     details: Attributes = {}
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
