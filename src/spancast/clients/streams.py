@@ -34,6 +34,22 @@ def _shielded_feed(kind: type[StreamReader]) -> Callable[[StreamReader, object],
     return shielded(kind.feed)
 
 
+@functools.cache
+def _shielded_feed_text(kind: type[StreamReader]) -> Callable[[StreamReader, str], None]:
+    """Return ``feed_text`` of a kind of reader, or its ``feed`` of what the text says, made safe."""
+    feed_text: Callable[[StreamReader, str], None] | None = getattr(kind, "feed_text", None)
+    if feed_text is not None:
+        return shielded(feed_text)
+
+    @shielded
+    def feed_decoded(reader: StreamReader, text: str) -> None:
+        payload = json_text.decode(text)
+        if payload is not None:
+            reader.feed(payload)
+
+    return feed_decoded
+
+
 class StreamWatch:
     """One streamed answer: fed with chunks, ended once, by whoever comes first."""
 
@@ -217,11 +233,11 @@ class EventWatch(StreamWatch):
         return sum(len(event.data) + _EVENT_BYTES for event in self._events[:1]) * len(self._events)
 
     def _read(self) -> None:
-        feed = super().feed
+        feed = _shielded_feed_text(type(self.reader))
         for event in self._events:
-            payload = None if event.data == _DONE else json_text.decode(event.data)
-            if payload is not None:
-                feed(payload)
+            text = event.data
+            if text != _DONE:
+                feed(self.reader, text)
         self._events.clear()
 
     def result(self) -> Response:

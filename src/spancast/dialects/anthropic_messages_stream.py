@@ -12,6 +12,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Final, Protocol
 
 from spancast.dialects import wire
+from spancast.dialects.event_run import EventRun
 from spancast.dialects.plain import shallow
 from spancast.model import json_text
 from spancast.model.exchange import Response
@@ -25,6 +26,8 @@ _DELTAS: Final = {
     "compaction_delta": ("content", "content"),
 }
 """Type of a delta -> (its text, the field of the block it goes to)."""
+_DELTA_ONLY: Final = frozenset({"type", "index", "delta"})
+_PAIR: Final = 2
 
 _BLOCK_OF: Final = {"text": "text", "thinking": "thinking", "input": "tool_use", "content": "compaction"}
 
@@ -40,7 +43,7 @@ class AnswerReader(Protocol):
 class MessagesStream:
     """Reads the events of one answer; without ``content`` it keeps no text at all."""
 
-    __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "_usage")
+    __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "_run", "_usage")
 
     def __init__(self, read: AnswerReader, *, content: bool) -> None:
         self._read = read
@@ -51,6 +54,26 @@ class MessagesStream:
         """Content blocks as they began, by index."""
         self._pieces: dict[tuple[Hashable, str], list[str]] = {}
         """Texts by (index of the block, field of the block)."""
+        self._run = EventRun()
+
+    def feed_text(self, text: str) -> None:
+        """Take the next event as the JSON text it came as."""
+        if self._run.take(text):
+            return
+        event = json_text.decode(text)
+        self.feed(event)
+        if self._content and type(event) is dict and event.keys() == _DELTA_ONLY:  # pyright: ignore[reportUnknownMemberType] - wire JSON
+            self._learn(text, event)  # pyright: ignore[reportUnknownArgumentType] - as above
+
+    def _learn(self, text: str, event: dict[str, Any]) -> None:
+        """Learn from a delta that tells a piece of one text and nothing else."""
+        delta: Any = event["delta"]
+        if type(delta) is not dict or len(delta) != _PAIR:  # pyright: ignore[reportUnknownArgumentType] - wire JSON
+            return
+        row = _DELTAS.get(delta.get("type"))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType] - as above
+        piece: object = delta.get(row[0]) if row is not None else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - as above
+        if row is not None and isinstance(piece, str) and isinstance(event["index"], int):
+            self._run.learn(text, row[0], piece, self._pieces[event["index"], row[1]])
 
     def feed(self, chunk: object) -> None:
         """Take the next event: a dict of wire JSON or an SDK's object."""

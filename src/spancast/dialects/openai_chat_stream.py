@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from spancast.dialects import wire
+from spancast.dialects.event_run import EventRun
 from spancast.dialects.plain import shallow
 from spancast.model import json_text
 from spancast.model.exchange import Response
@@ -21,6 +22,13 @@ _TOLD: Final = frozenset({*_JOINED, *_LISTED, "role", "tool_calls", "function_ca
 
 
 _TEXT_ONLY: Final = frozenset({"content", "role"})
+_PIECE_ONLY: Final = frozenset(
+    {"id", "object", "created", "model", "system_fingerprint", "service_tier", "provider", "obfuscation"}
+    | {"choices", "index", "delta", "role", "content", "tool_calls"}
+)
+"""What a chunk has that tells one piece and repeats the rest."""
+_FRAGMENT: Final = frozenset({"index", "function"})
+_ARGUMENTS: Final = frozenset({"arguments"})
 _WORDS: Final = frozenset({"reasoning.text", "reasoning.summary"})
 _REPEATED: Final = "provider"
 """What OpenRouter repeats in every chunk; the first one told it."""
@@ -45,7 +53,7 @@ class AnswerReader(Protocol):
 class ChatStream:
     """Reads the chunks of one answer; without ``content`` it keeps no text at all."""
 
-    __slots__ = ("_answer", "_choices", "_content", "_is_told", "_read", "_texts")
+    __slots__ = ("_answer", "_choices", "_content", "_is_told", "_read", "_run", "_texts")
 
     def __init__(self, read: AnswerReader, *, content: bool) -> None:
         self._read = read
@@ -56,6 +64,40 @@ class ChatStream:
         """A chunk with a choice has come: what is said once was said by then."""
         self._texts: dict[int, list[str]] = {}
         """The text pieces of each choice seen; they stay empty without content."""
+        self._run = EventRun()
+
+    def feed_text(self, text: str) -> None:
+        """Take the next chunk as the JSON text it came as."""
+        if self._run.take(text):
+            return
+        chunk = json_text.decode(text)
+        if type(chunk) is not dict:
+            return
+        is_told = self._is_told
+        if not (is_told and self._feed_json_text(chunk)):
+            self._feed_any(chunk)  # pyright: ignore[reportUnknownArgumentType] - wire JSON
+        if is_told and self._content:
+            self._learn(text, chunk)
+
+    def _learn(self, text: str, chunk: Any) -> None:  # noqa: ANN401 - wire JSON
+        """Learn from a chunk that told a piece of text, or of a call's arguments, and nothing else."""
+        try:
+            (choice,) = chunk["choices"]
+            delta, index = choice["delta"], choice["index"]
+            told = {name for name, value in {**chunk, **choice, **delta}.items() if value is not None}
+            if not told <= _PIECE_ONLY:
+                return
+            calls = delta.get("tool_calls")
+            if calls is None:
+                self._run.learn(text, "content", delta["content"], self._texts[index])
+                return
+            (call,) = calls
+            if delta.get("content") is None and call.keys() <= _FRAGMENT and call["function"].keys() == _ARGUMENTS:
+                fragments = self._choices[index].fragments(call["index"])
+                self._run.learn(text, "arguments", call["function"]["arguments"], fragments)
+        except (AttributeError, KeyError, TypeError, ValueError):
+            # Of another shape: it has been read, and so will the next one be.
+            return
 
     def feed(self, chunk: Any) -> None:  # noqa: ANN401 - an SDK's object has any class
         """Take the next chunk: wire JSON, the SDK's object, or text (of choice 0)."""
@@ -182,6 +224,10 @@ class _Choice:
             found = self._pieces[name] = []
         return found
 
+    def fragments(self, index: object) -> list[str]:
+        """Return the pieces of the arguments of the call ``index``, which has begun."""
+        return self._calls[index].arguments
+
     def feed(self, choice: Mapping[str, Any], *, content: bool) -> None:
         """Take the next chunk of this choice."""
         delta = choice.get("delta")
@@ -307,12 +353,12 @@ class _Choice:
 class _Call:
     """One tool call, its arguments in fragments."""
 
-    __slots__ = ("_arguments", "_fields", "_kind", "_named")
+    __slots__ = ("_fields", "_kind", "_named", "arguments")
 
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._named: dict[str, str] = {}
-        self._arguments: list[str] = []
+        self.arguments: list[str] = []
         self._kind = "function"
 
     def feed(self, call: Mapping[str, Any]) -> None:
@@ -320,7 +366,7 @@ class _Call:
         if self._named and call.get("id") is None:
             fragment = wire.fields(call.get(self._kind)).get("arguments")
             if type(fragment) is str:
-                self._arguments.append(fragment)
+                self.arguments.append(fragment)
                 return
         for name in ("id", "type"):
             value = call.get(name)
@@ -334,8 +380,8 @@ class _Call:
             self._named["name"] = name
         fragment = held.get("arguments", held.get("input"))
         if isinstance(fragment, str):
-            self._arguments.append(fragment)
+            self.arguments.append(fragment)
 
     def whole(self) -> dict[str, Any]:
         """Return the call as an unstreamed answer has it."""
-        return {**self._fields, self._kind: {**self._named, "arguments": "".join(self._arguments)}}
+        return {**self._fields, self._kind: {**self._named, "arguments": "".join(self.arguments)}}

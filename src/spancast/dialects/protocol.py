@@ -13,7 +13,10 @@ from spancast.model.exchange import Request, Response
 
 
 class StreamReader(Protocol):
-    """Assembles one streamed answer from its chunks, for any split of chunks."""
+    """Assembles one streamed answer from its chunks, for any split of chunks.
+
+    It may have a ``feed_text(text: str)``, which does what ``feed`` does with the decoded text, faster.
+    """
 
     def feed(self, chunk: object) -> None:
         """Take the next chunk: a dict of wire JSON or the SDK's object for it."""
