@@ -70,7 +70,7 @@ class MessagesStream:
         delta: Any = event["delta"]
         if type(delta) is not dict or len(delta) != _PAIR:  # pyright: ignore[reportUnknownArgumentType] - wire JSON
             return
-        row = _DELTAS.get(delta.get("type"))  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType] - as above
+        row = _DELTAS.get(delta.get("type"))  # pyright: ignore[reportArgumentType, reportUnknownArgumentType, reportUnknownMemberType] - as above
         piece: object = delta.get(row[0]) if row is not None else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - as above
         if row is not None and isinstance(piece, str) and isinstance(event["index"], int):
             self._run.learn(text, row[0], piece, self._pieces[event["index"], row[1]])
