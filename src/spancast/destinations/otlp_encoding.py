@@ -75,7 +75,7 @@ def _utf8(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def any_value(value: Any) -> bytes:  # noqa: ANN401 - one case per kind of value
+def any_value(value: Any) -> bytes:  # noqa: ANN401, PLR0911 - one case per kind of value
     """Return an encoded ``AnyValue``."""
     kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
     if kind is str:
@@ -161,7 +161,7 @@ def _remembered_pair(key: str, value: Any, kind: type) -> bytes:  # noqa: ANN401
 def _double_head(key: str) -> bytes:
     if len(_double_heads) >= _KEYS_REMEMBERED:
         _double_heads.clear()
-    head = _double_heads[key] = _encoded_pair(key, 0.0)[: -_DOUBLE_BYTES]
+    head = _double_heads[key] = _encoded_pair(key, 0.0)[:-_DOUBLE_BYTES]
     return head
 
 

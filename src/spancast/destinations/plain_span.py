@@ -69,7 +69,10 @@ class PlainSpan:
         return semconv.OPERATION_NAME in self.attributes and semconv.REQUEST_MODEL in self.attributes
 
     def with_attributes(
-        self, attributes: Mapping[str, Any], events: tuple[PlainEvent, ...] | None = None, status_message: str | None = None
+        self,
+        attributes: Mapping[str, Any],
+        events: tuple[PlainEvent, ...] | None = None,
+        status_message: str | None = None,
     ) -> PlainSpan:
         """Return the same span with other ``attributes``: ``dataclasses.replace`` at a third of its time."""
         return PlainSpan(

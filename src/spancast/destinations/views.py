@@ -154,8 +154,7 @@ def _encoded(rest: bytes, span: PlainSpan) -> bytes:
     name = span.name.encode("utf-8", "replace")
     parts = [rest, _parent_field(span.parent_span_id), b"\x2a", varint(len(name)), name]
     parts.append(key_values(b"\x4a", span.attributes))
-    for event in span.events:
-        parts.append(message(b"\x5a", event_bytes(event.name, event.at_ns, event.attributes)))
+    parts += [message(b"\x5a", event_bytes(event.name, event.at_ns, event.attributes)) for event in span.events]
     parts.append(message(b"\x7a", status_bytes(_STATUS_CODES[span.status], span.status_message)))
     return b"".join(parts)
 

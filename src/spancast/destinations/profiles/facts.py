@@ -139,9 +139,7 @@ def without(attributes: Mapping[str, Any], names: frozenset[str], *prefixes: str
         return {name: value for name, value in attributes.items() if name not in names}
     # A text is compared in half the time of a tuple of one.
     left_out = prefixes[0] if len(prefixes) == 1 else prefixes
-    return {
-        name: value for name, value in attributes.items() if name not in names and not name.startswith(left_out)
-    }
+    return {name: value for name, value in attributes.items() if name not in names and not name.startswith(left_out)}
 
 
 def details(tokens: Usage) -> dict[str, int]:
