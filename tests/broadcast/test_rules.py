@@ -11,7 +11,7 @@ import pytest
 from tests.destinations.configs import config
 
 from spancast.broadcast import rules as rules_module
-from spancast.broadcast.rules import Rules, TraceSeen, is_sampled
+from spancast.broadcast.rules import Rules, TraceSeen, is_sampled, panel
 from spancast.errors import tally
 from spancast.model.span_record import SpanRecord
 
@@ -236,3 +236,33 @@ def test_the_groups_of_a_call_that_is_always_kept_are_kept_with_it() -> None:
     assert rules.judge(record(**CALL), seen) is None
     assert rules.judge(record(), seen) is None
     assert Rules("two", config("console", sampling_rate=0.0001)).judge(record(), seen) == rules_module.SAMPLED_OUT
+
+
+def test_one_is_asked_for_all_who_ask_the_same_and_nobody_for_who_takes_everything() -> None:
+    given = {
+        "all": {"spans": "all", "respect_parent": False},
+        "llm": {"spans": "llm", "respect_parent": False},
+        "llm too": {"spans": "llm", "respect_parent": False},
+        "parent": {"spans": "all", "respect_parent": True},
+        "some": {"spans": "llm", "respect_parent": False, "sampling_rate": 0.5},
+        "some too": {"spans": "llm", "respect_parent": False, "sampling_rate": 0.5},
+        "keys": {"spans": "all", "respect_parent": False, "api_keys": ["production"]},
+    }
+    rules = [Rules(name, config("console", **fields)) for name, fields in given.items()]
+    assert [names for names, _ in panel(rules)] == [
+        ("llm", "llm too"),
+        ("parent",),
+        ("some",),
+        ("some too",),
+        ("keys",),
+    ]
+    assert [one.name for one in rules if one.asks_history] == ["some", "some too", "keys"]
+    for names, asked in panel(rules):
+        for one in (record(), record(**CALL), record(is_llm=False), record(parent_sampled=False, **CALL)):
+            verdicts = {own.judge(one, TraceSeen()) for own in rules if own.name in names}
+            assert verdicts == {asked.judge(one, TraceSeen())}
+
+
+def test_who_takes_everything_takes_everything() -> None:
+    for given in (record(), record(**CALL), record(is_llm=False, error="E"), record(parent_sampled=False)):
+        assert judge(given, spans="all", respect_parent=False) is None

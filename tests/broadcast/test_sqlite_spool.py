@@ -18,6 +18,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.broadcast.spool_records import START_S, Clock, deliver, fates, numbers, record, records, take
 
 from spancast import errors
@@ -974,3 +976,35 @@ def test_two_processes_set_a_file_aside_once(path: Path, clock: Clock) -> None:
     assert deliver(first, "a")[-2:] == [1000, 1001]
     first.close()
     second.close()
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["here", "elsewhere"]), st.integers(1, 4), st.sets(st.integers(0, 3))), max_size=6
+    ),
+    st.integers(1, 6),
+)
+def test_what_is_at_hand_is_what_the_file_says(
+    tmp_path_factory: pytest.TempPathFactory, puts: list[tuple[str, int, set[int]]], most: int
+) -> None:
+    path = tmp_path_factory.mktemp("spool") / "spool.db"
+    clock = Clock()
+    here, elsewhere = opened(path, clock), opened(path, clock)
+    elsewhere.register(["a", "c"])
+    number = 0
+    for place, count, skips in puts:
+        spool = here if place == "here" else elsewhere
+        given = records(range(number, number + count))
+        spool.put(given, {"a": {index: "sampled out" for index in skips if index < count}})
+        number += count
+    fresh = opened(path, clock)
+    for route in ("a", "b"):
+        claim = fresh.claim(route, max_records=most, max_bytes=1 << 20, now_s=clock())
+        expected = [] if claim is None else [entry.sequence for entry in claim.entries]
+        if claim is not None:
+            fresh.retry_at(claim, 0.0, "only looked")
+        claim = here.claim(route, max_records=most, max_bytes=1 << 20, now_s=clock())
+        assert ([] if claim is None else [entry.sequence for entry in claim.entries]) == expected
+    for spool in (here, elsewhere, fresh):
+        spool.close()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -354,3 +354,32 @@ def test_a_child_calls_by_a_channel_of_its_own(receiver: OtlpReceiver) -> None:
     assert done.returncode == 0, done.stderr.decode()
     first, child, last = (request.connection for request in receiver.requests)
     assert first == last != child
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "wanted"),
+    [
+        ("otlp", {"endpoint": "http://localhost:4318"}, "none"),
+        ("otlp", {"endpoint": "http://127.0.0.1:4317"}, "none"),
+        ("otlp", {"endpoint": "http://127.1.2.3"}, "none"),
+        ("otlp", {"endpoint": "http://[::1]:4318"}, "none"),
+        ("jaeger", {}, "none"),
+        ("otel-collector", {"endpoint": "http://collector.localhost"}, "none"),
+        ("otel-collector", {"endpoint": "http://collector:4318"}, "gzip"),
+        ("otlp", {"endpoint": "https://127.0.0.1.example.com"}, "gzip"),
+        ("otlp", {"endpoint": "https://127.example.com"}, "gzip"),
+        ("otlp", {"endpoint": "http://10.0.0.1:4317"}, "gzip"),
+        ("otlp", {"endpoint": "http://localhost:4318", "compression": "gzip"}, "gzip"),
+        ("otlp", {"endpoint": "https://h", "compression": "none"}, "none"),
+    ],
+)
+def test_what_stays_on_this_machine_is_not_compressed_unasked(kind: str, told: dict[str, Any], wanted: str) -> None:
+    chosen: Any = config(kind, **told)
+    assert chosen.compressed == wanted
+
+
+def test_compression_follows_the_place(receiver: OtlpReceiver) -> None:
+    made = otlp_config.create(cast("Any", config("otlp", endpoint=receiver.url)), VIEW)
+    assert made.deliver(payload(), 30) == Delivered()
+    made.close()
+    assert not receiver.requests[0].is_gzip

@@ -23,6 +23,7 @@ from tests.destinations.test_otlp_encoding import SPANS
 
 from spancast.broadcast.record import Heads, record_of
 from spancast.destinations import otlp_json, views
+from spancast.destinations.batch import Batch
 from spancast.destinations.otlp_encoding import message, span_bytes
 from spancast.destinations.plain_span import PlainEvent, PlainSpan, attributes_of, read
 from spancast.destinations.profiles.table import PROFILES
@@ -140,13 +141,13 @@ def test_the_gen_ai_view_of_any_span_is_the_record_byte_for_byte(ended: Readable
 
 def test_forms_are_made_once_and_asked_for_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[SpanRecord] = []
-    body = SpanView.body
+    bodies = SpanView.bodies
 
-    def counted(self: SpanView, given: SpanRecord, max_span_bytes: int | None = None) -> bytes:
-        made.append(given)
-        return body(self, given, max_span_bytes)
+    def counted(self: SpanView, batch: Batch, max_span_bytes: int | None = None) -> list[bytes]:
+        made.extend(batch)
+        return bodies(self, batch, max_span_bytes)
 
-    monkeypatch.setattr(SpanView, "body", counted)
+    monkeypatch.setattr(SpanView, "bodies", counted)
     payload = SpanView().payload(records(conversation()))
     zipped = payload.body("json", gzip=True)
     assert payload.body("json", gzip=True) is zipped

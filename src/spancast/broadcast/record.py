@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -124,7 +124,7 @@ def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
     if not attributes:
         return {}
     copied: Any = attributes.copy() if isinstance(attributes, MappingProxyType) else None
-    return copied if type(copied) is dict else dict(attributes)  # pyright: ignore[reportUnknownVariableType] - the SDK's
+    return cast("dict[str, Any]", copied) if type(copied) is dict else dict(attributes)
 
 
 class _Plan(NamedTuple):

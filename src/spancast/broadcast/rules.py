@@ -138,7 +138,7 @@ class Rules:
 
 
 def panel(given: Sequence[Rules]) -> list[tuple[tuple[str, ...], Rules]]:
-    """Return whom to ask of each record, and for which destinations: one for all who ask the same, none for all."""
+    """Return whom to ask about each record, and for which destinations; those who take everything are not asked."""
     asked: dict[object, tuple[list[str], Rules]] = {}
     for rules in given:
         key = id(rules) if rules.plain is None else rules.plain

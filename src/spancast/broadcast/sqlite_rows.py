@@ -19,8 +19,7 @@ from spancast.model.span_record import FactValue, SpanRecord
 _CONTENT_FACTS = frozenset({"input", "output"})
 _CHUNK = 64
 _REASON_CHARACTERS = 2000
-# For bytes (and bool) Python's sqlite3 looks for an adapter each time, which takes longer than to store a row.
-_blob = bytearray
+
 _REMEMBERED_CONTEXTS = 256
 # What an entry takes in memory beside its body, facts included.
 _OBJECT_BYTES = 1500
@@ -30,6 +29,11 @@ _APPEND_BODY = "INSERT INTO bodies VALUES (?, ?, ?, ?)"
 _READ = f"""
     SELECT l.sequence, l.trace_id, l.span_id, l.parent, l.end_ns, l.is_llm, l.resource, l.scope, b.crc, b.facts, b.body
     FROM log l JOIN bodies b ON b.sequence = l.sequence WHERE l.sequence IN ({",".join("?" * _CHUNK)})"""  # noqa: S608 - question marks only
+
+
+def _blob(value: bytes) -> object:
+    # For bytes (and bool) Python's sqlite3 looks for an adapter each time, which takes longer than to store the row.
+    return bytearray(value) if type(value) is bytes else value
 
 
 def without_content(record: SpanRecord) -> SpanRecord:

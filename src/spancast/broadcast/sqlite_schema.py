@@ -20,7 +20,7 @@ from spancast.errors import ConfigError
 APPLICATION_ID = 0x53504353  # "SPCS"
 VERSION = 1
 
-# Three or four records of 2 KB share a page of 8 KB; of 4 KB pages they fill but half, of 16 KB one of 10 KB does.
+# Three or four records of 2 KB share a page of 8 KB; of 4 KB pages they fill but half, of 16 KB one of 10 KB has all.
 _PAGE_BYTES = 8192
 _WAL_PAGES = 1000
 _WAL_KEEP_BYTES = 16 << 20

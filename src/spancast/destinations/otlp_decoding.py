@@ -12,12 +12,33 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
+# Tags as they stand in the bytes, by wire type and number of the field.
+_BYTES_1: Final = 0x0A
+_BYTES_2: Final = 0x12
+_BYTES_3: Final = 0x1A
+_BYTES_4: Final = 0x22
+_BYTES_5: Final = 0x2A
+_BYTES_6: Final = 0x32
+_BYTES_7: Final = 0x3A
+_BYTES_9: Final = 0x4A
+_BYTES_11: Final = 0x5A
+_BYTES_13: Final = 0x6A
+_BYTES_15: Final = 0x7A
+_NUMBER_2: Final = 0x10
+_NUMBER_3: Final = 0x18
+_NUMBER_6: Final = 0x30
+_FIXED_1: Final = 0x09
+_FIXED_4: Final = 0x21
+_FIXED_7: Final = 0x39
+_FIXED_8: Final = 0x41
+
 _PAIRS_REMEMBERED: Final = 4096
 _SHORT_PAIR: Final = 128
+_CHANGEABLE: Final = frozenset({list, dict})
 _IDS_BYTES: Final = 28
 _CONTINUES: Final = 0x80
 _WIDE: Final = 1 << 63
-_CHANGED: Final = frozenset({0x22, 0x2A, 0x5A, 0x7A})
+_CHANGED: Final = frozenset({_BYTES_4, _BYTES_5, _BYTES_11, _BYTES_15})
 _LENGTHS: Final = {1: 8, 5: 4}
 """Wire type of a fixed field to its bytes."""
 
@@ -25,10 +46,7 @@ _fixed64 = struct.Struct("<Q").unpack_from
 _double = struct.Struct("<d").unpack_from
 _pairs: dict[bytes, tuple[str, Any]] = {}
 _lists: dict[bytes, tuple[str, list[Any]]] = {}
-"""Short pairs with values that nobody can change, and with lists, given away as copies.
-
-Most attributes of a call are the last one's.
-"""
+"""Short pairs with values that nobody can change; lists are given away as copies. Most of a call are the last one's."""
 
 
 class SpanFields:
@@ -100,7 +118,7 @@ def read_span(body: bytes) -> SpanFields:
     at, end = _take_head(found, body), len(body)
     rest: list[bytes] = [body[:at]]
     while at < end:
-        if body[at] == 0x4A:
+        if body[at] == _BYTES_9:  # attributes, which most fields are
             size = body[at + 1] if at + 1 < end else _CONTINUES
             start = at + 2
             if size >= _CONTINUES:
@@ -131,25 +149,25 @@ def _take_head(found: SpanFields, body: bytes) -> int:
 
 
 def _take(found: SpanFields, tag: int, number: int, content: bytes) -> None:  # noqa: C901 - one case per field
-    if tag == 0x0A:
+    if tag == _BYTES_1:
         found.trace_id = content
-    elif tag == 0x12:
+    elif tag == _BYTES_2:
         found.span_id = content
-    elif tag == 0x22:
+    elif tag == _BYTES_4:
         found.parent_span_id = content
-    elif tag == 0x2A:
+    elif tag == _BYTES_5:
         found.name = content.decode()
-    elif tag == 0x30:
+    elif tag == _NUMBER_6:
         found.kind = number
-    elif tag == 0x39:
+    elif tag == _FIXED_7:
         (found.start_ns,) = _fixed64(content)
-    elif tag == 0x41:
+    elif tag == _FIXED_8:
         (found.end_ns,) = _fixed64(content)
-    elif tag == 0x5A:
+    elif tag == _BYTES_11:
         found.events.append(_read_event(content))
-    elif tag == 0x6A:
+    elif tag == _BYTES_13:
         found.has_links = True
-    elif tag == 0x7A:
+    elif tag == _BYTES_15:
         _read_status(found, content)
 
 
@@ -158,11 +176,11 @@ def _read_event(body: bytes) -> EventFields:
     at = 0
     while at < len(body):
         tag, _, start, at = field_at(body, at)
-        if tag == 0x09:
+        if tag == _FIXED_1:
             (event.at_ns,) = _fixed64(body, start)
-        elif tag == 0x12:
+        elif tag == _BYTES_2:
             event.name = body[start:at].decode()
-        elif tag == 0x1A:
+        elif tag == _BYTES_3:
             key, value = _read_pair(body[start:at])
             event.attributes[key] = value
     return event
@@ -172,9 +190,9 @@ def _read_status(found: SpanFields, body: bytes) -> None:
     at = 0
     while at < len(body):
         tag, number, start, at = field_at(body, at)
-        if tag == 0x12:
+        if tag == _BYTES_2:
             found.status_message = body[start:at].decode()
-        elif tag == 0x18:
+        elif tag == _NUMBER_3:
             found.status_code = number
 
 
@@ -185,21 +203,21 @@ def _read_pair(pair: bytes) -> tuple[str, Any]:
     if known is not None:
         return known[0], known[1].copy()
     key, value = _read_any_pair(pair)
-    if isinstance(value, dict):
-        return key, value  # pyright: ignore[reportUnknownVariableType] - any items
     if len(_pairs) + len(_lists) >= _PAIRS_REMEMBERED:
         _pairs.clear()
         _lists.clear()
-    if isinstance(value, list):
-        _lists[pair] = key, value  # pyright: ignore[reportUnknownArgumentType] - any items
-        return key, value.copy()  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType] - as above
-    _pairs[pair] = key, value
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
+    if kind is list and not {*map(type, value)} & _CHANGEABLE:
+        _lists[pair] = key, value
+        return key, value.copy()
+    if kind not in _CHANGEABLE:
+        _pairs[pair] = key, value
     return key, value
 
 
 def _read_text_pair(pair: bytes) -> tuple[str, str] | None:
     """Return a pair of a short key and a text, as messages are; None where it is not written so."""
-    if pair[0] != 0x0A or pair[1] >= _CONTINUES:
+    if pair[0] != _BYTES_1 or pair[1] >= _CONTINUES:
         return None
     end = 2 + pair[1]
     if pair[end : end + 1] != b"\x12":
@@ -216,9 +234,9 @@ def _read_any_pair(pair: bytes) -> tuple[str, Any]:
     at = 0
     while at < len(pair):
         tag, _, start, at = field_at(pair, at)
-        if tag == 0x0A:
+        if tag == _BYTES_1:
             key = pair[start:at].decode()
-        elif tag == 0x12:
+        elif tag == _BYTES_2:
             value = read_value(pair[start:at])
     return key, value
 
@@ -229,19 +247,19 @@ def read_value(body: bytes) -> Any:  # noqa: ANN401 - any attribute value
     at = 0
     while at < len(body):
         tag, number, start, at = field_at(body, at)
-        if tag == 0x0A:
+        if tag == _BYTES_1:
             value = body[start:at].decode()
-        elif tag == 0x10:
+        elif tag == _NUMBER_2:
             value = bool(number)
-        elif tag == 0x18:
+        elif tag == _NUMBER_3:
             value = number - (1 << 64) if number >= _WIDE else number
-        elif tag == 0x21:
+        elif tag == _FIXED_4:
             (value,) = _double(body, start)
-        elif tag == 0x2A:
+        elif tag == _BYTES_5:
             value = [read_value(item) for item in _repeated(body[start:at])]
-        elif tag == 0x32:
+        elif tag == _BYTES_6:
             value = dict(map(_read_pair, _repeated(body[start:at])))
-        elif tag == 0x3A:
+        elif tag == _BYTES_7:
             value = body[start:at]
     return value
 
@@ -250,5 +268,5 @@ def _repeated(body: bytes) -> Iterator[bytes]:
     at = 0
     while at < len(body):
         tag, _, start, at = field_at(body, at)
-        if tag == 0x0A:
+        if tag == _BYTES_1:
             yield body[start:at]
