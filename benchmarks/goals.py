@@ -10,7 +10,7 @@ from benchmarks.fanout import Fanout
 from benchmarks.footprint import Footprint
 from benchmarks.markdown import rows, verdict
 from benchmarks.measure import Results
-from benchmarks.results import ratio
+from benchmarks.results import otherwise, ratio
 
 _THREAD = {"short": 0.6, "long": 0.4, "stream": 0.6, "async": 0.7, "error": 0.2}
 _PROCESS = 0.6
@@ -33,15 +33,16 @@ def of_calls(cases: Results) -> str:
         for kind, goal in (("thread", _THREAD.get(name)), ("process", _PROCESS if name in _THREAD else None)):
             found = ratio(of_case["spancast"], of_case["bare"], kind)
             told = f"{found[0]:.2f} ({found[1]:.2f}…{found[2]:.2f})" if found else "noise"
-            lines.append([f"{title}: {kind}, ratio to bare", told, *verdict(found and found[0], goal, "≤")])
+            others = otherwise(of_case["spancast"], of_case["bare"], kind)
+            lines.append([f"{title}: {kind}, ratio to bare", told, others, *verdict(found and found[0], goal, "≤")])
         ours = of_case["spancast"].median("thread")
         peer = cheapest(cases, name)
         if peer is not None and ours is not None:
             # A cost that is nothing, or less, is as many times cheaper as one likes.
             times = peer[1] / ours if ours > 0 else float("inf")
             what = f"{title}: thread, cheapest peer ({peer[0]}) / spancast"
-            lines.append([what, f"{times:.1f}", *verdict(times, _PEER, "≥")])
-    return rows(_HEAD, lines)
+            lines.append([what, f"{times:.1f}", "", *verdict(times, _PEER, "≥")])
+    return rows(["", "measured", "unscaled, by the twin", *_HEAD[2:]], lines)
 
 
 def cheapest(cases: Results, name: str) -> tuple[str, float] | None:

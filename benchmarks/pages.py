@@ -219,7 +219,8 @@ Compare ratios within one run, not microseconds across runs.
 
 ## Against the goals
 
-In brackets the least and the greatest of processes of one turn. `noise`: bare itself is not told from nothing in every process.
+In brackets the least and the greatest of processes of one turn. `noise`: bare itself is not told from nothing in every process. Beside it the same ratio from the same quads with nothing scaled, and scaled by what the
+twin took instead of the probe: where the three disagree, the machine's speed decides and not the code.
 
 {goals.of_calls(run.cases)}
 

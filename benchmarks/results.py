@@ -39,8 +39,14 @@ class Result:
     def taken(self) -> int:
         return sum(len(visit["quads"]) for visit in self.visits)
 
-    def scaled(self, taken: Iterable[Mapping[str, float]], kind: str) -> list[float]:
-        """Return what ``kind`` was, at full speed."""
+    def scaled(self, taken: Iterable[Mapping[str, float]], kind: str, by: str = "probe") -> list[float]:
+        """Return what ``kind`` was at full speed, told ``by`` the probe or the twin; by ``nothing``, as taken."""
+        if by == "nothing":
+            return [one[kind] for one in taken]
+        if by == "twin":
+            every = [one["twin"] for visit in self.visits for one in visit["quads"]]
+            usual = statistics.median(every)
+            return [one[kind] * usual / one["twin"] if one.get("twin") else one[kind] for one in taken]
         return [one[kind] * self.reference / one["probe"] for one in taken]
 
     def by_process(self, kind: str) -> list[float]:
@@ -52,20 +58,20 @@ class Result:
                 found.append(value)
         return found
 
-    def median(self, kind: str) -> float | None:
+    def median(self, kind: str, by: str = "probe") -> float | None:
         """Return the median of all quads that count, plus that of all batches for the whole process."""
-        return self._median(self.visits, kind)
+        return self._median(self.visits, kind, by)
 
-    def _median(self, visits: Sequence[Mapping[str, Any]], kind: str) -> float | None:
+    def _median(self, visits: Sequence[Mapping[str, Any]], kind: str, by: str = "probe") -> float | None:
         quads = [one for visit in visits for one in visit["quads"] if self.counts(one)]
         if not quads:
             return None
-        middle = statistics.median(self.scaled(quads, "wall" if kind == "wall" else "thread"))
+        middle = statistics.median(self.scaled(quads, "wall" if kind == "wall" else "thread", by))
         if kind != "process":
             return middle
         # Counted, not compared: a batch of which a part ran slower is scaled like any other.
         return middle + statistics.median(
-            self.scaled([one for visit in visits for one in visit["batches"]], "background")
+            self.scaled([one for visit in visits for one in visit["batches"]], "background", by)
         )
 
     def spread(self, kind: str) -> tuple[float, float]:
@@ -104,3 +110,12 @@ def ratio(one: Result, other: Result, kind: str) -> tuple[float, float, float] |
     turns = [mine / its for mine, its in zip(one.by_process(kind), other.by_process(kind), strict=False) if its > 0]
     found = top / bottom
     return found, min([found, *turns]), max([found, *turns])
+
+
+def otherwise(one: Result, other: Result, kind: str) -> str:
+    """Return the same ratio with nothing scaled, and scaled by the twin: what it owes to the probe."""
+    found: list[str] = []
+    for by in ("nothing", "twin"):
+        top, bottom = one.median(kind, by), other.median(kind, by)
+        found.append(f"{top / bottom:.2f}" if top is not None and bottom and bottom > 0 else "noise")
+    return ", ".join(found)

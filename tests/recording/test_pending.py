@@ -14,6 +14,7 @@ import openai
 import pytest
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -37,6 +38,10 @@ TIMES = ("gen_ai.response.time_to_first_chunk", "gen_ai.response.id", "spancast.
 def client(server: ReplayServer) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
         yield spancast.instrument(made)
+
+
+def listened_to() -> MeterProvider:
+    return MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
 
 
 def ask(client: Any, **more: Any) -> Any:
@@ -76,7 +81,7 @@ def test_the_same_as_read_at_once(way: str, client: Any, server: ReplayServer, s
     spancast.configure(tracer_provider=spans.provider)
     outcome(client, way, server)
     # Where metrics are listened to, everything is read before the call returns.
-    spancast.configure(tracer_provider=spans.provider, meter_provider=MeterProvider(shutdown_on_exit=False))
+    spancast.configure(tracer_provider=spans.provider, meter_provider=listened_to())
     outcome(client, way, server)
 
     later, at_once = spans.all()
@@ -193,7 +198,7 @@ def test_limits_are_kept(limits: SpanLimits, client: Any) -> None:
     later, at_once = InMemorySpanExporter(), InMemorySpanExporter()
     into(SimpleSpanProcessor(later), limits=limits)
     ask(client)
-    into(SimpleSpanProcessor(at_once), limits=limits, meters=MeterProvider(shutdown_on_exit=False))
+    into(SimpleSpanProcessor(at_once), limits=limits, meters=listened_to())
     ask(client)
     [one], [other] = later.get_finished_spans(), at_once.get_finished_spans()
     assert type(held(one)) is PendingAttributes

@@ -4,7 +4,6 @@ Source: opentelemetry-proto ``trace/v1/trace.proto``, ``common/v1/common.proto``
 equals what OpenTelemetry's own classes read (``tests/destinations/test_otlp_decoding.py``); fields
 it does not know are passed over. Everything raises ValueError for what is no message of its kind.
 """
-# ruff: noqa: PLR2004 - tags of the protocol, as in otlp_encoding
 
 from __future__ import annotations
 
@@ -100,7 +99,7 @@ def field_at(body: bytes, at: int) -> tuple[int, int, int, int]:
     if kind == 0:
         value, stop = varint_at(body, start)
         return tag, value, start, stop
-    if kind == 2:
+    if kind == 2:  # noqa: PLR2004 - length-delimited
         size, start = varint_at(body, start)
     elif kind in _LENGTHS:
         size = _LENGTHS[kind]

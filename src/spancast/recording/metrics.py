@@ -47,13 +47,21 @@ _COUNTED: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 _ALWAYS_COUNTED: Final = ("usage.input_tokens", "usage.output_tokens")
 
 
+def _is_unread(provider: MeterProvider) -> bool:
+    """Tell whether the SDK's provider has no readers (``OTEL_METRICS_EXPORTER=none``); it takes none later."""
+    readers: Sequence[object] | None = getattr(provider, "_metric_readers", None)
+    return readers is not None and not readers
+
+
 class ClientMetrics:
     """The instruments of one meter provider; ``enabled`` is False where nobody listens."""
 
     def __init__(self, provider: MeterProvider, version: str) -> None:
         self.provider: Final = provider
         # The proxy provider has no public name; it stands until the application sets a real one.
-        self.enabled: Final = not isinstance(provider, NoOpMeterProvider) and "Proxy" not in type(provider).__name__
+        self.enabled: Final = not (
+            isinstance(provider, NoOpMeterProvider) or "Proxy" in type(provider).__name__ or _is_unread(provider)
+        )
         meter = self._meter = provider.get_meter("spancast", version, semconv.SCHEMA_URL)
 
         def histogram(name: str, unit: str, buckets: Sequence[float]) -> Histogram:
