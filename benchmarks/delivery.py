@@ -114,7 +114,10 @@ def _sdk(ports: list[int], provider: TracerProvider) -> Callable[[], Any]:
 
 def _spancast(role: str, ports: list[int], provider: TracerProvider, directory: str) -> Callable[[], Any]:
     def entry(index: int, port: int) -> dict[str, Any]:
-        common: dict[str, Any] = {"type": "otlp", "endpoint": f"http://127.0.0.1:{port}", "spans": "all"}
+        # Compressed as to another machine, and as the SDK's exporters are here; to loopback it is not by default.
+        common: dict[str, Any] = {
+            "type": "otlp", "endpoint": f"http://127.0.0.1:{port}", "spans": "all", "compression": "gzip"
+        }  # fmt: skip
         if role == "mixed":
             common.update(_MIXED[index % len(_MIXED)])
         elif role == "private":
