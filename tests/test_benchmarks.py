@@ -157,7 +157,7 @@ def test_the_short_form_measures_again_before_it_fails(monkeypatch: pytest.Monke
 def test_goals_have_a_verdict_each() -> None:
     table = goals.of_calls(pair([100.0], [50.0]))
     assert "short: thread, ratio to bare" in table
-    assert "0.50 (0.50…0.50) | ≤ 0.6 | yes" in " ".join(table.split())
+    assert "0.50 (0.50…0.50) | 0.50, 0.50 | ≤ 0.6 | yes" in " ".join(table.split())
 
 
 def test_the_page_is_written_whatever_was_left_out() -> None:
