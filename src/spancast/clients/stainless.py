@@ -234,11 +234,11 @@ def _fail(recording: Recording, error: BaseException, unsent: Mapping[str, Any] 
 
 
 def _note_sent(recording: Recording, knows_request: Any, unsent: Mapping[str, Any] | None) -> None:  # noqa: ANN401 - an HTTP response, or the SDK's exception
-    request = getattr(knows_request, "request", None)
     try:
+        request = getattr(knows_request, "request", None)
         content = request.content if request is not None else b""
     except RuntimeError:
-        # Sent piece by piece, as these SDKs never do.
+        # Never sent, or piece by piece, as these SDKs do not: then it is read as the caller gave it.
         return
     recording.sent(content, unsent=unsent)
 
@@ -290,7 +290,7 @@ def _hear_stream(recording: Recording, stream: Any, *, is_async: bool, withholds
         watch = stream._decoder = EventWatch(recording, decoder, withholds_usage=withholds_usage)  # noqa: SLF001
     iterator = stream._iterator  # noqa: SLF001
     if isinstance(watch, EventWatch):
-        watch.iterator = iterator
+        watch.expect(iterator)
     if is_async:
         stream._iterator = WatchedAsyncIterator(iterator, watch)  # noqa: SLF001
     elif isinstance(watch, EventWatch) and not (withholds_usage or recording.times_every_chunk):

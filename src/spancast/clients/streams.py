@@ -7,9 +7,10 @@ Must never: hold a context token over a yield, delay a chunk, or change an excep
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from itertools import chain, islice, tee
-from types import MethodType
+from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
@@ -85,10 +86,26 @@ class StreamWatch:
         if self.is_over:
             return
         self.is_over = True
+        self._end(incomplete, error)
+
+    @shielded
+    def _end(self, incomplete: Incomplete | None, error: BaseException | None) -> None:
         if error is not None:
             self.recording.fail(error, self.result, waiting_bytes=self.waiting_bytes)
         else:
             self.recording.finish(self.result, incomplete=incomplete, waiting_bytes=self.waiting_bytes)
+
+    def __enter__(self) -> None:
+        """Begin the block in which the stream is read: as it ends, so did the stream."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Tell how it ended; an exception passes."""
+        if isinstance(error, GeneratorExit):
+            self.over("closed")
+        else:
+            self.over(error=error)
 
     def result(self) -> Response:
         """Return what has arrived."""
@@ -116,7 +133,7 @@ def watched(iterator: Iterator[Any], watch: StreamWatch) -> Generator[Any, Any, 
     times_each = recording.times_every_chunk
     wants_time = True
     watch.is_advancing = True
-    try:
+    with watch:
         for chunk in iterator:
             watch.is_advancing = False
             if wants_time:
@@ -126,14 +143,6 @@ def watched(iterator: Iterator[Any], watch: StreamWatch) -> Generator[Any, Any, 
             if not (withholds and watch.is_withheld(chunk)):
                 yield chunk
             watch.is_advancing = True
-    except GeneratorExit:
-        watch.over("closed")
-        raise
-    except BaseException as error:
-        watch.over(error=error)
-        raise
-    else:
-        watch.over()
 
 
 class EventWatch(StreamWatch):
@@ -143,18 +152,25 @@ class EventWatch(StreamWatch):
     more, and nothing he can change. An SDK that asks its decoder otherwise is heard chunk by chunk.
     """
 
-    __slots__ = ("_decoder", "_events", "_hears", "_passing", "_source", "iterator")
+    __slots__ = ("_decoder", "_events", "_hears", "_iterator", "_passing", "_source")
 
     def __init__(self, recording: Recording, decoder: Any, *, withholds_usage: bool = False) -> None:  # noqa: ANN401 - the SDK's
         super().__init__(recording, withholds_usage=withholds_usage)
         self._decoder = decoder
-        self.iterator: Any = None
-        """The SDK's own iterator over its chunks."""
+        self._iterator: Callable[[], Any] = _nothing
         self._hears = False
         self._events: list[Any] = []
         self._passing: Iterator[Any] = iter(())
         """What passes at present, a second time: ``tee`` keeps it without a step of ours for each event."""
         self._source: Any = None
+
+    def expect(self, iterator: Any) -> None:  # noqa: ANN401 - the SDK's
+        """Watch ``iterator``, the SDK's own over its chunks; not held: its frame holds the stream that holds this."""
+        try:
+            self._iterator = weakref.ref(iterator)
+        except TypeError:
+            # No generator: then what is closed while it runs is told by ``is_advancing`` alone.
+            return
 
     @property
     def hears(self) -> bool:
@@ -175,7 +191,7 @@ class EventWatch(StreamWatch):
     @property
     def is_sdk_running(self) -> bool:
         """Tell whether the SDK's own generator is at work: a body closed meanwhile is its doing, not the user's."""
-        return self.is_advancing or bool(getattr(self.iterator, "gi_running", False))
+        return self.is_advancing or bool(getattr(self._iterator(), "gi_running", False))
 
     def iter_bytes(self, pieces: Iterator[bytes]) -> Iterator[Any]:
         """Return the events the SDK's decoder yields."""
@@ -230,8 +246,10 @@ class EventWatch(StreamWatch):
         """Return what the events take, taking them to be as long as the first."""
         if not self._hears and self._reader is not None:
             return None
-        return sum(len(event.data) + _EVENT_BYTES for event in self._events[:1]) * len(self._events)
+        # A decoder of another kind may keep the text elsewhere; reading it then is what fails, and is counted.
+        return sum(len(getattr(event, "data", "")) + _EVENT_BYTES for event in self._events[:1]) * len(self._events)
 
+    @shielded
     def _read(self) -> None:
         feed = _shielded_feed_text(type(self.reader))
         for event in self._events:
@@ -252,7 +270,7 @@ _OWN: Final = frozenset({*StreamWatch.__slots__, *EventWatch.__slots__})
 
 def followed(iterator: Iterator[Any], watch: EventWatch) -> Generator[Any, Any, None]:
     """Yield what ``iterator`` yields, and tell ``watch`` of the first and of the end: a chunk costs next to nothing."""
-    try:
+    with watch:
         for chunk in iterator:
             watch.recording.chunk_arrived()
             if not watch.hears:
@@ -261,14 +279,6 @@ def followed(iterator: Iterator[Any], watch: EventWatch) -> Generator[Any, Any, 
             yield chunk
             break
         yield from iterator
-    except GeneratorExit:
-        watch.over("closed")
-        raise
-    except BaseException as error:
-        watch.over(error=error)
-        raise
-    else:
-        watch.over()
 
 
 class WatchedAsyncIterator:
@@ -462,6 +472,10 @@ class WireStreamWatch(StreamWatch):
         for payload in sse.payloads(self.keeper.body())[0]:
             self.reader.feed(payload)
         return self.reader.result()
+
+
+def _nothing() -> None:
+    return
 
 
 def _ignore(_chunk: object) -> None:

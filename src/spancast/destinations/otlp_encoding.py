@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status
 
+from spancast.destinations.otlp_decoding import field_at
 from spancast.model import json_text
 
 Attributes: TypeAlias = "Mapping[str, Any] | None"
@@ -30,9 +31,6 @@ _KEYS_REMEMBERED: Final = 4096
 _PAIRS_REMEMBERED: Final = 4096
 _LONG_TEXT: Final = 64
 _DOUBLE_BYTES: Final = 8
-_LENGTH_DELIMITED: Final = 2
-_FIXED64: Final = 1
-_FIXED32: Final = 5
 
 _fixed64 = struct.Struct("<Q").pack
 _times = struct.Struct("<cQcQ").pack
@@ -290,36 +288,11 @@ def fields(body: bytes) -> Iterator[tuple[int, int, int, int]]:
     Raises:
         ValueError: It is no protobuf message.
     """
-    at, end = 0, len(body)
-    while at < end:
-        tag, start = _read_varint(body, at)
-        kind = tag & 7
-        if kind == _LENGTH_DELIMITED:
-            size, start = _read_varint(body, start)
-            stop = start + size
-        elif kind == 0:
-            _, stop = _read_varint(body, start)
-        elif kind in (_FIXED64, _FIXED32):
-            stop = start + (8 if kind == _FIXED64 else 4)
-        else:
-            raise ValueError("no protobuf message")
-        if stop > end:
-            raise ValueError("no protobuf message: it is cut")
-        yield tag >> 3, at, start, stop
-        at = stop
-
-
-def _read_varint(body: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(body):
-            raise ValueError("no protobuf message: it is cut")
-        byte = body[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:  # noqa: PLR2004 - seven bits a byte
-            return value, at
-        shift += 7
+    at = 0
+    while at < len(body):
+        begin = at
+        tag, _, start, at = field_at(body, at)
+        yield tag >> 3, begin, start, at
 
 
 def replaced(body: bytes, new: Mapping[int, bytes]) -> bytes:

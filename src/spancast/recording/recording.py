@@ -161,7 +161,8 @@ class Recording:
         body: Mapping[str, Any] = decoded or self._body or {}
         if self._unsent is not None:
             body = {**body, **self._unsent}
-        self._body = self._sent = None
+        # Not the body: what is forwarded is the caller's own, as he gave it.
+        self._sent = None
         request = self.dialect.read_request(body, content=content)
         attributes = self._attributes = request.attributes
         if self.outer is not None:
@@ -263,7 +264,7 @@ class Recording:
             if is_due and span is not None:
                 span.end()
             # Whoever looks at the span later holds this recording by it, and not the other way about.
-            self.span = self.context = self._place = None
+            self.span = self.context = self._place = self._body = None
             if place is not None and place.groups:
                 self._recorder.tree.release(place.groups, time.time_ns())
 
