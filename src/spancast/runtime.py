@@ -38,7 +38,7 @@ from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
 from spancast.recording.recorder import RECORDER, RecordingSettings
 from spancast.recording.scope import Scope
-from spancast.recording.stamp import ScopeStamp
+from spancast.recording.relay import relay_on
 from spancast.settings import Settings
 
 T = TypeVar("T")
@@ -47,7 +47,6 @@ DEFAULT_DIALECT: Final = "openai_chat"
 _SAMPLER_VARIABLE: Final = "OTEL_TRACES_SAMPLER"
 _WIRING: Final = "spancast.wiring"
 
-_stamped: weakref.WeakSet[TracerProvider] = weakref.WeakSet()
 _own_provider: SDKTracerProvider | None = None
 
 
@@ -87,7 +86,7 @@ def configure(
         _wiring().attach(provider)
     elif _wiring_loaded() and provider is not _own_provider:
         _wiring().remove_broadcast()
-    _stamp(provider)
+    relay_on(provider)
     RECORDER.configure(
         RecordingSettings(
             tracer_provider=provider,
@@ -283,14 +282,6 @@ def _make_provider(settings: Settings, exporters: list[SpanExporter], *, set_glo
         trace_api.set_tracer_provider(provider)
     _own_provider = provider
     return provider
-
-
-def _stamp(provider: TracerProvider) -> None:
-    # ddtrace's provider, for one, takes no processors: then only our own spans carry the ambient keys.
-    add = getattr(provider, "add_span_processor", None)
-    if add is not None and provider not in _stamped:
-        add(ScopeStamp())
-        _stamped.add(provider)
 
 
 def _client_name(target: object) -> str | None:

@@ -17,17 +17,16 @@ from opentelemetry.trace import TracerProvider
 
 from spancast.broadcast import metrics
 from spancast.broadcast.pipeline import Broadcast, open_spool, routes_of
-from spancast.broadcast.relay import Relay
 from spancast.destinations import table
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.views import common_redaction
 from spancast.errors import logger
+from spancast.recording.relay import relay_on, relays
 from spancast.settings import MEMORY_BYTES, Settings
 
 LOCAL_STORE: Final = "store"
 """The name and the type of the destination of those who named none."""
 
-_relays: Final[weakref.WeakKeyDictionary[TracerProvider, Relay]] = weakref.WeakKeyDictionary()
 _observed: Final[weakref.WeakSet[MeterProvider]] = weakref.WeakSet()
 _present: Broadcast | None = None
 
@@ -58,7 +57,7 @@ def replace_broadcast(settings: Settings, meter_provider: MeterProvider | None =
         is_durable=not in_memory,
         shutdown_timeout_s=settings.shutdown_timeout,
     )
-    for relay in _relays.values():
+    for relay in relays():
         relay.turn_to(_present.processor)
     _observe(meter_provider or metrics_api.get_meter_provider())
     return _present
@@ -69,39 +68,32 @@ def remove_broadcast() -> None:
     global _present
     former, _present = _present, None
     if former is not None:
-        for relay in _relays.values():
+        for relay in relays():
             relay.turn_to(None)
         former.shutdown()
 
 
 def attach(provider: TracerProvider) -> None:
     """Hand the spans of ``provider`` to the present broadcast and those that follow it; to no other provider's."""
-    add = getattr(provider, "add_span_processor", None)
-    for other, relay in _relays.items():
-        if other is not provider:
-            relay.turn_to(None)
-    if add is None:
+    own = relay_on(provider)
+    for relay in relays():
+        relay.turn_to(_present.processor if relay is own and _present is not None else None)
+    if own is None:
         logger.warning(
             "spancast: %s takes no span processors, so its spans reach none of spancast's destinations",
             type(provider).__name__,
         )
-        return
-    if provider not in _relays:
-        _relays[provider] = Relay()
-        add(_relays[provider])
-    if _present is not None:
-        _relays[provider].turn_to(_present.processor)
 
 
 @contextmanager
 def flushed_already() -> Generator[None]:
     """Let providers flush their other processors only: the broadcast has been."""
-    for relay in _relays.values():
+    for relay in relays():
         relay.is_flushed_by_us = True
     try:
         yield
     finally:
-        for relay in _relays.values():
+        for relay in relays():
             relay.is_flushed_by_us = False
 
 

@@ -18,7 +18,6 @@ from opentelemetry.trace import TraceFlags
 from spancast.broadcast import end_of_process
 from spancast.broadcast.lineage import Lineage
 from spancast.broadcast.quiet_thread import QuietThread, is_quiet
-from spancast.broadcast.record import OUR_SCOPE
 from spancast.errors import shielded, tally, warn_once
 from spancast.model import semconv
 from spancast.recording.pending import pending_bytes
@@ -37,6 +36,7 @@ LINGER_S: Final = 0.1
 _LOOKS: Final = 50
 """In vain, before the thread sleeps: waking it costs the caller as much as all the rest of a short call."""
 _MARK: Final = "_spancast_handed_over"
+_SAMPLED: Final = TraceFlags.SAMPLED
 
 
 class Intake(SpanProcessor):
@@ -72,25 +72,24 @@ class Intake(SpanProcessor):
     @shielded
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
         """Remember the parents of LLM spans that are none."""
-        scope = span.instrumentation_scope
-        if scope is None or scope.name != OUR_SCOPE:
-            self._lineage.started(span)
+        self._lineage.started(span)
 
     @shielded
     def on_end(self, span: ReadableSpan) -> None:
         """Queue ``span``; counted as dropped where the queue is full or after ``stop``."""
-        context = span.get_span_context()
-        if context is None or not context.trace_flags & TraceFlags.SAMPLED or is_quiet() or _MARK in span.__dict__:
+        context = span.context
+        if context is None or not context.trace_flags & _SAMPLED or is_quiet() or hasattr(span, _MARK):
             return
         # All processors and exporters get the same object: however many ways lead here, it is taken once.
-        span.__dict__[_MARK] = True
-        if self._is_stopped or len(self._queue) >= self._max_spans or self._bytes >= self._max_bytes:
+        setattr(span, _MARK, True)
+        queue = self._queue
+        if self._is_stopped or len(queue) >= self._max_spans or self._bytes >= self._max_bytes:
             self._drop()
             return
         size = _size(span)
         with self._counting:
             self._bytes += size
-        self._queue.append((span, self._lineage.above(span), size))
+        queue.append((span, None if span.parent is None else self._lineage.above(span), size))
         if not self._is_awake:
             self._is_awake = True
             end_of_process.expect()

@@ -18,8 +18,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from spancast.destinations.otlp_encoding import resource_bytes, scope_bytes, span_bytes
 from spancast.model import semconv
 from spancast.model.span_record import FactValue, SpanRecord
+from spancast.recording.recorder import SCOPE_NAME
 
-OUR_SCOPE: Final = "spancast"
 _LLM_MARKS: Final = (
     semconv.OPERATION_NAME,
     "gen_ai.system",
@@ -57,7 +57,7 @@ def is_llm_span(scope: InstrumentationScope | None, attributes: Mapping[str, Any
 
 
 def _is_ours(scope: InstrumentationScope | None) -> bool:
-    return scope is not None and scope.name == OUR_SCOPE
+    return scope is not None and scope.name == SCOPE_NAME
 
 
 def _has_mark(attributes: Mapping[str, Any]) -> bool:

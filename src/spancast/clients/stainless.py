@@ -34,6 +34,7 @@ from spancast.recording.recording import Recording, in_progress
 
 _TAKEN: Final = ("trace", "session_id")
 _SESSION_HEADER: Final = "x-session-id"
+_POST: Final = ("post", "POST")
 
 _MAX_WAYS: Final = 1_024
 _ways: dict[type, Literal["answer", "raw", "stream", "async stream"]] = {}
@@ -181,7 +182,7 @@ class _Hook:
     ) -> tuple[Recording | None, tuple[Any, ...], dict[str, Any], Mapping[str, Any] | None]:
         """Return the recording, what to call with, and the caller's values of fields that are sent for us."""
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
-        dialect = self._endpoints.get(_path(options))
+        dialect = self._dialect(options)
         data = options.json_data if dialect is not None else None
         if dialect is None or not json_text.is_mapping(data):
             return None, args, kwargs, None
@@ -200,6 +201,12 @@ class _Hook:
         if changed is not options:
             args, kwargs = _replaced(args, kwargs, changed)
         return recording, args, kwargs, {name: body.get(name) for name in asked} if asked else None
+
+    def _dialect(self, options: Any) -> Dialect | None:  # noqa: ANN401 - the SDK's options
+        url = getattr(options, "url", None)
+        if type(url) is not str or getattr(options, "method", None) not in _POST:
+            return None
+        return self._endpoints.get(url.partition("?")[0] if "?" in url else url)
 
     def _changed(self, client: object, options: Any, recording: Recording | None) -> Any:  # noqa: ANN401 - the SDK's options
         """Return options without our keys, with those to forward; None where nothing changes."""
@@ -317,13 +324,6 @@ def _hear_raw(recording: Recording, response: Any) -> None:  # noqa: ANN401 - ht
         recording.succeed_on_wire(response.content)
     else:
         response.stream = BodyReader(response, StreamWatch(recording))
-
-
-def _path(options: Any) -> str:  # noqa: ANN401 - the SDK's options
-    url = getattr(options, "url", None)
-    if type(url) is not str or getattr(options, "method", "").lower() != "post":
-        return ""
-    return url.partition("?")[0] if "?" in url else url
 
 
 def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client

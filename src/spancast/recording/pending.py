@@ -23,6 +23,10 @@ Read: TypeAlias = "Callable[[], tuple[Attributes, Status | None] | None]"
 """Returns the attributes to add and the status (None: as it is), or None where reading failed."""
 
 
+_RLock: Final[Any] = type(threading.RLock())
+"""The class behind ``threading.RLock``, which is a function that looks for it at each call."""
+
+
 class Pending:
     """One reading to come, of the attributes ``held``; ``size_bytes`` is roughly what waits for it in memory."""
 
@@ -32,11 +36,11 @@ class Pending:
         self._held = held
         self._read: Read | None = read
         # Whoever reads may look at the span again (a log handler that adds its attributes).
-        self._lock = threading.RLock()
+        self._lock = _RLock()
         self._is_done = False
         self._status: Status | None = None
         self.size_bytes: Final = size_bytes
-        held.__dict__["_pending"] = self
+        held._pending = self  # noqa: SLF001 - our own
         held.__class__ = PendingAttributes
 
     def settle(self) -> Status | None:
@@ -99,5 +103,5 @@ def pending_bytes(span: object) -> int | None:
     attributes = getattr(span, "_attributes", None)
     if type(attributes) is not PendingAttributes:
         return None
-    pending: Pending = vars(attributes)["_pending"]
+    pending: Pending = attributes._pending  # noqa: SLF001 # pyright: ignore
     return pending.size_bytes

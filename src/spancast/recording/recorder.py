@@ -5,7 +5,6 @@ Must never: raise into a client (``shielded``), or tell a call that somebody els
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -25,17 +24,18 @@ from spancast.model.exchange import Attributes
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.recording.forwarding import Forward
-from spancast.recording.ids import WantedIdGenerator
 from spancast.recording.metrics import ClientMetrics
 from spancast.recording.peers import asks_for_silence, inference_span
 from spancast.recording.recording import Recording, in_progress
 from spancast.recording.scope import ambient_keys, baggage_keys
+from spancast.recording.span_start import is_read, start, start_by_sdk
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
 
 SCOPE_NAME: Final = "spancast"
 VERSION: Final = version("spancast")
 
 _DEFAULT_ATTRIBUTE_LIMIT: Final = 128
+_KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,7 @@ class Recorder:
         self.tree = SpanTree(self.start_span)
         self._provider: TracerProvider | None = None
         self._tracer: Tracer = trace_api.NoOpTracer()
+        self._start = start_by_sdk
         self._attribute_limit = _DEFAULT_ATTRIBUTE_LIMIT
         self._metrics: ClientMetrics | None = None
 
@@ -117,16 +118,16 @@ class Recorder:
     def read_keys(self, body: Mapping[str, Any], session_header: object, current: Context) -> TraceKeys:
         """Return the keys of a call from all sources, by their precedence (design §3)."""
         keys = NO_KEYS
-        get = body.get
-        trace, session, user, metadata = get("trace"), get("session_id"), get("user"), get("metadata")
-        if trace is not None or session is not None or user is not None or metadata is not None:
-            keys = trace_keys.read(trace, session_id=session, user=user, metadata=metadata)
+        if not _KEY_FIELDS.isdisjoint(body):
+            keys = trace_keys.read(**{name: body[name] for name in _KEY_FIELDS if body.get(name) is not None})
         if session_header is not None:
             keys = keys.over(trace_keys.read(session_id=session_header))
-        keys = keys.over(ambient_keys())
+        ambient, defaults = ambient_keys(), self.settings.defaults
+        if ambient is not NO_KEYS:
+            keys = keys.over(ambient)
         if current:
             keys = keys.over(baggage_keys(current))
-        return keys.over(self.settings.defaults)
+        return keys if defaults is NO_KEYS else keys.over(defaults)
 
     def open_groups(self, given: TraceKeys, merged: TraceKeys) -> Place | None:
         """Open the spans a ``with`` block names: ``given`` are its own keys, ``merged`` include those around it."""
@@ -142,13 +143,15 @@ class Recorder:
         wanted_trace_id: int | None,
     ) -> Span:
         """Start a span on our own tracer; a root gets ``wanted_trace_id``."""
-        tracer = self._ensure_tracer()
-        generator = getattr(tracer, "id_generator", None) if wanted_trace_id is not None else None
-        if wanted_trace_id is not None and generator is not None:
-            tracer = copy.copy(tracer)
-            # A public attribute of the SDK's tracer; others have none, and then the id is an attribute only.
-            tracer.id_generator = WantedIdGenerator(wanted_trace_id, generator)  # pyright: ignore[reportAttributeAccessIssue]
-        return tracer.start_span(name, context, kind, attributes, links)
+        return start_by_sdk(self._tracer_now(), name, context, kind, attributes, links, wanted_trace_id)
+
+    def start_call(
+        self, name: str, context: Context, attributes: Attributes, links: list[Link], wanted_trace_id: int | None
+    ) -> Span:
+        """As ``start_span``, for a call; ``attributes`` are strings and integers."""
+        return self._start(
+            self._tracer_now(), name, context, SpanKind.CLIENT, attributes, links, wanted_trace_id
+        )
 
     def metrics(self) -> ClientMetrics:
         """Return the instruments of the meter provider in force."""
@@ -183,13 +186,14 @@ class Recorder:
         for problem in problems:
             warn_once(f"problem:{problem.partition(':')[0]}", "spancast: %s", problem)
 
-    def _ensure_tracer(self) -> Tracer:
+    def _tracer_now(self) -> Tracer:
         provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
         if provider is not self._provider:
             tracer = provider.get_tracer(SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
             limits = getattr(tracer, "_span_limits", None)
             limit = getattr(limits, "max_span_attributes", None)
             self._attribute_limit = limit if isinstance(limit, int) else _DEFAULT_ATTRIBUTE_LIMIT
+            self._start = start if is_read(tracer) else start_by_sdk
             self._tracer, self._provider = tracer, provider
         return self._tracer
 

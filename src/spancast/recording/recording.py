@@ -21,7 +21,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, Span, Status, StatusCode
 
 from spancast.dialects.protocol import Dialect, StreamReader
 from spancast.errors import SpancastError, shielded, tally, warn_once
@@ -123,7 +123,7 @@ class Recording:
             name = keys.generation_name or name
             self._problems = [*keys.problems, *_unplaced(keys, place)]
         self._started_s = time.perf_counter()
-        span = self.span = recorder.start_span(name, current, SpanKind.CLIENT, attributes, links, wanted_trace_id)
+        span = self.span = recorder.start_call(name, current, attributes, links, wanted_trace_id)
         context = trace_api.set_span_in_context(span, current)
         self.context = quiet(context) if quiet_peers else context
         remember(span)
@@ -252,9 +252,9 @@ class Recording:
         waiting_bytes: int | None,
         error: BaseException | None = None,
     ) -> None:
-        is_due = not self._ended and self.is_live
-        self._ended = True
         span, place = self.span, self._place
+        is_due = not self._ended and (self.outer is not None or (span is not None and span.is_recording()))
+        self._ended = True
         try:
             if is_due:
                 self._answer = answer

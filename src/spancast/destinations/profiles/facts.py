@@ -11,7 +11,6 @@ from spancast.model import json_text, semconv
 
 Work: TypeAlias = Literal["llm", "embedding", "tool", "agent", "retriever", "group", "other"]
 
-OUR_SCOPE: Final = "spancast"
 CONTENT_MESSAGES: Final = frozenset(
     {semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS, semconv.TOOL_DEFINITIONS}
 )

@@ -1,0 +1,244 @@
+"""A span started our way is the span the SDK would have started: compared field by field, in every circumstance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from opentelemetry import trace as trace_api
+from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import IdGenerator, ReadableSpan, Span, SpanLimits, SpanProcessor, Tracer, TracerProvider
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    ALWAYS_ON,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    TraceIdRatioBased,
+)
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+
+from spancast.recording import span_start
+
+ATTRIBUTES = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt", "server.port": 443}
+PARENT = SpanContext(0x11, 0x22, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("a", "b")]))
+RANDOM_PARENT = SpanContext(0x11, 0x22, is_remote=False, trace_flags=TraceFlags(3))
+UNSAMPLED = SpanContext(0x11, 0x22, is_remote=True, trace_flags=TraceFlags(0))
+
+
+class Counting(IdGenerator):
+    """Ids one after the other, so that two providers give the same."""
+
+    def __init__(self, *, is_random: bool = False) -> None:
+        self._last = 0
+        self._is_random = is_random
+
+    def generate_span_id(self) -> int:
+        self._last += 1
+        return self._last
+
+    def generate_trace_id(self) -> int:
+        self._last += 1
+        return self._last << 64
+
+    def is_trace_id_random(self) -> bool:
+        return self._is_random
+
+
+class Noting(SpanProcessor):
+    """What a processor is told, and what it sees at that moment."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        self.told.append(("start", _plain(span), parent_context))
+        span.set_attribute("put.at.start", 1)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.told.append(("end", _plain(span)))
+
+
+class Noticing(Sampler):
+    """Decides as told, adds attributes, and notes what it was asked."""
+
+    def __init__(self, decision: Decision, more: Mapping[str, Any] | None) -> None:
+        self._decision = decision
+        self._more = more
+        self.asked: list[Any] = []
+
+    def should_sample(self, *asked: Any, **named: Any) -> SamplingResult:
+        self.asked.append((asked, named))
+        attributes = asked[4] if self._more is None else {**asked[4], **self._more}
+        return SamplingResult(self._decision, attributes, TraceState([("sampler", "1")]))
+
+    def get_description(self) -> str:
+        return "Noticing"
+
+
+def _plain(span: Any) -> Any:
+    if not isinstance(span, ReadableSpan):
+        return type(span).__name__, tuple(span.get_span_context()), span.is_recording()
+    told = json.loads(span.to_json())
+    told["start_time"] = told["end_time"] = None
+    return (
+        type(span).__name__,
+        told,
+        tuple(span.get_span_context() or ()),
+        span.dropped_attributes,
+        list((span.attributes or {}).items()),
+        [tuple(link.context) for link in span.links],
+        span.instrumentation_scope,
+    )
+
+
+def _context(parent: SpanContext | None) -> Context:
+    return Context() if parent is None else trace_api.set_span_in_context(NonRecordingSpan(parent), Context())
+
+
+def _started_and_ended(start: Callable[..., Any], provider: TracerProvider, *what: Any) -> list[Any]:
+    noting = Noting()
+    provider.add_span_processor(noting)
+    tracer = provider.get_tracer("spancast", "1", "https://example.invalid/schema")
+    found: list[Any] = []
+    for _ in range(2):
+        span = start(tracer, *what)
+        span.set_attribute("later", "x")
+        span.end()
+        found.append(_plain(span))
+    return [*found, *noting.told]
+
+
+def _both(make: Callable[[], TracerProvider], *what: Any) -> None:
+    provider = make()
+    assert span_start.is_read(provider.get_tracer("spancast")), "the SDK starts spans another way now: read it again"
+    ours = _started_and_ended(span_start.start, make(), *what)
+    theirs = _started_and_ended(span_start.start_by_sdk, make(), *what)
+    assert ours == theirs
+
+
+def _provider(sampler: Sampler | None = None, limits: SpanLimits | None = None, **more: Any) -> TracerProvider:
+    generator = Counting(is_random=more.pop("is_random", False))
+    return TracerProvider(
+        sampler, Resource({"service.name": "x"}), id_generator=generator, span_limits=limits, **more
+    )
+
+
+@pytest.mark.parametrize("wanted", [None, 0xABC], ids=["any id", "wanted id"])
+@pytest.mark.parametrize("is_random", [False, True])
+@pytest.mark.parametrize("parent", [None, PARENT, RANDOM_PARENT, UNSAMPLED, trace_api.INVALID_SPAN_CONTEXT])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        ALWAYS_ON,
+        ALWAYS_OFF,
+        ParentBased(ALWAYS_ON),
+        TraceIdRatioBased(0.5),
+        Noticing(Decision.RECORD_ONLY, None),
+        Noticing(Decision.RECORD_AND_SAMPLE, {"sampled.by": ["us", "them"], "gen_ai.request.model": "other"}),
+        Noticing(Decision.DROP, {}),
+    ],
+    ids=lambda sampler: str(sampler.get_description()),
+)
+def test_each_sampler_and_parent(
+    sampler: Sampler, parent: SpanContext | None, is_random: bool, wanted: int | None
+) -> None:
+    """Ids, flags, trace state, decision, attributes, and what processors are told."""
+    _both(
+        lambda: _provider(sampler, is_random=is_random),
+        "chat gpt", _context(parent), SpanKind.CLIENT, dict(ATTRIBUTES), [], wanted,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        SpanLimits(max_span_attributes=2),
+        SpanLimits(max_span_attributes=0),
+        SpanLimits(max_span_attributes=3),
+        SpanLimits(max_span_attribute_length=2),
+        SpanLimits(max_attribute_length=3, max_links=1),
+    ],
+)
+def test_limits(limits: SpanLimits) -> None:
+    """Attributes and links beyond the limits are dropped, and counted, as the SDK drops them."""
+    links: Sequence[Link] = [Link(PARENT), Link(RANDOM_PARENT, {"why": "x"})]
+    _both(
+        lambda: _provider(ALWAYS_ON, limits),
+        "chat gpt", _context(None), SpanKind.CLIENT, dict(ATTRIBUTES), list(links), None,
+    )  # fmt: skip
+
+
+def test_the_sampler_is_asked_the_same() -> None:
+    """Context, trace id, name, kind, attributes, links."""
+    asked: list[Any] = []
+    for start in (span_start.start, span_start.start_by_sdk):
+        sampler = Noticing(Decision.RECORD_AND_SAMPLE, None)
+        context = _context(PARENT)
+        _started_and_ended(start, _provider(sampler), "n", context, SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+        asked.append([(given[1:4], dict(given[4]), list(given[5]), named) for given, named in sampler.asked])
+        assert all(given[0] is context for given, _ in sampler.asked)
+    assert asked[0] == asked[1]
+
+
+def test_the_tracers_own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spans started and live are counted by the SDK, where it is asked to."""
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    counted: list[Any] = []
+    for start in (span_start.start, span_start.start_by_sdk):
+        reader = InMemoryMetricReader()
+        meters: MeterProvider = SDKMeterProvider([reader])
+        provider = _provider(ALWAYS_ON, meter_provider=meters)
+        _started_and_ended(start, provider, "n", _context(None), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+        data: Any = reader.get_metrics_data()
+        counted.append(
+            sorted(
+                (metric.name, [(point.value, dict(point.attributes)) for point in metric.data.data_points])
+                for resource in data.resource_metrics
+                for scope in resource.scope_metrics
+                for metric in scope.metrics
+            )
+            if data is not None
+            else []
+        )
+    assert counted[0] == counted[1]
+    assert counted[0], "nothing was counted: the SDK has another switch"
+
+
+def test_a_disabled_tracer() -> None:
+    """It makes a span that records nothing, of the parent's context."""
+    def make() -> TracerProvider:
+        return _provider(ALWAYS_ON, _tracer_configurator=lambda _scope: _config(is_enabled=False))
+
+    _both(make, "n", _context(PARENT), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+
+
+def _config(*, is_enabled: bool) -> Any:
+    from opentelemetry.sdk.trace import _TracerConfig  # noqa: PLC0415, PLC2701 # pyright: ignore - no public name yet
+
+    return _TracerConfig(is_enabled=is_enabled)
+
+
+def test_other_tracers_start_their_spans_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a class of its own, one with a method put on it, an SDK whose function takes other steps."""
+    tracer = TracerProvider().get_tracer("x")
+    assert span_start.is_read(tracer)
+    own = type("Own", (Tracer,), {})
+    assert not span_start.is_read(own.__new__(own))
+    assert not span_start.is_read(trace_api.NoOpTracer())
+    start_span = tracer.start_span
+    tracer.start_span = lambda *args, **kwargs: start_span(*args, **kwargs)  # type: ignore[method-assign]
+    assert not span_start.is_read(tracer)
+
+    def start_otherwise(self: Tracer, *args: Any, **kwargs: Any) -> Any:
+        return self.id_generator
+
+    monkeypatch.setattr(Tracer, "start_span", start_otherwise)
+    assert not span_start.is_read(TracerProvider().get_tracer("y"))
