@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from threading import get_ident
 from typing import Final, TypeAlias
 
 from opentelemetry.context import Context
@@ -17,7 +18,7 @@ from opentelemetry.trace import TraceFlags
 
 from spancast.broadcast import end_of_process
 from spancast.broadcast.lineage import Lineage
-from spancast.broadcast.quiet_thread import QuietThread, is_quiet
+from spancast.broadcast.quiet_thread import OURS, QuietThread
 from spancast.errors import shielded, tally, warn_once
 from spancast.model import semconv
 from spancast.recording.pending import pending_bytes
@@ -78,7 +79,7 @@ class Intake(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Queue ``span``; counted as dropped where the queue is full or after ``stop``."""
         context = span.context
-        if context is None or not context.trace_flags & _SAMPLED or is_quiet() or hasattr(span, _MARK):
+        if context is None or not context.trace_flags & _SAMPLED or get_ident() in OURS or hasattr(span, _MARK):
             return
         # All processors and exporters get the same object: however many ways lead here, it is taken once.
         setattr(span, _MARK, True)
@@ -86,7 +87,8 @@ class Intake(SpanProcessor):
         if self._is_stopped or len(queue) >= self._max_spans or self._bytes >= self._max_bytes:
             self._drop()
             return
-        size = _size(span)
+        unread = pending_bytes(span)
+        size = _SPAN_BYTES + (_content_bytes(span) if unread is None else unread)
         with self._counting:
             self._bytes += size
         queue.append((span, None if span.parent is None else self._lineage.above(span), size))
@@ -161,10 +163,7 @@ class Intake(SpanProcessor):
         return True
 
 
-def _size(span: ReadableSpan) -> int:
-    unread = pending_bytes(span)
-    if unread is not None:
-        return _SPAN_BYTES + unread
+def _content_bytes(span: ReadableSpan) -> int:
     attributes = span.attributes or {}
     said = attributes.get(semconv.INPUT_MESSAGES), attributes.get(semconv.OUTPUT_MESSAGES)
-    return _SPAN_BYTES + sum(len(text) for text in said if isinstance(text, str))
+    return sum(len(text) for text in said if isinstance(text, str))

@@ -10,12 +10,8 @@ from opentelemetry import context as context_api
 
 # By name: the module that defines the second is not ours to require.
 _SUPPRESSING: Final = ("suppress_instrumentation", "suppress_http_instrumentation")
-_ours: Final[set[int]] = set()
-
-
-def is_quiet() -> bool:
-    """Tell whether this is one of our threads."""
-    return threading.get_ident() in _ours
+OURS: Final[set[int]] = set()
+"""The idents of these threads."""
 
 
 class QuietThread:
@@ -55,8 +51,8 @@ class QuietThread:
         for key in (*_SUPPRESSING, context_api._SUPPRESS_INSTRUMENTATION_KEY):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - OpenTelemetry's own packages use it
             context = context_api.set_value(key, True, context)
         context_api.attach(context)
-        _ours.add(threading.get_ident())
+        OURS.add(threading.get_ident())
         try:
             self._work()
         finally:
-            _ours.discard(threading.get_ident())
+            OURS.discard(threading.get_ident())

@@ -22,7 +22,7 @@ from spancast.model import json_text
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
 from spancast.recording.recorder import RECORDER
-from spancast.recording.recording import Recording, in_progress
+from spancast.recording.recording import RUNNING, Recording
 
 _NOT_BODY: Final = frozenset(
     {
@@ -77,7 +77,7 @@ def _keep_response(
     wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:  # noqa: ANN401 - the SDK's HTTP response
     response = wrapped(*args, **kwargs)
-    recording = in_progress()
+    recording = RUNNING.get()
     if recording is not None:
         recording.http_response = response
     return response
@@ -87,7 +87,7 @@ async def _keep_response_async(
     wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:  # noqa: ANN401 - the SDK's HTTP response
     response = await wrapped(*args, **kwargs)
-    recording = in_progress()
+    recording = RUNNING.get()
     if recording is not None:
         recording.http_response = response
     return response

@@ -30,9 +30,9 @@ from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
 from spancast.recording.recorder import RECORDER
-from spancast.recording.recording import Recording, in_progress
+from spancast.recording.recording import RUNNING, Recording
 
-_TAKEN: Final = ("trace", "session_id")
+_TAKEN: Final = frozenset(("trace", "session_id"))
 _SESSION_HEADER: Final = "x-session-id"
 _POST: Final = ("post", "POST")
 
@@ -184,13 +184,16 @@ class _Hook:
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
         dialect = self._dialect(options)
         data = options.json_data if dialect is not None else None
-        if dialect is None or not json_text.is_mapping(data):
+        if dialect is None or not (type(data) is dict or json_text.is_mapping(data)):
             return None, args, kwargs, None
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data
-        recording = RECORDER.begin(dialect, body, _server(client), _session_header(client, options), reads_now=False)
+        headers = options.headers, getattr(client, "_custom_headers", None)
+        session = _session_header(headers) if headers[0] or headers[1] else None
+        recording = RECORDER.begin(dialect, body, _server(client), session, reads_now=False)
         changed = options
-        if extra or self._prepare is not None or recording is None or recording.keys is not NO_KEYS or _has_taken(data):
+        has_keys = recording is None or recording.keys is not NO_KEYS or not _TAKEN.isdisjoint(data)
+        if has_keys or extra or self._prepare is not None:
             changed = self._changed(client, options, recording) or options
         asked = None
         if recording is not None and recording.settings.stream_usage and recording.is_live:
@@ -215,11 +218,11 @@ class _Hook:
         data: Mapping[str, Any] = options.json_data
         has_keys = recording is not None and recording.keys is not NO_KEYS and recording.keys.enabled
         forwarded = recording.forwarded() if recording is not None and has_keys else None
-        if forwarded or _has_taken(extra) or _has_taken(data):
+        if forwarded or not (_TAKEN.isdisjoint(extra or ()) and _TAKEN.isdisjoint(data)):
             changed = _copy(changed, options)
             kept = {name: value for name, value in (extra or {}).items() if name not in _TAKEN}
             changed.extra_json = {**kept, **(forwarded or {})} or None
-            if _has_taken(data):
+            if not _TAKEN.isdisjoint(data):
                 changed.json_data = {name: value for name, value in data.items() if name not in _TAKEN}
         if self._prepare is not None and recording is not None and recording.is_live:
             changed = self._prepare(client, changed)
@@ -228,7 +231,7 @@ class _Hook:
 
 def keep_response(wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
     """Put the HTTP response of the call in progress aside; around ``_process_response``, which has it."""
-    recording = in_progress()
+    recording = RUNNING.get()
     if recording is not None:
         recording.http_response = kwargs.get("response")
     return wrapped(*args, **kwargs)
@@ -340,17 +343,13 @@ def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client
     return server
 
 
-def _session_header(client: Any, options: Any) -> object:  # noqa: ANN401 - the SDK's client and options
-    for headers in (options.headers, getattr(client, "_custom_headers", None)):
+def _session_header(of_call_and_client: tuple[object, object]) -> object:
+    for headers in of_call_and_client:
         if headers and json_text.is_mapping(headers):
             for name, value in headers.items():
                 if str(name).lower() == _SESSION_HEADER and isinstance(value, str):
                     return value
     return None
-
-
-def _has_taken(fields: object) -> bool:
-    return json_text.is_mapping(fields) and ("trace" in fields or "session_id" in fields)
 
 
 def _copy(changed: Any, options: Any) -> Any:  # noqa: ANN401 - the SDK's options

@@ -27,38 +27,52 @@ _RLock: Final[Any] = type(threading.RLock())
 """The class behind ``threading.RLock``, which is a function that looks for it at each call."""
 
 
-class Pending:
-    """One reading to come, of the attributes ``held``; ``size_bytes`` is roughly what waits for it in memory."""
+class Pending(Status):
+    """One reading to come, of the attributes ``held``; ``size_bytes`` is roughly what waits for it in memory.
 
-    __slots__ = ("_held", "_is_done", "_lock", "_read", "_status", "size_bytes")
+    Where the answer decides it, this is the span's status as well: it is not known before.
+    """
 
-    def __init__(self, held: Any, read: Read, size_bytes: int) -> None:  # noqa: ANN401 - the SDK's ``BoundedAttributes``
+    def __init__(self, held: Any, read: Read, size_bytes: int) -> None:  # noqa: ANN401 - the SDK's ``BoundedAttributes``  # pyright: ignore[reportMissingSuperCall] - it would set what is read here
         self._held = held
         self._read: Read | None = read
         # Whoever reads may look at the span again (a log handler that adds its attributes).
         self._lock = _RLock()
         self._is_done = False
-        self._status: Status | None = None
+        self._told: Status | None = None
         self.size_bytes: Final = size_bytes
-        held._pending = self  # noqa: SLF001 - our own
+        held._pending = self
         held.__class__ = PendingAttributes
 
     def settle(self) -> Status | None:
         """Read, once, and return the status; another thread that asks meanwhile waits."""
         if self._is_done:
-            return self._status
+            return self._told
         with self._lock:
             read, self._read = self._read, None
             if read is not None:
+                held = self._held
                 try:
                     found = read()
                     if found is not None:
-                        added, self._status = found
-                        add(self._held, added)
+                        added, self._told = found
+                        add(held, added)
                 finally:
-                    self._held.__class__ = BoundedAttributes
+                    held.__class__ = BoundedAttributes
                     self._is_done = True
-        return self._status
+                    # It holds this: what has been read needs no collector to go.
+                    self._held = None
+        return self._told
+
+    @property
+    def _status_code(self) -> StatusCode:  # pyright: ignore[reportIncompatibleVariableOverride] - what all its others read
+        status = self.settle()
+        return StatusCode.UNSET if status is None else status.status_code
+
+    @property
+    def _description(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
+        status = self.settle()
+        return None if status is None else status.description
 
 
 class PendingAttributes(BoundedAttributes):
@@ -79,23 +93,6 @@ def _settled(attributes: PendingAttributes) -> dict[str, Any]:
     pending: Pending = fields["_pending"]
     pending.settle()
     return fields
-
-
-class PendingStatus(Status):
-    """The status of a span whose answer is unread."""
-
-    def __init__(self, pending: Pending) -> None:  # pyright: ignore[reportMissingSuperCall] - it would set what is read here
-        self._pending = pending
-
-    @property
-    def _status_code(self) -> StatusCode:  # pyright: ignore[reportIncompatibleVariableOverride] - what all its others read
-        status = self._pending.settle()
-        return StatusCode.UNSET if status is None else status.status_code
-
-    @property
-    def _description(self) -> str | None:  # pyright: ignore[reportIncompatibleVariableOverride] - as above
-        status = self._pending.settle()
-        return None if status is None else status.description
 
 
 def pending_bytes(span: object) -> int | None:

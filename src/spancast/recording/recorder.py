@@ -26,8 +26,8 @@ from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.recording.forwarding import Forward
 from spancast.recording.metrics import ClientMetrics
 from spancast.recording.peers import asks_for_silence, inference_span
-from spancast.recording.recording import Recording, in_progress
-from spancast.recording.scope import ambient_keys, baggage_keys
+from spancast.recording.recording import RUNNING, Recording
+from spancast.recording.scope import AMBIENT, NOWHERE, baggage_keys
 from spancast.recording.span_start import is_read, start, start_by_sdk
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
 
@@ -96,13 +96,21 @@ class Recorder:
             TraceKeyError: A trace key is wrong and ``strict`` is set.
         """
         current = context_api.get_current()
-        keys = self.read_keys(body, session_header, current)
-        if keys.problems:
-            self.tell(keys.problems, TraceKeyError)
+        keys = NO_KEYS
+        if (
+            not _KEY_FIELDS.isdisjoint(body)
+            or session_header is not None
+            or current
+            or AMBIENT.get() is not NOWHERE
+            or self.settings.defaults is not NO_KEYS
+        ):
+            keys = self.read_keys(body, session_header, current)
+            if keys.problems:
+                self.tell(keys.problems, TraceKeyError)
         recording = Recording(self, dialect, body, keys, server)
         if not keys.enabled:
             return recording
-        outer = in_progress()
+        outer = RUNNING.get()
         if outer is not None:
             recording.start_within(outer)
         elif current and asks_for_silence(current):
@@ -122,12 +130,10 @@ class Recorder:
             keys = trace_keys.read(**{name: body[name] for name in _KEY_FIELDS if body.get(name) is not None})
         if session_header is not None:
             keys = keys.over(trace_keys.read(session_id=session_header))
-        ambient, defaults = ambient_keys(), self.settings.defaults
-        if ambient is not NO_KEYS:
-            keys = keys.over(ambient)
+        keys = keys.over(AMBIENT.get().keys)
         if current:
             keys = keys.over(baggage_keys(current))
-        return keys if defaults is NO_KEYS else keys.over(defaults)
+        return keys.over(self.settings.defaults)
 
     def open_groups(self, given: TraceKeys, merged: TraceKeys) -> Place | None:
         """Open the spans a ``with`` block names: ``given`` are its own keys, ``merged`` include those around it."""
@@ -149,14 +155,15 @@ class Recorder:
         self, name: str, context: Context, attributes: Attributes, links: list[Link], wanted_trace_id: int | None
     ) -> Span:
         """As ``start_span``, for a call; ``attributes`` are strings and integers."""
-        return self._start(
-            self._tracer_now(), name, context, SpanKind.CLIENT, attributes, links, wanted_trace_id
-        )
+        is_known = self._provider is not None and self._provider is self.settings.tracer_provider
+        tracer = self._tracer if is_known else self._tracer_now()
+        return self._start(tracer, name, context, SpanKind.CLIENT, attributes, links, wanted_trace_id)
 
     def metrics(self) -> ClientMetrics:
         """Return the instruments of the meter provider in force."""
         metrics = self._metrics
-        if metrics is not None and metrics.awaits_provider:
+        # A meter of the proxy provider learns of the real one; no other meter has this attribute.
+        if metrics is not None and getattr(metrics.meter, "_real_meter", metrics) is None:
             return metrics
         provider = self.settings.meter_provider or metrics_api.get_meter_provider()
         if metrics is None or metrics.provider is not provider:

@@ -32,8 +32,8 @@ from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.recording.attributes import is_known, write
 from spancast.recording.forwarding import forwarded
 from spancast.recording.peers import quiet
-from spancast.recording.pending import Pending, PendingStatus
-from spancast.recording.scope import detach, remember
+from spancast.recording.pending import Pending
+from spancast.recording.scope import AMBIENT, detach, remember
 from spancast.recording.span_tree import Place
 from spancast.recording.telling import add_content, add_response, error_details, error_type, says_nothing, within
 from spancast.recording.traceback_text import Raised, message_of, raised, traceback_text
@@ -47,7 +47,8 @@ Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
 _STATUS_LIMIT: Final = 1_024
 _NO_LINKS: Final[list[Link]] = []
 
-_running: ContextVar[Recording | None] = ContextVar("spancast.recording", default=None)
+RUNNING: Final[ContextVar[Recording | None]] = ContextVar("spancast.recording", default=None)
+"""The recording the caller's code runs inside of."""
 
 
 class Recording:
@@ -62,6 +63,8 @@ class Recording:
     """The context to run the call in: our span is current there, nowhere else."""
     http_response: Any = None
     """The HTTP response of the call, where a client puts it aside."""
+    is_live = False
+    """Whether the answer is of interest: a span of ours, or of an outer call, takes it."""
     outer: Recording | None = None
     span: Span | None = None
     _answer: bytes | Callable[[], Response] | None = None
@@ -94,11 +97,6 @@ class Recording:
         self.server = server
 
     @property
-    def is_live(self) -> bool:
-        """Tell whether the answer is of interest: a span of ours, or of an outer call, takes it."""
-        return self.outer is not None or (self.span is not None and self.span.is_recording())
-
-    @property
     def captures_content(self) -> bool:
         """Tell whether messages are recorded."""
         return self.settings.capture_content
@@ -126,8 +124,11 @@ class Recording:
         span = self.span = recorder.start_call(name, current, attributes, links, wanted_trace_id)
         context = trace_api.set_span_in_context(span, current)
         self.context = quiet(context) if quiet_peers else context
-        remember(span)
+        scopes = AMBIENT.get().scopes
+        if scopes:
+            remember(span, scopes)
         if span.is_recording():
+            self.is_live = True
             tally.add("spans.started")
             self._room = recorder.attribute_limit - len(attributes)
             if reads_now or self.settings.strict:
@@ -143,7 +144,7 @@ class Recording:
 
     def start_within(self, outer: Recording) -> None:
         """Record for ``outer``, which has the span: it gets what this call knows of itself."""
-        self.outer = outer
+        self.outer, self.is_live = outer, True
         self._problems = list(self.keys.problems)
         self._read_request()
 
@@ -184,13 +185,13 @@ class Recording:
 
     def enter(self) -> Entered:
         """Make the span current, and nested calls annotate this one; give the result to ``leave``."""
-        return context_api.attach(self.context or context_api.get_current()), _running.set(self)
+        return context_api.attach(self.context or context_api.get_current()), RUNNING.set(self)
 
     def leave(self, entered: Entered) -> None:
         """Undo ``enter``."""
         token, mark = entered
         try:  # noqa: SIM105 - contextlib.suppress costs five times as much, a call
-            _running.reset(mark)
+            RUNNING.reset(mark)
         except ValueError:
             # Left in another context than entered (a coroutine closed elsewhere): that context dies by itself.
             pass
@@ -226,9 +227,8 @@ class Recording:
         """End with a whole ``answer``: wire JSON or the SDK's object, read now."""
         self._end(lambda: self._read_answer(answer), None)
 
-    @shielded
     def succeed_on_wire(self, answer: bytes) -> None:
-        """End with a whole ``answer`` as it came, JSON text that nobody changes any more."""
+        """End with a whole ``answer`` as it came, JSON text that nobody changes any more; from behind a shield."""
         self._end(answer, len(answer))
 
     @shielded
@@ -286,7 +286,7 @@ class Recording:
             if is_known(held):
                 pending = Pending(held, self._read_later, waiting_bytes + (0 if sent is None else len(sent)))
                 if failure is None and span._status.status_code is StatusCode.UNSET:  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the SDK's span
-                    span._status = PendingStatus(pending)  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue] - as above
+                    span._status = pending  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue] - as above
                 return
         attributes, told = self._read()
         write(span, within(attributes, self._room))
@@ -398,11 +398,6 @@ def _unplaced(keys: TraceKeys, place: Place) -> list[str]:
         if not ids.is_valid:
             return ["trace.parent_span_id: needs trace.trace_id or an active span; ignored"]
     return []
-
-
-def in_progress() -> Recording | None:
-    """Return the recording the caller's code runs inside of."""
-    return _running.get()
 
 
 class _Inside:

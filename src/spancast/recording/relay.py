@@ -17,9 +17,8 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import TracerProvider
 
 from spancast.errors import shielded
-from spancast.model.trace_keys import NO_KEYS
 from spancast.recording.recorder import SCOPE_NAME
-from spancast.recording.scope import ambient_keys
+from spancast.recording.scope import AMBIENT, NOWHERE
 
 _relays: Final[weakref.WeakKeyDictionary[TracerProvider, Relay]] = weakref.WeakKeyDictionary()
 
@@ -48,7 +47,7 @@ class Relay(SpanProcessor):
         scope = span.instrumentation_scope
         if scope is not None and scope.name == SCOPE_NAME:
             return
-        if ambient_keys() is not NO_KEYS:
+        if AMBIENT.get() is not NOWHERE:
             _stamp(span)
         if self.target is not None:
             self.target.on_start(span, parent_context)
@@ -85,6 +84,6 @@ def relays() -> Sequence[Relay]:
 
 @shielded
 def _stamp(span: Span) -> None:
-    keys = ambient_keys().without("generation_name", "span_name", "parent_span_id", "trace_id")
+    keys = AMBIENT.get().keys.without("generation_name", "span_name", "parent_span_id", "trace_id")
     present = span.attributes or {}
     span.set_attributes({name: value for name, value in keys.attributes().items() if name not in present})

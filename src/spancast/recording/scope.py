@@ -13,10 +13,10 @@ import inspect
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 from opentelemetry import baggage
 from opentelemetry import context as context_api
@@ -46,13 +46,16 @@ class SpanIds:
     span_id: str
 
 
-_keys: ContextVar[TraceKeys] = ContextVar("spancast.trace_keys", default=NO_KEYS)
-_scopes: ContextVar[tuple[Scope, ...]] = ContextVar("spancast.scopes", default=())
+class Ambient(NamedTuple):
+    """What the ``with spancast.trace(...)`` blocks around the caller give him: their keys merged, and themselves."""
+
+    keys: TraceKeys
+    scopes: tuple[Scope, ...]
 
 
-def ambient_keys() -> TraceKeys:
-    """Return the keys of the ``with spancast.trace(...)`` blocks around the caller, innermost first."""
-    return _keys.get()
+NOWHERE: Final = Ambient(NO_KEYS, ())
+AMBIENT: Final[ContextVar[Ambient]] = ContextVar("spancast.ambient", default=NOWHERE)
+"""Asked by every call, hence without a function around it."""
 
 
 def baggage_keys(current: Context) -> TraceKeys:
@@ -63,10 +66,9 @@ def baggage_keys(current: Context) -> TraceKeys:
     return trace_keys.read(session_id=session_id, user=user)
 
 
-def remember(span: Span) -> None:
-    """Let the ``with`` blocks around the caller know of a call whose span started inside."""
-    scopes = _scopes.get()
-    if scopes and (context := span.get_span_context()).is_valid:
+def remember(span: Span, scopes: tuple[Scope, ...]) -> None:
+    """Let ``scopes`` know of a call whose span started inside."""
+    if (context := span.get_span_context()).is_valid:
         ids = SpanIds(f"{context.trace_id:032x}", f"{context.span_id:016x}")
         for scope in scopes:
             scope.calls.append(ids)
@@ -90,13 +92,14 @@ class Scope:
 
     def __enter__(self) -> Self:
         """Give the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
-        merged = self._given.over(ambient_keys())
+        around = AMBIENT.get()
+        merged = self._given.over(around.keys)
         if self._given.trace_name or self._given.span_name:
             self._open_spans(merged)
         # What has become a span here must not become one again for each call inside.
         inherited = merged.without("span_name", "parent_span_id") if self._groups else merged
-        self._set(_keys, inherited)
-        self._set(_scopes, (*_scopes.get(), self))
+        token = AMBIENT.set(Ambient(inherited, (*around.scopes, self)))
+        self._undo.append(lambda: _reset(token))
         return self
 
     def __exit__(
@@ -163,15 +166,11 @@ class Scope:
         token = context_api.attach(opened.context)
         self._undo.append(lambda: detach(token))
 
-    def _set(self, variable: ContextVar[Any], value: object) -> None:
-        token = variable.set(value)
 
-        def undo() -> None:
-            # Exited in another context than entered: that context dies by itself, nothing to restore here.
-            with contextlib.suppress(ValueError):
-                variable.reset(token)
-
-        self._undo.append(undo)
+def _reset(token: Token[Ambient]) -> None:
+    # Exited in another context than entered: that context dies by itself, nothing to restore here.
+    with contextlib.suppress(ValueError):
+        AMBIENT.reset(token)
 
 
 def detach(token: object) -> None:
