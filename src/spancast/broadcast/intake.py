@@ -18,7 +18,7 @@ from opentelemetry.trace import TraceFlags
 
 from spancast.broadcast import end_of_process
 from spancast.broadcast.lineage import Lineage
-from spancast.broadcast.quiet_thread import OURS, QuietThread
+from spancast.broadcast.quiet_thread import OURS, Bell, QuietThread
 from spancast.errors import shielded, tally, warn_once
 from spancast.model import semconv
 from spancast.recording.pending import pending_bytes
@@ -34,8 +34,6 @@ _SPAN_BYTES: Final = 2048
 BATCH_SPANS: Final = 512
 LINGER_S: Final = 0.1
 """How long an ended span waits: what a ``kill -9`` loses."""
-_LOOKS: Final = 50
-"""In vain, before the thread sleeps: waking it costs the caller as much as all the rest of a short call."""
 _MARK: Final = "_spancast_handed_over"
 _SAMPLED: Final = TraceFlags.SAMPLED
 
@@ -52,12 +50,13 @@ class Intake(SpanProcessor):
         self._queue: deque[tuple[ReadableSpan, bytes | None, int]] = deque()
         self._lineage = Lineage()
         self._is_awake = False
+        self._is_running = False
         self._is_stopped = False
         self._begin()
 
     def _begin(self) -> None:
-        self._news = threading.Event()
-        self._hurry = threading.Event()
+        self._news = Bell()
+        self._hurry = Bell()
         self._taking = threading.Lock()
         self._counting = threading.Lock()
         self._bytes = 0
@@ -94,9 +93,10 @@ class Intake(SpanProcessor):
         queue.append((span, None if span.parent is None else self._lineage.above(span), size))
         if not self._is_awake:
             self._is_awake = True
-            end_of_process.expect()
-            self._thread.start()
-            self._news.set()
+            if not self._is_running:
+                end_of_process.expect()
+                self._is_running = self._thread.start()
+            self._news.ring()
 
     def _drop(self) -> None:
         reason = "after_shutdown" if self._is_stopped else "queue_full"
@@ -111,8 +111,8 @@ class Intake(SpanProcessor):
             asked = self._passes_asked
         deadline_s = time.monotonic() + timeout_s
         if self._thread.start():
-            self._hurry.set()
-            self._news.set()
+            self._hurry.ring()
+            self._news.ring()
             with self._passed:
                 return self._passed.wait_for(lambda: self._passes_done >= asked, timeout_s)
         # The interpreter ends and starts no threads any more: here and now.
@@ -125,28 +125,16 @@ class Intake(SpanProcessor):
     def after_fork_in_child(self) -> None:
         """Begin empty: what is queued is the parent's to deliver."""
         self._queue.clear()
-        self._is_awake = False
+        self._is_awake = self._is_running = False
         self._begin()
 
     def _run(self) -> None:
         while True:
             self._news.wait()
-            looks = 0
-            while looks < _LOOKS:
-                self._hurry.wait(LINGER_S)
-                self._hurry.clear()
-                self._news.clear()
-                looks = 0 if self._queue else looks + 1
-                self._pass()
+            self._hurry.wait(LINGER_S)
             self._is_awake = False
-            if self._queue:
-                # Queued since the last look by somebody who thought us awake.
-                self._news.set()
-
-    def _pass(self) -> None:
-        asked = self._passes_asked
-        self._take_all(None)
-        if asked != self._passes_done:
+            asked = self._passes_asked
+            self._take_all(None)
             with self._passed:
                 self._passes_done = asked
                 self._passed.notify_all()

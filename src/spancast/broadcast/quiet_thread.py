@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -12,6 +13,28 @@ from opentelemetry import context as context_api
 _SUPPRESSING: Final = ("suppress_instrumentation", "suppress_http_instrumentation")
 OURS: Final[set[int]] = set()
 """The idents of these threads."""
+
+
+class Bell:
+    """Wakes the one thread that waits for it; rung once or often before it waits is the same.
+
+    A lock, which is a call each way: ``threading.Event`` costs whoever sets it ten times as much, and here that
+    is a caller on his way.
+    """
+
+    def __init__(self) -> None:
+        self._silence = threading.Lock()
+        self._silence.acquire()
+
+    def ring(self) -> None:
+        """Wake it."""
+        with contextlib.suppress(RuntimeError):
+            # Already rung.
+            self._silence.release()
+
+    def wait(self, timeout_s: float = -1) -> None:
+        """Return when it is rung, or has been since the last wait, or after ``timeout_s``."""
+        self._silence.acquire(timeout=timeout_s)
 
 
 class QuietThread:
