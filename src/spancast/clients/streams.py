@@ -11,11 +11,13 @@ import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from itertools import chain, islice, tee
 from types import MethodType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import wrapt
 
 from spancast.clients import sse
+from spancast.dialects import event_run
+from spancast.dialects.event_run import TextReader
 from spancast.dialects.protocol import StreamReader
 from spancast.errors import shielded
 from spancast.model import json_text
@@ -35,20 +37,17 @@ def _shielded_feed(kind: type[StreamReader]) -> Callable[[StreamReader, object],
     return shielded(kind.feed)
 
 
-@functools.cache
-def _shielded_feed_text(kind: type[StreamReader]) -> Callable[[StreamReader, str], None]:
-    """Return ``feed_text`` of a kind of reader, or its ``feed`` of what the text says, made safe."""
-    feed_text: Callable[[StreamReader, str], None] | None = getattr(kind, "feed_text", None)
+def _feed_texts(reader: StreamReader, texts: list[str]) -> None:
+    """Give a reader the JSON text of events; what it fails at is one event."""
+    feed_text: Callable[[str], None] | None = getattr(reader, "feed_text", None)
     if feed_text is not None:
-        return shielded(feed_text)
-
-    @shielded
-    def feed_decoded(reader: StreamReader, text: str) -> None:
+        event_run.feed_texts(cast("TextReader", reader), texts, shielded(feed_text))
+        return
+    feed = shielded(reader.feed)
+    for text in texts:
         payload = json_text.decode(text)
         if payload is not None:
-            reader.feed(payload)
-
-    return feed_decoded
+            feed(payload)
 
 
 class StreamWatch:
@@ -251,12 +250,9 @@ class EventWatch(StreamWatch):
 
     @shielded
     def _read(self) -> None:
-        feed = _shielded_feed_text(type(self.reader))
-        for event in self._events:
-            text = event.data
-            if text != _DONE:
-                feed(self.reader, text)
+        texts = [event.data for event in self._events]
         self._events.clear()
+        _feed_texts(self.reader, [text for text in texts if text != _DONE])
 
     def result(self) -> Response:
         """Return what has arrived."""

@@ -43,7 +43,7 @@ class AnswerReader(Protocol):
 class MessagesStream:
     """Reads the events of one answer; without ``content`` it keeps no text at all."""
 
-    __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "_run", "_usage")
+    __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "run", "_usage")
 
     def __init__(self, read: AnswerReader, *, content: bool) -> None:
         self._read = read
@@ -54,12 +54,10 @@ class MessagesStream:
         """Content blocks as they began, by index."""
         self._pieces: dict[tuple[Hashable, str], list[str]] = {}
         """Texts by (index of the block, field of the block)."""
-        self._run = EventRun()
+        self.run = EventRun()
 
     def feed_text(self, text: str) -> None:
-        """Take the next event as the JSON text it came as."""
-        if self._run.take(text):
-            return
+        """Take the next event as the JSON text it came as, and learn from it."""
         event = json_text.decode(text)
         self.feed(event)
         if self._content and type(event) is dict and event.keys() == _DELTA_ONLY:  # pyright: ignore[reportUnknownMemberType] - wire JSON
@@ -73,7 +71,7 @@ class MessagesStream:
         row = _DELTAS.get(delta.get("type"))  # pyright: ignore[reportArgumentType, reportUnknownArgumentType, reportUnknownMemberType] - as above
         piece: object = delta.get(row[0]) if row is not None else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - as above
         if row is not None and isinstance(piece, str) and isinstance(event["index"], int):
-            self._run.learn(text, row[0], piece, self._pieces[event["index"], row[1]])
+            self.run.learn(text, row[0], piece, self._pieces[event["index"], row[1]])
 
     def feed(self, chunk: object) -> None:
         """Take the next event: a dict of wire JSON or an SDK's object."""

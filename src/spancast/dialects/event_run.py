@@ -7,7 +7,8 @@ them has been read whole, the others are a comparison and a slice. Must never: t
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
 from spancast.model import json_text
 
@@ -48,25 +49,50 @@ class EventRun:
                 self._sink = sink
                 return
 
-    def take(self, text: str) -> bool:
-        """Take ``text`` where it continues the run; tell whether it did."""
-        head = self._head
-        if head is None or not text.startswith(head):
-            return False
-        tail = self._tail
-        if self._is_padded:
-            end = text.rfind(tail)
-            padding = text[end + len(tail) :]
-            if end < len(head) or not padding.endswith(_END) or '"' in padding[:-2] or "\\" in padding:
-                return False
-        else:
-            end = len(text) - len(tail)
-            if end < len(head) or not text.endswith(tail):
-                return False
-        value = text[len(head) : end]
-        if '"' in value or "\\" in value:
-            value = json_text.decode(f'"{value}"')
-            if type(value) is not str:
-                return False
-        self._sink.append(value)
-        return True
+    def take(self, texts: Sequence[str], start: int) -> int:
+        """Take the texts from ``start`` on that continue the run; return the index of the first that does not."""
+        head, tail, sink = self._head, self._tail, self._sink
+        if head is None:
+            return start
+        begin, rest, is_padded = len(head), len(tail), self._is_padded
+        shortest = begin + rest
+        for at in range(start, len(texts)):
+            text = texts[at]
+            if not text.startswith(head):
+                return at
+            if is_padded:
+                end = text.rfind(tail)
+                padding = text[end + rest :]
+                if end < begin or not padding.endswith(_END) or '"' in padding[:-2] or "\\" in padding:
+                    return at
+                value = text[begin:end]
+            else:
+                if not text.endswith(tail) or len(text) < shortest:
+                    return at
+                value = text[begin:-rest]
+            if '"' in value or "\\" in value:
+                value = json_text.decode(f'"{value}"')
+                if type(value) is not str:
+                    return at
+            sink.append(value)
+        return len(texts)
+
+
+class TextReader(Protocol):
+    """A reader of events that has a run of them."""
+
+    run: EventRun
+
+    def feed_text(self, text: str) -> None:
+        """Take the next event as the JSON text it came as, and learn from it."""
+        ...
+
+
+def feed_texts(reader: TextReader, texts: Sequence[str], feed: Callable[[str], None]) -> None:
+    """Give ``texts`` to ``reader``: to its run as far as that goes, the others to ``feed``, its ``feed_text``."""
+    take, at, end = reader.run.take, 0, len(texts)
+    while at < end:
+        at = take(texts, at)
+        if at < end:
+            feed(texts[at])
+            at += 1

@@ -53,7 +53,7 @@ class AnswerReader(Protocol):
 class ChatStream:
     """Reads the chunks of one answer; without ``content`` it keeps no text at all."""
 
-    __slots__ = ("_answer", "_choices", "_content", "_is_told", "_read", "_run", "_texts")
+    __slots__ = ("_answer", "_choices", "_content", "_is_told", "_read", "run", "_texts")
 
     def __init__(self, read: AnswerReader, *, content: bool) -> None:
         self._read = read
@@ -64,12 +64,10 @@ class ChatStream:
         """A chunk with a choice has come: what is said once was said by then."""
         self._texts: dict[int, list[str]] = {}
         """The text pieces of each choice seen; they stay empty without content."""
-        self._run = EventRun()
+        self.run = EventRun()
 
     def feed_text(self, text: str) -> None:
-        """Take the next chunk as the JSON text it came as."""
-        if self._run.take(text):
-            return
+        """Take the next chunk as the JSON text it came as, and learn from it."""
         chunk = json_text.decode(text)
         if type(chunk) is not dict:
             return
@@ -89,12 +87,12 @@ class ChatStream:
                 return
             calls = delta.get("tool_calls")
             if calls is None:
-                self._run.learn(text, "content", delta["content"], self._texts[index])
+                self.run.learn(text, "content", delta["content"], self._texts[index])
                 return
             (call,) = calls
             if delta.get("content") is None and call.keys() <= _FRAGMENT and call["function"].keys() == _ARGUMENTS:
                 fragments = self._choices[index].fragments(call["index"])
-                self._run.learn(text, "arguments", call["function"]["arguments"], fragments)
+                self.run.learn(text, "arguments", call["function"]["arguments"], fragments)
         except (AttributeError, KeyError, TypeError, ValueError):
             # Of another shape: it has been read, and so will the next one be.
             return

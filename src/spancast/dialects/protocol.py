@@ -15,7 +15,7 @@ from spancast.model.exchange import Request, Response
 class StreamReader(Protocol):
     """Assembles one streamed answer from its chunks, for any split of chunks.
 
-    It may have a ``feed_text(text: str)``, which does what ``feed`` does with the decoded text, faster.
+    It may be a ``TextReader`` (``event_run``) too, which does with JSON text what ``feed`` does with what it says, faster.
     """
 
     def feed(self, chunk: object) -> None:
