@@ -9,13 +9,12 @@ import importlib
 import os
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 
 from opentelemetry import trace as trace_api
 from opentelemetry.metrics import MeterProvider
@@ -25,7 +24,6 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
-from spancast import settings as settings_module
 from spancast.broadcast.flush_report import FlushReport
 from spancast.clients.function import instrument_function
 from spancast.clients.table import CLIENTS, installation
@@ -37,14 +35,17 @@ from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
 from spancast.recording.recorder import RECORDER, RecordingSettings
-from spancast.recording.scope import Scope
 from spancast.recording.relay import relay_on
-from spancast.settings import Settings
+from spancast.recording.scope import Scope
+
+if TYPE_CHECKING:
+    from spancast.settings import Settings
 
 T = TypeVar("T")
 
 DEFAULT_DIALECT: Final = "openai_chat"
 _SAMPLER_VARIABLE: Final = "OTEL_TRACES_SAMPLER"
+_SETTINGS: Final = "spancast.settings"
 _WIRING: Final = "spancast.wiring"
 
 _own_provider: SDKTracerProvider | None = None
@@ -70,7 +71,8 @@ def configure(
     Raises:
         ConfigError: Lists every wrong field with its path, the value's type and what is allowed.
     """
-    settings = settings_module.load(path, given)
+    # Pydantic takes as long to make that model as a tenth of all there is to import: for those who configure.
+    settings: Settings = importlib.import_module(_SETTINGS).load(path, given)
     defaults = trace_keys.read(settings.trace) if settings.trace else NO_KEYS
     if defaults.problems:
         raise ConfigError("\n".join(defaults.problems))

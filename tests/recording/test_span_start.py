@@ -126,9 +126,7 @@ def _both(make: Callable[[], TracerProvider], *what: Any) -> None:
 
 def _provider(sampler: Sampler | None = None, limits: SpanLimits | None = None, **more: Any) -> TracerProvider:
     generator = Counting(is_random=more.pop("is_random", False))
-    return TracerProvider(
-        sampler, Resource({"service.name": "x"}), id_generator=generator, span_limits=limits, **more
-    )
+    return TracerProvider(sampler, Resource({"service.name": "x"}), id_generator=generator, span_limits=limits, **more)
 
 
 @pytest.mark.parametrize("wanted", [None, 0xABC], ids=["any id", "wanted id"])
@@ -214,6 +212,7 @@ def test_the_tracers_own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_disabled_tracer() -> None:
     """It makes a span that records nothing, of the parent's context."""
+
     def make() -> TracerProvider:
         return _provider(ALWAYS_ON, _tracer_configurator=lambda _scope: _config(is_enabled=False))
 
@@ -221,7 +220,7 @@ def test_a_disabled_tracer() -> None:
 
 
 def _config(*, is_enabled: bool) -> Any:
-    from opentelemetry.sdk.trace import _TracerConfig  # noqa: PLC0415, PLC2701 # pyright: ignore - no public name yet
+    from opentelemetry.sdk.trace import _TracerConfig  # pyright: ignore - no public name yet
 
     return _TracerConfig(is_enabled=is_enabled)
 

@@ -18,7 +18,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from spancast.destinations.otlp_encoding import resource_bytes, scope_bytes, span_bytes
 from spancast.model import semconv
 from spancast.model.span_record import FactValue, SpanRecord
-from spancast.recording.recorder import SCOPE_NAME
 
 _LLM_MARKS: Final = (
     semconv.OPERATION_NAME,
@@ -57,7 +56,7 @@ def is_llm_span(scope: InstrumentationScope | None, attributes: Mapping[str, Any
 
 
 def _is_ours(scope: InstrumentationScope | None) -> bool:
-    return scope is not None and scope.name == SCOPE_NAME
+    return scope is not None and scope.name == semconv.SCOPE_NAME
 
 
 def _has_mark(attributes: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import wrapt
 
@@ -21,8 +21,7 @@ Wrapper: TypeAlias = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[st
 """wrapt's: (wrapped, instance, args, kwargs) -> result."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(NamedTuple):
     """One method of one class of an SDK, and what goes around it."""
 
     module: str
@@ -32,8 +31,7 @@ class Patch:
     wrapper: Wrapper
 
 
-@dataclass(frozen=True, slots=True)
-class InstancePatch:
+class InstancePatch(NamedTuple):
     """The same method reached from a client object: ``chat.completions.create``."""
 
     path: str

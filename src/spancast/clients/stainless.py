@@ -184,7 +184,7 @@ class _Hook:
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
         dialect = self._dialect(options)
         data = options.json_data if dialect is not None else None
-        if dialect is None or not (type(data) is dict or json_text.is_mapping(data)):
+        if dialect is None or not json_text.is_mapping(data):
             return None, args, kwargs, None
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data

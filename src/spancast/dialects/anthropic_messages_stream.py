@@ -43,7 +43,7 @@ class AnswerReader(Protocol):
 class MessagesStream:
     """Reads the events of one answer; without ``content`` it keeps no text at all."""
 
-    __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "run", "_usage")
+    __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "_usage", "run")
 
     def __init__(self, read: AnswerReader, *, content: bool) -> None:
         self._read = read

@@ -53,7 +53,7 @@ class AnswerReader(Protocol):
 class ChatStream:
     """Reads the chunks of one answer; without ``content`` it keeps no text at all."""
 
-    __slots__ = ("_answer", "_choices", "_content", "_is_told", "_read", "run", "_texts")
+    __slots__ = ("_answer", "_choices", "_content", "_is_told", "_read", "_texts", "run")
 
     def __init__(self, read: AnswerReader, *, content: bool) -> None:
         self._read = read

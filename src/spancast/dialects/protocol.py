@@ -15,7 +15,8 @@ from spancast.model.exchange import Request, Response
 class StreamReader(Protocol):
     """Assembles one streamed answer from its chunks, for any split of chunks.
 
-    It may be a ``TextReader`` (``event_run``) too, which does with JSON text what ``feed`` does with what it says, faster.
+    It may be a ``TextReader`` (``event_run``) as well, which does with JSON text, faster, what ``feed`` does with
+    what it says.
     """
 
     def feed(self, chunk: object) -> None:

@@ -10,6 +10,9 @@ from __future__ import annotations
 
 from typing import Final
 
+SCOPE_NAME: Final = "spancast"
+"""The instrumentation scope of every span of ours."""
+
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 
 # --- gen_ai: operation, request ------------------------------------------------------------

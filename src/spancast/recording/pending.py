@@ -23,6 +23,7 @@ Read: TypeAlias = "Callable[[], tuple[Attributes, Status | None] | None]"
 """Returns the attributes to add and the status (None: as it is), or None where reading failed."""
 
 
+_PENDING: Final = "_pending"
 _RLock: Final[Any] = type(threading.RLock())
 """The class behind ``threading.RLock``, which is a function that looks for it at each call."""
 
@@ -34,14 +35,14 @@ class Pending(Status):
     """
 
     def __init__(self, held: Any, read: Read, size_bytes: int) -> None:  # noqa: ANN401 - the SDK's ``BoundedAttributes``  # pyright: ignore[reportMissingSuperCall] - it would set what is read here
-        self._held = held
+        self._held: Any = held
         self._read: Read | None = read
         # Whoever reads may look at the span again (a log handler that adds its attributes).
         self._lock = _RLock()
         self._is_done = False
         self._told: Status | None = None
         self.size_bytes: Final = size_bytes
-        held._pending = self
+        setattr(held, _PENDING, self)
         held.__class__ = PendingAttributes
 
     def settle(self) -> Status | None:
@@ -90,7 +91,7 @@ class PendingAttributes(BoundedAttributes):
 
 def _settled(attributes: PendingAttributes) -> dict[str, Any]:
     fields = vars(attributes)
-    pending: Pending = fields["_pending"]
+    pending: Pending = fields[_PENDING]
     pending.settle()
     return fields
 
@@ -100,5 +101,5 @@ def pending_bytes(span: object) -> int | None:
     attributes = getattr(span, "_attributes", None)
     if type(attributes) is not PendingAttributes:
         return None
-    pending: Pending = attributes._pending  # noqa: SLF001 # pyright: ignore
+    pending: Pending = getattr(attributes, _PENDING)
     return pending.size_bytes

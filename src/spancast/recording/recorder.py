@@ -31,7 +31,6 @@ from spancast.recording.scope import AMBIENT, NOWHERE, baggage_keys
 from spancast.recording.span_start import is_read, start, start_by_sdk
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
 
-SCOPE_NAME: Final = "spancast"
 VERSION: Final = version("spancast")
 
 _DEFAULT_ATTRIBUTE_LIMIT: Final = 128
@@ -196,7 +195,7 @@ class Recorder:
     def _tracer_now(self) -> Tracer:
         provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
         if provider is not self._provider:
-            tracer = provider.get_tracer(SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
+            tracer = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
             limits = getattr(tracer, "_span_limits", None)
             limit = getattr(limits, "max_span_attributes", None)
             self._attribute_limit = limit if isinstance(limit, int) else _DEFAULT_ATTRIBUTE_LIMIT

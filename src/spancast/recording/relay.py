@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import TracerProvider
 
 from spancast.errors import shielded
-from spancast.recording.recorder import SCOPE_NAME
+from spancast.model.semconv import SCOPE_NAME
 from spancast.recording.scope import AMBIENT, NOWHERE
 
 _relays: Final[weakref.WeakKeyDictionary[TracerProvider, Relay]] = weakref.WeakKeyDictionary()

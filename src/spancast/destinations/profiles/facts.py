@@ -49,7 +49,7 @@ def work(span: PlainSpan) -> Work:
     operation = span.first(semconv.OPERATION_NAME)
     if isinstance(operation, str):
         return _WORK.get(operation, "llm")
-    return "group" if span.scope == OUR_SCOPE else "other"
+    return "group" if span.scope == semconv.SCOPE_NAME else "other"
 
 
 @remembered
