@@ -49,15 +49,18 @@ def _provider() -> Any:
     return provider
 
 
-def _start_bare(case: Case) -> Running:
-    from benchmarks.bare import Bare  # noqa: PLC0415
+def _by_hand(name: str) -> Callable[[Case], Running]:
+    def start(case: Case) -> Running:
+        from benchmarks import bare  # noqa: PLC0415
 
-    provider = _provider()
-    running = plain(case)
-    bare = Bare(provider.get_tracer("bare"), case)
-    running.call, running.acall, running.open = bare.call, bare.acall, bare.open
-    running.flush = lambda: provider.force_flush(_MINUTE_MS)
-    return running
+        provider = _provider()
+        running = plain(case)
+        made = getattr(bare, name)(provider.get_tracer("bare"), case)
+        running.call, running.acall, running.open = made.call, made.acall, made.open
+        running.flush = lambda: provider.force_flush(_MINUTE_MS)
+        return running
+
+    return start
 
 
 def _start_spancast(case: Case) -> Running:
@@ -226,8 +229,13 @@ _ZERO_CODE = {
 
 CONTESTANTS: dict[str, Contestant] = {
     "none": Contestant(start=plain, apis=_ALL_APIS, keys=True, modules=_SDK),
-    "bare": Contestant(start=_start_bare, package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
-    "bare again": Contestant(start=_start_bare, package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
+    "an empty span": Contestant(
+        start=_by_hand("Empty"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK
+    ),
+    "bare": Contestant(start=_by_hand("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
+    "bare again": Contestant(
+        start=_by_hand("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK
+    ),
     "spancast": Contestant(
         start=_start_spancast, package="spancast", apis=_ALL_APIS, keys=True, modules=(*_SDK, "spancast")
     ),
@@ -284,6 +292,7 @@ CONTESTANTS: dict[str, Contestant] = {
         twin=_litellm,
     ),
 }
-OWN = ("none", "bare", "bare again", "spancast", "spancast, zero-code")
+FLOOR = "an empty span"
+OWN = ("none", FLOOR, "bare", "bare again", "spancast", "spancast, zero-code")
 """The check of the measure, what spancast is compared with, and spancast."""
 PEERS = tuple(name for name in CONTESTANTS if name not in OWN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import gc
 import os
@@ -9,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.calling import Batch, Steps, batch_of
+from benchmarks.calling import AsyncCall, Batch, Steps, all_at_once, batch_of
 from benchmarks.cases import Case
 from benchmarks.running import Running
 
@@ -25,7 +26,7 @@ class Stopwatch:
     """A contestant and its twin at one case; what either takes is given in µs per call."""
 
     def __init__(self, case: Case, twin: Running, running: Running) -> None:
-        self.once = self._lockstep if case.is_stream and not running.is_switch else self._quad
+        self.once = self._quad
         """Measures once: ``thread`` and ``wall`` above the ``twin``, what a ``probe`` took, ticks ``stolen``."""
         self._twin = twin
         self._unit = case.unit
@@ -34,6 +35,11 @@ class Stopwatch:
         self._plain, self._ours = batch_of(twin, case), batch_of(running, case)
         self.calls = 0
         """Calls of the contestant so far."""
+        if case.is_stream and not running.is_switch:
+            self.once = self._lockstep
+        elif case.is_async and not running.is_switch:
+            self.once = self._interleaved
+            self._loop = asyncio.new_event_loop()
 
     def settle(self, seconds: float) -> None:
         """Warm both up, and leave what is loaded by now out of later collections."""
@@ -99,6 +105,30 @@ class Stopwatch:
             "uneven": 1.0,
             "stolen": steal() - stolen,
         }
+
+    def _interleaved(self) -> dict[str, float]:
+        """Make both sides' calls together on one loop, one of each in turn; twice, so that each is the first once."""
+        stolen, probes = steal(), [probe()]
+        thread = wall = plain = 0
+        for begins in (0, 1):
+            self._running.on()
+            self.calls += self._unit
+            twins = [AsyncCall(self._twin) for _ in range(self._unit)]
+            ours = [AsyncCall(self._running) for _ in range(self._unit)]
+            pairs = zip(*((twins, ours) if begins else (ours, twins)), strict=True)
+            all_at_once(self._loop, [call for pair in pairs for call in pair])
+            self._flush()
+            took = sum(call.thread for call in twins)
+            thread += sum(call.thread for call in ours) - took
+            wall += sum(call.wall for call in ours) - sum(call.wall for call in twins)
+            plain += took
+            probes.append(probe())
+        per = 2 * self._unit * _US
+        # As with streams: a change of speed falls on both.
+        return {
+            "thread": thread / per, "wall": wall / per, "twin": plain / per, **_speed(probes), "uneven": 1.0,
+            "stolen": steal() - stolen,
+        }  # fmt: skip
 
     def batch(self) -> dict[str, float]:
         """Count the CPU that is not the caller's own of many calls in a row, from the first to the end of a flush."""
