@@ -144,6 +144,12 @@ class RecordReader:
             _, gone = self._recent.popitem(last=False)
             self._recent_bytes -= gone.record.size_bytes + _OBJECT_BYTES
 
+    def forget(self, last: int) -> None:
+        """Let go of what was put first, up to the sequence ``last``: nobody will ask for it."""
+        recent = self._recent
+        while recent and (oldest := next(iter(recent))) <= last:
+            self._recent_bytes -= recent.pop(oldest).record.size_bytes + _OBJECT_BYTES
+
     def run(self, after: int, max_records: int, max_bytes: int) -> Run:
         """Return what is at hand of the log behind ``after``, without gaps: made once for all routes who are there."""
         asked = (after, max_records, max_bytes)

@@ -7,20 +7,26 @@ OpenRouter's side (openrouter/README C.2, with test vectors).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
+from typing import Final
 
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
+_REMEMBERED: Final = 1_024
+"""Strings whose ids are kept: many calls are of one trace."""
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def trace_id_of(text: str) -> int:
     """Return the 128-bit trace id of ``text``; never 0."""
     return _id_of(text, _TRACE_ID, 32)
 
 
+@functools.lru_cache(maxsize=_REMEMBERED)
 def span_id_of(text: str) -> int:
     """Return the 64-bit span id of ``text``; never 0."""
     return _id_of(text, _SPAN_ID, 16)

@@ -62,7 +62,7 @@ class ClientMetrics:
         self.enabled: Final = not (
             isinstance(provider, NoOpMeterProvider) or "Proxy" in type(provider).__name__ or _is_unread(provider)
         )
-        meter = self.meter = provider.get_meter("spancast", version, semconv.SCHEMA_URL)
+        meter = self._meter = provider.get_meter("spancast", version, semconv.SCHEMA_URL)
 
         def histogram(name: str, unit: str, buckets: Sequence[float]) -> Histogram:
             return meter.create_histogram(_PREFIX + name, unit, explicit_bucket_boundaries_advisory=buckets)
@@ -75,6 +75,14 @@ class ClientMetrics:
         self._counters: dict[str, Counter] = {
             name: meter.create_counter(_PREFIX + name, "{token}") for name in _COUNTED
         }
+
+    @property
+    def awaits_provider(self) -> bool:
+        """Tell whether the application has set no meter provider since; cheaper than asking for it.
+
+        A meter of the proxy provider learns of the real one; no other meter has this attribute.
+        """
+        return getattr(self._meter, "_real_meter", self) is None
 
     def record(self, attributes: Attributes, duration_s: float, chunk_times_s: Sequence[float]) -> None:
         """Record one ended inference; ``chunk_times_s`` are offsets from the request, empty if not streamed."""

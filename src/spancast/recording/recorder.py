@@ -161,8 +161,7 @@ class Recorder:
     def metrics(self) -> ClientMetrics:
         """Return the instruments of the meter provider in force."""
         metrics = self._metrics
-        # A meter of the proxy provider learns of the real one; no other meter has this attribute.
-        if metrics is not None and getattr(metrics.meter, "_real_meter", metrics) is None:
+        if metrics is not None and metrics.awaits_provider:
             return metrics
         provider = self.settings.meter_provider or metrics_api.get_meter_provider()
         if metrics is None or metrics.provider is not provider:
