@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any, Final
 
 from opentelemetry import context as context_api
@@ -15,11 +14,11 @@ from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Link, Span, SpanKind, Tracer, TracerProvider
+from opentelemetry.trace import Link, Span, SpanKind, TracerProvider
 
 from spancast.dialects.protocol import Dialect
 from spancast.errors import SpancastError, TraceKeyError, shielded, tally, warn_once
-from spancast.model import semconv, trace_keys
+from spancast.model import trace_keys
 from spancast.model.exchange import Attributes
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
@@ -28,12 +27,9 @@ from spancast.recording.metrics import ClientMetrics
 from spancast.recording.peers import asks_for_silence, inference_span
 from spancast.recording.recording import RUNNING, Recording
 from spancast.recording.scope import AMBIENT, NOWHERE, baggage_keys
-from spancast.recording.span_start import is_read, start, start_by_sdk
+from spancast.recording.span_start import VERSION, SpanStarter
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
 
-VERSION: Final = version("spancast")
-
-_DEFAULT_ATTRIBUTE_LIMIT: Final = 128
 _KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
 
 
@@ -62,10 +58,7 @@ class Recorder:
     def __init__(self) -> None:
         self.settings: RecordingSettings = RecordingSettings()
         self.tree = SpanTree(self.start_span)
-        self._provider: TracerProvider | None = None
-        self._tracer: Tracer = trace_api.NoOpTracer()
-        self._start = start_by_sdk
-        self._attribute_limit = _DEFAULT_ATTRIBUTE_LIMIT
+        self._starter: SpanStarter | None = None
         self._metrics: ClientMetrics | None = None
 
     def configure(self, settings: RecordingSettings) -> None:
@@ -74,7 +67,7 @@ class Recorder:
         if settings.group_idle_s != self.settings.group_idle_s:
             self.tree = SpanTree(self.start_span, idle_s=settings.group_idle_s)
         self.settings = settings
-        self._provider = self._metrics = None
+        self._starter = self._metrics = None
 
     @shielded
     def begin(  # noqa: PLR0913 - one argument per thing a client knows of a call
@@ -148,15 +141,15 @@ class Recorder:
         wanted_trace_id: int | None,
     ) -> Span:
         """Start a span on our own tracer; a root gets ``wanted_trace_id``."""
-        return start_by_sdk(self._tracer_now(), name, context, kind, attributes, links, wanted_trace_id)
+        return self.starter().start_span(name, context, kind, attributes, links, wanted_trace_id)
 
-    def start_call(
-        self, name: str, context: Context, attributes: Attributes, links: list[Link], wanted_trace_id: int | None
-    ) -> Span:
-        """As ``start_span``, for a call; ``attributes`` are strings and integers."""
-        is_known = self._provider is not None and self._provider is self.settings.tracer_provider
-        tracer = self._tracer if is_known else self._tracer_now()
-        return self._start(tracer, name, context, SpanKind.CLIENT, attributes, links, wanted_trace_id)
+    def starter(self) -> SpanStarter:
+        """Return what starts spans of the provider in force."""
+        starter = self._starter
+        provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
+        if starter is None or starter.provider is not provider:
+            starter = self._starter = SpanStarter(provider)
+        return starter
 
     def metrics(self) -> ClientMetrics:
         """Return the instruments of the meter provider in force."""
@@ -167,11 +160,6 @@ class Recorder:
         if metrics is None or metrics.provider is not provider:
             metrics = self._metrics = ClientMetrics(provider, VERSION)
         return metrics
-
-    @property
-    def attribute_limit(self) -> int:
-        """Return how many attributes the tracer keeps on a span."""
-        return self._attribute_limit
 
     @shielded
     def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> Place | None:
@@ -190,17 +178,6 @@ class Recorder:
             raise error("; ".join(problems))
         for problem in problems:
             warn_once(f"problem:{problem.partition(':')[0]}", "spancast: %s", problem)
-
-    def _tracer_now(self) -> Tracer:
-        provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
-        if provider is not self._provider:
-            tracer = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
-            limits = getattr(tracer, "_span_limits", None)
-            limit = getattr(limits, "max_span_attributes", None)
-            self._attribute_limit = limit if isinstance(limit, int) else _DEFAULT_ATTRIBUTE_LIMIT
-            self._start = start if is_read(tracer) else start_by_sdk
-            self._tracer, self._provider = tracer, provider
-        return self._tracer
 
 
 RECORDER: Final = Recorder()

@@ -21,7 +21,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event
-from opentelemetry.trace import Link, Span, Status, StatusCode
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from spancast.dialects.protocol import Dialect, StreamReader
 from spancast.errors import SpancastError, shielded, tally, warn_once
@@ -45,6 +45,7 @@ Entered: TypeAlias = "tuple[object, Token[Recording | None]]"
 Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
 
 _STATUS_LIMIT: Final = 1_024
+_CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
 
 RUNNING: Final[ContextVar[Recording | None]] = ContextVar("spancast.recording", default=None)
@@ -121,7 +122,8 @@ class Recording:
             name = keys.generation_name or name
             self._problems = [*keys.problems, *_unplaced(keys, place)]
         self._started_s = time.perf_counter()
-        span = self.span = recorder.start_call(name, current, attributes, links, wanted_trace_id)
+        starter = recorder.starter()
+        span = self.span = starter.start_call(name, current, _CLIENT, attributes, links, wanted_trace_id)
         context = trace_api.set_span_in_context(span, current)
         self.context = quiet(context) if quiet_peers else context
         scopes = AMBIENT.get().scopes
@@ -130,7 +132,7 @@ class Recording:
         if span.is_recording():
             self.is_live = True
             tally.add("spans.started")
-            self._room = recorder.attribute_limit - len(attributes)
+            self._room = starter.attribute_limit - len(attributes)
             if reads_now or self.settings.strict:
                 self._read_strictly()
 

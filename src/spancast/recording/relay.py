@@ -67,11 +67,11 @@ class Relay(SpanProcessor):
 
 def relay_on(provider: TracerProvider) -> Relay | None:
     """Return the relay on ``provider``, put there now if need be; None where it takes no processors (ddtrace's)."""
+    add: Any = getattr(provider, "add_span_processor", None)
+    if add is None:
+        return None
     relay = _relays.get(provider)
     if relay is None:
-        add: Any = getattr(provider, "add_span_processor", None)
-        if add is None:
-            return None
         relay = _relays[provider] = Relay()
         add(relay)
     return relay

@@ -11,18 +11,24 @@ is known, by the names it uses, to take those steps; every other tracer starts i
 from __future__ import annotations
 
 import copy
+import functools
+from importlib.metadata import version
 from typing import Any, Final
 
 from opentelemetry import trace as trace_api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer, TracerProvider
 
+from spancast.model import semconv
 from spancast.model.exchange import Attributes
 from spancast.recording.attributes import is_known
 from spancast.recording.ids import WantedIdGenerator
 
+VERSION: Final = version("spancast")
+
+_DEFAULT_ATTRIBUTE_LIMIT: Final = 128
 _READ: Final = frozenset({
     "DEFAULT", "NonRecordingSpan", "RANDOM_TRACE_ID", "SAMPLED", "SpanContext", "TraceFlags", "TypeError", "_Span",
     "_instrumentation_scope", "_is_enabled", "_span_limits", "_tracer_metrics", "attributes", "decision",
@@ -103,6 +109,32 @@ def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
             span.set_attributes(attributes)
     span.start(parent_context=context)
     return span
+
+
+class SpanStarter:
+    """Starts the spans of ``provider``, on a tracer of our own."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self.provider: Final = provider
+        self._tracer = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
+        limits = getattr(self._tracer, "_span_limits", None)
+        limit = getattr(limits, "max_span_attributes", None)
+        self.attribute_limit: Final = limit if isinstance(limit, int) else _DEFAULT_ATTRIBUTE_LIMIT
+        """How many attributes the tracer keeps on a span."""
+        self.start_call: Final = functools.partial(start if is_read(self._tracer) else start_by_sdk, self._tracer)
+        """As ``start_span``; ``attributes`` are strings and integers."""
+
+    def start_span(  # noqa: PLR0913, PLR0917 - as above
+        self,
+        name: str,
+        context: Context,
+        kind: SpanKind,
+        attributes: Attributes,
+        links: list[Link],
+        wanted_trace_id: int | None,
+    ) -> Span:
+        """Start a span; a root gets ``wanted_trace_id``."""
+        return start_by_sdk(self._tracer, name, context, kind, attributes, links, wanted_trace_id)
 
 
 def start_by_sdk(  # noqa: PLR0913, PLR0917 - as above
