@@ -5,13 +5,27 @@ Must never: put a conversation, user or custom key on a metric.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Final
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
-from opentelemetry.metrics import Counter, Histogram, MeterProvider, NoOpMeterProvider
+from opentelemetry.context import Context
+from opentelemetry.metrics import (
+    CallbackOptions,
+    Counter,
+    Histogram,
+    MeterProvider,
+    NoOpMeterProvider,
+    Observation,
+)
 
 from spancast.model import semconv
 from spancast.model.exchange import Attributes, AttributeValue
+
+if TYPE_CHECKING:
+    from spancast.recording.pending import Pending
 
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS: Final = tuple(4**power for power in range(14))
@@ -47,20 +61,31 @@ _COUNTED: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 _ALWAYS_COUNTED: Final = ("usage.input_tokens", "usage.output_tokens")
 
 
-def _is_unread(provider: MeterProvider) -> bool:
-    """Tell whether the SDK's provider has no readers (``OTEL_METRICS_EXPORTER=none``); it takes none later."""
-    readers: Sequence[object] | None = getattr(provider, "_metric_readers", None)
-    return readers is not None and not readers
+_MOST_WAITING: Final = 1_000
+_MOST_WAITING_BYTES: Final = 16 << 20
+
+
+def _readers(provider: MeterProvider) -> Sequence[object] | None:
+    """Return the readers of the SDK's provider, None of every other."""
+    return getattr(provider, "_metric_readers", None)
 
 
 class ClientMetrics:
-    """The instruments of one meter provider; ``enabled`` is False where nobody listens."""
+    """The instruments of one meter provider; ``enabled`` is False where nobody listens.
+
+    A call that nobody has read yet is read when metrics are collected, at the latest: the SDK asks its observable
+    instruments first, and what is recorded meanwhile is in that collection.
+    """
 
     def __init__(self, provider: MeterProvider, version: str) -> None:
         self.provider: Final = provider
+        readers = _readers(provider)
         # The proxy provider has no public name; it stands until the application sets a real one.
+        # Without readers (``OTEL_METRICS_EXPORTER=none``): the SDK's takes none later.
         self.enabled: Final = not (
-            isinstance(provider, NoOpMeterProvider) or "Proxy" in type(provider).__name__ or _is_unread(provider)
+            isinstance(provider, NoOpMeterProvider)
+            or "Proxy" in type(provider).__name__
+            or (readers is not None and not readers)
         )
         meter = self._meter = provider.get_meter("spancast", version, semconv.SCHEMA_URL)
 
@@ -75,6 +100,41 @@ class ClientMetrics:
         self._counters: dict[str, Counter] = {
             name: meter.create_counter(_PREFIX + name, "{token}") for name in _COUNTED
         }
+        self._can_wait = self.enabled and bool(readers)
+        self._begin()
+        if self._can_wait:
+            meter.create_observable_gauge("spancast.unread", [self._read_all], "{call}")
+            begin = weakref.WeakMethod(self._begin)
+            os.register_at_fork(after_in_child=lambda: (method := begin()) and method())
+
+    def _begin(self) -> None:
+        # In a forked child what waits is the parent's to tell, and its lock may be held for ever.
+        self._lock = threading.Lock()
+        self._waiting: dict[object, Pending] = {}
+        self._waiting_bytes = 0
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Tell whether a call of ``size_bytes`` can wait to be read."""
+        is_room = len(self._waiting) < _MOST_WAITING and self._waiting_bytes + size_bytes <= _MOST_WAITING_BYTES
+        return self._can_wait and is_room
+
+    def expect(self, call: object, pending: Pending) -> None:
+        """Have ``pending``, the reading of ``call``, done before the next collection."""
+        with self._lock:
+            self._waiting[call] = pending
+            self._waiting_bytes += pending.size_bytes
+
+    def _read_all(self, _: CallbackOptions) -> Iterable[Observation]:
+        for call, pending in list(self._waiting.items()):
+            pending.settle()
+            # Where somebody looked before it was expected.
+            self._forget_call(call)
+        return ()
+
+    def _forget_call(self, call: object) -> None:
+        with self._lock:
+            pending = self._waiting.pop(call, None)
+            self._waiting_bytes -= 0 if pending is None else pending.size_bytes
 
     @property
     def awaits_provider(self) -> bool:
@@ -84,24 +144,35 @@ class ClientMetrics:
         """
         return getattr(self._meter, "_real_meter", self) is None
 
-    def record(self, attributes: Attributes, duration_s: float, chunk_times_s: Sequence[float]) -> None:
-        """Record one ended inference; ``chunk_times_s`` are offsets from the request, empty if not streamed."""
+    def record(
+        self,
+        call: object,
+        attributes: Attributes,
+        duration_s: float,
+        chunk_times_s: Sequence[float],
+        context: Context | None = None,
+    ) -> None:
+        """Record the ended ``call``; ``chunk_times_s`` are offsets from the request, empty if not streamed.
+
+        ``context`` is the call's own, by which an exemplar names its span.
+        """
+        self._forget_call(call)
         labels = {name: attributes[name] for name in _DIMENSIONS if name in attributes}
-        self._duration.record(duration_s, labels)
+        self._duration.record(duration_s, labels, context)
         if chunk_times_s:
-            self._first_chunk.record(chunk_times_s[0], labels)
+            self._first_chunk.record(chunk_times_s[0], labels, context)
             for earlier, later in zip(chunk_times_s, chunk_times_s[1:]):  # noqa: B905, RUF007 - 3.10, and offset by one on purpose
-                self._next_chunk.record(later - earlier, labels)
+                self._next_chunk.record(later - earlier, labels, context)
         for name, instrument in (
             (semconv.USAGE_INPUT_TOKENS, self._input),
             (semconv.USAGE_OUTPUT_TOKENS, self._output),
         ):
             amount = attributes.get(name)
             if isinstance(amount, (int, float)):
-                instrument.record(amount, labels)
-        self._count(attributes, labels)
+                instrument.record(amount, labels, context)
+        self._count(attributes, labels, context)
 
-    def _count(self, attributes: Attributes, labels: Mapping[str, AttributeValue]) -> None:
+    def _count(self, attributes: Attributes, labels: Mapping[str, AttributeValue], context: Context | None) -> None:
         for name, (total_name, modalities) in _COUNTED.items():
             total = attributes.get(total_name)
             if not isinstance(total, (int, float)):
@@ -114,7 +185,7 @@ class ClientMetrics:
             for part_name, modality in modalities.items():
                 part = attributes.get(part_name)
                 if isinstance(part, (int, float)) and 0 < part <= rest:
-                    counter.add(part, {**labels, _MODALITY: modality})
+                    counter.add(part, {**labels, _MODALITY: modality}, context)
                     rest -= part
             if rest or rest == total:
-                counter.add(rest, {**labels, _MODALITY: "unknown"})
+                counter.add(rest, {**labels, _MODALITY: "unknown"}, context)

@@ -32,11 +32,19 @@ class Pending(Status):
     """One reading to come, of the attributes ``held``; ``size_bytes`` is roughly what waits for it in memory.
 
     Where the answer decides it, this is the span's status as well: it is not known before.
+    ``then`` is done by who has read, when nobody has to wait for him any more.
     """
 
-    def __init__(self, held: Any, read: Read, size_bytes: int) -> None:  # noqa: ANN401 - the SDK's ``BoundedAttributes``  # pyright: ignore[reportMissingSuperCall] - it would set what is read here
+    def __init__(  # pyright: ignore[reportMissingSuperCall] - it would set what is read here
+        self,
+        held: Any,  # noqa: ANN401 - the SDK's ``BoundedAttributes``
+        read: Read,
+        size_bytes: int,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         self._held: Any = held
         self._read: Read | None = read
+        self._then = then
         # Whoever reads may look at the span again (a log handler that adds its attributes).
         self._lock = _RLock()
         self._is_done = False
@@ -49,9 +57,11 @@ class Pending(Status):
         """Read, once, and return the status; another thread that asks meanwhile waits."""
         if self._is_done:
             return self._told
+        then: Callable[[], None] | None = None
         with self._lock:
             read, self._read = self._read, None
             if read is not None:
+                then, self._then = self._then, None
                 held = self._held
                 try:
                     found = read()
@@ -63,6 +73,8 @@ class Pending(Status):
                     self._is_done = True
                     # It holds this: what has been read needs no collector to go.
                     self._held = None
+        if then is not None:
+            then()
         return self._told
 
     @property

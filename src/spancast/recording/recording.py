@@ -39,6 +39,7 @@ from spancast.recording.telling import add_content, add_response, error_details,
 from spancast.recording.traceback_text import Raised, message_of, raised, traceback_text
 
 if TYPE_CHECKING:
+    from spancast.recording.metrics import ClientMetrics
     from spancast.recording.recorder import Recorder, RecordingSettings
 
 Entered: TypeAlias = "tuple[object, Token[Recording | None]]"
@@ -282,22 +283,41 @@ class Recording:
         if failure is not None and error is not None:
             self._write_failure(span, failure, error)
         metrics = self._recorder.metrics()
-        sent = self._sent
-        if waiting_bytes is not None and (sent is not None or self._attributes is not None) and not metrics.enabled:
-            held: Any = getattr(span, "_attributes", None)
-            if is_known(held):
-                pending = Pending(held, self._read_later, waiting_bytes + (0 if sent is None else len(sent)))
-                if failure is None and span._status.status_code is StatusCode.UNSET:  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the SDK's span
-                    span._status = pending  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue] - as above
-                return
+        measure = None
+        if metrics.enabled:
+            lasted_s = time.perf_counter() - self._started_s
+            measure = functools.partial(self._measure, metrics, lasted_s, self.context)
+        if waiting_bytes is not None and self._leave(span, waiting_bytes, metrics, measure):
+            return
         attributes, told = self._read()
         write(span, within(attributes, self._room))
         if told is not None and failure is None:
             span.set_status(self._status_of(told))
-        if metrics.enabled:
-            metrics.record(
-                {**self._started_with, **attributes}, time.perf_counter() - self._started_s, self._chunk_times_s
-            )
+        if measure is not None:
+            measure()
+
+    def _leave(
+        self, span: Span, waiting_bytes: int, metrics: ClientMetrics, measure: Callable[[], None] | None
+    ) -> bool:
+        """Leave what is unread to whoever looks at the span; tell whether that can be."""
+        sent = self._sent
+        size = waiting_bytes + (0 if sent is None else len(sent))
+        held: Any = getattr(span, "_attributes", None)
+        if (sent is None and self._attributes is None) or not is_known(held):
+            return False
+        if measure is not None and not metrics.has_room(size):
+            return False
+        pending = Pending(held, self._read_later, size, measure)
+        if self._failure is None and span._status.status_code is StatusCode.UNSET:  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the SDK's span
+            span._status = pending  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue] - as above
+        if measure is not None:
+            metrics.expect(self, pending)
+        return True
+
+    @shielded
+    def _measure(self, metrics: ClientMetrics, lasted_s: float, context: Context | None) -> None:
+        attributes = {**self._started_with, **(self._attributes or {})}
+        metrics.record(self, attributes, lasted_s, self._chunk_times_s, context)
 
     def _note(self, error: BaseException) -> None:
         """Note what an exception tells; a cancelled call has not failed, unless that is asked for."""
