@@ -38,6 +38,17 @@ def test_a_provider_that_nobody_reads_is_not_measured_for():
     assert ClientMetrics(MeterProvider([InMemoryMetricReader()]), "1").enabled
 
 
+@pytest.mark.skipif(not hasattr(MeterProvider, "add_metric_reader"), reason="an SDK whose readers are given at first")
+def test_a_reader_that_is_added_later_is_measured_for():
+    provider, reader = MeterProvider(shutdown_on_exit=False), InMemoryMetricReader()
+    metrics = ClientMetrics(provider, "1")
+    assert not metrics.enabled
+    provider.add_metric_reader(reader)
+    assert metrics.enabled
+    provider.remove_metric_reader(reader)
+    assert not metrics.enabled
+
+
 @pytest.fixture
 def client(server: ReplayServer) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:

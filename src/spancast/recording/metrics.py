@@ -9,7 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import (
@@ -65,11 +65,6 @@ _MOST_WAITING: Final = 1_000
 _MOST_WAITING_BYTES: Final = 16 << 20
 
 
-def _readers(provider: MeterProvider) -> Sequence[object] | None:
-    """Return the readers of the SDK's provider, None of every other."""
-    return getattr(provider, "_metric_readers", None)
-
-
 class ClientMetrics:
     """The instruments of one meter provider; ``enabled`` is False where nobody listens.
 
@@ -79,14 +74,11 @@ class ClientMetrics:
 
     def __init__(self, provider: MeterProvider, version: str) -> None:
         self.provider: Final = provider
-        readers = _readers(provider)
         # The proxy provider has no public name; it stands until the application sets a real one.
-        # Without readers (``OTEL_METRICS_EXPORTER=none``): the SDK's takes none later.
-        self.enabled: Final = not (
-            isinstance(provider, NoOpMeterProvider)
-            or "Proxy" in type(provider).__name__
-            or (readers is not None and not readers)
-        )
+        self._is_real: Final = not (isinstance(provider, NoOpMeterProvider) or "Proxy" in type(provider).__name__)
+        consumer: Any = getattr(provider, "_measurement_consumer", None)
+        self._consumer: Any = consumer if hasattr(consumer, "_reader_storages") else None
+        """Of the SDK's provider; it has a storage for each reader."""
         meter = self._meter = provider.get_meter("spancast", version, semconv.SCHEMA_URL)
 
         def histogram(name: str, unit: str, buckets: Sequence[float]) -> Histogram:
@@ -100,12 +92,17 @@ class ClientMetrics:
         self._counters: dict[str, Counter] = {
             name: meter.create_counter(_PREFIX + name, "{token}") for name in _COUNTED
         }
-        self._can_wait = self.enabled and bool(readers)
         self._begin()
-        if self._can_wait:
+        if self._consumer is not None:
             meter.create_observable_gauge("spancast.unread", [self._read_all], "{call}")
             begin = weakref.WeakMethod(self._begin)
             os.register_at_fork(after_in_child=lambda: (method := begin()) and method())
+
+    @property
+    def enabled(self) -> bool:
+        """Tell whether anybody listens: the SDK's provider may have no reader, and get one later."""
+        consumer = self._consumer
+        return self._is_real if consumer is None else bool(consumer._reader_storages)  # noqa: SLF001 - not told otherwise
 
     def _begin(self) -> None:
         # In a forked child what waits is the parent's to tell, and its lock may be held for ever.
@@ -116,7 +113,7 @@ class ClientMetrics:
     def has_room(self, size_bytes: int) -> bool:
         """Tell whether a call of ``size_bytes`` can wait to be read."""
         is_room = len(self._waiting) < _MOST_WAITING and self._waiting_bytes + size_bytes <= _MOST_WAITING_BYTES
-        return self._can_wait and is_room
+        return is_room and self._consumer is not None
 
     def expect(self, call: object, pending: Pending) -> None:
         """Have ``pending``, the reading of ``call``, done before the next collection."""
@@ -125,7 +122,9 @@ class ClientMetrics:
             self._waiting_bytes += pending.size_bytes
 
     def _read_all(self, _: CallbackOptions) -> Iterable[Observation]:
-        for call, pending in list(self._waiting.items()):
+        with self._lock:
+            waiting = list(self._waiting.items())
+        for call, pending in waiting:
             pending.settle()
             # Where somebody looked before it was expected.
             self._forget_call(call)
