@@ -30,7 +30,8 @@ CUSTOM_ATTRIBUTES: Final = 48
 REST: Final = "spancast.trace.metadata"
 
 _INT64 = 2**63
-_STRINGS = ("trace_id", "trace_name", "span_name", "generation_name", "parent_span_id")
+_STRINGS = frozenset(("trace_id", "trace_name", "span_name", "generation_name", "parent_span_id"))
+_OF_THE_CALL = frozenset(("session_id", "user"))
 _SCALARS = frozenset({str, bool, int, float})
 _NO_CUSTOM: Mapping[str, Any] = {}
 
@@ -107,23 +108,26 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
     """Read one source of keys; whatever is wrong with them ends up in ``problems``."""
     problems: list[str] = []
     given = _mapping("trace", trace, problems)
-    known: dict[str, Any] = {
-        name: _name(f"trace.{name}", given[name], NAME_LIMIT, problems) for name in _STRINGS if name in given
-    }
-    custom = {
-        _key(key, problems): value
-        for key, value in given.items()
-        if key not in _STRINGS and key not in ("session_id", "user") and not (key == "enabled" and value is False)
-    }
-    for key, value in _read_metadata(metadata, problems).items():
-        custom.setdefault(key, value)
+    known: dict[str, Any] = {}
+    custom: dict[str, Any] = {}
+    for key, value in given.items():
+        if key in _STRINGS:
+            # Right, as nearly all are, before what looks for what is wrong.
+            is_right = type(value) is str and 0 < len(value) <= NAME_LIMIT
+            known[key] = value if is_right else _name(f"trace.{key}", value, NAME_LIMIT, problems)
+        elif key not in _OF_THE_CALL and not (key == "enabled" and value is False):
+            custom[key if type(key) is str else _key(key, problems)] = value
+    if metadata is not None:
+        for key, value in _read_metadata(metadata, problems).items():
+            custom.setdefault(key, value)
+    if not {*map(type, custom.values())} <= _SCALARS:
+        custom = {key: value for key, value in custom.items() if not json_text.is_absent(value)}
+    session_id, user = _first(session_id, given.get("session_id")), _first(user, given.get("user"))
     return TraceKeys(
         **known,
-        session_id=_name("session_id", _first(session_id, given.get("session_id")), SESSION_ID_LIMIT, problems),
-        user=_name("user", _first(user, given.get("user")), USER_LIMIT, problems),
-        custom={
-            key: value for key, value in custom.items() if type(value) in _SCALARS or not json_text.is_absent(value)
-        },
+        session_id=None if session_id is None else _name("session_id", session_id, SESSION_ID_LIMIT, problems),
+        user=None if user is None else _name("user", user, USER_LIMIT, problems),
+        custom=custom,
         enabled=given.get("enabled") is not False,
         problems=(*problems, *_value_problems(custom)),
     )
@@ -234,5 +238,7 @@ def _value_problems(custom: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _first(*values: object) -> object:
-    return next((value for value in values if not json_text.is_absent(value)), None)
+def _first(value: object, other: object) -> object:
+    if type(value) is str or not json_text.is_absent(value):
+        return value
+    return None if json_text.is_absent(other) else other

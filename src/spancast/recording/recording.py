@@ -48,6 +48,7 @@ Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
 _STATUS_LIMIT: Final = 1_024
 _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
+_NO_TIMES: Final[list[float]] = []
 
 RUNNING: Final[ContextVar[Recording | None]] = ContextVar("spancast.recording", default=None)
 """The recording the caller's code runs inside of."""
@@ -83,9 +84,11 @@ class Recording:
     _raised: list[Raised] | None = None
     _room = 0
     """How many attributes the span takes beside those it was started with."""
+    _chunk_times_s: list[float] = _NO_TIMES
     _sent: bytes | None = None
     _started_s = 0.0
     _started_with: Attributes
+    _times_every_chunk: bool | None = None
     _unsent: Mapping[str, Any] | None = None
 
     def __init__(
@@ -213,17 +216,17 @@ class Recording:
         since_s = time.perf_counter() - self._started_s
         if self._first_chunk_s is None:
             self._first_chunk_s = since_s
-        if self._recorder.metrics().enabled:
+        if self.times_every_chunk:
             self._chunk_times_s.append(since_s)
-
-    @functools.cached_property
-    def _chunk_times_s(self) -> list[float]:
-        return []
 
     @property
     def times_every_chunk(self) -> bool:
-        """Tell whether each chunk's time is wanted, not just the first's."""
-        return self._recorder.metrics().enabled
+        """Tell whether each chunk's time is wanted, not just the first's; decided when first asked."""
+        times = self._times_every_chunk
+        if times is None:
+            times = self._times_every_chunk = self._recorder.metrics().enabled
+            self._chunk_times_s = []
+        return times
 
     @shielded
     def succeed(self, answer: object) -> None:
