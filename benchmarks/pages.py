@@ -247,7 +247,7 @@ Every span is counted at the receiver and searched for the model, both token cou
 
 {content(run)}
 
-`litellm` is its own client: its figure is `litellm.completion` with the callback `otel` above `litellm.completion` without. Contestants that have no such API, or no trace keys, have no figure there.
+`litellm` is its own client: its figure is `litellm.completion` with the callback `otel` above `litellm.completion` without. It records on a thread of its own, so its calling thread tells little of its cost and its whole process tells it. Contestants that have no such API, or no trace keys, have no figure there.
 
 ## Versions
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import delivery, fanout, goals, pages, posting, short_form, spooling
 from benchmarks.bare import Bare
 from benchmarks.cases import ALL, CURVES, FIRST_SIX, case_of
-from benchmarks.contestants import CONTESTANTS, PEERS
+from benchmarks.contestants import CONTESTANTS, FLOOR, PEERS
 from benchmarks.environments import HERE
 from benchmarks.fanout import Fanout
 from benchmarks.footprint import Footprint
@@ -157,7 +157,11 @@ def test_the_short_form_measures_again_before_it_fails(monkeypatch: pytest.Monke
 def test_goals_have_a_verdict_each() -> None:
     table = goals.of_calls(pair([100.0], [50.0]))
     assert "short: thread, ratio to bare" in table
-    assert "0.50 (0.50…0.50) | 0.50, 0.50 | ≤ 0.6 | yes" in " ".join(table.split())
+    assert "0.50 (0.50…0.50) | 0.50, 0.50 | | ≤ 0.6 | yes" in " ".join(table.split())
+    measured = pair([100.0], [50.0])
+    floor = measured["short"][FLOOR] = result([quad(40.0)])
+    refer([floor, *measured["short"].values()])
+    assert "0.50, 0.50 | 0.40 | ≤ 0.6 | yes" in " ".join(goals.of_calls(measured).split())
 
 
 def test_the_page_is_written_whatever_was_left_out() -> None:
@@ -169,7 +173,7 @@ def test_the_page_is_written_whatever_was_left_out() -> None:
     )  # fmt: skip
     page = pages._page(run, [])
     assert "Written by `make bench`" in page
-    assert "Left out of this run: none, bare again, spancast, zero-code, genai-openai" in page
+    assert "Left out of this run: none, an empty span, bare again, spancast, zero-code, genai-openai" in page
     assert "| 10       | 9 (9…9)" in page
     assert "idle memory above openai, SDK and exporter, MiB" in pages.terminal(run)
 
