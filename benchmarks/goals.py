@@ -42,10 +42,10 @@ def of_calls(cases: Results) -> str:
         ours = of_case["spancast"].median("thread")
         peer = cheapest(cases, name)
         if peer is not None and ours is not None:
-            # A cost that is nothing, or less, is as many times cheaper as one likes.
-            times = peer[1] / ours if ours > 0 else float("inf")
+            # A cost that is nothing, or less, is not told from the noise: no verdict comes of it.
+            times = peer[1] / ours if ours > 0 else None
             what = f"{title}: thread, cheapest peer ({peer[0]}) / spancast"
-            lines.append([what, f"{times:.1f}", "", "", *verdict(times, _PEER, "≥")])
+            lines.append([what, f"{times:.1f}" if times else "noise", "", "", *verdict(times, _PEER, "≥")])
     return rows(["", "measured", "unscaled, by the twin", FLOOR, *_HEAD[2:]], lines)
 
 

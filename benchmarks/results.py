@@ -105,7 +105,7 @@ def refer(results: Iterable[Result]) -> None:
 def ratio(one: Result, other: Result, kind: str) -> tuple[float, float, float] | None:
     """Return how many times ``other`` costs ``one`` does, with the least and greatest of processes of one turn."""
     top, bottom = one.median(kind), other.median(kind)
-    if top is None or bottom is None or not other.is_clear(kind):
+    if top is None or bottom is None or top <= 0 or bottom <= 0 or not other.is_clear(kind):
         return None
     turns = [mine / its for mine, its in zip(one.by_process(kind), other.by_process(kind), strict=False) if its > 0]
     found = top / bottom
