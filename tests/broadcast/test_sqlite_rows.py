@@ -64,3 +64,17 @@ def test_the_slowest_route_is_waited_for(tmp_path: Path, monkeypatch: pytest.Mon
         assert forgotten[-1] == claim.entries[-1].sequence
         assert len(deliver(spool, "slow")) == 5
         assert not from_disk
+
+
+def test_what_a_route_refused_it_has_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[int] = []
+    forget = RecordReader.forget
+    monkeypatch.setattr(RecordReader, "forget", lambda self, last: forgotten.append(last) or forget(self, last))
+    with closing(SqliteSpool(tmp_path / "spool.db", max_bytes=1 << 28, max_age_s=1e12)) as spool:
+        spool.register(["only"])
+        spool.put(records(range(3)), {})
+        claim = take(spool, "only")
+        assert claim is not None
+        last = claim.entries[-1].sequence
+        spool.bury(claim, [last], "not liked")
+        assert forgotten == [last]

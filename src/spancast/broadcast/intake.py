@@ -50,7 +50,6 @@ class Intake(SpanProcessor):
         self._queue: deque[tuple[ReadableSpan, bytes | None, int]] = deque()
         self._lineage = Lineage()
         self._is_awake = False
-        self._is_running = False
         self._is_stopped = False
         self._begin()
 
@@ -93,9 +92,8 @@ class Intake(SpanProcessor):
         queue.append((span, None if span.parent is None else self._lineage.above(span), size))
         if not self._is_awake:
             self._is_awake = True
-            if not self._is_running:
-                end_of_process.expect()
-                self._is_running = self._thread.start()
+            end_of_process.expect()
+            self._thread.start()
             self._news.ring()
 
     def _drop(self) -> None:
@@ -125,7 +123,7 @@ class Intake(SpanProcessor):
     def after_fork_in_child(self) -> None:
         """Begin empty: what is queued is the parent's to deliver."""
         self._queue.clear()
-        self._is_awake = self._is_running = False
+        self._is_awake = False
         self._begin()
 
     def _run(self) -> None:

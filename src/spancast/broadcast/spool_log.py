@@ -188,6 +188,7 @@ class SpoolLog:
         with self._writing() as connection:
             count = sqlite_replays.bury(connection, claim, refused, reason, self._clock())
             sqlite_routes.settle(connection, claim, len(claim.entries) - count, self._clock())
+            self._pass(claim)
 
     def state(self, route: str) -> RouteState:
         """Do what ``Spool.state`` says."""

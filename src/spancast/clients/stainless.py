@@ -34,7 +34,6 @@ from spancast.recording.recording import RUNNING, Recording
 
 _TAKEN: Final = frozenset(("trace", "session_id"))
 _SESSION_HEADER: Final = "x-session-id"
-_POST: Final = ("post", "POST")
 
 _MAX_WAYS: Final = 1_024
 _ways: dict[type, Literal["answer", "raw", "stream", "async stream"]] = {}
@@ -207,7 +206,7 @@ class _Hook:
 
     def _dialect(self, options: Any) -> Dialect | None:  # noqa: ANN401 - the SDK's options
         url = getattr(options, "url", None)
-        if type(url) is not str or getattr(options, "method", None) not in _POST:
+        if type(url) is not str or getattr(options, "method", "").lower() != "post":
             return None
         return self._endpoints.get(url.partition("?")[0] if "?" in url else url)
 

@@ -14,12 +14,11 @@ from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Link, Span, SpanKind, TracerProvider
+from opentelemetry.trace import TracerProvider
 
 from spancast.dialects.protocol import Dialect
 from spancast.errors import SpancastError, TraceKeyError, shielded, tally, warn_once
 from spancast.model import trace_keys
-from spancast.model.exchange import Attributes
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.recording.forwarding import Forward
@@ -57,7 +56,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.settings: RecordingSettings = RecordingSettings()
-        self.tree = SpanTree(self.start_span)
+        self.tree = SpanTree(self.starter)
         self._starter: SpanStarter | None = None
         self._metrics: ClientMetrics | None = None
 
@@ -65,7 +64,7 @@ class Recorder:
         """Put ``settings`` in force for calls that begin from now on; ends open groups."""
         self.tree.end_all()
         if settings.group_idle_s != self.settings.group_idle_s:
-            self.tree = SpanTree(self.start_span, idle_s=settings.group_idle_s)
+            self.tree = SpanTree(self.starter, idle_s=settings.group_idle_s)
         self.settings = settings
         self._starter = self._metrics = None
 
@@ -130,18 +129,6 @@ class Recorder:
     def open_groups(self, given: TraceKeys, merged: TraceKeys) -> Place | None:
         """Open the spans a ``with`` block names: ``given`` are its own keys, ``merged`` include those around it."""
         return self._open_groups(given, merged)
-
-    def start_span(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
-        self,
-        name: str,
-        context: Context,
-        kind: SpanKind,
-        attributes: Attributes,
-        links: list[Link],
-        wanted_trace_id: int | None,
-    ) -> Span:
-        """Start a span on our own tracer; a root gets ``wanted_trace_id``."""
-        return self.starter().start_span(name, context, kind, attributes, links, wanted_trace_id)
 
     def starter(self) -> SpanStarter:
         """Return what starts spans of the provider in force."""

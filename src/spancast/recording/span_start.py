@@ -116,25 +116,14 @@ class SpanStarter:
 
     def __init__(self, provider: TracerProvider) -> None:
         self.provider: Final = provider
-        self._tracer = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
-        limits = getattr(self._tracer, "_span_limits", None)
+        tracer = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
+        limits = getattr(tracer, "_span_limits", None)
         limit = getattr(limits, "max_span_attributes", None)
         self.attribute_limit: Final = limit if isinstance(limit, int) else _DEFAULT_ATTRIBUTE_LIMIT
         """How many attributes the tracer keeps on a span."""
-        self.start_call: Final = functools.partial(start if is_read(self._tracer) else start_by_sdk, self._tracer)
-        """As ``start_span``; ``attributes`` are strings and integers."""
-
-    def start_span(  # noqa: PLR0913, PLR0917 - as above
-        self,
-        name: str,
-        context: Context,
-        kind: SpanKind,
-        attributes: Attributes,
-        links: list[Link],
-        wanted_trace_id: int | None,
-    ) -> Span:
-        """Start a span; a root gets ``wanted_trace_id``."""
-        return start_by_sdk(self._tracer, name, context, kind, attributes, links, wanted_trace_id)
+        self.start_span: Final = functools.partial(start_by_sdk, tracer)
+        self.start_call: Final = functools.partial(start if is_read(tracer) else start_by_sdk, tracer)
+        """As ``start_span``, where ``attributes`` are strings and integers."""
 
 
 def start_by_sdk(  # noqa: PLR0913, PLR0917 - as above
@@ -146,7 +135,7 @@ def start_by_sdk(  # noqa: PLR0913, PLR0917 - as above
     links: list[Link],
     wanted_trace_id: int | None,
 ) -> Span:
-    """Start a span of any other ``tracer``."""
+    """Start a span of any ``tracer``; a root gets ``wanted_trace_id``."""
     generator = getattr(tracer, "id_generator", None) if wanted_trace_id is not None else None
     if wanted_trace_id is not None and generator is not None:
         tracer = copy.copy(tracer)

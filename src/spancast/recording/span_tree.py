@@ -22,9 +22,9 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
 from spancast.errors import tally
-from spancast.model.exchange import Attributes
 from spancast.model.trace_keys import TraceKeys
 from spancast.recording.ids import span_id_of, trace_id_of
+from spancast.recording.span_start import SpanStarter
 
 MAX_GROUPS: Final = 1_024
 IDLE_S: Final = 30.0
@@ -32,8 +32,6 @@ IDLE_S: Final = 30.0
 Level: TypeAlias = Literal["trace", "span"]
 GroupKey: TypeAlias = tuple[int, int, Level, str]
 """(trace id, parent span id or 0, level, name)."""
-
-StartSpan: TypeAlias = Callable[[str, Context, SpanKind, Attributes, "list[Link]", "int | None"], Span]
 
 
 @dataclass(slots=True, eq=False)
@@ -60,8 +58,8 @@ class Place:
 class SpanTree:
     """The registry of open groups, and the rule that places a span under them."""
 
-    def __init__(self, start_span: StartSpan, *, idle_s: float = IDLE_S) -> None:
-        self._start_span = start_span
+    def __init__(self, starter: Callable[[], SpanStarter], *, idle_s: float = IDLE_S) -> None:
+        self._starter = starter
         self._idle_s = idle_s
         self._forget()
         self._at_exit = False
@@ -115,7 +113,8 @@ class SpanTree:
             if group is None:
                 links = place.links if not place.groups else []
                 shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
-                span = self._start_span(name, place.context, SpanKind.INTERNAL, shared, links, place.wanted_trace_id)
+                start = self._starter().start_span
+                span = start(name, place.context, SpanKind.INTERNAL, shared, links, place.wanted_trace_id)
                 group = Group(span, key)
                 if key:
                     self._open[key] = group
