@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,13 +11,16 @@ import pytest
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider
+from opentelemetry.sdk import trace as sdk
 from opentelemetry.sdk.metrics import MeterProvider as SDKMeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import IdGenerator, ReadableSpan, Span, SpanLimits, SpanProcessor, Tracer, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, Tracer, TracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import (
     ALWAYS_OFF,
     ALWAYS_ON,
+    DEFAULT_ON,
     Decision,
     ParentBased,
     Sampler,
@@ -25,8 +29,9 @@ from opentelemetry.sdk.trace.sampling import (
 )
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 
-from spancast.recording import span_start
+from spancast.recording.span_start import SpanStarter, mold_of
 
+WAYS = ("start_call", "start_span")
 ATTRIBUTES = {"gen_ai.operation.name": "chat", "gen_ai.request.model": "gpt", "server.port": 443}
 PARENT = SpanContext(0x11, 0x22, is_remote=True, trace_flags=TraceFlags(1), trace_state=TraceState([("a", "b")]))
 RANDOM_PARENT = SpanContext(0x11, 0x22, is_remote=False, trace_flags=TraceFlags(3))
@@ -103,24 +108,28 @@ def _context(parent: SpanContext | None) -> Context:
     return Context() if parent is None else trace_api.set_span_in_context(NonRecordingSpan(parent), Context())
 
 
-def _started_and_ended(start: Callable[..., Any], provider: TracerProvider, *what: Any) -> list[Any]:
+def _started_and_ended(way: str, provider: TracerProvider, *what: Any) -> list[Any]:
     noting = Noting()
     provider.add_span_processor(noting)
-    tracer = provider.get_tracer("spancast", "1", "https://example.invalid/schema")
+    start = getattr(SpanStarter(provider), way)
     found: list[Any] = []
     for _ in range(2):
-        span = start(tracer, *what)
+        span: Any = start(*what)
         span.set_attribute("later", "x")
+        span.add_event("later", {"why": "x"}, timestamp=1)
+        span.add_link(PARENT, {"why": "x"})
+        fields = {name: type(value) for name, value in vars(span).items()}
         span.end()
+        found.append(dict(sorted(fields.items())))
         found.append(_plain(span))
     return [*found, *noting.told]
 
 
 def _both(make: Callable[[], TracerProvider], *what: Any) -> None:
     provider = make()
-    assert span_start.is_read(provider.get_tracer("spancast")), "the SDK starts spans another way now: read it again"
-    ours = _started_and_ended(span_start.start, make(), *what)
-    theirs = _started_and_ended(span_start.start_by_sdk, make(), *what)
+    assert mold_of(provider.get_tracer("spancast")), "the SDK starts spans another way now: read it again"
+    ours = _started_and_ended("start_call", make(), *what)
+    theirs = _started_and_ended("start_span", make(), *what)
     assert ours == theirs
 
 
@@ -137,6 +146,7 @@ def _provider(sampler: Sampler | None = None, limits: SpanLimits | None = None, 
     [
         ALWAYS_ON,
         ALWAYS_OFF,
+        DEFAULT_ON,
         ParentBased(ALWAYS_ON),
         TraceIdRatioBased(0.5),
         Noticing(Decision.RECORD_ONLY, None),
@@ -163,6 +173,8 @@ def test_each_sampler_and_parent(
         SpanLimits(max_span_attributes=3),
         SpanLimits(max_span_attribute_length=2),
         SpanLimits(max_attribute_length=3, max_links=1),
+        SpanLimits(max_events=0, max_links=0),
+        SpanLimits(max_span_attributes=SpanLimits.UNSET, max_events=SpanLimits.UNSET, max_links=SpanLimits.UNSET),
     ],
 )
 def test_limits(limits: SpanLimits) -> None:
@@ -177,10 +189,10 @@ def test_limits(limits: SpanLimits) -> None:
 def test_the_sampler_is_asked_the_same() -> None:
     """Context, trace id, name, kind, attributes, links."""
     asked: list[Any] = []
-    for start in (span_start.start, span_start.start_by_sdk):
+    for way in WAYS:
         sampler = Noticing(Decision.RECORD_AND_SAMPLE, None)
         context = _context(PARENT)
-        _started_and_ended(start, _provider(sampler), "n", context, SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+        _started_and_ended(way, _provider(sampler), "n", context, SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
         asked.append([(given[1:4], dict(given[4]), list(given[5]), named) for given, named in sampler.asked])
         assert all(given[0] is context for given, _ in sampler.asked)
     assert asked[0] == asked[1]
@@ -190,11 +202,11 @@ def test_the_tracers_own_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans started and live are counted by the SDK, where it is asked to."""
     monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
     counted: list[Any] = []
-    for start in (span_start.start, span_start.start_by_sdk):
+    for way in WAYS:
         reader = InMemoryMetricReader()
         meters: MeterProvider = SDKMeterProvider([reader])
         provider = _provider(ALWAYS_ON, meter_provider=meters)
-        _started_and_ended(start, provider, "n", _context(None), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+        _started_and_ended(way, provider, "n", _context(None), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
         data: Any = reader.get_metrics_data()
         counted.append(
             sorted(
@@ -228,16 +240,33 @@ def _config(*, is_enabled: bool) -> Any:
 def test_other_tracers_start_their_spans_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     """One of a class of its own, one with a method put on it, an SDK whose function takes other steps."""
     tracer = TracerProvider().get_tracer("x")
-    assert span_start.is_read(tracer)
+    assert mold_of(tracer)
     own = type("Own", (Tracer,), {})
-    assert not span_start.is_read(own.__new__(own))
-    assert not span_start.is_read(trace_api.NoOpTracer())
+    assert not mold_of(own.__new__(own))
+    assert not mold_of(trace_api.NoOpTracer())
     start_span = tracer.start_span
     tracer.start_span = lambda *args, **kwargs: start_span(*args, **kwargs)  # type: ignore[method-assign]
-    assert not span_start.is_read(tracer)
+    assert not mold_of(tracer)
 
     def start_otherwise(self: Tracer, *args: Any, **kwargs: Any) -> Any:
         return self.id_generator
 
-    monkeypatch.setattr(Tracer, "start_span", start_otherwise)
-    assert not span_start.is_read(TracerProvider().get_tracer("y"))
+    with monkeypatch.context() as patched:
+        patched.setattr(Tracer, "start_span", start_otherwise)
+        assert not mold_of(TracerProvider().get_tracer("y"))
+
+
+@pytest.mark.parametrize("more", [[], threading.Lock(), object()], ids=lambda more: type(more).__name__)
+def test_an_sdk_whose_spans_hold_more(monkeypatch: pytest.MonkeyPatch, more: object) -> None:
+    """What is not known to be everybody's is not shared: then the SDK makes its spans itself."""
+    tracer = TracerProvider().get_tracer("x")
+    made = sdk._Span.__init__
+
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
+        made(self, *args, **kwargs)
+        self._more = more
+
+    monkeypatch.setattr(sdk._Span, "__init__", make)
+    assert not mold_of(tracer)
+    span = SpanStarter(TracerProvider()).start_call("n", Context(), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+    assert vars(span)["_more"] is more

@@ -3,23 +3,39 @@
 
 That function looks at every attribute through abstract classes and makes flags and arguments anew each
 time, and the span is the most of what a short call costs its caller. Here the same steps are taken in the
-same order, with the same sampler, ids, limits, metrics and processors, for a span of the same class
-(``tests/recording/test_span_start.py`` holds one to the other). Only for an SDK whose function
-is known, by the names it uses, to take those steps; every other tracer starts its spans itself.
+same order, with the same sampler, ids, limits, metrics and processors, for a span of the same class, made
+like one that its own constructor made (``tests/recording/test_span_start.py`` holds one to the other). Only
+for an SDK whose function is known, by the names it uses, to take those steps, and whose spans hold what is
+known here; every other tracer starts its spans itself.
 """
 
 from __future__ import annotations
 
 import copy
 import functools
+import threading
+from collections import deque
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from opentelemetry import trace as trace_api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags, Tracer, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Decision
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    TraceFlags,
+    Tracer,
+    TracerProvider,
+)
 
 from spancast.model import semconv
 from spancast.model.exchange import Attributes
@@ -41,18 +57,109 @@ _Span: Final[Any] = getattr(sdk, "_Span", None)
 _FLAGS: Final = tuple(TraceFlags(flags) for flags in range(4))
 _SAMPLED: Final = TraceFlags.SAMPLED
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
+_LIST_PARTS: Final = {"dropped", "_dq", "_lock"}
+_new: Final[Any] = object.__new__
+_Lock: Final[Any] = threading.Lock
+
+Mold: TypeAlias = Callable[[str, SpanContext, "SpanContext | None", SpanKind, "list[Link]", Any, bool, Any], Any]
+"""Makes a span of name, context, parent, kind, links, attributes, whether they are clean, and what its end calls."""
 
 
-def is_read(tracer: Tracer) -> bool:
-    """Tell whether ``tracer`` starts spans by the function that was read for this module."""
+def mold_of(tracer: Tracer) -> Mold | None:
+    """Return what makes spans as the SDK's constructor makes them for ``tracer``; None where that is not known.
+
+    Not known: a tracer that starts spans by another function than the one that was read for this module,
+    or whose spans hold anything else than what is named here.
+    """
     if type(tracer) is not sdk.Tracer or _Span is None or "start_span" in vars(tracer):
-        return False
+        return None
     code: Any = getattr(sdk.Tracer.start_span, "__code__", None)
-    return code is not None and frozenset(code.co_names) == _READ and is_known(BoundedAttributes())
+    if code is None or frozenset(code.co_names) != _READ:
+        return None
+    return _molded(tracer)
+
+
+def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with fields that are its own business
+    # One that the constructor made says what there is on a span, and which of it is each span's own.
+    own: dict[str, Any] = {
+        "_name": "name",
+        "_context": SpanContext(1, 2, is_remote=False),
+        "_parent": SpanContext(1, 3, is_remote=True),
+        "_kind": SpanKind.CLIENT,
+        "_record_end_metrics": lambda: None,
+    }
+    made = _Span(
+        own["_name"], own["_context"], own["_parent"], tracer.sampler,
+        kind=own["_kind"], record_end_metrics=own["_record_end_metrics"],
+        resource=tracer.resource, span_processor=tracer.span_processor, limits=tracer._span_limits,
+        instrumentation_info=tracer.instrumentation_info, instrumentation_scope=tracer._instrumentation_scope,
+    )  # fmt: skip
+    fields: dict[str, Any] = {**vars(made)}
+    limits = tracer._span_limits
+    held, events, links = (fields.pop(name, None) for name in ("_attributes", "_events", "_links"))
+    parts: dict[str, Any] = getattr(held, "__dict__", {})
+    is_as_known = (
+        all(fields.pop(name, None) is value for name, value in own.items())
+        and type(fields.pop("_lock", None)) is type(_Lock())
+        and is_known(held)
+        and parts.items() >= {"_dict": {}, "dropped": 0, "_immutable": False}.items()
+        and all(type(each) is BoundedList and vars(each).keys() == _LIST_PARTS for each in (events, links))
+        and fields.keys() >= {"_start_time", "_end_time", "_status", "_limits"}
+        and hasattr(_Span, "_new_links")
+        and hasattr(BoundedAttributes, "_set_items")
+        and all(_is_shareable(value, tracer) for value in fields.values())
+    )
+    if not is_as_known:
+        return None
+    most, longest = limits.max_span_attributes, limits.max_span_attribute_length
+    fits = (1 << 62) if most is None else most
+    most_events, most_links = limits.max_events, limits.max_links
+    shared = tuple(fields.items())
+
+    def cast(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        kind: SpanKind,
+        linked: list[Link],
+        attributes: Any,  # noqa: ANN401 - a sampler may give anything
+        is_clean: bool,
+        at_end: Any,  # noqa: ANN401 - the SDK's
+    ) -> Any:  # noqa: ANN401 - the SDK's
+        span, held, events, links = _new(_Span), _new(BoundedAttributes), _new(BoundedList), _new(BoundedList)
+        is_ready = is_clean and longest is None and len(attributes) <= fits
+        # Field by field: an object with a dict of its own takes twice the memory, and memory is what is slow here.
+        held._dict = {**attributes} if is_ready else {}
+        held.maxlen, held.dropped, held.max_value_len, held._lock, held._immutable = most, 0, longest, _Lock(), False
+        events.dropped, events._dq, events._lock = 0, deque(maxlen=most_events), _Lock()
+        links.dropped, links._dq, links._lock = 0, deque(maxlen=most_links), _Lock()
+        for field, value in shared:
+            setattr(span, field, value)
+        span._name, span._context, span._parent, span._kind = name, context, parent, kind
+        span._attributes, span._events, span._links, span._lock = held, events, links, _Lock()
+        span._record_end_metrics = at_end
+        if linked:
+            span._links = span._new_links(linked)
+        if not is_ready:
+            held._set_items(attributes)
+        return span
+
+    return cast
+
+
+def _is_shareable(value: object, tracer: Any) -> bool:  # noqa: ANN401 - as above
+    """Tell whether all spans of ``tracer`` can have this ``value``: it is the tracer's, or nobody ever changes it."""
+    held = (tracer.sampler, tracer.resource, tracer.span_processor, tracer.instrumentation_info)
+    return (
+        value is None
+        or isinstance(value, (bool, Status))
+        or any(value is one for one in (*held, tracer._span_limits, tracer._instrumentation_scope))
+    )
 
 
 def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
     tracer: Any,  # noqa: ANN401 - the SDK's, with fields that are its own business
+    mold: Mold,
     name: str,
     context: Context,
     kind: SpanKind,
@@ -60,7 +167,7 @@ def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
     links: list[Link],
     wanted_trace_id: int | None,
 ) -> Span:
-    """Start a span of a ``tracer`` of which ``is_read`` is true; a root gets ``wanted_trace_id``.
+    """Start a span of a ``tracer`` that has a ``mold``; a root gets ``wanted_trace_id``.
 
     ``attributes`` are strings and integers.
     """
@@ -75,38 +182,22 @@ def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
         trace_id = generator.generate_trace_id() if wanted_trace_id is None else wanted_trace_id
     else:
         flags, trace_id = parent.trace_flags & _RANDOM, parent.trace_id
-    linked = links or ()
-    sampled = tracer.sampler.should_sample(context, trace_id, name, kind, attributes, linked)
-    decision = sampled.decision
+    sampler = tracer.sampler
+    given: Any = attributes
+    if sampler is ALWAYS_ON or (sampler is DEFAULT_ON and (parent is None or parent.trace_flags & _SAMPLED)):
+        # What nearly everybody has: they look at nothing else, and change nothing.
+        decision, trace_state = Decision.RECORD_AND_SAMPLE, None if parent is None else parent.trace_state
+    else:
+        sampled = sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
+        decision, trace_state, given = sampled.decision, sampled.trace_state, sampled.attributes
     if decision.is_sampled():
         flags |= _SAMPLED
-    own = SpanContext(trace_id, generator.generate_span_id(), False, _FLAGS[flags], sampled.trace_state)
+    own = SpanContext(trace_id, generator.generate_span_id(), False, _FLAGS[flags], trace_state)
     at_end = tracer._tracer_metrics.start_span(parent, decision)
     if not decision.is_recording():
         return NonRecordingSpan(own)
-    is_plain = sampled.attributes == attributes
-    span = _Span(
-        name=name,
-        context=own,
-        parent=parent,
-        sampler=tracer.sampler,
-        resource=tracer.resource,
-        attributes=None if is_plain else sampled.attributes,
-        links=linked,
-        kind=kind,
-        span_processor=tracer.span_processor,
-        instrumentation_info=tracer.instrumentation_info,
-        limits=tracer._span_limits,
-        instrumentation_scope=tracer._instrumentation_scope,
-        record_end_metrics=at_end,
-    )
-    if is_plain:
-        held, limits = span._attributes, tracer._span_limits
-        most = limits.max_span_attributes
-        if limits.max_span_attribute_length is None and (most is None or most >= len(attributes)):
-            held._dict.update(attributes)
-        else:
-            span.set_attributes(attributes)
+    is_clean = given is attributes or given == attributes
+    span = mold(name, own, parent, kind, links, attributes if is_clean else given, is_clean, at_end)
     span.start(parent_context=context)
     return span
 
@@ -122,7 +213,8 @@ class SpanStarter:
         self.attribute_limit: Final = limit if isinstance(limit, int) else _DEFAULT_ATTRIBUTE_LIMIT
         """How many attributes the tracer keeps on a span."""
         self.start_span: Final = functools.partial(start_by_sdk, tracer)
-        self.start_call: Final = functools.partial(start if is_read(tracer) else start_by_sdk, tracer)
+        mold = mold_of(tracer)
+        self.start_call: Final = self.start_span if mold is None else functools.partial(start, tracer, mold)
         """As ``start_span``, where ``attributes`` are strings and integers."""
 
 
