@@ -1,10 +1,10 @@
-"""The bell that wakes a thread of ours: sticky, and for one who waits."""
+"""Threads of ours, and the bell that wakes one: sticky, and for one who waits."""
 
 from __future__ import annotations
 
 import threading
 
-from spancast.broadcast.quiet_thread import Bell
+from spancast.broadcast.quiet_thread import Bell, QuietThread
 
 
 def test_rung_before_anybody_waits() -> None:
@@ -48,3 +48,29 @@ def test_many_ring_at_once() -> None:
         thread.join(60)
     assert bell.wait(60)
     assert not bell.wait(0.001)
+
+
+def test_many_who_start_it_at_once_start_one() -> None:
+    """Whoever comes first starts it; nobody runs a second one beside it."""
+    begun: list[int] = []
+    gate = threading.Barrier(8)
+    ends = threading.Event()
+
+    def work() -> None:
+        begun.append(threading.get_ident())
+        ends.wait(10)
+
+    thread = QuietThread("one", work)
+
+    def start() -> None:
+        gate.wait()
+        assert thread.start()
+
+    starters = [threading.Thread(target=start) for _ in range(8)]
+    for one in starters:
+        one.start()
+    for one in starters:
+        one.join()
+    ends.set()
+    assert thread.join(10)
+    assert len(begun) == 1

@@ -254,6 +254,12 @@ def test_other_tracers_start_their_spans_themselves(monkeypatch: pytest.MonkeyPa
     with monkeypatch.context() as patched:
         patched.setattr(Tracer, "start_span", start_otherwise)
         assert not mold_of(TracerProvider().get_tracer("y"))
+    with monkeypatch.context() as patched:
+        patched.setattr(sdk._Span, "start", start_otherwise)
+        assert not mold_of(TracerProvider().get_tracer("y"))
+    with monkeypatch.context() as patched:
+        patched.setattr(sdk._Span, "__init__", lambda _self: None)
+        assert not mold_of(TracerProvider().get_tracer("y"))
 
 
 @pytest.mark.parametrize("more", [[], threading.Lock(), object()], ids=lambda more: type(more).__name__)

@@ -50,6 +50,7 @@ class Intake(SpanProcessor):
         self._queue: deque[tuple[ReadableSpan, bytes | None, int]] = deque()
         self._lineage = Lineage()
         self._is_awake = False
+        self._is_running = False
         self._is_stopped = False
         self._begin()
 
@@ -92,8 +93,10 @@ class Intake(SpanProcessor):
         queue.append((span, None if span.parent is None else self._lineage.above(span), size))
         if not self._is_awake:
             self._is_awake = True
-            end_of_process.expect()
-            self._thread.start()
+            if not self._is_running:
+                self._is_running = True
+                end_of_process.expect()
+                self._thread.start()
             self._news.ring()
 
     def _drop(self) -> None:
@@ -123,19 +126,23 @@ class Intake(SpanProcessor):
     def after_fork_in_child(self) -> None:
         """Begin empty: what is queued is the parent's to deliver."""
         self._queue.clear()
-        self._is_awake = False
+        self._is_awake = self._is_running = False
         self._begin()
 
     def _run(self) -> None:
-        while True:
-            self._news.wait()
-            self._hurry.wait(LINGER_S)
-            self._is_awake = False
-            asked = self._passes_asked
-            self._take_all(None)
-            with self._passed:
-                self._passes_done = asked
-                self._passed.notify_all()
+        try:
+            while True:
+                self._news.wait()
+                self._hurry.wait(LINGER_S)
+                self._is_awake = False
+                asked = self._passes_asked
+                self._take_all(None)
+                with self._passed:
+                    self._passes_done = asked
+                    self._passed.notify_all()
+        finally:
+            # Whatever ended it: the next span has it run again.
+            self._is_awake = self._is_running = False
 
     def _take_all(self, deadline_s: float | None) -> bool:
         with self._taking:

@@ -44,18 +44,19 @@ class QuietThread:
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         self._name = name
         self._work = work
-        self._thread: threading.Thread | None = None
+        self.forget()
 
     def start(self) -> bool:
         """Start it unless it runs; False where no thread can be started any more (the interpreter ends)."""
-        if self._thread is not None and self._thread.is_alive():
-            return True
-        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:
-            return False
-        self._thread = thread
+        with self._starting:
+            if self._thread is not None and self._thread.is_alive():
+                return True
+            thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                return False
+            self._thread = thread
         return True
 
     def join(self, timeout_s: float) -> bool:
@@ -68,7 +69,9 @@ class QuietThread:
 
     def forget(self) -> None:
         """Know nothing of the parent's thread, in a forked child."""
-        self._thread = None
+        # Reentrant: a signal's handler may ask again, amid a start by the thread it interrupts.
+        self._starting = threading.RLock()
+        self._thread: threading.Thread | None = None
 
     def _run(self) -> None:
         context = context_api.get_current()

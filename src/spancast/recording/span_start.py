@@ -14,6 +14,7 @@ from __future__ import annotations
 import copy
 import functools
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from importlib.metadata import version
@@ -53,6 +54,7 @@ _READ: Final = frozenset({
     "random_trace_id", "resource", "sampler", "should_sample", "span_processor", "start", "start_span", "trace_api",
     "trace_flags", "trace_id", "trace_state",
 })  # fmt: skip
+_READ_TOO: Final = frozenset({"_lock", "_span_processor", "_start_time", "logger", "on_start", "time_ns", "warning"})
 _Span: Final[Any] = getattr(sdk, "_Span", None)
 _FLAGS: Final = tuple(TraceFlags(flags) for flags in range(4))
 _SAMPLED: Final = TraceFlags.SAMPLED
@@ -68,15 +70,18 @@ Mold: TypeAlias = Callable[[str, SpanContext, "SpanContext | None", SpanKind, "l
 def mold_of(tracer: Tracer) -> Mold | None:
     """Return what makes spans as the SDK's constructor makes them for ``tracer``; None where that is not known.
 
-    Not known: a tracer that starts spans by another function than the one that was read for this module,
+    Not known: a tracer that starts spans by other functions than those that were read for this module,
     or whose spans hold anything else than what is named here.
     """
     if type(tracer) is not sdk.Tracer or _Span is None or "start_span" in vars(tracer):
         return None
-    code: Any = getattr(sdk.Tracer.start_span, "__code__", None)
-    if code is None or frozenset(code.co_names) != _READ:
-        return None
-    return _molded(tracer)
+    are_read = _names_in(sdk.Tracer.start_span) == _READ and _names_in(_Span.start) == _READ_TOO
+    return _molded(tracer) if are_read else None
+
+
+def _names_in(function: Any) -> frozenset[str]:  # noqa: ANN401 - a function, or whatever stands in its place
+    code: Any = getattr(function, "__code__", None)
+    return frozenset(code.co_names if code is not None else ())
 
 
 def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with fields that are its own business
@@ -88,12 +93,15 @@ def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with field
         "_kind": SpanKind.CLIENT,
         "_record_end_metrics": lambda: None,
     }
-    made = _Span(
-        own["_name"], own["_context"], own["_parent"], tracer.sampler,
-        kind=own["_kind"], record_end_metrics=own["_record_end_metrics"],
-        resource=tracer.resource, span_processor=tracer.span_processor, limits=tracer._span_limits,
-        instrumentation_info=tracer.instrumentation_info, instrumentation_scope=tracer._instrumentation_scope,
-    )  # fmt: skip
+    try:
+        made = _Span(
+            own["_name"], own["_context"], own["_parent"], tracer.sampler,
+            kind=own["_kind"], record_end_metrics=own["_record_end_metrics"],
+            resource=tracer.resource, span_processor=tracer.span_processor, limits=tracer._span_limits,
+            instrumentation_info=tracer.instrumentation_info, instrumentation_scope=tracer._instrumentation_scope,
+        )  # fmt: skip
+    except TypeError:
+        return None
     fields: dict[str, Any] = {**vars(made)}
     limits = tracer._span_limits
     held, events, links = (fields.pop(name, None) for name in ("_attributes", "_events", "_links"))
@@ -198,7 +206,9 @@ def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
         return NonRecordingSpan(own)
     is_clean = given is attributes or given == attributes
     span = mold(name, own, parent, kind, links, attributes if is_clean else given, is_clean, at_end)
-    span.start(parent_context=context)
+    # Its ``start()``: nobody else has it yet who could have started it.
+    span._start_time = time.time_ns()
+    tracer.span_processor.on_start(span, parent_context=context)
     return span
 
 
