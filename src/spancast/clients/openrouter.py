@@ -8,11 +8,10 @@ response that ``BaseSDK.do_request`` returns.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from spancast.clients.patching import Client, InstancePatch, Patch
+from spancast.clients.patching import Client, InstancePatch, Method, Patch
 from spancast.clients.streams import WatchedAsyncIterator, WireStreamWatch, watched
 from spancast.dialects.openai_chat import OPENAI_CHAT
 from spancast.dialects.openai_responses import OPENAI_RESPONSES
@@ -39,27 +38,33 @@ class _Send:
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
 
-    def send(self, wrapped: Callable[..., Any], resource: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
-        """Record a synchronous call."""
-        recording, kwargs = self._begin(resource, kwargs)
-        if recording is None or not recording.is_live:
-            return wrapped(*args, **kwargs)
-        with recording.inside():
-            result = wrapped(*args, **kwargs)
-        _hear(recording, result)
-        return result
+    def send(self, method: Method) -> Method:
+        """Record synchronous calls."""
 
-    async def send_async(
-        self, wrapped: Callable[..., Any], resource: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the SDK's own result
-        """Record an asynchronous call."""
-        recording, kwargs = self._begin(resource, kwargs)
-        if recording is None or not recording.is_live:
-            return await wrapped(*args, **kwargs)
-        with recording.inside():
-            result = await wrapped(*args, **kwargs)
-        _hear(recording, result)
-        return result
+        def send(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+            recording, kwargs = self._begin(resource, kwargs)
+            if recording is None or not recording.is_live:
+                return method(resource, *args, **kwargs)
+            with recording.inside():
+                result = method(resource, *args, **kwargs)
+            _hear(recording, result)
+            return result
+
+        return send
+
+    def send_async(self, method: Method) -> Method:
+        """Record asynchronous calls."""
+
+        async def send(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+            recording, kwargs = self._begin(resource, kwargs)
+            if recording is None or not recording.is_live:
+                return await method(resource, *args, **kwargs)
+            with recording.inside():
+                result = await method(resource, *args, **kwargs)
+            _hear(recording, result)
+            return result
+
+        return send
 
     def _begin(self, resource: object, kwargs: dict[str, Any]) -> tuple[Recording | None, dict[str, Any]]:
         body = {name: value for name, value in kwargs.items() if name not in _NOT_BODY}
@@ -73,20 +78,21 @@ class _Send:
         return recording, {**sent, **(forwarded or {})}
 
 
-def _keep_response(
-    wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:  # noqa: ANN401 - the SDK's HTTP response
-    response = wrapped(*args, **kwargs)
-    recording = RUNNING.get()
-    if recording is not None:
-        recording.http_response = response
-    return response
+def _keep_response(method: Method) -> Method:
+    def keeping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
+        return _kept(method(*args, **kwargs))
+
+    return keeping
 
 
-async def _keep_response_async(
-    wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:  # noqa: ANN401 - the SDK's HTTP response
-    response = await wrapped(*args, **kwargs)
+def _keep_response_async(method: Method) -> Method:
+    async def keeping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
+        return _kept(await method(*args, **kwargs))
+
+    return keeping
+
+
+def _kept(response: Any) -> Any:  # noqa: ANN401 - as above
     recording = RUNNING.get()
     if recording is not None:
         recording.http_response = response

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from spancast.clients.patching import Client, InstancePatch, Patch
+from spancast.clients.patching import Client, InstancePatch, Method, Patch
 from spancast.clients.streams import (
     BodyReader,
     BodyWatch,
@@ -99,11 +99,15 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
     )
 
 
-def take_keys(wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
+def take_keys(method: Method) -> Method:
     """Move ``trace=`` and ``session_id=`` into ``extra_body``, where ``request`` finds them."""
-    if "trace" in kwargs or "session_id" in kwargs:
-        kwargs = _moved(kwargs)
-    return wrapped(*args, **kwargs)
+
+    def taking(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        if "trace" in kwargs or "session_id" in kwargs:
+            kwargs = _moved(kwargs)
+        return method(*args, **kwargs)
+
+    return taking
 
 
 def _moved(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -137,41 +141,45 @@ class _Hook:
         self._endpoints = endpoints
         self._prepare = prepare
 
-    def request(
-        self, wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the SDK's own result
-        """Record a synchronous call."""
-        recording, args, kwargs, unsent = self._begin(client, args, kwargs)
-        if recording is None or not recording.is_live:
-            return wrapped(*args, **kwargs)
-        entered = recording.enter()
-        try:
-            result = wrapped(*args, **kwargs)
-        except BaseException as error:
-            recording.leave(entered)
-            _fail(recording, error, unsent)
-            raise
-        recording.leave(entered)
-        hear(recording, result, self._streaming, unsent=unsent, is_on_wire=True)
-        return result
+    def request(self, method: Method) -> Method:
+        """Record synchronous calls."""
 
-    async def request_async(
-        self, wrapped: Callable[..., Any], client: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the SDK's own result
-        """Record an asynchronous call."""
-        recording, args, kwargs, unsent = self._begin(client, args, kwargs)
-        if recording is None or not recording.is_live:
-            return await wrapped(*args, **kwargs)
-        entered = recording.enter()
-        try:
-            result = await wrapped(*args, **kwargs)
-        except BaseException as error:
+        def request(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+            recording, args, kwargs, unsent = self._begin(client, args, kwargs)
+            if recording is None or not recording.is_live:
+                return method(client, *args, **kwargs)
+            entered = recording.enter()
+            try:
+                result = method(client, *args, **kwargs)
+            except BaseException as error:
+                recording.leave(entered)
+                _fail(recording, error, unsent)
+                raise
             recording.leave(entered)
-            _fail(recording, error, unsent)
-            raise
-        recording.leave(entered)
-        hear(recording, result, self._streaming, unsent=unsent, is_on_wire=True)
-        return result
+            hear(recording, result, self._streaming, unsent=unsent, is_on_wire=True)
+            return result
+
+        return request
+
+    def request_async(self, method: Method) -> Method:
+        """Record asynchronous calls."""
+
+        async def request(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+            recording, args, kwargs, unsent = self._begin(client, args, kwargs)
+            if recording is None or not recording.is_live:
+                return await method(client, *args, **kwargs)
+            entered = recording.enter()
+            try:
+                result = await method(client, *args, **kwargs)
+            except BaseException as error:
+                recording.leave(entered)
+                _fail(recording, error, unsent)
+                raise
+            recording.leave(entered)
+            hear(recording, result, self._streaming, unsent=unsent, is_on_wire=True)
+            return result
+
+        return request
 
     def _begin(
         self,
@@ -228,12 +236,16 @@ class _Hook:
         return changed if changed is not options else None
 
 
-def keep_response(wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
+def keep_response(method: Method) -> Method:
     """Put the HTTP response of the call in progress aside; around ``_process_response``, which has it."""
-    recording = RUNNING.get()
-    if recording is not None:
-        recording.http_response = kwargs.get("response")
-    return wrapped(*args, **kwargs)
+
+    def keeping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        recording = RUNNING.get()
+        if recording is not None:
+            recording.http_response = kwargs.get("response")
+        return method(*args, **kwargs)
+
+    return keeping
 
 
 @shielded

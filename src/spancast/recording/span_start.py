@@ -59,6 +59,15 @@ _Span: Final[Any] = getattr(sdk, "_Span", None)
 _FLAGS: Final = tuple(TraceFlags(flags) for flags in range(4))
 _SAMPLED: Final = TraceFlags.SAMPLED
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
+# What all spans of a tracer have in common, but for the status that all begin with.
+_SHARED: Final = {
+    "_sampler": "sampler", "_resource": "resource", "_span_processor": "span_processor", "_limits": "_span_limits",
+    "_instrumentation_scope": "_instrumentation_scope", "_instrumentation_info": "instrumentation_info",
+}  # fmt: skip
+_FIXED: Final[dict[str, Any]] = {
+    "_start_time": None, "_end_time": None, "_trace_config": None,
+    "_record_exception": True, "_set_status_on_exception": True,
+}  # fmt: skip
 _LIST_PARTS: Final = {"dropped", "_dq", "_lock"}
 _new: Final[Any] = object.__new__
 _Lock: Final[Any] = threading.Lock
@@ -85,7 +94,7 @@ def _names_in(function: Any) -> frozenset[str]:  # noqa: ANN401 - a function, or
 
 
 def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with fields that are its own business
-    # One that the constructor made says what there is on a span, and which of it is each span's own.
+    # One that the constructor made shows what there is on a span, and that each of it is what is put there below.
     own: dict[str, Any] = {
         "_name": "name",
         "_context": SpanContext(1, 2, is_remote=False),
@@ -103,26 +112,28 @@ def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with field
     except TypeError:
         return None
     fields: dict[str, Any] = {**vars(made)}
-    limits = tracer._span_limits
+    sampler, resource, processor, limits = tracer.sampler, tracer.resource, tracer.span_processor, tracer._span_limits
+    scope, info = tracer._instrumentation_scope, tracer.instrumentation_info
     held, events, links = (fields.pop(name, None) for name in ("_attributes", "_events", "_links"))
+    lock, status = fields.pop("_lock", None), fields.pop("_status", None)
     parts: dict[str, Any] = getattr(held, "__dict__", {})
     is_as_known = (
-        all(fields.pop(name, None) is value for name, value in own.items())
-        and type(fields.pop("_lock", None)) is type(_Lock())
+        fields.keys() == own.keys() | _FIXED.keys() | _SHARED.keys()
+        and all(fields[name] is value for name, value in (own | _FIXED).items())
+        and all(fields[name] is getattr(tracer, of_tracer) for name, of_tracer in _SHARED.items())
+        and type(lock) is type(_Lock())
+        and type(status) is Status
         and is_known(held)
         and parts.items() >= {"_dict": {}, "dropped": 0, "_immutable": False}.items()
         and all(type(each) is BoundedList and vars(each).keys() == _LIST_PARTS for each in (events, links))
-        and fields.keys() >= {"_start_time", "_end_time", "_status", "_limits"}
         and hasattr(_Span, "_new_links")
         and hasattr(BoundedAttributes, "_set_items")
-        and all(_is_shareable(value, tracer) for value in fields.values())
     )
     if not is_as_known:
         return None
     most, longest = limits.max_span_attributes, limits.max_span_attribute_length
     fits = (1 << 62) if most is None else most
     most_events, most_links = limits.max_events, limits.max_links
-    shared = tuple(fields.items())
 
     def cast(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
         name: str,
@@ -134,17 +145,21 @@ def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with field
         is_clean: bool,
         at_end: Any,  # noqa: ANN401 - the SDK's
     ) -> Any:  # noqa: ANN401 - the SDK's
-        span, held, events, links = _new(_Span), _new(BoundedAttributes), _new(BoundedList), _new(BoundedList)
+        # Field by field: an object that is given a whole dict takes twice the memory, and memory is what is slow here.
+        held = _new(BoundedAttributes)
         is_ready = is_clean and longest is None and len(attributes) <= fits
-        # Field by field: an object with a dict of its own takes twice the memory, and memory is what is slow here.
         held._dict = {**attributes} if is_ready else {}
         held.maxlen, held.dropped, held.max_value_len, held._lock, held._immutable = most, 0, longest, _Lock(), False
+        events, links = _new(BoundedList), _new(BoundedList)
         events.dropped, events._dq, events._lock = 0, deque(maxlen=most_events), _Lock()
         links.dropped, links._dq, links._lock = 0, deque(maxlen=most_links), _Lock()
-        for field, value in shared:
-            setattr(span, field, value)
+        span = _new(_Span)
         span._name, span._context, span._parent, span._kind = name, context, parent, kind
         span._attributes, span._events, span._links, span._lock = held, events, links, _Lock()
+        span._sampler, span._resource, span._span_processor, span._limits = sampler, resource, processor, limits
+        span._instrumentation_scope, span._instrumentation_info, span._trace_config = scope, info, None
+        span._status, span._start_time, span._end_time = status, None, None
+        span._record_exception = span._set_status_on_exception = True
         span._record_end_metrics = at_end
         if linked:
             span._links = span._new_links(linked)
@@ -153,16 +168,6 @@ def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with field
         return span
 
     return cast
-
-
-def _is_shareable(value: object, tracer: Any) -> bool:  # noqa: ANN401 - as above
-    """Tell whether all spans of ``tracer`` can have this ``value``: it is the tracer's, or nobody ever changes it."""
-    held = (tracer.sampler, tracer.resource, tracer.span_processor, tracer.instrumentation_info)
-    return (
-        value is None
-        or isinstance(value, (bool, Status))
-        or any(value is one for one in (*held, tracer._span_limits, tracer._instrumentation_scope))
-    )
 
 
 def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
