@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -27,8 +28,19 @@ from opentelemetry.sdk.trace.sampling import (
     SamplingResult,
     TraceIdRatioBased,
 )
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    TraceState,
+)
 
+from spancast.recording.relay import relay_on
 from spancast.recording.span_start import SpanStarter, mold_of
 
 WAYS = ("start_call", "start_span")
@@ -276,3 +288,107 @@ def test_an_sdk_whose_spans_hold_more(monkeypatch: pytest.MonkeyPatch, more: obj
     assert not mold_of(tracer)
     span = SpanStarter(TracerProvider()).start_call("n", Context(), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
     assert vars(span)["_more"] is more
+
+
+class Target(SpanProcessor):
+    """What our own processor hands ended spans to."""
+
+    def __init__(self) -> None:
+        self.ended: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended.append(span)
+
+
+def _ended_with(others: Sequence[SpanProcessor], meters: MeterProvider | None = None) -> ReadableSpan:
+    provider = _provider(ALWAYS_ON, meter_provider=meters)
+    relay, target = relay_on(provider), Target()
+    assert relay is not None
+    relay.turn_to(target)
+    for other in others:
+        provider.add_span_processor(other)
+    starter = SpanStarter(provider)
+    span: Any = starter.start_call("n", _context(PARENT), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+    span.set_attribute("later", "x")
+    span.set_status(Status(StatusCode.ERROR, "no"))
+    starter.end_call(span)
+    assert not span.is_recording()
+    span.set_attribute("too late", "x")
+    starter.end_call(span)
+    (ended,) = target.ended
+    return ended
+
+
+def test_our_processor_alone_and_with_another() -> None:
+    """It is handed the same span, once; others see start and end as ever."""
+    noting = Noting()
+    alone, beside = _ended_with([]), _ended_with([noting])
+    told: list[Any] = []
+    for span in (alone, beside):
+        named = json.loads(span.to_json())
+        named["attributes"].pop("put.at.start", None)
+        assert named["start_time"] <= named["end_time"]
+        named["start_time"] = named["end_time"] = None
+        told.append((named, tuple(span.get_span_context() or ()), span.dropped_events, span.dropped_links, span.events))
+    assert told[0] == told[1]
+    assert [kind for kind, *_ in noting.told] == ["start", "end"]
+
+
+def test_a_span_that_somebody_else_ended_is_handed_over_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The caller had it as the current span; the SDK says so in its log."""
+    provider = _provider(ALWAYS_ON)
+    relay, target = relay_on(provider), Target()
+    assert relay is not None
+    relay.turn_to(target)
+    starter = SpanStarter(provider)
+    span = starter.start_call("n", _context(None), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+    span.end()
+    starter.end_call(span)
+    assert len(target.ended) == 1
+    assert "Calling end() on an ended span" in caplog.text
+
+
+def test_live_spans_are_counted_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the SDK's own metric, with our processor alone."""
+    monkeypatch.setenv("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true")
+    reader = InMemoryMetricReader()
+    _ended_with([], SDKMeterProvider([reader]))
+    data: Any = reader.get_metrics_data()
+    found = {
+        metric.name: [point.value for point in metric.data.data_points]
+        for resource in data.resource_metrics
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+    assert found["otel.sdk.span.live"] == [0]
+
+
+def test_late_lists_are_the_sdks_once_anything_is_in_them() -> None:
+    """Empty until then, for readers as well; many threads that add at once lose nothing."""
+    starter = SpanStarter(_provider(ALWAYS_ON, SpanLimits(max_events=100, max_links=1)))
+
+    def started() -> Any:
+        return starter.start_call("n", _context(None), SpanKind.CLIENT, dict(ATTRIBUTES), [], None)
+
+    span = started()
+    assert (list(span.events), list(span.links), span.dropped_events, span.dropped_links) == ([], [], 0, 0)
+    assert type(span._events) is not BoundedList
+    assert list(copy.deepcopy(span._events)) == [] == list(copy.copy(span._links))
+    assert not hasattr(started()._events, "no_such_thing")
+    for _ in range(20):
+        span, gate = started(), threading.Barrier(8)
+
+        def add(span: Any = span, gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            for _ in range(15):
+                span.add_event("e")
+            span.add_link(PARENT)
+
+        threads = [threading.Thread(target=add) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert type(span._events) is BoundedList
+        assert (len(span.events), span.dropped_events) == (100, 20)
+        assert (len(span.links), span.dropped_links) == (1, 7)

@@ -75,6 +75,7 @@ class Recording:
     _attributes: Attributes | None = None
     """What the request tells, once it is read."""
     _details: Attributes | None = None
+    _end_span: Callable[[Span], None]
     _ended = False
     _failure: Failure | None = None
     _first_chunk_s: float | None = None
@@ -127,6 +128,7 @@ class Recording:
             self._problems = [*keys.problems, *_unplaced(keys, place)]
         self._started_s = time.perf_counter()
         starter = recorder.starter()
+        self._end_span = starter.end_call
         span = self.span = starter.start_call(name, current, _CLIENT, attributes, links, wanted_trace_id)
         context = trace_api.set_span_in_context(span, current)
         self.context = quiet(context) if quiet_peers else context
@@ -268,7 +270,7 @@ class Recording:
         finally:
             # Whatever of ours broke, the span ends.
             if is_due and span is not None:
-                span.end()
+                self._end_span(span)
             # Whoever looks at the span later holds this recording by it, and not the other way about.
             self.span = self.context = self._place = self._body = None
             if place is not None and place.groups:

@@ -1,12 +1,12 @@
 # ruff: noqa: SLF001 - the fields of the SDK's objects are what this module is about
-"""Starting a span of the SDK: what its ``Tracer.start_span`` does, for less.
+"""Starting and ending a span of the SDK: what its ``Tracer.start_span`` and ``Span.end`` do, for less.
 
-That function looks at every attribute through abstract classes and makes flags and arguments anew each
-time, and the span is the most of what a short call costs its caller. Here the same steps are taken in the
-same order, with the same sampler, ids, limits, metrics and processors, for a span of the same class, made
-like one that its own constructor made (``tests/recording/test_span_start.py`` holds one to the other). Only
-for an SDK whose function is known, by the names it uses, to take those steps, and whose spans hold what is
-known here; every other tracer starts its spans itself.
+They look at every attribute through abstract classes, make flags, arguments and a copy for the processors
+anew each time, and the span is the most of what a short call costs its caller. Here the same steps are
+taken in the same order, with the same sampler, ids, limits, metrics and processors, for a span of the same
+class, made like one that its own constructor made (``tests/recording/test_span_start.py`` holds one to the
+other). Only for an SDK whose functions are known, by the names they use, to take those steps, and whose
+spans hold what is known here; every other tracer starts its spans itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import functools
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +24,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk import trace as sdk
+from opentelemetry.sdk.trace import SynchronousMultiSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Decision
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import (
@@ -42,6 +43,7 @@ from spancast.model import semconv
 from spancast.model.exchange import Attributes
 from spancast.recording.attributes import is_known
 from spancast.recording.ids import WantedIdGenerator
+from spancast.recording.relay import Relay
 
 VERSION: Final = version("spancast")
 
@@ -54,7 +56,11 @@ _READ: Final = frozenset({
     "random_trace_id", "resource", "sampler", "should_sample", "span_processor", "start", "start_span", "trace_api",
     "trace_flags", "trace_id", "trace_state",
 })  # fmt: skip
-_READ_TOO: Final = frozenset({"_lock", "_span_processor", "_start_time", "logger", "on_start", "time_ns", "warning"})
+_READ_END: Final = frozenset({
+    "RuntimeError", "_attributes", "_end_time", "_immutable", "_lock", "_on_ending", "_readable_span",
+    "_record_end_metrics", "_span_processor", "_start_time", "logger", "on_end", "time_ns", "warning",
+})  # fmt: skip
+_READ_START: Final = frozenset({"_lock", "_span_processor", "_start_time", "logger", "on_start", "time_ns", "warning"})
 _Span: Final[Any] = getattr(sdk, "_Span", None)
 _FLAGS: Final = tuple(TraceFlags(flags) for flags in range(4))
 _SAMPLED: Final = TraceFlags.SAMPLED
@@ -84,8 +90,8 @@ def mold_of(tracer: Tracer) -> Mold | None:
     """
     if type(tracer) is not sdk.Tracer or _Span is None or "start_span" in vars(tracer):
         return None
-    are_read = _names_in(sdk.Tracer.start_span) == _READ and _names_in(_Span.start) == _READ_TOO
-    return _molded(tracer) if are_read else None
+    functions = (sdk.Tracer.start_span, _READ), (_Span.start, _READ_START), (_Span.end, _READ_END)
+    return _molded(tracer) if all(_names_in(function) == read for function, read in functions) else None
 
 
 def _names_in(function: Any) -> frozenset[str]:  # noqa: ANN401 - a function, or whatever stands in its place
@@ -133,9 +139,9 @@ def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with field
         return None
     most, longest = limits.max_span_attributes, limits.max_span_attribute_length
     fits = (1 << 62) if most is None else most
-    most_events, most_links = limits.max_events, limits.max_links
+    no_events, no_links = (_late_list(most) for most in (limits.max_events, limits.max_links))
 
-    def cast(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
+    def mold(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
         name: str,
         context: SpanContext,
         parent: SpanContext | None,
@@ -150,12 +156,9 @@ def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with field
         is_ready = is_clean and longest is None and len(attributes) <= fits
         held._dict = {**attributes} if is_ready else {}
         held.maxlen, held.dropped, held.max_value_len, held._lock, held._immutable = most, 0, longest, _Lock(), False
-        events, links = _new(BoundedList), _new(BoundedList)
-        events.dropped, events._dq, events._lock = 0, deque(maxlen=most_events), _Lock()
-        links.dropped, links._dq, links._lock = 0, deque(maxlen=most_links), _Lock()
         span = _new(_Span)
         span._name, span._context, span._parent, span._kind = name, context, parent, kind
-        span._attributes, span._events, span._links, span._lock = held, events, links, _Lock()
+        span._attributes, span._events, span._links, span._lock = held, _new(no_events), _new(no_links), _Lock()
         span._sampler, span._resource, span._span_processor, span._limits = sampler, resource, processor, limits
         span._instrumentation_scope, span._instrumentation_info, span._trace_config = scope, info, None
         span._status, span._start_time, span._end_time = status, None, None
@@ -167,7 +170,7 @@ def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with field
             held._set_items(attributes)
         return span
 
-    return cast
+    return mold
 
 
 def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
@@ -213,8 +216,71 @@ def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
     span = mold(name, own, parent, kind, links, attributes if is_clean else given, is_clean, at_end)
     # Its ``start()``: nobody else has it yet who could have started it.
     span._start_time = time.time_ns()
-    tracer.span_processor.on_start(span, parent_context=context)
+    processor = tracer.span_processor
+    if _relay_alone(processor) is None:
+        processor.on_start(span, parent_context=context)
     return span
+
+
+def end(span: Any) -> None:  # noqa: ANN401 - the SDK's
+    """End a span of a mold.
+
+    Other processors are given a copy that has no way to change it, as the SDK has it. Where there is only
+    ours, which changes nothing, it is given the span.
+    """
+    relay = _relay_alone(span._span_processor)
+    if relay is None:
+        span.end()
+        return
+    with span._lock:
+        is_ended = span._end_time is not None
+        if not is_ended:
+            span._end_time = time.time_ns()
+            span._attributes._immutable = True
+    if is_ended:
+        # By the caller, who had it as the current span.
+        span.end()
+        return
+    if span._record_end_metrics:
+        span._record_end_metrics()
+    relay.on_end(span)
+
+
+def _relay_alone(processor: Any) -> Relay | None:  # noqa: ANN401 - the SDK's
+    """Return our processor where there is no other; a start of our own spans is nothing to it."""
+    if type(processor) is SynchronousMultiSpanProcessor:
+        processors: tuple[Any, ...] = processor._span_processors  # pyright: ignore[reportPrivateUsage]
+        if len(processors) == 1 and type(processors[0]) is Relay:
+            return processors[0]
+    return None
+
+
+class LateList(BoundedList[Any]):
+    """The SDK's list of a span's events or links for as long as there are none: 600 bytes less each."""
+
+    dropped = 0
+    most: int | None = None
+
+    def __len__(self) -> int:
+        return 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - what the SDK's list has
+        if name not in _LIST_PARTS:
+            raise AttributeError(name)
+        # Two threads may come at once, and get the same.
+        fields = vars(self)
+        fields.setdefault("_dq", deque[Any](maxlen=self.most))
+        fields.setdefault("dropped", 0)
+        fields.setdefault("_lock", _Lock())
+        self.__class__ = BoundedList  # pyright: ignore[reportAttributeAccessIssue] - its parent, of the same layout
+        return fields[name]
+
+
+def _late_list(most: int | None) -> type[LateList]:
+    return type(LateList.__name__, (LateList,), {"most": most})
 
 
 class SpanStarter:
@@ -231,6 +297,12 @@ class SpanStarter:
         mold = mold_of(tracer)
         self.start_call: Final = self.start_span if mold is None else functools.partial(start, tracer, mold)
         """As ``start_span``, where ``attributes`` are strings and integers."""
+        self.end_call: Final[Callable[[Span], None]] = _end_by_sdk if mold is None else end
+        """Ends a span of ``start_call``."""
+
+
+def _end_by_sdk(span: Span) -> None:
+    span.end()
 
 
 def start_by_sdk(  # noqa: PLR0913, PLR0917 - as above
