@@ -138,15 +138,15 @@ class Recorder:
             starter = self._starter = SpanStarter(provider)
         return starter
 
-    def metrics(self) -> ClientMetrics:
-        """Return the instruments of the meter provider in force."""
+    def listened(self) -> ClientMetrics | None:
+        """Return the instruments of the meter provider in force; None where nobody listens."""
         metrics = self._metrics
         if metrics is not None and metrics.awaits_provider:
-            return metrics
+            return None
         provider = self.settings.meter_provider or metrics_api.get_meter_provider()
         if metrics is None or metrics.provider is not provider:
             metrics = self._metrics = ClientMetrics(provider, VERSION)
-        return metrics
+        return metrics if metrics.enabled else None
 
     @shielded
     def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> Place | None:

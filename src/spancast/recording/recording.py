@@ -226,7 +226,7 @@ class Recording:
         """Tell whether each chunk's time is wanted, not just the first's; decided when first asked."""
         times = self._times_every_chunk
         if times is None:
-            times = self._times_every_chunk = self._recorder.metrics().enabled
+            times = self._times_every_chunk = self._recorder.listened() is not None
             self._chunk_times_s = []
         return times
 
@@ -287,9 +287,9 @@ class Recording:
         failure = self._failure
         if failure is not None and error is not None:
             self._write_failure(span, failure, error)
-        metrics = self._recorder.metrics()
+        metrics = self._recorder.listened()
         measure = None
-        if metrics.enabled:
+        if metrics is not None:
             lasted_s = time.perf_counter() - self._started_s
             measure = functools.partial(self._measure, metrics, lasted_s, self.context)
         if waiting_bytes is not None and self._leave(span, waiting_bytes, metrics, measure):
@@ -302,7 +302,7 @@ class Recording:
             measure()
 
     def _leave(
-        self, span: Span, waiting_bytes: int, metrics: ClientMetrics, measure: Callable[[], None] | None
+        self, span: Span, waiting_bytes: int, metrics: ClientMetrics | None, measure: Callable[[], None] | None
     ) -> bool:
         """Leave what is unread to whoever looks at the span; tell whether that can be."""
         sent = self._sent
@@ -310,12 +310,12 @@ class Recording:
         held: Any = getattr(span, "_attributes", None)
         if (sent is None and self._attributes is None) or not is_known(held):
             return False
-        if measure is not None and not metrics.has_room(size):
+        if metrics is not None and not metrics.has_room(size):
             return False
         pending = Pending(held, self._read_later, size, measure)
         if self._failure is None and span._status.status_code is StatusCode.UNSET:  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the SDK's span
             span._status = pending  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue] - as above
-        if measure is not None:
+        if metrics is not None:
             metrics.expect(self, pending)
         return True
 

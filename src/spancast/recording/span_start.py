@@ -64,6 +64,7 @@ _READ_START: Final = frozenset({"_lock", "_span_processor", "_start_time", "logg
 _Span: Final[Any] = getattr(sdk, "_Span", None)
 _FLAGS: Final = tuple(TraceFlags(flags) for flags in range(4))
 _SAMPLED: Final = TraceFlags.SAMPLED
+_NO_PARENT: Final = trace_api.INVALID_SPAN_CONTEXT
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 # What all spans of a tracer have in common, but for the status that all begin with.
 _SHARED: Final = {
@@ -187,30 +188,32 @@ def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
 
     ``attributes`` are strings and integers.
     """
-    parent: Any = trace_api.get_current_span(context).get_span_context()
+    # Nothing at all in it is what most have.
+    parent: Any = trace_api.get_current_span(context).get_span_context() if context else _NO_PARENT
     if not tracer._is_enabled():
         return NonRecordingSpan(parent)
     generator = tracer.id_generator
-    if parent is None or not parent.is_valid:
-        parent = None
+    if parent is _NO_PARENT or parent is None or not parent.is_valid:
+        parent = trace_state = None
         # An id that is given is a hash, or whatever the caller had: not random (W3C level 2 flag).
         flags = _RANDOM if wanted_trace_id is None and generator.is_trace_id_random() else 0
         trace_id = generator.generate_trace_id() if wanted_trace_id is None else wanted_trace_id
     else:
-        flags, trace_id = parent.trace_flags & _RANDOM, parent.trace_id
+        flags, trace_id, trace_state = parent.trace_flags & _RANDOM, parent.trace_id, parent.trace_state
     sampler = tracer.sampler
     given: Any = attributes
     if sampler is ALWAYS_ON or (sampler is DEFAULT_ON and (parent is None or parent.trace_flags & _SAMPLED)):
         # What nearly everybody has: they look at nothing else, and change nothing.
-        decision, trace_state = Decision.RECORD_AND_SAMPLE, None if parent is None else parent.trace_state
+        decision, is_recorded, flags = Decision.RECORD_AND_SAMPLE, True, flags | _SAMPLED
     else:
         sampled = sampler.should_sample(context, trace_id, name, kind, attributes, links or ())
         decision, trace_state, given = sampled.decision, sampled.trace_state, sampled.attributes
-    if decision.is_sampled():
-        flags |= _SAMPLED
+        is_recorded = decision.is_recording()
+        if decision.is_sampled():
+            flags |= _SAMPLED
     own = SpanContext(trace_id, generator.generate_span_id(), False, _FLAGS[flags], trace_state)
     at_end = tracer._tracer_metrics.start_span(parent, decision)
-    if not decision.is_recording():
+    if not is_recorded:
         return NonRecordingSpan(own)
     is_clean = given is attributes or given == attributes
     span = mold(name, own, parent, kind, links, attributes if is_clean else given, is_clean, at_end)
