@@ -23,7 +23,6 @@ Read: TypeAlias = "Callable[[], tuple[Attributes, Status | None] | None]"
 """Returns the attributes to add and the status (None: as it is), or None where reading failed."""
 
 
-_PENDING: Final = "_pending"
 _RLock: Final[Any] = type(threading.RLock())
 """The class behind ``threading.RLock``, which is a function that looks for it at each call."""
 
@@ -34,6 +33,9 @@ class Pending(Status):
     Where the answer decides it, this is the span's status as well: it is not known before.
     ``then`` is done by who has read, when nobody has to wait for him any more.
     """
+
+    _is_done = False
+    _told: Status | None = None
 
     def __init__(  # pyright: ignore[reportMissingSuperCall] - it would set what is read here
         self,
@@ -47,10 +49,8 @@ class Pending(Status):
         self._then = then
         # Whoever reads may look at the span again (a log handler that adds its attributes).
         self._lock = _RLock()
-        self._is_done = False
-        self._told: Status | None = None
         self.size_bytes: Final = size_bytes
-        setattr(held, _PENDING, self)
+        held._pending = self  # noqa: SLF001 - by no other name of ours
         held.__class__ = PendingAttributes
 
     def settle(self) -> Status | None:
@@ -103,7 +103,7 @@ class PendingAttributes(BoundedAttributes):
 
 def _settled(attributes: PendingAttributes) -> dict[str, Any]:
     fields = vars(attributes)
-    pending: Pending = fields[_PENDING]
+    pending: Pending = fields["_pending"]
     pending.settle()
     return fields
 
@@ -113,5 +113,5 @@ def pending_bytes(span: object) -> int | None:
     attributes = getattr(span, "_attributes", None)
     if type(attributes) is not PendingAttributes:
         return None
-    pending: Pending = getattr(attributes, _PENDING)
+    pending: Pending = getattr(attributes, "_pending")  # noqa: B009 - of which the SDK's type knows nothing
     return pending.size_bytes

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from opentelemetry import context as context_api
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
@@ -25,7 +24,7 @@ from spancast.recording.forwarding import Forward
 from spancast.recording.metrics import ClientMetrics
 from spancast.recording.peers import asks_for_silence, inference_span
 from spancast.recording.recording import RUNNING, Recording
-from spancast.recording.scope import AMBIENT, NOWHERE, baggage_keys
+from spancast.recording.scope import AMBIENT, NOWHERE, baggage_keys, current_context
 from spancast.recording.span_start import VERSION, SpanStarter
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
 
@@ -86,7 +85,7 @@ class Recorder:
         Raises:
             TraceKeyError: A trace key is wrong and ``strict`` is set.
         """
-        current = context_api.get_current()
+        current = current_context()
         keys = NO_KEYS
         if (
             not _KEY_FIELDS.isdisjoint(body)
@@ -153,7 +152,7 @@ class Recorder:
         if given.problems:
             self.tell(given.problems, TraceKeyError)
         own = merged if given.span_name else merged.without("span_name")
-        return self.tree.place(own, context_api.get_current())
+        return self.tree.place(own, current_context())
 
     def tell(self, problems: Sequence[str], error: type[SpancastError]) -> None:
         """Count ``problems`` and warn once of each field; raise them as ``error`` where ``strict`` is set.

@@ -16,7 +16,6 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
@@ -33,7 +32,7 @@ from spancast.recording.attributes import is_known, write
 from spancast.recording.forwarding import forwarded
 from spancast.recording.peers import quiet
 from spancast.recording.pending import Pending
-from spancast.recording.scope import AMBIENT, detach, remember
+from spancast.recording.scope import AMBIENT, attach, current_context, detach, remember
 from spancast.recording.span_tree import Place
 from spancast.recording.telling import add_content, add_response, error_details, error_type, says_nothing, within
 from spancast.recording.traceback_text import Raised, message_of, raised, traceback_text
@@ -193,7 +192,7 @@ class Recording:
 
     def enter(self) -> Entered:
         """Make the span current, and nested calls annotate this one; give the result to ``leave``."""
-        return context_api.attach(self.context or context_api.get_current()), RUNNING.set(self)
+        return attach(self.context or current_context()), RUNNING.set(self)
 
     def leave(self, entered: Entered) -> None:
         """Undo ``enter``."""

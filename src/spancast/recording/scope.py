@@ -37,6 +37,11 @@ R = TypeVar("R")
 
 REMEMBERED: Final = 64
 
+_runtime: Final[Any] = getattr(context_api, "_RUNTIME_CONTEXT", None)
+"""What is behind ``opentelemetry.context``, chosen when that was loaded."""
+attach: Final[Callable[[Context], object]] = context_api.attach if _runtime is None else _runtime.attach
+current_context: Final[Callable[[], Context]] = context_api.get_current if _runtime is None else _runtime.get_current
+
 
 @dataclass(frozen=True, slots=True)
 class SpanIds:
@@ -163,7 +168,7 @@ class Scope:
         self._groups = opened.groups
         ids = trace_api.get_current_span(opened.context).get_span_context()
         self.trace_id = f"{ids.trace_id:032x}" if ids.is_valid else None
-        token = context_api.attach(opened.context)
+        token = attach(opened.context)
         self._undo.append(lambda: detach(token))
 
 
@@ -179,11 +184,10 @@ def detach(token: object) -> None:
     ``opentelemetry.context.detach`` logs an error there ("Failed to detach context"), which
     users of async generators see by the thousand.
     """
-    runtime = getattr(context_api, "_RUNTIME_CONTEXT", None)
-    if runtime is None:
+    if _runtime is None:
         context_api.detach(cast("Any", token))
         return
     try:
-        runtime.detach(token)
+        _runtime.detach(token)
     except ValueError:
         return
