@@ -88,6 +88,8 @@ def test_what_is_taken_is_a_string_of_json(first: str, then: str, ascii_only: bo
         '{"text":"a\\","n":1}',
         '{"text":null,"n":1}',
         '{"text":"\\x","n":1}',
+        '{"text":"a\nb","n":1}',
+        '{"text":"a","n":1}\n{"text":"b","n":1}',
     ],
 )
 def test_what_differs_otherwise_is_left(text: str) -> None:

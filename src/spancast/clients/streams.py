@@ -37,13 +37,19 @@ def _shielded_feed(kind: type[StreamReader]) -> Callable[[StreamReader, object],
     return shielded(kind.feed)
 
 
+@functools.cache
+def _shielded_feed_text(kind: type[TextReader]) -> Callable[[TextReader, str], None]:
+    """As ``_shielded_feed``."""
+    return shielded(kind.feed_text)
+
+
 def _feed_texts(reader: StreamReader, texts: list[str]) -> None:
     """Give a reader the JSON text of events; what it fails at is one event."""
-    feed_text: Callable[[str], None] | None = getattr(reader, "feed_text", None)
-    if feed_text is not None:
-        event_run.feed_texts(cast("TextReader", reader), texts, shielded(feed_text))
+    if hasattr(reader, "feed_text"):
+        told = cast("TextReader", reader)
+        event_run.feed_texts(told, texts, MethodType(_shielded_feed_text(type(told)), told))
         return
-    feed = shielded(reader.feed)
+    feed = MethodType(_shielded_feed(type(reader)), reader)
     for text in texts:
         payload = json_text.decode(text)
         if payload is not None:
@@ -250,9 +256,9 @@ class EventWatch(StreamWatch):
 
     @shielded
     def _read(self) -> None:
-        texts = [event.data for event in self._events]
+        texts = [text for event in self._events if (text := event.data) != _DONE]
         self._events.clear()
-        _feed_texts(self.reader, [text for text in texts if text != _DONE])
+        _feed_texts(self.reader, texts)
 
     def result(self) -> Response:
         """Return what has arrived."""
