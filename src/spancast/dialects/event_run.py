@@ -68,34 +68,27 @@ class EventRun:
         return at
 
     def _take_together(self, head: str, texts: Sequence[str]) -> int:
-        """Take the first ones of ``texts`` that continue the run: all cut at once, a tenth of cutting each."""
+        """Take the first ones of ``texts`` that continue the run: compared all at once, a fifth of one by one."""
         tail = self._tail
-        if not (texts[0].startswith(head) and texts[0].endswith(tail)):
-            return 0
-        joined = "\n".join(texts)
-        if joined.count("\n") >= len(texts):
-            # JSON with line breaks in it: as good as any other, but not what is cut here.
-            return 0
-        values = joined[len(head) :].split(f"{tail}\n{head}")
-        for at, value in enumerate(values):
-            if "\n" in value or at == len(values) - 1:
-                # The next text is no more of the run, or there is none: what is left of this one ends by itself.
-                del values[at:]
-                own = value.partition("\n")[0]
-                if own.endswith(tail):
-                    values.append(own[: -len(tail)])
-                break
+        begin, rest = len(head), len(tail)
+        values = [text[begin:-rest] for text in texts]
+        # Where one is too short, what is put together again is longer than what there was.
+        if f"{head}{f'{tail}{head}'.join(values)}{tail}" != "".join(texts):
+            for at, text in enumerate(texts):
+                if not (text.startswith(head) and text.endswith(tail) and len(text) >= begin + rest):
+                    del values[at:]
+                    break
         return self._keep(values)
 
     def _keep(self, values: list[str]) -> int:
-        """Keep ``values``, each the inside of a string of JSON; return how many are."""
+        """Keep ``values``, each the inside of a string of JSON; return how many are, up to the first that is not."""
         whole = "".join(values)
-        if '"' not in whole and "\\" not in whole:
+        if '"' not in whole and "\\" not in whole and whole.isprintable():
             self._sink += values
             return len(values)
         for at, value in enumerate(values):
             text: object = value
-            if '"' in value or "\\" in value:
+            if '"' in value or "\\" in value or not value.isprintable():
                 text = json_text.decode(f'"{value}"')
             if type(text) is not str:
                 return at
