@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,10 +14,16 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import spancast
+from spancast.model import trace_keys
 from spancast.recording.recorder import RECORDER
+from spancast.recording.span_start import SpanStarter
+from spancast.recording.span_tree import SpanTree
 from spancast.testing import CapturedSpans, ReplayServer, captured_spans
 from spancast.testing.spans import attributes
 
@@ -352,3 +359,42 @@ def test_keys_are_forwarded_to_openrouter_with_our_ids(
         assert "trace" not in sent[0]
         assert "session_id" not in sent[0]
     assert "trace" not in sent[1]
+
+
+def test_groups_that_end_while_others_join_them() -> None:
+    """Whoever joins holds a group that is open; all end once, and nothing is held in the end."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tree = SpanTree(lambda: SpanStarter(provider))
+    keys = [
+        trace_keys.read({"trace_id": f"t-{at % 2}", "trace_name": "T", "span_name": f"s-{at % 3}"}) for at in range(6)
+    ]
+    gate, found = threading.Barrier(5), list[str]()
+
+    def join(seed: int) -> None:
+        gate.wait()
+        for at in range(300):
+            place = tree.place(keys[(at * seed) % len(keys)], Context())
+            found.extend(group.span.name for group in place.groups if not group.span.is_recording())
+            tree.release(place.groups, time.time_ns())
+
+    def end() -> None:
+        gate.wait()
+        for _ in range(300):
+            tree.end_idle()
+
+    threads = [threading.Thread(target=join, args=(seed,)) for seed in (1, 3, 5, 7)] + [threading.Thread(target=end)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == []
+    (place,) = {id(place): place for place in [tree.place(keys[0], Context()), tree.place(keys[0], Context())]}.values()
+    assert [group.holders for group in place.groups] == [2, 2]
+    tree.release(place.groups, 1)
+    tree.release(place.groups, 1)
+    tree.end_idle()
+    assert all(not group.span.is_recording() and group.holders == 0 for group in place.groups)
+    ids = [span.context.span_id for span in exporter.get_finished_spans() if span.context]
+    assert len(ids) == len(set(ids))

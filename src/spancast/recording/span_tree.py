@@ -68,6 +68,26 @@ class SpanTree:
 
     def place(self, keys: TraceKeys, current: Context) -> Place:
         """Return where a span with ``keys`` stands; opens or joins the groups that the keys name."""
+        if current or keys.trace_id is None:
+            return self._placed(keys, current)
+        # The calls of a conversation name the same groups again and again.
+        named = keys.trace_id, keys.trace_name, keys.span_name, keys.parent_span_id
+        with self._changed:
+            known = self._joined.get(named)
+            if known is not None:
+                for group in known.groups:
+                    group.holders += 1
+                return known
+        place = self._placed(keys, current)
+        with self._changed:
+            # Unless one has ended meanwhile.
+            if all(group.key is not None and self._open.get(group.key) is group for group in place.groups):
+                if len(self._joined) >= MAX_GROUPS:
+                    self._joined.clear()
+                self._joined[named] = place
+        return place
+
+    def _placed(self, keys: TraceKeys, current: Context) -> Place:
         parent = _parent_of(keys, current)
         if not keys.span_name and not (keys.trace_name and not _span_context(parent.context).is_valid):
             return parent
@@ -82,12 +102,15 @@ class SpanTree:
 
     def release(self, groups: tuple[Group, ...], end_ns: int) -> None:
         """A child of ``groups`` ended at ``end_ns``; groups that cannot be joined end with it."""
+        now_s = time.monotonic()
+        ended: list[Group] = []
         with self._changed:
-            for group in groups:
+            for group in reversed(groups):
                 group.holders -= 1
                 group.last_end_ns = max(group.last_end_ns, end_ns)
-                group.idle_since_s = time.monotonic()
-            ended = [group for group in reversed(groups) if group.key is None and group.holders <= 0]
+                group.idle_since_s = now_s
+                if group.key is None and group.holders <= 0:
+                    ended.append(group)
         for group in ended:
             group.span.end(group.last_end_ns)
 
@@ -130,6 +153,7 @@ class SpanTree:
         if len(self._open) <= MAX_GROUPS:
             return []
         key = next((key for key, group in self._open.items() if group.holders <= 0), next(iter(self._open)))
+        self._joined.clear()
         return [self._open.pop(key)]
 
     def _end(self, is_due: Callable[[Group], bool]) -> None:
@@ -138,6 +162,8 @@ class SpanTree:
             for group in due:
                 if group.key:
                     del self._open[group.key]
+            if due:
+                self._joined.clear()
         # Children were opened after their parents and end before them.
         for group in reversed(due):
             group.span.end(group.last_end_ns or None)
@@ -168,6 +194,8 @@ class SpanTree:
     def _forget(self) -> None:
         # In a forked child the open groups are the parent's to end, and its lock may be held for ever.
         self._open: OrderedDict[GroupKey, Group] = OrderedDict()
+        self._joined: dict[tuple[str | None, ...], Place] = {}
+        """Where calls without an active span stood, by the keys they named; as long as no group has ended since."""
         self._changed = threading.Condition()
         self._sweeper: threading.Thread | None = None
 
