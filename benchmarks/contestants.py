@@ -63,7 +63,7 @@ def _by_hand(name: str) -> Callable[[Case], Running]:
     return start
 
 
-def _start_spancast(case: Case) -> Running:
+def _start_spancast(case: Case, **more: Any) -> Running:
     import os  # noqa: PLC0415
     import tempfile  # noqa: PLC0415
 
@@ -73,11 +73,31 @@ def _start_spancast(case: Case) -> Running:
     spancast.configure(
         spool={"path": tempfile.mkdtemp(prefix="spancast-bench-")},
         destinations={"bench": {"type": "otlp", "endpoint": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"], "spans": "all"}},
+        **more,
     )
     keys = {"trace": case.keys, "session_id": SESSION, "user": USER} if case.keys is not None else {}
     running = plain(case, **keys)
     running.client = spancast.instrument(running.client)
     running.flush = lambda: spancast.flush(60.0)
+    return running
+
+
+def _start_spancast_metrics(case: Case) -> Running:
+    from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415
+
+    import spancast  # noqa: PLC0415
+
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader])
+    running = _start_spancast(case, meter_provider=meters)
+
+    def flush() -> None:
+        # A collection before each flush, far more often than anybody has it.
+        reader.get_metrics_data()
+        spancast.flush(60.0)
+
+    running.flush = flush
     return running
 
 
@@ -239,6 +259,12 @@ CONTESTANTS: dict[str, Contestant] = {
     "spancast": Contestant(
         start=_start_spancast, package="spancast", apis=_ALL_APIS, keys=True, modules=(*_SDK, "spancast")
     ),
+    "spancast, metrics on": Contestant(
+        start=_start_spancast_metrics,
+        package="spancast",
+        apis=_CHAT,
+        modules=(*_SDK, "opentelemetry.sdk.metrics.export", "spancast"),
+    ),
     "spancast, zero-code": Contestant(
         start=_start_zero_code,
         package="spancast",
@@ -293,6 +319,6 @@ CONTESTANTS: dict[str, Contestant] = {
     ),
 }
 FLOOR = "an empty span"
-OWN = ("none", FLOOR, "bare", "bare again", "spancast", "spancast, zero-code")
+OWN = ("none", FLOOR, "bare", "bare again", "spancast", "spancast, metrics on", "spancast, zero-code")
 """The check of the measure, what spancast is compared with, and spancast."""
 PEERS = tuple(name for name in CONTESTANTS if name not in OWN)

@@ -68,7 +68,7 @@ def _turn(
             for one in order:
                 result = results[name][one]
                 try:
-                    result.take(workers[one].measure(name, visit_s * (1.0 if one in OWN else _OF_PEERS)))
+                    result.take(workers[one].measure(name, visit_s * (case.visit if one in OWN else _OF_PEERS)))
                 except WorkerError as error:
                     result.failure = str(error)
                     # Whatever state it is in: the next case has a new one.

@@ -188,7 +188,8 @@ Every figure is microseconds per call **above the same client uninstrumented**. 
 the uninstrumented client, its *twin*, is called in the same process, in turn with the contestant's: twin, contestant, contestant, twin (a *quad*), one call each; streams side by side, a chunk of each in turn, and asynchronous calls on one loop, one of each in turn, each call's own steps timed.
 A quad gives one figure, what the contestant's two calls took more than the twin's two. The provider is a transport inside the process, so no network is measured; the receiver of the traces is another process on
 127.0.0.1 and another core. *bare* is a plain OpenTelemetry span written by hand with the same content ([benchmarks/bare.py](../benchmarks/bare.py)), exported by the SDK's batch processor.
-*an empty span* is the same with nothing but the five attributes that conventions want at the start of a span: no tracer that makes real spans of the SDK costs less.
+*an empty span* is the same with nothing but the five attributes that conventions want at the start of a span: what a tracer costs at least that leaves starting and ending its spans to the SDK.
+*spancast, metrics on* also measures every call for an SDK meter provider with a reader in memory, collected before each flush.
 *spancast, zero-code* is a program that knows nothing of it, started by `opentelemetry-instrument`, all other instrumentations off, exported by the SDK's batch processor.
 
 - **The middle figure** is the median of all quads; **in brackets** are the least and the greatest of the medians of single processes: {run.turns} for bare and spancast, {run.peer_turns} for each peer, with another hash seed and

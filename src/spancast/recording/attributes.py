@@ -28,7 +28,8 @@ def is_known(held: object) -> bool:
 def write(span: Span, attributes: Attributes) -> None:
     """Do what ``span.set_attributes`` does; literally that where a limit or another SDK asks for more."""
     held: Any = getattr(span, "_attributes", None)
-    if not is_known(held) or held._immutable:  # noqa: SLF001 - its attributes are the SDK's own business
+    # Older SDKs leave what an ended span holds open to changes.
+    if not is_known(held) or held._immutable or not span.is_recording():  # noqa: SLF001 - its attributes are the SDK's own business
         span.set_attributes(attributes)
         return
     ready = _ready(attributes)
