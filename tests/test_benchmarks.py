@@ -173,7 +173,10 @@ def test_the_page_is_written_whatever_was_left_out() -> None:
     )  # fmt: skip
     page = pages._page(run, [])
     assert "Written by `make bench`" in page
-    assert "Left out of this run: none, an empty span, bare again, spancast, metrics on, spancast, zero-code, genai-openai" in page
+    assert (
+        "Left out of this run: none, an empty span, bare again, spancast, metrics on, spancast, zero-code, genai-openai"
+        in page
+    )
     assert "| 10       | 9 (9…9)" in page
     assert "idle memory above openai, SDK and exporter, MiB" in pages.terminal(run)
 

@@ -6,10 +6,11 @@ Must never: let a defect of spancast reach the user's call.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 logger = logging.getLogger("spancast")
@@ -38,6 +39,7 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
+        self._steps: dict[str, tuple[Iterator[int], int]] = {}
         self._renew_lock()
         # At the moment of a fork another thread may hold it, in the child for ever.
         os.register_at_fork(after_in_child=self._renew_lock)
@@ -50,15 +52,29 @@ class Tally:
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + amount
 
+    def step(self, name: str) -> Callable[[], object]:
+        """Return what raises the count ``name`` by one: for what every call does, a third of ``add``."""
+        with self._lock:
+            steps, _ = self._steps.setdefault(name, (itertools.count(), 0))
+        return steps.__next__
+
     def read(self) -> dict[str, int]:
         """Return all counts as a plain dict."""
         with self._lock:
-            return dict(self._counts)
+            counts = dict(self._counts)
+            for name, (steps, own) in self._steps.items():
+                # How far it has come is known by one more step, which is ours.
+                taken = next(steps) - own
+                self._steps[name] = (steps, own + 1)
+                if taken:
+                    counts[name] = counts.get(name, 0) + taken
+            return counts
 
     def clear(self) -> None:
         """Set every count to nothing; for tests and forked children."""
         with self._lock:
             self._counts.clear()
+            self._steps = {name: (steps, next(steps) + 1) for name, (steps, _) in self._steps.items()}
 
 
 tally = Tally()

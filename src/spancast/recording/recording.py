@@ -32,7 +32,7 @@ from spancast.recording.attributes import is_known, write
 from spancast.recording.forwarding import forwarded
 from spancast.recording.peers import quiet
 from spancast.recording.pending import Pending
-from spancast.recording.scope import AMBIENT, attach, current_context, detach, remember
+from spancast.recording.scope import AMBIENT, attach, context_of, current_context, detach, remember
 from spancast.recording.span_tree import Place
 from spancast.recording.telling import add_content, add_response, error_details, error_type, says_nothing, within
 from spancast.recording.traceback_text import Raised, message_of, raised, traceback_text
@@ -48,6 +48,8 @@ _STATUS_LIMIT: Final = 1_024
 _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
 _NO_TIMES: Final[list[float]] = []
+
+_count_started: Final = tally.step("spans.started")
 
 RUNNING: Final[ContextVar[Recording | None]] = ContextVar("spancast.recording", default=None)
 """The recording the caller's code runs inside of."""
@@ -129,14 +131,14 @@ class Recording:
         starter = recorder.starter()
         self._end_span = starter.end_call
         span = self.span = starter.start_call(name, current, _CLIENT, attributes, links, wanted_trace_id)
-        context = trace_api.set_span_in_context(span, current)
+        context = context_of(span, current)
         self.context = quiet(context) if quiet_peers else context
         scopes = AMBIENT.get().scopes
         if scopes:
             remember(span, scopes)
         if span.is_recording():
             self.is_live = True
-            tally.add("spans.started")
+            _count_started()
             self._room = starter.attribute_limit - len(attributes)
             if reads_now or self.settings.strict:
                 self._read_strictly()

@@ -64,6 +64,9 @@ _READ_START: Final = frozenset({"_lock", "_span_processor", "_start_time", "logg
 _Span: Final[Any] = getattr(sdk, "_Span", None)
 _FLAGS: Final = tuple(TraceFlags(flags) for flags in range(4))
 _SAMPLED: Final = TraceFlags.SAMPLED
+_NO_STATE: Final = SpanContext(1, 2, is_remote=False).trace_state
+_MOST_TRACE_ID: Final = (1 << 128) - 1
+_MOST_SPAN_ID: Final = (1 << 64) - 1
 _NO_PARENT: Final = trace_api.INVALID_SPAN_CONTEXT
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 # What all spans of a tracer have in common, but for the status that all begin with.
@@ -77,6 +80,7 @@ _FIXED: Final[dict[str, Any]] = {
 }  # fmt: skip
 _LIST_PARTS: Final = {"dropped", "_dq", "_lock"}
 _new: Final[Any] = object.__new__
+_new_tuple: Final[Any] = tuple[Any, ...].__new__
 _Lock: Final[Any] = threading.Lock
 
 Mold: TypeAlias = Callable[[str, SpanContext, "SpanContext | None", SpanKind, "list[Link]", Any, bool, Any], Any]
@@ -125,7 +129,8 @@ def _molded(tracer: Any) -> Mold | None:  # noqa: ANN401 - the SDK's, with field
     lock, status = fields.pop("_lock", None), fields.pop("_status", None)
     parts: dict[str, Any] = getattr(held, "__dict__", {})
     is_as_known = (
-        fields.keys() == own.keys() | _FIXED.keys() | _SHARED.keys()
+        tuple(own["_context"]) == (1, 2, False, TraceFlags(0), _NO_STATE, True)
+        and fields.keys() == own.keys() | _FIXED.keys() | _SHARED.keys()
         and all(fields[name] is value for name, value in (own | _FIXED).items())
         and all(fields[name] is getattr(tracer, of_tracer) for name, of_tracer in _SHARED.items())
         and type(lock) is type(_Lock())
@@ -194,7 +199,7 @@ def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
         return NonRecordingSpan(parent)
     generator = tracer.id_generator
     if parent is _NO_PARENT or parent is None or not parent.is_valid:
-        parent = trace_state = None
+        parent, trace_state = None, _NO_STATE
         # An id that is given is a hash, or whatever the caller had: not random (W3C level 2 flag).
         flags = _RANDOM if wanted_trace_id is None and generator.is_trace_id_random() else 0
         trace_id = generator.generate_trace_id() if wanted_trace_id is None else wanted_trace_id
@@ -211,7 +216,11 @@ def start(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
         is_recorded = decision.is_recording()
         if decision.is_sampled():
             flags |= _SAMPLED
-    own = SpanContext(trace_id, generator.generate_span_id(), False, _FLAGS[flags], trace_state)
+    span_id = generator.generate_span_id()
+    if 0 < trace_id <= _MOST_TRACE_ID and 0 < span_id <= _MOST_SPAN_ID and trace_state is not None:
+        own = _new_tuple(SpanContext, (trace_id, span_id, False, _FLAGS[flags], trace_state, True))
+    else:
+        own = SpanContext(trace_id, span_id, False, _FLAGS[flags], trace_state)
     at_end = tracer._tracer_metrics.start_span(parent, decision)
     if not is_recorded:
         return NonRecordingSpan(own)
