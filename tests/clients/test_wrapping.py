@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import copy
 import gc
+import inspect
 import pickle
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import anthropic
 import openai
 import pydantic
 import pytest
+import wrapt
 from opentelemetry import trace as trace_api
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
@@ -502,3 +504,63 @@ def test_content_off_leaves_no_word(client: Any, server: ReplayServer, spans: Ca
     for span in spans.all():
         assert canary not in span.to_json()
     assert spans.all()[0].attributes["gen_ai.usage.input_tokens"]
+
+
+def _counted(seen: list[Any]) -> Any:
+    """Return what another tracer puts around a method with wrapt: it notes the object, and what it is called with."""
+
+    def wrapper(wrapped: Any, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        seen.append((wrapped.__name__, instance))
+        return wrapped(*args, **kwargs)
+
+    return wrapper
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["before us", "after us"])
+@pytest.mark.parametrize("way", ["class", "client"])
+def test_a_tracer_that_wraps_with_wrapt(
+    way: str, is_first: bool, server: ReplayServer, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes first: both see the call once, and the other gets the object it would have got without us."""
+    base, completions = openai._base_client.SyncAPIClient, openai.resources.chat.completions.Completions
+    seen: list[Any] = []
+
+    def other() -> None:
+        for owner, name in ((base, "request"), (base, "_process_response"), (completions, "create")):
+            monkeypatch.setattr(owner, name, wrapt.FunctionWrapper(vars(owner)[name], _counted(seen)))
+
+    if is_first:
+        other()
+    if way == "class":
+        spancast.instrument("openai")
+    with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as client:
+        if way == "client":
+            spancast.instrument(client)
+        if not is_first and way == "class":
+            other()
+        answer = client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+        assert answer.choices
+        found = [(name, type(instance)) for name, instance in seen]
+        assert inspect.signature(client.chat.completions.create) == inspect.signature(completions.create).replace(
+            parameters=list(inspect.signature(completions.create).parameters.values())[1:]
+        )
+    if is_first or way == "class":
+        assert found == [("create", completions), ("request", openai.OpenAI), ("_process_response", openai.OpenAI)]
+    assert len(spans.calls()) == 1
+
+
+def test_a_function_somebody_has_put_on_the_object(server: ReplayServer, spans: CapturedSpans) -> None:
+    """It needs no object, and is called with what it was called with."""
+    with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as client:
+        original, given = client.chat.completions.create, list[Any]()
+
+        def create(*args: Any, **kwargs: Any) -> Any:
+            given.append((args, kwargs.pop("mine")))
+            return original(*args, **kwargs)
+
+        client.chat.completions.create = create  # type: ignore[method-assign]
+        spancast.instrument(spancast.instrument(client))
+        client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], mine=1)
+        assert given == [((), 1)]
+        assert len(spans.calls()) == 1
+        assert inspect.signature(client.chat.completions.create) == inspect.signature(create)

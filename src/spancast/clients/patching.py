@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MethodType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import wrapt
@@ -149,11 +149,27 @@ class Installation:
 
 def hooked(method: Method, hook: Hook) -> Method:
     """Return ``method`` with ``hook`` around it: a function of the same name, signature and kind."""
-    made = functools.update_wrapper(hook(method), method)
+    # By its exact type: another tracer's proxy says that it is a function.
+    return _like(method, hook(method if type(method) is FunctionType else _binding(method)))
+
+
+def _like(method: Method, made: Method) -> Method:
+    made = functools.update_wrapper(made, method)
     if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(made):
         made = functools.update_wrapper(_coroutine_function(made), method)
     _ours.add(made)
     return made
+
+
+def _binding(held: Any) -> Method:  # noqa: ANN401 - another tracer's proxy, mostly
+    """Return a function that calls what a class holds as the class has it called: bound to the object, if it can be."""
+    bind: Any = getattr(held, "__get__", None)
+
+    def call(instance: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        bound = held if bind is None else bind(instance, type(instance))
+        return bound(*args, **kwargs)
+
+    return call
 
 
 def _coroutine_function(function: Method) -> Method:
@@ -184,11 +200,12 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
         tally.add("patches.missing")
         return
     hook = (patch.async_hook if inspect.iscoroutinefunction(method) else None) or patch.hook
-    if getattr(method, "__self__", None) is owner:
+    # By its exact type: another tracer's proxy has a ``__func__`` as well, which is the method without it.
+    if type(method) is MethodType and method.__self__ is owner:
         setattr(owner, name, MethodType(hooked(method.__func__, hook), owner))
         return
-    # Something else that somebody has put there: it knows its object, or needs none.
-    setattr(owner, name, hooked(method, lambda method: _bound(hook, method, owner)))
+    # It knows its object, or needs none.
+    setattr(owner, name, _like(method, _bound(hook, method, owner)))
 
 
 def _bound(hook: Hook, method: Method, owner: object) -> Method:
