@@ -16,6 +16,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
 from tests.broadcast.broadcasts import broadcast_to
 
+from spancast.destinations import table
+from spancast.destinations.protocol import Delivered, RetryAfter
 from spancast.errors import ConfigError, reraise_internal_errors
 
 
@@ -122,3 +124,13 @@ def test_an_unknown_name_is_told(installed: None) -> None:
         broadcast_to({"other": {"type": "exporter", "exporter": "nothing"}}, None)
     with pytest.raises(ConfigError, match="collecting cannot be made: TypeError"):
         broadcast_to({"other": {"type": "exporter", "exporter": "collecting", "options": {"no": 1}}}, None)
+
+
+def test_its_connection_is_asked_for(installed: None) -> None:
+    """By an export of nothing: what cannot be reached says so, and no span is invented for it."""
+    config = table.config_model("exporter").model_validate({"type": "exporter", "exporter": "collecting"})
+    destination = table.create(config, "other")
+    (exporter,) = Collecting.made
+    assert destination.test_connection(1) == RetryAfter("exporter collecting: failure")
+    assert destination.test_connection(1) == Delivered()
+    assert exporter.spans == []
