@@ -135,3 +135,24 @@ def test_messages_in_another_form_are_not_lost(name: str) -> None:
     if name != "openinference":
         cut = {semconv.INPUT_MESSAGES: '[{"role": "user", "content": "cut'}
         assert "cut" in json.dumps(told(rename(span("x", 1, attributes={**call, **cut}))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_messages_that_cannot_be_read_are_kept_as_they_are(name: str) -> None:
+    """A limit of the SDK may have cut the JSON: then its text is what there is."""
+    rename = rename_of(name)
+    assert rename is not None
+    texts = {semconv.INPUT_MESSAGES: '[{"role":"user","canary-asked', semconv.OUTPUT_MESSAGES: '[{"canary-told'}
+    renamed = rename(span("chat", 5, attributes={**CALL, **texts}))
+    held = [value for value in renamed.attributes.values() if isinstance(value, str)]
+    assert all(any(text in value for value in held) for text in texts.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_of_the_callers_win_over_ours_of_the_same_name(name: str) -> None:
+    """``trace={"user_id": ...}``: what he wrote is there, whatever a convention calls so itself."""
+    rename = rename_of(name)
+    assert rename is not None
+    own = {semconv.TRACE_METADATA + key: f"canary-{key}" for key in ("user_id", "total_cost", "input_cost")}
+    renamed = encode(rename(span("chat", 5, attributes={**CALL, **own})).attributes)
+    assert all(value in renamed for value in own.values())

@@ -92,6 +92,8 @@ def _content(span: PlainSpan) -> Iterator[tuple[str, Any]]:
         yield "input.mime_type", "application/json"
         for index, message in enumerate(asked["messages"]):
             yield from _message(f"llm.input_messages.{index}.message", message)
+    else:
+        yield from _as_text(span, semconv.INPUT_MESSAGES, "input")
     for index, tool in enumerate(generation.tools(span) or ()):
         yield f"llm.tools.{index}.tool.json_schema", json_text.encode(tool)
     if answers is not None:
@@ -99,6 +101,16 @@ def _content(span: PlainSpan) -> Iterator[tuple[str, Any]]:
         yield "output.mime_type", "application/json"
         for index, message in enumerate(answers):
             yield from _message(f"llm.output_messages.{index}.message", message)
+    else:
+        yield from _as_text(span, semconv.OUTPUT_MESSAGES, "output")
+
+
+def _as_text(span: PlainSpan, name: str, side: str) -> Iterator[tuple[str, Any]]:
+    """Yield what cannot be read, JSON that a limit of the SDK has cut for one, as it is."""
+    text = span.first(name)
+    if isinstance(text, str) and text:
+        yield f"{side}.value", text
+        yield f"{side}.mime_type", "text/plain"
 
 
 def _message(prefix: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

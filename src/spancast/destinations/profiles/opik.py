@@ -30,8 +30,6 @@ def rename(span: PlainSpan) -> PlainSpan:
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     yield "thread_id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "opik.tags", generation.tags(span) or None
-    for name, value in facts.metadata(span).items():
-        yield _METADATA + name, value
     yield _METADATA + "user_id", span.first(semconv.USER_ID)
     if facts.work(span) in ("llm", "embedding"):
         tokens, costs = facts.usage(span), generation.costs(span)
@@ -43,3 +41,6 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
         yield _METADATA + "total_cost", costs.total
         yield _METADATA + "input_cost", costs.input
         yield _METADATA + "output_cost", costs.output
+    # Last: a key of the caller's wins over ours of the same name.
+    for name, value in facts.metadata(span).items():
+        yield _METADATA + name, value
