@@ -6,7 +6,7 @@ import argparse
 import sqlite3
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +17,7 @@ from spancast.cli.redelivery import moment_of
 from spancast.cli.terminal import as_json, columns, folded, iso, lapse, moment, number, width
 from spancast.destinations.generation import raw_trace_id
 from spancast.destinations.plain_span import PlainSpan
-from spancast.destinations.redaction import is_content
+from spancast.destinations.redaction import without_content
 from spancast.destinations.store import Store, TraceSummary
 from spancast.destinations.tree import printable, render_tree, totals
 from spancast.model import semconv
@@ -202,8 +202,6 @@ def _facts(spans: Sequence[PlainSpan]) -> Iterator[str]:
 
 
 def _span_data(span: PlainSpan, *, with_content: bool) -> dict[str, Any]:
-    data = asdict(span)
-    if not with_content:
-        data["attributes"] = {name: value for name, value in span.attributes.items() if not is_content(name)}
-        del data["events"]
-    return {**data, "start": iso(span.start_ns / _NS_PER_S), "duration_ms": span.duration_ms}
+    # The reason of a failure is told above as well.
+    shown = span if with_content else replace(without_content(span), status_message=span.status_message)
+    return {**asdict(shown), "start": iso(span.start_ns / _NS_PER_S), "duration_ms": span.duration_ms}
