@@ -16,7 +16,7 @@ KINDS = ("thread", "process")
 _WHO = ("bare", "spancast")
 _DOUBLED = 2.0
 _TURNS = 2
-_VISIT_S = 0.5
+_VISIT_S = 0.3
 _FLOOR = 0.01
 """Bare below this part of the plain call is noise, whatever the ratio."""
 
