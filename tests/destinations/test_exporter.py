@@ -134,3 +134,21 @@ def test_its_connection_is_asked_for(installed: None) -> None:
     assert destination.test_connection(1) == RetryAfter("exporter collecting: failure")
     assert destination.test_connection(1) == Delivered()
     assert exporter.spans == []
+
+
+@pytest.mark.parametrize("answer", [False, OSError("a key in a text")], ids=["refused", "raised"])
+def test_a_flush_that_fails_is_told(installed: None, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
+    """However it does."""
+
+    def force_flush(self: Collecting, timeout_millis: int = 30_000) -> bool:
+        if isinstance(answer, OSError):
+            raise answer
+        return bool(answer)
+
+    monkeypatch.setattr(Collecting, "force_flush", force_flush)
+    config = table.config_model("exporter").model_validate({"type": "exporter", "exporter": "collecting"})
+    destination = table.create(config, "other")
+    Collecting.made[0].answers.clear()
+    former = reraise_internal_errors(enabled=False)
+    assert destination.test_connection(1) == RetryAfter("exporter collecting: force_flush failed")
+    reraise_internal_errors(enabled=former)

@@ -32,24 +32,21 @@ _DONE: Final = "[DONE]"
 
 
 @functools.cache
-def _shielded_feed(kind: type[StreamReader]) -> Callable[[StreamReader, object], None]:
-    """Return ``feed`` of a kind of reader, made safe once and not for each stream."""
-    return shielded(kind.feed)
+def _shielded_method(kind: type[object], name: str) -> Callable[..., Any]:
+    return shielded(getattr(kind, name))
 
 
-@functools.cache
-def _shielded_feed_text(kind: type[TextReader]) -> Callable[[TextReader, str], None]:
-    """As ``_shielded_feed``."""
-    return shielded(kind.feed_text)
+def _safe(reader: StreamReader, name: str) -> Callable[[Any], None]:
+    """Return a method of ``reader`` made safe: once for its kind, and not for each stream."""
+    return MethodType(_shielded_method(type(reader), name), reader)
 
 
 def _feed_texts(reader: StreamReader, texts: list[str]) -> None:
     """Give a reader the JSON text of events; what it fails at is one event."""
     if hasattr(reader, "feed_text"):
-        told = cast("TextReader", reader)
-        event_run.feed_texts(told, texts, MethodType(_shielded_feed_text(type(told)), told))
+        event_run.feed_texts(cast("TextReader", reader), texts, _safe(reader, "feed_text"))
         return
-    feed = MethodType(_shielded_feed(type(reader)), reader)
+    feed = _safe(reader, "feed")
     for text in texts:
         payload = json_text.decode(text)
         if payload is not None:
@@ -84,7 +81,7 @@ class StreamWatch:
     @property
     def feed(self) -> Callable[[object], None]:
         """Return the reader's ``feed``, made safe."""
-        return MethodType(_shielded_feed(type(self.reader)), self.reader)
+        return _safe(self.reader, "feed")
 
     def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
         """The stream ended: read to the end, early (``incomplete``), or by ``error``."""

@@ -76,9 +76,9 @@ class ExporterDestination:
         outcome = self._exported([])
         if not isinstance(outcome, Delivered):
             return outcome
-        flushed: bool | None = shielded(self._exporter.force_flush)(int(timeout_s * 1000))
-        # Exporters that have nothing to flush answer None: the SDK's own method does.
-        return RetryAfter(f"exporter {self._name}: force_flush failed") if flushed is False else outcome
+        # Exporters that have nothing to flush answer None, the SDK's own method among them; one that raises has failed.
+        flushed = shielded(lambda: self._exporter.force_flush(int(timeout_s * 1000)) is not False)()
+        return outcome if flushed else RetryAfter(f"exporter {self._name}: force_flush failed")
 
     def _exported(self, spans: Sequence[ReadableSpan]) -> Outcome:
         result = self._export(spans)

@@ -98,17 +98,16 @@ class EventRun:
     def _take_padded(self, head: str, texts: Sequence[str], start: int) -> int:
         tail = self._tail
         begin, rest = len(head), len(tail)
-        for at in range(start, len(texts)):
-            text = texts[at]
+        values: list[str] = []
+        for text in texts[start:]:
             if not text.startswith(head):
-                return at
+                break
             end = text.rfind(tail)
             padding = text[end + rest :]
             if end < begin or not padding.endswith(_END) or '"' in padding[:-2] or "\\" in padding:
-                return at
-            if not self._keep([text[begin:end]]):
-                return at
-        return len(texts)
+                break
+            values.append(text[begin:end])
+        return start + self._keep(values)
 
 
 class TextReader(Protocol):
