@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -18,6 +17,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from spancast.destinations.otlp_encoding import resource_bytes, scope_bytes, span_bytes
 from spancast.model import semconv
 from spancast.model.span_record import FactValue, SpanRecord
+from spancast.recording.pending import told_by
 
 _LLM_MARKS: Final = (
     semconv.OPERATION_NAME,
@@ -95,10 +95,10 @@ def record_of(span: ReadableSpan, heads: Heads, llm_parent: bytes | None = None)
     context = span.get_span_context()
     assert context is not None  # the type is that of the base class
     parent = span.parent
-    attributes = _plain(span.attributes)
+    attributes, status = told_by(span)
     plan = _plan_of(attributes)
     facts = _facts(attributes, plan)
-    if span.status.status_code.value == 2:  # noqa: PLR2004 - StatusCode.ERROR
+    if status.status_code.value == 2:  # noqa: PLR2004 - StatusCode.ERROR
         facts["error"] = str(attributes.get(semconv.ERROR_TYPE) or "error")
     if llm_parent is not None:
         facts["llm_parent"] = llm_parent.hex()
@@ -113,17 +113,9 @@ def record_of(span: ReadableSpan, heads: Heads, llm_parent: bytes | None = None)
         is_llm=plan.has_mark or _is_ours(scope),
         resource=heads.resource(span.resource),
         scope=heads.scope(scope),
-        body=span_bytes(span, attributes),
+        body=span_bytes(span, attributes, status),
         facts=facts,
     )
-
-
-def _plain(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
-    # Once, by the SDK's own copy(): through its view of them, each item is three calls of Python.
-    if not attributes:
-        return {}
-    copied: Any = attributes.copy() if isinstance(attributes, MappingProxyType) else None
-    return cast("dict[str, Any]", copied) if type(copied) is dict else dict(attributes)
 
 
 class _Plan(NamedTuple):

@@ -8,12 +8,15 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from spancast.broadcast.spool import SpoolSize
 from spancast.errors import tally, warn_once
 
 # Settled records are pushed out 1/64 of the bound at a time, so that not every put has to.
 _SLACK = 64
+_SHARERS = 8
+"""So many processes may fill what room there is before they look again."""
 # What a row of the log costs beside its body, facts and index included: measured 260 to 330 bytes.
 _ROW_BYTES = 300
 _ROUNDS = 16
@@ -69,6 +72,9 @@ class Evicted:
     counts: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
 
+NOTHING_EVICTED: Final = Evicted()
+
+
 def bytes_used(connection: sqlite3.Connection) -> int:
     """Return the bytes of the pages that are in use."""
     pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
@@ -88,6 +94,29 @@ def size(connection: sqlite3.Connection) -> SpoolSize:
         bytes_used=bytes_used(connection),
         oldest_s=oldest[0] if oldest else 0.0,
     )
+
+
+class SweepTimes:
+    """Tells when a sweep is due: where there may be no room left, or it is a 64th of the age since the last one.
+
+    To ask the file at every put how full it is costs as much as to write a record.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._room_bytes = 0.0
+        self._swept_s = 0.0
+
+    def is_due(self, added_bytes: int, records: int, now_s: float) -> bool:
+        """Note ``records`` put, with bodies of ``added_bytes`` together; tell whether to sweep now."""
+        # Twice: a body just over a page takes two.
+        self._room_bytes -= 2 * added_bytes + 2 * _ROW_BYTES * records
+        return self._room_bytes < 0 or not 0 <= now_s - self._swept_s < self._bounds.max_age_s / _SLACK
+
+    def swept(self, connection: sqlite3.Connection, now_s: float) -> None:
+        """Note that it is done."""
+        self._room_bytes = (self._bounds.keep_bytes - bytes_used(connection)) / _SHARERS
+        self._swept_s = now_s
 
 
 def sweep(connection: sqlite3.Connection, bounds: Bounds, now_s: float) -> Evicted:

@@ -10,6 +10,7 @@ import functools
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from itertools import chain, islice, tee
+from operator import attrgetter
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -253,7 +254,7 @@ class EventWatch(StreamWatch):
 
     @shielded
     def _read(self) -> None:
-        texts = [text for event in self._events if (text := event.data) != _DONE]
+        texts = _texts_of(self._events)
         self._events.clear()
         _feed_texts(self.reader, texts)
 
@@ -263,6 +264,17 @@ class EventWatch(StreamWatch):
         return self.reader.result()
 
 
+def _texts_of(events: list[Any]) -> list[str]:
+    """Return what the SDK's events say, without the mark of the end."""
+    if events and getattr(events[0], "_data", None) is events[0].data and len({*map(type, events)}) == 1:
+        # What ``data`` of the SDKs' events returns, without a step of Python for each.
+        texts = [*map(_data_of, events)]
+    else:
+        texts = [event.data for event in events]
+    return [text for text in texts if text != _DONE] if _DONE in texts else texts
+
+
+_data_of: Final = attrgetter("_data")
 _OWN: Final = frozenset({*StreamWatch.__slots__, *EventWatch.__slots__})
 """What is not the decoder's to have, set or not."""
 

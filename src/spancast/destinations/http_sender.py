@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from datetime import timezone
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Concatenate, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urljoin, urlsplit, urlunsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
@@ -32,6 +32,7 @@ import urllib3
 from opentelemetry import context as context_api
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.util import parse_url
 
 from spancast.destinations.config import NetworkConfig
 from spancast.destinations.protocol import Delivered, Outcome, Refused, RetryAfter
@@ -64,6 +65,7 @@ _HINTS: Final[Mapping[int, str]] = {
     _TOO_LARGE: ": the batch is too large",
 }
 _NO_HEADERS: Final[Mapping[str, str]] = {}
+_GZIP: Final[Mapping[str, str]] = {"Content-Encoding": "gzip"}
 _SENDABLE: Final = re.compile(r"[!-9;-~]+:[^\x00-\x1f\x7f]*")
 _MIN_SECRET: Final = 4
 """Shorter values ("0", "v1") are no credentials, and would make the rest of a text unreadable."""
@@ -328,6 +330,14 @@ class Answer:
     body: bytes = field(default=b"", repr=False)
 
 
+class _Way(NamedTuple):
+    """How requests get to a URL: whom to ask, what for, and how to close."""
+
+    pool: HTTPConnectionPool | urllib3.PoolManager
+    target: str
+    close: Callable[[], None]
+
+
 class HttpSender:
     """Sends to one URL over connections that are kept."""
 
@@ -354,7 +364,8 @@ class HttpSender:
         self._now = now
         self._proxy = proxy_for(url, proxy)
         self._tls = (tls or Tls()).context()
-        self._connections = (os.getpid(), self._pools())
+        self._connections = (os.getpid(), self._way())
+        self._last_headers: tuple[tuple[Mapping[str, str], ...], dict[str, str]] = ((), {})
 
     def __repr__(self) -> str:
         return f"HttpSender({self._where})"
@@ -367,33 +378,39 @@ class HttpSender:
         self, body: bytes, content_type: str, *, gzip: bool, timeout_s: float, headers: Mapping[str, str] = _NO_HEADERS
     ) -> Answer:
         """Send ``body`` (compressed already where ``gzip``); all of it, the answer too, within ``timeout_s``."""
-        own = {"Content-Type": content_type, "User-Agent": USER_AGENT}
-        if gzip:
-            own["Content-Encoding"] = "gzip"
+        own = {"Content-Type": content_type, "User-Agent": USER_AGENT, **(_GZIP if gzip else _NO_HEADERS)}
         given = self._credentials.headers()
         if given is None:
             return Answer(RetryAfter(f"{self._where}: headers_from failed, so nothing was sent"))
         with _within(min(timeout_s, self._timeout)), untraced():
-            answer = self._exchange(body, merged({"User-Agent": USER_AGENT}, given, own, headers))
+            answer = self._exchange(body, self._encoded(given, own, headers))
             if answer.status == _UNAUTHORIZED and (renewed := self._credentials.renewed()) is not None:
-                answer = self._exchange(body, merged({"User-Agent": USER_AGENT}, renewed, own, headers))
+                answer = self._exchange(body, self._encoded(renewed, own, headers))
         return answer
 
     def close(self) -> None:
         """Close the connections."""
-        owner, pools = self._connections
+        owner, way = self._connections
         if owner == os.getpid():
-            pools.clear()
+            way.close()
 
-    def _exchange(self, body: bytes, headers: Mapping[str, str]) -> Answer:
-        # A header is bytes to the server; text beyond ASCII goes as UTF-8.
-        encoded = {name: value.encode().decode("latin-1") for name, value in headers.items()}
+    def _encoded(self, *parts: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers of all ``parts`` as urllib3 wants them; made once for batches alike."""
+        known, encoded = self._last_headers
+        if known != parts:
+            # A header is bytes to the server; text beyond ASCII goes as UTF-8.
+            encoded = {name: value.encode().decode("latin-1") for name, value in merged(*parts).items()}
+            self._last_headers = tuple(map(dict, parts)), encoded
+        return encoded
+
+    def _exchange(self, body: bytes, headers: dict[str, str]) -> Answer:
         try:
-            response = self._current_pools().urlopen(
+            way = self._current_way()
+            response = way.pool.urlopen(
                 self._method,
-                self._url,
+                way.target,
                 body=body,
-                headers=encoded,
+                headers=headers,
                 redirect=False,
                 retries=False,
                 preload_content=False,
@@ -423,15 +440,15 @@ class HttpSender:
         # A page comes from a server that is not the one meant, whatever the batch holds.
         return Refused(reason, too_large=status == _TOO_LARGE, of_content=status in _OF_CONTENT and not is_page)
 
-    def _current_pools(self) -> urllib3.PoolManager:
-        owner, pools = self._connections
+    def _current_way(self) -> _Way:
+        owner, way = self._connections
         if owner != os.getpid():
             # After a fork: on an inherited connection, parent and child would talk at once.
-            pools = self._pools()
-            self._connections = (os.getpid(), pools)
-        return pools
+            way = self._way()
+            self._connections = (os.getpid(), way)
+        return way
 
-    def _pools(self) -> urllib3.PoolManager:
+    def _way(self) -> _Way:
         options: dict[str, Any] = {"maxsize": _CONNECTIONS, "ssl_context": self._tls}
         if self._proxy is None:
             pools = urllib3.PoolManager(**options)
@@ -441,7 +458,10 @@ class HttpSender:
                 self._proxy, proxy_headers=authorization, proxy_ssl_context=self._tls, **options
             )
         pools.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
-        return pools
+        if self._proxy is not None:
+            return _Way(pools, self._url, pools.clear)
+        # The pool itself: the manager would take the URL apart and look for its pool with each batch.
+        return _Way(pools.connection_from_url(self._url), parse_url(self._url).request_uri, pools.clear)
 
 
 def sender_of(

@@ -178,10 +178,10 @@ def _long_pair(key: str, value: str) -> bytes:
     return b"".join((varint(len(head) + len(told) + content), head, told, b"\x0a", size, text))
 
 
-def span_bytes(span: ReadableSpan, attributes: Attributes = None) -> bytes:
-    """Return ``span`` as an encoded OTLP ``Span``; ``attributes`` are its own, where they were read already."""
+def span_bytes(span: ReadableSpan, attributes: Attributes = None, status: Status | None = None) -> bytes:
+    """Return ``span`` as an encoded OTLP ``Span``; ``attributes`` and ``status`` are its own, where read already."""
     context = cast("SpanContext", span.get_span_context())
-    parent, name, status = span.parent, span.name, span.status
+    parent, name, status = span.parent, span.name, status or span.status
     parts = [b"\x0a\x10", context.trace_id.to_bytes(16, "big"), b"\x12\x08", context.span_id.to_bytes(8, "big")]
     if context.trace_state:
         parts.append(message(b"\x1a", _utf8(",".join(f"{key}={value}" for key, value in context.trace_state.items()))))

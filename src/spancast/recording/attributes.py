@@ -44,7 +44,7 @@ def add(held: Any, attributes: Attributes) -> None:  # noqa: ANN401 - of which `
     ready = _ready(attributes)
     if ready is not None and _is_taken(held, ready):
         return
-    kept = _dict_of(held)
+    kept = dict_of(held)
     # A name that is set again counts as the newest, as the SDK has it.
     given = {**{name: value for name, value in kept.items() if name not in attributes}, **attributes}
     bounded: Any = BoundedAttributes(held.maxlen, given, max_value_len=held.max_value_len)
@@ -66,13 +66,14 @@ def _ready(attributes: Attributes) -> dict[str, Any] | None:
 
 
 def _is_taken(held: Any, ready: dict[str, Any]) -> bool:  # noqa: ANN401 - as above
-    kept = _dict_of(held)
+    kept = dict_of(held)
     if held.max_value_len is not None or (held.maxlen is not None and len(kept) + len(ready) > held.maxlen):
         return False
     kept.update(ready)
     return True
 
 
-def _dict_of(held: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
+def dict_of(held: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
+    """Return the dict itself, of what ``is_known`` is true of."""
     # By its fields: a look at what is unread would have it read.
     return held.__dict__["_dict"]

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
 from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Status, StatusCode
 
 from spancast.model.exchange import Attributes
-from spancast.recording.attributes import add
+from spancast.recording.attributes import add, dict_of, is_known
 
 Read: TypeAlias = "Callable[[], tuple[Attributes, Status | None] | None]"
 """Returns the attributes to add and the status (None: as it is), or None where reading failed."""
@@ -25,6 +26,7 @@ Read: TypeAlias = "Callable[[], tuple[Attributes, Status | None] | None]"
 
 _RLock: Final[Any] = type(threading.RLock())
 """The class behind ``threading.RLock``, which is a function that looks for it at each call."""
+_UNSET: Final = Status()
 
 
 class Pending(Status):
@@ -106,6 +108,22 @@ def _settled(attributes: PendingAttributes) -> dict[str, Any]:
     pending: Pending = fields["_pending"]
     pending.settle()
     return fields
+
+
+def told_by(span: ReadableSpan) -> tuple[dict[str, Any], Status]:
+    """Return the attributes (the caller's own copy) and the status of an ended span, read now where nobody has yet."""
+    held: Any = getattr(span, "_attributes", None)
+    if type(held) is PendingAttributes:
+        _settled(held)
+    if is_known(held):
+        # By the field: through the SDK's view of it, each item is three calls of Python.
+        attributes: dict[str, Any] = dict_of(held).copy()
+    else:
+        attributes = dict(span.attributes or {})
+    status = span.status
+    if type(status) is Pending:
+        status = status.settle() or _UNSET
+    return attributes, status
 
 
 def pending_bytes(span: object) -> int | None:
