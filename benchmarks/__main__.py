@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks import fanout, footprint, pages, short_form
+from benchmarks import fanout, footprint, instructions, pages, short_form
 from benchmarks.cases import ALL, CURVES
 from benchmarks.contestants import OWN, PEERS
 from benchmarks.measure import measure
@@ -21,6 +21,7 @@ _CURVE_VISIT_S = 0.6
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="some 90 s; fails where a ratio to bare has doubled")
+    parser.add_argument("--count", action="store_true", help="count instructions by Valgrind instead, and keep them")
     parser.add_argument("--cases", help=f"of {','.join(ALL)}", default="")
     parser.add_argument("--peers", help=f"of {','.join(PEERS)}, or none", default="")
     parser.add_argument("--turns", type=int, default=_TURNS, help="processes of bare and spancast for each case")
@@ -34,6 +35,8 @@ def main() -> int:
         return short_form.run(store=given.baseline)
     cases = _chosen(given.cases, ALL)
     peers = [] if given.peers == "none" else _chosen(given.peers, PEERS)
+    if given.count:
+        return _count([name for name in cases if name in instructions.CASES], peers, is_all=not given.cases)
     curves = {} if given.no_curves else CURVES
     started = time.time()
     run = pages.Run(
@@ -61,6 +64,17 @@ def main() -> int:
     for told in broken:
         print(told, file=sys.stderr)
     return 1 if broken else 0
+
+
+def _count(cases: Sequence[str], peers: Sequence[str], *, is_all: bool) -> int:
+    if lacking := instructions.missing():
+        print(f"not installed: {', '.join(lacking)} (apt-get install valgrind)", file=sys.stderr)
+        return 1
+    found = instructions.count(cases, peers)
+    print(instructions.table(found))
+    if is_all:
+        instructions.keep(found)
+    return 0
 
 
 def _chosen(given: str, allowed: Sequence[str]) -> list[str]:

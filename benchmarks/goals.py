@@ -12,9 +12,9 @@ from benchmarks.markdown import rows, verdict
 from benchmarks.measure import Results
 from benchmarks.results import otherwise, ratio
 
-_THREAD = {"short": 0.6, "long": 0.4, "stream": 0.6, "async": 0.7, "error": 0.2}
-_PROCESS = 0.6
-_PEER = 4
+THREAD = {"short": 0.6, "long": 0.4, "stream": 0.6, "async": 0.7, "error": 0.2}
+PROCESS = 0.6
+PEER = 4
 _CHUNK_US = 2.0
 _FANOUT = 1.2
 _IMPORT_MS = 40
@@ -30,7 +30,7 @@ def of_calls(cases: Results) -> str:
         if name == "stream_20":
             continue
         title = case_of(name).title
-        for kind, goal in (("thread", _THREAD.get(name)), ("process", _PROCESS if name in _THREAD else None)):
+        for kind, goal in (("thread", THREAD.get(name)), ("process", PROCESS if name in THREAD else None)):
             found = ratio(of_case["spancast"], of_case["bare"], kind)
             told = f"{found[0]:.2f} ({found[1]:.2f}…{found[2]:.2f})" if found else "noise"
             others = otherwise(of_case["spancast"], of_case["bare"], kind)
@@ -45,7 +45,7 @@ def of_calls(cases: Results) -> str:
             # A cost that is nothing, or less, is not told from the noise: no verdict comes of it.
             times = peer[1] / ours if ours > 0 else None
             what = f"{title}: thread, cheapest peer ({peer[0]}) / spancast"
-            lines.append([what, f"{times:.1f}" if times else "noise", "", "", *verdict(times, _PEER, "≥")])
+            lines.append([what, f"{times:.1f}" if times else "noise", "", "", *verdict(times, PEER, "≥")])
     return rows(["", "measured", "unscaled, by the twin", FLOOR, *_HEAD[2:]], lines)
 
 

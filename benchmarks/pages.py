@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import goals, posting
+from benchmarks import goals, instructions, posting
 from benchmarks.cases import case_of
 from benchmarks.contestants import CONTESTANTS, FLOOR
 from benchmarks.drawing import WHO, draw
@@ -231,6 +231,15 @@ twin took instead of the probe: where the three disagree, the machine's speed de
 {goals.of_chunks(run.cases)}
 
 {goals.of_the_process(run.footprint, run.fanout)}
+
+## The same in instructions
+
+Time on a shared machine depends on the neighbour; how many instructions a call executes does not. Valgrind counts them: the same clients, cases and receiver, {case_of("short").calls} short calls in a row (fewer of what is long), twin,
+contestant, flush, contestant, flush, twin, one hash seed, no timing. What it does not see is the work of the kernel, and that code which has left the caches takes longer than code that has not: between 2 and 4 instructions
+a nanosecond for the same machine. The *process* is counted while everything takes fifty times as long, so who works at intervals (spancast spools ten times a second, the SDK exports every five) does so fifty times as often, and
+is told too dear rather than too cheap.
+
+{instructions.section()}
 
 ## Growth
 

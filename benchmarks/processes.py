@@ -40,7 +40,7 @@ class Worker:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._process = subprocess.Popen(
             [*programs, str(python), "-m", "benchmarks.worker", contestant],
-            cwd=ROOT, env=_environ(port, seed, one.environ), start_new_session=True,
+            cwd=ROOT, env=environ_of(port, seed, one.environ), start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
         self._pending = b""
@@ -103,7 +103,8 @@ class Worker:
         self._errors.close()
 
 
-def _environ(port: int, seed: int, more: dict[str, str]) -> dict[str, str]:
+def environ_of(port: int, seed: int, more: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a contestant's process that sends to ``port``."""
     url = f"http://127.0.0.1:{port}"
     told = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": url,

@@ -1,0 +1,61 @@
+"""One contestant at one case, stage by stage: ``python -m benchmarks.counted CONTESTANT CASE``, below Valgrind.
+
+Says ``counted: STAGE`` after each and waits for a line, so that what the stage took can be read off.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import sys
+
+from benchmarks.calling import batch_of
+from benchmarks.cases import case_of
+from benchmarks.contestants import CONTESTANTS
+
+_WARM_UP = 2
+
+
+def main() -> None:
+    name, case = sys.argv[1:]
+    for module in CONTESTANTS[name].modules:
+        importlib.import_module(module)
+    chosen, contestant = case_of(case), CONTESTANTS[name]
+    twin = contestant.twin(chosen)
+    running = contestant.start(chosen)
+    plain, ours = batch_of(twin, chosen), batch_of(running, chosen)
+    calls = chosen.calls
+
+    def flush() -> None:
+        running.flush()
+        running.off()
+
+    for _ in range(_WARM_UP):
+        plain(calls)
+        running.on()
+        ours(calls)
+        flush()
+    gc.collect()
+    gc.freeze()
+    say("ready")
+    plain(calls)
+    say("plain")
+    for _ in range(2):
+        running.on()
+        ours(calls)
+        say("ours")
+        flush()
+        say("flush")
+    plain(calls)
+    say("plain")
+    os._exit(0)
+
+
+def say(stage: str) -> None:
+    os.write(1, f"\ncounted: {stage}\n".encode())
+    os.read(0, 1)
+
+
+if __name__ == "__main__":
+    main()
