@@ -234,10 +234,9 @@ twin took instead of the probe: where the three disagree, the machine's speed de
 
 ## The same in instructions
 
-Time on a shared machine depends on the neighbour; how many instructions a call executes does not. Valgrind counts them: the same clients, cases and receiver, {case_of("short").calls} short calls in a row (fewer of what is long), twin,
-contestant, flush, contestant, flush, twin, one hash seed, no timing. What it does not see is the work of the kernel, and that code which has left the caches takes longer than code that has not: between 2 and 4 instructions
-a nanosecond for the same machine. The *process* is counted while everything takes fifty times as long, so who works at intervals (spancast spools ten times a second, the SDK exports every five) does so fifty times as often, and
-is told too dear rather than too cheap.
+Time on a shared machine depends on the neighbour; how many instructions the calling thread executes does not. Valgrind counts them: the same clients, cases and receiver, one process each, twin, contestant, flush, contestant, flush,
+twin, {case_of("short").calls} short calls in a row each time (fewer of what is long). What it does not see is the work of the kernel, and that code which has left the caches takes longer than code that has not. The whole process is not told: below
+Valgrind everything takes fifty times as long, so who works at intervals in the background does so fifty times as often.
 
 {instructions.section()}
 

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 import pytest
-from benchmarks import delivery, fanout, goals, pages, posting, short_form, spooling
+from benchmarks import delivery, fanout, goals, instructions, pages, posting, short_form, spooling
 from benchmarks.bare import Bare
 from benchmarks.cases import ALL, CURVES, FIRST_SIX, case_of
 from benchmarks.contestants import CONTESTANTS, FLOOR, PEERS
@@ -214,3 +214,28 @@ def test_a_child_that_fails_is_told() -> None:
     with contextlib.suppress(ChildError), fanout._told(failing, "this"):
         forked(wrong)
     assert failing.failures == {"this": "ValueError: no luck"}
+
+
+def test_instructions_beside_the_goals() -> None:
+    counted = {
+        "an empty span": {"thread": 60.0, "plain": 900.0},
+        "bare": {"thread": 100.0, "plain": 900.0},
+        "spancast": {"thread": 50.0, "plain": 900.0},
+        "langfuse": {"thread": 250.0, "plain": 900.0},
+        "litellm": {"failure": "ended after 0 stages"},
+    }
+    table = instructions.table({"short": counted, "error": {**counted, "spancast": {"failure": "no"}}})
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert rows == [
+        ["short", "100", "50", "0.50", "0.60", "≤ 0.6", "yes"],
+        ["short: cheapest peer (langfuse)", "250", "50", "5.0", "", "≥ 4", "yes"],
+        ["429 error", "failed", "", "", "", "", ""],
+    ]
+
+
+def test_instructions_kept_are_of_cases_and_contestants_there_are() -> None:
+    kept = json.loads(instructions.KEPT.read_text())
+    assert set(kept["counts"]) == set(instructions.CASES)
+    for case, of_case in kept["counts"].items():
+        assert set(of_case) <= set(CONTESTANTS), case
+        assert {"bare", "spancast", FLOOR} <= set(of_case), case

@@ -402,6 +402,10 @@ def test_the_oldest_are_pushed_out_and_counted(
     assert counts["dropped.b.spool_full"] == dropped - 50
     assert caplog.text.count("dropped") == 2, "told once for each route"
     assert fates(spool, trace=1)[0]["a"] == Fate("a", "dropped", "spool_full", START_S)
+    listed = spool.dropped("a", limit=1000)
+    assert [one.sequence for one in listed] == list(range(dropped, 0, -1))
+    assert {one.reason for one in listed} == {"spool_full"}
+    assert {one.route for one in spool.dropped(limit=1000)} == {"a", "b"}
     assert "b" not in fates(spool, trace=1)[0]
     assert spool.size().bytes_used <= MIB
     spool.close()
@@ -415,6 +419,32 @@ def test_what_is_delivered_makes_room_without_a_count(kind: str, tmp_path: Path,
         assert deliver(spool, "a") == list(range(start, start + 20))
     assert tally.read() == {}
     assert spool.size().records > 0
+    spool.close()
+
+
+def test_small_puts_do_not_pass_the_bound(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, max_bytes=MIB)
+    spool.register(["a"])
+    for number in range(2000):
+        spool.put(records([number], size=KIB * (1 + number % 12)), {})
+        assert spool.size().bytes_used <= MIB + 12 * KIB, number
+    spool.close()
+
+
+def test_what_was_given_up_is_listed_and_nothing_else(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock)
+    spool.register(["a", "b"])
+    spool.put(records(range(4)), {"a": {1: "sampled out"}})
+    claim = spool.claim("a", max_records=1, max_bytes=MIB, now_s=clock.now_s)
+    assert claim is not None
+    spool.acknowledge(claim)
+    assert spool.drop("a") == 2
+    spool.put(records([4]), {})
+    listed = spool.dropped()
+    assert [(one.route, one.sequence, one.reason) for one in listed] == [
+        ("a", sequence + claim.entries[0].sequence, "given up by hand") for sequence in (3, 2)
+    ]
+    assert spool.dropped("b") == []
     spool.close()
 
 

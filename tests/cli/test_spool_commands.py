@@ -245,12 +245,20 @@ class TestDrop:
         state = run.data("spool")["destinations"]["away"]
         assert (state["waiting"], state["dropped"]) == (0, 3)
         assert "dropped" in run("explain", traces[0])
+        printed = run("spool")
+        assert "3 dropped spans:" in printed
+        assert "away: given up by hand" in printed
+        assert all(trace_id in printed for trace_id in traces)
+        assert [one["trace_id"] for one in run.data("spool")["dropped"]] == traces[::-1]
         assert run("spool", "drop", "--to", "away", "--yes") == "nothing waits for away\n"
 
     def test_single_ones(self, run: Command, blocked: Path) -> None:
         broadcast({"away": AWAY}, three, BLOCKED_S)
         assert run.data("spool", "drop", "--to", "away", "--yes", "2-3")["dropped"] == 2
         assert run.data("spool")["destinations"]["away"]["waiting"] == 1
+        assert [one["sequence"] for one in run.data("spool")["dropped"]] == [3, 2]
+        assert [one["sequence"] for one in run.data("spool", "--limit", "1")["dropped"]] == [3]
+        assert "2 dropped spans (the newest 1):" in run("spool", "--limit", "1")
         run("spool", "drop", "--to", "away", "--yes", "77", status=1)
 
     @pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("Yes\n", 0), ("n\n", 3), ("\n", 3), ("", 3)])

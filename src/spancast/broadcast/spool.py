@@ -40,7 +40,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Buried:
-    """A record a route will not deliver, with why and when (Unix seconds)."""
+    """A record a route will not deliver, refused or dropped, with why and when (Unix seconds)."""
 
     route: str
     sequence: int
@@ -196,6 +196,10 @@ class SpoolArchive(Spool, Protocol):
 
     def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
         """Give up what waits for ``route``, or these records, waiting or buried; return how many."""
+        ...
+
+    def dropped(self, route: str | None = None, limit: int = 100) -> list[Buried]:
+        """List what was given up and why, newest first: 10,000 at most are remembered once they left the log."""
         ...
 
     def find(self, trace_id: bytes) -> list[Found]:

@@ -204,6 +204,11 @@ class SpoolLog:
         with self._lock:
             return sqlite_fates.buried(self._connection, route, limit)
 
+    def dropped(self, route: str | None = None, limit: int = 100) -> list[Buried]:
+        """Do what ``SpoolArchive.dropped`` says."""
+        with self._lock:
+            return sqlite_fates.dropped(self._connection, route, limit)
+
     def routes(self) -> list[str]:
         """Do what ``SpoolArchive.routes`` says."""
         with self._lock:

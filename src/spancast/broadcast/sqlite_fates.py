@@ -1,4 +1,4 @@
-"""What became of records: the fates of a trace, the list of what was refused.
+"""What became of records: the fates of a trace, the lists of what was refused and of what was dropped.
 
 Everything here only reads.
 """
@@ -6,7 +6,7 @@ Everything here only reads.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from spancast.broadcast.spool import Buried, Fate, Found
@@ -35,6 +35,22 @@ _GONE = """
 _BURIED = """
     SELECT r.name, b.sequence, b.trace_id, b.span_id, b.reason, b.at_s FROM buried b JOIN routes r ON r.id = b.route
     WHERE ? IS NULL OR r.name = ? ORDER BY b.at_s DESC, b.sequence DESC LIMIT ?"""
+
+# Where all that waited was given up at once, the history says so of a range.
+_DROPPED = """
+    SELECT r.name, d.sequence AS sequence, d.trace_id, d.span_id, d.reason, d.at_s AS at_s
+    FROM dropped d JOIN routes r ON r.id = d.route WHERE :route IS NULL OR r.name = :route
+    UNION ALL
+    SELECT r.name, l.sequence, l.trace_id, l.span_id, h.dropped, h.at_s
+    FROM history h JOIN routes r ON r.id = h.route
+    JOIN log l ON l.sequence <= h.upto AND l.sequence > ifnull(
+        (SELECT max(upto) FROM history WHERE route = h.route AND upto < h.upto), r.start)
+    WHERE h.dropped IS NOT NULL AND (:route IS NULL OR r.name = :route)
+    AND (l.audience IS NULL OR EXISTS (SELECT 1 FROM members WHERE route = r.id AND audience = l.audience))
+    AND NOT EXISTS (SELECT 1 FROM skipped WHERE route = r.id AND sequence = l.sequence)
+    AND NOT EXISTS (SELECT 1 FROM replays WHERE route = r.id AND sequence = l.sequence)
+    AND NOT EXISTS (SELECT 1 FROM buried WHERE route = r.id AND sequence = l.sequence)
+    ORDER BY at_s DESC, sequence DESC LIMIT :limit"""
 
 
 def find(connection: sqlite3.Connection, trace_id: bytes) -> list[Found]:
@@ -114,7 +130,16 @@ def _shadow(sequence: int, trace_id: bytes, span_id: bytes, told: Sequence[Fate]
 
 def buried(connection: sqlite3.Connection, route: str | None, limit: int) -> list[Buried]:
     """Return what was refused, newest first."""
+    return _listed(connection.execute(_BURIED, (route, route, limit)))
+
+
+def dropped(connection: sqlite3.Connection, route: str | None, limit: int) -> list[Buried]:
+    """Return what was given up, newest first, as far back as it is remembered."""
+    return _listed(connection.execute(_DROPPED, {"route": route, "limit": limit}))
+
+
+def _listed(rows: Iterable[Sequence[Any]]) -> list[Buried]:
     return [
         Buried(name, sequence, bytes(trace_id).hex(), bytes(span_id).hex(), reason, at_s)
-        for name, sequence, trace_id, span_id, reason, at_s in connection.execute(_BURIED, (route, route, limit))
+        for name, sequence, trace_id, span_id, reason, at_s in rows
     ]

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -134,8 +135,11 @@ class SqliteSpool:
 
     def buried(self, route: str | None = None, limit: int = 100) -> list[Buried]:
         """Do what ``Spool.buried`` says."""
-        disk, memory = self._on_both(lambda log: log.buried(route, limit), [])
-        return sorted(disk + memory, key=lambda item: (item.at_s, item.sequence), reverse=True)[:limit]
+        return _newest(self._on_both(lambda log: log.buried(route, limit), []), limit)
+
+    def dropped(self, route: str | None = None, limit: int = 100) -> list[Buried]:
+        """Do what ``SpoolArchive.dropped`` says."""
+        return _newest(self._on_both(lambda log: log.dropped(route, limit), []), limit)
 
     def routes(self) -> list[str]:
         """Do what ``SpoolArchive.routes`` says."""
@@ -274,6 +278,10 @@ class SqliteSpool:
 
 def _claim(log: SpoolLog, route: str, max_records: int, max_bytes: int, now_s: float) -> Claim | None:
     return log.claim(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s)
+
+
+def _newest(lists: tuple[list[Buried], list[Buried]], limit: int) -> list[Buried]:
+    return sorted(chain(*lists), key=lambda item: (item.at_s, item.sequence), reverse=True)[:limit]
 
 
 def _sum(disk: RouteState, memory: RouteState) -> RouteState:

@@ -14,7 +14,7 @@ from spancast.broadcast.spool import Fate, Found, RouteState, SpoolArchive
 from spancast.cli.places import add_spool_options, configured, is_json, opened_spool, store_beside
 from spancast.cli.protocol import FINE, CommandError, Commands
 from spancast.cli.spool import state_data, waits
-from spancast.cli.terminal import as_json, cut, folded, iso, moment, number
+from spancast.cli.terminal import as_json, cut, folded, iso, moment, number, why_dropped
 from spancast.cli.traces import full_id
 from spancast.destinations.plain_span import read_record
 from spancast.recording.ids import trace_id_of
@@ -22,10 +22,6 @@ from spancast.recording.ids import trace_id_of
 _TRACE_ID_BYTES: Final = 16
 _NAMED: Final = 4
 _LONGEST_NAME: Final = 30
-_DROPPED: Final[Mapping[str, str]] = {
-    "spool_age": "it waited for longer than the spool's max_age",
-    "spool_full": "the spool was full",
-}
 _UNKNOWN: Final = (
     "the spool {path} knows no trace {given}. Either it was never handed over (another trace id, not sampled, another"
     " program), or it is in another spool (`--spool DIR`; one in memory ends with its process), or it is older than the"
@@ -109,7 +105,7 @@ def _words(fate: Fate) -> _Told:
         case "buried":
             return "refused", fate.reason
         case "dropped":
-            return "dropped", _DROPPED.get(fate.reason, fate.reason)
+            return "dropped", why_dropped(fate.reason)
         case "absent":
             return "not configured then", ""
         case _:

@@ -1,4 +1,4 @@
-"""``spancast spool``: what waits for every destination, what was refused and why; and what to do about it."""
+"""``spancast spool``: what waits for every destination, what was refused or dropped and why; what to do about it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from spancast.broadcast.spool import Buried, RouteState, SpoolArchive, SpoolSize
 from spancast.cli import redelivery
 from spancast.cli.places import add_spool_options, configured, is_json, opened_spool
 from spancast.cli.protocol import FAILED, FINE, WRONG_USE, CommandError, Commands
-from spancast.cli.terminal import as_json, columns, cut, folded, iso, lapse, moment, number, size
+from spancast.cli.terminal import as_json, columns, cut, folded, iso, lapse, moment, number, size, why_dropped
 from spancast.configuration.mistakes import unknown
 
-_REFUSED_LISTED: Final = 20
+_LISTED: Final = 20
 _HEADING: Final = ("DESTINATION", "WAITING", "SIZE", "REFUSED", "DROPPED", "DELIVERED", "LAST")
 _LONGEST_NAME: Final = 22
 _DUE: Final = "due now for any process that has this destination (`spancast spool deliver`, too)"
@@ -27,7 +27,8 @@ def add_commands(commands: Commands) -> None:
         "spool", help="show what waits for each destination and what was refused; send it again"
     )
     add_spool_options(spool)
-    spool.add_argument("--limit", type=int, default=_REFUSED_LISTED, metavar="N", help="how many refused spans to list")
+    listed = "how many refused and dropped spans to list"
+    spool.add_argument("--limit", type=int, default=_LISTED, metavar="N", help=listed)
     spool.set_defaults(run=_show)
     below = spool.add_subparsers(metavar="SUBCOMMAND")
     redelivery.add_commands(below)
@@ -43,17 +44,22 @@ def _show(given: argparse.Namespace) -> int:
     with opened_spool(given) as spool:
         names = spool.routes()
         states = {name: spool.state(name) for name in names}
-        refused = spool.buried(limit=max(given.limit, 0))
+        limit = max(given.limit, 0)
+        refused, dropped = spool.buried(limit=limit), spool.dropped(limit=limit)
         held = spool.size()
     if is_json(given):
-        print(as_json(_as_data(held, states, refused)))
+        print(as_json(_as_data(held, states, refused, dropped)))
         return FINE
-    print("\n".join(_told(held, states, refused, configured(given))))
+    print("\n".join(_told(held, states, refused, dropped, configured(given))))
     return FINE
 
 
 def _told(
-    held: SpoolSize, states: Mapping[str, RouteState], refused: Sequence[Buried], wanted: Mapping[str, object]
+    held: SpoolSize,
+    states: Mapping[str, RouteState],
+    refused: Sequence[Buried],
+    dropped: Sequence[Buried],
+    wanted: Mapping[str, object],
 ) -> Iterator[str]:
     now_s = time.time()
     yield held.path
@@ -69,7 +75,9 @@ def _told(
     if notes:
         yield ""
         yield from notes
-    yield from _refusals(refused, sum(state.buried for state in states.values()), now_s)
+    counts = sum(state.buried for state in states.values()), sum(state.dropped for state in states.values())
+    yield from _listed(refused, "refused", "; `spancast spool retry` sends them again", counts[0], now_s)
+    yield from _listed(dropped, "dropped", "", counts[1], now_s)
 
 
 def _row(name: str, state: RouteState, now_s: float) -> tuple[str, ...]:
@@ -100,16 +108,17 @@ def waits(state: RouteState, now_s: float) -> str:
     return f"tried {number(state.attempts, 'time')}, {again}: {state.last_error}"
 
 
-def _refusals(refused: Sequence[Buried], count: int, now_s: float) -> Iterator[str]:
-    if not refused:
+def _listed(given_up: Sequence[Buried], what: str, advice: str, count: int, now_s: float) -> Iterator[str]:
+    if not given_up:
         return
-    more = f" (the newest {len(refused)})" if count > len(refused) else ""
-    yield f"\n{number(count, 'refused span')}{more}; `spancast spool retry` sends them again:"
+    more = f" (the newest {len(given_up)})" if count > len(given_up) else ""
+    # What was refused, and pushed out since, is listed though it was counted as refused.
+    yield f"\n{number(max(count, len(given_up)), f'{what} span')}{more}{advice}:"
     alike: dict[tuple[str, str], dict[str, list[Buried]]] = {}
-    for one in refused:
+    for one in given_up:
         alike.setdefault((one.route, one.reason), {}).setdefault(one.trace_id, []).append(one)
     for (name, reason), traces in alike.items():
-        yield "\n" + folded(reason, "  ", f"{name}: ")
+        yield "\n" + folded(why_dropped(reason), "  ", f"{name}: ")
         rows = [
             (f"  {moment(several[0].at_s, now_s)}", trace_id, _ranges([one.sequence for one in several]))
             for trace_id, several in traces.items()
@@ -128,7 +137,9 @@ def _ranges(sequences: Sequence[int]) -> str:
     return " ".join(str(first) if first == end else f"{first}-{end}" for first, end in ranges)
 
 
-def _as_data(held: SpoolSize, states: Mapping[str, RouteState], refused: Sequence[Buried]) -> dict[str, Any]:
+def _as_data(
+    held: SpoolSize, states: Mapping[str, RouteState], refused: Sequence[Buried], dropped: Sequence[Buried]
+) -> dict[str, Any]:
     return {
         "path": held.path,
         "spans": held.records,
@@ -136,18 +147,23 @@ def _as_data(held: SpoolSize, states: Mapping[str, RouteState], refused: Sequenc
         "oldest": iso(held.oldest_s),
         "trouble": held.trouble,
         "destinations": {name: state_data(state) for name, state in states.items()},
-        "refused": [
-            {
-                "sequence": one.sequence,
-                "destination": one.route,
-                "trace_id": one.trace_id,
-                "span_id": one.span_id,
-                "reason": one.reason,
-                "at": iso(one.at_s),
-            }
-            for one in refused
-        ],
+        "refused": _list_data(refused),
+        "dropped": _list_data(dropped),
     }
+
+
+def _list_data(given_up: Sequence[Buried]) -> list[dict[str, Any]]:
+    return [
+        {
+            "sequence": one.sequence,
+            "destination": one.route,
+            "trace_id": one.trace_id,
+            "span_id": one.span_id,
+            "reason": one.reason,
+            "at": iso(one.at_s),
+        }
+        for one in given_up
+    ]
 
 
 def state_data(state: RouteState) -> dict[str, Any]:

@@ -18,11 +18,20 @@ _SPELLED: Final = ((86_400.0, "d"), (3600.0, "h"), (60.0, "min"), (1.0, "s"))
 _DAY_S: Final = 86_400.0
 _MOST_READ_AT_ONCE: Final = 1.5
 _GAP: Final = "  "
+_DROPPED: Final[Mapping[str, str]] = {
+    "spool_age": "it waited for longer than the spool's max_age",
+    "spool_full": "the spool was full",
+}
 
 
 def width() -> int:
     """Return how many characters fit on a line."""
     return shutil.get_terminal_size((80, 24)).columns
+
+
+def why_dropped(reason: str) -> str:
+    """Return the spool's reason for dropping a record as a sentence."""
+    return _DROPPED.get(reason, reason)
 
 
 def number(count: int, one: str) -> str:
