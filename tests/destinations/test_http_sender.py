@@ -112,6 +112,24 @@ def test_one_connection_serves_many_batches(receiver: OtlpReceiver) -> None:
     assert len({request.connection for request in receiver.requests}) == 1
 
 
+def test_what_is_sent_after_close_has_a_new_connection(receiver: OtlpReceiver) -> None:
+    with sender(receiver) as made:
+        assert sent(made).outcome == Delivered()
+        made.close()
+        assert sent(made).outcome == Delivered()
+    assert len({request.connection for request in receiver.requests}) == 2
+
+
+def test_headers_that_change_are_sent_as_they_are_now(receiver: OtlpReceiver) -> None:
+    own = {"X-Own": "one"}
+    with sender(receiver) as made:
+        for value in ("one", "two", "two"):
+            own["X-Own"] = value
+            made.send(b"", "text/plain", gzip=value == "two", timeout_s=30, headers=own)
+    told = [(request.headers["x-own"], request.headers.get("content-encoding")) for request in receiver.requests]
+    assert told == [("one", None), ("two", "gzip"), ("two", "gzip")]
+
+
 def test_an_answer_too_long_to_read_costs_its_connection_only(receiver: OtlpReceiver) -> None:
     receiver.answer_with(status(200, b"x" * (2 * MAX_ANSWER_BYTES)), ok())
     with sender(receiver) as made:

@@ -364,7 +364,7 @@ class HttpSender:
         self._now = now
         self._proxy = proxy_for(url, proxy)
         self._tls = (tls or Tls()).context()
-        self._connections = (os.getpid(), self._way())
+        self._ways: dict[int, _Way] = {}
         self._last_headers: tuple[tuple[Mapping[str, str], ...], dict[str, str]] = ((), {})
 
     def __repr__(self) -> str:
@@ -390,8 +390,8 @@ class HttpSender:
 
     def close(self) -> None:
         """Close the connections."""
-        owner, way = self._connections
-        if owner == os.getpid():
+        way = self._ways.pop(os.getpid(), None)
+        if way is not None:
             way.close()
 
     def _encoded(self, *parts: Mapping[str, str]) -> dict[str, str]:
@@ -441,11 +441,13 @@ class HttpSender:
         return Refused(reason, too_large=status == _TOO_LARGE, of_content=status in _OF_CONTENT and not is_page)
 
     def _current_way(self) -> _Way:
-        owner, way = self._connections
-        if owner != os.getpid():
+        here = os.getpid()
+        way = self._ways.get(here)
+        if way is None:
             # After a fork: on an inherited connection, parent and child would talk at once.
-            way = self._way()
-            self._connections = (os.getpid(), way)
+            for parent in [owner for owner in self._ways if owner != here]:
+                self._ways.pop(parent, None)
+            way = self._ways.setdefault(here, self._way())
         return way
 
     def _way(self) -> _Way:
