@@ -25,8 +25,12 @@ from spancast.model import json_text
 from spancast.model.exchange import Response
 from spancast.recording.recording import Incomplete, Recording
 
-_BLOCK: Final = 16_384
-"""Events kept as they came before they are read, so that an endless stream does not fill the memory."""
+_BLOCK: Final = 256
+"""Events that pass before it is asked what those that are kept take."""
+_MOST_BYTES: Final = 8 << 20
+"""What is kept as it came before it is read, so that an endless stream does not fill the memory."""
+_ASKED: Final = 4
+"""Of how many events, spread over all, the length is taken for that of the others."""
 _EVENT_BYTES: Final = 320
 """What the SDK's object for one takes beside its text."""
 _DONE: Final = "[DONE]"
@@ -206,18 +210,19 @@ class EventWatch(StreamWatch):
         while True:
             self._passing, passing = tee(islice(events, _BLOCK))
             yield passing
+            before = len(self._events)
             self._keep()
-            if len(self._events) < _BLOCK:
+            if len(self._events) - before < _BLOCK:
                 return
-            self._read()
+            self._bound()
 
     async def aiter_bytes(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
         """As ``iter_bytes``."""
         self._hears = True
         async for event in self._decoder.aiter_bytes(pieces):
             self._events.append(event)
-            if len(self._events) >= _BLOCK:
-                self._read()
+            if not len(self._events) % _BLOCK:
+                self._bound()
             yield event
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else the decoder has
@@ -246,11 +251,19 @@ class EventWatch(StreamWatch):
 
     @property
     def waiting_bytes(self) -> int | None:
-        """Return what the events take, taking them to be as long as the first."""
-        if not self._hears and self._reader is not None:
-            return None
+        """Return what the events take, taking them to be as long as some of them."""
+        return None if not self._hears and self._reader is not None else self._held_bytes()
+
+    def _held_bytes(self) -> int:
+        events = self._events
+        asked = events[:: max(len(events) // _ASKED, 1)]
         # A decoder of another kind may keep the text elsewhere; reading it then is what fails, and is counted.
-        return sum(len(getattr(event, "data", "")) + _EVENT_BYTES for event in self._events[:1]) * len(self._events)
+        took = sum([len(getattr(event, "data", "")) + _EVENT_BYTES for event in asked])
+        return took * len(events) // max(len(asked), 1)
+
+    def _bound(self) -> None:
+        if self._held_bytes() > _MOST_BYTES:
+            self._read()
 
     @shielded
     def _read(self) -> None:
