@@ -22,6 +22,7 @@ from typing import Any
 
 from benchmarks.cases import ALL, case_of
 from benchmarks.contestants import CONTESTANTS, FLOOR, PEERS
+from benchmarks.counted import calls_of
 from benchmarks.environments import ROOT, python_of, versions
 from benchmarks.goals import PEER, THREAD
 from benchmarks.markdown import rows, verdict
@@ -75,6 +76,7 @@ def count(cases: Sequence[str], peers: Sequence[str]) -> Counts:
 
 def _counted(contestant: str, case: str, port: int) -> dict[str, Any]:
     one, chosen = CONTESTANTS[contestant], case_of(case)
+    calls = calls_of(chosen)
     python = python_of(one.environment)
     if python is None:
         raise RuntimeError("its environment could not be made")
@@ -102,9 +104,9 @@ def _counted(contestant: str, case: str, port: int) -> dict[str, Any]:
         raise RuntimeError(f"ended after {len(stages)} stages")
     arrived = report(port, chosen.expected)
     # The warm-up's are among them; a contestant that lost some was not counted at what it is for.
-    short = [piece for piece in chosen.expected if arrived.get(piece, 0) < 2 * _SERIES * chosen.calls]
+    short = [piece for piece in chosen.expected if arrived.get(piece, 0) < 2 * _SERIES * calls]
     own, plain = (sum(took for stage, took in stages if stage == wanted) for wanted in ("ours", "plain"))
-    per = _SERIES * chosen.calls * 1_000
+    per = _SERIES * calls * 1_000
     return {
         "thread": round((own - plain) / per, 1),
         "plain": round(plain / per, 1),
