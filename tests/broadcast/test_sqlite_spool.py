@@ -1008,3 +1008,15 @@ def test_what_is_at_hand_is_what_the_file_says(
         assert ([] if claim is None else [entry.sequence for entry in claim.entries]) == expected
     for spool in (here, elsewhere, fresh):
         spool.close()
+
+
+def test_four_who_share_a_file_keep_the_bound_together(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "spool.db"
+    spools = [opened(path, clock, max_bytes=MIB) for _ in range(4)]
+    chosen = random.Random(7)
+    for number in range(1500):
+        chosen.choice(spools).put(records([number], size=1024 * chosen.randrange(1, 12)), {})
+        assert spools[0].size().bytes_used <= MIB + 16 * 1024, number
+    assert spools[0].state("a").dropped > 0
+    for spool in spools:
+        spool.close()

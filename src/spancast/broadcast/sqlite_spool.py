@@ -41,7 +41,8 @@ class SqliteSpool:
     the process, ``kill -9`` included. It survives the loss of power up to the last checkpoint
     (every 8 MB or so); after that the file is older, not damaged.
 
-    ``max_bytes`` bounds the pages in use, within one ``put``; the write-ahead log adds 8 to 16 MB.
+    ``max_bytes`` bounds the pages in use, within one ``put``; the write-ahead log adds 8 to 16 MB. Of processes
+    that share the file, each may take up to an eighth of the room there was when it last looked before it looks again.
     Records stay after delivery until they are over a bound, oldest first; those that still
     waited are counted in ``dropped.<route>.spool_full`` and ``.spool_age`` and told once.
 

@@ -261,6 +261,7 @@ class EventWatch(StreamWatch):
         took = sum([len(getattr(event, "data", "")) + _EVENT_BYTES for event in asked])
         return took * len(events) // max(len(asked), 1)
 
+    @shielded
     def _bound(self) -> None:
         if self._held_bytes() > _MOST_BYTES:
             self._read()
