@@ -177,7 +177,12 @@ def table(found: Counts) -> str:
         least = f"{floor / bare:.2f}" if floor is not None else ""
         now = ours / bare
         lines.append([title, f"{bare:.0f}", f"{ours:.0f}", f"{now:.2f}", least, *verdict(now, THREAD.get(case), "≤")])
-        costs = [(told["thread"], one) for one, told in of_case.items() if one in PEERS and told.get("thread", 0) > 0]
+        costs = [
+            (told["thread"], one)
+            for one, told in of_case.items()
+            # Who did not record what the others did is not cheaper.
+            if one in PEERS and told.get("thread", 0) > 0 and not told.get("lacking")
+        ]
         if costs and ours > 0:
             cost, one = min(costs)
             what = f"{title}: cheapest peer ({one})"
