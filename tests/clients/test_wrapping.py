@@ -53,6 +53,22 @@ def complete(found: dict[str, Any]) -> bool:
 # --- A: wrapping ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_class", [False, True])
+def test_what_an_sdk_warns_of_is_said_of_the_callers_line(
+    server: ReplayServer, spans: CapturedSpans, *, is_class: bool
+) -> None:
+    deprecated = next(iter(anthropic.resources.messages.messages.DEPRECATED_MODELS))
+    with anthropic.Anthropic(base_url=server.url, api_key="k", max_retries=0) as made:
+        spancast.instrument("anthropic" if is_class else made)
+        try:
+            with pytest.warns(DeprecationWarning, match="deprecated") as told:
+                made.messages.create(model=deprecated, max_tokens=9, messages=MESSAGES, session_id="s")  # type: ignore[call-arg]
+        finally:
+            spancast.uninstrument("anthropic" if is_class else made)
+    assert [one.filename for one in told] == [__file__]
+    assert attributes(spans.one())["session.id"] == "s"
+
+
 def test_a1_raw_responses(client: Any, claude: Any, spans: CapturedSpans) -> None:
     raw = client.chat.completions.with_raw_response.create(model="m", messages=MESSAGES)
     assert (type(raw).__name__, raw.headers["content-type"]) == ("LegacyAPIResponse", "application/json")

@@ -28,6 +28,7 @@ An ordinary function, which every call of it costs a microsecond; through wrapt'
 """
 
 
+_UNSEEN: Final = "<spancast, as unseen as importlib._bootstrap>"
 _ours: Final[weakref.WeakSet[Method]] = weakref.WeakSet()
 """What ``hooked`` has made: a mark on the function would be copied by everybody who wraps it."""
 
@@ -159,6 +160,15 @@ def _like(method: Method, made: Method) -> Method:
         made = functools.update_wrapper(_coroutine_function(made), method)
     _ours.add(made)
     return made
+
+
+def unseen(function: FunctionType) -> FunctionType:
+    """Return ``function`` as one that ``warnings.warn`` passes over: an SDK warns of the line of its caller.
+
+    A ``stacklevel`` counts frames, but for those that the file's name marks as the interpreter's own.
+    """
+    function.__code__ = function.__code__.replace(co_filename=_UNSEEN)
+    return function
 
 
 def _binding(held: Any) -> Method:  # noqa: ANN401 - another tracer's proxy, mostly

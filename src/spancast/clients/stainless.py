@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from spancast.clients.patching import Client, InstancePatch, Method, Patch
+from spancast.clients.patching import Client, InstancePatch, Method, Patch, unseen
 from spancast.clients.streams import (
     BodyReader,
     BodyWatch,
@@ -107,7 +107,7 @@ def take_keys(method: Method) -> Method:
             kwargs = _moved(kwargs)
         return method(*args, **kwargs)
 
-    return taking
+    return unseen(taking)
 
 
 def _moved(kwargs: dict[str, Any]) -> dict[str, Any]:
