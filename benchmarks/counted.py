@@ -14,7 +14,9 @@ from benchmarks.calling import batch_of
 from benchmarks.cases import Case, case_of
 from benchmarks.contestants import CONTESTANTS
 
-_WARM_UP = 2
+WARM_UP = 2
+SERIES = 2
+"""The contestant's stages, and the twin's: before them and after."""
 _LONG_CALLS = 6
 
 
@@ -32,7 +34,7 @@ def main() -> None:
         running.flush()
         running.off()
 
-    for _ in range(_WARM_UP):
+    for _ in range(WARM_UP):
         plain(calls)
         running.on()
         ours(calls)
@@ -42,7 +44,7 @@ def main() -> None:
     say("ready")
     plain(calls)
     say("plain")
-    for _ in range(2):
+    for _ in range(SERIES):
         running.on()
         ours(calls)
         say("ours")

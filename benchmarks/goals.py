@@ -13,7 +13,7 @@ from benchmarks.measure import Results
 from benchmarks.results import otherwise, ratio
 
 THREAD = {"short": 0.6, "long": 0.4, "stream": 0.6, "async": 0.7, "error": 0.2}
-PROCESS = 0.6
+_PROCESS = 0.6
 PEER = 4
 _CHUNK_US = 2.0
 _FANOUT = 1.2
@@ -30,7 +30,7 @@ def of_calls(cases: Results) -> str:
         if name == "stream_20":
             continue
         title = case_of(name).title
-        for kind, goal in (("thread", THREAD.get(name)), ("process", PROCESS if name in THREAD else None)):
+        for kind, goal in (("thread", THREAD.get(name)), ("process", _PROCESS if name in THREAD else None)):
             found = ratio(of_case["spancast"], of_case["bare"], kind)
             told = f"{found[0]:.2f} ({found[1]:.2f}…{found[2]:.2f})" if found else "noise"
             others = otherwise(of_case["spancast"], of_case["bare"], kind)

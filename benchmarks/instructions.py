@@ -22,7 +22,7 @@ from typing import Any
 
 from benchmarks.cases import ALL, case_of
 from benchmarks.contestants import CONTESTANTS, FLOOR, PEERS
-from benchmarks.counted import calls_of
+from benchmarks.counted import SERIES, WARM_UP, calls_of
 from benchmarks.environments import ROOT, python_of, versions
 from benchmarks.goals import PEER, THREAD
 from benchmarks.markdown import rows, verdict
@@ -33,8 +33,6 @@ CASES = tuple(name for name in ALL if name not in {"stream_20", "thousand"})
 _OF_PEERS = frozenset(THREAD)
 _TOGETHER = 2
 _PATIENCE_S = 240.0
-_SERIES = 2
-"""The contestant's and the twin's stages, each."""
 
 Counts = dict[str, dict[str, dict[str, Any]]]
 """Case -> contestant -> ``thread`` (above plain) and ``plain``, thousands of instructions a call; or a ``failure``."""
@@ -100,13 +98,13 @@ def _counted(contestant: str, case: str, port: int) -> dict[str, Any]:
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
-    if [stage for stage, _ in stages] != ["plain", "ours", "flush", "ours", "flush", "plain"]:
+    if [stage for stage, _ in stages] != ["plain", *["ours", "flush"] * SERIES, "plain"]:
         raise RuntimeError(f"ended after {len(stages)} stages")
     arrived = report(port, chosen.expected)
     # The warm-up's are among them; a contestant that lost some was not counted at what it is for.
-    short = [piece for piece in chosen.expected if arrived.get(piece, 0) < 2 * _SERIES * calls]
+    short = [piece for piece in chosen.expected if arrived.get(piece, 0) < (WARM_UP + SERIES) * calls]
     own, plain = (sum(took for stage, took in stages if stage == wanted) for wanted in ("ours", "plain"))
-    per = _SERIES * calls * 1_000
+    per = SERIES * calls * 1_000
     return {
         "thread": round((own - plain) / per, 1),
         "plain": round(plain / per, 1),

@@ -445,6 +445,10 @@ def test_what_was_given_up_is_listed_and_nothing_else(kind: str, tmp_path: Path,
         ("a", sequence + claim.entries[0].sequence, "given up by hand") for sequence in (3, 2)
     ]
     assert spool.dropped("b") == []
+    assert spool.drop("b", [1]) == 1
+    assert [one.sequence for one in spool.dropped("b")] == [1]
+    assert spool.replay("b", -math.inf, math.inf, judge=lambda _: None) > 0
+    assert spool.dropped("b") == [], "it has been given once more"
     spool.close()
 
 

@@ -27,7 +27,10 @@ from spancast.broadcast import fork_watch, sqlite_schema
 from spancast.broadcast.lease_owner import LeaseOwner, is_gone
 from spancast.broadcast.memory_spool import MemorySpool
 from spancast.broadcast.spool import Fate
+from spancast.broadcast.spool_log import SpoolLog
+from spancast.broadcast.sqlite_bounds import Bounds
 from spancast.broadcast.sqlite_file import SpoolFile
+from spancast.broadcast.sqlite_schema import connect_memory
 from spancast.broadcast.sqlite_spool import SqliteSpool
 from spancast.errors import ConfigError, tally
 from spancast.model.span_record import SpanRecord
@@ -1020,3 +1023,18 @@ def test_four_who_share_a_file_keep_the_bound_together(tmp_path: Path, clock: Cl
     assert spools[0].state("a").dropped > 0
     for spool in spools:
         spool.close()
+
+
+def test_what_another_spool_leaves_keeps_the_bound() -> None:
+    logs = [
+        SpoolLog(connect_memory(), Bounds(max_bytes=size, keep_bytes=size, max_age_s=1e12)) for size in (MIB, 8 * MIB)
+    ]
+    for log in logs:
+        log.register(["a"])
+        log.put(records([0]), {})
+    small, large = logs
+    large.put(records(range(1, 400), size=10_000), {})
+    for chunk in large.leftovers():
+        small.adopt(chunk)
+    assert small.put(records([400]), {}) > 0
+    assert small.size().bytes_used <= MIB

@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -23,6 +24,8 @@ from opentelemetry import trace as trace_api
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import spancast
+from spancast.clients.patching import hooked
+from spancast.clients.stainless import take_keys
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
@@ -67,6 +70,36 @@ def test_what_an_sdk_warns_of_is_said_of_the_callers_line(
             spancast.uninstrument("anthropic" if is_class else made)
     assert [one.filename for one in told] == [__file__]
     assert attributes(spans.one())["session.id"] == "s"
+
+
+@pytest.mark.parametrize("is_class", [False, True])
+async def test_what_an_asynchronous_call_warns_of_is_said_where_it_was_without_us(
+    server: ReplayServer, spans: CapturedSpans, *, is_class: bool
+) -> None:
+    deprecated = next(iter(anthropic.resources.messages.messages.DEPRECATED_MODELS))
+
+    async def warned_at(client: anthropic.AsyncAnthropic) -> list[str]:
+        with pytest.warns(DeprecationWarning, match="deprecated") as told:
+            await client.messages.create(model=deprecated, max_tokens=9, messages=MESSAGES)
+        return [one.filename for one in told]
+
+    async with anthropic.AsyncAnthropic(base_url=server.url, api_key="k", max_retries=0) as made:
+        plain = await warned_at(made)
+        spancast.instrument("anthropic" if is_class else made)
+        try:
+            assert await warned_at(made) == plain
+        finally:
+            spancast.uninstrument("anthropic" if is_class else made)
+    assert spans.one()
+
+
+async def test_a_coroutine_function_of_an_sdk_warns_of_who_awaits_it() -> None:
+    async def method(_: object) -> None:
+        warnings.warn("old", DeprecationWarning, stacklevel=2)
+
+    with pytest.warns(DeprecationWarning, match="old") as told:
+        await hooked(method, take_keys)(None)
+    assert [one.filename for one in told] == [__file__]
 
 
 def test_a1_raw_responses(client: Any, claude: Any, spans: CapturedSpans) -> None:

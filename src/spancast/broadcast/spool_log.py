@@ -22,7 +22,7 @@ from spancast.broadcast import (
 )
 from spancast.broadcast.lease_owner import LeaseOwner
 from spancast.broadcast.spool import Buried, Claim, Entry, Found, RouteState, SpoolSize
-from spancast.broadcast.sqlite_bounds import NOTHING_EVICTED, Bounds, SweepTimes
+from spancast.broadcast.sqlite_bounds import Bounds, Sweeper
 from spancast.broadcast.sqlite_leftovers import Leftover
 from spancast.broadcast.sqlite_rows import RecordReader, append, last_sequence, without_content
 from spancast.errors import tally, warn_once
@@ -59,7 +59,7 @@ class SpoolLog:
     def _start(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._reader = RecordReader(_RECENT_BYTES)
-        self._sweeps = SweepTimes(self._bounds)
+        self._sweeper = Sweeper(self._bounds)
         self._passed: dict[str, int] = {}
         (self._spool,) = connection.execute("SELECT spool FROM counter").fetchone()
 
@@ -100,10 +100,7 @@ class SpoolLog:
             first = append(connection, kept, [now_s] * len(kept), audience)
             for name, reasons in skipped.items():
                 sqlite_routes.skip(connection, routes[name], {first + index: why for index, why in reasons.items()})
-            evicted = NOTHING_EVICTED
-            if self._sweeps.is_due(sum([len(record.body) for record in kept]), len(kept), now_s):
-                evicted = sqlite_bounds.sweep(connection, self._bounds, now_s)
-                self._sweeps.swept(connection, now_s)
+            evicted = self._sweeper.after(connection, kept, now_s)
         with self._lock:
             self._reader.remember([Entry(sequence, record) for sequence, record in enumerate(kept, first)])
         return sqlite_bounds.tell(evicted)
@@ -317,6 +314,7 @@ class SpoolLog:
         """Append records of another spool with what became of them there."""
         with self._writing() as connection:
             sqlite_leftovers.adopt(connection, chunk)
+        self._sweeper.hurry()
 
     def forget(self, chunk: Sequence[Leftover]) -> None:
         """Remove records that went to another spool."""

@@ -6,12 +6,13 @@ Must never: push out a record that waits somewhere without counting it.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from spancast.broadcast.spool import SpoolSize
 from spancast.errors import tally, warn_once
+from spancast.model.span_record import SpanRecord
 
 # Settled records are pushed out 1/64 of the bound at a time, so that not every put has to.
 _SLACK = 64
@@ -72,9 +73,6 @@ class Evicted:
     counts: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
 
 
-NOTHING_EVICTED: Final = Evicted()
-
-
 def bytes_used(connection: sqlite3.Connection) -> int:
     """Return the bytes of the pages that are in use."""
     pages = _pragma(connection, "page_count") - _pragma(connection, "freelist_count")
@@ -96,8 +94,8 @@ def size(connection: sqlite3.Connection) -> SpoolSize:
     )
 
 
-class SweepTimes:
-    """Tells when a sweep is due: where there may be no room left, or it is a 64th of the age since the last one.
+class Sweeper:
+    """Sweeps after puts where it is due: there may be no room left, or it is a 64th of the age since the last time.
 
     To ask the file at every put how full it is costs as much as to write a record.
     """
@@ -107,16 +105,20 @@ class SweepTimes:
         self._room_bytes = 0.0
         self._swept_s = 0.0
 
-    def is_due(self, added_bytes: int, records: int, now_s: float) -> bool:
-        """Note ``records`` put, with bodies of ``added_bytes`` together; tell whether to sweep now."""
-        # Twice: a body just over a page takes two.
-        self._room_bytes -= 2 * added_bytes + 2 * _ROW_BYTES * records
-        return self._room_bytes < 0 or not 0 <= now_s - self._swept_s < self._bounds.max_age_s / _SLACK
+    def hurry(self) -> None:
+        """Have the next put sweep: records came by another way."""
+        self._room_bytes = 0.0
 
-    def swept(self, connection: sqlite3.Connection, now_s: float) -> None:
-        """Note that it is done."""
+    def after(self, connection: sqlite3.Connection, put: Sequence[SpanRecord], now_s: float) -> Evicted:
+        """Sweep after ``put``, unless that can wait."""
+        # Twice: a body just over a page takes two.
+        self._room_bytes -= 2 * sum([len(record.body) + _ROW_BYTES for record in put])
+        if self._room_bytes >= 0 and 0 <= now_s - self._swept_s < self._bounds.max_age_s / _SLACK:
+            return Evicted()
+        evicted = sweep(connection, self._bounds, now_s)
         self._room_bytes = (self._bounds.keep_bytes - bytes_used(connection)) / _SHARERS
         self._swept_s = now_s
+        return evicted
 
 
 def sweep(connection: sqlite3.Connection, bounds: Bounds, now_s: float) -> Evicted:

@@ -39,7 +39,8 @@ _BURIED = """
 # Where all that waited was given up at once, the history says so of a range.
 _DROPPED = """
     SELECT r.name, d.sequence AS sequence, d.trace_id, d.span_id, d.reason, d.at_s AS at_s
-    FROM dropped d JOIN routes r ON r.id = d.route WHERE :route IS NULL OR r.name = :route
+    FROM dropped d JOIN routes r ON r.id = d.route WHERE (:route IS NULL OR r.name = :route)
+    AND NOT EXISTS (SELECT 1 FROM replays WHERE route = d.route AND sequence = d.sequence)
     UNION ALL
     SELECT r.name, l.sequence, l.trace_id, l.span_id, h.dropped, h.at_s
     FROM history h JOIN routes r ON r.id = h.route

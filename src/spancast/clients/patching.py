@@ -191,7 +191,7 @@ def _coroutine_function(function: Method) -> Method:
     async def awaited(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         return await function(*args, **kwargs)
 
-    return awaited
+    return unseen(awaited)
 
 
 def load(reference: str) -> Any:  # noqa: ANN401 - whatever the row names
