@@ -116,6 +116,8 @@ class Courier:
 
     def start(self) -> None:
         """Start the thread, unless it runs."""
+        if self._thread.is_running:
+            return
         if not self._backs_off_until_s:
             # A back-off outlives the process that began it.
             self._backs_off_until_s = self._spool.state(self.route.name).due_s
@@ -182,10 +184,11 @@ class Courier:
         )
         if claim is None:
             return False
-        if self._deliver(claim):
-            self._is_hurried = self._is_hurried or hurried
-            return True
-        return False
+        if not self._deliver(claim) or claim.is_last:
+            # Whoever puts more says so.
+            return False
+        self._is_hurried = self._is_hurried or hurried
+        return True
 
     def _deliver(self, claim: Claim) -> bool:
         parts: list[tuple[Entry, ...]] = [claim.entries]

@@ -46,10 +46,16 @@ class QuietThread:
         self._work = work
         self.forget()
 
+    @property
+    def is_running(self) -> bool:
+        """Tell whether it has started and not ended."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
     def start(self) -> bool:
         """Start it unless it runs; False where no thread can be started any more (the interpreter ends)."""
         with self._starting:
-            if self._thread is not None and self._thread.is_alive():
+            if self.is_running:
                 return True
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:

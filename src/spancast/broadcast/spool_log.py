@@ -108,10 +108,11 @@ class SpoolLog:
     def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Claim | None:
         """Do what ``Spool.claim`` says."""
         with self._lock:
-            known = sqlite_routes.find_route(self._connection, route)
             # Asked without a lock on the file first: couriers ask often and mostly in vain.
-            if known and not (known.is_free(now_s) and sqlite_routes.has_work(self._connection, known)):
-                return None
+            if not self._has_news(route):
+                known = sqlite_routes.find_route(self._connection, route)
+                if known and not (known.is_free(now_s) and sqlite_routes.has_work(self._connection, known)):
+                    return None
             with self._writing() as connection:
                 return self._lease(connection, route, max_records, max_bytes, now_s)
 
@@ -121,30 +122,40 @@ class SpoolLog:
         route = sqlite_routes.open_route(connection, name)
         if not route.is_free(now_s):
             return None
-        entries, is_replay = self._at_hand(connection, route, max_records, max_bytes), False
+        (entries, is_last), is_replay = self._at_hand(connection, route, max_records, max_bytes), False
         if not entries:
             entries, is_replay = self._looked_up(connection, route, max_records, max_bytes)
         if not entries:
             return None
         lease = f"{self._owner.new_lease()}|{self._spool}"
         sqlite_routes.lease(connection, route, lease, now_s + LEASE_S, entries[-1].sequence)
-        return Claim(name, entries, route.attempts, lease, is_replay)
+        return Claim(name, entries, route.attempts, lease, is_replay, is_last)
+
+    def _has_news(self, route: str) -> bool:
+        """Tell whether a record is at hand that ``route`` has not had from here."""
+        passed = self._passed.get(route)
+        return passed is not None and self._reader.last > passed
 
     def _at_hand(
         self, connection: sqlite3.Connection, route: sqlite_routes.Route, max_records: int, max_bytes: int
-    ) -> tuple[Entry, ...]:
-        """Return what is next for ``route`` where it is in memory and nothing before it is not for it."""
+    ) -> tuple[tuple[Entry, ...], bool]:
+        """Return what is next for ``route`` where it is in memory and nothing before it is not for it, and if that is all."""
         entries, is_full = self._reader.run(route.cursor, max_records, max_bytes)
-        if not entries or not (is_full or entries[-1].sequence == last_sequence(connection)):
-            return ()
-        return entries if sqlite_routes.is_next(connection, route, entries[-1].sequence, len(entries)) else ()
+        if not entries:
+            return (), False
+        is_last = entries[-1].sequence == last_sequence(connection)
+        if not (is_full or is_last) or not sqlite_routes.is_next(connection, route, entries[-1].sequence, len(entries)):
+            return (), False
+        return entries, is_last
 
     def _looked_up(
         self, connection: sqlite3.Connection, route: sqlite_routes.Route, max_records: int, max_bytes: int
     ) -> tuple[tuple[Entry, ...], bool]:
         sequences, is_replay = sqlite_routes.next_sequences(connection, route, max_records, max_bytes)
         if not sequences:
-            sqlite_routes.move_cursor(connection, route, last_sequence(connection))
+            end = last_sequence(connection)
+            sqlite_routes.move_cursor(connection, route, end)
+            self._pass(route.name, end)
             return (), False
         if not is_replay:
             sqlite_routes.move_cursor(connection, route, sequences[0] - 1)
@@ -168,12 +179,16 @@ class SpoolLog:
         if claim.entries and self.made(claim):
             with self._writing() as connection:
                 sqlite_routes.settle(connection, claim, len(claim.entries), self._clock())
-                self._pass(claim)
+                self._pass_claim(claim)
 
-    def _pass(self, claim: Claim) -> None:
-        """Let go of what every route has had."""
-        if claim.route in self._passed and not claim.is_replay:
-            self._passed[claim.route] = claim.entries[-1].sequence
+    def _pass_claim(self, claim: Claim) -> None:
+        if not claim.is_replay:
+            self._pass(claim.route, claim.entries[-1].sequence)
+
+    def _pass(self, route: str, last: int) -> None:
+        """Note that ``route`` is done with all up to ``last``, and let go of what every route is done with."""
+        if route in self._passed:
+            self._passed[route] = last
             self._reader.forget(min(self._passed.values()))
 
     def retry_at(self, claim: Claim, due_s: float, reason: str) -> None:
@@ -189,7 +204,7 @@ class SpoolLog:
         with self._writing() as connection:
             count = sqlite_replays.bury(connection, claim, refused, reason, self._clock())
             sqlite_routes.settle(connection, claim, len(claim.entries) - count, self._clock())
-            self._pass(claim)
+            self._pass_claim(claim)
 
     def state(self, route: str) -> RouteState:
         """Do what ``Spool.state`` says."""

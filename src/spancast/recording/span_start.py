@@ -284,7 +284,9 @@ class LateList(BoundedList[Any]):
             raise AttributeError(name)
         # Two threads may come at once, and get the same.
         fields = vars(self)
-        fields.setdefault("_dq", deque[Any](maxlen=self.most))
+        # Not ``deque[Any]``: at run time that makes an alias first, a microsecond.
+        kept: deque[Any] = deque(maxlen=self.most)
+        fields.setdefault("_dq", kept)
         fields.setdefault("dropped", 0)
         fields.setdefault("_lock", _Lock())
         self.__class__ = BoundedList  # pyright: ignore[reportAttributeAccessIssue] - its parent, of the same layout

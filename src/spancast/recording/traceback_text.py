@@ -2,7 +2,8 @@
 
 ``traceback.format_exception`` checks every source file on disk again and computes carets;
 this reads what ``linecache`` already holds or reads each file once. Frames are noted when the
-exception passes and looked up when the text is wanted. Must never: keep a frame, which would keep
+exception passes, by code and instruction; their lines, which CPython finds by reading a code's table of
+lines from its beginning, are looked up when the text is wanted. Must never: keep a frame, which would keep
 the caller's variables alive.
 """
 
@@ -21,7 +22,10 @@ _CONTEXT: Final = "During handling of the above exception, another exception occ
 
 @dataclass(slots=True)
 class Raised:
-    """One exception of a chain as it passed: its last line, where it came through, the sentence to what it caused."""
+    """One exception of a chain as it passed: its last line, where it came through, the sentence to what it caused.
+
+    ``steps`` are frames, the outermost first: the code, and the offset in bytes of the instruction that raised.
+    """
 
     line: str
     steps: list[tuple[CodeType, int]]
@@ -52,7 +56,8 @@ def traceback_text(chain: list[Raised]) -> str:
     lines: list[str] = []
     for one in reversed(chain):
         lines.append("Traceback (most recent call last):")
-        for code, number in one.steps:
+        for code, instruction in one.steps:
+            number = _line_of(code, instruction)
             lines.append(f'  File "{code.co_filename}", line {number}, in {code.co_name}')
             source = linecache.getline(code.co_filename, number).strip()
             if source:
@@ -74,6 +79,30 @@ def message_of(error: BaseException) -> str:
 def _steps(traceback: TracebackType | None) -> list[tuple[CodeType, int]]:
     steps: list[tuple[CodeType, int]] = []
     while traceback is not None and len(steps) < MAX_FRAMES:
-        steps.append((traceback.tb_frame.f_code, traceback.tb_lineno))
+        steps.append((traceback.tb_frame.f_code, traceback.tb_lasti))
         traceback = traceback.tb_next
     return steps
+
+
+def _line_of(code: CodeType, instruction: int) -> int:
+    # Errors come from the same places again. By its id: a code's hash is that of all its instructions.
+    known = _lines.get((id(code), instruction))
+    if known is None:
+        if len(_lines) >= _LINES_REMEMBERED:
+            _lines.clear()
+        known = _lines[id(code), instruction] = (code, _line_in(code, instruction))
+    return known[1]
+
+
+def _line_in(code: CodeType, instruction: int) -> int:
+    if instruction >= 0:
+        for start, end, line in code.co_lines():
+            if start <= instruction < end and line is not None:
+                return line
+    # Put together by hand (tblib and others bring tracebacks from other processes): the code begins where it raised.
+    return code.co_firstlineno
+
+
+_LINES_REMEMBERED: Final = 1024
+_lines: Final[dict[tuple[int, int], tuple[CodeType, int]]] = {}
+"""Line by code and instruction; the code is held, so that no other gets its id."""
