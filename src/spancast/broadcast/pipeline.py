@@ -29,6 +29,7 @@ from spancast.destinations.redaction import NOTHING_REDACTED, Redaction
 from spancast.destinations.views import SpanView
 from spancast.errors import shielded, tally
 from spancast.model.span_record import SpanRecord
+from spancast.recording.pending import told_by
 
 SPOOL_FILE: Final = "spool.sqlite3"
 _DEFAULT_TIMEOUT_S: Final = 10.0
@@ -62,6 +63,10 @@ def open_spool(directory: Path | None, max_bytes: int, max_age_s: float) -> Spoo
     if directory is None:
         return MemorySpool(max_bytes, max_age_s=max_age_s)
     return SqliteSpool(directory / SPOOL_FILE, max_bytes=max_bytes, max_age_s=max_age_s)
+
+
+# Before it is a record, and by itself: what fails is tried again then.
+_read: Final = shielded(told_by)
 
 
 class Broadcast:
@@ -111,6 +116,9 @@ class Broadcast:
 
     def _take(self, ended: Sequence[Ended]) -> None:
         tally.add("handed_over", len(ended))
+        for span, _ in ended:
+            # All are read, then all are encoded: what was done a moment ago is still in the caches.
+            _read(span)
         records = [record for span, above in ended if (record := self._record(span, above)) is not None]
         if len(records) < len(ended):
             tally.add("dropped.internal_error", len(ended) - len(records))
