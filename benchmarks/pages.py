@@ -237,6 +237,7 @@ twin took instead of the probe: where the three disagree, the machine's speed de
 Time on a shared machine depends on the neighbour; how many instructions the calling thread executes does not. Valgrind counts them: the same clients, cases and receiver, one process each, twin, contestant, flush, contestant, flush,
 twin, {case_of("short").calls} short calls in a row each time (fewer of what is long). What it does not see is the work of the kernel, and that code which has left the caches takes longer than code that has not. The whole process is not told: below
 Valgrind everything takes fifty times as long, so who works at intervals in the background does so fifty times as often. A peer whose spans lacked some of the content is not among the cheapest.
+Anthropic's SDK makes a span of its own for each call, the twin's too, though here it goes nowhere; spancast has it make none, so that one call is one span. So what a call costs more with spancast is less there than what spancast does.
 
 {instructions.section()}
 
