@@ -78,3 +78,16 @@ def test_what_a_route_refused_it_has_had(tmp_path: Path, monkeypatch: pytest.Mon
         last = claim.entries[-1].sequence
         spool.bury(claim, [last], "not liked")
         assert forgotten == [last]
+
+
+def test_what_a_route_skipped_it_has_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[int] = []
+    forget = RecordReader.forget
+    monkeypatch.setattr(RecordReader, "forget", lambda self, last: forgotten.append(last) or forget(self, last))
+    with closing(SqliteSpool(tmp_path / "spool.db", max_bytes=1 << 28, max_age_s=1e12)) as spool:
+        spool.register(["takes", "skips"])
+        spool.put(records(range(3)), {"skips": dict.fromkeys(range(3), "filtered")})
+        assert len(deliver(spool, "takes")) == 3
+        assert not any(forgotten)
+        assert take(spool, "skips") is None
+        assert forgotten[-1] == 3
