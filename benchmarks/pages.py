@@ -189,6 +189,7 @@ the uninstrumented client, its *twin*, is called in the same process, in turn wi
 A quad gives one figure, what the contestant's two calls took more than the twin's two. The provider is a transport inside the process, so no network is measured; the receiver of the traces is another process on
 127.0.0.1 and another core. *bare* is a plain OpenTelemetry span written by hand with the same content ([benchmarks/bare.py](../benchmarks/bare.py)), exported by the SDK's batch processor.
 *an empty span* is the same with nothing but the five attributes that conventions want at the start of a span: what a tracer costs at least that leaves starting and ending its spans to the SDK.
+*trace keys* name two groups around the call; bare opens one span for all its calls, once, while spancast's groups end with each flush and begin anew: here, where two calls are timed and then flushed, that is two more spans in two calls.
 *spancast, metrics on* also measures every call for an SDK meter provider with a reader in memory, collected before each flush.
 *spancast, zero-code* is a program that knows nothing of it, started by `opentelemetry-instrument`, all other instrumentations off, exported by the SDK's batch processor.
 

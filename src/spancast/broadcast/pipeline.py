@@ -29,7 +29,7 @@ from spancast.destinations.redaction import NOTHING_REDACTED, Redaction
 from spancast.destinations.views import SpanView
 from spancast.errors import shielded, tally
 from spancast.model.span_record import SpanRecord
-from spancast.recording.pending import told_by
+from spancast.recording.pending import read
 
 SPOOL_FILE: Final = "spool.sqlite3"
 _DEFAULT_TIMEOUT_S: Final = 10.0
@@ -65,8 +65,7 @@ def open_spool(directory: Path | None, max_bytes: int, max_age_s: float) -> Spoo
     return SqliteSpool(directory / SPOOL_FILE, max_bytes=max_bytes, max_age_s=max_age_s)
 
 
-# Before it is a record, and by itself: what fails is tried again then.
-_read: Final = shielded(told_by)
+_read: Final = shielded(read)
 
 
 class Broadcast:
