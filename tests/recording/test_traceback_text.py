@@ -25,7 +25,7 @@ def _over_several_lines() -> None:
     _fail(
         1,
         [
-            number
+            number + 1
             for number in range(3)
         ],
     )  # fmt: skip
@@ -56,7 +56,7 @@ def _in_a_generator() -> None:
 
 
 def _in_a_comprehension() -> None:
-    print([_fail(number) for number in range(2)])
+    print([_fail(number + 1) for number in range(2)])
 
 
 def _far_down() -> None:
@@ -89,11 +89,10 @@ def test_a_traceback_put_together_by_hand_has_the_line_where_its_code_begins() -
     try:
         exec(compile("1/0", "elsewhere.py", "exec"), {})
     except ZeroDivisionError as error:
-        innermost = error.__traceback__
-        assert innermost is not None and innermost.tb_next is not None
-        frame = innermost.tb_next.tb_frame
-        error.__traceback__ = TracebackType(None, frame, 90_000, 1)
-        assert 'File "elsewhere.py", line 1, in' in traceback_text(raised(error))
+        failed = error
+    *_, innermost = (frame for frame, _ in traceback.walk_tb(failed.__traceback__))
+    failed.__traceback__ = TracebackType(None, innermost, 90_000, 1)
+    assert 'File "elsewhere.py", line 1, in' in traceback_text(raised(failed))
 
 
 def test_what_was_noted_keeps_nothing_of_the_callers_alive() -> None:
@@ -112,5 +111,6 @@ def test_what_was_noted_keeps_nothing_of_the_callers_alive() -> None:
     noted: list[object] = []
     reference = fails()
     gc.collect()
-    assert noted and reference() is None
+    assert noted
+    assert reference() is None
     assert sys.exc_info() == (None, None, None)

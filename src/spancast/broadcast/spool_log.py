@@ -139,7 +139,7 @@ class SpoolLog:
     def _at_hand(
         self, connection: sqlite3.Connection, route: sqlite_routes.Route, max_records: int, max_bytes: int
     ) -> tuple[tuple[Entry, ...], bool]:
-        """Return what is next for ``route`` where it is in memory and nothing before it is not for it, and if that is all."""
+        """Return what is next for ``route``, where it is in memory and no gap is in it, and if it is all."""
         entries, is_full = self._reader.run(route.cursor, max_records, max_bytes)
         if not entries:
             return (), False
