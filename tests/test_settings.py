@@ -106,6 +106,13 @@ def test_the_variable_that_names_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert settings.find() == tmp_path / "spancast.yaml"
 
 
+def test_a_variable_that_is_empty_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPANCAST_CONFIG", "")
+    read = load()
+    monkeypatch.delenv("SPANCAST_CONFIG")
+    assert read == load()
+
+
 def test_the_file_of_this_directory_is_found_for_commands_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert settings.find() is None

@@ -105,7 +105,8 @@ def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None)
     """
     named = path or os.environ.get(FILE_VARIABLE)
     sources = importlib.import_module("spancast.configuration.sources")
-    return cast("Settings", sources.settings_of(Settings, named and Path(named), given or {}))
+    # A variable that is empty is not set, as everywhere in OpenTelemetry.
+    return cast("Settings", sources.settings_of(Settings, Path(named) if named else None, given or {}))
 
 
 def json_schema() -> dict[str, Any]:
