@@ -81,27 +81,6 @@ def test_what_can_be_tried_again_arrives(
     assert broadcast.shutdown(PATIENCE_S)
 
 
-def test_who_took_all_does_not_ask_again(
-    healthy: OtlpReceiver, directory: Path | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(courier_module, "BATCH_RECORDS", 2)
-    # Its passes are made here, not by its thread.
-    monkeypatch.setattr(courier_module.Courier, "start", lambda _: None)
-    broadcast = broadcast_to({"healthy": otlp(healthy.url)}, directory)
-    (courier,) = broadcast.couriers
-    with tracing(broadcast) as tracer:
-        for number in range(3):
-            call(tracer, number)
-    assert broadcast.intake.drain(PATIENCE_S)
-    assert courier.deliver_next(), "one is left"
-    assert not courier.deliver_next()
-    assert broadcast.spool.state("healthy").waiting == 0
-    assert len(healthy.requests) == 2
-    assert len(healthy.spans) == 3
-    monkeypatch.undo()
-    broadcast.shutdown()
-
-
 def test_a_dead_destination_keeps_all_and_hinders_none(healthy: OtlpReceiver, tmp_path: Path) -> None:
     receiver = OtlpReceiver()
     with receiver:

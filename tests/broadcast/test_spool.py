@@ -89,34 +89,6 @@ def test_a_record_over_the_bound_is_claimed_alone(spool: SpoolArchive) -> None:
     assert numbers(take(spool, "a", most_bytes=10)) == [0]
 
 
-def test_a_claim_says_whether_it_is_all_there_is(spool: SpoolArchive) -> None:
-    spool.put(records(range(3)), {"a": {1: "sampled out"}})
-    first, skipping = take(spool, "b", most=2), take(spool, "a", most=1)
-    assert first is not None
-    assert not first.is_last
-    assert skipping is not None
-    assert not skipping.is_last, "2 lies behind what was skipped"
-    spool.acknowledge(first)
-    rest = take(spool, "b", most=2)
-    assert rest is not None
-    assert rest.is_last
-    spool.put(records([3]), {})
-    assert take(spool, "b") is None
-    spool.acknowledge(rest)
-    assert deliver(spool, "b") == [3]
-
-
-def test_replays_are_never_all_there_is(spool: SpoolArchive, clock: Clock) -> None:
-    spool.put(records(range(2)), {})
-    deliver(spool, "a")
-    spool.replay("a", clock() - 60, clock() + 60)
-    spool.put(records([2]), {})
-    claim = take(spool, "a")
-    assert claim is not None
-    assert claim.is_replay
-    assert not claim.is_last
-
-
 def test_one_claim_of_a_route_at_a_time(spool: SpoolArchive) -> None:
     spool.put(records(range(4)), {})
     claim = take(spool, "a", most=2)

@@ -184,11 +184,10 @@ class Courier:
         )
         if claim is None:
             return False
-        if not self._deliver(claim) or claim.is_last:
-            # Whoever puts more says so.
-            return False
-        self._is_hurried = self._is_hurried or hurried
-        return True
+        if self._deliver(claim):
+            self._is_hurried = self._is_hurried or hurried
+            return True
+        return False
 
     def _deliver(self, claim: Claim) -> bool:
         parts: list[tuple[Entry, ...]] = [claim.entries]

@@ -28,7 +28,7 @@ class Claim:
     claim may be settled in parts, always from its front: ``acknowledge`` and ``bury`` of
     ``dataclasses.replace(claim, entries=claim.entries[:n])`` keep the lease for the rest, and
     ``retry_at`` gives back what was not settled. What lies before a settled part is taken for
-    settled as well. ``is_last``: nothing lay behind it when it was made.
+    settled as well.
     """
 
     route: str
@@ -36,7 +36,6 @@ class Claim:
     attempts: int
     lease: str = ""
     is_replay: bool = False
-    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,11 +108,10 @@ class SpoolLog:
     def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Claim | None:
         """Do what ``Spool.claim`` says."""
         with self._lock:
+            known = sqlite_routes.find_route(self._connection, route)
             # Asked without a lock on the file first: couriers ask often and mostly in vain.
-            if not self._has_news(route):
-                known = sqlite_routes.find_route(self._connection, route)
-                if known and not (known.is_free(now_s) and sqlite_routes.has_work(self._connection, known)):
-                    return None
+            if known and not (known.is_free(now_s) and sqlite_routes.has_work(self._connection, known)):
+                return None
             with self._writing() as connection:
                 return self._lease(connection, route, max_records, max_bytes, now_s)
 
@@ -122,31 +121,23 @@ class SpoolLog:
         route = sqlite_routes.open_route(connection, name)
         if not route.is_free(now_s):
             return None
-        (entries, is_last), is_replay = self._at_hand(connection, route, max_records, max_bytes), False
+        entries, is_replay = self._at_hand(connection, route, max_records, max_bytes), False
         if not entries:
             entries, is_replay = self._looked_up(connection, route, max_records, max_bytes)
         if not entries:
             return None
         lease = f"{self._owner.new_lease()}|{self._spool}"
         sqlite_routes.lease(connection, route, lease, now_s + LEASE_S, entries[-1].sequence)
-        return Claim(name, entries, route.attempts, lease, is_replay, is_last)
-
-    def _has_news(self, route: str) -> bool:
-        """Tell whether a record is at hand that ``route`` has not had from here."""
-        passed = self._passed.get(route)
-        return passed is not None and self._reader.last > passed
+        return Claim(name, entries, route.attempts, lease, is_replay)
 
     def _at_hand(
         self, connection: sqlite3.Connection, route: sqlite_routes.Route, max_records: int, max_bytes: int
-    ) -> tuple[tuple[Entry, ...], bool]:
-        """Return what is next for ``route``, where it is in memory and no gap is in it, and if it is all."""
+    ) -> tuple[Entry, ...]:
+        """Return what is next for ``route`` where it is in memory and nothing before it is not for it."""
         entries, is_full = self._reader.run(route.cursor, max_records, max_bytes)
-        if not entries:
-            return (), False
-        is_last = entries[-1].sequence == last_sequence(connection)
-        if not (is_full or is_last) or not sqlite_routes.is_next(connection, route, entries[-1].sequence, len(entries)):
-            return (), False
-        return entries, is_last
+        if not entries or not (is_full or entries[-1].sequence == last_sequence(connection)):
+            return ()
+        return entries if sqlite_routes.is_next(connection, route, entries[-1].sequence, len(entries)) else ()
 
     def _looked_up(
         self, connection: sqlite3.Connection, route: sqlite_routes.Route, max_records: int, max_bytes: int

@@ -134,11 +134,6 @@ class RecordReader:
         self._contexts: dict[int, bytes] = {}
         self._last_run: tuple[object, Run] = ((), Run((), is_full=False))
 
-    @property
-    def last(self) -> int:
-        """Return the sequence of the youngest record at hand, 0 if there is none."""
-        return next(reversed(self._recent), 0)
-
     def remember(self, entries: Sequence[Entry]) -> None:
         """Keep ``entries`` at hand, the oldest giving way."""
         self._last_run = ((), Run((), is_full=False))

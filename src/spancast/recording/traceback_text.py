@@ -18,6 +18,9 @@ MAX_FRAMES: Final = 64
 MAX_CAUSES: Final = 4
 _CAUSE: Final = "The above exception was the direct cause of the following exception:"
 _CONTEXT: Final = "During handling of the above exception, another exception occurred:"
+_LINES_REMEMBERED: Final = 1024
+_lines: Final[dict[tuple[int, int], tuple[CodeType, int]]] = {}
+"""Line by code and instruction; the code is held, so that no other gets its id."""
 
 
 @dataclass(slots=True)
@@ -101,8 +104,3 @@ def _line_in(code: CodeType, instruction: int) -> int:
                 return line
     # Put together by hand (tblib and others bring tracebacks from other processes): the code begins where it raised.
     return code.co_firstlineno
-
-
-_LINES_REMEMBERED: Final = 1024
-_lines: Final[dict[tuple[int, int], tuple[CodeType, int]]] = {}
-"""Line by code and instruction; the code is held, so that no other gets its id."""
