@@ -13,12 +13,17 @@ import openai.resources.chat
 import openai.resources.responses  # noqa: F401
 import openrouter  # noqa: F401
 import pytest
+from hypothesis import HealthCheck, settings
 from opentelemetry import trace as trace_api
 
 from spancast.testing import CapturedSpans, ReplayServer, captured_spans
 
 # What is configured with nothing keeps traces in the user's state directory: not in that of who runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="spancast-tests-")
+
+# No example has a time limit: how long one takes depends on what else the machine does.
+settings.register_profile("spancast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("spancast")
 
 # The SDKs make a million objects; frozen, they cost the collections below nothing.
 gc.collect()

@@ -17,13 +17,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from tests.broadcast.broadcasts import PATIENCE_S, report_when
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
 
 import spancast
 from spancast import runtime
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_the_truth_about_a_dead_destination() -> None:
     spancast.configure(spool="memory", destinations={"dead": {"type": "otlp", "endpoint": url, "spans": "all"}})
     with spancast.trace(trace_name="lost"):
         pass
-    report = spancast.flush(0.3)
+    report = report_when(spancast.flush, lambda told: told.destinations["dead"].waiting)
     assert not report
     assert report.destinations["dead"].waiting == 1
     assert "dead: 0 delivered, 1 waiting" in str(report)

@@ -23,7 +23,7 @@ def configure(url: str, directory: str) -> TracerProvider:
     spancast.configure(
         tracer_provider=provider,
         spool={"path": directory} if directory != "memory" else "memory",
-        destinations={"receiver": {"type": "otlp", "endpoint": url, "spans": "all", "timeout": 5}},
+        destinations={"receiver": {"type": "otlp", "endpoint": url, "spans": "all", "timeout": 60}},
     )
     return provider
 

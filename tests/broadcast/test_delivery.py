@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.broadcast.broadcasts import broadcast_to, call, otlp, tracing
+from tests.broadcast.broadcasts import PATIENCE_S, broadcast_to, call, otlp, report_when, tracing
 from tests.destinations.otlp_receiver import (
     OtlpReceiver,
     Reply,
@@ -29,8 +29,6 @@ from tests.destinations.otlp_receiver import (
 
 from spancast.broadcast import courier as courier_module
 from spancast.errors import tally
-
-PATIENCE_S = 30.0
 
 
 @pytest.fixture
@@ -89,12 +87,14 @@ def test_a_dead_destination_keeps_all_and_hinders_none(healthy: OtlpReceiver, tm
     with tracing(broadcast) as tracer:
         made = {call(tracer, number) for number in range(1000)}
     assert healthy.wait_for(lambda: len(healthy.spans) == 1000)
-    report = broadcast.flush(1)
+    report = report_when(
+        broadcast.flush, lambda told: told.destinations["healthy"] and told.destinations["dead"].last_error
+    )
     assert not report
     assert report.destinations["healthy"]
     assert (report.destinations["dead"].delivered, report.destinations["dead"].waiting) == (0, 1000)
     assert "refused" in report.destinations["dead"].last_error
-    broadcast.shutdown(1)
+    broadcast.shutdown(PATIENCE_S)
     with OtlpReceiver(port=receiver.port) as back:
         again = broadcast_to({"dead": otlp(back.url), "healthy": otlp(healthy.url)}, tmp_path)
         assert back.wait_for(lambda: len(back.spans) >= 1000), str(again.flush(1))
@@ -189,7 +189,9 @@ def test_a_wrong_certificate_is_waited_for(healthy: OtlpReceiver, tmp_path: Path
         broadcast = broadcast_to({"tls": otlp(receiver.url), "healthy": otlp(healthy.url)}, tmp_path)
         with tracing(broadcast) as tracer:
             made = call(tracer)
-        report = broadcast.flush(0.5)
+        report = report_when(
+            broadcast.flush, lambda told: told.destinations["healthy"] and told.destinations["tls"].last_error
+        )
         assert "certificate" in report.destinations["tls"].last_error.lower()
         assert report.destinations["tls"].waiting == 1
         assert healthy.spans == [made]
@@ -239,7 +241,7 @@ def test_handed_over_is_always_accounted_for(receiver: OtlpReceiver, healthy: Ot
     other = tracer_of_others(broadcast)
     for _ in range(10):
         other()
-    broadcast.flush(0.2)
+    broadcast.flush(PATIENCE_S)
     counts = {name: value - before.get(name, 0) for name, value in tally.read().items()}
     counts |= broadcast.counts()
     assert counts["handed_over"] == 110
@@ -323,7 +325,7 @@ def test_private_everywhere_means_private_on_disk(receiver: OtlpReceiver, tmp_pa
     broadcast = broadcast_to({"one": private, "two": private}, tmp_path)
     with tracing(broadcast) as tracer:
         call(tracer, 1, session="kept")
-    broadcast.flush(0.2)
+    assert broadcast.intake.drain(PATIENCE_S)
     broadcast.shutdown(0.1)
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"gpt-4o" in kept
@@ -336,7 +338,7 @@ def test_masked_everywhere_means_masked_on_disk(receiver: OtlpReceiver, tmp_path
     broadcast = broadcast_to({"one": masked, "two": masked}, tmp_path)
     with tracing(broadcast) as tracer:
         call(tracer, 1, **{"user.id": "somebody@example.com"})
-    broadcast.flush(0.2)
+    assert broadcast.intake.drain(PATIENCE_S)
     broadcast.shutdown(0.1)
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"gpt-4o" in kept

@@ -67,13 +67,13 @@ def test_threads_that_ask_at_once_get_one() -> None:
     gate = threading.Barrier(8)
 
     def ask() -> None:
-        gate.wait(10)
+        gate.wait(60)
         got.append(cache.payload(PLAIN, entries(1)))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(10)
+        thread.join(60)
     assert len(got) == 8
     assert len({id(payload) for payload in got}) == 1

@@ -579,7 +579,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(events=EVENTS)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_every_record_is_delivered_refused_or_waits(

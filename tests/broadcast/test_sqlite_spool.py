@@ -981,7 +981,7 @@ def test_two_processes_set_a_file_aside_once(path: Path, clock: Clock) -> None:
     second.close()
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.lists(
         st.tuples(st.sampled_from(["here", "elsewhere"]), st.integers(1, 4), st.sets(st.integers(0, 3))), max_size=6

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from tests.broadcast.broadcasts import broadcast_to
+from tests.broadcast.broadcasts import PATIENCE_S, broadcast_to, report_when
 from tests.destinations.configs import CANARY, REQUIRED
 from tests.destinations.otlp_receiver import OtlpReceiver, Request, ok, partial, status
 from tests.destinations.profiles.test_golden import TOOLS
@@ -27,7 +27,6 @@ from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.table import DESTINATIONS
 from spancast.model import semconv
 
-PATIENCE_S = 60.0
 REACHED_BY = {
     "otlp": "endpoint", "otel-collector": "endpoint", "jaeger": "endpoint", "webhook": "url", "langsmith": "endpoint",
     "sentry": "otlp_endpoint", "datadog": "url",
@@ -55,7 +54,7 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 def given(kind: str, url: str, **others: Any) -> dict[str, Any]:
     address = {REACHED_BY.get(kind, "base_url"): url}
-    return {"type": kind, **REQUIRED[kind], **address, "spans": "all", "timeout": 5, **others}
+    return {"type": kind, **REQUIRED[kind], **address, "spans": "all", "timeout": PATIENCE_S, **others}
 
 
 @dataclass
@@ -180,7 +179,7 @@ def test_credentials_are_sent_and_nowhere_else(
     receiver.answer_with(status(401), ok())
     sender = sending(kind, receiver, tmp_path, headers={"X-Own": f"{CANARY}-own"})
     sender.conversation()
-    report = sender.broadcast.flush(0.5)
+    report = report_when(sender.broadcast.flush, lambda told: told.destinations["one"].last_error)
     sender.broadcast.flush(PATIENCE_S)
     [first, *_] = receiver.requests
     assert first.headers["x-own"] == f"{CANARY}-own"
@@ -201,9 +200,9 @@ def test_credentials_are_sent_and_nowhere_else(
 def test_test_connection(kind: str, receiver: OtlpReceiver) -> None:
     sender = sending(kind, receiver)
     destination = sender.broadcast.couriers[0].route.destination
-    assert type(destination.test_connection(5)).__name__ == "Delivered"
+    assert type(destination.test_connection(PATIENCE_S)).__name__ == "Delivered"
     receiver.answer_with(status(401))
-    outcome = destination.test_connection(5)
+    outcome = destination.test_connection(PATIENCE_S)
     assert type(outcome).__name__ != "Delivered"
     assert "401" in outcome.reason
     sender.broadcast.shutdown()
@@ -224,7 +223,7 @@ def test_local_ones_take_and_keep_private(
     sender.conversation(calls=3)
     report = sender.broadcast.flush(PATIENCE_S)
     assert report.destinations["one"].delivered == 4, str(report)
-    assert type(sender.broadcast.couriers[0].route.destination.test_connection(5)).__name__ == "Delivered"
+    assert type(sender.broadcast.couriers[0].route.destination.test_connection(PATIENCE_S)).__name__ == "Delivered"
     sender.broadcast.shutdown()
     shown = capfd.readouterr()
     seen = (shown.out + shown.err).encode() + b"".join(

@@ -73,8 +73,8 @@ def test_the_columns_are_those_of_openrouter() -> None:
 
 def test_a_row_per_span_and_once_only(engine: Any) -> None:
     to = destination(engine, create_table=True, entity_id="team", organization_id="org")
-    assert to.test_connection(1) == Delivered()
-    assert [to.deliver(payload(api_key_name="prod-key"), 1) for _ in range(2)] == [Delivered(), Delivered()]
+    assert to.test_connection(60) == Delivered()
+    assert [to.deliver(payload(api_key_name="prod-key"), 60) for _ in range(2)] == [Delivered(), Delivered()]
     to.close()
     found = rows(engine)
     assert len(found) == 4
@@ -125,7 +125,7 @@ def test_only_columns_that_exist_whatever_their_type_and_case(engine: Any) -> No
         "CREATE TABLE mine (trace_id String, ATTRIBUTES JSON, METADATA Map(String, String), INPUT Nullable(String),"
         " DURATION_MS Float32, more Int32 DEFAULT 7) ENGINE = Memory"
     )
-    assert destination(engine, table="mine").deliver(payload(conversation()[1:2]), 1) == Delivered()
+    assert destination(engine, table="mine").deliver(payload(conversation()[1:2]), 60) == Delivered()
     query = "SELECT trace_id, ATTRIBUTES.gen_ai.request.model, METADATA['order_id'], INPUT, DURATION_MS, more FROM mine"
     assert engine.query(query).result_rows == [
         ("order_processing_001", "claude-4.5-sonnet", "ORD-12345", None, 80.0, 7)
@@ -133,40 +133,40 @@ def test_only_columns_that_exist_whatever_their_type_and_case(engine: Any) -> No
 
 
 def test_openrouters_own_query_works(engine: Any) -> None:
-    destination(engine, create_table=True).deliver(payload(), 1)
+    destination(engine, create_table=True).deliver(payload(), 60)
     query = "SELECT MODEL, sum(TOTAL_COST), JSONExtractString(METADATA, 'order_id') FROM OPENROUTER_TRACES WHERE SPAN_TYPE = 'GENERATION' AND STATUS = 'ok' GROUP BY 1, 3"
     assert engine.query(query).result_rows == [("openai/gpt-4o", 0.00075, "ORD-12345")]
 
 
 def test_a_table_that_is_missing_is_refused_with_advice_and_taken_once_it_is_there(engine: Any) -> None:
     to = destination(engine)
-    assert to.deliver(payload(), 1) == Refused(
+    assert to.deliver(payload(), 60) == Refused(
         "ClickHouse localhost: error 60 UNKNOWN_TABLE; create OPENROUTER_TRACES, or set create_table"
     )
-    assert isinstance(to.test_connection(1), Refused)
+    assert isinstance(to.test_connection(60), Refused)
     engine.command(clickhouse.ddl())
-    assert to.deliver(payload(), 1) == Delivered()
+    assert to.deliver(payload(), 60) == Delivered()
 
 
 def test_a_column_that_goes_away_is_noticed(engine: Any) -> None:
     to = destination(engine, create_table=True)
-    assert to.deliver(payload(), 1) == Delivered()
+    assert to.deliver(payload(), 60) == Delivered()
     engine.command("ALTER TABLE OPENROUTER_TRACES DROP COLUMN MODEL_PARAMETERS")
-    outcomes = [to.deliver(payload(), 1), to.deliver(payload(), 1)]
+    outcomes = [to.deliver(payload(), 60), to.deliver(payload(), 60)]
     assert isinstance(outcomes[0], RetryAfter)
     assert outcomes[1] == Delivered()
 
 
 def test_no_text_of_a_row_reaches_the_reason(engine: Any) -> None:
     engine.command("CREATE TABLE strict (TRACE_ID UInt8) ENGINE = Memory")
-    outcome = destination(engine, table="strict").deliver(payload(), 1)
+    outcome = destination(engine, table="strict").deliver(payload(), 60)
     assert isinstance(outcome, Refused)
     assert "order_processing" not in outcome.reason
 
 
 def test_names_that_need_quotes(engine: Any) -> None:
     to = destination(engine, table="odd `name` \\", create_table=True)
-    assert to.deliver(payload(), 1) == Delivered()
+    assert to.deliver(payload(), 60) == Delivered()
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ def test_hosts(host: str, address: Address) -> None:
 
 
 def test_a_server_that_is_not_there_is_tried_again() -> None:
-    config = ClickHouseConfig(type="clickhouse", host="http://127.0.0.1:9", timeout=1)
+    config = ClickHouseConfig(type="clickhouse", host="http://127.0.0.1:9", timeout=60)
     to = clickhouse.create(config, VIEW)
-    assert to.deliver(payload(), 1) == RetryAfter("ClickHouse 127.0.0.1: OperationalError")
+    assert to.deliver(payload(), 60) == RetryAfter("ClickHouse 127.0.0.1: OperationalError")
     to.close()
 
 
@@ -217,7 +217,7 @@ def test_credentials_and_headers_are_sent_and_a_wrong_password_is_refused(caplog
         "headers": {"X-Team": "search"},
     }
     to = clickhouse.create(ClickHouseConfig.model_validate({"type": "clickhouse", **fields}), VIEW)
-    outcome = to.deliver(payload(), 1)
+    outcome = to.deliver(payload(), 60)
     server.shutdown()
     server.server_close()
     assert outcome == Refused("ClickHouse 127.0.0.1: error 516 AUTHENTICATION_FAILED")

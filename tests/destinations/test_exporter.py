@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanContext, SpanKind, StatusCode
-from tests.broadcast.broadcasts import broadcast_to
+from tests.broadcast.broadcasts import broadcast_to, report_when
 
 from spancast.destinations import table
 from spancast.destinations.protocol import Delivered, RetryAfter
@@ -110,7 +110,7 @@ def test_one_that_raises_is_tried_again(installed: None, monkeypatch: pytest.Mon
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(broadcast.processor)
     provider.get_tracer("x").start_span("y").end()
-    report = broadcast.flush(0.2)
+    report = report_when(broadcast.flush, lambda told: told.destinations["other"].last_error)
     assert report.destinations["other"].waiting == 1
     assert report.destinations["other"].last_error == "exporter collecting: it raised"
     broadcast.shutdown(0.1)

@@ -327,16 +327,16 @@ from tests.destinations.payloads import VIEW, payload
 from spancast.destinations import otlp_config
 from spancast.destinations.protocol import Delivered
 
-made = otlp_config.create(config("otlp", endpoint=sys.argv[1], protocol="grpc", timeout=20), VIEW)
-assert made.deliver(payload(), 20) == Delivered()
+made = otlp_config.create(config("otlp", endpoint=sys.argv[1], protocol="grpc", timeout=60), VIEW)
+assert made.deliver(payload(), 60) == Delivered()
 child = os.fork()
 if child == 0:
-    outcome = made.deliver(payload(), 20)
+    outcome = made.deliver(payload(), 60)
     made.close()
     print(outcome, flush=True)
     os._exit(0 if outcome == Delivered() else 1)
 assert os.waitpid(child, 0)[1] == 0
-assert made.deliver(payload(), 20) == Delivered()
+assert made.deliver(payload(), 60) == Delivered()
 """
 
 

@@ -609,7 +609,7 @@ def delta_of(event: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
     events = cut_anew(CASES[name]["stream"], delta_of, data.draw)
@@ -617,7 +617,7 @@ def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
     check_response(read_stream(ANTHROPIC_MESSAGES, events[: data.draw(st.integers(0, len(events)))]))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(answered=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
 def test_random_json_never_raises(answered: Any, events: list[Any], content: bool):
     body = answered if isinstance(answered, dict) else {"messages": answered, "tools": answered, "system": answered}
@@ -627,7 +627,7 @@ def test_random_json_never_raises(answered: Any, events: list[Any], content: boo
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_malformed_never_raises(name: str, data: st.DataObject):
     case = mutated(CASES[name], data.draw)

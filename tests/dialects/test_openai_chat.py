@@ -527,7 +527,7 @@ def _delta_text(chunk: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
     return None
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 @pytest.mark.parametrize("name", PAIRS)
 def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject) -> None:
@@ -574,7 +574,7 @@ def test_nothing_given_is_changed(name: str) -> None:
     assert json.dumps(CASES[name]) == before
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(answered=json_values, chunks=st.lists(json_values, max_size=5), content=st.booleans())
 def test_random_json_never_raises(answered: Any, chunks: list[Any], content: bool) -> None:
     OPENAI_CHAT.read_response(answered, content=content)
@@ -582,7 +582,7 @@ def test_random_json_never_raises(answered: Any, chunks: list[Any], content: boo
     OPENAI_CHAT.read_request(answered if isinstance(answered, dict) else {"messages": answered}, content=content)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_malformed_never_raises(name: str, data: st.DataObject) -> None:

@@ -711,7 +711,7 @@ def delta_of(event: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
 
 
 @pytest.mark.parametrize("name", STREAMS)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
     events = cut_anew(CASES[name]["stream"], delta_of, data.draw)
@@ -723,7 +723,7 @@ def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
             assert cut == streamed(name)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(answered=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
 def test_random_json_never_raises(answered: Any, events: list[Any], content: bool):
     body = answered if isinstance(answered, dict) else {"input": answered, "tools": answered, "text": answered}
@@ -733,7 +733,7 @@ def test_random_json_never_raises(answered: Any, events: list[Any], content: boo
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_malformed_never_raises(name: str, data: st.DataObject):
     case = mutated(CASES[name], data.draw)
