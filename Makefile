@@ -1,5 +1,6 @@
 # Few verbs; each makes its own environment. `make demo` and `make test` need Python only.
 PYTHON ?= python3
+VERSIONS ?= 3.11 3.13
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -11,7 +12,7 @@ help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "spancast needs Python 3.10 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "spancast needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[all]' --group dev
@@ -43,7 +44,7 @@ jaeger: servers ## run Jaeger on its usual ports: 4317, 4318, page and API on 16
 bench: $(READY) ## the benchmark
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-versions: $(READY) ## the contract suite on the oldest supported SDKs and on Python 3.10 and 3.13
-	@for python in 3.10 3.13; do \
+versions: $(READY) ## the contract suite on the oldest supported SDKs and on Python 3.11 and 3.13 (or VERSIONS=...)
+	@for python in $(VERSIONS); do \
 	  $(BIN)/uv run --quiet --isolated --no-project --python $$python --with-editable '.[all]' --group dev \
 	    $$($(BIN)/python -m tests.clients.oldest) python -m pytest -q -W default tests/contract/test_every_client.py || exit 1; done

@@ -92,7 +92,7 @@ def _all_started(
                 workers[one].ready()
             else:
                 workers[one] = _begun(one, ports[one], turn, stack)
-        except WorkerError as error:  # noqa: PERF203 - one failing must not end the others
+        except WorkerError as error:
             workers.pop(one, None)
             for name, ones in wanted.items():
                 if one in ones:

@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from tests.destinations.payloads import VIEW, payload
 from spancast.destinations.file import FileConfig, FileDestination
 from spancast.destinations.protocol import Delivered, RetryAfter
 
-AT = datetime(2026, 9, 29, 12, tzinfo=timezone.utc)
+AT = datetime(2026, 9, 29, 12, tzinfo=UTC)
 
 
 def destination(path: Path | str, **others: Any) -> FileDestination:

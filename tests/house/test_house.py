@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,24 @@ def test_the_readme_names_the_commands_that_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
         assert set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text())) <= targets
+
+
+def test_the_oldest_python_is_the_same_everywhere() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    oldest = project["project"]["requires-python"].removeprefix(">=")
+    named = [
+        one.removeprefix("Programming Language :: Python :: ")
+        for one in project["project"]["classifiers"]
+        if one.startswith("Programming Language :: Python :: 3.")
+    ]
+    makefile = (ROOT / "Makefile").read_text()
+    assert named[0] == oldest
+    assert project["tool"]["pyright"]["pythonVersion"] == oldest
+    assert project["tool"]["ruff"]["target-version"] == "py" + oldest.replace(".", "")
+    assert f"< ({oldest.replace('.', ', ')})" in makefile
+    assert f"needs Python {oldest} or newer" in makefile
+    assert f"VERSIONS ?= {oldest} " in makefile
+    assert f"needs Python {oldest} or newer" in (ROOT / "README.md").read_text()
 
 
 def test_no_assertion_depends_on_how_long_something_took() -> None:

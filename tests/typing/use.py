@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import assert_type
 
 import openai
 from openai.types.chat import ChatCompletion
-from typing_extensions import assert_type
 
 import spancast
 

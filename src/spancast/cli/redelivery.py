@@ -104,7 +104,7 @@ def moment_of(text: str) -> float:
     except ValueError:
         pass
     try:
-        return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone().timestamp()
+        return datetime.fromisoformat(text).astimezone().timestamp()
     except ValueError:
         raise argparse.ArgumentTypeError(f"must be {DURATION_FORM}, or a date such as `2026-11-20T14:00`") from None
 

@@ -7,7 +7,7 @@ import shutil
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from spancast.destinations.tree import printable
@@ -58,14 +58,14 @@ def lapse(seconds: float) -> str:
 
 def moment(at_s: float, now_s: float | None = None) -> str:
     """Return Unix seconds in local time: ``14:05:09`` within a day, ``11-22 14:05`` before."""
-    local = datetime.fromtimestamp(at_s, tz=timezone.utc).astimezone()
+    local = datetime.fromtimestamp(at_s, tz=UTC).astimezone()
     is_near = abs((time.time() if now_s is None else now_s) - at_s) < _DAY_S
     return f"{local:%H:%M:%S}" if is_near else f"{local:%m-%d %H:%M}"
 
 
 def iso(at_s: float) -> str | None:
     """Return Unix seconds as UTC for a script, None for 0."""
-    text = datetime.fromtimestamp(at_s, tz=timezone.utc).isoformat(timespec="milliseconds")
+    text = datetime.fromtimestamp(at_s, tz=UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z") if at_s else None
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from spancast.destinations.plain_span import PlainSpan, remembered
@@ -173,7 +173,7 @@ def first_chunk_ns(span: PlainSpan) -> int | None:
 def iso_time(at_ns: int) -> str:
     """Return UTC as ``2026-09-29T12:00:00.000Z``."""
     seconds, rest = divmod(at_ns, _NS_PER_S)
-    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    moment = datetime.fromtimestamp(seconds, tz=UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // _NS_PER_MS:03d}Z"
 
 

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import timezone
+from datetime import UTC
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
@@ -493,7 +493,7 @@ def retry_after_s(value: str | None, now: float) -> float | None:
             at = email.utils.parsedate_to_datetime(value)
         except (ValueError, TypeError, IndexError, OverflowError):
             return None
-        seconds = (at if at.tzinfo else at.replace(tzinfo=timezone.utc)).timestamp() - now
+        seconds = (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - now
     return min(max(seconds, 0.0), MAX_WAIT_S)
 
 

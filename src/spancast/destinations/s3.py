@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr
@@ -88,7 +88,7 @@ class S3Destination:
     def _key(self, members: Sequence[PlainSpan], key_names: dict[str, str]) -> str:
         first = members[0]
         name = f"{_safe(generation.raw_trace_id(first))}-{first.start_ns}.json"
-        at = datetime.fromtimestamp(first.start_ns / _NS_PER_S, tz=timezone.utc)
+        at = datetime.fromtimestamp(first.start_ns / _NS_PER_S, tz=UTC)
         folder = self._config.path_template.format_map(
             {
                 **date_values(at),

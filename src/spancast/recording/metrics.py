@@ -9,6 +9,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.context import Context
@@ -160,7 +161,7 @@ class ClientMetrics:
         self._duration.record(duration_s, labels, context)
         if chunk_times_s:
             self._first_chunk.record(chunk_times_s[0], labels, context)
-            for earlier, later in zip(chunk_times_s, chunk_times_s[1:]):  # noqa: B905, RUF007 - 3.10, and offset by one on purpose
+            for earlier, later in pairwise(chunk_times_s):
                 self._next_chunk.record(later - earlier, labels, context)
         for name, instrument in (
             (semconv.USAGE_INPUT_TOKENS, self._input),
