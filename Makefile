@@ -4,6 +4,9 @@ VERSIONS ?= 3.11 3.13
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+empty :=
+# pyenv puts names into PATH that lead to no interpreter unless it is chosen; here all it has are found.
+PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs servers jaeger bench versions
@@ -46,5 +49,10 @@ bench: $(READY) ## the benchmark
 
 versions: $(READY) ## the contract suite on the oldest supported SDKs and on Python 3.11 and 3.13 (or VERSIONS=...)
 	@for python in $(VERSIONS); do \
-	  $(BIN)/uv run --quiet --isolated --no-project --python $$python --with-editable '.[all]' --group dev \
-	    $$($(BIN)/python -m tests.clients.oldest) python -m pytest -q -W default tests/contract/test_every_client.py || exit 1; done
+	  venv=$$(mktemp -d) && \
+	  PATH="$$PATH:$(PYENVS)" $(BIN)/uv venv --quiet --no-python-downloads --clear --python $$python $$venv && \
+	  $(BIN)/uv pip install --quiet --python $$venv/bin/python --editable '.[all]' --group dev && \
+	  $(BIN)/uv pip install --quiet --python $$venv/bin/python $$($(BIN)/python -m tests.clients.oldest) && \
+	  echo "== $$($$venv/bin/python --version), $$($(BIN)/python -m tests.clients.oldest)" && \
+	  $$venv/bin/python -m pytest -q -W default tests/contract/test_every_client.py; \
+	  status=$$?; rm -rf $$venv; [ $$status = 0 ] || exit $$status; done

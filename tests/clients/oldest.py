@@ -1,4 +1,4 @@
-"""Print the oldest SDK of each row as ``--with`` arguments for ``uv run``; see ``make versions``."""
+"""Print the oldest SDK of each row as requirements; see ``make versions``."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from spancast.clients.table import CLIENTS, installation
 
 if __name__ == "__main__":
     rows = (installation(name).client for name in CLIENTS)
-    print(*(f"--with {row.distribution}=={row.oldest}" for row in rows))
+    print(*(f"{row.distribution}=={row.oldest}" for row in rows))
