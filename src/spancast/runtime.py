@@ -191,7 +191,7 @@ def trace(  # noqa: PLR0913 - one argument per trace key
 
     ``trace_name`` and ``span_name`` open spans at entry, current inside and ended at exit.
     Blocks nest and merge, the inner one wins key by key. ``enabled=False`` records nothing
-    inside.
+    inside. One object may be entered by many threads and tasks at once.
 
     Raises:
         TraceKeyError: On entry, where a key is wrong and ``strict`` is set.

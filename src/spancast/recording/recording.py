@@ -133,9 +133,9 @@ class Recording:
         span = self.span = starter.start_call(name, current, _CLIENT, attributes, links, wanted_trace_id)
         context = context_of(span, current)
         self.context = quiet(context) if quiet_peers else context
-        scopes = AMBIENT.get().scopes
-        if scopes:
-            remember(span, scopes)
+        entries = AMBIENT.get().entries
+        if entries:
+            remember(span, entries)
         if span.is_recording():
             self.is_live = True
             _count_started()

@@ -1,19 +1,19 @@
 """``spancast.trace(...)``: keys for every call inside, and the spans they name.
 
 Must never: leave anything active in the caller's context, or break a ``with`` block whose
-exit runs in another context than its entry (a generator finalised elsewhere).
+exit runs in another context than its entry (a generator finalised elsewhere). What an exit
+undoes belongs to the entry, not to the object: that may be shared by threads and tasks.
 """
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
 import functools
 import inspect
 import time
 from collections import deque
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar, cast
@@ -52,10 +52,10 @@ class SpanIds:
 
 
 class Ambient(NamedTuple):
-    """What the ``with spancast.trace(...)`` blocks around the caller give him: their keys merged, and themselves."""
+    """What the ``with spancast.trace(...)`` blocks around the caller give: their keys merged, and their entries."""
 
     keys: TraceKeys
-    scopes: tuple[Scope, ...]
+    entries: tuple[Entry, ...]
 
 
 NOWHERE: Final = Ambient(NO_KEYS, ())
@@ -71,58 +71,140 @@ def baggage_keys(current: Context) -> TraceKeys:
     return trace_keys.read(session_id=session_id, user=user)
 
 
-def remember(span: Span, scopes: tuple[Scope, ...]) -> None:
-    """Let ``scopes`` know of a call whose span started inside."""
+def remember(span: Span, entries: tuple[Entry, ...]) -> None:
+    """Add a call, whose span started inside of ``entries``, to the lists of their scopes, once to each."""
     if (context := span.get_span_context()).is_valid:
         ids = SpanIds(f"{context.trace_id:032x}", f"{context.span_id:016x}")
-        for scope in scopes:
-            scope.calls.append(ids)
+        for calls in {id(calls): calls for entry in entries for calls in entry.lists}.values():
+            calls.append(ids)
+
+
+class Entry:
+    """One entry into a ``spancast.trace(...)`` block: everything that its exit undoes.
+
+    The object that ``spancast.trace`` returns may be entered by many threads and tasks at once.
+    """
+
+    def __init__(self, recorder: Recorder, given: TraceKeys, opener: Scope) -> None:
+        self.opener: Final = opener
+        self.calls: Final[deque[SpanIds]] = deque(maxlen=REMEMBERED)
+        self.lists: Final = (self.calls, *opener.lists)
+        self.trace_id: str | None = None
+        self._recorder = recorder
+        self._given = given
+        self._around = AMBIENT.get()
+        self.outer = current_context()
+        self.context: Context | None = None
+        """The OpenTelemetry context inside; None if this entry opened no span."""
+        self._groups: tuple[Group, ...] = ()
+        self._opened_groups = False
+        if given.trace_name or given.span_name:
+            self._open_spans(given.over(self._around.keys))
+
+    def keys_over(self, outer: TraceKeys) -> TraceKeys:
+        """Return the keys that calls inside are given, if ``outer`` are those around."""
+        merged = self._given.over(outer)
+        # What has become a span here must not become one again for each call inside.
+        return merged.without("span_name", "parent_span_id") if self._opened_groups else merged
+
+    def inside(self) -> Ambient:
+        """Return what calls inside are given."""
+        return _ambient_of((*self._around.entries, self))
+
+    def attach(self) -> None:
+        """Make the keys and the spans of this entry current in the caller's context."""
+        AMBIENT.set(self.inside())
+        if self.context is not None:
+            attach(self.context)
+
+    def detach(self) -> None:
+        """Undo ``attach``, in any order: entries that are still open in this context stay as they are."""
+        entries = AMBIENT.get().entries
+        if self not in entries:
+            # Exited in another context than entered: that context dies by itself, nothing to restore here.
+            return
+        left = tuple(entry for entry in entries if entry is not self)
+        AMBIENT.set(_ambient_of(left))
+        if self.context is None:
+            return
+        current = current_context()
+        # Generators in one context may be left in the order they were entered: the other block's span stays current.
+        if not any(entry.context is current for entry in left):
+            attach(self._context_around(left))
+
+    def end(self, error: BaseException | None) -> None:
+        """End the spans this entry opened; an exception marks the innermost as failed."""
+        groups, self._groups = self._groups, ()
+        if groups:
+            span = groups[-1].span
+            if isinstance(error, Exception):
+                span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
+                span.set_status(Status(StatusCode.ERROR))
+            self._recorder.tree.close(groups, time.time_ns())
+
+    def _context_around(self, left: tuple[Entry, ...]) -> Context:
+        """Return the context this entry was made in, without the spans of entries that were left meanwhile."""
+        context = self.outer
+        for entry in reversed(self._around.entries):
+            if entry not in left and entry.context is context:
+                context = entry.outer
+        return context
+
+    def _open_spans(self, merged: TraceKeys) -> None:
+        opened = self._recorder.open_groups(self._given, merged)
+        if opened is None:
+            return
+        self._groups = opened.groups
+        self._opened_groups = bool(opened.groups)
+        self.context = opened.context
+        ids = trace_api.get_current_span(opened.context).get_span_context()
+        self.trace_id = f"{ids.trace_id:032x}" if ids.is_valid else None
 
 
 class Scope:
-    """One ``with spancast.trace(...)`` block; also ``async with`` and a decorator.
+    """A ``with spancast.trace(...)`` block; also ``async with`` and a decorator.
 
-    ``calls`` lists the ids of the last 64 calls made inside, newest last, streams included
-    from the moment they start.
+    One object may be entered any number of times: nested in itself, by many threads and tasks at once.
+    ``with ... as scope`` gives the scope of that one entry.
     """
 
-    def __init__(self, recorder: Recorder, keys: TraceKeys) -> None:
+    def __init__(self, recorder: Recorder, keys: TraceKeys, entry: Entry | None = None) -> None:
         self._recorder = recorder
         self._given = keys
-        self._groups: tuple[Group, ...] = ()
-        self._undo: list[Callable[[], None]] = []
-        self.calls: deque[SpanIds] = deque(maxlen=REMEMBERED)
-        self.trace_id: str | None = None
-        """The trace id (32 hex digits) of the span this block opened, or of its ``trace_id`` key."""
+        self._entry = entry
+        self._open: list[Entry] = []
+        self.calls: deque[SpanIds] = deque(maxlen=REMEMBERED) if entry is None else entry.calls
+        """The ids of the last 64 calls made inside, newest last, streams included from the moment they start.
 
-    def __enter__(self) -> Self:
+        Of one entry, if ``with ... as scope`` gave this scope; of all entries of what ``spancast.trace`` returned.
+        """
+        self.lists: Final[tuple[deque[SpanIds], ...]] = (self.calls,) if entry is None else entry.lists
+        self.trace_id: str | None = None if entry is None else entry.trace_id
+        """The trace id (32 hex digits) of the span that the newest entry opened; None if it opened none."""
+
+    def __enter__(self) -> Scope:  # noqa: PYI034 - each entry has a scope of its own
         """Give the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
-        around = AMBIENT.get()
-        merged = self._given.over(around.keys)
-        if self._given.trace_name or self._given.span_name:
-            self._open_spans(merged)
-        # What has become a span here must not become one again for each call inside.
-        inherited = merged.without("span_name", "parent_span_id") if self._groups else merged
-        token = AMBIENT.set(Ambient(inherited, (*around.scopes, self)))
-        self._undo.append(lambda: _reset(token))
-        return self
+        entry = self._begin()
+        entry.attach()
+        self._open.append(entry)
+        return Scope(self._recorder, self._given, entry)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End the spans this block opened; an exception marks the innermost as failed."""
-        for undo in reversed(self._undo):
-            undo()
-        self._undo.clear()
-        if self._groups:
-            span = self._groups[-1].span
-            if error is not None and isinstance(error, Exception):
-                span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
-                span.set_status(Status(StatusCode.ERROR))
-            self._recorder.tree.close(self._groups, time.time_ns())
-            self._groups = ()
+        entry = next((entry for entry in reversed(AMBIENT.get().entries) if entry.opener is self), None)
+        if entry is not None:
+            entry.detach()
+        try:
+            self._open.remove(cast("Entry", entry))
+        except ValueError:
+            # Entered in another context (a generator finalised elsewhere).
+            entry = self._open.pop() if self._open else None
+        if entry is not None:
+            entry.end(error)
 
-    async def __aenter__(self) -> Self:
+    async def __aenter__(self) -> Scope:  # noqa: PYI034 - as above
         """As ``__enter__``."""
         return self.__enter__()
 
@@ -133,19 +215,19 @@ class Scope:
         self.__exit__(kind, error, traceback)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Run every call of ``function`` in a block of its own with these keys."""
+        """Run every call of ``function`` in an entry of its own into this block."""
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
-                with Scope(self._recorder, self._given):
+                with self:
                     return await function(*args, **kwargs)
 
             return cast("Callable[P, R]", run_async)
 
         @functools.wraps(function)
         def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            with Scope(self._recorder, self._given):
+            with self:
                 return function(*args, **kwargs)
 
         return run
@@ -161,21 +243,17 @@ class Scope:
 
         return bound
 
-    def _open_spans(self, merged: TraceKeys) -> None:
-        opened = self._recorder.open_groups(self._given, merged)
-        if opened is None:
-            return
-        self._groups = opened.groups
-        ids = trace_api.get_current_span(opened.context).get_span_context()
-        self.trace_id = f"{ids.trace_id:032x}" if ids.is_valid else None
-        token = attach(opened.context)
-        self._undo.append(lambda: detach(token))
+    def _begin(self) -> Entry:
+        entry = Entry(self._recorder, self._given, self)
+        self.trace_id = entry.trace_id
+        return entry
 
 
-def _reset(token: Token[Ambient]) -> None:
-    # Exited in another context than entered: that context dies by itself, nothing to restore here.
-    with contextlib.suppress(ValueError):
-        AMBIENT.reset(token)
+def _ambient_of(entries: tuple[Entry, ...]) -> Ambient:
+    keys = NO_KEYS
+    for entry in entries:
+        keys = entry.keys_over(keys)
+    return Ambient(keys, entries) if entries else NOWHERE
 
 
 def context_of(span: Span, current: Context) -> Context:
