@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
+import inspect
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +17,7 @@ from opentelemetry import trace as trace_api
 import spancast
 from spancast.recording.scope import AMBIENT, NOWHERE
 from spancast.testing import CapturedSpans
-from spancast.testing.answers import chat_answer
+from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -252,3 +254,181 @@ def test_a_shared_object_that_is_wrong_leaves_nothing(spans: CapturedSpans) -> N
             pass
         assert is_clean()
     assert spans.all() == []
+
+
+# --- functions with steps -------------------------------------------------------------------------
+
+
+def in_context(function: Callable[..., Any], *args: Any) -> Any:
+    """Call as a web framework drives a generator: each step in a fresh copy of the caller's context."""
+    return contextvars.copy_context().run(function, *args)
+
+
+def test_a_traced_generator_has_its_keys_in_each_step_and_none_between(spans: CapturedSpans) -> None:
+    @spancast.trace(session_id="s", span_name="work")
+    def generator(name: str) -> Generator[str, str, str]:
+        """Doc."""
+        with spancast.trace(feature="inner"):
+            call(f"{name} 1")
+            sent = yield "first"
+            call(f"{name} 2")
+        try:
+            yield sent
+        except KeyError:
+            call(f"{name} 3")
+        return "returned"
+
+    assert inspect.isgeneratorfunction(generator)
+    assert (generator.__name__, generator.__doc__) == ("generator", "Doc.")
+    one, two = generator("one"), generator("two")
+    assert [next(one), next(two), is_clean()] == ["first", "first", True]
+    call("between")
+    assert [in_context(two.send, "b"), in_context(one.send, "a"), is_clean()] == ["b", "a", True]
+    for running in (one, two):
+        with pytest.raises(StopIteration, match="returned"):
+            in_context(running.throw, KeyError("k"))
+    assert is_clean()
+    inside = [f"{name} {step}" for name in ("one", "two") for step in (1, 2, 3)]
+    assert sessions(spans) == {**dict.fromkeys(inside, "s"), "between": None}
+    features = {span.name: attributes(span).get("trace.metadata.feature") for span in spans.calls()}
+    assert {name for name, feature in features.items() if feature} == {name for name in inside if name[-1] != "3"}
+    assert spans.tree() == {
+        "work": {"one 1": {}, "one 2": {}, "one 3": {}}, "work'": {"two 1": {}, "two 2": {}, "two 3": {}},
+        "between": {},
+    }  # fmt: skip
+
+
+async def test_a_traced_async_generator_driven_by_several_tasks(spans: CapturedSpans) -> None:
+    @spancast.trace(session_id="s", trace_name="T")
+    async def generator(name: str) -> AsyncGenerator[str]:
+        with spancast.trace(span_name="part"):
+            for step in range(3):
+                await asyncio.sleep(0)
+                assert not is_clean()
+                call(f"{name} {step}")
+                yield f"{name} {step}"
+
+    async def step(running: Any) -> Any:
+        item = await anext(running)
+        assert is_clean()
+        return item
+
+    assert inspect.isasyncgenfunction(generator)
+    one, two = generator("one"), generator("two")
+    for number in range(3):
+        assert await asyncio.gather(asyncio.create_task(step(one)), asyncio.create_task(step(two))) == [
+            f"one {number}", f"two {number}",
+        ]  # fmt: skip
+    await one.aclose()
+    assert [item async for item in two] == []
+    assert is_clean()
+    assert set(sessions(spans).values()) == {"s"}
+    parts = [{"part": {f"{name} {step}": {} for step in range(3)}} for name in ("one", "two")]
+    assert list(spans.tree().values()) == parts
+
+
+@pytest.mark.parametrize("kind", ["coroutine", "generator", "async generator"])
+async def test_a_traced_function_that_returns_what_has_steps(kind: str, spans: CapturedSpans) -> None:
+    async def coroutine() -> str:
+        await asyncio.sleep(0)
+        call("step")
+        return "answer"
+
+    def generator() -> Generator[str]:
+        call("step")
+        yield "answer"
+
+    async def async_generator() -> AsyncGenerator[str]:
+        call("step")
+        yield "answer"
+
+    @spancast.trace(session_id="s", span_name="work")
+    def function() -> Any:
+        call("called")
+        return {"coroutine": coroutine, "generator": generator, "async generator": async_generator}[kind]()
+
+    result = function()
+    assert is_clean()
+    if kind == "coroutine":
+        assert await result == "answer"
+    elif kind == "generator":
+        assert list(result) == ["answer"]
+    else:
+        assert [item async for item in result] == ["answer"]
+    assert is_clean()
+    assert spans.tree() == {"work": {"called": {}, "step": {}}}
+    assert sessions(spans) == {"called": "s", "step": "s"}
+
+
+def test_a_traced_function_that_another_tracer_wraps(spans: CapturedSpans) -> None:
+    @spancast.trace(session_id="s", span_name="work")
+    @spancast.instrument
+    def generator(**_: Any) -> Iterator[Any]:
+        yield from chat_chunks(chat_answer("hello", model="m"))
+
+    assert len(list(generator(model="m", messages=MESSAGES))) > 1
+    assert spans.tree() == {"work": {"chat m": {}}}
+    assert sessions(spans) == {"chat m": "s"}
+
+
+def test_a_traced_generator_that_fails_is_left_or_never_begins(spans: CapturedSpans) -> None:
+    @spancast.trace(span_name="work")
+    def generator() -> Iterator[None]:
+        yield
+        raise LookupError
+
+    @spancast.trace(span_name="called")
+    def function() -> Iterator[None]:
+        return (item for item in [None])
+
+    failing, left = generator(), generator()
+    next(failing)
+    next(left)
+    with pytest.raises(LookupError):
+        next(failing)
+    left.close()  # type: ignore[attr-defined]
+    del left
+    generator()
+    function()
+    gc.collect()
+    assert is_clean()
+    assert [(span.name, attributes(span).get("error.type")) for span in spans.all()] == [
+        ("work", "LookupError"), ("work", None), ("called", None),
+    ]  # fmt: skip
+
+
+async def test_bind_gives_the_keys_of_the_block_to_a_context_that_lost_them(spans: CapturedSpans) -> None:
+    @spancast.instrument
+    async def ask_async(**_: Any) -> dict[str, Any]:
+        await asyncio.sleep(0)
+        return chat_answer("hello", model="m")
+
+    def generator() -> Iterator[Any]:
+        with spancast.trace(session_id="s", span_name="work") as scope:
+            yield
+            call("lost")
+            scope.bind(call)("bound")
+            yield scope.bind(ask_async)(model="m", messages=MESSAGES, trace={"generation_name": "awaited"})
+
+    running = generator()
+    in_context(next, running)
+    with spancast.trace(session_id="another's", user="u"):
+        await in_context(next, running)
+    in_context(list, running)
+    assert is_clean()
+    assert sessions(spans) == {"lost": "another's", "bound": "s", "awaited": "s"}
+    assert "user.id" not in attributes(next(span for span in spans.calls() if span.name == "bound"))
+    assert spans.tree() == {"work": {"bound": {}, "awaited": {}}, "lost": {}}
+
+
+def test_bind_in_the_block_keeps_the_context_of_the_moment(spans: CapturedSpans) -> None:
+    with spancast.trace(session_id="s", span_name="work") as scope:
+        with spans.provider.get_tracer("app").start_as_current_span("tool"), spancast.trace(user="u"):
+            bound = scope.bind(call)
+        thread = threading.Thread(target=bound, args=("thread",))
+        thread.start()
+        thread.join()
+    scope.bind(call)("after")
+    assert sessions(spans) == {"thread": "s", "after": "s"}
+    assert attributes(spans.calls()[0])["user.id"] == "u"
+    assert spans.tree() == {"work": {"tool": {"thread": {}}, "after": {}}}

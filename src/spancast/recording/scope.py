@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextvars
 import functools
-import inspect
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -23,9 +23,19 @@ from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, propagation
+from typing_extensions import Self
 
 from spancast.model import semconv, trace_keys
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
+from spancast.recording.steps import (
+    Driven,
+    async_generator_function,
+    async_step,
+    awaited,
+    carried,
+    generator_function,
+    kind_of,
+)
 
 if TYPE_CHECKING:
     from spancast.recording.recorder import Recorder
@@ -86,6 +96,7 @@ class Entry:
     """
 
     def __init__(self, recorder: Recorder, given: TraceKeys, opener: Scope) -> None:
+        self._groups: tuple[Group, ...] = ()
         self.opener: Final = opener
         self.calls: Final[deque[SpanIds]] = deque(maxlen=REMEMBERED)
         self.lists: Final = (self.calls, *opener.lists)
@@ -96,8 +107,9 @@ class Entry:
         self.outer = current_context()
         self.context: Context | None = None
         """The OpenTelemetry context inside; None if this entry opened no span."""
-        self._groups: tuple[Group, ...] = ()
         self._opened_groups = False
+        self._ambient_inside: Ambient | None = None
+        self._context_inside: Context | None = None
         if given.trace_name or given.span_name:
             self._open_spans(given.over(self._around.keys))
 
@@ -132,6 +144,37 @@ class Entry:
         if not any(entry.context is current for entry in left):
             attach(self._context_around(left))
 
+    def step(self, call: Callable[..., R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - the caller's own values
+        """Return ``call(*args, **kwargs)``, called inside; what it left active is active in the next step again."""
+        former, outer = AMBIENT.get(), current_context()
+        context = outer if self._context_inside is None else self._context_inside
+        ambient = self.inside() if self._ambient_inside is None else self._ambient_inside
+        AMBIENT.set(ambient)
+        if context is not outer:
+            attach(context)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            left, left_context = AMBIENT.get(), current_context()
+            if left is not ambient:
+                self._ambient_inside = left
+            if left_context is not context:
+                self._context_inside = left_context
+            AMBIENT.set(former)
+            if left_context is not outer:
+                attach(outer)
+
+    def __enter__(self) -> Self:
+        """Begin to run the steps of one call."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End after the last step."""
+        self._ambient_inside = self._context_inside = None
+        self.end(error)
+
     def end(self, error: BaseException | None) -> None:
         """End the spans this entry opened; an exception marks the innermost as failed."""
         groups, self._groups = self._groups, ()
@@ -141,6 +184,11 @@ class Entry:
                 span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
                 span.set_status(Status(StatusCode.ERROR))
             self._recorder.tree.close(groups, time.time_ns())
+
+    def __del__(self) -> None:
+        # Begun by a call whose coroutine or generator was dropped before its first step.
+        if self._groups:
+            self.end(None)
 
     def _context_around(self, left: tuple[Entry, ...]) -> Context:
         """Return the context this entry was made in, without the spans of entries that were left meanwhile."""
@@ -156,7 +204,7 @@ class Entry:
             return
         self._groups = opened.groups
         self._opened_groups = bool(opened.groups)
-        self.context = opened.context
+        self.context = self._context_inside = opened.context
         ids = trace_api.get_current_span(opened.context).get_span_context()
         self.trace_id = f"{ids.trace_id:032x}" if ids.is_valid else None
 
@@ -215,31 +263,67 @@ class Scope:
         self.__exit__(kind, error, traceback)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Run every call of ``function`` in an entry of its own into this block."""
-        if inspect.iscoroutinefunction(function):
+        """Run every call of ``function`` in an entry of its own into this block.
 
-            @functools.wraps(function)
+        Each step of a coroutine or a generator runs in the entry of its call, on whatever thread or task.
+        """
+        kind = kind_of(function)
+        made: Callable[..., Any]
+        if kind == "coroutine":
+
             async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
-                with self:
-                    return await function(*args, **kwargs)
+                with self._begin() as entry:
+                    return await awaited(cast("Any", function(*args, **kwargs)), entry.step)
 
-            return cast("Callable[P, R]", run_async)
+            made = run_async
+        elif kind == "generator":
 
-        @functools.wraps(function)
-        def run(*args: P.args, **kwargs: P.kwargs) -> R:
-            with self:
-                return function(*args, **kwargs)
+            def begin(*args: P.args, **kwargs: P.kwargs) -> Driven:
+                entry = self._begin()
+                return Driven(function(*args, **kwargs), entry.step, entry)
 
-        return run
+            made = generator_function(begin)
+        elif kind == "async generator":
+
+            def begin_async(*args: P.args, **kwargs: P.kwargs) -> Driven:
+                entry = self._begin()
+                return Driven(function(*args, **kwargs), async_step(entry.step), entry)
+
+            made = async_generator_function(begin_async)
+        else:
+
+            def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - as above
+                with ExitStack() as ending:
+                    entry = ending.enter_context(self._begin())
+                    result = entry.step(function, *args, **kwargs)
+                    made = carried(result, entry.step, entry)
+                    if made is None:
+                        return result
+                    # The entry ends with the steps.
+                    ending.pop_all()
+                    return made
+
+            made = run
+        return functools.update_wrapper(made, function)
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return ``function`` made to run with the context of this moment, on whatever thread calls it."""
+        """Return ``function`` made to run with the context of this moment, on whatever thread calls it.
+
+        Always with the keys and the span of this scope's entry, also if this moment's context has lost them:
+        a generator that is driven by several threads or tasks loses its context at each ``yield``. What
+        ``function`` returns runs in that context too, if it is a coroutine or a generator.
+        """
         captured = contextvars.copy_context()
+        entry = self._entry
+        if entry is not None and entry not in AMBIENT.get().entries:
+            captured.run(entry.attach)
 
         @functools.wraps(function)
-        def bound(*args: P.args, **kwargs: P.kwargs) -> R:
+        def bound(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
             # A context can be entered once at a time; a copy lets many threads run it.
-            return captured.copy().run(function, *args, **kwargs)
+            context = captured.copy()
+            result = context.run(function, *args, **kwargs)
+            return carried(result, context.run, nullcontext()) or result
 
         return bound
 

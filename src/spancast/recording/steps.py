@@ -1,0 +1,154 @@
+"""Generators and coroutines of the caller, driven step by step: what is ours is active within a step only.
+
+A step is what runs from one ``yield`` (or suspension) to the next. ``step(call, *args)`` returns
+``call(*args)``, called inside of whatever the step stands for. ``send``, ``throw``, ``close`` and the
+return value pass as ``yield from`` passes them (PEP 380), and so do ``asend``, ``athrow``, ``aclose``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import AbstractContextManager, nullcontext
+from types import FunctionType, MethodType
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+
+Kind: TypeAlias = Literal["coroutine", "generator", "async generator", "other"]
+Step: TypeAlias = Callable[..., Any]
+"""Called as ``step(call, *args)``; awaited, if it drives an async generator."""
+
+_FORWARDING: Final = (functools.partial, classmethod, staticmethod, MethodType)
+
+
+class Driven(NamedTuple):
+    """A generator, the step that drives it, and the block that it runs in from its first step to its end."""
+
+    inner: Any
+    step: Step
+    ending: AbstractContextManager[Any]
+
+
+def kind_of(function: object) -> Kind:
+    """Return what a call of ``function`` is known to return before it is called; "other" if only the call shows it.
+
+    Read from the code that the call runs, and not from ``__wrapped__``, a proxy or a mark: a wrapper may
+    join, await or replace what the function inside of it returns.
+    """
+    called: Any = function
+    # By their exact types: a proxy claims the class of what it stands for, and may do something else.
+    while type(called) in _FORWARDING:
+        called = called.func if type(called) is functools.partial else called.__func__
+    flags: int = called.__code__.co_flags if type(called) is FunctionType else 0
+    if flags & inspect.CO_ASYNC_GENERATOR:
+        return "async generator"
+    if flags & inspect.CO_COROUTINE:
+        return "coroutine"
+    # A generator that is awaited (``types.coroutine``) yields to the event loop, not to the caller.
+    return "generator" if flags & inspect.CO_GENERATOR and not flags & inspect.CO_ITERABLE_COROUTINE else "other"
+
+
+def generator_function(begin: Callable[..., Driven]) -> Callable[..., Generator[Any, Any, Any]]:
+    """Return a generator function that drives what ``begin``, called at the first step, returns."""
+
+    def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401 - the caller's own values
+        inner, step, ending = begin(*args, **kwargs)
+        resume, value = inner.send, None
+        with ending:
+            while True:
+                try:
+                    item = step(resume, value)
+                except StopIteration as stop:
+                    return stop.value
+                try:
+                    value = yield item
+                    resume = inner.send
+                except BaseException as thrown:  # noqa: BLE001 - passed to the generator it was thrown at
+                    resume, value = inner.throw, thrown
+
+    return generator
+
+
+def async_generator_function(begin: Callable[..., Driven]) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Return an async generator function that drives what ``begin``, called at the first step, returns."""
+
+    async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401 - as above
+        inner, step, ending = begin(*args, **kwargs)
+        resume, value = inner.asend, None
+        with ending:
+            while True:
+                try:
+                    item = await step(resume, value)
+                except StopAsyncIteration:
+                    return
+                try:
+                    value = yield item
+                    resume = inner.asend
+                except BaseException as thrown:  # noqa: BLE001 - as above
+                    resume, value = inner.athrow, thrown
+
+    return generator
+
+
+def _begin_awaiting(awaitable: Awaitable[Any], step: Step) -> Driven:
+    return Driven(awaitable.__await__(), step, nullcontext())
+
+
+awaited: Final = cast(
+    "Callable[[Awaitable[Any], Step], Coroutine[Any, Any, Any]]", types.coroutine(generator_function(_begin_awaiting))
+)
+"""``await awaited(awaitable, step)`` returns what ``await awaitable`` does, each of its steps in ``step``."""
+
+
+def async_step(step: Step) -> Step:
+    """Return ``step`` as a step of async generators: active while the caller's code runs, not while it waits."""
+
+    def stepped(call: Callable[..., Awaitable[Any]], *args: Any) -> Awaitable[Any]:  # noqa: ANN401 - the caller's own
+        return awaited(call(*args), step)
+
+    return stepped
+
+
+def carried(result: object, step: Step, ending: AbstractContextManager[Any]) -> object:
+    """Return what runs the steps of ``result`` in ``step``: a coroutine or generator of the same kind.
+
+    Returns:
+        None if ``result`` has no steps.
+    """
+    made: Any
+    if inspect.iscoroutine(result):
+        made = _carried_coroutine(Unawaited(result), step, ending)
+    elif inspect.isgenerator(result):
+        made = generator_function(lambda: Driven(result, step, ending))()
+    elif inspect.isasyncgen(result):
+        made = async_generator_function(lambda: Driven(result, async_step(step), ending))()
+    else:
+        return None
+    return named(made, result)
+
+
+class Unawaited:
+    """A coroutine that waits for its first step; closed if its driver is dropped before that.
+
+    So one that is never awaited is warned of once, and one that is cancelled before it begins not at all.
+    """
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine: Final = coroutine
+
+    def __del__(self) -> None:
+        self.coroutine.close()
+
+
+async def _carried_coroutine(given: Unawaited, step: Step, ending: AbstractContextManager[Any]) -> Any:  # noqa: ANN401 - as above
+    with ending:
+        return await awaited(given.coroutine, step)
+
+
+def named(made: Any, like: Any) -> Any:  # noqa: ANN401 - a coroutine or generator
+    """Give a coroutine or generator the names of another, which warnings and tasks show."""
+    made.__name__, made.__qualname__ = like.__name__, like.__qualname__
+    return made
