@@ -9,7 +9,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import get_ident
 from typing import Final, TypeAlias
 
 from opentelemetry.context import Context
@@ -18,7 +17,7 @@ from opentelemetry.trace import TraceFlags
 
 from spancast.broadcast import end_of_process
 from spancast.broadcast.lineage import Lineage
-from spancast.broadcast.quiet_thread import OURS, Bell, QuietThread
+from spancast.broadcast.quiet_thread import CURRENT_THREAD, Bell, QuietThread
 from spancast.errors import shielded, tally, warn_once
 from spancast.model import semconv
 from spancast.recording.pending import pending_bytes
@@ -78,7 +77,7 @@ class Intake(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Queue ``span``; counted as dropped where the queue is full or after ``stop``."""
         context = span.context
-        if context is None or not context.trace_flags & _SAMPLED or get_ident() in OURS or hasattr(span, _MARK):
+        if context is None or not context.trace_flags & _SAMPLED or CURRENT_THREAD.is_ours or hasattr(span, _MARK):
             return
         # All processors and exporters get the same object: however many ways lead here, it is taken once.
         setattr(span, _MARK, True)

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import Final
 
 from opentelemetry import context as context_api
+from opentelemetry.context import Context
 
 # By name: the module that defines the second is not ours to require.
 _SUPPRESSING: Final = ("suppress_instrumentation", "suppress_http_instrumentation")
-OURS: Final[set[int]] = set()
-"""The idents of these threads."""
+
+
+class _CurrentThread(threading.local):
+    """What is known of the thread that asks.
+
+    Not a set of idents: a forked child gives the idents of the threads it did not inherit to its own threads.
+    """
+
+    is_ours = False
+    outside: Context | None = None
+    """The context of one of our threads before instrumentation was suppressed in it."""
+
+
+CURRENT_THREAD: Final = _CurrentThread()
 
 
 class Bell:
@@ -80,12 +94,23 @@ class QuietThread:
         self._thread: threading.Thread | None = None
 
     def _run(self) -> None:
-        context = context_api.get_current()
+        context = CURRENT_THREAD.outside = context_api.get_current()
         for key in (*_SUPPRESSING, context_api._SUPPRESS_INSTRUMENTATION_KEY):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - OpenTelemetry's own packages use it
             context = context_api.set_value(key, True, context)
         context_api.attach(context)
-        OURS.add(threading.get_ident())
+        CURRENT_THREAD.is_ours = True
         try:
             self._work()
         finally:
-            OURS.discard(threading.get_ident())
+            CURRENT_THREAD.is_ours = False
+
+
+def _in_child() -> None:
+    # Only the thread that forked lives on, as the child's main thread: if it was ours, it is the application's now.
+    if CURRENT_THREAD.is_ours:
+        CURRENT_THREAD.is_ours = False
+        context_api.attach(CURRENT_THREAD.outside or Context())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)

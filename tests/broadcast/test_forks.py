@@ -1,0 +1,96 @@
+"""A fork, wherever it happens: all spans of the child arrive, and none is taken for work of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry import context as context_api
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.destinations.otlp_receiver import OtlpReceiver
+
+from spancast.broadcast.quiet_thread import CURRENT_THREAD, QuietThread
+from spancast.testing import ReplayServer, Reply
+from spancast.testing.answers import chat_answer, chat_chunks
+
+PROGRAM = Path(__file__).with_name("fork_program.py")
+ROOT = PROGRAM.parents[2]
+CHILD = range(10_000, 11_700)
+GRANDCHILD = range(20_000, 21_700)
+PARENT = range(80)
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="NO FORK on this system")
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
+
+
+def names(receiver: OtlpReceiver) -> Counter[str]:
+    came: Counter[str] = Counter()
+    for request in receiver.requests:
+        for of_resource in ExportTraceServiceRequest.FromString(request.body).resource_spans:
+            for of_scope in of_resource.scope_spans:
+                came.update(span.name for span in of_scope.spans)
+    return came
+
+
+def in_child(work: Callable[[], str]) -> str:
+    """Return what ``work`` returns in a forked child."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, work().encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    told = os.read(reading, 1000).decode()
+    os.close(reading)
+    os.waitpid(child, 0)
+    return told
+
+
+def state() -> str:
+    return f"{CURRENT_THREAD.is_ours} {context_api.get_value('suppress_instrumentation')}"
+
+
+def test_the_child_of_a_fork_on_a_thread_of_ours_is_the_applications() -> None:
+    told: list[str] = []
+    thread = QuietThread("forks", lambda: told.extend([state(), in_child(state), state()]))
+    assert thread.start()
+    assert thread.join(60)
+    assert told == ["True True", "False None", "True True"]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        *((where, [CHILD]) for where in ("main", "thread", "intake", "delivery", "multiprocessing", "stream")),
+        ("nested", [CHILD, GRANDCHILD]),
+    ],
+)
+def test_all_spans_of_a_child_arrive(
+    where: str, expected: list[range], receiver: OtlpReceiver, tmp_path: Path, server: ReplayServer
+) -> None:
+    server.reply(Reply.stream(chat_chunks(chat_answer(), pieces=20)))
+    process = subprocess.run(
+        [sys.executable, str(PROGRAM), receiver.url, str(tmp_path), where, server.base_url],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    reports = [json.loads(line) for line in process.stdout.splitlines()]
+    assert all(report["flushed"] for report in reports), reports
+    assert {report["who"] for report in reports} == {"parent", *(f"child {numbers[0]}" for numbers in expected)}
+    came = names(receiver)
+    for numbers in (PARENT, *expected):
+        missing = [number for number in numbers if not came[f"span {number}"]]
+        assert not missing, f"{len(missing)} of {len(numbers)} are missing, {missing[0]} first"
