@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from opentelemetry import context as context_api
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.broadcast.broadcasts import broadcast_to, call, otlp, tracing
 from tests.destinations.otlp_receiver import OtlpReceiver
 
 from spancast.broadcast.quiet_thread import CURRENT_THREAD, QuietThread
@@ -94,3 +95,21 @@ def test_all_spans_of_a_child_arrive(
     for numbers in (PARENT, *expected):
         missing = [number for number in numbers if not came[f"span {number}"]]
         assert not missing, f"{len(missing)} of {len(numbers)} are missing, {missing[0]} first"
+
+
+def test_a_childs_flush_reports_what_the_child_did(receiver: OtlpReceiver) -> None:
+    broadcast = broadcast_to({"one": otlp(receiver.url)}, None)
+    room = broadcast.intake._max_spans
+
+    def flushed() -> str:
+        call(tracer)
+        report = broadcast.flush(60)
+        return f"{bool(report)} {report.dropped} {report.destinations['one'].delivered}"
+
+    with tracing(broadcast) as tracer:
+        broadcast.intake._max_spans = 0
+        call(tracer)
+        broadcast.intake._max_spans = room
+        assert in_child(flushed) == "True 0 1"
+        assert flushed() == "False 1 1"
+    broadcast.shutdown()

@@ -235,6 +235,7 @@ class Broadcast:
         payloads = PayloadCache()
         for courier in self.couriers:
             courier.after_fork_in_child(payloads)
+        self._told = tally.read()
         self._is_started = False
 
 
