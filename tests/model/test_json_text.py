@@ -75,3 +75,48 @@ def test_always_valid_json(value: Any) -> None:
 
 def test_a_class_is_its_name() -> None:
     assert json_text.encode({"model": Model, "plain": Point}) == '{"model":"Model","plain":"Point"}'
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"a": "x \\ud83d y"}', {"a": "x ? y"}),
+        ('{"a": "x \ud83d y"}', {"a": "x ? y"}),
+        ('{"\\ude00": "\\ud83d\\ude00\\ud83d"}', {"?": "\U0001f600?"}),
+        ('{"a": [NaN, Infinity, -Infinity, 1e999], "b": 1}', {"a": [None] * 4, "b": 1}),
+        ('\ufeff{"a": 1}', {"a": 1}),
+        ("NaN", None),
+        ("{", None),
+        ('{"a": 01}', None),
+    ],
+)
+@pytest.mark.parametrize("is_bytes", [False, True], ids=["text", "bytes"])
+def test_what_the_standard_module_reads_is_read(text: str, expected: Any, *, is_bytes: bool) -> None:
+    given = text.encode("utf-8", "surrogatepass") if is_bytes else text
+    assert json_text.decode(given) == expected
+    json_text.encode_bytes(json_text.decode(given)).decode()
+
+
+def test_an_integer_over_64_bits_is_the_same_number_whoever_reads_it() -> None:
+    digits = str(2**64)
+    plain, odd = json_text.decode(f"[{digits}]"), json_text.decode(f"[{digits}, NaN]")
+    assert plain == odd[:1] == [2.0**64]
+    assert type(plain[0]) is type(odd[0]) is float
+
+
+def test_nesting_that_no_reader_takes_is_no_json() -> None:
+    assert json_text.decode("[" * 100_000 + "NaN" + "]" * 100_000) is None
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(st.characters()) | st.integers(-(2**63), 2**64 - 1),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=20,
+    )
+)
+def test_what_was_read_can_be_sent_on(value: Any) -> None:
+    text = json.dumps(value)
+    read = json_text.decode(text)
+    sent = json_text.encode_bytes(read)
+    assert json.loads(sent.decode()) == json_text.decode(text)

@@ -13,7 +13,7 @@ from spancast.model import json_text
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _DONE: Final = b"[DONE]"
-
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 # How the three formats say that nothing follows; OpenAI Chat says it with ``[DONE]``.
 _LAST_TYPES: Final = frozenset({"message_stop", "response.completed", "response.incomplete", "response.failed"})
@@ -25,7 +25,8 @@ def payloads(body: bytes) -> tuple[list[Any], bool]:
     Comments and broken JSON are left out.
     """
     found: list[Any] = []
-    for event in _EVENT_END.split(body):
+    # The format allows it in front of the first line, and openrouter skips it.
+    for event in _EVENT_END.split(body.removeprefix(_BYTE_ORDER_MARK)):
         lines = [line[5:].lstrip(b" ") for line in _LINE_END.split(event) if line.startswith(b"data:")]
         data = b"\n".join(lines)
         if data == _DONE:

@@ -19,6 +19,8 @@ _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _MAX_DEPTH = 64
 _UNREADABLE = "<unserializable>"
 _CIRCULAR = "<circular>"
+_BYTE_ORDER_MARK = "\ufeff"
+_TWO_TO_63 = 1 << 63
 _TOO_DEEP = "<too deep>"
 
 # The "not given" marks of the SDKs (openai, anthropic: NotGiven, Omit; openrouter: Unset).
@@ -73,11 +75,35 @@ def encode_bytes(value: object) -> bytes:
 
 
 def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
-    """Return the value of JSON ``text``, or None where it is not JSON."""
+    """Return the value of JSON ``text``, or None if it is not JSON.
+
+    The SDKs read answers with the standard ``json`` module, so what that accepts is accepted here: lone
+    surrogates (each becomes ``?``), NaN and infinities (null), a byte-order mark.
+    """
     try:
         return orjson.loads(text)
     except ValueError:
+        return _decode_leniently(text)
+
+
+def well_formed(text: str) -> str:
+    """Return ``text`` with ``?`` for each lone surrogate, which UTF-8 has no bytes for."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _decode_leniently(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
+    # Of bytes, the standard module skips the mark by itself.
+    given = text.removeprefix(_BYTE_ORDER_MARK) if isinstance(text, str) else text
+    try:
+        return _simplify(json.loads(given, parse_int=_number), 0, set())
+    except (ValueError, RecursionError):
         return None
+
+
+def _number(digits: str) -> float:
+    # As orjson has it, so that no reader meets an integer that fits no attribute of a span.
+    number = int(digits)
+    return number if -_TWO_TO_63 <= number < 2 * _TWO_TO_63 else float(digits)
 
 
 def _plain(value: object) -> object:  # noqa: PLR0911 - one case per kind of object
@@ -109,7 +135,7 @@ def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return well_formed(value)
     if depth >= _MAX_DEPTH:
         return _TOO_DEEP
     if id(value) in seen:
@@ -130,5 +156,5 @@ def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401
 
 def _key(key: object) -> str:
     if isinstance(key, str):
-        return key.encode("utf-8", "replace").decode()
+        return well_formed(key)
     return str(key) if isinstance(key, (int, float, bool, type(None))) else _UNREADABLE

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from types import CodeType, TracebackType
 from typing import Final
 
+from spancast.model import json_text
+
 MAX_FRAMES: Final = 64
 MAX_CAUSES: Final = 4
 _CAUSE: Final = "The above exception was the direct cause of the following exception:"
@@ -74,7 +76,8 @@ def traceback_text(chain: list[Raised]) -> str:
 def message_of(error: BaseException) -> str:
     """Return ``str(error)``, and the class name where that itself fails."""
     try:
-        return str(error)
+        # An SDK's message may quote an answer with half of an emoji in it.
+        return json_text.well_formed(str(error))
     except Exception:  # noqa: BLE001 - a user's exception may have a broken __str__
         return type(error).__name__
 
