@@ -5,7 +5,6 @@ Loads with the first destination. Must never: deliver a span twice because of tw
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Final
@@ -21,13 +20,14 @@ from spancast.destinations import table
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.views import common_redaction
 from spancast.errors import logger
+from spancast.model.identity_map import IdentityMap
 from spancast.recording.relay import relay_on, relays
 from spancast.settings import MEMORY_BYTES, Settings
 
 LOCAL_STORE: Final = "store"
 """The name and the type of the destination of those who named none."""
 
-_observed: Final[weakref.WeakSet[MeterProvider]] = weakref.WeakSet()
+_observed: Final[IdentityMap[MeterProvider, bool]] = IdentityMap()
 _present: Broadcast | None = None
 
 
@@ -110,6 +110,6 @@ def _local_store() -> Mapping[str, DestinationConfig]:
 
 
 def _observe(provider: MeterProvider) -> None:
-    if provider not in _observed:
-        _observed.add(provider)
+    if not _observed.get(provider):
+        _observed.set(provider, True)
         metrics.observe(provider.get_meter("spancast"), present)

@@ -8,7 +8,6 @@ passes here on its own thread. Must never: raise, or cost where there is nothing
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,10 +16,11 @@ from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import TracerProvider
 
 from spancast.errors import shielded
+from spancast.model.identity_map import IdentityMap
 from spancast.model.semconv import SCOPE_NAME
 from spancast.recording.scope import AMBIENT, NOWHERE
 
-_relays: Final[weakref.WeakKeyDictionary[TracerProvider, Relay]] = weakref.WeakKeyDictionary()
+_relays: Final[IdentityMap[TracerProvider, Relay]] = IdentityMap()
 
 
 class Relay(SpanProcessor):
@@ -72,14 +72,15 @@ def relay_on(provider: TracerProvider) -> Relay | None:
         return None
     relay = _relays.get(provider)
     if relay is None:
-        relay = _relays[provider] = Relay()
+        relay = Relay()
+        _relays.set(provider, relay)
         add(relay)
     return relay
 
 
 def relays() -> Sequence[Relay]:
     """Return the relays on all providers that still are."""
-    return list(_relays.values())
+    return _relays.values()
 
 
 @shielded
