@@ -17,11 +17,14 @@ import pytest
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import Tracer
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode, Tracer
 
 import spancast
 from spancast.model.identity_map import IdentityMap
-from spancast.testing import ReplayServer
+from spancast.testing import ReplayServer, Reply
+from spancast.testing.spans import attributes
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
@@ -131,3 +134,24 @@ def test_a_key_that_takes_no_weak_reference_is_kept() -> None:
     key = ["unhashable, and without weak references"]
     known.set(key, "kept")
     assert (known.get(key), known.get(list(key))) == ("kept", None)
+
+
+def test_a_wrapped_span_gets_the_status_that_the_answer_decides(client: openai.OpenAI, server: ReplayServer) -> None:
+    """The wrapper answers to ``_status`` and ``_attributes``, but what is assigned to it does not reach the span."""
+    provider, ended = _Provider(is_wrapping=True), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(ended))
+    spancast.configure(tracer_provider=provider)
+    spancast.instrument(client)
+    server.reply("/chat/completions", Reply.json({"error": {"message": "the provider is down", "code": 502}}))
+    ask(client)
+    list(ask(client, stream=True))
+    server.reply("/chat/completions", Reply.error(429))
+    with pytest.raises(openai.RateLimitError):
+        ask(client)
+    refused, streamed, limited = ended.get_finished_spans()
+    assert [span.status.status_code for span in (refused, streamed, limited)] == [
+        StatusCode.ERROR, StatusCode.UNSET, StatusCode.ERROR,
+    ]  # fmt: skip
+    assert attributes(streamed)["gen_ai.output.messages"][0]["role"] == "assistant"
+    assert [event.name for event in limited.events] == ["exception"]
+    assert "internal_errors" not in spancast.stats()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk import trace as sdk
 from opentelemetry.trace import Span
 
 from spancast.model.exchange import Attributes
@@ -18,6 +19,7 @@ _SCALARS: Final = frozenset({str, bool, int, float})
 _PARTS: Final = ("_dict", "_immutable", "_lock", "dropped", "maxlen", "max_value_len")
 _IS_KNOWN: Final = all(name in vars(BoundedAttributes()) for name in _PARTS)
 """Whether this version of the SDK keeps attributes as this module knows; else everything goes by its methods."""
+_SDK_SPAN: Final[Any] = getattr(sdk, "_Span", None)
 
 
 def is_known(held: object) -> bool:
@@ -25,11 +27,21 @@ def is_known(held: object) -> bool:
     return _IS_KNOWN and type(held) is BoundedAttributes
 
 
+def held_by(span: object) -> Any:  # noqa: ANN401 - the SDK's ``BoundedAttributes``
+    """Return the object in which a span of the SDK keeps its attributes; None for any other span or version.
+
+    A span that wraps one of the SDK's (logfire's) also answers to ``_attributes``, but an assignment to it does
+    not reach the span inside.
+    """
+    held = getattr(span, "_attributes", None) if type(span) is _SDK_SPAN else None
+    return held if is_known(held) else None
+
+
 def write(span: Span, attributes: Attributes) -> None:
     """Do what ``span.set_attributes`` does; literally that where a limit or another SDK asks for more."""
-    held: Any = getattr(span, "_attributes", None)
+    held = held_by(span)
     # Older SDKs leave what an ended span holds open to changes.
-    if not is_known(held) or held._immutable or not span.is_recording():  # noqa: SLF001 - its attributes are the SDK's own business
+    if held is None or held._immutable or not span.is_recording():  # noqa: SLF001 - its attributes are the SDK's own business
         span.set_attributes(attributes)
         return
     ready = _ready(attributes)

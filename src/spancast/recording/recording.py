@@ -28,7 +28,7 @@ from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, Failure, Response
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
-from spancast.recording.attributes import is_known, write
+from spancast.recording.attributes import held_by, is_known, write
 from spancast.recording.forwarding import forwarded
 from spancast.recording.peers import quiet
 from spancast.recording.pending import Pending
@@ -308,8 +308,8 @@ class Recording:
         """Leave what is unread to whoever looks at the span; tell whether that can be."""
         sent = self._sent
         size = waiting_bytes + (0 if sent is None else len(sent))
-        held: Any = getattr(span, "_attributes", None)
-        if (sent is None and self._attributes is None) or not is_known(held):
+        held = held_by(span)
+        if (sent is None and self._attributes is None) or held is None:
             return False
         if metrics is not None and not metrics.has_room(size):
             return False
@@ -450,7 +450,8 @@ class _Inside:
 
 def _add_exception(span: Span, read: Callable[[], tuple[Attributes, Status | None] | None]) -> None:
     """Add the exception event; what it tells is looked up when somebody reads it."""
-    limits: Any = getattr(span, "_limits", None)
+    is_sdk = held_by(span) is not None
+    limits: Any = getattr(span, "_limits", None) if is_sdk else None
     add_event: Any = getattr(span, "_add_event", None)
     if limits is not None and add_event is not None:
         held = BoundedAttributes(limits.max_event_attributes, max_value_len=limits.max_attribute_length)
