@@ -16,7 +16,7 @@ import openai
 import pytest
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode, Tracer
@@ -77,6 +77,16 @@ class _Meters(MeterProvider):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Meters)
+
+
+class _Slotted(SpanProcessor):
+    """Gives the processor behind it ended spans that take no attribute."""
+
+    def __init__(self, behind: SpanProcessor) -> None:
+        self._behind = behind
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self._behind.on_end(_Wrapper(span))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -155,3 +165,18 @@ def test_a_wrapped_span_gets_the_status_that_the_answer_decides(client: openai.O
     assert attributes(streamed)["gen_ai.output.messages"][0]["role"] == "assistant"
     assert [event.name for event in limited.events] == ["exception"]
     assert "internal_errors" not in spancast.stats()
+
+
+def test_an_ended_span_that_takes_no_attribute_is_taken_once(tmp_path: Path) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    spancast.configure(tracer_provider=provider, spool="memory", destinations=to(tmp_path / "spans.jsonl"))
+    broadcast = spancast.runtime._wiring().present()
+    for _ in range(2):
+        provider.add_span_processor(_Slotted(broadcast.processor))
+    # Its relay is the first way in; turned away, the other two hand over what cannot be marked.
+    for relay in spancast.recording.relay.relays():
+        relay.turn_to(None)
+    provider.get_tracer("application").start_span("one").end()
+    report = spancast.flush(30)
+    assert spancast.stats()["handed_over"] == 1
+    assert (report.destinations["file"].delivered, report.dropped) == (1, 0)

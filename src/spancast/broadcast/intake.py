@@ -35,6 +35,9 @@ LINGER_S: Final = 0.1
 """How long an ended span waits: what a ``kill -9`` loses."""
 _MARK: Final = "_spancast_handed_over"
 _SAMPLED: Final = TraceFlags.SAMPLED
+_REMEMBERED: Final = 8192
+_unmarked: Final[dict[tuple[int, int], object]] = {}
+"""Trace and span ids of those that could not be marked. Bounded; safe for threads without a lock."""
 
 
 class Intake(SpanProcessor):
@@ -80,7 +83,12 @@ class Intake(SpanProcessor):
         if context is None or not context.trace_flags & _SAMPLED or CURRENT_THREAD.is_ours or hasattr(span, _MARK):
             return
         # All processors and exporters get the same object: however many ways lead here, it is taken once.
-        setattr(span, _MARK, True)
+        try:
+            setattr(span, _MARK, True)
+        except (AttributeError, TypeError):
+            # Another library's span, which takes no attribute.
+            if not _is_new((context.trace_id, context.span_id)):
+                return
         queue = self._queue
         if self._is_stopped or len(queue) >= self._max_spans or self._bytes >= self._max_bytes:
             self._drop()
@@ -153,6 +161,13 @@ class Intake(SpanProcessor):
                     self._bytes -= sum(size for _, _, size in taken)
                 self._take([(span, above) for span, above, _ in taken])
         return True
+
+
+def _is_new(ids: tuple[int, int]) -> bool:
+    if len(_unmarked) >= _REMEMBERED:
+        _unmarked.clear()
+    mark = object()
+    return _unmarked.setdefault(ids, mark) is mark
 
 
 def _content_bytes(span: ReadableSpan) -> int:
