@@ -14,8 +14,10 @@ from typing import Any
 
 import openai
 import pytest
+from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -77,6 +79,21 @@ class _Meters(MeterProvider):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Meters)
+
+
+class ProxyMeterProvider(metrics_api.MeterProvider):
+    """A real one, though its name is that of OpenTelemetry's placeholder: logfire's is called so."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, inner: MeterProvider) -> None:
+        self._inner = inner
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProxyMeterProvider)
+
+    def get_meter(self, *args: Any, **kwargs: Any) -> metrics_api.Meter:
+        return self._inner.get_meter(*args, **kwargs)
 
 
 class _Slotted(SpanProcessor):
@@ -180,3 +197,17 @@ def test_an_ended_span_that_takes_no_attribute_is_taken_once(tmp_path: Path) -> 
     report = spancast.flush(30)
     assert spancast.stats()["handed_over"] == 1
     assert (report.destinations["file"].delivered, report.dropped) == (1, 0)
+
+
+def test_metrics_go_to_a_real_provider_of_any_name(client: openai.OpenAI) -> None:
+    reader = InMemoryMetricReader()
+    spancast.configure(
+        tracer_provider=_Provider(),
+        meter_provider=ProxyMeterProvider(MeterProvider([reader], shutdown_on_exit=False)),
+    )
+    spancast.instrument(client)
+    ask(client)
+    data = reader.get_metrics_data()
+    assert data is not None
+    names = {metric.name for of in data.resource_metrics for scope in of.scope_metrics for metric in scope.metrics}
+    assert "gen_ai.client.inference.duration" in names

@@ -75,8 +75,7 @@ class ClientMetrics:
 
     def __init__(self, provider: MeterProvider, version: str) -> None:
         self.provider: Final = provider
-        # The proxy provider has no public name; it stands until the application sets a real one.
-        self._is_real: Final = not (isinstance(provider, NoOpMeterProvider) or "Proxy" in type(provider).__name__)
+        self._is_real: Final = not (isinstance(provider, NoOpMeterProvider) or _is_placeholder(provider))
         consumer: Any = getattr(provider, "_measurement_consumer", None)
         self._consumer: Any = consumer if hasattr(consumer, "_reader_storages") else None
         """Of the SDK's provider; it has a storage for each reader."""
@@ -189,3 +188,9 @@ class ClientMetrics:
                     rest -= part
             if rest or rest == total:
                 counter.add(rest, {**labels, _MODALITY: "unknown"}, context)
+
+
+def _is_placeholder(provider: MeterProvider) -> bool:
+    # OpenTelemetry's has no public name, and stands until the application sets a real one. Logfire's is a real one.
+    kind = type(provider)
+    return "Proxy" in kind.__name__ and kind.__module__.startswith("opentelemetry.metrics")
