@@ -14,6 +14,7 @@ from typing import Any
 
 import openai
 import pytest
+from opentelemetry import context as context_api
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.metrics import MeterProvider
@@ -211,3 +212,27 @@ def test_metrics_go_to_a_real_provider_of_any_name(client: openai.OpenAI) -> Non
     assert data is not None
     names = {metric.name for of in data.resource_metrics for scope in of.scope_metrics for metric in scope.metrics}
     assert "gen_ai.client.inference.duration" in names
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logfire_inside_makes_no_second_span(client: openai.OpenAI, *, stream: bool) -> None:
+    """As ``logfire.instrument_openai(client)`` does it: ``request`` wrapped on the client, the client marked."""
+    provider, ended = _Provider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(ended))
+    tracer, request = provider.get_tracer("logfire.openai"), client.request
+
+    def with_span(*args: Any, **kwargs: Any) -> Any:
+        if context_api.get_value("suppress_instrumentation"):
+            return request(*args, **kwargs)
+        with tracer.start_as_current_span("logfire's", attributes={"gen_ai.operation.name": "chat"}):
+            return request(*args, **kwargs)
+
+    client.request = with_span  # type: ignore[method-assign]
+    client._is_instrumented_by_logfire = True  # type: ignore[attr-defined]
+    spancast.configure(tracer_provider=provider)
+    spancast.instrument(client)
+    answer = ask(client, stream=stream)
+    if stream:
+        list(answer)
+    assert [span.name for span in ended.get_finished_spans()] == ["chat m"]
+    assert not context_api.get_value("suppress_instrumentation")

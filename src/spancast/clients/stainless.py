@@ -29,6 +29,7 @@ from spancast.errors import shielded, warn_once
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
+from spancast.recording.peers import is_wrapped_by_logfire, suppress_logfire
 from spancast.recording.recorder import RECORDER
 from spancast.recording.recording import RUNNING, Recording
 
@@ -198,6 +199,8 @@ class _Hook:
         headers = options.headers, getattr(client, "_custom_headers", None)
         session = _session_header(headers) if headers[0] or headers[1] else None
         recording = RECORDER.begin(dialect, body, _server(client), session, reads_now=False)
+        if recording is not None and recording.context is not None and is_wrapped_by_logfire(client):
+            recording.context = suppress_logfire(recording.context)
         changed = options
         has_keys = recording is None or recording.keys is not NO_KEYS or not _TAKEN.isdisjoint(data)
         if has_keys or extra or self._prepare is not None:

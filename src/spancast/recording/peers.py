@@ -16,6 +16,11 @@ from opentelemetry.trace import Span
 from spancast.model import semconv
 
 _SUPPRESS: Final = ("suppress_instrumentation", "suppress_language_model_instrumentation")
+_SUPPRESS_ALL: Final = (
+    _SUPPRESS[0],
+    getattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY", _SUPPRESS[0]),
+)
+_LOGFIRE_MARK: Final = "_is_instrumented_by_logfire"
 _INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content"})
 _GENAI: Final = "opentelemetry.util.genai._inference_invocation"
 
@@ -45,3 +50,18 @@ def quiet(context: Context) -> Context:
     if module is not None and hasattr(module, "InferenceData"):
         silent = context_api.set_value(module.CLIENT_INFERENCE_CONTEXT_KEY, module.InferenceData(), silent)
     return silent
+
+
+def is_wrapped_by_logfire(client: object) -> bool:
+    """Return whether logfire has wrapped the ``request`` of ``client``, which then makes a span for each call."""
+    return getattr(client, _LOGFIRE_MARK, False) is True
+
+
+def suppress_logfire(context: Context) -> Context:
+    """Return ``context`` in which logfire makes no span for a call.
+
+    It knows no key of its own; these suppress HTTP instrumentations too, as logfire itself does around a call.
+    """
+    for key in _SUPPRESS_ALL:
+        context = context_api.set_value(key, True, context)
+    return context
