@@ -197,15 +197,17 @@ class Courier:
             part = parts.pop(0)
             if time.monotonic() - renewed_s > _RENEW_AFTER_S:
                 if not self._spool.renew(claim, self._clock()):
+                    # If the spool's file is gone, no process has the rest; else this changes nothing.
+                    self._spool.retry_at(_joined(claim, part, *parts), self._clock(), "the lease was lost")
                     return True
                 renewed_s = time.monotonic()
-            outcome = self._sent(part)
+            outcome = self._sent(claim.log, part)
             settled = replace(claim, entries=part)
             if isinstance(outcome, Delivered):
                 refused_in_a_row = 0
                 self._took(settled, outcome)
             elif isinstance(outcome, RetryAfter):
-                self._retry(replace(claim, entries=tuple(entry for one in (part, *parts) for entry in one)), outcome)
+                self._retry(_joined(claim, part, *parts), outcome)
                 return False
             elif len(part) > 1 and (outcome.too_large or outcome.of_content) and refused_in_a_row < _SINGLES_TO_GIVE_UP:
                 parts[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
@@ -215,8 +217,8 @@ class Courier:
         self._failures = 0
         return True
 
-    def _sent(self, part: Sequence[Entry]) -> Outcome:
-        payload = self._payloads.payload(self.route.destination.view, part)
+    def _sent(self, log: str, part: Sequence[Entry]) -> Outcome:
+        payload = self._payloads.payload(self.route.destination.view, log, part)
         outcome = self._delivered(payload)
         if len(part) > 1 or not isinstance(outcome, Refused) or not outcome.too_large:
             return outcome
@@ -282,6 +284,10 @@ class Courier:
             name,
             outcome.reason,
         )
+
+
+def _joined(claim: Claim, *parts: Sequence[Entry]) -> Claim:
+    return replace(claim, entries=tuple(entry for part in parts for entry in part))
 
 
 def _left(deadline_s: float) -> float:

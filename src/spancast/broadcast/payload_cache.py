@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from spancast.broadcast.spool import Entry
 from spancast.destinations.batch import Batch
 from spancast.destinations.protocol import Payload, View
+
+_Places: TypeAlias = "tuple[str, tuple[int, ...]]"
+"""A log, and sequences in it."""
 
 _REMEMBERED: Final = 16
 _BATCHES_REMEMBERED: Final = 2
@@ -17,23 +20,27 @@ _MAX_BYTES: Final = 32 << 20
 
 
 class PayloadCache:
-    """Payloads by view and records; bounded in number and bytes, safe for threads."""
+    """Payloads by view and records; bounded in number and bytes, safe for threads.
+
+    Records are known by their log and their sequences there: a sequence alone is given to another
+    record when the spool's file is replaced.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, tuple[int, ...]], tuple[Payload, int]] = OrderedDict()
+        self._known: OrderedDict[tuple[str, _Places], tuple[Payload, int]] = OrderedDict()
         self._bytes = 0
-        self._batches: OrderedDict[tuple[int, ...], Batch] = OrderedDict()
+        self._batches: OrderedDict[_Places, Batch] = OrderedDict()
 
-    def payload(self, view: View, entries: Sequence[Entry]) -> Payload:
-        """Return the payload of ``entries`` in ``view``: the one made before for the same, if it is still known."""
-        sequences = tuple([entry.sequence for entry in entries])
-        key = (view.key, sequences)
+    def payload(self, view: View, log: str, entries: Sequence[Entry]) -> Payload:
+        """Return the payload of ``entries`` of ``log`` in ``view``: the one made before, if it is still known."""
+        places = (log, tuple([entry.sequence for entry in entries]))
+        key = (view.key, places)
         with self._lock:
             known = self._known.get(key)
             if known is not None:
                 return known[0]
-            payload = view.payload(self._batch(sequences, entries))
+            payload = view.payload(self._batch(places, entries))
             size = sum([entry.record.size_bytes for entry in entries])
             self._known[key] = (payload, size)
             self._bytes += size
@@ -41,11 +48,11 @@ class PayloadCache:
                 self._bytes -= self._known.popitem(last=False)[1][1]
             return payload
 
-    def _batch(self, sequences: tuple[int, ...], entries: Sequence[Entry]) -> Batch:
+    def _batch(self, places: _Places, entries: Sequence[Entry]) -> Batch:
         # The same for all views, so that each record is decoded once.
-        batch = self._batches.get(sequences)
+        batch = self._batches.get(places)
         if batch is None:
-            batch = self._batches[sequences] = Batch(entry.record for entry in entries)
+            batch = self._batches[places] = Batch(entry.record for entry in entries)
             if len(self._batches) > _BATCHES_REMEMBERED:
                 self._batches.popitem(last=False)
         return batch

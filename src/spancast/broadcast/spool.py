@@ -24,7 +24,8 @@ class Entry(NamedTuple):
 class Claim:
     """Records leased to one courier, oldest first; ``attempts`` counts earlier tries of this range.
 
-    ``lease`` names the lease and ``is_replay`` tells records taken again from new ones. A
+    ``lease`` names the lease and ``is_replay`` tells records taken again from new ones. ``log``
+    is the log that the sequences belong to: another file gives the same sequences to other records. A
     claim may be settled in parts, always from its front: ``acknowledge`` and ``bury`` of
     ``dataclasses.replace(claim, entries=claim.entries[:n])`` keep the lease for the rest, and
     ``retry_at`` gives back what was not settled. What lies before a settled part is taken for
@@ -36,6 +37,7 @@ class Claim:
     attempts: int
     lease: str = ""
     is_replay: bool = False
+    log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ class Spool(Protocol):
         ...
 
     def renew(self, claim: Claim, now_s: float) -> bool:
-        """Lengthen the lease to its 30 s from ``now_s``; False if it was lost to another process."""
+        """Lengthen the lease to its 30 s from ``now_s``; False if it was lost, to another process or with its file."""
         ...
 
     def acknowledge(self, claim: Claim) -> None:
@@ -147,7 +149,10 @@ class Spool(Protocol):
         ...
 
     def retry_at(self, claim: Claim, due_s: float, reason: str) -> None:
-        """Give the claim back, not to be leased before ``due_s`` (Unix seconds)."""
+        """Give the claim back, not to be leased before ``due_s`` (Unix seconds).
+
+        If the file it was leased from is gone, its records are counted in ``dropped.<route>.spool_replaced``.
+        """
         ...
 
     def bury(self, claim: Claim, sequences: Sequence[int], reason: str) -> None:

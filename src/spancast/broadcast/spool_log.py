@@ -48,9 +48,11 @@ class SpoolLog:
         bounds: Bounds,
         clock: Callable[[], float] = time.time,
         owner: LeaseOwner | None = None,
+        file: str = "",
     ) -> None:
         self._bounds = bounds
         self._clock = clock
+        self._file = file
         self._owner = owner or LeaseOwner()
         self._lock = threading.RLock()
         self._audience: tuple[str, ...] | None = None
@@ -61,11 +63,13 @@ class SpoolLog:
         self._reader = RecordReader(_RECENT_BYTES)
         self._sweeper = Sweeper(self._bounds)
         self._passed: dict[str, int] = {}
-        (self._spool,) = connection.execute("SELECT spool FROM counter").fetchone()
+        (spool,) = connection.execute("SELECT spool FROM counter").fetchone()
+        # With the file: a copy of a spool gives the sequences after the copy to other records.
+        self._log = f"{spool}@{self._file}"
 
     def made(self, claim: Claim) -> bool:
-        """Tell whether ``claim`` is of this file, by whatever process, and not of one set aside."""
-        return claim.lease.endswith(f"|{self._spool}")
+        """Tell whether ``claim`` was leased from this log, and not from a file that was here before."""
+        return claim.log == self._log
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection, None, None]:
@@ -126,9 +130,9 @@ class SpoolLog:
             entries, is_replay = self._looked_up(connection, route, max_records, max_bytes)
         if not entries:
             return None
-        lease = f"{self._owner.new_lease()}|{self._spool}"
+        lease = self._owner.new_lease()
         sqlite_routes.lease(connection, route, lease, now_s + LEASE_S, entries[-1].sequence)
-        return Claim(name, entries, route.attempts, lease, is_replay)
+        return Claim(name, entries, route.attempts, lease, is_replay, self._log)
 
     def _at_hand(
         self, connection: sqlite3.Connection, route: sqlite_routes.Route, max_records: int, max_bytes: int
@@ -326,6 +330,14 @@ class SpoolLog:
         """Remove records that went to another spool."""
         with self._writing() as connection:
             sqlite_leftovers.forget(connection, chunk)
+
+    def lost(self) -> dict[str, int]:
+        """Return how many records wait per route if nobody can deliver them from here any more.
+
+        Without those leased here: their outcome is still to come.
+        """
+        with self._lock:
+            return sqlite_routes.waiting_unleased(self._connection, self._owner.prefix)
 
     def release(self) -> None:
         """Give back the leases made here."""

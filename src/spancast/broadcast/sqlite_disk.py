@@ -33,16 +33,22 @@ class DiskUnusable(Exception):  # noqa: N818 - a state, caught by the spool besi
 class Disk:
     """A spool file and the log on it. Not safe for threads: the spool that has it holds a lock.
 
-    ``make_log`` wraps a new connection. ``trouble`` is why the file is not used now, else empty.
+    ``make_log`` wraps a new connection to the file of that identity, and ``leave`` gets the log of a
+    file that is no longer at its path, before it is closed. ``trouble`` is why the file is not used now, else empty.
     """
 
     def __init__(
-        self, file: SpoolFile, make_log: Callable[[sqlite3.Connection], SpoolLog], clock: Callable[[], float]
+        self,
+        file: SpoolFile,
+        make_log: Callable[[sqlite3.Connection, str], SpoolLog],
+        leave: Callable[[SpoolLog], None],
+        clock: Callable[[], float],
     ) -> None:
         self.trouble = ""
         self.path = file.path
         self._file = file
         self._make_log = make_log
+        self._leave = leave
         self._clock = clock
         self._pid = os.getpid()
         self._log: SpoolLog | None = None
@@ -120,12 +126,15 @@ class Disk:
         if self._is_closed:
             raise DiskUnusable
         if self._log is not None and self._file.has_moved():
+            with contextlib.suppress(sqlite3.Error):
+                self._leave(self._log)
+            self._file.remove_companions()
             self.pause()
         if self._log is None:
             if self._clock() < self._retry_s <= self._clock() + _LONGEST_PAUSE_S:
                 raise DiskUnusable
             self._connection = self._file.open()
-            self._log = self._make_log(self._connection)
+            self._log = self._make_log(self._connection, self._file.identity)
             self._pause_s = 0.0
             if self.trouble:
                 logger.info("spancast: the spool %s is used again", self._file.path)

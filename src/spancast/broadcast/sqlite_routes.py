@@ -49,6 +49,13 @@ _WAITING = """
         SELECT count(*), total(l.size) FROM replays p JOIN log l ON l.sequence = p.sequence
         WHERE p.route = :route AND p.done_s IS NULL)"""
 
+# A lease that ends before the cursor is one of replays.
+_LEASED = """
+    SELECT CASE WHEN lease_end > cursor
+        THEN (SELECT count(*) FROM ahead WHERE route = r.id AND sequence <= r.lease_end)
+        ELSE (SELECT count(*) FROM replays WHERE route = r.id AND done_s IS NULL AND sequence <= r.lease_end) END
+    FROM routes r WHERE id = ? AND substr(lease, 1, ?) = ?"""
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -228,6 +235,16 @@ def is_leased(connection: sqlite3.Connection, now_s: float) -> bool:
     """Tell whether any claim is out; only reads."""
     statement = "SELECT 1 FROM routes WHERE lease <> '' AND lease_until_s > ?"
     return connection.execute(statement, (now_s,)).fetchone() is not None
+
+
+def waiting_unleased(connection: sqlite3.Connection, prefix: str) -> dict[str, int]:
+    """Return how many records wait per route, without those under a lease that begins with ``prefix``; only reads."""
+    counts: dict[str, int] = {}
+    for route, name in connection.execute("SELECT id, name FROM routes").fetchall():
+        waiting, _ = connection.execute(_WAITING, {"route": route}).fetchone()
+        leased = connection.execute(_LEASED, (route, len(prefix), prefix)).fetchone()
+        counts[name] = waiting - (leased[0] if leased else 0)
+    return counts
 
 
 def release_all(connection: sqlite3.Connection, prefix: str) -> None:

@@ -73,7 +73,8 @@ class SqliteSpool:
         self._is_held = False
         self._owner = LeaseOwner()
         self._routes: tuple[str, ...] | None = None
-        self._disk = Disk(SpoolFile(Path(path).expanduser(), busy_timeout_s), self._log_on, clock)
+        self._file = SpoolFile(Path(path).expanduser(), busy_timeout_s)
+        self._disk = Disk(self._file, self._log_on, self._leave, clock)
         self._overflow: SpoolLog | None = None
         self._has_overflow = False
         self._is_closed = False
@@ -123,7 +124,7 @@ class SqliteSpool:
 
     def retry_at(self, claim: Claim, due_s: float, reason: str) -> None:
         """Do what ``Spool.retry_at`` says."""
-        self._settle(claim, lambda log: log.retry_at(claim, due_s, reason))
+        self._settle(claim, lambda log: self._give_back(log, claim, due_s, reason))
 
     def bury(self, claim: Claim, sequences: Sequence[int], reason: str) -> None:
         """Do what ``Spool.bury`` says."""
@@ -222,11 +223,34 @@ class SqliteSpool:
         self._has_overflow = False
         self._disk.begin_in_child()
 
-    def _log_on(self, connection: sqlite3.Connection) -> SpoolLog:
-        log = SpoolLog(connection, self._bounds, self._clock, self._owner)
+    def _log_on(self, connection: sqlite3.Connection, file: str) -> SpoolLog:
+        log = SpoolLog(connection, self._bounds, self._clock, self._owner, file)
         if self._routes is not None:
             log.register(self._routes)
         return log
+
+    def _leave(self, log: SpoolLog) -> None:
+        # A damaged file is set aside with its records saved, by this process or by another.
+        if not self._file.is_set_aside(self._file.identity):
+            for route, count in log.lost().items():
+                self._lose(route, count)
+
+    def _give_back(self, log: SpoolLog, claim: Claim, due_s: float, reason: str) -> None:
+        if log.made(claim):
+            log.retry_at(claim, due_s, reason)
+        elif not self._file.is_set_aside(claim.log.partition("@")[2]):
+            self._lose(claim.route, len(claim.entries))
+
+    def _lose(self, route: str, count: int) -> None:
+        if count:
+            tally.add(f"dropped.{route}.spool_replaced", count)
+            logger.warning(
+                "spancast: the spool %s was removed or replaced while it was in use; %d records that waited for %s are"
+                " dropped",
+                self._file.path,
+                count,
+                route,
+            )
 
     def _in_memory(self) -> SpoolLog:
         if self._overflow is None:
