@@ -23,7 +23,6 @@ from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, propagation
-from typing_extensions import Self
 
 from spancast.model import semconv, trace_keys
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
