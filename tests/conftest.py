@@ -8,7 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 
-import anthropic  # noqa: F401 - imported before the freeze
+import anthropic  # noqa: F401 - before the objects are frozen
 import openai.resources.chat
 import openai.resources.responses  # noqa: F401
 import openrouter  # noqa: F401
@@ -25,9 +25,11 @@ os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="spancast-tests-")
 settings.register_profile("spancast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("spancast")
 
-# The SDKs make a million objects; frozen, they cost the collections below nothing.
-gc.collect()
-gc.freeze()
+
+def pytest_collection_finish() -> None:
+    """Freeze the million objects that SDKs and test modules are, so that collections cost nothing for them."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
@@ -47,6 +49,29 @@ def nothing_left_active(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """Law 4: no span of ours is current after a test, and no context token was detached wrongly."""
     caplog.set_level(logging.WARNING)
     yield
-    gc.collect()
     assert not trace_api.get_current_span().get_span_context().is_valid
     assert "Failed to detach" not in caplog.text
+
+
+class _Warned(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(record.getMessage())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_to_collect() -> Iterator[None]:
+    """Law 4 for what a module's tests abandon in reference cycles, which ends when it is collected.
+
+    Once a module: a collection takes longer than most tests. A test of what is abandoned collects by itself.
+    """
+    warned, contexts = _Warned(), logging.getLogger("opentelemetry.context")
+    contexts.addHandler(warned)
+    yield
+    gc.collect()
+    contexts.removeHandler(warned)
+    assert not trace_api.get_current_span().get_span_context().is_valid
+    assert not warned.texts
