@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -92,16 +93,34 @@ json_values = st.recursive(
 )
 
 
+_MISSING = object()
+
+
 def mutated(value: Any, draw: Callable[..., Any]) -> Any:
-    """Return a copy of a JSON value in which some nodes are replaced by random ones or missing."""
-    choice = draw(st.integers(0, 30))
-    if choice == 0:
-        return draw(json_values)
+    """Return a copy of a JSON value in which a few nodes are replaced by random ones or missing.
+
+    Drawn once for the whole value: hypothesis takes longer for a draw at each node than the test for the rest.
+    """
+    nodes = st.integers(0, _size(value) - 1)
+    changes = draw(st.dictionaries(nodes, json_values | st.just(_MISSING), max_size=8))
+    changed = _changed(value, changes, itertools.count())
+    return None if changed is _MISSING else changed
+
+
+def _size(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(_size(item) for item in inner)
+
+
+def _changed(value: Any, changes: dict[int, Any], number: Iterator[int]) -> Any:
+    """Return ``value`` with the nodes whose number in depth-first order is in ``changes`` as they are there."""
+    own = next(number)
     if isinstance(value, dict):
-        return {key: mutated(item, draw) for key, item in value.items() if draw(st.integers(0, 30))}
-    if isinstance(value, list):
-        return [mutated(item, draw) for item in value]
-    return value
+        made = {key: _changed(item, changes, number) for key, item in value.items()}
+        value = {key: item for key, item in made.items() if item is not _MISSING}
+    elif isinstance(value, list):
+        value = [item for item in (_changed(one, changes, number) for one in value) if item is not _MISSING]
+    return changes.get(own, value)
 
 
 @functools.cache

@@ -527,7 +527,7 @@ def _delta_text(chunk: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
     return None
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(data=st.data())
 @pytest.mark.parametrize("name", PAIRS)
 def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject) -> None:
@@ -582,7 +582,7 @@ def test_random_json_never_raises(answered: Any, chunks: list[Any], content: boo
     OPENAI_CHAT.read_request(answered if isinstance(answered, dict) else {"messages": answered}, content=content)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(data=st.data())
 @pytest.mark.parametrize("name", sorted(CASES))
 def test_malformed_never_raises(name: str, data: st.DataObject) -> None:
