@@ -8,6 +8,9 @@ empty :=
 # pyenv puts names into PATH that lead to no interpreter unless it is chosen; here all it has are found.
 PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 
+# Compiled files are kept, whatever the machine says: else every test that starts Python compiles an SDK again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format docs servers jaeger bench versions
 

@@ -7,8 +7,10 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import anthropic  # noqa: F401 - before the objects are frozen
+import certifi
 import openai.resources.chat
 import openai.resources.responses  # noqa: F401
 import openrouter  # noqa: F401
@@ -19,7 +21,14 @@ from opentelemetry import trace as trace_api
 from spancast.testing import CapturedSpans, ReplayServer, captured_spans
 
 # What is configured with nothing keeps traces in the user's state directory: not in that of who runs the tests.
-os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="spancast-tests-")
+_OWN_FOLDER = Path(tempfile.mkdtemp(prefix="spancast-tests-"))
+os.environ["XDG_STATE_HOME"] = str(_OWN_FOLDER)
+
+# An SDK's client reads all certificates it trusts when it is made: 20 ms for those of certifi. Here one is enough, as no
+# test leaves this machine and tests of TLS name their own.
+_ONE_CERTIFICATE = _OWN_FOLDER / "authority.pem"
+_ONE_CERTIFICATE.write_text("".join(Path(certifi.where()).read_text().partition("-----END CERTIFICATE-----\n")[:2]))
+os.environ["SSL_CERT_FILE"] = str(_ONE_CERTIFICATE)
 
 # No example has a time limit: how long one takes depends on what else the machine does.
 settings.register_profile("spancast", deadline=None, suppress_health_check=[HealthCheck.too_slow])

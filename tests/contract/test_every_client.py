@@ -356,7 +356,6 @@ async def test_a_defect_of_ours_never_reaches_the_call(
         # What is read when somebody looks is looked at while it is broken.
         dict(span.attributes)
     monkeypatch.undo()
-    gc.collect()
     await close(driver, plain_client)
     await close(driver, client)
 
