@@ -145,7 +145,7 @@ def instrument(target: Any = None, *, dialect: str | None = None, base_url: str 
     if name is not None:
         installation(name).install_on(target)
         return target
-    if callable(target) and not isinstance(target, type):
+    if isinstance(target, (classmethod, staticmethod)) or (callable(target) and not isinstance(target, type)):
         spoken: Dialect = DIALECTS[_known(dialect or DEFAULT_DIALECT, DIALECTS, "dialect")]
         server = server_of(base_url) if base_url else UNKNOWN_SERVER
         return instrument_function(cast("Callable[..., Any]", target), spoken, server)

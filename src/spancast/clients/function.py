@@ -6,11 +6,11 @@ the request body, the result (or what is yielded) is the answer.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
-from typing import Any, Final, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any, Final
 
 import wrapt
 
@@ -21,7 +21,16 @@ from spancast.errors import shielded
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.recording.recorder import RECORDER
-from spancast.recording.recording import Recording
+from spancast.recording.recording import Incomplete, Recording
+from spancast.recording.steps import (
+    Driven,
+    Unawaited,
+    async_generator_function,
+    called_function,
+    generator_function,
+    kind_of,
+    named,
+)
 
 _TAKEN: Final = ("trace", "session_id")
 _BODY_MARKS: Final = ("messages", "input", "prompt", "contents")
@@ -32,16 +41,8 @@ def instrument_function(
 ) -> Callable[..., Any]:
     """Return ``function`` recorded: same name, signature and kind; works on methods too."""
     call = _Call(function, dialect, server)
-    plain = inspect.unwrap(function)
-    if inspect.isasyncgenfunction(plain):
-        wrapper = call.async_generator
-    elif inspect.isgeneratorfunction(plain):
-        wrapper = call.generator
-    elif inspect.iscoroutinefunction(plain):
-        wrapper = call.coroutine
-    else:
-        wrapper = call.plain
-    return wrapt.FunctionWrapper(function, wrapper)
+    wrappers = {"coroutine": call.coroutine, "generator": call.generator, "async generator": call.async_generator}
+    return wrapt.FunctionWrapper(function, wrappers.get(kind_of(function), call.plain))
 
 
 class _Call:
@@ -50,8 +51,9 @@ class _Call:
     def __init__(self, function: Callable[..., Any], dialect: Dialect, server: Server) -> None:
         self._dialect = dialect
         self._server = server
+        self._called = called_function(function)
         try:
-            parameters: Mapping[str, inspect.Parameter] = inspect.signature(function).parameters
+            parameters: Mapping[str, inspect.Parameter] = inspect.signature(self._called or function).parameters
         except (TypeError, ValueError):
             parameters = {}
         self._named = frozenset(parameters)
@@ -66,52 +68,49 @@ class _Call:
             return wrapped(*args, **kwargs)
         with recording.inside():
             result = wrapped(*args, **kwargs)
-        if inspect.iscoroutine(result):
-            return _awaited(recording, result)
         return _heard(recording, result)
 
-    async def coroutine(
+    def coroutine(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:  # noqa: ANN401 - the function's own result
-        """Record a coroutine function."""
-        recording, kwargs = self._begin(wrapped, args, kwargs)
-        if recording is None or not recording.is_live:
-            return await wrapped(*args, **kwargs)
-        return await _awaited(recording, wrapped(*args, **kwargs))
+    ) -> Coroutine[Any, Any, Any]:
+        """Record a coroutine function; its call begins when it is awaited."""
+        return named(self._run(wrapped, args, kwargs), self._called)
 
     def generator(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
         """Record a generator function; its call begins with its first step."""
-        recording, kwargs = self._begin(wrapped, args, kwargs)
-        inner: Generator[Any, Any, Any] = wrapped(*args, **kwargs)
-        if recording is None or not recording.is_live:
-            return (yield from inner)
-        return (yield from _stepped(inner, StreamWatch(recording)))
 
-    async def async_generator(
+        def begin() -> Driven:
+            recording, changed = self._begin(wrapped, args, kwargs)
+            inner = wrapped(*args, **changed)
+            if recording is None or not recording.is_live:
+                return Driven(inner, _call, nullcontext())
+            watch = _StepWatch(recording)
+            return Driven(inner, watch.step, watch)
+
+        return named(generator_function(begin)(), self._called)
+
+    def async_generator(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
         """Record an async generator function; its call begins with its first step."""
+
+        def begin() -> Driven:
+            recording, changed = self._begin(wrapped, args, kwargs)
+            inner = wrapped(*args, **changed)
+            if recording is None or not recording.is_live:
+                return Driven(inner, _call, nullcontext())
+            watch = _StepWatch(recording)
+            return Driven(inner, watch.step_async, watch)
+
+        return named(async_generator_function(begin)(), self._called)
+
+    async def _run(self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the function's own result
         recording, kwargs = self._begin(wrapped, args, kwargs)
-        inner = wrapped(*args, **kwargs)
-        steps = inner if recording is None or not recording.is_live else _AsyncSteps(inner, StreamWatch(recording))
-        sent: Any = None
-        try:
-            while True:
-                try:
-                    chunk = await steps.asend(sent)
-                except StopAsyncIteration:
-                    return
-                try:
-                    sent = yield chunk
-                except GeneratorExit:
-                    raise
-                except BaseException as thrown:  # noqa: BLE001 - passed to the generator it was thrown at
-                    sent = None
-                    yield await steps.athrow(thrown)
-        finally:
-            await steps.aclose()
+        if recording is None or not recording.is_live:
+            return await wrapped(*args, **kwargs)
+        return await _awaited(recording, wrapped(*args, **kwargs))
 
     def _begin(
         self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -127,29 +126,82 @@ class _Call:
         return recording, kwargs
 
 
-async def _awaited(recording: Recording, awaitable: Any) -> Any:  # noqa: ANN401 - the function's own result
+class _StepWatch(StreamWatch):
+    """A stream that is read step by step, each step inside the recording, nothing held over a ``yield``."""
+
+    __slots__ = ("_is_closing", "_wants_time")
+
+    def __init__(self, recording: Recording) -> None:
+        super().__init__(recording)
+        self._is_closing = False
+        self._wants_time = True
+
+    def step(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
+        """Return the next chunk, ``call(*args)``."""
+        if self.is_over:
+            return call(*args)
+        self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
+        with self.recording.inside(ends=False):
+            chunk = call(*args)
+        self._hear(chunk)
+        return chunk
+
+    async def step_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - as above
+        """Return the next chunk, ``await call(*args)``."""
+        if self.is_over:
+            return await call(*args)
+        self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
+        with self.recording.inside(ends=False):
+            chunk = await call(*args)
+        self._hear(chunk)
+        return chunk
+
+    def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
+        """Note the end: also of a generator that returns when it is closed, as one that was closed."""
+        super().over("closed" if self._is_closing and error is None else incomplete, error)
+
+    def _hear(self, chunk: object) -> None:
+        if self._wants_time:
+            self.recording.chunk_arrived()
+            self._wants_time = self.recording.times_every_chunk
+        self.feed(chunk)
+
+
+def _call(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - a step that is not recorded
+    return call(*args)
+
+
+async def _awaited(recording: Recording, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - the function's own result
     with recording.inside():
         result = await awaitable
     return _heard(recording, result)
 
 
+async def _awaited_later(recording: Recording, given: Unawaited) -> Any:  # noqa: ANN401 - as above
+    return await _awaited(recording, given.coroutine)
+
+
 def _heard(recording: Recording, result: Any) -> Any:  # noqa: ANN401 - the function's own result
-    """Hear a result and return what the caller gets: the same object, or a generator of the same kind."""
-    proxy = _proxy_of(recording, result)
-    return result if proxy is None else proxy
+    """Record a result and return what the caller gets: the same object, or one of the same kind."""
+    made = _recorded(recording, result)
+    return result if made is None else made
 
 
 @shielded
-def _proxy_of(recording: Recording, result: Any) -> Any:  # noqa: ANN401, PLR0911 - one way of streaming each
+def _recorded(recording: Recording, result: Any) -> Any:  # noqa: ANN401, PLR0911 - one way of streaming each
     name = f"{type(result).__module__.partition('.')[0]}._streaming"
     streaming = sys.modules.get(name)
     if streaming is not None and isinstance(result, (streaming.Stream, streaming.AsyncStream)):
         hear(recording, result, name)
         return None
+    if inspect.iscoroutine(result) or (inspect.isgenerator(result) and inspect.isawaitable(result)):
+        return named(_awaited_later(recording, Unawaited(result)), result)
     if inspect.isgenerator(result):
-        return watched(cast("Generator[Any, Any, Any]", result), StreamWatch(recording))
+        watch = _StepWatch(recording)
+        return named(generator_function(lambda: Driven(result, watch.step, watch))(), result)
     if inspect.isasyncgen(result):
-        return _relayed(WatchedAsyncIterator(cast("AsyncGenerator[Any, Any]", result), StreamWatch(recording)))
+        watch = _StepWatch(recording)
+        return named(async_generator_function(lambda: Driven(result, watch.step_async, watch))(), result)
     if isinstance(result, (str, bytes)) or json_text.is_mapping(result) or result is None:
         recording.succeed(result)
         return None
@@ -159,14 +211,6 @@ def _proxy_of(recording: Recording, result: Any) -> Any:  # noqa: ANN401, PLR091
         return _AsyncStreamProxy(result, StreamWatch(recording))
     hear(recording, result, "")
     return None
-
-
-async def _relayed(steps: WatchedAsyncIterator) -> AsyncGenerator[Any, None]:
-    try:
-        async for chunk in steps:
-            yield chunk
-    finally:
-        await steps.aclose()
 
 
 class _StreamProxy(Proxy):
@@ -206,71 +250,6 @@ class _AsyncStreamProxy(Proxy):
     async def aclose(self) -> None:
         """Close the iterator and its recording."""
         await self._self_steps.aclose()
-
-
-def _stepped(inner: Generator[Any, Any, Any], watch: StreamWatch) -> Generator[Any, Any, Any]:
-    """Drive a generator function's generator, each step inside the recording, nothing held over a yield."""
-    recording = watch.recording
-    step: Callable[[], Any] = functools.partial(next, inner)
-    while True:
-        try:
-            with recording.inside(ends=False):
-                chunk = step()
-        except StopIteration as stop:
-            watch.over()
-            return stop.value
-        except BaseException as error:
-            watch.over(error=error)
-            raise
-        recording.chunk_arrived()
-        watch.feed(chunk)
-        try:
-            sent = yield chunk
-            step = functools.partial(inner.send, sent)
-        except GeneratorExit:
-            watch.over("closed")
-            inner.close()
-            raise
-        except BaseException as thrown:  # noqa: BLE001 - passed to the generator it was thrown at
-            step = functools.partial(inner.throw, thrown)
-
-
-class _AsyncSteps:
-    """The steps of an async generator function, each inside the recording."""
-
-    def __init__(self, inner: AsyncGenerator[Any, Any], watch: StreamWatch) -> None:
-        self._inner = inner
-        self._watch = watch
-
-    async def asend(self, sent: Any) -> Any:  # noqa: ANN401 - the generator's own values
-        """Send ``sent`` and return the next chunk."""
-        return await self._step(self._inner.asend(sent))
-
-    async def athrow(self, thrown: BaseException) -> Any:  # noqa: ANN401 - the generator's own values
-        """Throw into the generator and return the next chunk."""
-        return await self._step(self._inner.athrow(thrown))
-
-    async def aclose(self) -> None:
-        """Close the generator: early, unless it has ended."""
-        try:
-            await self._inner.aclose()
-        finally:
-            self._watch.over("closed")
-
-    async def _step(self, awaitable: Any) -> Any:  # noqa: ANN401 - the generator's own values
-        watch = self._watch
-        try:
-            with watch.recording.inside(ends=False):
-                chunk = await awaitable
-        except StopAsyncIteration:
-            watch.over()
-            raise
-        except BaseException as error:
-            watch.over(error=error)
-            raise
-        watch.recording.chunk_arrived()
-        watch.feed(chunk)
-        return chunk
 
 
 @shielded

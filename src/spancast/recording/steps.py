@@ -30,17 +30,23 @@ class Driven(NamedTuple):
     ending: AbstractContextManager[Any]
 
 
+def called_function(function: object) -> FunctionType | None:
+    """Return the function of Python that a call of ``function`` runs and returns from; None if that is not known."""
+    called: Any = function
+    # By their exact types: a proxy claims the class of what it stands for, and may do something else.
+    while type(called) in _FORWARDING:
+        called = called.func if type(called) is functools.partial else called.__func__
+    return called if type(called) is FunctionType else None
+
+
 def kind_of(function: object) -> Kind:
     """Return what a call of ``function`` is known to return before it is called; "other" if only the call shows it.
 
     Read from the code that the call runs, and not from ``__wrapped__``, a proxy or a mark: a wrapper may
     join, await or replace what the function inside of it returns.
     """
-    called: Any = function
-    # By their exact types: a proxy claims the class of what it stands for, and may do something else.
-    while type(called) in _FORWARDING:
-        called = called.func if type(called) is functools.partial else called.__func__
-    flags: int = called.__code__.co_flags if type(called) is FunctionType else 0
+    called = called_function(function)
+    flags = called.__code__.co_flags if called is not None else 0
     if flags & inspect.CO_ASYNC_GENERATOR:
         return "async generator"
     if flags & inspect.CO_COROUTINE:
