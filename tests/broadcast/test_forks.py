@@ -113,3 +113,50 @@ def test_a_childs_flush_reports_what_the_child_did(receiver: OtlpReceiver) -> No
         assert in_child(flushed) == "True 0 1"
         assert flushed() == "False 1 1"
     broadcast.shutdown()
+
+
+AT_ONCE = """
+import concurrent.futures.thread  # whose own hook, registered later, would let no two forks meet in ours
+import os, threading
+from spancast.broadcast import fork_watch
+
+class Locked:
+    def __init__(self):
+        self.lock, self.ended = threading.RLock(), []
+        self.begun, self.met = threading.Event(), threading.Event()
+
+    def before_fork(self):
+        if self.begun.is_set():
+            self.met.set()
+        self.lock.acquire()
+        self.begun.set()
+        self.met.wait(0.5)  # for a second fork to come that far, if it can
+
+    def after_fork_in_parent(self):
+        self.ended.append(threading.current_thread().name)
+        self.lock.release()
+
+    def after_fork_in_child(self):
+        self.ended.append("child")
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if locked.ended[-1:] == ["child"] else 1)
+    told.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+locked, told = Locked(), []
+fork_watch.watch(locked)
+threads = [threading.Thread(target=fork, name=name, daemon=True) for name in ("first", "second")]
+threads[0].start()
+locked.begun.wait()
+threads[1].start()
+for thread in threads:
+    thread.join()
+print(told, locked.ended, locked.lock.acquire(timeout=10))
+"""
+
+
+def test_two_threads_that_fork_at_once_leave_nothing_locked() -> None:
+    process = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False, timeout=60)
+    assert (process.stdout, process.stderr) == ("[0, 0] ['first', 'second'] True\n", "")

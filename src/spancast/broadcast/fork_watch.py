@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import weakref
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Final, Protocol
 
 # How long a fork waits for a thread to finish its transaction.
 PATIENCE_S = 5.0
@@ -30,8 +32,16 @@ class ForkAware(Protocol):
         ...
 
 
+class _CurrentFork(threading.local):
+    """The fork that the current thread is at."""
+
+    resting: Sequence[ForkAware] = ()
+    is_alone = False
+
+
 _watched: weakref.WeakSet[ForkAware] = weakref.WeakSet()
-_resting: list[ForkAware] = []
+_current: Final = _CurrentFork()
+_one_at_a_time = threading.Lock()
 _abandoned: list[sqlite3.Connection] = []
 
 
@@ -46,21 +56,27 @@ def abandon(connection: sqlite3.Connection) -> None:
 
 
 def _before() -> None:
-    _resting[:] = list(_watched)
-    for item in _resting:
+    # Two threads that fork at once would each end the rest that the other has begun.
+    _current.is_alone = _one_at_a_time.acquire(timeout=PATIENCE_S)
+    _current.resting = list(_watched)
+    for item in _current.resting:
         item.before_fork()
 
 
 def _in_parent() -> None:
-    for item in _resting:
+    for item in _current.resting:
         item.after_fork_in_parent()
-    _resting.clear()
+    _current.resting = ()
+    if _current.is_alone:
+        _one_at_a_time.release()
 
 
 def _in_child() -> None:
-    for item in _resting:
+    global _one_at_a_time  # noqa: PLW0603 - a thread that is not here may hold the parent's
+    _one_at_a_time = threading.Lock()
+    for item in _current.resting:
         item.after_fork_in_child()
-    _resting.clear()
+    _current.resting = ()
 
 
 # Hooks run last registered first: registered at import, these run after the processor's and the
