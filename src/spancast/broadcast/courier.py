@@ -115,7 +115,7 @@ class Courier:
         return state
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
+        """Start the thread, unless it runs or none can be started."""
         if self._thread.is_running:
             return
         if not self._backs_off_until_s:

@@ -103,7 +103,9 @@ class Intake(SpanProcessor):
             if not self._is_running:
                 self._is_running = True
                 end_of_process.expect()
-                self._thread.start()
+                if not self._thread.start():
+                    # The system has no thread to spare; the next span asks again.
+                    self._is_awake = self._is_running = False
             self._news.ring()
 
     def _drop(self) -> None:

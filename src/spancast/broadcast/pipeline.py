@@ -133,6 +133,8 @@ class Broadcast:
             self._start()
         for courier in self.couriers:
             if len(skipped.get(courier.route.name, ())) < len(records):
+                # Again, if there was no thread to be had before.
+                courier.start()
                 courier.notify()
 
     @shielded

@@ -67,14 +67,14 @@ class QuietThread:
         return thread is not None and thread.is_alive()
 
     def start(self) -> bool:
-        """Start it unless it runs; False where no thread can be started any more (the interpreter ends)."""
+        """Start it unless it runs; False if no thread can be started: the system has none to spare, or Python ends."""
         with self._starting:
             if self.is_running:
                 return True
             thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             try:
                 thread.start()
-            except RuntimeError:
+            except (RuntimeError, MemoryError):
                 return False
             self._thread = thread
         return True

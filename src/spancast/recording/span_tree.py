@@ -14,6 +14,7 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -175,7 +176,9 @@ class SpanTree:
             self._at_exit = True
         if self._sweeper is None or not self._sweeper.is_alive():
             self._sweeper = threading.Thread(target=self._sweep, name="spancast-groups", daemon=True)
-            self._sweeper.start()
+            # No thread to spare: the next group asks again, and a flush ends this one.
+            with suppress(RuntimeError, MemoryError):
+                self._sweeper.start()
 
     def _sweep(self) -> None:
         while True:
