@@ -17,6 +17,7 @@ logger = logging.getLogger("spancast")
 
 P = ParamSpec("P")
 R = TypeVar("R")
+S = TypeVar("S")
 
 
 class SpancastError(Exception):
@@ -125,17 +126,34 @@ def shielded(function: Callable[P, R]) -> Callable[P, R | None]:
     """Make ``function`` return None where it would raise a defect of ours.
 
     ``SpancastError`` passes: it is raised on purpose (``strict=True``).
-    This is the only broad ``except`` of the package.
     """
+    return _guarded(function, _nothing, SpancastError)
+
+
+def guarded(function: Callable[P, R], instead: Callable[[Exception], S]) -> Callable[P, R | S]:
+    """Make ``function`` return ``instead(error)`` if it raises anything, ``SpancastError`` included."""
+    return _guarded(function, instead, ())
+
+
+def _nothing(_: Exception) -> None:
+    return None
+
+
+def _guarded(
+    function: Callable[P, R],
+    instead: Callable[[Exception], S],
+    passing: type[Exception] | tuple[()],
+) -> Callable[P, R | S]:
+    """Do what ``shielded`` and ``guarded`` say. This is the only broad ``except`` of the package."""
 
     @functools.wraps(function)
-    def guard(*args: P.args, **kwargs: P.kwargs) -> R | None:
+    def guard(*args: P.args, **kwargs: P.kwargs) -> R | S:
         try:
             return function(*args, **kwargs)
-        except SpancastError:
+        except passing:
             raise
         except Exception as error:  # noqa: BLE001 - law 6: the one broad except
             report(function.__qualname__, error)
-            return None
+            return instead(error)
 
     return guard

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanContext, TraceFlags
 from tests.broadcast.broadcasts import broadcast_to, call, otlp, tracing
 from tests.destinations.otlp_receiver import OtlpReceiver
 
 import spancast
 from spancast.broadcast import courier as courier_module
+from spancast.broadcast.intake import Ended, Intake
+from spancast.broadcast.memory_spool import MemorySpool
+from spancast.errors import SpancastError, tally
 from spancast.testing import CapturedSpans
 
 PATIENCE_S = 60.0
@@ -72,3 +78,89 @@ def test_a_call_in_a_group_is_recorded_though_no_thread_can_be_started(spans: Ca
         complete(model="m", messages=[], trace={"trace_id": "t", "trace_name": "Support"})
     spancast.flush()
     assert spans.tree() == {"Support": {"chat m": {}}}
+
+
+def test_a_span_that_cannot_be_encoded_is_counted_and_takes_no_other_with_it(receiver: OtlpReceiver) -> None:
+    broadcast = broadcast_to({"one": otlp(receiver.url)}, None)
+    odd = SpanContext(1 << 130, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    with tracing(broadcast) as tracer, broadcast.intake._taking:
+        made = [call(tracer, number) for number in range(100)]
+        broadcast.processor.on_end(ReadableSpan("odd", odd, start_time=1, end_time=2))
+        made += [call(tracer, number) for number in range(100)]
+    report = broadcast.flush(PATIENCE_S)
+    assert (report.destinations["one"].delivered, report.dropped) == (200, 1)
+    assert not report
+    assert sorted(receiver.spans) == sorted(made)
+    assert broadcast.flush(PATIENCE_S), "it is told once"
+    broadcast.shutdown()
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError, SpancastError])
+def test_a_batch_whose_taking_raises_is_counted_and_the_next_one_is_taken(error: type[Exception]) -> None:
+    taken: list[str] = []
+
+    def take(ended: Sequence[Ended]) -> None:
+        if any(span.name == "odd" for span, _ in ended):
+            raise error
+        taken.extend(span.name for span, _ in ended)
+
+    intake = Intake(take)
+    before = tally.read().get("dropped.internal_error", 0)
+    sampled = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    for names in (["odd", "beside it"], ["one", "two"]):
+        with intake._taking:
+            for name in names:
+                intake.on_end(ReadableSpan(name, sampled, start_time=1, end_time=2))
+        assert intake.drain(PATIENCE_S)
+    assert tally.read()["dropped.internal_error"] - before == 2
+    assert (taken, intake.waiting) == (["one", "two"], 0)
+
+
+def fail_put(connection: sqlite3.Connection, text: str) -> None:
+    """Let the engine refuse every transaction with a record that holds ``text``, as for a defect of ours."""
+    connection.execute(
+        f"CREATE TRIGGER odd BEFORE INSERT ON bodies WHEN instr(NEW.body, CAST('{text}' AS BLOB))"
+        " BEGIN SELECT RAISE(ABORT, 'odd'); END"
+    )
+
+
+@pytest.mark.parametrize("position", [0, 100, 200])
+def test_a_record_that_cannot_be_stored_is_counted_and_takes_no_other_with_it(
+    position: int, receiver: OtlpReceiver
+) -> None:
+    choosy = otlp(receiver.url, filter_rules={"groups": [{"rules": [
+        {"field": "prompt_tokens", "operator": "gte", "value": 100}]}]})  # fmt: skip
+    broadcast = broadcast_to({"one": otlp(receiver.url), "choosy": choosy}, None)
+    assert isinstance(broadcast.spool, MemorySpool)
+    fail_put(broadcast.spool._connection, "poison")
+    with tracing(broadcast) as tracer, broadcast.intake._taking:
+        for number in range(201):
+            call(tracer, number, note="poison" if number == position else "")
+    report = broadcast.flush(PATIENCE_S)
+    assert not report
+    assert report.dropped == 1
+    assert report.destinations["one"].delivered == 200
+    # What a destination does not take is known of each record still.
+    assert report.destinations["choosy"].delivered == 101 - (position >= 100)
+    assert broadcast.flush(PATIENCE_S)
+    broadcast.shutdown()
+
+
+def test_what_is_being_spooled_is_not_taken_for_delivered(receiver: OtlpReceiver) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def mask(text: str) -> str:
+        begun.set()
+        may_end.wait(PATIENCE_S)
+        return text
+
+    broadcast = broadcast_to({"one": otlp(receiver.url, mask=[mask])}, None)
+    with tracing(broadcast) as tracer:
+        call(tracer)
+        assert begun.wait(PATIENCE_S)
+        report = broadcast.flush(0.01)
+        assert (bool(report), report.dropped, broadcast.counts()["waiting"]) == (False, 1, 1)
+        may_end.set()
+    report = broadcast.flush(PATIENCE_S)
+    assert (bool(report), report.dropped, report.destinations["one"].delivered) == (True, 0, 1)
+    broadcast.shutdown()

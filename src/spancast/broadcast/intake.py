@@ -18,7 +18,7 @@ from opentelemetry.trace import TraceFlags
 from spancast.broadcast import end_of_process
 from spancast.broadcast.lineage import Lineage
 from spancast.broadcast.quiet_thread import CURRENT_THREAD, Bell, QuietThread
-from spancast.errors import shielded, tally, warn_once
+from spancast.errors import guarded, shielded, tally, warn_once
 from spancast.model import semconv
 from spancast.recording.pending import pending_bytes
 
@@ -41,12 +41,15 @@ _unmarked: Final[dict[tuple[int, int], object]] = {}
 
 
 class Intake(SpanProcessor):
-    """Gives ``take`` the ended spans that were sampled, at most ``BATCH_SPANS`` at a time, from one thread."""
+    """Gives ``take`` the ended spans that were sampled, at most ``BATCH_SPANS`` at a time, from one thread.
+
+    If ``take`` raises, its spans are counted in ``dropped.internal_error``.
+    """
 
     def __init__(
         self, take: Callable[[Sequence[Ended]], None], max_spans: int = MAX_SPANS, max_bytes: int = MAX_BYTES
     ) -> None:
-        self._take = shielded(take)
+        self._take = guarded(take, _failed)
         self._max_spans = max_spans
         self._max_bytes = max_bytes
         self._queue: deque[tuple[ReadableSpan, bytes | None, int]] = deque()
@@ -62,14 +65,15 @@ class Intake(SpanProcessor):
         self._taking = threading.Lock()
         self._counting = threading.Lock()
         self._bytes = 0
+        self._in_hand = 0
         self._passed = threading.Condition()
         self._passes_asked = self._passes_done = 0
         self._thread = QuietThread("spancast intake", self._run)
 
     @property
     def waiting(self) -> int:
-        """Return how many spans wait to be spooled."""
-        return len(self._queue)
+        """Return how many spans wait to be spooled, those that are being spooled included."""
+        return len(self._queue) + self._in_hand
 
     @shielded
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
@@ -158,10 +162,19 @@ class Intake(SpanProcessor):
             while self._queue:
                 if deadline_s is not None and time.monotonic() > deadline_s:
                     return False
-                taken = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH_SPANS))]
+                # Before they leave the queue, so that they are missing from `waiting` at no moment.
+                self._in_hand = min(len(self._queue), BATCH_SPANS)
+                taken = [self._queue.popleft() for _ in range(self._in_hand)]
                 with self._counting:
                     self._bytes -= sum(size for _, _, size in taken)
-                self._take([(span, above) for span, above, _ in taken])
+                lost = len(taken)
+                try:
+                    if self._take([(span, above) for span, above, _ in taken]) is None:
+                        lost = 0
+                finally:
+                    if lost:
+                        tally.add("dropped.internal_error", lost)
+                    self._in_hand = 0
         return True
 
 
@@ -170,6 +183,10 @@ def _is_new(ids: tuple[int, int]) -> bool:
         _unmarked.clear()
     mark = object()
     return _unmarked.setdefault(ids, mark) is mark
+
+
+def _failed(error: Exception) -> Exception:
+    return error
 
 
 def _content_bytes(span: ReadableSpan) -> int:

@@ -27,7 +27,7 @@ from spancast.destinations import table
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.redaction import NOTHING_REDACTED, Redaction
 from spancast.destinations.views import SpanView
-from spancast.errors import shielded, tally
+from spancast.errors import guarded, shielded, tally
 from spancast.model.span_record import SpanRecord
 from spancast.recording.pending import read
 
@@ -68,6 +68,10 @@ def open_spool(directory: Path | None, max_bytes: int, max_age_s: float) -> Spoo
 _read: Final = shielded(read)
 
 
+def _not_stored(_: Exception) -> None:
+    return None
+
+
 class Broadcast:
     """Everything between an ended span and the destinations of ``routes``.
 
@@ -88,6 +92,7 @@ class Broadcast:
         self.shutdown_timeout_s = shutdown_timeout_s
         self._is_durable = is_durable
         self._is_started = self._is_closed = False
+        self._put = guarded(spool.put, _not_stored)
         self._heads = Heads()
         self._seen = TracesSeen()
         self._redaction = redaction
@@ -119,8 +124,6 @@ class Broadcast:
             # All are read, then all are encoded: what was done a moment ago is still in the caches.
             _read(span)
         records = [record for span, above in ended if (record := self._record(span, above)) is not None]
-        if len(records) < len(ended):
-            tally.add("dropped.internal_error", len(ended) - len(records))
         skipped = self._judged(records)
         for record in records:
             # The spool keeps no content beside the body; rules have read it.
@@ -128,7 +131,25 @@ class Broadcast:
             record.facts.pop("output", None)
         for record in records if self._redaction.masks else ():
             self._mask_user(record)
-        self.spool.put(records, skipped)
+        lost = len(ended) - len(records) + self._store(records, skipped)
+        if lost:
+            tally.add("dropped.internal_error", lost)
+        self._wake(records, skipped)
+
+    def _store(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
+        """Put ``records`` into the spool; return how many it could not take."""
+        if self._put(records, skipped) is not None:
+            return 0
+        # One by one: a record that cannot be stored takes no other with it.
+        lost = 0
+        for index, record in enumerate(records):
+            own = {name: {0: reasons[index]} for name, reasons in skipped.items() if index in reasons}
+            if self._put([record], own) is None:
+                lost += 1
+        return lost
+
+    @shielded
+    def _wake(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> None:
         if not self._is_started:
             self._start()
         for courier in self.couriers:
