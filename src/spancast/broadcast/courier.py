@@ -70,6 +70,8 @@ class Courier:
         self._backs_off_until_s = 0.0
         self._server_said_until_s = 0.0
         self._failures = 0
+        self.last_refusal = ""
+        """Why the destination last refused a span for good, in this process."""
         self._thread = QuietThread(f"spancast {route.name}", self._run)
 
     @property
@@ -245,6 +247,7 @@ class Courier:
         self._backs_off_until_s = self._server_said_until_s = 0.0
         if outcome.rejected:
             tally.add(f"rejected.{name}", outcome.rejected)
+            self.last_refusal = outcome.message
             warn_once(
                 f"rejected:{name}",
                 "spancast: %s refused %d spans of a batch it took (partial success): %s",
@@ -278,6 +281,7 @@ class Courier:
         name = self.route.name
         self._spool.bury(claim, [entry.sequence for entry in claim.entries], outcome.reason)
         tally.add(f"refused.{name}", len(claim.entries))
+        self.last_refusal = outcome.reason
         warn_once(
             f"refused:{name}:{outcome.reason[:40]}",
             "spancast: %s refused spans for good (%s); `spancast spool` lists them and can send them again",

@@ -209,14 +209,16 @@ class Broadcast:
         before, now = self._told, tally.read()
         self._told = now
         since = {name: count - before.get(name, 0) for name, count in now.items()}
+        refused = {name: since.get(f"refused.{name}", 0) + since.get(f"rejected.{name}", 0) for name in states}
+        refusals = {courier.route.name: courier.last_refusal for courier in self.couriers}
         return FlushReport(
             {
                 name: DestinationReport(
                     delivered=since.get(f"delivered.{name}", 0),
                     waiting=state.waiting,
-                    refused=since.get(f"refused.{name}", 0) + since.get(f"rejected.{name}", 0),
+                    refused=refused[name],
                     dropped=sum(count for key, count in since.items() if key.startswith(f"dropped.{name}.")),
-                    last_error=state.last_error,
+                    last_error=state.last_error or (refusals[name] if refused[name] else ""),
                 )
                 for name, state in states.items()
             },
