@@ -41,23 +41,21 @@ def main() -> None:
     ended = InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(ended))
     sends_to_jaeger = _listens(4318)
-    if sends_to_jaeger:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter("http://localhost:4318/v1/traces")))
-
-    spancast.configure(tracer_provider=provider)
+    spancast.configure(
+        tracer_provider=provider,
+        destinations={"jaeger": {"type": "jaeger"}} if sends_to_jaeger else None,
+        spool="memory",
+    )
     with ReplayServer(openrouter=True) as server:
         converse(server)
-    spancast.flush()
+    report = spancast.flush()
 
     spans = ended.get_finished_spans()
     print(tree_text(spans))
     trace_id = f"{spans[0].get_span_context().trace_id:032x}"
     print(f"\ntrace_id {ORDER!r} is trace {trace_id}")
     if sends_to_jaeger:
-        print(f"In Jaeger: http://localhost:16686/trace/{trace_id}")
+        print(f"In Jaeger: http://localhost:16686/trace/{trace_id} ({report})")
     else:
         print("No Jaeger on localhost:4318; `make jaeger` in another terminal, then again.")
     spancast.shutdown()

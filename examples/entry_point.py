@@ -1,7 +1,8 @@
-"""An application that knows nothing of tracing. Traced without a change:
+r"""An application that knows nothing of tracing. Traced without a change:
 
 OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 spancast run -- python examples/entry_point.py
-opentelemetry-instrument --exporter_otlp_endpoint http://localhost:4317 python examples/entry_point.py
+OTEL_TRACES_EXPORTER=spancast OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 \
+  opentelemetry-instrument python examples/entry_point.py
 """
 
 import anthropic

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,8 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self) -> None:
         self.spans: list[Any] = []
         self.services: set[str] = set()
+        self.agents: set[str] = set()
+        """The first words of the user agents: whose delivery it was."""
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -55,6 +58,7 @@ class _Handler(BaseHTTPRequestHandler):
 
             body = gzip.decompress(body)
         if self.path == "/v1/traces":
+            self.server.agents.add(self.headers["user-agent"].partition("/")[0].partition("-")[0])
             for one in ExportTraceServiceRequest.FromString(body).resource_spans:
                 self.server.services |= {
                     a.value.string_value for a in one.resource.attributes if a.key == "service.name"
@@ -84,6 +88,7 @@ def run(command: list[str], server: ReplayServer, receiver: Receiver, **more: st
         "ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "test",
         "OPENROUTER_BASE_URL": server.base_url, "OPENROUTER_API_KEY": "test",
         "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "XDG_STATE_HOME": tempfile.mkdtemp(prefix="spancast-tests-"),
         **more,
     }  # fmt: skip
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
@@ -109,14 +114,16 @@ def test_decorate(server: ReplayServer, receiver: Receiver) -> None:
     assert run([sys.executable, "examples/decorate.py"], server, receiver) == "Say hello.\n"
     assert receiver.tree() == {"Greeting": {"hello": {}}}
     assert receiver.services == {"decorate"}
+    assert receiver.agents == {"spancast"}
 
 
+@pytest.mark.parametrize("exporter", ["otlp", "spancast"])
 @pytest.mark.parametrize(
     "starter", [["spancast", "run", "--"], ["opentelemetry-instrument"]], ids=["spancast", "opentelemetry-instrument"]
 )
-def test_entry_point(starter: list[str], server: ReplayServer, receiver: Receiver) -> None:
+def test_entry_point(starter: list[str], exporter: str, server: ReplayServer, receiver: Receiver) -> None:
     printed = run(
-        [*starter, "python", "examples/entry_point.py"], server, receiver,
+        [*starter, "python", "examples/entry_point.py"], server, receiver, OTEL_TRACES_EXPORTER=exporter,
         OTEL_SERVICE_NAME="app", OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none",
         # The test environment has the peers of test_peers too.
         OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=",".join(PEERS),
@@ -124,6 +131,9 @@ def test_entry_point(starter: list[str], server: ReplayServer, receiver: Receive
     assert printed == "Say hello.\nSay hello.\n"
     assert receiver.tree() == {"chat gpt-5.2": {}, "chat claude-sonnet-5": {}}
     assert receiver.services == {"app"}
+    assert receiver.agents == {
+        "OTel" if (starter[0], exporter) == ("opentelemetry-instrument", "otlp") else "spancast",
+    }  # fmt: skip
 
 
 def test_async_streaming(server: ReplayServer, receiver: Receiver) -> None:
@@ -136,6 +146,7 @@ def test_raw_http(server: ReplayServer, receiver: Receiver) -> None:
     assert run([sys.executable, "examples/raw_http.py"], server, receiver) == "Say hello.\nSay hello.\n"
     assert receiver.tree() == {"Raw HTTP": {"chat openai/gpt-5.2": {}, "streamed": {}}}
     assert all("trace" not in request.body for request in server.requests)
+    assert receiver.agents == {"spancast"}
 
 
 def test_broadcast(server: ReplayServer, receiver: Receiver, tmp_path: Path) -> None:

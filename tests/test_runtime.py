@@ -8,59 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-
-import spancast
-from spancast.destinations.environment import environment_exporters
-
-
-@pytest.fixture(autouse=True)
-def no_otel_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def test_no_variables_no_exporter() -> None:
-    assert environment_exporters() == []
-
-
-@pytest.mark.parametrize(
-    ("variables", "modules"),
-    [
-        ({"OTEL_TRACES_EXPORTER": "console"}, [ConsoleSpanExporter.__module__]),
-        ({"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1"}, []),
-        (
-            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1"},
-            ["opentelemetry.exporter.otlp.proto.http.trace_exporter"],
-        ),
-        (
-            {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:1", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
-            ["opentelemetry.exporter.otlp.proto.grpc.trace_exporter"],
-        ),
-    ],
-)
-def test_the_standard_variables(variables: dict[str, str], modules: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    exporters = environment_exporters()
-    assert [type(exporter).__module__ for exporter in exporters] == modules
-    for exporter in exporters:
-        exporter.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("OTEL_TRACES_EXPORTER", "jaeger", "OTEL_TRACES_EXPORTER: 'jaeger' given, installed are console"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "carrier pigeon", "'carrier pigeon' given, allowed are grpc, http/protobuf"),
-    ],
-)
-def test_wrong_variables_are_told(name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:1")
-    monkeypatch.setenv(name, value)
-    with pytest.raises(spancast.ConfigError, match=message):
-        environment_exporters()
-
 
 PROGRAMS = {
     "nothing configured: kept on this machine": (

@@ -20,14 +20,12 @@ from opentelemetry import trace as trace_api
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from spancast.broadcast.flush_report import FlushReport
 from spancast.clients.function import instrument_function
 from spancast.clients.table import CLIENTS, installation
-from spancast.destinations.environment import EXPORTER_VARIABLE, environment_exporters, is_spancast_asked_for
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.table import DIALECTS
 from spancast.errors import ConfigError, tally
@@ -64,29 +62,28 @@ def configure(
     ``given`` are the fields of ``spancast.settings.Settings``, stronger than environment and file.
     Spans are made with ``tracer_provider``, else the application's global provider, else one made
     here, which records every span unless ``OTEL_TRACES_SAMPLER`` says otherwise;
-    ``set_global=True`` makes that one global. They go to ``destinations``. Where none is given,
-    the application's provider exports what it exports, and one made here exports as the
-    ``OTEL_*`` exporter variables say, or else to a store on this machine (``spancast traces``).
+    ``set_global=True`` makes that one global. They go to ``destinations``. If none is given,
+    the application's provider exports what it exports; spans of one made here go where the
+    ``OTEL_*`` exporter variables say, else to a store on this machine (``spancast traces``).
 
     Raises:
         ConfigError: Lists every wrong field with its path, the value's type and what is allowed.
     """
     # Pydantic takes as long to make that model as a tenth of all there is to import: for those who configure.
-    settings: Settings = importlib.import_module(_SETTINGS).load(path, given)
+    reading = importlib.import_module(_SETTINGS)
+    settings: Settings = reading.load(path, given)
     defaults = trace_keys.read(settings.trace) if settings.trace else NO_KEYS
     if defaults.problems:
         raise ConfigError("\n".join(defaults.problems))
     provider = tracer_provider or _application_provider()
-    is_broadcast = bool(settings.destinations) or is_spancast_asked_for()
+    is_ours = provider is None or provider is _own_provider
+    in_effect: Settings | None = reading.in_effect(settings, has_other_exporters=not is_ours)
     if provider is None:
-        exporters = _exporters(settings)
-        # An explicit "none" is an answer; no answer at all is not.
-        is_broadcast = is_broadcast or not (exporters or os.environ.get(EXPORTER_VARIABLE))
-        provider = _make_provider(settings, exporters, set_global=set_global)
-    if is_broadcast:
-        _wiring().replace_broadcast(settings, meter_provider)
+        provider = _make_provider(settings, set_global=set_global)
+    if in_effect is not None:
+        _wiring().replace_broadcast(in_effect, meter_provider)
         _wiring().attach(provider)
-    elif _wiring_loaded() and provider is not _own_provider:
+    elif _wiring_loaded():
         _wiring().remove_broadcast()
     relay_on(provider)
     RECORDER.configure(
@@ -264,13 +261,7 @@ def _application_provider() -> TracerProvider | None:
     return None if isinstance(provider, ProxyTracerProvider) else provider
 
 
-def _exporters(settings: Settings) -> list[SpanExporter]:
-    if settings.destinations and not os.environ.get(EXPORTER_VARIABLE):
-        return []
-    return environment_exporters()
-
-
-def _make_provider(settings: Settings, exporters: list[SpanExporter], *, set_global: bool) -> SDKTracerProvider:
+def _make_provider(settings: Settings, *, set_global: bool) -> SDKTracerProvider:
     global _own_provider  # noqa: PLW0603 - as above
     if _own_provider is not None:
         _own_provider.shutdown()
@@ -278,8 +269,6 @@ def _make_provider(settings: Settings, exporters: list[SpanExporter], *, set_glo
     # A caller far away that did not sample its HTTP span has not decided about our calls.
     sampler = None if os.environ.get(_SAMPLER_VARIABLE) else ALWAYS_ON
     provider = SDKTracerProvider(resource=Resource.create(attributes), sampler=sampler)
-    for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(exporter))
     if set_global:
         trace_api.set_tracer_provider(provider)
     _own_provider = provider

@@ -109,6 +109,39 @@ def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None)
     return cast("Settings", sources.settings_of(Settings, Path(named) if named else None, given or {}))
 
 
+def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Settings | None:
+    """Return ``settings`` with the destinations that OpenTelemetry's variables name; None if spans go nowhere.
+
+    If neither they nor ``settings`` name a destination, spans go to the OTLP endpoint that a variable names, else to
+    the local store: the result has no destination. ``has_other_exporters``: the spans are those of an application
+    that has set OpenTelemetry up itself, so ``OTEL_TRACES_EXPORTER`` asks us for something only if it names us.
+
+    Raises:
+        ConfigError: Lists every variable that is wrong.
+    """
+    variables = importlib.import_module("spancast.configuration.otel_variables")
+    if variables.is_sdk_disabled():
+        return None
+    exporters: list[str] = variables.exporter_names()
+    is_named = variables.OURSELVES in exporters
+    named = [name for name in exporters if name not in (variables.OURSELVES, variables.NO_EXPORTER)]
+    names = [] if has_other_exporters else named
+    if not names and not settings.destinations:
+        if not is_named and (exporters or has_other_exporters):
+            return None
+        # What the application's own exporter sends is not sent a second time.
+        names = [variables.OTLP] if variables.has_endpoint() and variables.OTLP not in exporters else []
+    added: dict[str, DestinationConfig] = {
+        name if name not in settings.destinations else f"{name}-env": config
+        for name, config in variables.destinations_of(names).items()
+    }
+    changed: dict[str, Any] = {"destinations": {**settings.destinations, **added}} if added else {}
+    if added and all(config.type == "exporter" for config in changed["destinations"].values()):
+        # Where an installed exporter sends is not known here, so its spans are left to no other process.
+        changed["spool"] = settings.spool.model_copy(update={"memory": True})
+    return settings.model_copy(update=changed)
+
+
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the file, for editors."""
     return importlib.import_module("spancast.configuration.schema").schema_of(Settings)

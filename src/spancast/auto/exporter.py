@@ -1,6 +1,7 @@
 """Spancast as a ``SpanExporter``: ``OTEL_TRACES_EXPORTER=spancast`` in any application.
 
-The destinations are those of the file that ``SPANCAST_CONFIG`` names, else the local store.
+The destinations are those of the file that ``SPANCAST_CONFIG`` names, else the OTLP endpoint of OpenTelemetry's
+variables, else the local store.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class SpancastExporter(SpanExporter):
 
     def __init__(self) -> None:
         if wiring.present() is None:
-            wiring.replace_broadcast(settings.load())
+            given = settings.load()
+            wiring.replace_broadcast(settings.in_effect(given, has_other_exporters=True) or given)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Queue ``spans``; what became of them is in ``spancast.stats()``."""

@@ -12,6 +12,7 @@ from typing import Final
 
 from spancast import settings
 from spancast.cli.connections import verdicts
+from spancast.cli.places import effective
 from spancast.cli.protocol import Commands
 from spancast.configuration.mistakes import unknown
 from spancast.destinations import table
@@ -109,7 +110,7 @@ def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
 def _check(given: argparse.Namespace) -> int:
     path = given.file or settings.find()
     try:
-        read = settings.load(path)
+        read = effective(settings.load(path))
     except ConfigError as error:
         print(error, file=sys.stderr)
         return _FAILED

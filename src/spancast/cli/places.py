@@ -63,7 +63,12 @@ def is_json(given: argparse.Namespace) -> bool:
 
 def settings_of(given: argparse.Namespace) -> Settings:
     """Return the settings of the file that was named or found, and of the environment."""
-    return settings_module.load(getattr(given, "config", None) or settings_module.find())
+    return effective(settings_module.load(getattr(given, "config", None) or settings_module.find()))
+
+
+def effective(settings: Settings) -> Settings:
+    """Return ``settings`` with the destinations that OpenTelemetry's variables name."""
+    return settings_module.in_effect(settings) or settings
 
 
 def configured(given: argparse.Namespace) -> Mapping[str, DestinationConfig]:

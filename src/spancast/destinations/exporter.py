@@ -6,7 +6,7 @@ Its result has two values only, so a failure is always tried again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -20,7 +20,6 @@ from opentelemetry.trace.status import Status, StatusCode
 from pydantic import Field
 
 from spancast.destinations.config import DestinationConfig
-from spancast.destinations.environment import OURSELVES
 from spancast.destinations.plain_span import attributes_of
 from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, RetryAfter, View
 from spancast.destinations.quantities import Text
@@ -28,6 +27,7 @@ from spancast.errors import ConfigError, shielded
 
 ENTRY_POINTS: Final = "opentelemetry_traces_exporter"
 _STATUS: Final[Mapping[int, StatusCode]] = {1: StatusCode.OK, 2: StatusCode.ERROR}
+_OURSELVES: Final = "spancast"
 _REMOTE: Final = 0x200
 """``SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK`` of OTLP."""
 
@@ -41,13 +41,18 @@ class ExporterConfig(DestinationConfig, frozen=True):
     spans: Literal["llm", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
 
 
+def installed_exporters() -> dict[str, EntryPoint]:
+    """Return the exporters of all installed packages by their names, except our own."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS) if point.name != _OURSELVES}
+
+
 def create(config: ExporterConfig, view: View) -> Destination:
     """Return the destination that hands spans to the exporter ``config`` names.
 
     Raises:
         ConfigError: None of that name is installed, or it cannot be made with ``options``.
     """
-    installed = {point.name: point for point in entry_points(group=ENTRY_POINTS) if point.name != OURSELVES}
+    installed = installed_exporters()
     if config.exporter not in installed:
         raise ConfigError(f"exporter: {config.exporter!r} given, installed are {', '.join(sorted(installed))}")
     try:

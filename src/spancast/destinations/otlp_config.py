@@ -38,6 +38,11 @@ class ServerConfig(NetworkConfig, frozen=True):
         return self.protocol or ("grpc" if urlsplit(self.endpoint).port == _GRPC_PORT else "http/protobuf")
 
     @property
+    def url(self) -> str:
+        """Return where spans are posted by HTTP."""
+        return signal_url(self.endpoint)
+
+    @property
     def compressed(self) -> Compression:
         """Return the compression asked for, else what is worth its time: more than all else that a span costs."""
         return self.compression or ("none" if _is_here(urlsplit(self.endpoint).hostname or "") else "gzip")
@@ -51,6 +56,15 @@ class OtlpConfig(ServerConfig, frozen=True):
     """Any server that takes OTLP."""
 
     type: Literal["otlp"]
+
+
+class OtlpUrlConfig(OtlpConfig, frozen=True):
+    """The same with the whole URL as its endpoint, as ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`` has it."""
+
+    @property
+    def url(self) -> str:
+        """Return the endpoint as it is."""
+        return self.endpoint
 
 
 class CollectorConfig(ServerConfig, frozen=True):
@@ -106,7 +120,7 @@ def create(config: ServerConfig, view: View) -> Destination:
                 config.endpoint, config, view, product=product, compression=config.compressed
             ),
         )
-    sender = _sending("http_sender").sender_of(config, signal_url(config.endpoint), product=product)
+    sender = _sending("http_sender").sender_of(config, config.url, product=product)
     encoding = "json" if config.spoken == "http/json" else "protobuf"
     return cast(
         "Destination",
