@@ -7,24 +7,21 @@ the request body, the result (or what is yielded) is the answer.
 from __future__ import annotations
 
 import inspect
-import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import nullcontext
 from typing import Any, Final
 
 import wrapt
 
-from spancast.clients.stainless import hear
-from spancast.clients.streams import Proxy, StreamWatch, WatchedAsyncIterator, watched
+from spancast.clients.results import StepWatch, awaited, recorded
 from spancast.dialects.protocol import Dialect
 from spancast.errors import shielded
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.recording.recorder import RECORDER
-from spancast.recording.recording import Incomplete, Recording
+from spancast.recording.recording import Recording
 from spancast.recording.steps import (
     Driven,
-    Unawaited,
     async_generator_function,
     called_function,
     generator_function,
@@ -68,7 +65,7 @@ class _Call:
             return wrapped(*args, **kwargs)
         with recording.inside():
             result = wrapped(*args, **kwargs)
-        return _heard(recording, result)
+        return recorded(recording, result)
 
     def coroutine(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -86,7 +83,7 @@ class _Call:
             inner = wrapped(*args, **changed)
             if recording is None or not recording.is_live:
                 return Driven(inner, _call, nullcontext())
-            watch = _StepWatch(recording)
+            watch = StepWatch(recording)
             return Driven(inner, watch.step, watch)
 
         return named(generator_function(begin)(), self._called)
@@ -101,7 +98,7 @@ class _Call:
             inner = wrapped(*args, **changed)
             if recording is None or not recording.is_live:
                 return Driven(inner, _call, nullcontext())
-            watch = _StepWatch(recording)
+            watch = StepWatch(recording)
             return Driven(inner, watch.step_async, watch)
 
         return named(async_generator_function(begin)(), self._called)
@@ -110,7 +107,7 @@ class _Call:
         recording, kwargs = self._begin(wrapped, args, kwargs)
         if recording is None or not recording.is_live:
             return await wrapped(*args, **kwargs)
-        return await _awaited(recording, wrapped(*args, **kwargs))
+        return await awaited(recording, wrapped(*args, **kwargs))
 
     def _begin(
         self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -126,130 +123,8 @@ class _Call:
         return recording, kwargs
 
 
-class _StepWatch(StreamWatch):
-    """A stream that is read step by step, each step inside the recording, nothing held over a ``yield``."""
-
-    __slots__ = ("_is_closing", "_wants_time")
-
-    def __init__(self, recording: Recording) -> None:
-        super().__init__(recording)
-        self._is_closing = False
-        self._wants_time = True
-
-    def step(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
-        """Return the next chunk, ``call(*args)``."""
-        if self.is_over:
-            return call(*args)
-        self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
-        with self.recording.inside(ends=False):
-            chunk = call(*args)
-        self._hear(chunk)
-        return chunk
-
-    async def step_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - as above
-        """Return the next chunk, ``await call(*args)``."""
-        if self.is_over:
-            return await call(*args)
-        self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
-        with self.recording.inside(ends=False):
-            chunk = await call(*args)
-        self._hear(chunk)
-        return chunk
-
-    def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
-        """Note the end: also of a generator that returns when it is closed, as one that was closed."""
-        super().over("closed" if self._is_closing and error is None else incomplete, error)
-
-    def _hear(self, chunk: object) -> None:
-        if self._wants_time:
-            self.recording.chunk_arrived()
-            self._wants_time = self.recording.times_every_chunk
-        self.feed(chunk)
-
-
 def _call(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - a step that is not recorded
     return call(*args)
-
-
-async def _awaited(recording: Recording, awaitable: Awaitable[Any]) -> Any:  # noqa: ANN401 - the function's own result
-    with recording.inside():
-        result = await awaitable
-    return _heard(recording, result)
-
-
-async def _awaited_later(recording: Recording, given: Unawaited) -> Any:  # noqa: ANN401 - as above
-    return await _awaited(recording, given.coroutine)
-
-
-def _heard(recording: Recording, result: Any) -> Any:  # noqa: ANN401 - the function's own result
-    """Record a result and return what the caller gets: the same object, or one of the same kind."""
-    made = _recorded(recording, result)
-    return result if made is None else made
-
-
-@shielded
-def _recorded(recording: Recording, result: Any) -> Any:  # noqa: ANN401, PLR0911 - one way of streaming each
-    name = f"{type(result).__module__.partition('.')[0]}._streaming"
-    streaming = sys.modules.get(name)
-    if streaming is not None and isinstance(result, (streaming.Stream, streaming.AsyncStream)):
-        hear(recording, result, name)
-        return None
-    if inspect.iscoroutine(result) or (inspect.isgenerator(result) and inspect.isawaitable(result)):
-        return named(_awaited_later(recording, Unawaited(result)), result)
-    if inspect.isgenerator(result):
-        watch = _StepWatch(recording)
-        return named(generator_function(lambda: Driven(result, watch.step, watch))(), result)
-    if inspect.isasyncgen(result):
-        watch = _StepWatch(recording)
-        return named(async_generator_function(lambda: Driven(result, watch.step_async, watch))(), result)
-    if isinstance(result, (str, bytes)) or json_text.is_mapping(result) or result is None:
-        recording.succeed(result)
-        return None
-    if isinstance(result, Iterator):
-        return _StreamProxy(result, StreamWatch(recording))
-    if isinstance(result, AsyncIterator):
-        return _AsyncStreamProxy(result, StreamWatch(recording))
-    hear(recording, result, "")
-    return None
-
-
-class _StreamProxy(Proxy):
-    """An iterator of an unknown library: itself in every way, but watched."""
-
-    def __init__(self, iterator: Any, watch: StreamWatch) -> None:  # noqa: ANN401 - any iterator
-        super().__init__(iterator)
-        self._self_steps = watched(iterator, watch)
-
-    def __iter__(self) -> Any:  # noqa: ANN401 - itself
-        return self
-
-    def __next__(self) -> Any:  # noqa: ANN401 - the library's chunk
-        return next(self._self_steps)
-
-    def close(self) -> None:
-        """Close the iterator and its recording."""
-        self._self_steps.close()
-        close = getattr(self.__wrapped__, "close", None)
-        if close is not None:
-            close()
-
-
-class _AsyncStreamProxy(Proxy):
-    """The same for an asynchronous iterator."""
-
-    def __init__(self, iterator: Any, watch: StreamWatch) -> None:  # noqa: ANN401 - any iterator
-        super().__init__(iterator)
-        self._self_steps = WatchedAsyncIterator(iterator, watch)
-
-    def __aiter__(self) -> Any:  # noqa: ANN401 - itself
-        return self
-
-    async def __anext__(self) -> Any:  # noqa: ANN401 - the library's chunk
-        return await self._self_steps.__anext__()
-
-    async def aclose(self) -> None:
-        """Close the iterator and its recording."""
-        await self._self_steps.aclose()
 
 
 @shielded
