@@ -12,6 +12,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from tests.destinations.spans import CALL, FAILED_CALL
 
+from spancast.broadcast.memory_spool import MemorySpool
 from spancast.broadcast.record import Heads, facts_of, is_llm_span, record_of
 from spancast.destinations.otlp_encoding import span_bytes
 from spancast.model import semconv
@@ -143,3 +144,34 @@ def test_a_parent_that_was_not_sampled_is_a_fact(flags: int | None, expected: bo
 @pytest.mark.parametrize(("above", "expected"), [(None, None), (b"", ""), (b"\x00" * 7 + b"\xaa", "00000000000000aa")])
 def test_the_llm_span_above_is_a_fact(above: bytes | None, expected: str | None) -> None:
     assert record_of(ended(1), Heads(), above).facts.get("llm_parent") == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "facts"),
+    [
+        (2**70, 1, {"prompt_tokens": str(2**70), "completion_tokens": 1, "total_tokens": str(2**70 + 1)}),
+        (49 * 10**17, 49 * 10**17, {"prompt_tokens": 49 * 10**17, "completion_tokens": 49 * 10**17, "total_tokens": "9800000000000000000"}),
+        (10**6000, "12", {"prompt_tokens": hex(10**6000), "completion_tokens": "12"}),
+        ([1], -(2**64), {"completion_tokens": str(-(2**64))}),
+    ],
+    ids=["beyond", "sum beyond", "long", "odd"],
+)  # fmt: skip
+def test_a_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[str, Any]) -> None:
+    attributes = {semconv.USAGE_INPUT_TOKENS: asked, semconv.USAGE_OUTPUT_TOKENS: answered}
+    assert facts_of(attributes) == facts
+
+
+@pytest.mark.parametrize("end_time", [2**63, 2**70, -5, 1.5e18, float("nan")])
+@pytest.mark.parametrize(
+    "attributes",
+    [CALL, {semconv.RESPONSE_FINISH_REASONS: (10**6000,), semconv.ERROR_TYPE: 10**6000}],
+    ids=["call", "odd"],
+)
+def test_a_record_of_odd_values_can_be_stored(end_time: Any, attributes: dict[str, Any]) -> None:
+    record = record_of(ended(end_time=end_time, attributes=attributes, status=Status(StatusCode.ERROR)), Heads())
+    spool = MemorySpool(1 << 20)
+    spool.register(["one"])
+    assert spool.put([record], {}) == 0
+    assert spool.state("one").waiting == 1
+    assert spool.drop("one") == 1
+    spool.close()

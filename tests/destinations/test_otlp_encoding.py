@@ -24,7 +24,7 @@ VALUES = st.one_of(
     SCALARS, st.binary(max_size=20), st.none(), st.lists(SCALARS, max_size=4).map(tuple), st.dictionaries(KEYS, SCALARS, max_size=3)
 )  # fmt: skip
 ATTRIBUTES = st.dictionaries(KEYS, VALUES, max_size=6)
-TIMES = st.integers(0, 2**64 - 1)
+TIMES = st.integers(0, 2**63 - 1)
 IDS = st.builds(
     SpanContext,
     trace_id=st.integers(1, 2**128 - 1),
@@ -33,7 +33,7 @@ IDS = st.builds(
     trace_flags=st.sampled_from([TraceFlags(0), TraceFlags(1)]),
     trace_state=st.sampled_from([TraceState(), TraceState([("a", "1"), ("b", "x=y")])]),
 )
-EVENTS = st.builds(Event, name=TEXT, attributes=ATTRIBUTES, timestamp=st.integers(1, 2**63))
+EVENTS = st.builds(Event, name=TEXT, attributes=ATTRIBUTES, timestamp=st.integers(1, 2**63 - 1))
 STATUSES = st.one_of(
     st.builds(Status, st.sampled_from([StatusCode.UNSET, StatusCode.OK])),
     st.builds(Status, st.just(StatusCode.ERROR), st.one_of(st.none(), TEXT)),
@@ -84,12 +84,27 @@ def test_equal_values_of_several_types_stay_apart(values: list[Any]) -> None:
         assert span_bytes(span) == official(span)[2]
 
 
-@pytest.mark.parametrize("value", [2**63, "a\ud800b", [2**70], object(), {1: "a\ud800"}])
+@pytest.mark.parametrize("value", [2**63, "a\ud800b", [2**70], -(10**6000), object(), {1: "a\ud800"}], ids=lambda _: "")
 def test_what_the_official_encoder_loses_is_kept_as_text(value: Any) -> None:
     span = ReadableSpan(name="x", context=SpanContext(1, 1, is_remote=False), attributes={"key": value})
     (pair,) = Span.FromString(span_bytes(span)).attributes
     assert pair.key == "key"
     assert pair.value.WhichOneof("value") in {"string_value", "array_value", "kvlist_value"}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (2**63, 2**63 - 1), (2**64, 2**63 - 1), (10**30, 2**63 - 1), (-1, 0), (-(2**70), 0), (1.7e18, int(1.7e18)), (0.5, 0),
+        (float("nan"), 0), (float("inf"), 2**63 - 1), ("2026-09-29", 0), (None, 0), (True, 1),
+    ],
+)  # fmt: skip
+def test_a_time_that_is_none_becomes_the_nearest_one(given: Any, kept: int) -> None:
+    context = SpanContext(1, 1, is_remote=False)
+    event = Event("e", timestamp=1)
+    event._timestamp = given
+    span = Span.FromString(span_bytes(ReadableSpan("x", context, start_time=given, end_time=given, events=[event])))
+    assert (span.start_time_unix_nano, span.end_time_unix_nano, span.events[0].time_unix_nano) == (kept, kept, kept)
 
 
 @given(SPANS, TEXT)

@@ -44,6 +44,7 @@ def _deep(levels: int) -> Any:
     ("value", "expected"),
     [
         ({"a": [1, 2.5, None, True, "é"]}, {"a": [1, 2.5, None, True, "é"]}),
+        ({"n": 10**6000, 10**6000: -(10**6000)}, {"n": hex(10**6000), hex(10**6000): hex(-(10**6000))}),
         (Point(1, "x"), {"x": 1, "y": "x"}),
         (Model(name="n", more=3), {"name": "n", "more": 3}),  # pyright: ignore[reportCallIssue]
         ({"given": openai.NOT_GIVEN, "omitted": openai.omit}, {"given": None, "omitted": None}),

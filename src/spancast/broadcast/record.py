@@ -14,8 +14,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from spancast.destinations.otlp_encoding import resource_bytes, scope_bytes, span_bytes
-from spancast.model import semconv
+from spancast.destinations.otlp_encoding import nanoseconds, resource_bytes, scope_bytes, span_bytes
+from spancast.model import json_text, semconv
 from spancast.model.span_record import FactValue, SpanRecord
 from spancast.recording.pending import told_by
 
@@ -45,6 +45,7 @@ _FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "output": (semconv.OUTPUT_MESSAGES, "output.value", "gen_ai.completion"),
 }
 _SCALARS: Final = frozenset({str, int, float, bool})
+_INT64: Final = 1 << 63
 _CONTEXTS: Final = 256
 _PLANS_REMEMBERED: Final = 1024
 _plans: dict[tuple[str, ...], _Plan] = {}
@@ -99,7 +100,7 @@ def record_of(span: ReadableSpan, heads: Heads, llm_parent: bytes | None = None)
     plan = _plan_of(attributes)
     facts = _facts(attributes, plan)
     if status.status_code.value == 2:  # noqa: PLR2004 - StatusCode.ERROR
-        facts["error"] = str(attributes.get(semconv.ERROR_TYPE) or "error")
+        facts["error"] = _text(attributes.get(semconv.ERROR_TYPE) or "error")
     if llm_parent is not None:
         facts["llm_parent"] = llm_parent.hex()
     if parent is not None and not parent.trace_flags.sampled:
@@ -109,7 +110,7 @@ def record_of(span: ReadableSpan, heads: Heads, llm_parent: bytes | None = None)
         trace_id=context.trace_id.to_bytes(16, "big"),
         span_id=context.span_id.to_bytes(8, "big"),
         parent_span_id=parent.span_id.to_bytes(8, "big") if parent is not None else b"",
-        end_ns=span.end_time or 0,
+        end_ns=nanoseconds(span.end_time),
         is_llm=plan.has_mark or _is_ours(scope),
         resource=heads.resource(span.resource),
         scope=heads.scope(scope),
@@ -161,14 +162,24 @@ def _odd_facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValu
 
 def _facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValue]:
     facts: dict[str, FactValue] = {fact: attributes[names[0]] for fact, names in plan.facts}
-    if not {*map(type, facts.values())} <= _SCALARS:
+    kinds = {*map(type, facts.values())}
+    if not kinds <= _SCALARS:
         facts = _odd_facts(attributes, plan)
     if plan.has_reasons:
         reasons = attributes[semconv.RESPONSE_FINISH_REASONS]
         if isinstance(reasons, (list, tuple)) and reasons:
-            facts["finish_reason"] = str(reasons[0])  # pyright: ignore[reportUnknownArgumentType] - a sequence of texts
+            facts["finish_reason"] = _text(reasons[0])  # pyright: ignore[reportUnknownArgumentType] - a sequence
     if "total_tokens" not in facts and "prompt_tokens" in facts and "completion_tokens" in facts:
         asked, answered = facts["prompt_tokens"], facts["completion_tokens"]
-        if isinstance(asked, int) and isinstance(answered, int):
+        if type(asked) is int and type(answered) is int:
             facts["total_tokens"] = asked + answered
+    if int in kinds or not kinds <= _SCALARS:
+        for fact, value in facts.items():
+            if isinstance(value, int) and not -_INT64 <= value < _INT64:
+                # As in the body: what no 64 bits hold is text.
+                facts[fact] = json_text.integer_text(value)
     return facts
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json_text.encode(value)

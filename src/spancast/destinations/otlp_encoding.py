@@ -3,7 +3,8 @@
 Source: opentelemetry-proto ``trace/v1/trace.proto``, ``common/v1/common.proto``. The result equals
 that of OpenTelemetry's own encoder byte for byte (``tests/destinations/test_otlp_encoding.py``),
 which builds a message object for every value. Where that one drops a value it cannot
-encode (an integer over 64 bits, a lone surrogate), this one writes it as text.
+encode (an integer over 64 bits, a lone surrogate), this one writes it as text. A time that is no integer between 0 and
+2**63 - 1 becomes the nearest one, so that whatever reads a span later can keep its times as signed 64-bit integers.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def any_value(value: Any) -> bytes:  # noqa: ANN401, PLR0911 - one case per kind
     if kind is int:
         if -_INT64 <= value < _INT64:
             return b"\x18" + varint(value & _MASK64)
-        return any_value(str(value))
+        return any_value(json_text.integer_text(value))
     if kind is float:
         return b"\x21" + _double(value)
     if kind is tuple or kind is list:
@@ -189,7 +190,7 @@ def span_bytes(span: ReadableSpan, attributes: Attributes = None, status: Status
         parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
     if name:
         parts.append(message(b"\x2a", _utf8(name)))
-    start_ns, end_ns = span.start_time, span.end_time
+    start_ns, end_ns = nanoseconds(span.start_time), nanoseconds(span.end_time)
     parts.append(_KINDS[span.kind.value])
     parts.append(_times(b"9", start_ns, b"A", end_ns) if start_ns and end_ns else _known_times(start_ns, end_ns))
     parts.append(key_values(b"\x4a", span.attributes if attributes is None else attributes))
@@ -214,11 +215,21 @@ def _held(span: ReadableSpan, name: str) -> bool:
     return bool(held)
 
 
-def _known_times(start_ns: int | None, end_ns: int | None) -> bytes:
+def nanoseconds(at_ns: float | None) -> int:
+    """Return a time of a span as it is encoded; 0 if there is none."""
+    if type(at_ns) is int and 0 <= at_ns < _INT64:
+        return at_ns
+    # Whatever an application gave the SDK, which does not look at it.
+    if not isinstance(at_ns, (int, float)) or not at_ns > 0:
+        return 0
+    return int(at_ns) if at_ns < _INT64 else _INT64 - 1
+
+
+def _known_times(start_ns: int, end_ns: int) -> bytes:
     return _time(b"\x39", start_ns) + _time(b"\x41", end_ns)
 
 
-def _time(tag: bytes, at_ns: int | None) -> bytes:
+def _time(tag: bytes, at_ns: int) -> bytes:
     return tag + _fixed64(at_ns) if at_ns else b""
 
 
@@ -231,7 +242,8 @@ def _remote_flags(context: SpanContext) -> int:
 
 
 def _event(event: Event) -> bytes:
-    return event_bytes(event.name, event.timestamp, event.attributes, getattr(event, "dropped_attributes", 0))
+    dropped = getattr(event, "dropped_attributes", 0)
+    return event_bytes(event.name, nanoseconds(event.timestamp), event.attributes, dropped)
 
 
 def event_bytes(name: str, at_ns: int, attributes: Attributes, dropped: int = 0) -> bytes:

@@ -17,6 +17,8 @@ import orjson
 
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _MAX_DEPTH = 64
+_DECIMAL_BITS = 2048
+"""Python refuses to write integers of more than 640 to 4,300 digits, by its setting: longer ones are hexadecimal."""
 _UNREADABLE = "<unserializable>"
 _CIRCULAR = "<circular>"
 _BYTE_ORDER_MARK = "\ufeff"
@@ -56,14 +58,20 @@ def encode(value: object) -> str:
     """Return ``value`` as compact JSON text.
 
     pydantic models and dataclasses become objects without their None fields, sets
-    become lists, bytes become ``<n bytes>``, sentinels and NaN become null, anything
-    else its ``type`` name. Cycles and depth over 64 are marked in place.
+    become lists, bytes become ``<n bytes>``, sentinels and NaN become null, integers of
+    more than 2,048 bits become hexadecimal text, anything else its ``type`` name.
+    Cycles and depth over 64 are marked in place.
     """
     try:
         return orjson.dumps(value, _plain, _OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):
         # Lone surrogates, integers over 64 bits, cycles, keys orjson refuses: rare, so the slow way is fine.
         return json.dumps(_simplify(value, 0, set()), ensure_ascii=True, separators=(",", ":"))
+
+
+def integer_text(value: int) -> str:
+    """Return ``value`` as text, however long it is."""
+    return str(value) if value.bit_length() <= _DECIMAL_BITS else hex(value)
 
 
 def encode_bytes(value: object) -> bytes:
@@ -130,8 +138,10 @@ def _plain(value: object) -> object:  # noqa: PLR0911 - one case per kind of obj
 
 
 def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401, PLR0911 - one case per JSON type
-    if value is None or isinstance(value, (bool, int)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if value.bit_length() <= _DECIMAL_BITS else hex(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
@@ -157,4 +167,6 @@ def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401
 def _key(key: object) -> str:
     if isinstance(key, str):
         return well_formed(key)
+    if type(key) is int:
+        return integer_text(key)
     return str(key) if isinstance(key, (int, float, bool, type(None))) else _UNREADABLE
