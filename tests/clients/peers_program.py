@@ -1,6 +1,6 @@
-"""Make one call with another instrumentation beside ours and print the spans; run by ``test_peers``.
+"""Make calls with another instrumentation beside ours and print the spans of each; run by ``test_peers``.
 
-A process of its own: some of these leave their wrappers behind when they are taken off.
+First a decorated call, with nothing of ours on the SDK. A process of its own for each peer: some of these leave their wrappers behind when they are taken off.
 """
 
 from __future__ import annotations
@@ -24,19 +24,24 @@ PEERS = {
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 
-def main(peer: str, case: str, base_url: str) -> None:
+def main(peer: str, base_url: str) -> None:
+    found: dict[str, list[tuple[str, Any]]] = {}
     with captured_spans() as spans, openai.OpenAI(base_url=base_url, api_key="k") as client:
+
+        def keep(case: str) -> None:
+            seen = sum(len(of_case) for of_case in found.values())
+            found[case] = [(span.instrumentation_scope.name, attributes(span)) for span in spans.all()[seen:]]
+
         import_module(PEERS[peer]).OpenAIInstrumentor().instrument(tracer_provider=spans.provider)
-        if case == "decorated":
-            decorated = spancast.instrument(lambda **request: client.chat.completions.create(**request))
-            decorated(model="m", messages=MESSAGES)
-        else:
-            spancast.instrument()
-            with spancast.trace(session_id="chat-42", tier=2):
-                answer: Any = client.chat.completions.create(model="m", messages=MESSAGES, stream=case == "streamed")
-                if case == "streamed":
-                    list(answer)
-        found = [(span.instrumentation_scope.name, attributes(span)) for span in spans.all()]
+        decorated = spancast.instrument(lambda **request: client.chat.completions.create(**request))
+        decorated(model="m", messages=MESSAGES)
+        keep("decorated")
+        spancast.instrument()
+        with spancast.trace(session_id="chat-42", tier=2):
+            client.chat.completions.create(model="m", messages=MESSAGES)
+            keep("whole")
+            list(client.chat.completions.create(model="m", messages=MESSAGES, stream=True))
+            keep("streamed")
     print(json.dumps(found, default=str))
 
 
