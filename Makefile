@@ -1,6 +1,7 @@
 # Few verbs; each makes its own environment. `make demo` and `make test` need Python only.
 PYTHON ?= python3
 VERSIONS ?= 3.11 3.13
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -27,8 +28,8 @@ $(READY): pyproject.toml
 demo: $(READY) ## the main job: a support conversation by three SDKs, its tree printed (and sent to Jaeger if one listens)
 	@$(BIN)/python examples/demo.py
 
-test: $(READY) ## all tests; says loudly what it skips
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## all tests, by two workers (WORKERS=0: in one process); says loudly what it skips, and its ten slowest
+	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(ARGS)
 
 check: $(READY) ## lint, types, floors
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import anthropic  # noqa: F401 - before the objects are frozen
 import certifi
@@ -33,6 +34,29 @@ os.environ["SSL_CERT_FILE"] = str(_ONE_CERTIFICATE)
 # No example has a time limit: how long one takes depends on what else the machine does.
 settings.register_profile("spancast", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("spancast")
+
+
+_REAL_SERVERS = "tests/e2e"
+_LONGEST = (_REAL_SERVERS, "tests/test_benchmarks.py", "tests/test_examples.py", "tests/contract", "tests/broadcast")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each worker whole files, so that what a module shares is made once; real servers run in one worker only."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _REAL_SERVERS if nodeid.startswith(_REAL_SERVERS) else nodeid.partition("::")[0]
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let workers begin with the longest, so that none is left with it at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: next((i for i, one in enumerate(_LONGEST) if item.nodeid.startswith(one)), 99))
 
 
 def pytest_collection_finish() -> None:

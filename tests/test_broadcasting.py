@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 from tests.broadcast.broadcasts import PATIENCE_S, report_when
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
+from tests.ports import own_port
 
 import spancast
 from spancast import runtime
@@ -139,8 +140,7 @@ def test_its_own_http_is_never_traced(receiver: OtlpReceiver) -> None:
 
 
 def test_the_truth_about_a_dead_destination() -> None:
-    with OtlpReceiver() as gone:
-        url = gone.url
+    url = f"http://127.0.0.1:{own_port()}"
     spancast.configure(spool="memory", destinations={"dead": {"type": "otlp", "endpoint": url, "spans": "all"}})
     with spancast.trace(trace_name="lost"):
         pass

@@ -26,6 +26,7 @@ from tests.destinations.otlp_receiver import (
     redirect,
     status,
 )
+from tests.ports import own_port
 
 from spancast.broadcast import courier as courier_module
 from spancast.errors import tally
@@ -80,10 +81,8 @@ def test_what_can_be_tried_again_arrives(
 
 
 def test_a_dead_destination_keeps_all_and_hinders_none(healthy: OtlpReceiver, tmp_path: Path) -> None:
-    receiver = OtlpReceiver()
-    with receiver:
-        url = receiver.url
-    broadcast = broadcast_to({"dead": otlp(url), "healthy": otlp(healthy.url)}, tmp_path)
+    port = own_port()
+    broadcast = broadcast_to({"dead": otlp(f"http://127.0.0.1:{port}"), "healthy": otlp(healthy.url)}, tmp_path)
     with tracing(broadcast) as tracer:
         made = {call(tracer, number) for number in range(1000)}
     assert healthy.wait_for(lambda: len(healthy.spans) == 1000)
@@ -95,7 +94,7 @@ def test_a_dead_destination_keeps_all_and_hinders_none(healthy: OtlpReceiver, tm
     assert (report.destinations["dead"].delivered, report.destinations["dead"].waiting) == (0, 1000)
     assert "refused" in report.destinations["dead"].last_error
     broadcast.shutdown(PATIENCE_S)
-    with OtlpReceiver(port=receiver.port) as back:
+    with OtlpReceiver(port=port) as back:
         again = broadcast_to({"dead": otlp(back.url), "healthy": otlp(healthy.url)}, tmp_path)
         assert back.wait_for(lambda: len(back.spans) >= 1000), str(again.flush(1))
         assert set(back.spans) == made

@@ -15,6 +15,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tests.broadcast.broadcasts import broadcast_to, otlp
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
+from tests.ports import own_port
 
 PROGRAM = Path(__file__).with_name("span_program.py")
 ROOT = PROGRAM.parents[2]
@@ -75,7 +76,7 @@ def test_children(how: str, count: int, spool: str, receiver: OtlpReceiver, tmp_
 
 def test_a_dead_destination_does_not_hold_the_end_up(tmp_path: Path) -> None:
     """E5: with a spool on disk nothing is gained by waiting; the next process delivers."""
-    with OtlpReceiver() as receiver:
+    with OtlpReceiver(port=own_port()) as receiver:
         receiver.answer_with(status(503))
         process = program(receiver, tmp_path, "exit")
         _, told = process.communicate(timeout=60)

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.servers import Server, binary, free_port, get_json, poll, post
+from tests.e2e.servers import Server, binary, get_json, poll, post
+from tests.ports import own_port
 
 START_DEADLINE_S = 180.0
 """They import half of PyPI when they start."""
@@ -38,7 +39,7 @@ class Phoenix(Server):
     """Phoenix with a database of its own; ``url`` takes OTLP and questions."""
 
     def __init__(self, folder: Path) -> None:
-        port, grpc = free_port(), free_port()
+        port, grpc = own_port(), own_port()
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(
             [str(binary("phoenix")), "serve"],
@@ -78,7 +79,7 @@ class MLflow(Server):
     """MLflow's tracking server with a database of its own; ``url`` takes OTLP and questions."""
 
     def __init__(self, folder: Path) -> None:
-        port = free_port()
+        port = own_port()
         self.url = f"http://127.0.0.1:{port}"
         super().__init__(
             [

@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tests.ports import own_port
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 60.0
@@ -36,12 +36,6 @@ def binary(name: str) -> Path:
     if os.environ.get("SPANCAST_REQUIRE_SERVERS"):
         pytest.fail(message)
     pytest.skip(message)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def get_json(url: str) -> Any:
@@ -144,7 +138,7 @@ class Jaeger(Server):
     """Jaeger 2 in memory; ``otlp_grpc``, ``otlp_http`` and ``query`` are its URLs."""
 
     def __init__(self) -> None:
-        health, query, query_grpc, grpc, http = (free_port() for _ in range(5))
+        health, query, query_grpc, grpc, http = (own_port() for _ in range(5))
         self.otlp_grpc = f"127.0.0.1:{grpc}"
         self.otlp_http = f"http://127.0.0.1:{http}"
         self.query = f"http://127.0.0.1:{query}"
@@ -177,7 +171,7 @@ class Collector(Server):
     """The Collector with the repository's own otel-collector.yaml, as it is."""
 
     def __init__(self, jaeger: Jaeger, queue: Path) -> None:
-        health, grpc, http = (free_port() for _ in range(3))
+        health, grpc, http = (own_port() for _ in range(3))
         self.otlp_grpc = f"127.0.0.1:{grpc}"
         self.otlp_http = f"http://127.0.0.1:{http}"
         super().__init__(
