@@ -11,7 +11,7 @@ from spancast.destinations.plain_span import PlainSpan
 from spancast.destinations.redaction import is_content
 from spancast.destinations.tree import printable
 from spancast.model import json_text
-from spancast.model.json_text import is_mapping
+from spancast.model.json_text import is_list, is_mapping
 
 _INDENT: Final = "    "
 
@@ -39,7 +39,8 @@ def _heading(span: PlainSpan) -> str:
 
 
 def _message(message: Mapping[str, Any]) -> Iterator[str]:
-    content, calls = message.get("content"), message.get("tool_calls") or ()
+    content, calls = message.get("content"), message.get("tool_calls")
+    calls = calls if is_list(calls) else ()
     if content or not calls:
         yield _said(str(message.get("role") or "message"), content)
     yield from map(_call, calls)

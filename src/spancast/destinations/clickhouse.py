@@ -24,6 +24,7 @@ from spancast.destinations.plain_span import PlainSpan, read
 from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
 from spancast.destinations.quantities import Secret, Text
 from spancast.model import json_text, semconv
+from spancast.model.attribute_values import text_of
 
 DEFAULT_TABLE: Final = "OPENROUTER_TRACES"
 DEFAULT_ENTITY: Final = "local"
@@ -64,11 +65,11 @@ class Column:
 
 
 def _attribute(*names: str) -> Callable[[PlainSpan, Context], Any]:
-    return lambda span, _: span.first(*names)
+    return lambda span, _: span.text(*names)
 
 
 def _count(name: str) -> Callable[[PlainSpan, Context], Any]:
-    return lambda span, _: span.first(name) or 0
+    return lambda span, _: span.count(name) or 0
 
 
 COLUMNS: Final[Mapping[str, Column]] = {
@@ -212,7 +213,7 @@ class ClickHouseDestination:
         context = {
             "entity_id": self._config.entity_id,
             "organization_id": self._config.organization_id,
-            "api_key_name": key_names.get(span.span_id),
+            "api_key_name": text_of(key_names.get(span.span_id)),
         }
         return {name: _cell(COLUMNS[name.upper()], kind, span, context) for name, kind in self._types.items()}
 

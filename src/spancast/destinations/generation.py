@@ -13,10 +13,12 @@ from typing import Any, Final, NamedTuple
 
 from spancast.destinations.plain_span import PlainSpan, remembered
 from spancast.model import json_text, semconv
+from spancast.model.attribute_values import count_of
 from spancast.model.json_text import is_list, is_mapping
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
+_LONGEST_WAIT_S: Final = 1e9
 _COST_DETAILS: Final = semconv.USAGE_COST_DETAILS
 _INPUT_COSTS: Final = (
     f"{_COST_DETAILS}upstream_inference_prompt_cost", f"{_COST_DETAILS}upstream_inference_input_cost",
@@ -51,7 +53,7 @@ class Costs(NamedTuple):
 
 def raw_trace_id(span: PlainSpan) -> str:
     """Return the trace id as the caller wrote it."""
-    return str(span.first(semconv.RAW_TRACE_ID) or span.trace_id)
+    return span.text(semconv.RAW_TRACE_ID) or span.trace_id
 
 
 def span_type(span: PlainSpan) -> str:
@@ -106,24 +108,22 @@ def finish_reason(span: PlainSpan) -> str | None:
 @remembered
 def costs(span: PlainSpan) -> Costs:
     """Return what the provider charged."""
-    total = _number(span.first(semconv.USAGE_COST))
+    total = span.number(semconv.USAGE_COST)
     if total is None:
         return Costs(None, None, None)
-    asked, answered = _number(span.first(*_INPUT_COSTS)), _number(span.first(*_OUTPUT_COSTS))
+    asked, answered = span.number(*_INPUT_COSTS), span.number(*_OUTPUT_COSTS)
     if asked is None or answered is None or not math.isclose(asked + answered, total, rel_tol=1e-6):
         return Costs(None, None, total)
     return Costs(asked, answered, total)
 
 
-def _number(value: Any) -> float | None:  # noqa: ANN401 - any attribute value
-    return value if isinstance(value, (int, float)) else None
-
-
 def total_tokens(span: PlainSpan) -> int | None:
     """Return the total of tokens, the sum of both sides where the provider gave none."""
-    total = span.first(semconv.USAGE_TOTAL_TOKENS)
-    sides = (span.first(semconv.USAGE_INPUT_TOKENS), span.first(semconv.USAGE_OUTPUT_TOKENS))
-    return total if total is not None or sides == (None, None) else sum(side or 0 for side in sides)
+    total = span.count(semconv.USAGE_TOTAL_TOKENS)
+    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
+    if total is not None or (asked is None and answered is None):
+        return total
+    return count_of((asked or 0) + (answered or 0))
 
 
 @remembered
@@ -166,8 +166,10 @@ def tools(span: PlainSpan) -> list[Any] | None:
 
 def first_chunk_ns(span: PlainSpan) -> int | None:
     """Return when the first chunk of a streamed answer came."""
-    waited_s = span.first(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
-    return None if waited_s is None else span.start_ns + round(waited_s * _NS_PER_S)
+    waited_s = span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
+    if waited_s is None or not 0 <= waited_s < _LONGEST_WAIT_S:
+        return None
+    return span.start_ns + round(waited_s * _NS_PER_S)
 
 
 def iso_time(at_ns: int) -> str:
@@ -222,7 +224,7 @@ def _messages(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _content(parts: Sequence[Any]) -> Any:  # noqa: ANN401 - a text, or parts
-    kinds = {part.get("type") for part in parts if is_mapping(part)}
+    kinds = {str(part.get("type")) for part in parts if is_mapping(part)}
     if kinds <= {"text", "reasoning", _TOOL_CALL}:
         return _text(parts, "text")
     return [part for part in parts if is_mapping(part) and part.get("type") != _TOOL_CALL]

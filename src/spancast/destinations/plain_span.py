@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, St
 
 from spancast.destinations.otlp_decoding import SpanFields, read_span
 from spancast.model import semconv
+from spancast.model.attribute_values import count_of, number_of, text_of
 from spancast.model.span_record import SpanRecord
 
 R = TypeVar("R")
@@ -98,6 +99,23 @@ class PlainSpan:
             if name in attributes:
                 return attributes[name]
         return None
+
+    def text(self, *names: str) -> str | None:
+        """Return what ``first`` finds as text, None if there is nothing."""
+        attributes = self.attributes
+        for name in names:
+            if name in attributes:
+                value = attributes[name]
+                return value if type(value) is str else text_of(value)
+        return None
+
+    def number(self, *names: str) -> float | None:
+        """Return what ``first`` finds as a number, None if it is none."""
+        return number_of(self.first(*names))
+
+    def count(self, *names: str) -> int | None:
+        """Return what ``first`` finds as a count, None if it is none."""
+        return count_of(self.first(*names))
 
 
 def remembered(reader: Callable[[PlainSpan], R]) -> Callable[[PlainSpan], R]:

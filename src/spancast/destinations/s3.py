@@ -69,9 +69,12 @@ class S3Destination:
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
         """Put the objects of ``payload``; any that failed makes the batch be sent again under the same keys."""
         key_names = {record.span_id.hex(): str(record.facts.get("api_key_name", "")) for record in payload.records}
-        for members in _traces(read(payload.protobuf)):
-            body = json_text.encode(trace_object(members)).encode()
-            failure = self._put(self._key(members, key_names), body)
+        objects = [
+            (self._key(members, key_names), json_text.encode(trace_object(members)).encode())
+            for members in _traces(read(payload.protobuf))
+        ]
+        for key, body in objects:
+            failure = self._put(key, body)
             if failure is not None:
                 return failure
         return Delivered()
@@ -117,10 +120,10 @@ def trace_object(spans: Sequence[PlainSpan]) -> dict[str, Any]:
     root = next((span for span in spans if not span.parent_span_id), first)
     return {
         "id": generation.raw_trace_id(first),
-        "name": first.first(semconv.TRACE_NAME) or root.name,
+        "name": first.text(semconv.TRACE_NAME) or root.name,
         "timestamp": generation.iso_time(first.start_ns),
-        "userId": first.first(semconv.USER_ID),
-        "sessionId": first.first(semconv.SESSION_ID),
+        "userId": first.text(semconv.USER_ID),
+        "sessionId": first.text(semconv.SESSION_ID),
         "tags": generation.tags(first),
         "metadata": generation.metadata(first, with_names=False),
         "input": generation.conversation(calls[0]),
@@ -150,22 +153,22 @@ def _call(span: PlainSpan) -> dict[str, Any]:
     costs = generation.costs(span)
     return {
         "completionStartTime": None if first_chunk is None else generation.iso_time(first_chunk),
-        "model": span.first(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL),
+        "model": span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL),
         "modelParameters": generation.model_parameters(span),
         "input": generation.conversation(span),
         "output": generation.completion(span),
-        "promptTokens": span.first(semconv.USAGE_INPUT_TOKENS),
-        "completionTokens": span.first(semconv.USAGE_OUTPUT_TOKENS),
+        "promptTokens": span.count(semconv.USAGE_INPUT_TOKENS),
+        "completionTokens": span.count(semconv.USAGE_OUTPUT_TOKENS),
         "totalTokens": generation.total_tokens(span),
         "promptTokensDetails": {
-            "cachedTokens": span.first(semconv.USAGE_CACHE_READ),
-            "cacheWriteTokens": span.first(semconv.USAGE_CACHE_WRITE),
-            "audioTokens": span.first(semconv.USAGE_AUDIO_INPUT),
-            "videoTokens": span.first(semconv.USAGE + "prompt_tokens_details.video_tokens"),
+            "cachedTokens": span.count(semconv.USAGE_CACHE_READ),
+            "cacheWriteTokens": span.count(semconv.USAGE_CACHE_WRITE),
+            "audioTokens": span.count(semconv.USAGE_AUDIO_INPUT),
+            "videoTokens": span.count(semconv.USAGE + "prompt_tokens_details.video_tokens"),
         },
         "completionTokensDetails": {
-            "reasoningTokens": span.first(semconv.USAGE_REASONING),
-            "imageTokens": span.first(semconv.USAGE_IMAGE_OUTPUT),
+            "reasoningTokens": span.count(semconv.USAGE_REASONING),
+            "imageTokens": span.count(semconv.USAGE_IMAGE_OUTPUT),
         },
         "inputCost": costs.input,
         "outputCost": costs.output,

@@ -62,6 +62,8 @@ CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns);
 CREATE INDEX IF NOT EXISTS spans_by_session ON spans (session_id, start_ns) WHERE session_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS spans_by_raw_trace_id ON spans (raw_trace_id);
 """
+_OF_CONTENT: Final = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.IntegrityError)
+"""What SQLite raises for a value of a row; everything else is about the file."""
 _COLUMNS: Final = (
     "trace_id", "span_id", "parent", "name", "start", "start_ns", "end_ns", "duration_ms", "raw_trace_id", "trace_name",
     "model", "provider", "session_id", "user_id", "input_tokens", "output_tokens", "total_tokens", "cost", "status",
@@ -71,7 +73,8 @@ _UPSERT: Final = f"INSERT OR REPLACE INTO spans ({', '.join(_COLUMNS)}) VALUES (
 _SUMMARIES: Final = """
 SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = '' THEN name END), min(name)),
        max(session_id), max(user_id), min(start_ns), max(end_ns), count(*), count(model),
-       sum(input_tokens), sum(output_tokens), sum(cost), sum(status = 'error')
+       CASE WHEN count(input_tokens) THEN CAST(total(input_tokens) AS INTEGER) END,
+       CASE WHEN count(output_tokens) THEN CAST(total(output_tokens) AS INTEGER) END, sum(cost), sum(status = 'error')
 FROM spans WHERE trace_id IN (
     SELECT trace_id FROM spans
     WHERE start_ns >= :since AND (:session IS NULL OR session_id = :session)
@@ -195,7 +198,7 @@ class StoreDestination:
         self._forgot_s = 0.0
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - SQLite has a limit of its own
-        """Write ``payload``; a full disk or a locked file is tried again."""
+        """Write ``payload``; a full disk or a locked file is tried again. Raises for a row that SQLite cannot hold."""
         return self._tried(lambda: self._write(read(payload.protobuf)))
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
@@ -216,6 +219,8 @@ class StoreDestination:
         try:
             act()
         except (OSError, sqlite3.Error) as error:
+            if isinstance(error, _OF_CONTENT):
+                raise
             return RetryAfter(f"{self.store.path}: {error}")
         return Delivered()
 
@@ -231,12 +236,12 @@ def _full_ids(database: sqlite3.Connection, given: str, limit: int) -> list[str]
 
 
 def _row(span: PlainSpan) -> tuple[Any, ...]:
-    asked, answered = span.first(semconv.USAGE_INPUT_TOKENS), span.first(semconv.USAGE_OUTPUT_TOKENS)
+    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
     return (
         span.trace_id, span.span_id, span.parent_span_id, span.name, iso_time(span.start_ns), span.start_ns,
-        span.end_ns, span.duration_ms, raw_trace_id(span), span.first(semconv.TRACE_NAME),
-        span.first(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL), span.first(semconv.PROVIDER_NAME),
-        span.first(semconv.SESSION_ID), span.first(semconv.USER_ID), asked, answered, total_tokens(span),
+        span.end_ns, span.duration_ms, raw_trace_id(span), span.text(semconv.TRACE_NAME),
+        span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL), span.text(semconv.PROVIDER_NAME),
+        span.text(semconv.SESSION_ID), span.text(semconv.USER_ID), asked, answered, total_tokens(span),
         costs(span).total, span.status, span.status_message, span.kind, span.scope,
         json_text.encode(span.attributes), _events_text(span.events), json_text.encode(span.resource),
     )  # fmt: skip

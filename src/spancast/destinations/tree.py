@@ -29,11 +29,11 @@ class Totals:
 def totals(spans: Iterable[PlainSpan]) -> Totals:
     """Return the sums over the generations among ``spans``."""
     calls = [span for span in spans if span.is_generation]
-    costs = [cost for span in calls if (cost := span.first(semconv.USAGE_COST)) is not None]
+    costs = [cost for span in calls if (cost := span.number(semconv.USAGE_COST)) is not None]
     return Totals(
         len(calls),
-        sum(span.first(semconv.USAGE_INPUT_TOKENS) or 0 for span in calls),
-        sum(span.first(semconv.USAGE_OUTPUT_TOKENS) or 0 for span in calls),
+        sum(span.count(semconv.USAGE_INPUT_TOKENS) or 0 for span in calls),
+        sum(span.count(semconv.USAGE_OUTPUT_TOKENS) or 0 for span in calls),
         sum(costs) if costs else None,
     )
 
@@ -112,23 +112,23 @@ def _duration(ms: float) -> str:
 
 
 def _tokens(span: PlainSpan) -> str:
-    asked, answered = span.first(semconv.USAGE_INPUT_TOKENS), span.first(semconv.USAGE_OUTPUT_TOKENS)
+    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
     return "" if asked is None and answered is None else f"{asked or 0} → {answered or 0} tokens"
 
 
 def _cost(span: PlainSpan) -> str:
-    cost = span.first(semconv.USAGE_COST)
+    cost = span.number(semconv.USAGE_COST)
     return "" if cost is None else f"${cost:.6f}"
 
 
 def _note(span: PlainSpan) -> str:
     notes: list[str] = []
-    model = span.first(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
-    if model and str(model) not in span.name:
-        notes.append(str(model))
-    first_chunk = span.first(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
+    model = span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
+    if model and model not in span.name:
+        notes.append(model)
+    first_chunk = span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
     if first_chunk is not None:
         notes.append(f"streamed, first chunk after {first_chunk * _MS_PER_S:.0f} ms")
     if span.status == "error":
-        notes.append(f"✗ {span.first(semconv.ERROR_TYPE) or 'error'}")
+        notes.append(f"✗ {span.text(semconv.ERROR_TYPE) or 'error'}")
     return printable(", ".join(notes))

@@ -8,6 +8,7 @@ from typing import Any, Final
 from opentelemetry.sdk.trace import ReadableSpan
 
 from spancast.model import semconv
+from spancast.model.attribute_values import count_of, number_of
 
 _NS_PER_MS: Final = 1_000_000
 _MS_PER_S: Final = 1_000
@@ -54,12 +55,13 @@ def _duration(span: ReadableSpan) -> str:
 
 
 def _tokens(attributes: Mapping[str, Any]) -> str:
-    asked, answered = attributes.get(semconv.USAGE_INPUT_TOKENS), attributes.get(semconv.USAGE_OUTPUT_TOKENS)
+    asked = count_of(attributes.get(semconv.USAGE_INPUT_TOKENS))
+    answered = count_of(attributes.get(semconv.USAGE_OUTPUT_TOKENS))
     return "" if asked is None and answered is None else f"{asked or 0} → {answered or 0} tokens"
 
 
 def _cost(attributes: Mapping[str, Any]) -> str:
-    cost = attributes.get(semconv.USAGE_COST)
+    cost = number_of(attributes.get(semconv.USAGE_COST))
     return "" if cost is None else f"${cost:.6f}"
 
 
@@ -68,7 +70,7 @@ def _note(span: ReadableSpan, attributes: Mapping[str, Any]) -> str:
     model = attributes.get(semconv.RESPONSE_MODEL) or attributes.get(semconv.REQUEST_MODEL)
     if model and str(model) not in span.name:
         notes.append(str(model))
-    first = attributes.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
+    first = number_of(attributes.get(semconv.RESPONSE_TIME_TO_FIRST_CHUNK))
     if first is not None:
         notes.append(f"streamed, first chunk after {first * _MS_PER_S:.0f} ms")
     error = attributes.get(semconv.ERROR_TYPE)

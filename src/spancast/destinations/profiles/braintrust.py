@@ -31,10 +31,10 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     if kind != "other":
         yield "braintrust.span_attributes", json_text.encode({"type": _TYPES[kind], "name": span.name})
-    session = span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
-    told = facts.given(session_id=session, user_id=span.first(semconv.USER_ID))
+    session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    told = facts.given(session_id=session, user_id=span.text(semconv.USER_ID))
     if kind in ("llm", "embedding"):
-        told |= facts.given(model=facts.model(span), provider=span.first(semconv.PROVIDER_NAME))
+        told |= facts.given(model=facts.model(span), provider=span.text(semconv.PROVIDER_NAME))
         told |= generation.model_parameters(span)
     # The caller's own keys last: what was named by hand is not overwritten by us.
     metadata = {**told, **facts.metadata(span)}
@@ -56,5 +56,5 @@ def _metrics(span: PlainSpan) -> dict[str, Any]:
         prompt_cache_creation_tokens=tokens.cache_write,
         completion_reasoning_tokens=tokens.reasoning,
         estimated_cost=generation.costs(span).total,
-        time_to_first_token=span.first(semconv.RESPONSE_TIME_TO_FIRST_CHUNK),
+        time_to_first_token=span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK),
     )

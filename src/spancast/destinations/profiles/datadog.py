@@ -24,8 +24,8 @@ def rename(span: PlainSpan) -> PlainSpan:
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
-    yield "session_id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
-    yield "user_id", span.first(semconv.USER_ID)
+    yield "session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "user_id", span.text(semconv.USER_ID)
     if kind == "group":
         yield "openinference.span.kind", "CHAIN"
     if kind in ("llm", "embedding"):

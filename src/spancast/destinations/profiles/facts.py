@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from spancast.destinations import generation
 from spancast.destinations.plain_span import PlainSpan, remembered
 from spancast.model import json_text, semconv
+from spancast.model.attribute_values import count_of
 
 Work: TypeAlias = Literal["llm", "embedding", "tool", "agent", "retriever", "group", "other"]
 
@@ -57,22 +58,17 @@ def usage(span: PlainSpan) -> Usage:
     """Return the tokens of ``span``."""
     attributes = span.attributes
     asked, answered, total, cache_read, cache_write, former_cache_write, reasoning = [
-        _count(attributes[name]) if name in attributes else None for name in _COUNTS
+        count_of(attributes[name]) if name in attributes else None for name in _COUNTS
     ]
     if total is None and (asked is not None or answered is not None):
-        total = (asked or 0) + (answered or 0)
+        total = count_of((asked or 0) + (answered or 0))
     cache_write = former_cache_write if cache_write is None else cache_write
     return Usage(asked, answered, total, cache_read, cache_write, reasoning)
 
 
-def _count(value: Any) -> int | None:  # noqa: ANN401 - any attribute value
-    return int(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
 def model(span: PlainSpan) -> str | None:
     """Return the model that answered, else the one asked for."""
-    value = span.first(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
-    return None if value is None else str(value)
+    return span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
 
 
 @remembered

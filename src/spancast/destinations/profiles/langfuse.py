@@ -32,9 +32,9 @@ def rename(span: PlainSpan) -> PlainSpan:
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "langfuse.observation.type", _TYPES.get(kind)
-    yield "langfuse.trace.name", span.first(semconv.TRACE_NAME)
-    yield "langfuse.user.id", span.first(semconv.USER_ID)
-    yield "langfuse.session.id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "langfuse.trace.name", span.text(semconv.TRACE_NAME)
+    yield "langfuse.user.id", span.text(semconv.USER_ID)
+    yield "langfuse.session.id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "langfuse.trace.tags", generation.tags(span) or None
     own = facts.own_keys(span)
     yield "langfuse.environment", _text(own.get("environment"))
@@ -44,7 +44,7 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
         yield f"langfuse.observation.metadata.{name}", value
     if span.status == "error":
         yield "langfuse.observation.level", "ERROR"
-        yield "langfuse.observation.status_message", span.status_message or span.first(semconv.ERROR_TYPE)
+        yield "langfuse.observation.status_message", span.status_message or span.text(semconv.ERROR_TYPE)
     if kind in ("llm", "embedding"):
         yield from _call(span)
 

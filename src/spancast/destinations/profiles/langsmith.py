@@ -35,9 +35,9 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     yield "langsmith.trace.name", span.name
     tags = generation.tags(span)
     yield "langsmith.span.tags", ", ".join(tags) if tags else None
-    session = span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "langsmith.metadata.session_id", session
-    yield "langsmith.metadata.user_id", span.first(semconv.USER_ID)
+    yield "langsmith.metadata.user_id", span.text(semconv.USER_ID)
     for name, value in facts.metadata(span).items():
         yield f"langsmith.metadata.{name}", value
     if kind in ("llm", "embedding"):
@@ -45,7 +45,7 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
 
 
 def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
-    provider, name = span.first(semconv.PROVIDER_NAME), facts.model(span)
+    provider, name = span.text(semconv.PROVIDER_NAME), facts.model(span)
     yield facts.SYSTEM, provider
     yield "langsmith.metadata.ls_provider", provider
     yield "langsmith.metadata.ls_model_name", name

@@ -33,7 +33,7 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "mlflow.spanType", _json(_TYPES.get(kind))
     if not span.parent_span_id:
-        yield _TAG + "mlflow.traceName", str(span.first(semconv.TRACE_NAME) or span.name)
+        yield _TAG + "mlflow.traceName", str(span.text(semconv.TRACE_NAME) or span.name)
         for name, value in facts.metadata(span).items():
             yield _TAG + name, value if isinstance(value, str) else json_text.encode(value)
     if kind in ("llm", "embedding"):
@@ -53,7 +53,7 @@ def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     yield "mlflow.chat.tokenUsage", _json(counts or None)
     yield "mlflow.llm.cost", _json(charged or None)
     yield "mlflow.llm.model", _json(facts.model(span))
-    yield "mlflow.llm.provider", _json(span.first(semconv.PROVIDER_NAME))
+    yield "mlflow.llm.provider", _json(span.text(semconv.PROVIDER_NAME))
     asked, answers = generation.conversation(span), generation.answers(span)
     if asked is not None:
         yield "mlflow.spanInputs", _json({**generation.model_parameters(span), **asked})

@@ -24,7 +24,7 @@ def rename(span: PlainSpan) -> PlainSpan:
         return with_short_values(span, _LONGEST)
     written = facts.written(
         [
-            (facts.SYSTEM, span.first(semconv.PROVIDER_NAME)),
+            (facts.SYSTEM, span.text(semconv.PROVIDER_NAME)),
             ("gen_ai.usage.total_tokens", facts.usage(span).total),
             ("gen_ai.usage.cost", generation.costs(span).total),
         ]

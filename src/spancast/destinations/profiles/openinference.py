@@ -59,17 +59,17 @@ def rename(span: PlainSpan) -> PlainSpan:
 def _common(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     metadata = facts.metadata(span)
     yield "metadata", json_text.encode(metadata) if metadata else None
-    yield "session.id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "session.id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "tag.tags", generation.tags(span) or None
 
 
 def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     tokens, costs = facts.usage(span), generation.costs(span)
     yield "llm.model_name", facts.model(span)
-    yield "llm.request.model_name", span.first(semconv.REQUEST_MODEL)
-    yield "llm.response.model_name", span.first(semconv.RESPONSE_MODEL)
-    yield "llm.provider", span.first(semconv.PROVIDER_NAME)
-    yield "llm.system", span.first(semconv.PROVIDER_NAME)
+    yield "llm.request.model_name", span.text(semconv.REQUEST_MODEL)
+    yield "llm.response.model_name", span.text(semconv.RESPONSE_MODEL)
+    yield "llm.provider", span.text(semconv.PROVIDER_NAME)
+    yield "llm.system", span.text(semconv.PROVIDER_NAME)
     parameters = generation.model_parameters(span)
     yield "llm.invocation_parameters", json_text.encode(parameters) if parameters else None
     yield "llm.finish_reason", generation.finish_reason(span)
@@ -123,11 +123,14 @@ def _message(prefix: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any
         yield f"{prefix}.content", content if content is None or isinstance(content, str) else json_text.encode(content)
     if "tool_call_id" in message:
         yield f"{prefix}.tool_call_id", message["tool_call_id"]
-    for index, call in enumerate(message.get("tool_calls") or ()):
-        at = f"{prefix}.tool_calls.{index}.tool_call"
-        yield f"{at}.id", call.get("id")
-        yield f"{at}.function.name", call["function"].get("name")
-        yield f"{at}.function.arguments", call["function"].get("arguments")
+    calls = message.get("tool_calls")
+    for index, call in enumerate(calls if is_list(calls) else ()):
+        function = call.get("function") if is_mapping(call) else None
+        if is_mapping(function):
+            at = f"{prefix}.tool_calls.{index}.tool_call"
+            yield f"{at}.id", call.get("id")
+            yield f"{at}.function.name", function.get("name")
+            yield f"{at}.function.arguments", function.get("arguments")
 
 
 def _part(prefix: str, part: object) -> Iterator[tuple[str, Any]]:

@@ -32,7 +32,7 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     if kind == "other":
         return
-    yield "trace.name", span.first(semconv.TRACE_NAME) or _DEFAULT_NAME
+    yield "trace.name", span.text(semconv.TRACE_NAME) or _DEFAULT_NAME
     yield "span.type", "generation" if kind in ("llm", "embedding") else "span"
     yield "span.level", generation.level(span)
     yield "span.status_message", span.status_message or None
@@ -44,7 +44,7 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
 
 def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     tokens, costs = facts.usage(span), generation.costs(span)
-    yield facts.SYSTEM, span.first(semconv.PROVIDER_NAME)
+    yield facts.SYSTEM, span.text(semconv.PROVIDER_NAME)
     yield "gen_ai.usage.total_tokens", tokens.total
     yield "gen_ai.usage.input_tokens.cached", tokens.cache_read
     yield "gen_ai.usage.input_tokens.cache_write", tokens.cache_write

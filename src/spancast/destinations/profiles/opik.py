@@ -28,12 +28,12 @@ def rename(span: PlainSpan) -> PlainSpan:
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
-    yield "thread_id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "thread_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "opik.tags", generation.tags(span) or None
-    yield _METADATA + "user_id", span.first(semconv.USER_ID)
+    yield _METADATA + "user_id", span.text(semconv.USER_ID)
     if facts.work(span) in ("llm", "embedding"):
         tokens, costs = facts.usage(span), generation.costs(span)
-        yield facts.SYSTEM, span.first(semconv.PROVIDER_NAME)
+        yield facts.SYSTEM, span.text(semconv.PROVIDER_NAME)
         yield "gen_ai.usage.total_tokens", tokens.total
         yield "gen_ai.usage.cached_tokens", tokens.cache_read
         yield "gen_ai.usage.cache_creation_tokens", tokens.cache_write

@@ -30,22 +30,22 @@ def rename(span: PlainSpan) -> PlainSpan:
 
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
-    session = span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     # Without one PostHog makes a random person for every span.
-    yield "posthog.distinct_id", span.first(semconv.USER_ID) or session or span.trace_id
+    yield "posthog.distinct_id", span.text(semconv.USER_ID) or session or span.trace_id
     yield "$ai_session_id", session
     yield from facts.own_keys(span).items()
-    yield "$ai_trace_name", span.first(semconv.TRACE_NAME)
+    yield "$ai_trace_name", span.text(semconv.TRACE_NAME)
     if span.status == "error":
         yield "$ai_is_error", True
-        yield "$ai_error", span.status_message or span.first(semconv.ERROR_TYPE)
+        yield "$ai_error", span.status_message or span.text(semconv.ERROR_TYPE)
     if facts.work(span) in ("llm", "embedding"):
         yield from _call(span)
 
 
 def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     tokens, costs = facts.usage(span), generation.costs(span)
-    if span.first(semconv.PROVIDER_NAME) == _APART and tokens.input is not None:
+    if span.text(semconv.PROVIDER_NAME) == _APART and tokens.input is not None:
         yield semconv.USAGE_INPUT_TOKENS, max(tokens.input - (tokens.cache_read or 0) - (tokens.cache_write or 0), 0)
     yield "$ai_cache_read_input_tokens", tokens.cache_read
     yield "$ai_cache_creation_input_tokens", tokens.cache_write
@@ -54,7 +54,7 @@ def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     yield "$ai_input_cost_usd", costs.input
     yield "$ai_output_cost_usd", costs.output
     yield "$ai_stream", span.first(semconv.REQUEST_STREAM)
-    yield "$ai_time_to_first_token", span.first(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
+    yield "$ai_time_to_first_token", span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
     yield semconv.INPUT_MESSAGES, facts.messages_json(span)
     yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)
     tools = generation.tools(span)

@@ -36,7 +36,7 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     if span.status == "error":
         failures = [event.attributes for event in span.events if event.name == "exception"]
         failure: Mapping[str, Any] = failures[0] if failures else {}
-        yield semconv.ERROR_TYPE, span.first(semconv.ERROR_TYPE) or failure.get(semconv.EXCEPTION_TYPE)
+        yield semconv.ERROR_TYPE, span.text(semconv.ERROR_TYPE) or failure.get(semconv.EXCEPTION_TYPE)
         yield "error.message", span.status_message or failure.get(semconv.EXCEPTION_MESSAGE)
     if kind in ("llm", "embedding"):
         yield from _call(span)

@@ -27,11 +27,11 @@ def rename(span: PlainSpan) -> PlainSpan:
 
 def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
-    yield _PROPERTY + "session_id", span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
-    yield _PROPERTY + "user_id", span.first(semconv.USER_ID)
+    yield _PROPERTY + "session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield _PROPERTY + "user_id", span.text(semconv.USER_ID)
     for name, value in facts.metadata(span).items():
         yield _PROPERTY + name, value
-    yield "traceloop.workflow.name", span.first(semconv.TRACE_NAME)
+    yield "traceloop.workflow.name", span.text(semconv.TRACE_NAME)
     if kind == "group":
         yield "traceloop.span.kind", "task" if span.parent_span_id else "workflow"
         yield "traceloop.entity.name", span.name
@@ -40,12 +40,12 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
         yield "traceloop.entity.name", span.first("gen_ai.tool.name", "gen_ai.agent.name") or span.name
     elif kind in ("llm", "embedding"):
         tokens = facts.usage(span)
-        yield facts.SYSTEM, span.first(semconv.PROVIDER_NAME)
+        yield facts.SYSTEM, span.text(semconv.PROVIDER_NAME)
         yield "gen_ai.usage.total_tokens", tokens.total
         yield "llm.usage.total_tokens", tokens.total
         yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
         yield "gen_ai.usage.cost", generation.costs(span).total
         yield "gen_ai.is_streaming", span.first(semconv.REQUEST_STREAM)
-        yield "gen_ai.user", span.first(semconv.USER_ID)
+        yield "gen_ai.user", span.text(semconv.USER_ID)
         yield "gen_ai.response.finish_reason", generation.finish_reason(span)
         yield "gen_ai.request.reasoning_effort", span.first(semconv.REQUEST_REASONING_LEVEL)

@@ -31,13 +31,13 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "weave.span.kind", _KINDS.get(kind)
     yield "wandb.display_name", span.name if kind != "other" else None
-    session = span.first(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "wandb.thread_id", session
     yield "wandb.is_turn", True if session is not None and not span.parent_span_id else None
     costs, tokens = generation.costs(span), facts.usage(span)
     told = facts.given(
         session_id=session,
-        user_id=span.first(semconv.USER_ID),
+        user_id=span.text(semconv.USER_ID),
         total_cost=costs.total,
         input_cost=costs.input,
         output_cost=costs.output,
@@ -45,7 +45,7 @@ def _written(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     attributes = {**told, **facts.metadata(span)}
     yield "wandb.attributes", json_text.encode(attributes) if attributes else None
     if kind in ("llm", "embedding"):
-        yield "llm.provider", span.first(semconv.PROVIDER_NAME)
+        yield "llm.provider", span.text(semconv.PROVIDER_NAME)
         yield "gen_ai.usage.total_tokens", tokens.total
         yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
         yield semconv.INPUT_MESSAGES, facts.messages_json(span)

@@ -1,0 +1,166 @@
+"""Attributes of other instrumentations, of any type and shape: nothing that reads a span raises for them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, TraceFlags
+from tests.destinations.spans import CALL
+
+from spancast.broadcast.record import Heads, record_of
+from spancast.broadcast.rules import Rules, TraceSeen
+from spancast.destinations import clickhouse, generation, s3, store
+from spancast.destinations.config import DestinationConfig, FilterRule
+from spancast.destinations.plain_span import PlainSpan, read_record
+from spancast.destinations.profiles import facts
+from spancast.destinations.profiles.table import PROFILES, rename_of
+from spancast.destinations.store import Store
+from spancast.destinations.tree import render_tree, totals
+from spancast.destinations.views import SpanView
+from spancast.model import json_text, semconv
+from spancast.model.span_record import SpanRecord
+from spancast.testing.tree_text import tree_text
+
+NAMES = sorted(
+    {value for name, value in vars(semconv).items() if name.isupper() and isinstance(value, str) and "." in value}
+    | {semconv.TRACE_METADATA + "tags", semconv.TRACE_METADATA + "environment", facts.CACHE_CREATION}
+    | set(CALL)
+)  # fmt: skip
+KEYS = st.sampled_from(
+    ["role", "parts", "type", "content", "tool_calls", "function", "name", "arguments", "id", "response", "modality", "uri", "finish_reason"]
+)  # fmt: skip
+WORDS = st.sampled_from(
+    ["text", "reasoning", "tool_call", "tool_call_response", "user", "stop", "image", "12", "0.5", ""]
+)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-5, 2**70), st.floats(), WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=5)),
+    max_leaves=20,
+)
+SCALARS = st.one_of(
+    st.booleans(), st.integers(-(2**80), 2**80), st.floats(), WORDS, st.text(max_size=5), st.binary(max_size=5),
+    st.sampled_from([2**63, 49 * 10**17, -1, 10**300, 1e300, 1e9]),
+)  # fmt: skip
+VALUES = st.one_of(
+    SCALARS, st.lists(SCALARS, max_size=3).map(tuple), st.dictionaries(KEYS, SCALARS, max_size=3), JSON.map(json.dumps)
+)
+ODD = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=8)
+
+UNTIMED = settings(deadline=None)
+
+
+def ended(attributes: dict[str, Any]) -> ReadableSpan:
+    return ReadableSpan(
+        "chat", SpanContext(7, 8, is_remote=False, trace_flags=TraceFlags(1)), None, Resource({"service.name": "bot"}),
+        {**CALL, **attributes}, start_time=10**18, end_time=10**18 + 5, instrumentation_scope=InstrumentationScope("other"),
+    )  # fmt: skip
+
+
+def record(attributes: dict[str, Any]) -> SpanRecord:
+    return record_of(ended(attributes), Heads())
+
+
+def span_of(attributes: dict[str, Any]) -> PlainSpan:
+    return read_record(record(attributes))
+
+
+@UNTIMED
+@given(ODD)
+@example({semconv.USAGE_INPUT_TOKENS: float("nan"), semconv.USAGE_OUTPUT_TOKENS: float("inf")})
+@example({semconv.RESPONSE_TIME_TO_FIRST_CHUNK: [0.5]})
+@example({semconv.INPUT_MESSAGES: '[{"role":"user","parts":[{"type":["text"]},{"type":"text"}]}]'})
+@example(
+    {semconv.INPUT_MESSAGES: '[{"content":"hi","tool_calls":[1,{"id":1},{"function":5}]},{"content":1,"tool_calls":5}]'}
+)
+def test_every_convention_reads_them(attributes: dict[str, Any]) -> None:
+    span = span_of(attributes)
+    for profile in PROFILES:
+        rename = rename_of(profile)
+        if rename is not None:
+            rename(span)
+    body = record(attributes)
+    for profile in PROFILES:
+        assert Span.FromString(SpanView(profile=profile).body(body)).span_id
+
+
+@UNTIMED
+@given(ODD)
+def test_the_store_holds_them(attributes: dict[str, Any]) -> None:
+    with sqlite3.connect(":memory:") as database:
+        database.executescript(store._SCHEMA)
+        database.execute(store._UPSERT, store._row(span_of(attributes)))
+        assert database.execute("SELECT count(*) FROM spans").fetchone() == (1,)
+    database.close()
+
+
+@UNTIMED
+@given(ODD)
+def test_clickhouse_s3_and_the_tree_show_them(attributes: dict[str, Any]) -> None:
+    span = span_of(attributes)
+    context = {"entity_id": "local", "organization_id": None, "api_key_name": None}
+    row = {name: column.value(span, context) for name, column in clickhouse.COLUMNS.items()}
+    assert json.loads(json_text.encode(row))["SPAN_ID"] == span.span_id
+    for name, column in clickhouse.COLUMNS.items():
+        if column.kind == "UInt64":
+            assert type(row[name]) is int
+            assert 0 <= row[name] < 2**63
+        elif "String" in column.kind and not column.is_json and "Array" not in column.kind:
+            assert row[name] is None or isinstance(row[name], str)
+    assert json.loads(json_text.encode(s3.trace_object([span])))["observations"]
+    assert render_tree([span]).startswith("chat")
+    assert tree_text([ended(attributes)]).startswith("chat")
+    assert totals([span]).calls <= 1
+
+
+@UNTIMED
+@given(ODD)
+def test_rules_ask_them(attributes: dict[str, Any]) -> None:
+    asked = [
+        FilterRule.model_validate({"field": field, "operator": operator, "value": "12"})
+        for field in ("session_id", "prompt_tokens", "total_cost", "model")
+        for operator in ("equals", "contains", "regex", "gt")
+        if not (operator == "gt" and field in ("session_id", "model"))
+    ]
+    rules = [
+        {"filter_rules": {"groups": [{"logic": "or", "rules": [rule.model_dump() for rule in asked]}]}},
+        {"api_keys": ["a"], "keep_cost_above": 1.0, "sampling_rate": 0.5},
+    ]
+    for given_rules in rules:
+        config = DestinationConfig.model_validate({"type": "x", **given_rules})
+        Rules("one", config).judge(record(attributes), TraceSeen())
+
+
+def test_text_is_never_multiplied() -> None:
+    """0.5 as text times a thousand million was 2.9 GB."""
+    span = span_of({semconv.RESPONSE_TIME_TO_FIRST_CHUNK: "0.5", semconv.USAGE_INPUT_TOKENS: "12"})
+    assert generation.first_chunk_ns(span) == 10**18 + 5 * 10**8
+    assert facts.usage(span).input == 12
+    assert generation.total_tokens(span_of({semconv.USAGE_TOTAL_TOKENS: [1], semconv.USAGE_INPUT_TOKENS: "12"})) == 62
+    assert "first chunk after 500 ms" in render_tree([span])
+
+
+@pytest.mark.parametrize("waited_s", ["soon", "1e9", [0.5], float("nan"), -1, 1e300, 2**70, True])
+def test_a_wait_that_is_none_is_left_out(waited_s: Any) -> None:
+    assert generation.first_chunk_ns(span_of({semconv.RESPONSE_TIME_TO_FIRST_CHUNK: waited_s})) is None
+
+
+def test_the_sums_of_a_trace_are_never_too_large(tmp_path: Path) -> None:
+    file = Store(tmp_path / "spans.db")
+    usage = {semconv.USAGE_INPUT_TOKENS: 49 * 10**17, semconv.USAGE_OUTPUT_TOKENS: 49 * 10**17}
+    spans = [span_of(usage), span_of(usage)]
+    spans[1].span_id = "0" * 15 + "9"
+    file.write(spans)
+    [summary] = file.traces()
+    assert (summary.input_tokens, summary.output_tokens) == (2**63 - 1, 2**63 - 1)
+    assert [generation.total_tokens(span) for span in spans] == [150, 150]
+    assert file.traces(session="nowhere") == []
