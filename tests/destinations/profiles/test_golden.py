@@ -88,6 +88,16 @@ def test_golden(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_convention_changes_nothing_that_another_one_reads(name: str) -> None:
+    """What is read of a span is remembered for all conventions, and for a batch that is encoded again."""
+    rename = rename_of(name)
+    assert rename is not None
+    for one in everything():
+        first = told(rename(one))
+        assert told(rename(one)) == first
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_without_content_none_is_made_up(name: str) -> None:
     rename = rename_of(name)
     assert rename is not None

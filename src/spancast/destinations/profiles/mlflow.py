@@ -58,14 +58,17 @@ def _call(span: PlainSpan) -> Iterator[tuple[str, Any]]:
     if asked is not None:
         yield "mlflow.spanInputs", _json({**generation.model_parameters(span), **asked})
     if answers is not None:
-        choices = [
-            {"index": index, "message": answer, "finish_reason": answer.pop("finish_reason", None)}
-            for index, answer in enumerate(answers)
-        ]
+        choices = [_choice(index, answer) for index, answer in enumerate(answers)]
         yield "mlflow.spanOutputs", _json({"choices": choices})
     if asked is not None or answers is not None:
         yield "mlflow.message.format", _json("openai")
     yield "mlflow.chat.tools", _json(generation.tools(span))
+
+
+def _choice(index: int, answer: Mapping[str, Any]) -> dict[str, Any]:
+    # The answer is shared by all conventions, so its finish reason is not taken out of it but left out of a copy.
+    message = {name: value for name, value in answer.items() if name != "finish_reason"}
+    return {"index": index, "message": message, "finish_reason": answer.get("finish_reason")}
 
 
 def _json(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
