@@ -35,6 +35,12 @@ class TraceKeyError(SpancastError):
     """
 
 
+def after_fork_in_child(function: Callable[[], object]) -> None:
+    """Call ``function`` in every forked child; do nothing on a system that does not fork."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=function)
+
+
 class Tally:
     """Named counts that any thread may raise; read by ``spancast.stats()``."""
 
@@ -43,7 +49,7 @@ class Tally:
         self._steps: dict[str, tuple[Iterator[int], int]] = {}
         self._renew_lock()
         # At the moment of a fork another thread may hold it, in the child for ever.
-        os.register_at_fork(after_in_child=self._renew_lock)
+        after_fork_in_child(self._renew_lock)
 
     def _renew_lock(self) -> None:
         self._lock = threading.Lock()

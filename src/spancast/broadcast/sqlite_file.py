@@ -149,7 +149,7 @@ def _make_private(path: Path) -> None:
             path.chmod(_PRIVATE)
         return
     try:
-        if os.name == "posix":  # the umask may have taken bits away
+        if hasattr(os, "fchmod"):  # the umask may have taken bits away
             os.fchmod(number, _PRIVATE)
     finally:
         os.close(number)

@@ -87,7 +87,7 @@ class FileDestination:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, _MODE)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
 
 
 def _locked(path: Path) -> int:

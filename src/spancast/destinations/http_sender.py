@@ -22,7 +22,6 @@ from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urljoin, urlsplit, urlunsplit
@@ -38,11 +37,12 @@ from spancast.destinations.config import NetworkConfig
 from spancast.destinations.protocol import Delivered, Outcome, Refused, RetryAfter
 from spancast.destinations.quantities import shown_address
 from spancast.errors import ConfigError, shielded
+from spancast.model.version import VERSION
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_SHOWN: Final = 200
 MAX_WAIT_S: Final = 3600.0
-USER_AGENT: Final = f"spancast/{version('spancast')}"
+USER_AGENT: Final = f"spancast/{VERSION}"
 
 # Keys by which instrumentations know that nobody wants to hear of a request; made at each start of Python.
 _SUPPRESS: Final = (

@@ -179,7 +179,7 @@ class Store:
             return
         if make:
             self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _MODE))
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE))
         with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
             if make:
                 database.execute("PRAGMA journal_mode = WAL")

@@ -5,7 +5,6 @@ Must never: put a conversation, user or custom key on a metric.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from opentelemetry.metrics import (
     Observation,
 )
 
+from spancast.errors import after_fork_in_child
 from spancast.model import semconv
 from spancast.model.exchange import Attributes, AttributeValue
 
@@ -96,7 +96,7 @@ class ClientMetrics:
         if self._consumer is not None:
             meter.create_observable_gauge("spancast.unread", [self._read_all], "{call}")
             begin = weakref.WeakMethod(self._begin)
-            os.register_at_fork(after_in_child=lambda: (method := begin()) and method())
+            after_fork_in_child(lambda: (method := begin()) and method())
 
     @property
     def enabled(self) -> bool:

@@ -20,12 +20,13 @@ from spancast.errors import SpancastError, TraceKeyError, shielded, tally, warn_
 from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
+from spancast.model.version import VERSION
 from spancast.recording.forwarding import Forward
 from spancast.recording.metrics import ClientMetrics
 from spancast.recording.peers import asks_for_silence, inference_span
 from spancast.recording.recording import RUNNING, Recording
 from spancast.recording.scope import AMBIENT, NOWHERE, baggage_keys, current_context
-from spancast.recording.span_start import VERSION, SpanStarter
+from spancast.recording.span_start import SpanStarter
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
 
 _KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))

@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from typing import Any, Final, TypeAlias
 
 from opentelemetry import trace as trace_api
@@ -41,11 +40,10 @@ from opentelemetry.trace import (
 
 from spancast.model import semconv
 from spancast.model.exchange import Attributes
+from spancast.model.version import VERSION
 from spancast.recording.attributes import is_known
 from spancast.recording.ids import WantedIdGenerator
 from spancast.recording.relay import Relay
-
-VERSION: Final = version("spancast")
 
 _DEFAULT_ATTRIBUTE_LIMIT: Final = 128
 _READ: Final = frozenset({

@@ -8,7 +8,6 @@ shutdown or when their ``with`` block ends. Must never: invent a remote parent.
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import time
 import weakref
@@ -22,7 +21,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TraceFlags
 
-from spancast.errors import tally
+from spancast.errors import after_fork_in_child, tally
 from spancast.model.trace_keys import TraceKeys
 from spancast.recording.ids import span_id_of, trace_id_of
 from spancast.recording.span_start import SpanStarter
@@ -65,7 +64,7 @@ class SpanTree:
         self._forget()
         self._at_exit = False
         forget = weakref.WeakMethod(self._forget)
-        os.register_at_fork(after_in_child=lambda: (method := forget()) and method())
+        after_fork_in_child(lambda: (method := forget()) and method())
 
     def place(self, keys: TraceKeys, current: Context) -> Place:
         """Return where a span with ``keys`` stands; opens or joins the groups that the keys name."""

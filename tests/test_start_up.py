@@ -1,0 +1,114 @@
+"""Import, ``configure()`` and auto-instrumentation where something is missing or wrong: they work, or raise ConfigError."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.destinations.otlp_receiver import OtlpReceiver
+
+from spancast.testing import ReplayServer
+
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[1]
+
+NO_HOME = """
+import os, pwd
+def no_entry(*_):
+    raise KeyError("no such user")
+pwd.getpwuid = pwd.getpwnam = no_entry
+os.environ.pop("HOME", None), os.environ.pop("XDG_STATE_HOME", None)
+"""
+"""A user id without an entry in the password database, as OpenShift gives it to a container."""
+
+NO_UNIX = """
+import logging, os, random, sys, tempfile, threading  # what of Python itself looks for these at its import
+for name in ("register_at_fork", "fork", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "fchmod", "getuid", "geteuid"):
+    delattr(os, name)
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name in ("fcntl", "pwd", "grp", "resource", "termios"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+for name in ("fcntl", "pwd", "grp", "resource", "termios"):
+    sys.modules.pop(name, None)
+"""
+"""What Windows does not have."""
+
+NO_METADATA = """
+import importlib.metadata
+found = importlib.metadata.distribution
+def distribution(name):
+    if name == "spancast":
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.distribution = distribution
+"""
+"""A frozen program without the metadata of its distributions."""
+
+CALL = """
+import logging, sys
+logging.basicConfig(format="%(levelname)s %(message)s")
+import openai, spancast
+spancast.errors.reraise_internal_errors(enabled=True)
+spancast.configure(**SETTINGS)
+with openai.OpenAI(base_url=sys.argv[1], api_key="k") as client, spancast.trace(trace_name="kept"):
+    spancast.instrument(client).chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+report = spancast.flush(20)
+print(bool(report), report)
+"""
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
+
+
+def run(code: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SPANCAST_"))}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        env={**environ, **variables}, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT,
+    )  # fmt: skip
+
+
+def program(prelude: str, settings: dict[str, Any]) -> str:
+    return f"{prelude}\nSETTINGS = {settings!r}\n{CALL}"
+
+
+def warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
+
+
+def to(receiver: OtlpReceiver) -> dict[str, Any]:
+    return {"one": {"type": "otlp", "endpoint": receiver.url}}
+
+
+def test_a_system_without_unix_functions(server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    file, store = tmp_path / "spans.jsonl", tmp_path / "spans.db"
+    destinations = {
+        **to(receiver),
+        "file": {"type": "file", "path": str(file)},
+        "store": {"type": "store", "path": str(store)},
+    }
+    done = run(
+        program(NO_UNIX, {"destinations": destinations}), server.base_url, XDG_STATE_HOME=str(tmp_path / "state")
+    )
+    assert done.stdout.startswith("True "), done.stderr
+    assert warnings(done) == []
+    assert len(receiver.spans) == 2
+    assert (tmp_path / "state" / "spancast" / "spool.sqlite3").is_file()
+    assert file.is_file()
+    assert store.is_file()
+
+
+def test_a_program_without_metadata(server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    done = run(program(NO_METADATA, {"destinations": to(receiver)}), server.base_url, XDG_STATE_HOME=str(tmp_path))
+    assert done.stdout.startswith("True one: 2 delivered"), done.stderr
+    assert receiver.requests[0].headers["user-agent"] == "spancast/unknown"
