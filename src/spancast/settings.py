@@ -62,7 +62,9 @@ class Settings(Part, frozen=True):
 
     service_name: Text | None = Field(None, description="`service.name` of the provider spancast makes.")
     capture_content: bool = Field(
-        default=True, description=f"Record messages, tools and error texts; {CAPTURE_CONTENT_VARIABLE} sets it too."
+        default=True,
+        description="Record messages, tools, error texts, unknown fields; if not, only what is known to be no content. "
+        f"{CAPTURE_CONTENT_VARIABLE} sets it too.",
     )
     strict: bool = Field(default=False, description="Raise for a wrong trace key or parameter, before the request.")
     forward: Literal["auto", "always", "never"] = Field(

@@ -88,24 +88,24 @@ def _rows(sdk: str, make: Any, *, is_async: bool) -> list[Driver]:
     chat = {**common, "path": CHAT, "status_error": openai.RateLimitError, "mid_stream_error": error}
     responses = {**chat, "path": RESPONSES}
     return [
-        Driver(name=f"{way}chat", call=lambda c, **k: c.chat.completions.create(**_CHAT, **k), **chat),
-        Driver(name=f"{way}chat-parse", call=lambda c, **k: c.chat.completions.parse(**_CHAT, **k), **chat),
+        Driver(name=f"{way}chat", call=lambda c, **k: c.chat.completions.create(**{**_CHAT, **k}), **chat),
+        Driver(name=f"{way}chat-parse", call=lambda c, **k: c.chat.completions.parse(**{**_CHAT, **k}), **chat),
         Driver(
             name=f"{way}chat-stream", stream="iterator",
-            call=lambda c, **k: c.chat.completions.create(**_CHAT, stream=True, **k), **chat,
+            call=lambda c, **k: c.chat.completions.create(**{**_CHAT, **k}, stream=True), **chat,
         ),
         Driver(
             name=f"{way}chat-helper", stream="helper",
-            call=lambda c, **k: c.chat.completions.stream(**_CHAT, **k), **chat,
+            call=lambda c, **k: c.chat.completions.stream(**{**_CHAT, **k}), **chat,
         ),
-        Driver(name=f"{way}responses", call=lambda c, **k: c.responses.create(**_RESPONSES, **k), **responses),
+        Driver(name=f"{way}responses", call=lambda c, **k: c.responses.create(**{**_RESPONSES, **k}), **responses),
         Driver(
             name=f"{way}responses-stream", stream="iterator",
-            call=lambda c, **k: c.responses.create(**_RESPONSES, stream=True, **k), **responses,
+            call=lambda c, **k: c.responses.create(**{**_RESPONSES, **k}, stream=True), **responses,
         ),
         Driver(
             name=f"{way}responses-helper", stream="helper",
-            call=lambda c, **k: c.responses.stream(**_RESPONSES, **k), **responses,
+            call=lambda c, **k: c.responses.stream(**{**_RESPONSES, **k}), **responses,
         ),
     ]  # fmt: skip
 
@@ -117,15 +117,15 @@ def _anthropic_rows(make: Any, *, is_async: bool) -> list[Driver]:
         "status_error": anthropic.RateLimitError, "mid_stream_error": Exception,
     }  # fmt: skip
     return [
-        Driver(name=f"{way}messages", call=lambda c, **k: c.messages.create(**_MESSAGES, **k), **common),
-        Driver(name=f"{way}beta-messages", call=lambda c, **k: c.beta.messages.create(**_MESSAGES, **k), **common),
+        Driver(name=f"{way}messages", call=lambda c, **k: c.messages.create(**{**_MESSAGES, **k}), **common),
+        Driver(name=f"{way}beta-messages", call=lambda c, **k: c.beta.messages.create(**{**_MESSAGES, **k}), **common),
         Driver(
             name=f"{way}messages-stream", stream="iterator",
-            call=lambda c, **k: c.messages.create(**_MESSAGES, stream=True, **k), **common,
+            call=lambda c, **k: c.messages.create(**{**_MESSAGES, **k}, stream=True), **common,
         ),
         Driver(
             name=f"{way}messages-helper", stream="helper",
-            call=lambda c, **k: c.messages.stream(**_MESSAGES, **k), **common,
+            call=lambda c, **k: c.messages.stream(**{**_MESSAGES, **k}), **common,
         ),
     ]  # fmt: skip
 
@@ -136,14 +136,14 @@ def _openrouter_rows() -> list[Driver]:
         "status_error": openrouter.errors.TooManyRequestsResponseError, "mid_stream_error": httpx.HTTPError,
     }  # fmt: skip
     return [
-        Driver(name="chat", call=lambda c, **k: c.chat.send(**_CHAT, **k), **common),
+        Driver(name="chat", call=lambda c, **k: c.chat.send(**{**_CHAT, **k}), **common),
         Driver(
-            name="chat-stream", stream="iterator", call=lambda c, **k: c.chat.send(**_CHAT, stream=True, **k), **common
+            name="chat-stream", stream="iterator", call=lambda c, **k: c.chat.send(**{**_CHAT, **k}, stream=True), **common
         ),
-        Driver(name="async-chat", is_async=True, call=lambda c, **k: c.chat.send_async(**_CHAT, **k), **common),
+        Driver(name="async-chat", is_async=True, call=lambda c, **k: c.chat.send_async(**{**_CHAT, **k}), **common),
         Driver(
             name="async-chat-stream", is_async=True, stream="iterator",
-            call=lambda c, **k: c.chat.send_async(**_CHAT, stream=True, **k), **common,
+            call=lambda c, **k: c.chat.send_async(**{**_CHAT, **k}, stream=True), **common,
         ),
     ]  # fmt: skip
 
@@ -153,7 +153,7 @@ DRIVERS = [
     *_rows("openai", _async_openai, is_async=True),
     Driver(
         name="azure-chat", sdk="openai", make=_azure, path=CHAT, status_error=openai.RateLimitError,
-        call=lambda c, **k: c.chat.completions.create(**_CHAT, **k),
+        call=lambda c, **k: c.chat.completions.create(**{**_CHAT, **k}),
     ),
     *_anthropic_rows(_anthropic, is_async=False),
     *_anthropic_rows(_async_anthropic, is_async=True),

@@ -12,12 +12,11 @@ import inspect
 import pickle
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, Self
 from unittest.mock import AsyncMock, MagicMock
 
 import openai
 import pytest
-from typing_extensions import Self
 
 import spancast
 from spancast.testing import CapturedSpans, ReplayServer

@@ -20,6 +20,7 @@ from tests.broadcast.broadcasts import PATIENCE_S, broadcast_to, report_when
 from tests.destinations.configs import CANARY, REQUIRED
 from tests.destinations.otlp_receiver import OtlpReceiver, Request, ok, partial, status
 from tests.destinations.profiles.test_golden import TOOLS
+from tests.destinations.spans import LEAKS
 
 from spancast.broadcast import courier as courier_module
 from spancast.broadcast.pipeline import Broadcast
@@ -159,7 +160,7 @@ def test_privacy_canary(kind: str, receiver: OtlpReceiver, tmp_path: Path) -> No
     """Nothing of what was said is in a payload, nor on disk; names, tokens, cost and own keys are."""
     receiver.answer_with(status(503), ok())
     sender = sending(kind, receiver, tmp_path, privacy_mode=True)
-    sender.conversation()
+    sender.conversation(**LEAKS)
     assert sender.broadcast.flush(PATIENCE_S)
     sent = b"".join(body_of(request) for request in receiver.requests)
     sender.broadcast.shutdown()
@@ -167,8 +168,9 @@ def test_privacy_canary(kind: str, receiver: OtlpReceiver, tmp_path: Path) -> No
     for place in (sent, kept):
         assert b"gpt-4o" in place
         assert b"ORD-12345" in place
-        for said in (b"canary-input", b"canary-thought", b"canary-found", b"canary-system", b"canary-tool"):
-            assert said not in place
+        assert b"session_abc" in place
+        assert b"overflow-kept" in place
+        assert b"canary" not in place
 
 
 @pytest.mark.parametrize("kind", POSTING)
@@ -220,7 +222,7 @@ def test_local_ones_take_and_keep_private(
     monkeypatch.chdir(tmp_path)
     entry = {"type": kind, "spans": "all", "privacy_mode": True, **LOCALLY[kind]}
     sender = Sender(broadcast_to({"one": entry}, None))
-    sender.conversation(calls=3)
+    sender.conversation(calls=3, **LEAKS)
     report = sender.broadcast.flush(PATIENCE_S)
     assert report.destinations["one"].delivered == 4, str(report)
     assert type(sender.broadcast.couriers[0].route.destination.test_connection(PATIENCE_S)).__name__ == "Delivered"
@@ -231,7 +233,7 @@ def test_local_ones_take_and_keep_private(
     )
     # The SDK's console exporter writes to the stdout of its import, which is not ours to see.
     assert b"chat" in seen or kind == "exporter"
-    assert b"canary-" not in seen
+    assert b"canary" not in seen
 
 
 def test_every_row_is_here() -> None:

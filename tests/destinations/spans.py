@@ -64,6 +64,30 @@ CALL: dict[str, Any] = {
     semconv.USAGE_COST_DETAILS + "upstream_inference_prompt_cost": 0.00025,
     semconv.USAGE_COST_DETAILS + "upstream_inference_completions_cost": 0.0005,
 }
+LEAKS: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            semconv.REQUEST + "question", semconv.REQUEST + "history", semconv.REQUEST + "guided_json",
+            semconv.REQUEST + "temperature", semconv.RESPONSE + "citations", semconv.RESPONSE + "status",
+            semconv.RESPONSE_LOGPROBS, semconv.USAGE + "note", semconv.REQUEST_STOP_SEQUENCES, "gen_ai.something.new",
+            "gen_ai.prompt.0.content", "llm.input_messages.0.message.content", "llm.something", "input.value",
+            "output.value", "traceloop.entity.input", "ai.prompt", "exception.message", "error.message", "logfire.msg",
+        ),
+        "canary-leak of a text",
+    ),
+    semconv.REQUEST + "plugins": encode([{"id": "web", "search_prompt": "canary-leak"}]),
+    semconv.REQUEST + "canary-leak": 1,
+    semconv.USAGE + "canary-leak": 1,
+    semconv.OVERFLOW: encode(
+        {
+            semconv.RESPONSE_LOGPROBS: "canary-leak",
+            semconv.RESPONSE + "canary-leak": "canary-leak",
+            semconv.REQUEST + "question": "canary-leak",
+            semconv.TRACE_METADATA + "kept": "overflow-kept",
+        }
+    ),
+}  # fmt: skip
+"""Attributes in which content was found to pass privacy mode, and their like; ``overflow-kept`` is to stay."""
 FAILED_CALL: dict[str, Any] = {
     **KEYS,
     semconv.OPERATION_NAME: "chat",

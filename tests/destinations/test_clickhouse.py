@@ -14,12 +14,15 @@ from typing import Any, ClassVar
 import pytest
 from tests.destinations.configs import CANARY
 from tests.destinations.payloads import VIEW, payload
-from tests.destinations.spans import conversation
+from tests.destinations.profiles.test_golden import TOOLS
+from tests.destinations.spans import LEAKS, conversation, records, span
 
 from spancast.destinations import clickhouse
 from spancast.destinations.clickhouse import COLUMNS, Address, ClickHouseConfig, ClickHouseDestination
 from spancast.destinations.plain_span import PlainSpan
 from spancast.destinations.protocol import Delivered, Refused, RetryAfter
+from spancast.destinations.redaction import Redaction
+from spancast.destinations.views import SpanView
 
 clickhouse_connect = pytest.importorskip(
     "clickhouse_connect", reason="NO CLICKHOUSE: clickhouse-connect is not installed"
@@ -69,6 +72,19 @@ def rows(engine: Any, table: str = clickhouse.DEFAULT_TABLE) -> list[dict[str, A
 
 def test_the_columns_are_those_of_openrouter() -> None:
     assert sorted(COLUMNS) == sorted(EXAMPLE_COLUMNS)
+
+
+def test_privacy_mode_reaches_the_row(engine: Any) -> None:
+    private = SpanView(redaction=Redaction(is_private=True, key="p"), profile="gen_ai")
+    call = span("call", 1, attributes={**TOOLS, **LEAKS}, status="error", status_message="canary")
+    to = destination(engine, create_table=True)
+    assert to.deliver(private.payload(records([call])), 5) == Delivered()
+    [row] = rows(engine)
+    assert "canary" not in json.dumps(row, default=str)
+    assert (row["PROMPT_TOKENS"], row["TOTAL_COST"], row["SESSION_ID"]) == (100, 0.00075, "session_abc")
+    assert (row["INPUT"], row["OUTPUT"]) == ("{}", "{}")
+    assert json.loads(row["METADATA"])["order_id"] == "ORD-12345"
+    assert json.loads(row["MODEL_PARAMETERS"]) == {"temperature": 0.7, "max_tokens": 150, "plugins": '[{"id":"web"}]'}
 
 
 def test_a_row_per_span_and_once_only(engine: Any) -> None:

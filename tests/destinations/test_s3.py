@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from tests.destinations.configs import CANARY
 from tests.destinations.payloads import VIEW, payload
-from tests.destinations.spans import START_NS, conversation, span
+from tests.destinations.profiles.test_golden import TOOLS
+from tests.destinations.spans import LEAKS, START_NS, conversation, records, span
 
 from spancast.destinations import s3
 from spancast.destinations.plain_span import read
 from spancast.destinations.protocol import Delivered, Refused, RetryAfter
+from spancast.destinations.redaction import Redaction
 from spancast.destinations.s3 import S3Config, S3Destination
+from spancast.destinations.views import SpanView
 from spancast.model import semconv
 
 boto3 = pytest.importorskip("boto3", reason="NO S3: boto3 is not installed")
@@ -79,6 +82,22 @@ def test_an_object_per_trace_under_the_same_key_however_often_it_came(url: str, 
         found[f"openrouter-traces/2026-09-29/order_processing_001-{START_NS}.json"]["name"]
         == "Order Processing Pipeline"
     )
+
+
+def test_privacy_mode_reaches_the_object(url: str, bucket: Any) -> None:
+    private = SpanView(redaction=Redaction(is_private=True, key="p"), profile="gen_ai")
+    call = span("call", 1, attributes={**TOOLS, **LEAKS}, status="error", status_message="canary")
+    assert destination(url).deliver(private.payload(records([call])), 5) == Delivered()
+    (told,) = objects(bucket).values()
+    assert "canary" not in json.dumps(told)
+    observation = told["observations"][0]
+    assert (observation["promptTokens"], observation["totalCost"]) == (100, 0.00075)
+    assert (told["sessionId"], told["userId"], told["metadata"]["order_id"]) == (
+        "session_abc",
+        "user_12345",
+        "ORD-12345",
+    )
+    assert (told["input"], told["output"]) == (None, None)
 
 
 def test_two_batches_of_one_trace_are_two_objects(url: str, bucket: Any) -> None:

@@ -19,7 +19,7 @@ from spancast.broadcast.flush_report import DestinationReport, FlushReport
 from spancast.broadcast.intake import Ended, Intake
 from spancast.broadcast.memory_spool import MemorySpool
 from spancast.broadcast.payload_cache import PayloadCache
-from spancast.broadcast.record import Heads, record_of
+from spancast.broadcast.record import Heads, record_of, without_content
 from spancast.broadcast.rules import COUNTED_AS, NOTHING_SEEN, Rules, TracesSeen, panel
 from spancast.broadcast.spool import RouteState, SpoolArchive
 from spancast.broadcast.sqlite_spool import SqliteSpool
@@ -129,6 +129,8 @@ class Broadcast:
             # The spool keeps no content beside the body; rules have read it.
             record.facts.pop("input", None)
             record.facts.pop("output", None)
+            if self._redaction.is_private:
+                record.facts = without_content(record.facts)
         for record in records if self._redaction.masks else ():
             self._mask_user(record)
         lost = len(ended) - len(records) + self._store(records, skipped)

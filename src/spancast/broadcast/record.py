@@ -16,6 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from spancast.destinations.otlp_encoding import nanoseconds, resource_bytes, scope_bytes, span_bytes
 from spancast.model import json_text, semconv
+from spancast.model.privacy import may_pass
 from spancast.model.span_record import FactValue, SpanRecord
 from spancast.recording.pending import told_by
 
@@ -44,6 +45,14 @@ _FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "input": (semconv.INPUT_MESSAGES, "input.value", "gen_ai.prompt"),
     "output": (semconv.OUTPUT_MESSAGES, "output.value", "gen_ai.completion"),
 }
+_FACT_ATTRIBUTES: Final[Mapping[str, str]] = {
+    **{fact: names[0] for fact, names in _FACTS.items()},
+    # An argument called ``conversation`` is written there too.
+    "session_id": semconv.CONVERSATION_ID,
+    "finish_reason": semconv.RESPONSE_FINISH_REASONS,
+    "error": semconv.ERROR_TYPE,
+}
+"""The attribute a fact is judged as when content may not be kept."""
 _SCALARS: Final = frozenset({str, int, float, bool})
 _INT64: Final = 1 << 63
 _CONTEXTS: Final = 256
@@ -147,6 +156,15 @@ def _plan_of(attributes: Mapping[str, Any]) -> _Plan:
 def facts_of(attributes: Mapping[str, Any]) -> dict[str, FactValue]:
     """Return what rules may ask of a span with ``attributes``."""
     return _facts(attributes, _plan_of(attributes))
+
+
+def without_content(facts: Mapping[str, FactValue]) -> dict[str, FactValue]:
+    """Return the facts that are known to be no content: any instrumentation may write any text under their names."""
+    return {
+        fact: value
+        for fact, value in facts.items()
+        if fact not in _FACT_ATTRIBUTES or may_pass(_FACT_ATTRIBUTES[fact], value)
+    }
 
 
 def _odd_facts(attributes: Mapping[str, Any], plan: _Plan) -> dict[str, FactValue]:

@@ -8,10 +8,10 @@ from typing import Any, Final
 from spancast.cli.terminal import folded, width
 from spancast.destinations.generation import completion, conversation
 from spancast.destinations.plain_span import PlainSpan
-from spancast.destinations.redaction import is_content
 from spancast.destinations.tree import printable
 from spancast.model import json_text
 from spancast.model.json_text import is_list, is_mapping
+from spancast.model.privacy import may_pass
 
 _INDENT: Final = "    "
 
@@ -20,7 +20,7 @@ def told(span: PlainSpan) -> Iterator[str]:
     """Yield what ``span`` holds of content, under its name; nothing where it holds none."""
     asked, answered = conversation(span), completion(span)
     if asked is None and answered is None:
-        rest = {name: value for name, value in sorted(span.attributes.items()) if is_content(name)}
+        rest = {name: value for name, value in sorted(span.attributes.items()) if not may_pass(name, value)}
         if rest:
             yield _heading(span)
         for name, value in rest.items():

@@ -216,7 +216,10 @@ class DestinationConfig(Part, frozen=True):
 
     type: str = Field(description="Which kind of destination.")
     enabled: bool = Field(default=True, description="False: nothing is sent, and nothing is kept for it.")
-    privacy_mode: bool = Field(default=False, description="Leave out prompts, answers and tools; keep all the rest.")
+    privacy_mode: bool = Field(
+        default=False,
+        description="Send only what is known to be no content: no messages, tools, error texts or unknown fields.",
+    )
     sampling_rate: Number = Field(
         1.0, ge=MIN_SAMPLING_RATE, le=1, description="Share of sessions (else traces) sent, the same in every process."
     )

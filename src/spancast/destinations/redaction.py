@@ -1,14 +1,12 @@
 """What a destination may not see is taken out of a span here, before anything else is done with it.
 
-Privacy mode takes out what was said (and what quotes it: error texts, tool definitions, the
-content attributes of other instrumentations); masks take patterns out of every text. A mask that
-fails hides the whole value and never costs the span.
+Privacy mode leaves only what is known to be no content, ours or another instrumentation's; error texts
+go as well, because they may quote it. Masks take patterns out of every text. A mask that fails hides the
+whole value and never costs the span.
 """
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias, cast
@@ -16,51 +14,13 @@ from typing import Any, Final, TypeAlias, cast
 from spancast.destinations.patterns import Pattern
 from spancast.destinations.plain_span import PlainEvent, PlainSpan
 from spancast.errors import shielded, tally, warn_once
-from spancast.model import json_text, semconv
+from spancast.model import json_text, privacy, semconv
 from spancast.model.json_text import is_list, is_mapping
 
 MASKING_FAILED: Final = "[masking failed]"
 TextMask: TypeAlias = Callable[[str], "str | None"]
 """Returns the text to send, or None where it failed."""
 
-_FOREIGN_CONTENT: Final = frozenset(
-    {
-        # OpenTelemetry: tools, and the names of earlier conventions
-        "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "gen_ai.prompt", "gen_ai.completion",
-        "gen_ai.completion.tools", "gen_ai.event.content", "gen_ai.retrieval.documents", "gen_ai.retrieval.query.text",
-        "gen_ai.memory.query.text", "gen_ai.memory.records", "gen_ai.evaluation.explanation", "exception.message",
-        "exception.stacktrace", "error.message", "otel.status_description",
-        # OpenInference
-        "input.value", "output.value", "llm.prompts", "llm.completions", "llm.input_messages", "llm.output_messages",
-        "llm.tools", "llm.function_call", "llm.invocation_parameters", "llm.prompt_template.template",
-        "llm.prompt_template.variables", "tool.parameters", "tool.json_schema", "retrieval.documents", "reranker.query",
-        # OpenLLMetry, Langfuse, MLflow, Pydantic AI, Vercel AI SDK
-        "traceloop.entity.input", "traceloop.entity.output", "langfuse.observation.status_message",
-        "langfuse.observation.input", "model_request_parameters", "ai.response.reasoning", "ai.value", "ai.values",
-        "langfuse.observation.output", "langfuse.trace.input", "langfuse.trace.output", "mlflow.spanInputs",
-        "mlflow.spanOutputs", "all_messages_events", "pydantic_ai.all_messages", "final_result", "tool_arguments",
-        "tool_response", "request_data", "response_data", "events", "ai.prompt", "ai.prompt.messages",
-        "ai.prompt.tools", "ai.response.text", "ai.response.toolCalls", "ai.response.object", "ai.toolCall.args",
-        "ai.toolCall.result",
-        # OpenRouter's own Broadcast
-        "trace.input", "trace.output", "span.input", "span.output",
-    }
-)  # fmt: skip
-_CONTENT_NAMES: Final = semconv.CONTENT | _FOREIGN_CONTENT
-_CONTENT_FAMILIES: Final = re.compile(
-    r"gen_ai\.(?:prompt|completion)\.(?:\d|variable\.)"
-    r"|llm\.(?:prompts|completions|choices|input_messages|output_messages|tools|request\.functions)\."
-    r"|(?:retrieval|reranker|embedding)\.[a-z_]+\.\d"
-)
-_RESPONSE_TEXTS: Final = frozenset(
-    semconv.RESPONSE + field
-    for field in (
-        "object", "provider", "status", "native_finish_reasons", "incomplete", "openrouter_metadata", "error_code",
-        "stop_details.category",
-    )
-)  # fmt: skip
-_NAMES_REMEMBERED: Final = 4096
-_EVENT_CONTENT: Final = frozenset({"content", "body", "event_body", "message", "tool_calls", "arguments"})
 _STRUCTURAL: Final = frozenset(
     {
         semconv.SESSION_ID, semconv.CONVERSATION_ID, semconv.RESPONSE_ID, semconv.OPERATION_NAME,
@@ -69,12 +29,6 @@ _STRUCTURAL: Final = frozenset(
     }
 )  # fmt: skip
 """What holds a trace together is not masked, lest a pattern for digits cut a session in two."""
-
-
-@functools.lru_cache(_NAMES_REMEMBERED)
-def is_content(name: str) -> bool:
-    """Tell whether the attribute ``name`` holds or quotes what was said."""
-    return name in _CONTENT_NAMES or _CONTENT_FAMILIES.match(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,29 +57,16 @@ NOTHING_REDACTED: Final = Redaction()
 
 
 def without_content(span: PlainSpan) -> PlainSpan:
-    """Return ``span`` as privacy mode shows it: model, usage, cost, times, ids, metadata and error type stay."""
+    """Return ``span`` as privacy mode shows it: only what is known to be no content (``model/privacy.py``)."""
     return span.with_attributes(
-        {name: value for name, value in span.attributes.items() if not _says(name, value)},
+        privacy.without_content(span.attributes),
         events=tuple([_without_content(event) for event in span.events]),
         status_message="",
     )
 
 
-def _says(name: str, value: object) -> bool:
-    if not name.startswith(semconv.RESPONSE):
-        return is_content(name)
-    # A field of the answer that no dialect knows may quote it, as in the dialects where content is not captured.
-    return name not in _RESPONSE_TEXTS and not isinstance(value, (bool, int, float))
-
-
 def _without_content(event: PlainEvent) -> PlainEvent:
-    quotes = event.name.startswith(("gen_ai.", "llm.", "ai."))
-    attributes = {
-        name: value
-        for name, value in event.attributes.items()
-        if not is_content(name) and not (quotes and name in _EVENT_CONTENT)
-    }
-    return replace(event, attributes=attributes)
+    return replace(event, attributes=privacy.event_without_content(event.name, event.attributes))
 
 
 def pattern_mask(pattern: str, replacement: str) -> TextMask:

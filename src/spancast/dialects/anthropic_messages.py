@@ -86,7 +86,7 @@ class _AnthropicMessages:
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; ``system`` is apart from the messages, as it is sent."""
-        attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED, content=content)
+        attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED)
         _add_output_config(attributes, body, content=content)
         if servers := wire.items(body.get("mcp_servers")):
             attributes[semconv.REQUEST + "mcp_servers"] = json_text.encode([_server(server) for server in servers])
@@ -123,7 +123,7 @@ def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
         reason = "error"
     usage = read_usage(answer.get("usage"), _USAGE)
     _include_cache(usage)
-    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS, content=content)
+    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS)
     attributes.update(usage.attributes)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]

@@ -75,8 +75,6 @@ _RANGES: Final[Mapping[str, Range]] = {
 _STOPS: Final = 4
 _TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
 _SKIPPED: Final = frozenset({"messages", "model", "tools", "functions"}) | _TRACE_KEYS
-_SKIPPED_WITHOUT_CONTENT: Final = _SKIPPED | {"suffix", "documents"}
-"""Also what quotes content under names that only this dialect knows (legacy completions, vLLM and Cohere)."""
 
 _UNUSUAL: Final = frozenset({"max_completion_tokens", "reasoning", "prompt", "modalities", "response_format"})
 """What ``_settle`` has to look at."""
@@ -124,8 +122,7 @@ class _OpenAIChat:
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; a system message stays among the messages, as the convention asks."""
-        skipped = _SKIPPED if content else _SKIPPED_WITHOUT_CONTENT
-        attributes = read.read_parameters(body, _PARAMETERS, skipped, content=content)
+        attributes = read.read_parameters(body, _PARAMETERS, _SKIPPED)
         attributes[semconv.OPENAI_API_TYPE] = "chat_completions"
         if not _UNUSUAL.isdisjoint(body):
             _settle(body, attributes)
@@ -145,7 +142,7 @@ class _OpenAIChat:
         fields = wire.fields(answer)
         usage = read_usage(fields.get("usage"), _USAGE)
         # Unknown nested fields (citations, search results) only of a completion: another object holds cookies, headers.
-        attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, content=content, nested="choices" in fields)
+        attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, nested="choices" in fields)
         if usage.attributes:
             attributes.update(usage.attributes)
         failure = read_failure(fields.get("error"), fields)

@@ -129,7 +129,7 @@ class _OpenAIResponses:
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; ``input`` is the messages, ``instructions`` the system's."""
-        attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED, content=content)
+        attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED)
         attributes[semconv.OPENAI_API_TYPE] = "responses"
         _add_reasoning(attributes, body.get("reasoning"))
         _add_output_type(attributes, body)
@@ -165,7 +165,7 @@ def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     usage = read_usage(answer.get("usage"), _USAGE)
     native = wire.text(wire.fields(answer.get("incomplete_details")).get("reason"))
     reason = "error" if is_cut else _finish_reason(answer, native, has_failed=failure is not None)
-    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS, content=content)
+    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS)
     attributes.update(usage.attributes)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]

@@ -4,9 +4,10 @@ How a dialect uses it: ``PARAMETERS`` maps a wire name to a ``Row`` (canonical n
 ``skip`` names what is read elsewhere (messages, tools, model, trace keys)::
 
     PARAMETERS = {"temperature": Row(semconv.REQUEST_TEMPERATURE, decimal), ...}
-    attributes = read_parameters(body, PARAMETERS, SKIP, content=content)
+    attributes = read_parameters(body, PARAMETERS, SKIP)
 
-Everything else is kept as ``spancast.request.<wire name>``.
+Everything else is kept as ``spancast.request.<wire name>``. What of it may be recorded where content is not
+captured, ``model/privacy.py`` knows.
 Must never: record a credential, raise for what a caller passed, or put a value of the
 wrong type under a conventional name.
 """
@@ -38,13 +39,10 @@ _PLAIN: Final = frozenset({str, bool, int, float, list, dict})
 """What most values are: no need to look further at one of these."""
 
 
-def read_parameters(
-    body: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str], *, content: bool
-) -> Attributes:
+def read_parameters(body: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str]) -> Attributes:
     """Return the parameters of ``body`` by canonical name, the unknown ones under ``spancast.request.``.
 
-    A known parameter of the wrong type becomes text under ``spancast.request.``. Attributes
-    that quote content are left out unless ``content``.
+    A known parameter of the wrong type becomes text under ``spancast.request.``.
     """
     found: Attributes = {}
     for wire_name, value in body.items():
@@ -52,8 +50,6 @@ def read_parameters(
             continue
         row = table.get(wire_name)
         name = row.name if row is not None else f"{semconv.REQUEST}{wire_name}"
-        if not content and name in semconv.CONTENT:
-            continue
         if row is None:
             if str(wire_name).lower() not in SECRETS:
                 found[name] = attribute_value(value)
@@ -88,13 +84,12 @@ def out_of_range(body: Mapping[str, Any], ranges: Mapping[str, Range]) -> list[s
 
 
 def read_fields(
-    answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str], *, content: bool, nested: bool = False
+    answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str], *, nested: bool = False
 ) -> Attributes:
     """Return the scalar fields of an answer, the unknown ones under ``spancast.response.``.
 
-    An unknown text may quote the answer, so it is kept only where ``content`` is; so are unknown
-    nested fields, as JSON text, where ``nested`` asks for them. An SDK's own fields, which begin
-    with an underscore, are left out.
+    Unknown nested fields are kept as JSON text if ``nested``. An SDK's own fields, which begin with an
+    underscore, are left out.
     """
     found: Attributes = {}
     for wire_name, value in answer.items():
@@ -106,9 +101,9 @@ def read_fields(
             if kept is not None and kept != []:
                 found[row.name] = kept
         elif isinstance(value, (str, bool, int, float)):
-            if (content or not isinstance(value, str)) and not str(wire_name).startswith("_"):
+            if not str(wire_name).startswith("_"):
                 found[f"{semconv.RESPONSE}{wire_name}"] = attribute_value(value)
-        elif nested and content and _is_nested(value) and str(wire_name).lower() not in SECRETS:
+        elif nested and _is_nested(value) and str(wire_name).lower() not in SECRETS:
             found[f"{semconv.RESPONSE}{wire_name}"] = attribute_value(value)
     return found
 

@@ -38,7 +38,10 @@ class Dialect(Protocol):
     """``gen_ai.provider.name`` where the host does not tell."""
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
-        """Read a request body; messages and tools only where ``content``."""
+        """Read a request body; messages and tools only if ``content``.
+
+        Attributes are read either way: ``model/privacy.py`` decides what of them may be recorded.
+        """
         ...
 
     def read_response(self, answer: object, *, content: bool) -> Response:

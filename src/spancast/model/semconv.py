@@ -110,22 +110,7 @@ SPAN_NAME: Final = "spancast.trace.span_name"
 GENERATION_NAME: Final = "spancast.trace.generation_name"
 PROBLEMS: Final = "spancast.problems"
 """What was wrong with this call's trace keys or answer, one sentence each."""
-
-CONTENT: Final = frozenset(
-    {
-        INPUT_MESSAGES,
-        OUTPUT_MESSAGES,
-        SYSTEM_INSTRUCTIONS,
-        TOOL_DEFINITIONS,
-        REQUEST + "documents",
-        REQUEST + "functions",
-        REQUEST + "prediction",
-        REQUEST + "response_format",
-        REQUEST + "suffix",
-        REQUEST + "text",
-        REQUEST + "prompt",
-        REQUEST_STOP_SEQUENCES,
-        RESPONSE_LOGPROBS,
-    }
-)
-"""Attributes that hold or quote what was said; absent when content is not captured."""
+OVERFLOW: Final = "spancast.overflow"
+"""Attributes beyond the span's limit, as one JSON object."""
+REDACTED: Final = "spancast.redacted"
+"""Names of what was left out because it is not known to be free of content (``model/privacy.py``)."""

@@ -26,6 +26,7 @@ from spancast.dialects.protocol import Dialect, StreamReader
 from spancast.errors import SpancastError, shielded, tally, warn_once
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, Failure, Response
+from spancast.model.privacy import without_content
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.recording.attributes import held_by, is_known, write
@@ -361,6 +362,8 @@ class Recording:
                 tally.add("spans.failed")
         if self._details:
             attributes.update(self._details)
+        if not self.captures_content:
+            attributes = self._attributes = without_content(attributes)
         return attributes, failure
 
     def _read_answer(self, answer: object) -> Response:

@@ -10,7 +10,6 @@ from typing import Final
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, AttributeValue, Request, Response
 
-_OVERFLOW: Final = "spancast.overflow"
 _EXPENDABLE: Final = ("spancast.", semconv.TRACE_METADATA)
 _KEPT: Final = frozenset({semconv.USAGE_COST, semconv.USAGE_TOTAL_TOKENS, semconv.RESPONSE_INCOMPLETE})
 
@@ -76,5 +75,5 @@ def within(attributes: Attributes, limit: int) -> Attributes:
     moved = set(expendable[-(excess + 1) :])
     kept: Attributes = {name: value for name, value in attributes.items() if name not in moved}
     rest: dict[str, AttributeValue] = {name: attributes[name] for name in expendable if name in moved}
-    kept[_OVERFLOW] = json_text.encode(rest)
+    kept[semconv.OVERFLOW] = json_text.encode(rest)
     return kept

@@ -1,0 +1,417 @@
+"""Content stays out of the wire and of the disk: a canary in every place a user, a provider or a library can put text.
+
+Real SDKs against a server whose answers hold the canary in every text, in fields nobody knows and in keys;
+spans through the real spool to a real receiver. Without content captured, and in privacy mode; with all the room
+there is on a span, and with so little that attributes share ``spancast.overflow``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import trace as trace_api
+from opentelemetry.sdk.trace import TracerProvider
+from tests.clients.drivers import DRIVERS, Driver
+from tests.clients.peers_program import PEERS
+from tests.contract.test_every_client import close, outcome
+from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
+
+import spancast
+from spancast.broadcast import courier as courier_module
+from spancast.destinations.plain_span import PlainSpan, read
+from spancast.model import semconv
+from spancast.testing import ReplayServer, Reply
+from spancast.testing.answers import canned_answer
+
+PATIENCE_S = 60.0
+CANARY = "canary-7781"
+KEPT_KEYS: dict[str, Any] = {"session_id": "session-kept", "trace": {"order": "order-kept", "user": "user-kept"}}
+TOOL = {"description": CANARY, "parameters": {"type": "object", "properties": {CANARY: {"const": CANARY}}}}
+UNKNOWN: dict[str, Any] = {
+    "system_prompt": CANARY, "query": CANARY, "history": [[CANARY, CANARY]], "guided_json": {CANARY: {"a": [CANARY]}},
+    "plugins": [{"id": "web", "search_prompt": CANARY, "max_results": 3}], "documents": [{"text": CANARY}],
+    "provider": {"order": ["openai"], CANARY: CANARY}, "prediction": {"type": "content", "content": CANARY},
+    "top_a": 0.25, "repetition_penalty": CANARY,
+}  # fmt: skip
+"""What goes by ``extra_body``: of it ``top_a`` is known to be harmless, as are parts of ``plugins`` and ``provider``."""
+
+
+@dataclass
+class Pipeline:
+    """A provider with its destination; ``sent`` and ``kept`` are all that left the process, or stayed on disk."""
+
+    provider: TracerProvider
+    receiver: OtlpReceiver
+    directory: Path
+    must_overflow: bool
+
+    def spans(self) -> list[PlainSpan]:
+        spancast.flush(PATIENCE_S)
+        bodies = {request.body: None for request in self.receiver.requests}
+        return list({span.span_id: span for body in bodies for span in read(body)}.values())
+
+    @property
+    def sent(self) -> bytes:
+        return b"".join(request.body for request in self.receiver.requests)
+
+    @property
+    def kept(self) -> bytes:
+        return b"".join(path.read_bytes() for path in self.directory.rglob("*") if path.is_file())
+
+
+MODES = ["content off", "privacy mode", "content off, little room", "privacy mode, little room"]
+
+
+@pytest.fixture(params=MODES)
+def pipeline(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
+    mode: str = request.param
+    if mode.endswith("little room"):
+        # Less than what there is, more than what shares no attribute with others.
+        monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "34" if mode.startswith("privacy") else "28")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.02)
+    monkeypatch.setattr(courier_module, "DELAY_S", 0.01)
+    provider = TracerProvider(shutdown_on_exit=False)
+    is_private = mode.startswith("privacy")
+    with OtlpReceiver() as receiver:
+        # What is refused once is on the disk for certain.
+        receiver.answer_with(status(503), ok())
+        spancast.configure(
+            tracer_provider=provider,
+            capture_content=is_private,
+            destinations={
+                "one": {"type": "otlp", "endpoint": receiver.url, "spans": "all",
+                        "privacy_mode": is_private},
+            },
+        )  # fmt: skip
+        yield Pipeline(provider, receiver, tmp_path, mode == MODES[-1])
+        spancast.shutdown(5)
+        spancast.uninstrument()
+        provider.shutdown()
+
+
+def told(span: PlainSpan) -> dict[str, Any]:
+    """Return the attributes of ``span``, those that shared one among them."""
+    rest = span.attributes.get(semconv.OVERFLOW)
+    return {**span.attributes, **(json.loads(rest) if rest else {})}
+
+
+def assert_no_canary(pipeline: Pipeline) -> list[PlainSpan]:
+    found = pipeline.spans()
+    for place in (pipeline.sent, pipeline.kept):
+        assert b"gen_ai.operation.name" in place, "nothing was sent or kept: the test would find nothing"
+        # The middle of it too: what is encoded anew may put a quote or a dash in another way.
+        assert CANARY.encode() not in place
+        assert b"7781" not in place
+    return found
+
+
+# --- SDKs -------------------------------------------------------------------------------------------
+
+
+def request_of(driver: Driver) -> dict[str, Any]:
+    """Return arguments of a call with the canary wherever text goes, as each SDK takes them."""
+    chat_tool = {"type": "function", "function": {"name": CANARY, **TOOL}}
+    asked: dict[str, Any] = {"temperature": 0.5, **KEPT_KEYS}
+    if driver.path == "/responses":
+        items: list[Any] = [
+            {"role": "developer", "content": CANARY},
+            {"type": "function_call", "call_id": "c1", "name": CANARY, "arguments": json.dumps({CANARY: CANARY})},
+            {"type": "function_call_output", "call_id": "c1", "output": CANARY},
+            {"role": "user", "content": [{"type": "input_text", "text": CANARY}]},
+        ]
+        asked |= {"input": items, "instructions": CANARY, "tools": [{"type": "function", "name": CANARY, **TOOL}]}
+        asked |= {
+            "tool_choice": {"type": "function", "name": CANARY},
+            "prompt": {"id": "p", "variables": {"a": CANARY}},
+        }
+    elif driver.path == "/messages":
+        asked |= {
+            "system": [{"type": "text", "text": CANARY}],
+            "messages": [
+                {"role": "user", "content": CANARY},
+                {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": CANARY, "input": {"a": CANARY}}]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": CANARY},
+                                             {"type": "text", "text": CANARY}]},
+            ],
+            "tools": [{"name": CANARY, "description": CANARY, "input_schema": TOOL["parameters"]}],
+            "tool_choice": {"type": "tool", "name": CANARY}, "stop_sequences": [CANARY], "max_tokens": 64,
+        }  # fmt: skip
+    else:
+        call = {"id": "t1", "type": "function", "function": {"name": CANARY, "arguments": json.dumps({"a": CANARY})}}
+        asked |= {
+            "messages": [
+                {"role": "system", "content": CANARY},
+                {"role": "user", "content": [{"type": "text", "text": CANARY}]},
+                {"role": "assistant", "content": None, "tool_calls": [call]},
+                {"role": "tool", "tool_call_id": "t1", "content": CANARY},
+                {"role": "user", "content": CANARY, "name": CANARY},
+            ],
+            "tools": [chat_tool], "tool_choice": chat_tool | {"function": {"name": CANARY}}, "stop": [CANARY], "seed": 7,
+        }  # fmt: skip
+    if driver.sdk == "openrouter":
+        return {**asked, "prediction": UNKNOWN["prediction"], "plugins": [{"id": "web", "search_prompt": CANARY}],
+                "response_format": {"type": "json_schema", "json_schema": {"name": CANARY, "schema": {CANARY: CANARY}}}}  # fmt: skip
+    if "parse" in driver.name or driver.stream == "helper":
+        # These take strict tools only, or make them themselves.
+        for name in ("tools", "tool_choice"):
+            asked.pop(name)
+    # Anthropic's SDK no longer takes a temperature by name.
+    temperature = asked.pop("temperature")
+    return {**asked, "extra_body": {**UNKNOWN, "temperature": temperature}}
+
+
+def poisoned(value: Any) -> Any:
+    """Return an answer or an event with fields nobody knows in every object, under keys nobody knows."""
+    if isinstance(value, list):
+        return [poisoned(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    # The SDK checks metadata, which is the caller's own.
+    grown = {name: item if name == "metadata" else poisoned(item) for name, item in value.items()}
+    if "choices" in grown:
+        grown |= {"citations": [CANARY], "search_results": [{"title": CANARY, CANARY: 1}], "cost_note": CANARY}
+    if "finish_reason" in grown:
+        grown["logprobs"] = {"content": [{"token": CANARY, "logprob": -0.5, "bytes": None, "top_logprobs": []}]}
+    if "output_tokens" in grown or "completion_tokens" in grown:
+        grown["cost"] = 0.25
+    return {**grown, "unheard_of": CANARY, CANARY: 3, "unheard_of_number": 7781}
+
+
+def replies_of(driver: Driver) -> list[Reply]:
+    body = {"model": "m-1", "stream": bool(driver.stream), "messages": [{"role": "user", "content": CANARY}], "input": CANARY,
+            "stream_options": {"include_usage": True}}  # fmt: skip
+    canned = canned_answer(f"/v1{driver.path}", body, serial=1, openrouter=False)
+    assert canned is not None
+    detail = {"message": f"you said {CANARY}", "code": "invalid_prompt", "type": "invalid", "param": CANARY, CANARY: 1}
+    refused = Reply.error(400, {"type": "error", "error": detail, "unheard_of": CANARY})
+    if canned.events is None:
+        return [Reply.json(poisoned(canned.answer)), refused]
+    events = [poisoned(event) for event in canned.events]
+    return [Reply.stream(events), refused, Reply.stream(events, cut_after=len(events) - 2)]
+
+
+@pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.id)
+async def test_no_client_lets_content_out(driver: Driver, server: ReplayServer, pipeline: Pipeline) -> None:
+    replies = replies_of(driver)
+    server.reply(*replies)
+    client = spancast.instrument(driver.make(server))
+    caught: list[Exception] = []
+    for _ in replies:
+        try:
+            await outcome(driver, client, **request_of(driver))
+        except Exception as error:  # noqa: BLE001 - whatever the SDK raises
+            caught.append(error)
+    await close(driver, client)
+    assert len(server.requests) == len(replies), caught
+    assert CANARY in json.dumps([request.body for request in server.requests])
+    assert CANARY in str(caught)
+
+    found = assert_no_canary(pipeline)
+    calls = [told(span) for span in found if span.is_generation]
+    assert len(calls) == len(replies)
+    for call in calls:
+        assert call.items() >= {
+            "gen_ai.request.model": "m-1", "gen_ai.request.temperature": 0.5, "session.id": "session-kept",
+            "user.id": "user-kept", "trace.metadata.order": "order-kept", "server.address": "127.0.0.1",
+        }.items()  # fmt: skip
+    whole, failed, *_ = calls
+    if pipeline.must_overflow:
+        assert semconv.OVERFLOW in found[0].attributes
+    assert whole["gen_ai.response.id"]
+    assert whole["gen_ai.response.finish_reasons"] == ["stop"]
+    assert (whole["gen_ai.usage.input_tokens"], whole["gen_ai.usage.output_tokens"]) == (11, 3)
+    assert failed["error.type"].endswith("Error") or failed["error.type"] == "invalid_prompt"
+    assert failed["spancast.response.status_code"] == 400
+    if driver.sdk != "openrouter":
+        assert whole["spancast.usage.cost"] == 0.25
+        assert whole["spancast.request.top_a"] == 0.25
+        assert json.loads(whole["spancast.request.plugins"]) == [{"id": "web", "max_results": 3}]
+        named = {f"spancast.request.{name}" for name in ("guided_json", "history", "plugins", "repetition_penalty")}
+        assert named <= set(whole[semconv.REDACTED])
+
+
+# --- functions --------------------------------------------------------------------------------------
+
+ANSWER: dict[str, Any] = {
+    "id": "answer-kept", "object": "chat.completion", "model": "m-1", "type": "message", "role": "assistant",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": CANARY}}],
+    "content": [{"type": "text", "text": CANARY}], "stop_reason": "end_turn", "status": "completed",
+    "output": [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": CANARY}]}],
+    "usage": {"prompt_tokens": 11, "completion_tokens": 3, "input_tokens": 11, "output_tokens": 3, "cost": 0.25,
+              CANARY: 1, "note": CANARY},
+    "provider": {"a": CANARY}, "summary": CANARY, "score": 7781, CANARY: CANARY,
+}  # fmt: skip
+
+
+def function_of(kind: str) -> Any:
+    """Return a function that takes texts under names no dialect knows, and answers with more."""
+
+    def plain(question: str, history: list[str], *, style: str = "brief", model: str = "m-1", **more: Any) -> Any:
+        if more.get("fails"):
+            message = f"cannot answer {question}"
+            raise ValueError(message)
+        return ANSWER
+
+    async def coroutine(question: str, history: list[str], *, model: str = "m-1", **more: Any) -> Any:
+        return plain(question, history, **more)
+
+    def generator(question: str, history: list[str], *, model: str = "m-1", **more: Any) -> Any:
+        yield CANARY
+        yield plain(question, history, **more)
+
+    async def async_generator(question: str, history: list[str], *, model: str = "m-1", **more: Any) -> Any:
+        yield {"text": CANARY, CANARY: CANARY}
+        yield plain(question, history, **more)
+
+    return {"plain": plain, "coroutine": coroutine, "generator": generator, "async generator": async_generator}[kind]
+
+
+async def drained(result: Any) -> None:
+    if inspect.isawaitable(result):
+        await result
+    elif hasattr(result, "__aiter__"):
+        async for _ in result:
+            pass
+    elif inspect.isgenerator(result):
+        list(result)
+
+
+@pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses", "anthropic_messages"])
+@pytest.mark.parametrize("kind", ["plain", "coroutine", "generator", "async generator"])
+async def test_no_function_lets_content_out(kind: str, dialect: str, pipeline: Pipeline) -> None:
+    ask = spancast.instrument(function_of(kind), dialect=dialect)
+    more: dict[str, Any] = {
+        "temperature": 0.5, "conversation": f"we said {CANARY}", "tool_results": {CANARY: CANARY}, "seed": CANARY,
+        "number": 7781,
+    }  # fmt: skip
+    await drained(ask(CANARY, [CANARY], model="m-1", session_id="session-kept", **more))
+    await drained(
+        ask(question=CANARY, history=[{"role": "user", "content": CANARY}], style=CANARY, model="m-1", **more)
+    )
+    with pytest.raises(ValueError, match=CANARY):
+        await drained(ask(CANARY, [], model="m-1", fails=True, **more))
+
+    first, second, failed = map(told, assert_no_canary(pipeline))
+    for call in (first, second, failed):
+        assert call["gen_ai.request.temperature"] == 0.5
+        assert {"spancast.request.question", "spancast.request.number"} <= set(call[semconv.REDACTED])
+    assert first["session.id"] == "session-kept"
+    assert "spancast.request.style" in second[semconv.REDACTED]
+    assert failed["error.type"] == "ValueError"
+    if kind in ("plain", "coroutine"):
+        assert (first["gen_ai.response.id"], first["spancast.usage.cost"]) == ("answer-kept", 0.25)
+        assert (first["gen_ai.usage.input_tokens"], first["gen_ai.usage.output_tokens"]) == (11, 3)
+
+
+# --- others -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_no_span_of_another_instrumentation_brings_content(peer: str, server: ReplayServer, tmp_path: Path) -> None:
+    answer, refused = replies_of(DRIVERS[0])
+    server.reply(answer, refused)
+    asked = {name: value for name, value in request_of(DRIVERS[0]).items() if name not in KEPT_KEYS}
+    environment = {
+        **os.environ,
+        "XDG_STATE_HOME": str(tmp_path),
+        "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT": "span_and_event",
+        "OTEL_SEMCONV_STABILITY_OPT_IN": "gen_ai_latest_experimental",
+    }
+    with OtlpReceiver() as receiver:
+        receiver.answer_with(status(503), ok())
+        arguments = [peer, server.base_url, receiver.url, json.dumps({"model": "m-1", **asked})]
+        command = [sys.executable, "-m", "tests.clients.private_peer_program", *arguments]
+        run = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120, text=True)
+        assert run.stdout.strip() == "True", run.stderr
+        pipeline = Pipeline(TracerProvider(), receiver, tmp_path, must_overflow=False)
+        sent = {span.span_id: span for request in receiver.requests for span in read(request.body)}
+    for place in (pipeline.sent, pipeline.kept):
+        assert b"m-1" in place
+        assert CANARY.encode() not in place
+    whole, failed = sent.values()
+    assert {"m-1", 11, 3} <= {value for value in whole.attributes.values() if not isinstance(value, list)}
+    assert failed.status == "error"
+
+
+FOREIGN: dict[str, Any] = dict.fromkeys(
+    (
+        "gen_ai.prompt.0.content", "gen_ai.completion.0.tool_calls.0.arguments", "gen_ai.tool.description",
+        "gen_ai.request.structured_output_schema", "gen_ai.something.new", "gen_ai.headers", "llm.request.functions.0.name",
+        "llm.invocation_parameters", "llm.prompt_template.variables", "llm.something.new", "input.value", "output.value",
+        "input.something", "output.something", "traceloop.entity.input", "traceloop.prompt.template_variables.name",
+        "traceloop.something", "logfire.msg", "logfire.json_schema", "request_data", "response_data", "events",
+        "all_messages_events", "pydantic_ai.all_messages", "final_result", "ai.prompt.messages", "ai.response.text",
+        "ai.toolCall.result", "ai.schema.description", "langfuse.observation.input", "langfuse.something",
+        "langsmith.something", "mlflow.spanInputs", "mlflow.something", "braintrust.input_json", "braintrust.expected",
+        "gcp.vertex.agent.llm_request", "gcp.vertex.agent.tool_response", "lk.chat_ctx", "lk.user_transcript",
+        "genkit:input", "genkit:metadata:subtype", "lmnr.span.input", "haystack.component.input", "crewai.task.description",
+        "mcp.request.argument", "mcp.response.value", "tool.parameters", "tool.something", "retrieval.documents.0.x",
+        "reranker.query", "embedding.embeddings.0.embedding.text", "exception.message", "error.message", "inputs",
+        "db.query.result.document", "http.request.body", "openinference.something", "spancast.something",
+        semconv.INPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS, semconv.TOOL_DEFINITIONS, semconv.RESPONSE_LOGPROBS,
+    ),
+    CANARY,
+)  # fmt: skip
+HARMLESS: dict[str, Any] = {
+    "gen_ai.operation.name": "chat", "gen_ai.system": "openai", "gen_ai.request.model": "m-1", "gen_ai.tool.name": "find",
+    "llm.model_name": "m-1", "llm.token_count.prompt": 11, "llm.token_count.completion_details.reasoning": 2,
+    "llm.cost.total": 0.25, "openinference.span.kind": "LLM", "input.mime_type": "text/plain", "traceloop.span.kind": "task",
+    "traceloop.entity.name": "my task", "traceloop.association.properties.customer": "a customer",
+    "ai.usage.promptTokens": 11, "ai.response.msToFirstChunk": 5.5, "langfuse.trace.metadata.order": "my order",
+    "langsmith.metadata.order": "my order", "mlflow.spanType": "LLM", "metadata": '{"order": "my order"}',
+    "http.url": "http://x.test/v1", "db.statement": "select 1", "tenant": "a tenant", "error.type": "ValueError",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pipeline", ["privacy mode"], indirect=True)
+def test_no_convention_brings_content(pipeline: Pipeline) -> None:
+    tracer = pipeline.provider.get_tracer("another")
+    link = trace_api.Link(trace_api.SpanContext(1, 2, is_remote=False), {"gen_ai.prompt": CANARY})
+    with tracer.start_as_current_span("call", attributes={**HARMLESS, **FOREIGN}, links=[link]) as span:
+        for name in ("gen_ai.user.message", "gen_ai.choice", "gen_ai.client.inference.operation.details", "llm.event"):
+            texts = dict.fromkeys(("content", "anything", "gen_ai.prompt", "gen_ai.anything"), CANARY)
+            span.add_event(name, {**texts, "role": "user", "id": f"{CANARY} said", "gen_ai.request.model": "m-1"})
+        span.add_event(
+            "exception", {"exception.type": "E", "exception.message": CANARY, "exception.stacktrace": CANARY}
+        )
+        span.add_event("retry", {"attempt": 2})
+        span.set_status(trace_api.StatusCode.ERROR, f"you said {CANARY}")
+    [sent] = assert_no_canary(pipeline)
+    assert {name: value for name, value in sent.attributes.items() if name != semconv.REDACTED} == HARMLESS
+    assert {"gen_ai.*", "llm.*", "traceloop.*", "input.*"} <= set(sent.attributes[semconv.REDACTED])
+    assert sent.status == "error"
+    message = {"role": "user", "gen_ai.request.model": "m-1"}
+    assert [dict(event.attributes) for event in sent.events] == [
+        *[message] * 4,
+        {"exception.type": "E"},
+        {"attempt": 2},
+    ]
+
+
+@pytest.mark.parametrize("pipeline", ["privacy mode"], indirect=True)
+def test_what_rules_ask_of_a_span_is_no_way_to_the_disk(pipeline: Pipeline) -> None:
+    odd: dict[str, Any] = {
+        semconv.OPERATION_NAME: f"{CANARY} said", semconv.PROVIDER_NAME: f"{CANARY}\nsaid", semconv.REQUEST_MODEL: "m-1",
+        semconv.RESPONSE_FINISH_REASONS: [f"{CANARY} said"], semconv.USAGE_COST: CANARY, semconv.USER_ID: "user-kept",
+        semconv.USAGE_INPUT_TOKENS: CANARY, semconv.ERROR_TYPE: f"{CANARY} said", semconv.SESSION_ID: "session-kept",
+    }  # fmt: skip
+    span = pipeline.provider.get_tracer("another").start_span("call", attributes=odd)
+    span.set_status(trace_api.StatusCode.ERROR)
+    span.end()
+    [sent] = pipeline.spans()
+    for place in (pipeline.sent, pipeline.kept):
+        assert b"m-1" in place
+        assert b"user-kept" in place
+        assert b"session-kept" in place
+        assert CANARY.encode() not in place
+    assert sent.attributes["error.type"] == "_OTHER"
