@@ -90,6 +90,75 @@ def to(receiver: OtlpReceiver) -> dict[str, Any]:
     return {"one": {"type": "otlp", "endpoint": receiver.url}}
 
 
+def test_without_a_home_the_spool_is_in_memory_after_one_warning(server: ReplayServer, receiver: OtlpReceiver) -> None:
+    done = run(program(NO_HOME, {"destinations": to(receiver)}), server.base_url)
+    assert done.stdout.startswith("True one: 2 delivered"), done.stderr
+    [warning] = warnings(done)
+    assert "there is no home directory for the spool, so spans wait in memory" in warning
+    assert len(receiver.spans) == 2
+
+
+def test_without_a_home_a_spool_in_memory_needs_no_warning(server: ReplayServer, receiver: OtlpReceiver) -> None:
+    done = run(program(NO_HOME, {"destinations": to(receiver), "spool": "memory"}), server.base_url)
+    assert done.stdout.startswith("True one: 2 delivered"), done.stderr
+    assert warnings(done) == []
+
+
+def test_without_a_home_the_local_store_refuses_and_says_why(server: ReplayServer) -> None:
+    done = run(program(NO_HOME, {}), server.base_url)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("False store: 0 delivered, 0 waiting, 2 refused")
+    assert "there is no home directory for the local store: set XDG_STATE_HOME" in done.stdout
+    assert (
+        len([warning for warning in warnings(done) if "no destination is configured and there is no home" in warning])
+        == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"spool": {"path": "~/spool"}},
+        {"destinations": {"a": {"type": "file", "path": "~/spans.jsonl"}}},
+        {"destinations": {"a": {"type": "store", "path": "~/spans.db"}}},
+        {"destinations": {"a": {"type": "otlp", "endpoint": "http://h", "ca": "~/ca.pem"}}},
+        {"path": "~/spancast.yaml"},
+    ],
+    ids=["spool", "file", "store", "certificate", "settings"],
+)
+def test_without_a_home_a_path_in_it_is_a_config_error(settings: dict[str, Any]) -> None:
+    done = run(f"{NO_HOME}\nimport spancast\nspancast.configure(**{settings!r})")
+    assert "spancast.errors.ConfigError: " in done.stderr
+    assert "RuntimeError" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["traces"], ["spool"], ["check", "--offline"], ["destinations", "store"]])
+def test_commands_without_a_home(command: list[str]) -> None:
+    done = run(f"{NO_HOME}\nimport sys\nfrom spancast.cli import main\nsys.exit(main({command!r}))")
+    assert "Traceback" not in done.stderr
+    if command[0] in ("traces", "spool"):
+        assert "there is no home directory" in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["HOME", "XDG_STATE_HOME"])
+def test_a_directory_that_cannot_be_made_leaves_the_spool_in_memory_after_one_warning(
+    variable: str, server: ReplayServer, receiver: OtlpReceiver
+) -> None:
+    without = "import os; os.environ.pop('XDG_STATE_HOME')" if variable == "HOME" else ""
+    done = run(program(without, {"destinations": to(receiver)}), server.base_url, **{variable: "/dev/null/home"})
+    assert done.stdout.startswith("True one: 2 delivered"), done.stderr
+    [warning] = warnings(done)
+    assert "cannot be used" in warning
+    assert "records are kept in memory" in warning
+
+
+def test_a_store_in_a_directory_that_cannot_be_made_says_why(server: ReplayServer) -> None:
+    done = run(program("", {}).replace("flush(20)", "flush(0.5)"), server.base_url, XDG_STATE_HOME="/dev/null/home")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("False store: 0 delivered, 2 waiting")
+    assert "Not a directory" in done.stdout
+
+
 def test_a_system_without_unix_functions(server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path) -> None:
     file, store = tmp_path / "spans.jsonl", tmp_path / "spans.db"
     destinations = {

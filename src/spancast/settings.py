@@ -36,7 +36,7 @@ class SpoolSettings(Part, frozen=True):
     """Where spans wait until every destination has them."""
 
     memory: bool = Field(default=False, description="Keep them in memory only: lost when the process ends.")
-    path: UserPath = Field(default_factory=state_directory, description="Directory of the spool's file.")
+    path: UserPath | None = Field(default_factory=state_directory, description="Directory of the spool's file.")
     max_bytes: ByteSize | None = Field(
         default=None, description="The oldest go beyond this. Absent: 512MiB, or 64MiB in memory."
     )

@@ -18,6 +18,7 @@ from spancast.broadcast import metrics
 from spancast.broadcast.pipeline import Broadcast, open_spool, routes_of
 from spancast.destinations import table
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.quantities import state_directory
 from spancast.destinations.views import common_redaction
 from spancast.errors import logger
 from spancast.model.identity_map import IdentityMap
@@ -46,7 +47,12 @@ def replace_broadcast(settings: Settings, meter_provider: MeterProvider | None =
     routes = routes_of(settings.destinations or _local_store())
     enabled = [config for config in settings.destinations.values() if config.enabled]
     # What is in a file of its own a moment later needs no other file before.
-    in_memory = settings.spool.memory or not settings.destinations
+    in_memory = settings.spool.memory or not settings.destinations or settings.spool.path is None
+    if settings.destinations and settings.spool.path is None and not settings.spool.memory:
+        logger.warning(
+            "spancast: there is no home directory for the spool, so spans wait in memory: set XDG_STATE_HOME,"
+            " spool.path, or `spool: memory` if that is what you want"
+        )
     limit = min(settings.spool.limit_bytes, MEMORY_BYTES) if in_memory else settings.spool.limit_bytes
     remove_broadcast()
     spool = open_spool(None if in_memory else settings.spool.path, limit, settings.spool.max_age)
@@ -105,7 +111,15 @@ def hand_over(span: ReadableSpan) -> None:
 
 def _local_store() -> Mapping[str, DestinationConfig]:
     config = table.config_model(LOCAL_STORE).model_validate({"type": LOCAL_STORE, "spans": "all"})
-    logger.info("spancast: no destination is configured; traces are kept on this machine: `spancast traces` lists them")
+    if state_directory() is None:
+        logger.warning(
+            "spancast: no destination is configured and there is no home directory to keep traces in, so they are lost;"
+            " configure a destination or set XDG_STATE_HOME"
+        )
+    else:
+        logger.info(
+            "spancast: no destination is configured; traces are kept on this machine: `spancast traces` lists them"
+        )
     return {LOCAL_STORE: config}
 
 

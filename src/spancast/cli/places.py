@@ -88,6 +88,8 @@ def opened_spool(given: argparse.Namespace) -> Generator[SpoolArchive]:
     bounds = _spool_settings(given)
     if bounds.memory:
         raise CommandError(_IN_MEMORY)
+    if bounds.path is None:
+        raise CommandError("there is no home directory and so no usual place for a spool; `--spool DIR` names one")
     file = bounds.path / SPOOL_FILE
     if not file.is_file():
         raise CommandError(
@@ -110,7 +112,9 @@ def opened_store(given: argparse.Namespace) -> Store:
     Raises:
         CommandError: There is none.
     """
-    path = getattr(given, "store", None) or _store_path(settings_of(given))
+    path: Path | None = getattr(given, "store", None) or _store_path(settings_of(given))
+    if path is None:
+        raise CommandError("there is no home directory and so no usual place for a store; `--store FILE` names one")
     if not path.is_file():
         raise CommandError(
             f"no store at {path}. Traces are kept there by a destination of `type: store`, and wherever no destination"
@@ -127,7 +131,7 @@ def store_beside(given: argparse.Namespace) -> Store | None:
         return None
 
 
-def _store_path(settings: Settings) -> Path:
+def _store_path(settings: Settings) -> Path | None:
     stores = [config for config in settings.destinations.values() if isinstance(config, StoreConfig) and config.enabled]
     return stores[0].path if stores else default_store_path()
 

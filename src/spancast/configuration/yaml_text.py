@@ -81,10 +81,13 @@ def read_file(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.expanduser().read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is no UTF-8 text") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
+    except (ValueError, RuntimeError) as error:
+        # A character that no path may have; no home directory for `~`.
+        raise ConfigError(f"{str(path)!r}: cannot be read ({error})") from None
     try:
         read = parsed(text)
     except ValueError as error:

@@ -28,7 +28,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from spancast.destinations.part import Part
 from spancast.destinations.patterns import pattern_fault
 from spancast.destinations.profiles.table import PROFILES
-from spancast.destinations.quantities import Address, ByteSize, Duration, Secret, Text
+from spancast.destinations.quantities import Address, ByteSize, Duration, Secret, Text, usable_path
 
 MIN_SAMPLING_RATE: Final = 0.0001
 FIRST_API_KEYS: Final = ("api_keys", "apiKeys", "api_key_hashes", "apiKeyHashes")
@@ -198,7 +198,7 @@ def _is_header(name: str) -> str:
 
 
 def _is_file(path: Path) -> Path:
-    path = path.expanduser()
+    path = usable_path(path)
     if not path.is_file():
         raise ValueError("must name a file that exists")
     return path

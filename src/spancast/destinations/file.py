@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field
 
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
-from spancast.destinations.quantities import ByteSize
+from spancast.destinations.quantities import ByteSize, is_usable_path
 from spancast.destinations.templates import DATE_NAMES, date_values, template_of
 
 try:
@@ -26,15 +26,16 @@ except ImportError:  # Windows
 
 _MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
+_PathTemplate = Annotated[
+    str, AfterValidator(template_of(*DATE_NAMES)), AfterValidator(is_usable_path), Field(min_length=1)
+]
 
 
 class FileConfig(DestinationConfig, frozen=True):
     """A file of OTLP JSON lines."""
 
     type: Literal["file"]
-    path: Annotated[str, AfterValidator(template_of(*DATE_NAMES)), Field(min_length=1)] = Field(
-        description="Path of the file; may hold {date}, {year}, {month} and {day} (UTC)."
-    )
+    path: _PathTemplate = Field(description="Path of the file; may hold {date}, {year}, {month} and {day} (UTC).")
     max_bytes: ByteSize | None = Field(None, description="A file about to grow over this becomes `….1`, and so on.")
     keep: int = Field(5, ge=1, description="How many such files are kept; the oldest goes.")
 

@@ -62,9 +62,36 @@ def read_duration(value: object) -> float:
     return float(value)
 
 
-def state_directory() -> Path:
-    """Return ``spancast`` in the directory for the user's state (``XDG_STATE_HOME``, else ``~/.local/state``)."""
-    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "spancast"
+def state_directory() -> Path | None:
+    """Return ``spancast`` in the directory for the user's state (``XDG_STATE_HOME``, else ``~/.local/state``).
+
+    None if there is no home directory, as for a user id without an entry in the password database (OpenShift).
+    """
+    given = os.environ.get("XDG_STATE_HOME")
+    try:
+        return Path(given or Path.home() / ".local" / "state") / "spancast"
+    except RuntimeError:
+        return None
+
+
+def usable_path(path: Path) -> Path:
+    """Return ``path`` with ``~`` replaced by the home directory.
+
+    Raises:
+        ValueError: There is no such home directory, or a character that no path may have.
+    """
+    if "\0" in str(path):
+        raise ValueError("must be a path without control characters")
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError("must be a path; `~` names no home directory here") from None
+
+
+def is_usable_path(text: str) -> str:
+    """Return ``text`` as it is if it is a path that ``usable_path`` accepts; raise its ValueError if not."""
+    usable_path(Path(text))
+    return text
 
 
 class WebAddress(str):
@@ -138,5 +165,5 @@ Text = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^\x00-\x1f]*$"),
 ]
 """A name or an id on one line; a number in YAML is read as its digits."""
-UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
+UserPath = Annotated[Path, AfterValidator(usable_path)]
 """A path; ``~`` is the home directory."""

@@ -20,10 +20,11 @@ from pydantic import Field
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.generation import costs, iso_time, raw_trace_id, total_tokens
 from spancast.destinations.plain_span import PlainEvent, PlainSpan, read
-from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
+from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
 from spancast.destinations.quantities import Duration, UserPath, state_directory
 from spancast.model import json_text, semconv
 
+_NO_HOME: Final = "there is no home directory for the local store: set XDG_STATE_HOME or the `path` of the store"
 _MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 _NS_PER_S: Final = 1_000_000_000
@@ -85,16 +86,17 @@ GROUP BY trace_id ORDER BY max(start_ns) DESC
 """
 
 
-def default_store_path() -> Path:
-    """Return ``spancast/spans.db`` in the directory for the user's state."""
-    return state_directory() / "spans.db"
+def default_store_path() -> Path | None:
+    """Return ``spancast/spans.db`` in the directory for the user's state, None if there is no home directory."""
+    directory = state_directory()
+    return None if directory is None else directory / "spans.db"
 
 
 class StoreConfig(DestinationConfig, frozen=True):
     """A SQLite file of spans."""
 
     type: Literal["store"]
-    path: UserPath = Field(default_factory=default_store_path, description="The SQLite file.")
+    path: UserPath | None = Field(default_factory=default_store_path, description="The SQLite file.")
     max_age: Duration = Field(30 * 86_400.0, description="Older spans are deleted.")
 
 
@@ -192,32 +194,34 @@ class StoreDestination:
 
     def __init__(self, config: StoreConfig, view: View, now_s: Callable[[], float] = time.time) -> None:
         self.view = view
-        self.store = Store(config.path)
+        self.store = Store(config.path) if config.path else None
         self._max_age_s = config.max_age
         self._now_s = now_s
         self._forgot_s = 0.0
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - SQLite has a limit of its own
         """Write ``payload``; a full disk or a locked file is tried again. Raises for a row that SQLite cannot hold."""
-        return self._tried(lambda: self._write(read(payload.protobuf)))
+        return self._tried(lambda store: self._write(store, read(payload.protobuf)))
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
         """Tell whether the file can be opened and written."""
-        return self._tried(lambda: self.store.write(()))
+        return self._tried(lambda store: store.write(()))
 
     def close(self) -> None:
         """Do nothing: the file is open only while it is used."""
 
-    def _write(self, spans: Sequence[PlainSpan]) -> None:
-        self.store.write(spans)
+    def _write(self, store: Store, spans: Sequence[PlainSpan]) -> None:
+        store.write(spans)
         now_s = self._now_s()
         if now_s - self._forgot_s > _FORGET_EVERY_S:
             self._forgot_s = now_s
-            self.store.forget(int((now_s - self._max_age_s) * _NS_PER_S))
+            store.forget(int((now_s - self._max_age_s) * _NS_PER_S))
 
-    def _tried(self, act: Callable[[], None]) -> Outcome:
+    def _tried(self, act: Callable[[Store], None]) -> Outcome:
+        if self.store is None:
+            return Refused(_NO_HOME)
         try:
-            act()
+            act(self.store)
         except (OSError, sqlite3.Error) as error:
             if isinstance(error, _OF_CONTENT):
                 raise

@@ -185,9 +185,10 @@ def _fact(name: str, info: FieldInfo, *, is_common: bool) -> FieldFact:
 
 
 def _shown(default: object) -> str:
-    if isinstance(default, Path) and default.is_relative_to(state_directory()):
+    directory = state_directory()
+    if isinstance(default, Path) and directory is not None and default.is_relative_to(directory):
         # The same words on every machine.
-        return f"~/.local/state/spancast/{default.relative_to(state_directory())}"
+        return f"~/.local/state/spancast/{default.relative_to(directory)}"
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
