@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.destinations.otlp_receiver import OtlpReceiver
 
+import spancast
 from spancast.testing import ReplayServer
 
 BIN = Path(sys.executable).parent
@@ -181,3 +182,71 @@ def test_a_program_without_metadata(server: ReplayServer, receiver: OtlpReceiver
     done = run(program(NO_METADATA, {"destinations": to(receiver)}), server.base_url, XDG_STATE_HOME=str(tmp_path))
     assert done.stdout.startswith("True one: 2 delivered"), done.stderr
     assert receiver.requests[0].headers["user-agent"] == "spancast/unknown"
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (
+            {"OTEL_SPAN_EVENT_COUNT_LIMIT": "-1"},
+            "OTEL_SPAN_EVENT_COUNT_LIMIT must be a non-negative integer but got -1",
+        ),
+        ({"OTEL_SPAN_LINK_COUNT_LIMIT": "x"}, "OTEL_SPAN_LINK_COUNT_LIMIT must be a non-negative integer but got x"),
+        ({"OTEL_PYTHON_TRACER_PROVIDER": "none such"}, "configure: StopIteration"),
+        ({"OTEL_PYTHON_METER_PROVIDER": "none such"}, "configure: StopIteration"),
+        (
+            {"OTEL_TRACES_EXPORTER": "odd"},
+            "destinations.odd: exporter: odd cannot be made: Odd",
+        ),
+    ],
+)
+def test_what_others_raise_in_configure_is_a_config_error(
+    variables: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    package = tmp_path / "odd-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nodd = odd:Exporter\n")
+    (tmp_path / "odd.py").write_text(
+        "class Odd(Exception): pass\nclass Exporter:\n    def __init__(self): raise Odd('hunter2')\n"
+    )
+    done = run(
+        "import spancast\ntry:\n    spancast.configure()\nexcept spancast.ConfigError as error:\n    print(error)",
+        PYTHONPATH=str(tmp_path), XDG_STATE_HOME=str(tmp_path), **variables,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == message
+    assert "hunter2" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"tracer_provider": "x"}, r"tracer_provider: must be a provider of OpenTelemetry's API \(given: str\)"),
+        ({"meter_provider": 3}, r"meter_provider: must be a provider of OpenTelemetry's API \(given: int\)"),
+        ({"path": 3}, r"path: must be the path of a file \(given: int\)"),
+        ({"path": "a\0b"}, "cannot be read"),
+        ({"spool": {"path": "a\0b"}}, "spool.path: must be a path without control characters"),
+        (
+            {"destinations": {"a": {"type": "file", "path": "a\0b"}}},
+            "destinations.a.path: must be a path without control",
+        ),
+    ],
+)
+def test_a_wrong_argument_is_a_config_error(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(spancast.ConfigError, match=message):
+        spancast.configure(**given)
+
+
+APPLICATION = """
+import logging
+from opentelemetry import trace
+import openai
+with trace.get_tracer("application").start_as_current_span("work"):
+    answer = openai.OpenAI().chat.completions.create(model="m", messages=[{"role": "user", "content": "secret question"}])
+print(answer.choices[0].message.content)
+from opentelemetry.instrumentation.urllib3 import URLLib3Instrumentor
+print("others:", URLLib3Instrumentor().is_instrumented_by_opentelemetry)
+import spancast
+print("flush:", spancast.flush(20))
+"""

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
+from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 logger = logging.getLogger("spancast")
@@ -33,6 +34,26 @@ class TraceKeyError(SpancastError):
 
     A parameter out of its API's range raises ``SpancastError`` itself.
     """
+
+
+class RaisedAsConfigError:
+    """Turn what a block raises that is no error of ours into ``ConfigError``: ``what`` and the error's type.
+
+    The text of the error may quote a credential. It is in the cause, and not even there if it ``is_secret``.
+    """
+
+    def __init__(self, what: str, *, is_secret: bool = False) -> None:
+        self._what = what
+        self._is_secret = is_secret
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and not isinstance(error, SpancastError):
+            raise ConfigError(f"{self._what}: {type(error).__name__}") from None if self._is_secret else error
 
 
 def after_fork_in_child(function: Callable[[], object]) -> None:

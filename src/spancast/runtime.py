@@ -28,7 +28,7 @@ from spancast.clients.function import instrument_function
 from spancast.clients.table import CLIENTS, installation
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.table import DIALECTS
-from spancast.errors import ConfigError, tally
+from spancast.errors import ConfigError, RaisedAsConfigError, tally
 from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
@@ -69,6 +69,25 @@ def configure(
     Raises:
         ConfigError: Lists every wrong field with its path, the value's type and what is allowed.
     """
+    # What others do here (the SDK, an exporter, an entry point) may raise anything.
+    with RaisedAsConfigError("configure"):
+        _configure(path, tracer_provider, meter_provider, given, set_global=set_global)
+
+
+def _configure(
+    path: str | Path | None,
+    tracer_provider: TracerProvider | None,
+    meter_provider: MeterProvider | None,
+    given: dict[str, Any],
+    *,
+    set_global: bool,
+) -> None:
+    for name, provider, method in (
+        ("tracer_provider", tracer_provider, "get_tracer"),
+        ("meter_provider", meter_provider, "get_meter"),
+    ):
+        if provider is not None and not hasattr(provider, method):
+            raise ConfigError(f"{name}: must be a provider of OpenTelemetry's API (given: {type(provider).__name__})")
     # Pydantic takes as long to make that model as a tenth of all there is to import: for those who configure.
     reading = importlib.import_module(_SETTINGS)
     settings: Settings = reading.load(path, given)
@@ -212,11 +231,11 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
     report = broadcast.flush(timeout_s) if broadcast else FlushReport()
     provider = RECORDER.settings.tracer_provider or trace_api.get_tracer_provider()
     force_flush = getattr(provider, "force_flush", None)
-    if force_flush is None:
-        return report
-    left_ms = max(int((deadline_s - time.monotonic()) * 1000), 1)
-    with _wiring().flushed_already() if broadcast else nullcontext():
-        return replace(report, others=bool(force_flush(left_ms)))
+    if force_flush is not None:
+        left_ms = max(int((deadline_s - time.monotonic()) * 1000), 1)
+        with _wiring().flushed_already() if broadcast else nullcontext():
+            report = replace(report, others=bool(force_flush(left_ms)))
+    return report
 
 
 def shutdown(timeout_s: float = 5.0) -> FlushReport:
@@ -263,12 +282,16 @@ def _application_provider() -> TracerProvider | None:
 
 def _make_provider(settings: Settings, *, set_global: bool) -> SDKTracerProvider:
     global _own_provider  # noqa: PLW0603 - as above
-    if _own_provider is not None:
-        _own_provider.shutdown()
     attributes = {SERVICE_NAME: settings.service_name} if settings.service_name else {}
     # A caller far away that did not sample its HTTP span has not decided about our calls.
     sampler = None if os.environ.get(_SAMPLER_VARIABLE) else ALWAYS_ON
-    provider = SDKTracerProvider(resource=Resource.create(attributes), sampler=sampler)
+    try:
+        provider = SDKTracerProvider(resource=Resource.create(attributes), sampler=sampler)
+    except ValueError as error:
+        # A limit in a variable, which the text names.
+        raise ConfigError(str(error)) from None
+    if _own_provider is not None:
+        _own_provider.shutdown()
     if set_global:
         trace_api.set_tracer_provider(provider)
     _own_provider = provider

@@ -17,6 +17,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 from spancast.configuration.variables import CAPTURE_CONTENT_VARIABLE, FILE_VARIABLE
 from spancast.destinations.part import Part
 from spancast.destinations.quantities import ByteSize, Duration, Text, UserPath, state_directory
+from spancast.errors import ConfigError
 
 if TYPE_CHECKING:
     from spancast.destinations.config import DestinationConfig
@@ -106,9 +107,13 @@ def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None)
         ConfigError: Lists every mistake with its path, the value's type and what is allowed.
     """
     named = path or os.environ.get(FILE_VARIABLE)
+    try:
+        file = Path(named) if named else None
+    except TypeError:
+        raise ConfigError(f"path: must be the path of a file (given: {type(named).__name__})") from None
     sources = importlib.import_module("spancast.configuration.sources")
     # A variable that is empty is not set, as everywhere in OpenTelemetry.
-    return cast("Settings", sources.settings_of(Settings, Path(named) if named else None, given or {}))
+    return cast("Settings", sources.settings_of(Settings, file, given or {}))
 
 
 def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Settings | None:

@@ -23,7 +23,7 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.plain_span import attributes_of
 from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, RetryAfter, View
 from spancast.destinations.quantities import Text
-from spancast.errors import ConfigError, shielded
+from spancast.errors import ConfigError, RaisedAsConfigError, shielded
 
 ENTRY_POINTS: Final = "opentelemetry_traces_exporter"
 _STATUS: Final[Mapping[int, StatusCode]] = {1: StatusCode.OK, 2: StatusCode.ERROR}
@@ -55,11 +55,9 @@ def create(config: ExporterConfig, view: View) -> Destination:
     installed = installed_exporters()
     if config.exporter not in installed:
         raise ConfigError(f"exporter: {config.exporter!r} given, installed are {', '.join(sorted(installed))}")
-    try:
+    # The text may quote an option, and an option may be a key.
+    with RaisedAsConfigError(f"exporter: {config.exporter} cannot be made", is_secret=True):
         exporter = installed[config.exporter].load()(**config.options)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        # The text may quote an option, and an option may be a key.
-        raise ConfigError(f"exporter: {config.exporter} cannot be made: {type(error).__name__}") from None
     return ExporterDestination(config.exporter, exporter, view)
 
 
