@@ -14,6 +14,7 @@ import threading
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from unittest import mock
 
 import anthropic
 import openai
@@ -613,3 +614,165 @@ def test_a_function_somebody_has_put_on_the_object(server: ReplayServer, spans: 
         assert given == [((), 1)]
         assert len(spans.calls()) == 1
         assert inspect.signature(client.chat.completions.create) == inspect.signature(create)
+
+
+# --- other libraries that wrap ------------------------------------------------------------------------
+
+
+def _wrapped_by_wrapt(owner: Any, name: str, seen: list[Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Wrap what ``owner`` has as another tracer does, and return that tracer's proxy."""
+    held = vars(owner).get(name) or getattr(owner, name)
+    proxy = wrapt.FunctionWrapper(held, _counted(seen))
+    monkeypatch.setattr(owner, name, proxy)
+    return proxy
+
+
+@pytest.fixture
+def plain(server: ReplayServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture
+def everywhere() -> Iterator[None]:
+    yield
+    spancast.uninstrument()
+
+
+COMPLETIONS = openai.resources.chat.completions.Completions
+CLIENT_BASE = openai._base_client.SyncAPIClient
+
+
+@pytest.mark.parametrize("way", ["class", "client"])
+def test_a_wrapt_proxy_that_is_wrapped_is_a_wrapt_proxy_to_its_owner(
+    way: str, plain: openai.OpenAI, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch, everywhere: None
+) -> None:
+    owner: Any = COMPLETIONS if way == "class" else plain.chat.completions
+    # As a bound method takes no attributes, a library marks its proxy only in a class.
+    monkeypatch.setattr(vars(COMPLETIONS)["create"], "theirs", True, raising=False)
+    proxy = _wrapped_by_wrapt(owner, "create", [], monkeypatch)
+    spancast.instrument("openai" if way == "class" else plain)  # type: ignore[call-overload]
+    held = inspect.getattr_static(owner, "create")
+    assert held is not proxy
+    assert isinstance(held, wrapt.FunctionWrapper)
+    assert isinstance(owner.create, (wrapt.FunctionWrapper, wrapt.BoundFunctionWrapper))
+    assert owner.create.theirs
+    chat(plain, session_id="s")
+    assert attributes(spans.one())["session.id"] == "s"
+    spancast.uninstrument("openai" if way == "class" else plain)
+    assert inspect.getattr_static(owner, "create") is proxy
+
+
+def test_a_proxy_of_a_copy_of_wrapt_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some tracers ship wrapt under another name, and know only the wrappers of that one."""
+
+    class FunctionWrapper(wrapt.FunctionWrapper):
+        pass
+
+    proxy = FunctionWrapper(lambda self: self, _counted([]))
+    assert type(hooked(proxy, take_keys)) is FunctionWrapper
+
+
+@pytest.mark.parametrize("way", ["class", "client"])
+def test_what_another_library_has_put_on_later_stays_and_ours_beneath_it_is_idle(
+    way: str, plain: openai.OpenAI, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch, everywhere: None
+) -> None:
+    target: Any = "openai" if way == "class" else plain
+    owner: Any = COMPLETIONS if way == "class" else plain.chat.completions
+    request_owner: Any = CLIENT_BASE if way == "class" else plain
+    originals = [vars(owner).get("create"), vars(request_owner).get("request")]
+    seen: list[Any] = []
+    spancast.instrument(target)
+    ours = [vars(owner)["create"], vars(request_owner)["request"]]
+    theirs = [_wrapped_by_wrapt(owner, "create", seen, monkeypatch)]
+    theirs.append(_wrapped_by_wrapt(request_owner, "request", seen, monkeypatch))
+
+    spancast.uninstrument(target)
+    assert [vars(owner)["create"], vars(request_owner)["request"]] == theirs
+    chat(plain)
+    assert (len(seen), spans.all()) == (2, [])
+    with pytest.raises(TypeError, match="unexpected keyword argument 'session_id'"):
+        chat(plain, session_id="s")
+
+    # They take theirs off, and put ours back by it.
+    owner.create, request_owner.request = ours
+    chat(plain)
+    assert spans.all() == []
+    spancast.instrument(target)
+    chat(plain, session_id="s")
+    assert attributes(spans.one())["session.id"] == "s"
+    spancast.uninstrument(target)
+    assert [vars(owner).get("create"), vars(request_owner).get("request")] == originals
+
+
+def test_what_another_library_has_put_on_a_client_before_is_restored(
+    plain: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = plain.request
+
+    def request(*args: Any, **kwargs: Any) -> Any:
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(plain, "request", request)
+    spancast.instrument(plain)
+    assert plain.request is not request
+    spancast.uninstrument(plain)
+    assert plain.request is request
+
+
+def test_ours_stays_on_if_a_library_beneath_puts_the_outermost_wrapped_in_its_place(
+    plain: openai.OpenAI, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch, everywhere: None
+) -> None:
+    """So do ddtrace's ``unwrap`` and OpenTelemetry's."""
+    original, seen = vars(COMPLETIONS)["create"], list[Any]()
+    _wrapped_by_wrapt(COMPLETIONS, "create", seen, monkeypatch)
+    spancast.instrument("openai")
+    COMPLETIONS.create = COMPLETIONS.create.__wrapped__  # type: ignore[method-assign,attr-defined]
+    chat(plain, session_id="s")
+    assert seen == []
+    assert attributes(spans.one())["session.id"] == "s"
+    spancast.uninstrument("openai")
+    assert vars(COMPLETIONS)["create"] is original
+
+
+@pytest.mark.parametrize("way", ["class", "client"])
+def test_a_class_patched_for_a_test_is_patched_for_an_instrumented_client(
+    way: str, plain: openai.OpenAI, spans: CapturedSpans, everywhere: None
+) -> None:
+    chat(spancast.instrument(plain) if way == "client" else plain)
+    if way == "class":
+        spancast.instrument("openai")
+    with mock.patch.object(COMPLETIONS, "create", return_value="mocked") as create:
+        assert plain.chat.completions.create(model="m", messages=MESSAGES) == "mocked"
+    create.assert_called_once_with(model="m", messages=MESSAGES)
+    with mock.patch.object(COMPLETIONS, "create", autospec=True) as create:
+        plain.chat.completions.create(model="m", messages=MESSAGES)
+    create.assert_called_once_with(plain.chat.completions, model="m", messages=MESSAGES)
+    with mock.patch.object(openai.OpenAI, "request", return_value="mocked"):
+        assert plain.chat.completions.create(model="m", messages=MESSAGES) == "mocked"
+    spans.clear()
+    chat(plain)
+    assert spans.one()
+
+
+def test_a_library_that_wraps_a_class_later_sees_the_calls_of_an_instrumented_client(
+    plain: openai.OpenAI, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    spancast.instrument(plain)
+    _wrapped_by_wrapt(COMPLETIONS, "create", seen, monkeypatch)
+    _wrapped_by_wrapt(CLIENT_BASE, "request", seen, monkeypatch)
+    chat(plain, session_id="s")
+    assert [(name, type(instance)) for name, instance in seen] == [("create", COMPLETIONS), ("request", openai.OpenAI)]
+    assert attributes(spans.one())["session.id"] == "s"
+
+
+def test_copies_of_a_client_that_is_no_longer_instrumented_are_not(plain: openai.OpenAI, spans: CapturedSpans) -> None:
+    spancast.instrument(plain)
+    copying = plain.copy
+    chat(copying())
+    assert spans.one()
+    spancast.uninstrument(plain)
+    spans.clear()
+    chat(copying())
+    assert spans.all() == []

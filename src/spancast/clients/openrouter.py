@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from spancast.clients.patching import Client, InstancePatch, Method, Patch
+from spancast.clients.patching import Client, InstancePatch, InstrumentedClients, Method, Patch
 from spancast.clients.streams import WatchedAsyncIterator, WireStreamWatch, watched
 from spancast.dialects.openai_chat import OPENAI_CHAT
 from spancast.dialects.openai_responses import OPENAI_RESPONSES
@@ -35,8 +35,9 @@ _SESSION_HEADER: Final = "x-session-id"
 class _Send:
     """Around ``send`` and ``send_async`` of one resource."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, instrumented: InstrumentedClients) -> None:
         self._dialect = dialect
+        self._instrumented = instrumented
 
     def send(self, method: Method) -> Method:
         """Record synchronous calls."""
@@ -67,6 +68,8 @@ class _Send:
         return send
 
     def _begin(self, resource: object, kwargs: dict[str, Any]) -> tuple[Recording | None, dict[str, Any]]:
+        if not self._instrumented.covers(getattr(resource, "parent_ref", None)):
+            return None, kwargs
         body = {name: value for name, value in kwargs.items() if name not in _NOT_BODY}
         recording = RECORDER.begin(
             self._dialect, body, server=_server(resource, kwargs), session_header=_session_header(kwargs)
@@ -134,8 +137,9 @@ def _session_header(kwargs: dict[str, Any]) -> object:
     return named.get(_SESSION_HEADER)
 
 
-_CHAT: Final = _Send(OPENAI_CHAT)
-_RESPONSES: Final = _Send(OPENAI_RESPONSES)
+_INSTRUMENTED: Final = InstrumentedClients()
+_CHAT: Final = _Send(OPENAI_CHAT, _INSTRUMENTED)
+_RESPONSES: Final = _Send(OPENAI_RESPONSES, _INSTRUMENTED)
 
 CLIENT: Final = Client(
     name="openrouter",
@@ -143,6 +147,7 @@ CLIENT: Final = Client(
     oldest="1.0.0",
     dialects=(OPENAI_CHAT.name, OPENAI_RESPONSES.name),
     skipped={},
+    instrumented=_INSTRUMENTED,
     patches=(
         Patch("openrouter.chat", "Chat.send", _CHAT.send),
         Patch("openrouter.chat", "Chat.send_async", _CHAT.send_async),

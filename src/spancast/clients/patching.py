@@ -1,6 +1,8 @@
-"""Patches as rows: put on lazily and in any import order, taken off without a trace.
+"""Patches as rows: applied lazily and in any import order, removed without a trace.
 
-Must never: import an SDK, or leave a wrapper behind after ``uninstall``.
+Invariants (tests/clients/test_wrapping.py, test_other_tracers.py):
+    No SDK is imported. ``uninstall`` removes what is ours and only that; what it cannot reach,
+    because another library has wrapped it, does nothing any more.
 """
 
 from __future__ import annotations
@@ -8,12 +10,13 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import wrapt
 
@@ -29,8 +32,52 @@ An ordinary function, which every call of it costs a microsecond; through wrapt'
 
 
 _UNSEEN: Final = "<spancast, as unseen as importlib._bootstrap>"
-_ours: Final[weakref.WeakSet[Method]] = weakref.WeakSet()
-"""What ``hooked`` has made: a mark on the function would be copied by everybody who wraps it."""
+_MARK: Final = "_self_spancast"
+"""The attribute that holds a ``_Layer``; wrapt keeps attributes of such a name on the proxy itself."""
+_ABSENT: Final = object()
+_MAX_DEPTH: Final = 64
+
+
+class InstrumentedClients:
+    """The clients of one SDK that are instrumented: all of them, or single objects.
+
+    Every hook asks it at every call. Another library can hold a reference to one of our wrappers
+    and put it back after ``uninstall``; such a wrapper then passes the call on.
+    """
+
+    def __init__(self) -> None:
+        self.all = False
+        self._single: dict[int, weakref.ref[object]] = {}
+
+    def covers(self, client: object) -> bool:
+        """Return whether calls of ``client`` are to be recorded."""
+        return self.all or id(client) in self._single
+
+    def has(self, client: object) -> bool:
+        """Return whether ``client`` itself was added."""
+        return id(client) in self._single
+
+    def add(self, client: object) -> None:
+        """Instrument one object, as long as it lives."""
+        key = id(client)
+        self._single[key] = weakref.ref(client, lambda _: self._single.pop(key, None))
+
+    def discard(self, client: object) -> None:
+        """Forget one object; harmless if it was never added."""
+        self._single.pop(id(client), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One wrapper of ours: ``original`` stood in its place before (``_ABSENT``: nothing).
+
+    It is an attribute of the wrapper, and a library that wraps the wrapper copies its attributes:
+    so ``made`` says whose it is. ``is_of_class``: it stands in a class, not in an object.
+    """
+
+    made: weakref.ref[Any]
+    original: Any
+    is_of_class: bool
 
 
 class Patch(NamedTuple):
@@ -70,41 +117,50 @@ class Client:
     skipped: Mapping[str, str]
     """Methods of the SDK's resources that are passed through on purpose, each with the reason."""
 
+    instrumented: InstrumentedClients = field(default_factory=InstrumentedClients)
+    """Shared with the hooks of the row."""
+
 
 class Installation:
     """The patches of one SDK that are on, for its classes and for single objects."""
 
     def __init__(self, client: Client) -> None:
         self.client: Final = client
-        self.is_on = False
-        self._hooked: set[Patch] = set()
-        self._originals: dict[Patch, tuple[type, Any]] = {}
+        self._instrumented: Final = client.instrumented
+        self._registered: set[Patch] = set()
+        self._places: dict[tuple[type, str], None] = {}
         self._lock = threading.RLock()
 
     def install(self) -> None:
-        """Patch every class already imported, and the others when they are; harmless when on."""
+        """Patch every class already imported, and the others when they are; harmless when on.
+
+        Puts back what another library has removed since, by restoring what it had seen before.
+        """
         with self._lock:
-            self.is_on = True
+            self._instrumented.all = True
             for patch in self.client.patches:
-                if patch in self._hooked:
-                    self._apply_if_loaded(patch)
+                if patch in self._registered:
+                    module = sys.modules.get(patch.module)
+                    if module is not None:
+                        self._apply(patch, module)
                 else:
-                    self._hooked.add(patch)
+                    self._registered.add(patch)
                     # Runs at once where the module is loaded; stays registered (and idle) after uninstall.
                     wrapt.register_post_import_hook(
                         lambda module, patch=patch: self._apply(patch, module), patch.module
                     )
 
     def uninstall(self) -> None:
-        """Restore the original functions."""
+        """Restore what stood in the classes before, unless another library has put its own there since."""
         with self._lock:
-            self.is_on = False
-            for patch, (owner, original) in self._originals.items():
-                setattr(owner, patch.attribute.rpartition(".")[2], original)
-            self._originals.clear()
+            self._instrumented.all = False
+            for owner, name in self._places:
+                for kind in (owner, *_subclasses(owner)):
+                    _restore(kind, name)
 
     def install_on(self, target: object) -> None:
         """Patch one client object, and the copies made of it; harmless when on."""
+        self._instrumented.add(target)
         for patch in self.client.instance_patches:
             _patch_instance(target, patch)
         for name in self.client.copies:
@@ -112,54 +168,128 @@ class Installation:
 
     def uninstall_from(self, target: object) -> None:
         """Take the patches of one client object off."""
+        self._instrumented.discard(target)
         for path in (*(patch.path for patch in self.client.instance_patches), *self.client.copies):
             owner, name = _walk(target, path)
-            if owner is not None and _is_patched(owner, name):
-                delattr(owner, name)
+            if owner is not None:
+                _restore(owner, name)
 
     def _instrument_copy(self, method: Method) -> Method:
-        def copying(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client
-            made = method(*args, **kwargs)
-            self.install_on(made)
+        def copying(client: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client
+            made = method(client, *args, **kwargs)
+            if self._instrumented.has(client):
+                self.install_on(made)
             return made
 
         return copying
 
-    def _apply_if_loaded(self, patch: Patch) -> None:
-        import sys  # noqa: PLC0415 - read, not imported: a module that is not loaded stays so
-
-        module = sys.modules.get(patch.module)
-        if module is not None:
-            self._apply(patch, module)
-
     def _apply(self, patch: Patch, module: ModuleType) -> None:
         with self._lock:
-            if not self.is_on or patch in self._originals:
+            if not self._instrumented.all:
                 return
             class_name, _, method = patch.attribute.partition(".")
             owner = getattr(module, class_name, None)
-            original = vars(owner).get(method) if isinstance(owner, type) else None
-            if owner is None or original is None:
+            if not isinstance(owner, type) or vars(owner).get(method) is None:
                 # Another version of the SDK: this row is not for it, the others stand by themselves.
                 logger.debug("spancast: %s has no %s, not patched", patch.module, patch.attribute)
                 tally.add("patches.missing")
                 return
-            self._originals[patch] = (owner, original)
-            setattr(owner, method, hooked(original, patch.hook))
+            self._place(owner, method, patch.hook)
+
+    def _place(self, owner: type, name: str, hook: Hook) -> None:
+        self._places[owner, name] = None
+        held = vars(owner)[name]
+        if not _is_ours_within(held):
+            setattr(owner, name, hooked(held, hook))
 
 
 def hooked(method: Method, hook: Hook) -> Method:
-    """Return ``method`` with ``hook`` around it: a function of the same name, signature and kind."""
-    # By its exact type: another tracer's proxy says that it is a function.
-    return _like(method, hook(method if type(method) is FunctionType else _binding(method)))
+    """Return ``method`` with ``hook`` around it: of the same name, signature and kind.
+
+    A plain function, unless ``method`` is another library's wrapt proxy. That one is wrapped by a proxy,
+    for its owner recognises it by its type.
+    """
+    held: Any = method
+    # By its exact type: a proxy says that it is a function.
+    if type(held) is FunctionType:
+        return _marked(_like(held, hook(held)), held)
+    if _is_proxy(held):
+        return _marked(_proxy(held, hook(_binding(held)), hooked(held.__wrapped__, hook)), held)
+    return _marked(_like(held, hook(_binding(held))), held)
+
+
+def _marked(made: Method, original: Any, *, is_of_class: bool = True) -> Method:  # noqa: ANN401 - whatever stood there
+    setattr(made, _MARK, _Layer(weakref.ref(made), original, is_of_class))
+    return made
+
+
+def _layer_of(held: Any) -> _Layer | None:  # noqa: ANN401 - whatever stands in a class or an object
+    """Return the layer that ``held`` is, None if it is not ours."""
+    if type(held) is MethodType:
+        held = held.__func__
+    elif isinstance(held, wrapt.BoundFunctionWrapper):
+        # Some libraries put into a class what getattr gave them.
+        held = held._self_parent  # noqa: SLF001 - wrapt documents it
+    layer = getattr(held, _MARK, None)
+    return layer if isinstance(layer, _Layer) and layer.made() is held else None
+
+
+def _layers_of(held: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
+    """Return ``held`` and what it wraps, outermost first."""
+    for _ in range(_MAX_DEPTH):
+        if held is None:
+            return
+        yield held
+        layer = _layer_of(held)
+        held = getattr(held, "__wrapped__", None) if layer is None else layer.original
+
+
+def _is_ours_within(held: Any) -> bool:  # noqa: ANN401 - as above
+    return any(_layer_of(one) is not None for one in _layers_of(held))
+
+
+def _restore(owner: Any, name: str) -> None:  # noqa: ANN401 - a class or an object
+    held: Any = getattr(owner, "__dict__", {}).get(name, _ABSENT)
+    layer = _layer_of(held)
+    if layer is None or layer.is_of_class is not isinstance(owner, type):
+        return
+    if layer.original is _ABSENT:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, layer.original)
+
+
+def _subclasses(owner: type) -> Iterator[type]:
+    for kind in owner.__subclasses__():
+        yield kind
+        yield from _subclasses(kind)
 
 
 def _like(method: Method, made: Method) -> Method:
     made = functools.update_wrapper(made, method)
     if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(made):
         made = functools.update_wrapper(_coroutine_function(made), method)
-    _ours.add(made)
     return made
+
+
+def _is_proxy(held: Any) -> bool:  # noqa: ANN401 - as above
+    """Return whether ``held`` is a proxy, which is of another type than it says."""
+    return held.__class__ is not type(held) and hasattr(held, "__wrapped__")
+
+
+def _proxy(held: Any, around: Method, beneath: Method) -> Method:  # noqa: ANN401 - as above
+    """Return a proxy that stands for the proxy ``held`` and calls ``around``.
+
+    It wraps ``beneath``, ours without theirs: some libraries uninstrument by putting the outermost
+    ``__wrapped__`` in its place.
+    """
+
+    def wrapper(_wrapped: Method, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
+        return around(instance, *args, **kwargs)
+
+    # Some libraries ship a copy of wrapt, and know the wrappers of that one only.
+    kinds = (kind for kind in type(held).__mro__ if kind.__name__ == wrapt.FunctionWrapper.__name__)
+    return next(kinds, wrapt.FunctionWrapper)(beneath, unseen(wrapper))
 
 
 def unseen(function: FunctionType) -> FunctionType:
@@ -202,37 +332,72 @@ def load(reference: str) -> Any:  # noqa: ANN401 - whatever the row names
 
 def _patch_instance(target: object, patch: InstancePatch) -> None:
     owner, name = _walk(target, patch.path)
-    if owner is None or _is_patched(owner, name):
+    if owner is None:
         return
-    method = getattr(owner, name, None)
-    if method is None:
+    standing: Any = getattr(owner, "__dict__", {}).get(name, _ABSENT)
+    if standing is not _ABSENT and _is_ours_within(standing):
+        return
+    if standing is _ABSENT and not hasattr(cast("type[Any]", type(owner)), name):
         logger.debug("spancast: %s has no %s, not patched", type(target).__name__, patch.path)
         tally.add("patches.missing")
         return
+    method = getattr(owner, name)
     hook = (patch.async_hook if inspect.iscoroutinefunction(method) else None) or patch.hook
-    # By its exact type: another tracer's proxy has a ``__func__`` as well, which is the method without it.
+    around = hook(_of_class(owner, name, method) if standing is _ABSENT else _without_owner(standing))
+    # By its exact type, as in ``hooked``.
     if type(method) is MethodType and method.__self__ is owner:
-        setattr(owner, name, MethodType(hooked(method.__func__, hook), owner))
+        made = _marked(_like(method.__func__, around), standing, is_of_class=False)
+        setattr(owner, name, MethodType(made, owner))
         return
-    # It knows its object, or needs none.
-    setattr(owner, name, _like(method, _bound(hook, method, owner)))
+    if _is_proxy(method):
+        made = _proxy(method, _with_owner(around, owner), method)
+    else:
+        made = _like(method, _bound(around, owner))
+    setattr(owner, name, _marked(made, standing, is_of_class=False))
 
 
-def _bound(hook: Hook, method: Method, owner: object) -> Method:
-    def without_owner(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+def _of_class(owner: object, name: str, method: Any) -> Method:  # noqa: ANN401 - as above
+    """Return a function that calls what the class of ``owner`` holds at the time of the call.
+
+    Tests replace methods of classes, and other libraries wrap them, after a client was instrumented.
+    """
+    known = method.__func__ if type(method) is MethodType and method.__self__ is owner else None
+
+    def call(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        kind = type(owner)
+        if getattr(kind, name) is known and known is not None:
+            return known(owner, *args, **kwargs)
+        for base in kind.__mro__:
+            if name in vars(base):
+                return _binding(vars(base)[name])(owner, *args, **kwargs)
         return method(*args, **kwargs)
 
-    around = hook(without_owner)
+    return unseen(call)
 
-    def bound(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
+
+def _without_owner(method: Method) -> Method:
+    """Return ``method``, which knows its object or needs none, as one that is given an object."""
+
+    def call(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        return method(*args, **kwargs)
+
+    return unseen(call)
+
+
+def _with_owner(around: Method, owner: object) -> Method:
+    """Return ``around`` called for ``owner``, whatever object it is given."""
+
+    def call(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         return around(owner, *args, **kwargs)
 
-    return bound
+    return unseen(call)
 
 
-def _is_patched(owner: object, name: str) -> bool:
-    held: Any = getattr(owner, "__dict__", {}).get(name)
-    return getattr(held, "__func__", held) in _ours
+def _bound(around: Method, owner: object) -> Method:
+    def bound(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        return around(owner, *args, **kwargs)
+
+    return unseen(bound)
 
 
 def _walk(target: object, path: str) -> tuple[Any, str]:

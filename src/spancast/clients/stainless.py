@@ -9,12 +9,13 @@ off, which their signatures would reject.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from spancast.clients.patching import Client, InstancePatch, Method, Patch, unseen
+from spancast.clients.patching import Client, Hook, InstancePatch, InstrumentedClients, Method, Patch, unseen
 from spancast.clients.streams import (
     BodyReader,
     BodyWatch,
@@ -67,7 +68,9 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
 
     ``prepare(client, options)`` may return changed options for a call we record.
     """
-    hook = _Hook(distribution, endpoints, prepare)
+    instrumented = InstrumentedClients()
+    hook = _Hook(distribution, endpoints, prepare, instrumented)
+    take = _key_taker(instrumented)
     base = f"{distribution}._base_client"
     patches = [
         Patch(base, "SyncAPIClient.request", hook.request),
@@ -76,7 +79,7 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
         Patch(base, "AsyncAPIClient._process_response", keep_response),
     ]
     patches += [
-        Patch(resource.module, f"{owner}.{method}", take_keys)
+        Patch(resource.module, f"{owner}.{method}", take)
         for resource in resources
         for owner in resource.classes
         for method in resource.methods
@@ -86,7 +89,7 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
         InstancePatch("_process_response", keep_response),
     ]
     on_instance += [
-        InstancePatch(f"{resource.path}.{method}", take_keys) for resource in resources for method in resource.methods
+        InstancePatch(f"{resource.path}.{method}", take) for resource in resources for method in resource.methods
     ]
     return Client(
         name=name,
@@ -97,18 +100,28 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
         instance_patches=tuple(on_instance),
         copies=("copy", "with_options"),
         skipped=skipped or {},
+        instrumented=instrumented,
     )
 
 
-def take_keys(method: Method) -> Method:
-    """Move ``trace=`` and ``session_id=`` into ``extra_body``, where ``request`` finds them."""
+def take_keys(method: Method, instrumented: InstrumentedClients | None = None) -> Method:
+    """Move ``trace=`` and ``session_id=`` into ``extra_body``, where ``request`` finds them.
+
+    Only on resources of ``instrumented`` clients, if given.
+    """
 
     def taking(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if "trace" in kwargs or "session_id" in kwargs:
+        if ("trace" in kwargs or "session_id" in kwargs) and (
+            instrumented is None or instrumented.covers(getattr(args[0], "_client", None))
+        ):
             kwargs = _moved(kwargs)
         return method(*args, **kwargs)
 
     return unseen(taking)
+
+
+def _key_taker(instrumented: InstrumentedClients) -> Hook:
+    return functools.partial(take_keys, instrumented=instrumented)
 
 
 def _moved(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -136,11 +149,16 @@ class _Hook:
     """Around ``request``: begin, run the call in the span's context, hear the answer."""
 
     def __init__(
-        self, package: str, endpoints: Mapping[str, Dialect], prepare: Callable[[Any, Any], Any] | None
+        self,
+        package: str,
+        endpoints: Mapping[str, Dialect],
+        prepare: Callable[[Any, Any], Any] | None,
+        instrumented: InstrumentedClients,
     ) -> None:
         self._streaming = f"{package}._streaming"
         self._endpoints = endpoints
         self._prepare = prepare
+        self._instrumented = instrumented
 
     def request(self, method: Method) -> Method:
         """Record synchronous calls."""
@@ -189,6 +207,8 @@ class _Hook:
         kwargs: dict[str, Any],
     ) -> tuple[Recording | None, tuple[Any, ...], dict[str, Any], Mapping[str, Any] | None]:
         """Return the recording, what to call with, and the caller's values of fields that are sent for us."""
+        if not self._instrumented.covers(client):
+            return None, args, kwargs, None
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
         dialect = self._dialect(options)
         data = options.json_data if dialect is not None else None
