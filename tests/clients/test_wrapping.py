@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import gc
 import inspect
 import pickle
@@ -776,3 +777,41 @@ def test_copies_of_a_client_that_is_no_longer_instrumented_are_not(plain: openai
     spans.clear()
     chat(copying())
     assert spans.all() == []
+
+
+@pytest.mark.parametrize("with_wrapt", [True, False])
+def test_a_library_that_has_wrapped_what_a_subclass_inherits(
+    plain: openai.OpenAI,
+    server: ReplayServer,
+    spans: CapturedSpans,
+    monkeypatch: pytest.MonkeyPatch,
+    everywhere: None,
+    *,
+    with_wrapt: bool,
+) -> None:
+    """OpenInference and logfire put their wrapper of ``SyncAPIClient.request`` into ``OpenAI``."""
+    inherited, seen = openai.OpenAI.request, list[Any]()
+
+    @functools.wraps(inherited)
+    def request(*args: Any, **kwargs: Any) -> Any:
+        seen.append(args[0])
+        return inherited(*args, **kwargs)
+
+    theirs = wrapt.FunctionWrapper(inherited, _counted(seen)) if with_wrapt else request
+    monkeypatch.setattr(openai.OpenAI, "request", theirs)
+    spancast.instrument("openai")
+    chat(plain, session_id="s")
+    assert attributes(spans.one())["session.id"] == "s"
+    assert len(seen) == 1
+    assert "session_id" not in server.requests[0].body
+    spancast.uninstrument("openai")
+    assert vars(openai.OpenAI)["request"] is theirs
+    chat(plain)
+    assert (len(spans.all()), len(seen)) == (1, 2)
+
+    # They leave behind what was inherited; ours is where it belongs all the same.
+    monkeypatch.setattr(openai.OpenAI, "request", inherited)
+    spancast.instrument("openai")
+    spans.clear()
+    chat(plain)
+    assert (len(spans.all()), len(seen)) == (1, 2)

@@ -129,6 +129,7 @@ class Installation:
         self._instrumented: Final = client.instrumented
         self._registered: set[Patch] = set()
         self._places: dict[tuple[type, str], None] = {}
+        self._beneath: list[tuple[Any, Method]] = []
         self._lock = threading.RLock()
 
     def install(self) -> None:
@@ -157,6 +158,11 @@ class Installation:
             for owner, name in self._places:
                 for kind in (owner, *_subclasses(owner)):
                     _restore(kind, name)
+            while self._beneath:
+                proxy, made = self._beneath.pop()
+                layer = _layer_of(made)
+                if layer is not None and proxy.__wrapped__ is made:
+                    proxy.__wrapped__ = layer.original
 
     def install_on(self, target: object) -> None:
         """Patch one client object, and the copies made of it; harmless when on."""
@@ -194,13 +200,37 @@ class Installation:
                 logger.debug("spancast: %s has no %s, not patched", patch.module, patch.attribute)
                 tally.add("patches.missing")
                 return
+            inherited = list(_layers_of(vars(owner)[method]))
             self._place(owner, method, patch.hook)
+            for kind in _subclasses(owner):
+                if method in vars(kind):
+                    self._place_beside(kind, method, patch.hook, inherited)
 
     def _place(self, owner: type, name: str, hook: Hook) -> None:
         self._places[owner, name] = None
         held = vars(owner)[name]
         if not _is_ours_within(held):
             setattr(owner, name, hooked(held, hook))
+
+    def _place_beside(self, owner: type, name: str, hook: Hook, inherited: list[Any]) -> None:
+        """Patch a subclass in which another library has wrapped what it inherits, and so does not reach ours.
+
+        Beneath that library's proxy, where ours is when it comes first: whoever is outside is the caller of the other.
+        """
+        outer: Any = None
+        for one in _layers_of(vars(owner)[name]):
+            if _layer_of(one) is not None:
+                return
+            if any(one is other for other in inherited):
+                break
+            outer = one
+        else:
+            return
+        if outer is None or not _is_proxy(outer):
+            self._place(owner, name, hook)
+        else:
+            outer.__wrapped__ = made = hooked(outer.__wrapped__, hook)
+            self._beneath.append((outer, made))
 
 
 def hooked(method: Method, hook: Hook) -> Method:
