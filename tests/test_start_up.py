@@ -250,3 +250,40 @@ print("others:", URLLib3Instrumentor().is_instrumented_by_opentelemetry)
 import spancast
 print("flush:", spancast.flush(20))
 """
+
+
+@pytest.mark.parametrize("file", ["destinations: [", "capture_content: no\ndestinations: {a: {type: nothing}}"])
+@pytest.mark.parametrize(
+    "starter", [["spancast", "run", "--"], ["opentelemetry-instrument"]], ids=["spancast", "opentelemetry-instrument"]
+)
+@pytest.mark.parametrize("exporter", ["otlp", "spancast"])
+def test_a_mistake_stops_neither_the_program_nor_other_instrumentations(
+    exporter: str, starter: list[str], file: str, server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    config = tmp_path / "spancast.yaml"
+    config.write_text(file)
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SPANCAST_"))},
+        "SPANCAST_CONFIG": str(config), "XDG_STATE_HOME": str(tmp_path),
+        "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k",
+        "OTEL_TRACES_EXPORTER": exporter, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
+        # The other instrumentations of openai would record content themselves.
+        "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "openai,genai_openai,openinference_openai,openai_v2",
+    }  # fmt: skip
+    done = subprocess.run(
+        [str(BIN / starter[0]), *starter[1:], sys.executable, "-c", APPLICATION],
+        env=environ, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("secret question\n"), "the replay server answers with the question"
+    assert "spancast: not configured" in done.stderr
+    assert "Traceback" not in done.stderr
+    bodies = b"".join(request.body for request in receiver.requests)
+    assert b"secret question" not in bodies
+    if starter[0] == "opentelemetry-instrument":
+        assert "others: True" in done.stdout
+        if exporter == "otlp":
+            assert b"work" in bodies
+        else:
+            assert "flush: 2 dropped before any destination" in done.stdout

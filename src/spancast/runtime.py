@@ -235,6 +235,9 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
         left_ms = max(int((deadline_s - time.monotonic()) * 1000), 1)
         with _wiring().flushed_already() if broadcast else nullcontext():
             report = replace(report, others=bool(force_flush(left_ms)))
+    if broadcast is None:
+        # Our exporter may be on the application's provider, with a configuration that could not be read.
+        report = replace(report, dropped=tally.read().get("dropped.not_configured", 0))
     return report
 
 

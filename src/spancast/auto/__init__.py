@@ -1,6 +1,6 @@
 """Auto-instrumentation: by ``opentelemetry-instrument`` (entry point) or ``spancast run``.
 
-Must never: stop an application from starting.
+A mistake in the configuration never stops the application or another instrumentation: it is logged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from opentelemetry import trace as trace_api
 from opentelemetry.trace import ProxyTracerProvider
 
 from spancast import runtime
-from spancast.errors import SpancastError, logger
+from spancast.errors import SpancastError, logger, shielded
+from spancast.recording.recorder import RECORDER, RecordingSettings
 
 
 class SpancastInstrumentor:
@@ -28,8 +29,8 @@ class SpancastInstrumentor:
     def instrument(self, **_: Any) -> None:  # noqa: ANN401 - whatever the loader passes
         """Record every supported SDK, with the provider that the distro has set up."""
         if not isinstance(trace_api.get_tracer_provider(), ProxyTracerProvider):
-            runtime.configure()
-        runtime.instrument()
+            _configure()
+        shielded(runtime.instrument)()
 
     def uninstrument(self, **_: Any) -> None:  # noqa: ANN401 - whatever the loader passes
         """Take every patch off."""
@@ -38,9 +39,15 @@ class SpancastInstrumentor:
 
 def start() -> None:
     """Configure from the environment and record every supported SDK; what ``spancast run`` runs first."""
+    _configure()
+    shielded(runtime.instrument)()
+
+
+def _configure() -> None:
     try:
         runtime.configure()
     except SpancastError as error:
-        # The application must start all the same; its owner reads why there are no traces.
+        # The application and other instrumentations start all the same; the log says why there are no traces.
         logger.error("spancast: not configured: %s", error)
-    runtime.instrument()
+        # What could not be read may say that content must not be recorded.
+        RECORDER.configure(RecordingSettings(capture_content=False))
