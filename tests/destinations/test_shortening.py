@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.destinations.spans import span
 
 from spancast.destinations.plain_span import PlainEvent
-from spancast.destinations.shortening import MARK, shortened, size_steps, with_short_values
+from spancast.destinations.shortening import size_steps, with_short_values
+from spancast.model.truncation import MARK, fitted_json, shortened
 
 JSON = st.recursive(
     st.none()
@@ -38,6 +39,18 @@ def test_json_stays_json_and_fits(value: Any, max_bytes: int, is_ascii: bool) ->
         assert short is text
     elif isinstance(value, (dict, list)):
         json.loads(short)
+
+
+@given(JSON, st.integers(2, 400))
+def test_json_of_a_span_fits_any_limit_of_characters(value: Any, max_length: int) -> None:
+    text = json.dumps(value)
+    fitted = fitted_json(text, max_length)
+    if len(text) <= max_length or not isinstance(value, (dict, list)):
+        assert fitted is text
+    else:
+        assert len(fitted) <= max_length
+        json.loads(fitted)
+    assert fitted_json("[no json", 4) == "[no json"
 
 
 @given(st.text(max_size=300), st.integers(64, 300))

@@ -87,6 +87,8 @@ class Recording:
     _raised: list[Raised] | None = None
     _room = 0
     """How many attributes the span takes beside those it was started with."""
+    _value_limit: int | None = None
+    """How many characters of a text the span keeps; None for all."""
     _chunk_times_s: list[float] = _NO_TIMES
     _sent: bytes | None = None
     _started_s = 0.0
@@ -141,6 +143,7 @@ class Recording:
             self.is_live = True
             _count_started()
             self._room = starter.attribute_limit - len(attributes)
+            self._value_limit = starter.value_limit
             if reads_now or self.settings.strict:
                 self._read_strictly()
 
@@ -297,7 +300,7 @@ class Recording:
         if waiting_bytes is not None and self._leave(span, waiting_bytes, metrics, measure):
             return
         attributes, told = self._read()
-        write(span, within(attributes, self._room))
+        write(span, within(attributes, self._room, self._value_limit))
         if told is not None and failure is None:
             span.set_status(self._status_of(told))
         if measure is not None:
@@ -338,7 +341,9 @@ class Recording:
     def _read_later(self) -> tuple[Attributes, Status | None]:
         attributes, failure = self._read()
         is_news = failure is not None and failure is not self._failure
-        return within(attributes, self._room), self._status_of(failure) if is_news and failure is not None else None
+        return within(attributes, self._room, self._value_limit), self._status_of(
+            failure
+        ) if is_news and failure is not None else None
 
     def _read(self) -> tuple[Attributes, Failure | None]:
         """Return all that request and answer tell, and why there is no (whole) answer."""

@@ -305,6 +305,9 @@ class SpanStarter:
         limit = getattr(limits, "max_span_attributes", None)
         self.attribute_limit: Final = limit if isinstance(limit, int) else _DEFAULT_ATTRIBUTE_LIMIT
         """How many attributes the tracer keeps on a span."""
+        length = getattr(limits, "max_span_attribute_length", None)
+        self.value_limit: Final = length if isinstance(length, int) else None
+        """How many characters of a text the tracer keeps; None for all."""
         self.start_span: Final = functools.partial(start_by_sdk, tracer)
         mold = mold_of(tracer)
         self.start_call: Final = self.start_span if mold is None else functools.partial(start, tracer, mold)

@@ -9,6 +9,7 @@ from typing import Final
 
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, AttributeValue, Request, Response
+from spancast.model.truncation import fitted_json
 
 _EXPENDABLE: Final = ("spancast.", semconv.TRACE_METADATA)
 _KEPT: Final = frozenset({semconv.USAGE_COST, semconv.USAGE_TOTAL_TOKENS, semconv.RESPONSE_INCOMPLETE})
@@ -66,8 +67,18 @@ def error_details(error: BaseException) -> Attributes:
     return details
 
 
-def within(attributes: Attributes, limit: int) -> Attributes:
-    """Fit ``attributes`` into the span's limit: ours and custom ones share one JSON attribute, none is dropped."""
+def within(attributes: Attributes, limit: int, value_limit: int | None) -> Attributes:
+    """Fit ``attributes`` into the span's limits: of number, and of characters of a text, by which JSON stays JSON."""
+    fitting = _within_number(attributes, limit)
+    if value_limit is None:
+        return fitting
+    return {
+        name: fitted_json(value, value_limit) if isinstance(value, str) else value for name, value in fitting.items()
+    }
+
+
+def _within_number(attributes: Attributes, limit: int) -> Attributes:
+    """Let ours and custom ones beyond ``limit`` share one JSON attribute; none is dropped."""
     if len(attributes) <= limit:
         return attributes
     excess = len(attributes) - limit

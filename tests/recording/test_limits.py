@@ -1,0 +1,58 @@
+"""A span by the limits of its SDK: what is JSON stays JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+
+import spancast
+from spancast.testing import ReplayServer, Reply, captured_spans
+from spancast.testing.answers import chat_answer, chat_chunks
+
+TURNS = 40
+JSON_NAMES = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions", "spancast.request.plugins")
+
+
+@pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("limit", [1, 2, 20, 46, 47, 64, 200, 1000, 100_000])
+def test_texts_that_are_cut_stay_json(
+    limit: int, streams: bool, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", str(limit))
+    answer = chat_answer("an answer " * 50, model="m")
+    server.reply(Reply.stream(chat_chunks(answer)) if streams else Reply.json(answer))
+    messages: Any = [{"role": "system", "content": "be brief"}]
+    messages += [{"role": "user", "content": f"turn {turn}: " + "Größe {[] " * 20} for turn in range(TURNS)]
+    tool: Any = {"type": "function", "function": {"name": "f", "description": "d" * 500, "parameters": {}}}
+    with captured_spans(tracer_provider=TracerProvider(shutdown_on_exit=False)) as spans:
+        client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+        given = client.chat.completions.create(
+            model="m", messages=messages, tools=[tool], stream=streams,
+            extra_body={"plugins": [{"id": "web", "search_prompt": "p" * 500}], "note": "[no json " * 100},
+        )  # fmt: skip
+        if streams:
+            list(given)  # pyright: ignore[reportArgumentType]
+        client.close()
+        attributes = spans.one().attributes or {}
+    for name in JSON_NAMES:
+        text = attributes[name]
+        assert isinstance(text, str)
+        # Of one character there is no JSON.
+        assert len(text) <= limit
+        if limit > 1:
+            assert isinstance(json.loads(text), (list, dict))
+    note = attributes["spancast.request.note"]
+    assert note == ("[no json " * 100)[:limit], "what is no JSON is the SDK's to cut"
+    assert attributes["gen_ai.usage.input_tokens"] == 25
+    told = json.loads(str(attributes["gen_ai.input.messages"])) if limit > 1 else []
+    if limit == 1000:
+        assert told[0]["role"] == "system"
+        assert told[-1]["parts"][0]["content"].startswith(f"turn {TURNS - 1}")
+        assert any("messages truncated" in json.dumps(message) for message in told)
+    if limit == 100_000:
+        assert len(told) == TURNS + 1
+        assert told[0] == {"role": "system", "parts": [{"type": "text", "content": "be brief"}]}
