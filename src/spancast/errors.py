@@ -184,3 +184,14 @@ def _guarded(
             return instead(error)
 
     return guard
+
+
+def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+    """Return what ``function``, code of the caller's objects, returns; None if it raises.
+
+    An object of the caller's that can't be read (``__str__`` raises) is no defect of ours, and is not counted.
+    """
+    try:
+        return function(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - whatever the methods of the caller's objects raise
+        return None

@@ -30,6 +30,7 @@ from spancast.dialects.protocol import Dialect
 from spancast.dialects.table import DIALECTS
 from spancast.errors import ConfigError, RaisedAsConfigError, tally
 from spancast.model import trace_keys
+from spancast.model.json_data import json_data
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
 from spancast.recording.recorder import RECORDER, RecordingSettings
@@ -91,7 +92,7 @@ def _configure(
     # Pydantic takes as long to make that model as a tenth of all there is to import: for those who configure.
     reading = importlib.import_module(_SETTINGS)
     settings: Settings = reading.load(path, given)
-    defaults = trace_keys.read(settings.trace) if settings.trace else NO_KEYS
+    defaults = trace_keys.read(json_data(settings.trace)) if settings.trace else NO_KEYS
     if defaults.problems:
         raise ConfigError("\n".join(defaults.problems))
     provider = tracer_provider or _application_provider()

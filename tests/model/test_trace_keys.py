@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import enum
+import uuid
 from typing import Any
 
 import pytest
@@ -63,6 +66,13 @@ def test_more_custom_keys_than_a_span_holds_share_one_attribute() -> None:
         ({"score": float("nan")}, {}, "trace.score: nan given, a finite number is allowed; written as text"),
         ({3: "x"}, {}, "trace: a key of type int given, strings are allowed; written as text"),
         ({"blob": "x" * 10_000_000}, {}, "trace.blob: 10000000 characters, at most 65536 are kept; cut"),
+        ({"o": object()}, {}, "trace.o: object given, a JSON value is allowed; written as its type"),
+        (
+            None,
+            {"session_id": object()},
+            "session_id: object given, a string of 1 to 256 characters is allowed; ignored",
+        ),
+        (None, {"user": {1}}, "user: set given, a string of 1 to 128 characters is allowed; ignored"),
         (None, {"session_id": "s" * 257}, "session_id: 257 characters, at most 256 are allowed; cut"),
         (None, {"session_id": 7}, "session_id: int given, a string of 1 to 256 characters is allowed; ignored"),
         (None, {"metadata": {str(n): "x" for n in range(17)}}, "metadata: 17 pairs, at most 16 are allowed"),
@@ -75,6 +85,25 @@ def test_wrong_keys_are_told_by_field_type_and_what_is_allowed(trace: Any, other
 
 def test_an_over_long_session_is_cut() -> None:
     assert read(session_id="s" * 257).session_id == "s" * 256
+
+
+def test_what_is_no_json_is_read_by_its_types_rule() -> None:
+    one, tier = uuid.UUID(int=1), enum.Enum("Tier", {"GOLD": "gold"})
+    inner = {"when": dt.date(2026, 1, 2), "\ud800": b"b"}
+    keys = read(
+        {"trace_name": tier.GOLD, "trace_id": one, "span_name": "x\ud800", "k\ud800": 1, "s": "\ud800", "inner": inner,
+         "big": 2**70, "huge": 16**5000},
+        session_id=one, user=b"u-7", metadata={"id": one},
+    )  # fmt: skip
+    inner["when"] = "changed afterwards"
+    assert keys.problems == ()
+    assert keys.attributes() == {
+        "session.id": str(one), "gen_ai.conversation.id": str(one), "user.id": "u-7", "trace.name": "gold",
+        "spancast.trace.id": str(one), "spancast.trace.span_name": "x?", "trace.metadata.k?": 1, "trace.metadata.s": "?",
+        "trace.metadata.inner.when": "2026-01-02", "trace.metadata.inner.?": "b",
+        "trace.metadata.big": "1180591620717411303424", "trace.metadata.huge": hex(16**5000),
+        "trace.metadata.id": str(one),
+    }  # fmt: skip
 
 
 def test_the_first_that_has_a_value_wins_key_by_key() -> None:

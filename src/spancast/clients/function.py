@@ -119,7 +119,9 @@ class _Call:
             kwargs = {name: value for name, value in kwargs.items() if name not in taken}
         forwarded = recording.forwarded() if recording is not None and recording.keys.enabled else None
         if forwarded and self._takes_any:
-            kwargs = {**kwargs, **forwarded}
+            # The function's own arguments stay as they are, but for the keys that it passes on.
+            fields = {name for name, value in forwarded.items() if value is not None}
+            kwargs = {**kwargs, **{name: forwarded[name] for name in fields if name in _TAKEN or name not in kwargs}}
         return recording, kwargs
 
 

@@ -250,10 +250,13 @@ class _Hook:
         forwarded = recording.forwarded() if recording is not None and has_keys else None
         if forwarded or not (_TAKEN.isdisjoint(extra or ()) and _TAKEN.isdisjoint(data)):
             changed = _copy(changed, options)
-            kept = {name: value for name, value in (extra or {}).items() if name not in _TAKEN}
-            changed.extra_json = {**kept, **(forwarded or {})} or None
-            if not _TAKEN.isdisjoint(data):
-                changed.json_data = {name: value for name, value in data.items() if name not in _TAKEN}
+            given = forwarded or {}
+            left_out = {*_TAKEN, *(name for name, value in given.items() if value is None)}
+            sent = {name: value for name, value in given.items() if value is not None}
+            kept = {name: value for name, value in (extra or {}).items() if name not in left_out}
+            changed.extra_json = {**kept, **sent} or None
+            if not left_out.isdisjoint(data):
+                changed.json_data = {name: value for name, value in data.items() if name not in left_out}
         if self._prepare is not None and recording is not None and recording.is_live:
             changed = self._prepare(client, changed)
         return changed if changed is not options else None

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from spancast.model import json_text, semconv
 from spancast.model.exchange import Attributes, AttributeValue
+from spancast.model.json_data import clean, json_data, json_string, key_text, unknown
 
 SESSION_ID_LIMIT: Final = 256
 USER_LIMIT: Final = 128
@@ -30,7 +31,7 @@ CUSTOM_ATTRIBUTES: Final = 48
 REST: Final = "spancast.trace.metadata"
 
 _INT64 = 2**63
-_STRINGS = frozenset(("trace_id", "trace_name", "span_name", "generation_name", "parent_span_id"))
+NAMES: Final = frozenset(("trace_id", "trace_name", "span_name", "generation_name", "parent_span_id"))
 _OF_THE_CALL = frozenset(("session_id", "user"))
 _SCALARS = frozenset({str, bool, int, float})
 _NO_CUSTOM: Mapping[str, Any] = {}
@@ -41,7 +42,7 @@ _NO_CUSTOM: Mapping[str, Any] = {}
 class TraceKeys:
     """The keys of one call, each None where nobody gave it.
 
-    ``custom`` holds the caller's own keys with their values as given. ``enabled`` is False
+    ``custom`` holds the caller's own keys, their values as JSON data. ``enabled`` is False
     where the caller wrote ``trace={"enabled": False}``: this call is not traced at all.
     """
 
@@ -105,23 +106,31 @@ NO_KEYS: Final = TraceKeys()
 
 
 def read(trace: object = None, *, session_id: object = None, user: object = None, metadata: object = None) -> TraceKeys:
-    """Read one source of keys; whatever is wrong with them ends up in ``problems``."""
+    """Read one source of keys; whatever is wrong with them ends up in ``problems``.
+
+    What is no JSON becomes JSON data (``json_data``), a name or a session the text that it has.
+    """
     problems: list[str] = []
     given = _mapping("trace", trace, problems)
     known: dict[str, Any] = {}
     custom: dict[str, Any] = {}
     for key, value in given.items():
-        if key in _STRINGS:
+        if key in NAMES:
             # Right, as nearly all are, before what looks for what is wrong.
-            is_right = type(value) is str and 0 < len(value) <= NAME_LIMIT
+            is_right = type(value) is str and 0 < len(value) <= NAME_LIMIT and value.isascii()
             known[key] = value if is_right else _name(f"trace.{key}", value, NAME_LIMIT, problems)
         elif key not in _OF_THE_CALL and not (key == "enabled" and value is False):
             custom[key if type(key) is str else _key(key, problems)] = value
     if metadata is not None:
         for key, value in _read_metadata(metadata, problems).items():
             custom.setdefault(key, value)
+    if not all(map(str.isascii, custom)):
+        custom = {clean(key): value for key, value in custom.items()}
+    given_custom = custom
     if not {*map(type, custom.values())} <= _SCALARS:
-        custom = {key: value for key, value in custom.items() if not json_text.is_absent(value)}
+        # Copied: what the caller changes afterwards is not read.
+        custom = {key: json_data(value) for key, value in custom.items() if not json_text.is_absent(value)}
+    problems += _value_problems(given_custom, custom)
     session_id, user = _first(session_id, given.get("session_id")), _first(user, given.get("user"))
     return TraceKeys(
         **known,
@@ -129,7 +138,7 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
         user=None if user is None else _name("user", user, USER_LIMIT, problems),
         custom=custom,
         enabled=given.get("enabled") is not False,
-        problems=(*problems, *_value_problems(custom)),
+        problems=tuple(problems),
     )
 
 
@@ -146,13 +155,13 @@ def flatten(custom: Mapping[str, Any]) -> Attributes:
 
 
 def attribute_value(value: object) -> AttributeValue:
-    """Return ``value`` as an attribute: scalars and homogeneous lists as they are, else JSON text."""
+    """Return JSON data as an attribute: scalars and homogeneous lists as they are, else JSON text."""
     if isinstance(value, str):
-        return value if len(value) <= VALUE_LIMIT else value[:VALUE_LIMIT]
+        return clean(value)[:VALUE_LIMIT]
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
-        return int(value) if -_INT64 <= value < _INT64 else str(value)
+        return int(value) if -_INT64 <= value < _INT64 else json_data(value)[:VALUE_LIMIT]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
     if json_text.is_list(value) and value and len(value) <= METADATA_VALUE_LIMIT:
@@ -192,25 +201,26 @@ def _mapping(name: str, value: object, problems: list[str]) -> Mapping[str, Any]
 def _name(name: str, value: object, limit: int, problems: list[str]) -> str | None:
     if value is None or json_text.is_sentinel(value):
         return None
-    if not isinstance(value, str):
+    text = value if type(value) is str and value.isascii() else json_string(value)
+    if text is None:
         problems.append(
             f"{name}: {type(value).__name__} given, a string of 1 to {limit} characters is allowed; ignored"
         )
         return None
-    if not value:
+    if not text:
         problems.append(f"{name}: empty, a string of 1 to {limit} characters is allowed; ignored")
         return None
-    if len(value) > limit:
-        problems.append(f"{name}: {len(value)} characters, at most {limit} are allowed; cut")
-        return value[:limit]
-    return value
+    if len(text) > limit:
+        problems.append(f"{name}: {len(text)} characters, at most {limit} are allowed; cut")
+        return text[:limit]
+    return text
 
 
 def _key(key: object, problems: list[str]) -> str:
     if isinstance(key, str):
         return key
     problems.append(f"trace: a key of type {type(key).__name__} given, strings are allowed; written as text")
-    return str(key) if isinstance(key, (int, float)) else type(key).__name__
+    return key_text(key)
 
 
 def _read_metadata(metadata: object, problems: list[str]) -> Mapping[str, Any]:
@@ -228,13 +238,15 @@ def _read_metadata(metadata: object, problems: list[str]) -> Mapping[str, Any]:
     return {_key(key, problems): value for key, value in pairs.items()}
 
 
-def _value_problems(custom: Mapping[str, Any]) -> list[str]:
+def _value_problems(given: Mapping[str, Any], custom: Mapping[str, Any]) -> list[str]:
     found: list[str] = []
-    for key, value in custom.items():
+    for key, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
             found.append(f"trace.{key}: {value} given, a finite number is allowed; written as text")
         elif isinstance(value, str) and len(value) > VALUE_LIMIT:
             found.append(f"trace.{key}: {len(value)} characters, at most {VALUE_LIMIT} are kept; cut")
+        elif type(value) not in _SCALARS and custom.get(key) == unknown(value):
+            found.append(f"trace.{key}: {type(value).__name__} given, a JSON value is allowed; written as its type")
     return found
 
 

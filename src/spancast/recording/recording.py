@@ -414,11 +414,12 @@ class Recording:
             merged[semconv.PROVIDER_NAME] = attributes[semconv.PROVIDER_NAME]
         self._attributes = merged
 
+    @shielded
     def forwarded(self) -> dict[str, Any] | None:
-        """Return the body fields to send: ``trace`` and ``session_id`` with our ids, or None to leave them out.
+        """Return the body fields to send, all of them JSON; None if no keys are sent.
 
-        Only OpenRouter understands them (its own Broadcast then joins this trace);
-        ``forward`` overrides that.
+        A field that is None is to be left out. Only OpenRouter understands ``trace`` and ``session_id`` (its
+        own Broadcast then joins this trace); ``forward`` overrides that.
         """
         forward = self.settings.forward
         if forward == "never" or (forward == "auto" and self.server.provider != OPENROUTER):

@@ -1,0 +1,193 @@
+"""Any Python value as JSON data: how trace keys travel in a request and stand on a span, by one rule per type.
+
+README, "Trace keys", has the rules. Must never: raise, change the value, or return what an SDK can't send.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime as dt
+import enum
+import math
+from collections import deque
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Final, cast
+
+from spancast.errors import attempt
+from spancast.model import json_text
+
+_INT64: Final = 2**63
+_MAX_DEPTH: Final = 64
+_MAX_VALUES: Final = 100_000
+_CIRCULAR: Final = "<circular>"
+_TOO_DEEP: Final = "<too deep>"
+_TOO_MANY: Final = "<too many>"
+_SCALARS: Final[frozenset[type]] = frozenset({str, bool, int, float, type(None)})
+_AS_THEY_ARE: Final[frozenset[type]] = _SCALARS | {list, tuple, dict}
+
+
+def json_data(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
+    """Return ``value`` as JSON data: None, bool, int, float, str, list and dict, of exactly these types, and copied."""
+    return _Conversion().data(value, 0)
+
+
+def sendable(value: object) -> Any:  # noqa: ANN401 - as above
+    """Return ``value`` itself if an SDK sends it as it is, else as JSON data."""
+    conversion = _Conversion()
+    data = conversion.data(value, 0)
+    return data if conversion.is_needed else value
+
+
+def is_json_type(value: object) -> bool:
+    """Tell whether JSON has a type for ``value``, whatever is inside of it."""
+    return math.isfinite(value) if type(value) is float else type(value) in _AS_THEY_ARE
+
+
+def json_string(value: object) -> str | None:
+    """Return the text of ``value``; None of a number, of what becomes no string, and of an object without a text."""
+    if isinstance(value, (int, float)):
+        return None
+    data = json_data(value)
+    return data if isinstance(data, str) and data != unknown(value) else None
+
+
+def unknown(value: object) -> str:
+    """Return what stands for an object without a text."""
+    return f"<{type(value).__name__}>"
+
+
+def clean(text: str) -> str:
+    """Return ``text`` with ``?`` for lone surrogates, which have no UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+class _Conversion:
+    """One value on its way to JSON."""
+
+    def __init__(self) -> None:
+        self.is_needed = False
+        """Whether JSON could not carry the value as it was."""
+        self._within: set[int] = set()
+        self._left = _MAX_VALUES
+
+    def data(self, value: object, depth: int) -> Any:  # noqa: ANN401 - JSON has any shape
+        kind = cast("type[Any]", type(value))
+        self._left -= 1
+        if kind in _SCALARS:
+            return self._scalar(cast("Any", value))
+        if id(value) in self._within or depth >= _MAX_DEPTH or self._left < 0:
+            self.is_needed = True
+            return _CIRCULAR if id(value) in self._within else _TOO_DEEP if depth >= _MAX_DEPTH else _TOO_MANY
+        self.is_needed |= kind not in _AS_THEY_ARE
+        self._within.add(id(value))
+        try:
+            converted = attempt(self._converted, value, depth)
+        finally:
+            self._within.discard(id(value))
+        if converted is None:
+            self.is_needed = True
+            return unknown(value)
+        return converted[0]
+
+    def _converted(self, value: Any, depth: int) -> tuple[Any]:  # noqa: ANN401, PLR0911 - one case per kind of object
+        if json_text.is_mapping(value):
+            return (self._object(value, depth),)
+        if isinstance(value, (list, tuple, deque)):
+            return ([self.data(item, depth + 1) for item in cast("list[Any]", value)],)
+        if json_text.is_sentinel(value):
+            return (None,)
+        if isinstance(value, type):
+            return (value.__name__,)
+        if isinstance(value, enum.Enum):
+            return (self.data(value.value, depth + 1),)
+        if isinstance(value, AbstractSet):
+            return (self._array(cast("AbstractSet[Any]", value), depth),)
+        fields = _fields_of(value)
+        if fields is not None:
+            return (self._object(fields, depth),)
+        simple = _simple(value)
+        return (self.data(simple, depth + 1),)
+
+    def _object(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+        items: dict[str, Any] = {}
+        for key, item in value.items():
+            if json_text.is_sentinel(item):
+                self.is_needed = True
+            else:
+                items[self._key(key)] = self.data(item, depth + 1)
+        return items
+
+    def _array(self, value: AbstractSet[Any], depth: int) -> list[Any]:
+        # In the same order each time, if there is one.
+        ordered: list[Any] | None = attempt(sorted, value)
+        return [self.data(item, depth + 1) for item in (value if ordered is None else ordered)]
+
+    def _key(self, key: object) -> str:
+        if type(key) is str:
+            return self._string(key)
+        self.is_needed = True
+        return key_text(key)
+
+    def _string(self, text: str) -> str:
+        cleaned = clean(text)
+        self.is_needed |= cleaned != text
+        return cleaned
+
+    def _scalar(self, value: str | bool | float | None) -> str | bool | float | None:
+        if isinstance(value, str):
+            return self._string(value)
+        if isinstance(value, float) and not math.isfinite(value):
+            self.is_needed = True
+            return str(value)
+        if isinstance(value, int) and not -_INT64 <= value < _INT64:
+            self.is_needed = True
+            # Python refuses to write thousands of decimal digits.
+            return attempt(str, value) or hex(value)
+        return value
+
+
+def key_text(key: object) -> str:
+    """Return a key of a mapping as a key of a JSON object."""
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    data = json_data(key)
+    return data if isinstance(data, str) else str(data) if isinstance(data, (int, float)) else unknown(key)
+
+
+def _fields_of(value: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - any object
+    """Return the fields of a pydantic model (without None) or a dataclass; None if ``value`` is neither."""
+    if hasattr(cast("type[Any]", type(value)), "__pydantic_fields_set__"):
+        held: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        return {key: item for key, item in held.items() if not json_text.is_absent(item)}
+    if dataclasses.is_dataclass(value):
+        return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
+    return None
+
+
+def _simple(value: Any) -> Any:  # noqa: ANN401, PLR0911 - one case per kind of object
+    """Return a value that says what ``value`` does."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _text_of_bytes(bytes(cast("bytes", value)))
+    if isinstance(value, (dt.date, dt.time)):
+        return value.isoformat()
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds()
+    if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+        return value.tolist()
+    # That of every object would show where it is in memory.
+    return unknown(value) if type(value).__str__ is object.__str__ else str.__str__(str(value))
+
+
+def _text_of_bytes(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(value).decode()
