@@ -815,3 +815,54 @@ def test_a_library_that_has_wrapped_what_a_subclass_inherits(
     spans.clear()
     chat(plain)
     assert (len(spans.all()), len(seen)) == (1, 2)
+
+
+def depth(function: Any) -> list[Any]:
+    found = []
+    while function is not None:
+        found.append(function)
+        function = getattr(function, "__wrapped__", None)
+    return found
+
+
+@pytest.mark.parametrize("way", ["class", "client"])
+@pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI])
+def test_methods_answer_inspection_as_they_did(kind: Any, way: str, everywhere: None) -> None:
+    client = kind(base_url="http://127.0.0.1:9", api_key="k")
+    paths = [
+        "chat.completions.create",
+        "chat.completions.parse",
+        "chat.completions.stream",
+        "responses.create",
+        "request",
+    ]
+
+    def methods() -> list[Any]:
+        return [functools.reduce(getattr, path.split("."), client) for path in paths]
+
+    def answers(method: Any) -> list[Any]:
+        return [
+            method.__name__, method.__qualname__, method.__module__, method.__doc__, inspect.signature(method),
+            inspect.unwrap(method.__func__), [inspect.iscoroutinefunction(one) for one in depth(method.__func__)][:2],
+            method.__self__, type(method), inspect.getsource(method),
+        ]  # fmt: skip
+
+    before = methods()
+    spancast.instrument("openai" if way == "class" else client)
+    after = methods()
+    for mine, theirs in zip(after, before, strict=True):
+        assert mine != theirs
+        assert answers(mine)[:6] == answers(theirs)[:6]
+        assert answers(mine)[7:] == answers(theirs)[7:]
+        # The kinds of what stands there and of what it wraps: LangSmith asks for both.
+        assert any(answers(mine)[6]) == any(answers(theirs)[6])
+        if len(depth(theirs.__func__)) > 1:
+            assert len(depth(mine.__func__)) == len(depth(theirs.__func__))
+            assert answers(mine)[6] == answers(theirs)[6]
+    spancast.uninstrument("openai" if way == "class" else client)
+    assert methods() == before
+
+
+def test_a_method_is_pickled_by_its_name(everywhere: None) -> None:
+    spancast.instrument("openai")
+    assert pickle.loads(pickle.dumps(COMPLETIONS.create)) is COMPLETIONS.create

@@ -299,6 +299,10 @@ def _like(method: Method, made: Method) -> Method:
     made = functools.update_wrapper(made, method)
     if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(made):
         made = functools.update_wrapper(_coroutine_function(made), method)
+    # As deep as it was: LangSmith looks one level below a decorated method for its coroutine function.
+    beneath: Any = getattr(method, "__wrapped__", None)
+    if beneath is not None:
+        made.__dict__["__wrapped__"] = beneath
     return made
 
 
