@@ -29,7 +29,7 @@ class Tier(enum.Enum):
     PAIR = (1, uuid.UUID(int=2))
 
 
-class Text(str, enum.Enum):
+class Text(enum.StrEnum):
     A = "a"
 
 
@@ -106,7 +106,7 @@ RULES: dict[str, tuple[Any, Any]] = {
     "deque": (collections.deque([1]), [1]),
     "dataclass": (Point(1, {2}), {"x": 1, "y": [2]}),
     "model": (Model(name="n", when=dt.date(2026, 1, 2), more=3), {"name": "n", "when": "2026-01-02", "more": 3}),  # type: ignore[call-arg]
-    "datetime": (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.timezone.utc), "2026-01-02T03:04:05+00:00"),
+    "datetime": (dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC), "2026-01-02T03:04:05+00:00"),
     "date": (dt.date(2026, 1, 2), "2026-01-02"),
     "time": (dt.time(3, 4), "03:04:00"),
     "timedelta": (dt.timedelta(minutes=1.5), 90.0),
