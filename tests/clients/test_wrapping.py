@@ -866,3 +866,28 @@ def test_methods_answer_inspection_as_they_did(kind: Any, way: str, everywhere: 
 def test_a_method_is_pickled_by_its_name(everywhere: None) -> None:
     spancast.instrument("openai")
     assert pickle.loads(pickle.dumps(COMPLETIONS.create)) is COMPLETIONS.create
+
+
+async def test_a_stream_that_another_library_returns_in_a_proxy(server: ReplayServer, spans: CapturedSpans) -> None:
+    """One type of proxy for synchronous and asynchronous streams, as OpenInference has it."""
+
+    class StreamProxy(wrapt.ObjectProxy):
+        def __aiter__(self) -> Any:
+            return self.__wrapped__.__aiter__()
+
+    def proxied(stream: Any) -> Any:
+        return StreamProxy(stream)
+
+    with openai.OpenAI(base_url=server.base_url, api_key="k") as made:
+        original = made.request
+        made.request = lambda *args, **kwargs: proxied(original(*args, **kwargs))  # type: ignore[method-assign]
+        assert list(chat(spancast.instrument(made), stream=True))
+    async with openai.AsyncOpenAI(base_url=server.base_url, api_key="k") as async_made:
+        async_original = async_made.request
+
+        async def request(*args: Any, **kwargs: Any) -> Any:
+            return proxied(await async_original(*args, **kwargs))
+
+        async_made.request = request  # type: ignore[method-assign]
+        assert [chunk async for chunk in await chat(spancast.instrument(async_made), stream=True)]
+    assert ["gen_ai.output.messages" in attributes(span) for span in spans.all()] == [True] * 2

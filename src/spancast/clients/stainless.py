@@ -305,7 +305,8 @@ def hear(
     ``unsent``: as in ``Recording.sent``, and then the chunk it asks for is kept from the user.
     ``is_on_wire``: the recording's HTTP response is that of ``result``.
     """
-    kind = cast("type[Any]", type(result))
+    # Not its type: one type of proxy can stand for synchronous and asynchronous streams.
+    kind = cast("type[Any]", result.__class__)
     ways = _ways.get(kind)
     if ways is None:
         if len(_ways) >= _MAX_WAYS:
