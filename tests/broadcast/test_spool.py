@@ -317,6 +317,20 @@ def test_replay_of_one_trace(spool: SpoolArchive) -> None:
     assert deliver(spool, "a") == [3, 4]
 
 
+def test_replay_of_what_waits_for_another_route(spool: SpoolArchive) -> None:
+    spool.put(records(range(6)), {"b": {0: "filtered"}})
+    assert deliver(spool, "a") == [0, 1, 2, 3, 4, 5]
+    first = take(spool, "b", most=2)
+    assert first is not None
+    spool.acknowledge(first)
+    spool.register(["a", "b", "c"])
+    assert spool.replay("b", 0, math.inf, trace_id=None) == 2
+    assert spool.replay("c", 0, math.inf, waiting_for="b") == 5
+    assert deliver(spool, "c") == [1, 2, 3, 4, 5]
+    assert deliver(spool, "b") == [1, 2, 3, 4, 5]
+    assert spool.replay("c", 0, math.inf, waiting_for="b") == 0
+
+
 def test_a_long_past_is_replayed_whole(spool: SpoolArchive) -> None:
     spool.put(records(range(2500)), {})
     deliver(spool, "a")

@@ -94,7 +94,7 @@ class TestOverview:
     def test_a_running_process_keeps_what_it_holds(self, run: Command, blocked: Path) -> None:
         broadcast({"away": AWAY}, three, BLOCKED_S)
         running = opened()
-        claim = running.claim("away", max_records=10, max_bytes=1 << 20, now_s=sys.maxsize)
+        claim = running.claim(*running.routes(), max_records=10, max_bytes=1 << 20, now_s=sys.maxsize)
         assert claim is not None
         run("spool")
         run("explain", claim.entries[0].record.trace_id.hex())
@@ -124,7 +124,7 @@ class TestDeliver:
         broadcast({"away": AWAY}, three, BLOCKED_S)
         blocked.unlink()
         other = opened()
-        claim = other.claim("away", max_records=10, max_bytes=1 << 20, now_s=time.time() + 60)
+        claim = other.claim(*other.routes(), max_records=10, max_bytes=1 << 20, now_s=time.time() + 60)
         assert claim is not None
         printed = run("spool", "deliver", "--timeout", "200ms", status=1)
         assert printed.startswith("away: 0 delivered, 3 waiting; another process is sending to it, or ")
@@ -286,6 +286,101 @@ class TestDrop:
         broadcast({"away": AWAY}, three, BLOCKED_S)
         run("spool", "drop", "--to", "awy", "--yes", status=2)
         assert "did you mean `away`?" in run.err
+
+
+class TestOneNameForTwoPlaces:
+    """What the commands make of a spool in which two programs, or two configurations, have one name."""
+
+    @pytest.fixture
+    def elsewhere(self, blocked: Path) -> str:
+        """Leave 3 spans for `eu` at a former address; return its name beside the present one, which had 2."""
+        broadcast({"eu": AWAY}, three, BLOCKED_S)
+        broadcast({"eu": file("here")}, lambda tracer: [call(tracer) for _ in range(2)])
+        spool = opened()
+        first, _ = spool.routes()
+        spool.close()
+        assert first.startswith("eu@")
+        return first
+
+    def test_are_told_apart(self, run: Command, elsewhere: str) -> None:
+        printed = run("spool")
+        rows = {line.split()[0]: line.split()[1:] for line in printed.splitlines()[4:6]}
+        assert (rows[elsewhere][0], rows[elsewhere][5], rows["eu"][0], rows["eu"][4]) == ("3", "0", "0", "2")
+        assert f"{elsewhere}: for eu of another program, or of this one before its address" in printed
+        told = run.data("spool")["destinations"]
+        assert (told[elsewhere]["waiting"], told["eu"]["delivered"]) == (3, 2)
+
+    def test_a_long_name_keeps_what_tells_it_apart(self, run: Command, blocked: Path) -> None:
+        name = "a-destination-with-a-name-of-45-characters-xy"
+        broadcast({name: AWAY}, three, BLOCKED_S)
+        configure({name: file("here")})
+        spool = opened()
+        [key] = spool.routes()
+        spool.close()
+        assert any(line.startswith("a-destin…") and key[-13:] in line for line in run("spool").splitlines())
+
+    def test_without_a_configuration_each_has_its_own_name(self, run: Command, elsewhere: str) -> None:
+        names = run.data("spool", "--spool", "queue")["destinations"].keys()
+        assert elsewhere in names
+        assert "eu" not in names
+        run("spool", "drop", "--spool", "queue", "--to", "eu", "--yes", status=2)
+        assert elsewhere in run.err
+        assert (
+            run("spool", "drop", "--spool", "queue", "--to", elsewhere, "--yes") == f"{elsewhere}: 3 spans given up\n"
+        )
+
+    def test_the_name_is_the_present_one(self, run: Command, elsewhere: str, blocked: Path) -> None:
+        blocked.unlink()
+        assert run("spool", "drop", "--to", "eu", "--yes") == "nothing waits for eu\n"
+        assert run("spool", "deliver") == "eu: 0 delivered\n"
+        run("spool", "deliver", "--to", elsewhere, status=2)
+        assert (delivered("gone/away"), delivered("here")) == (0, 2)
+        assert run("spool", "drop", "--to", elsewhere, "--yes", "1-2") == f"{elsewhere}: 2 spans given up\n"
+        assert run("spool", "drop", "--to", elsewhere, "--yes") == f"{elsewhere}: 1 span given up\n"
+        assert [one["destination"] for one in run.data("spool")["dropped"]] == [elsewhere] * 3
+
+    def test_what_waits_for_the_former_goes_to_the_present_one_if_asked(self, run: Command, elsewhere: str) -> None:
+        """As after a key was replaced; without what other destinations had."""
+        broadcast({"eu": file("here"), "other": file("other")}, three)
+        printed = run("spool", "replay", "--from", elsewhere, "--to", "eu", "--since", "1d")
+        assert printed == "eu: 3 spans to be sent\neu: 3 delivered\n"
+        assert delivered("here") == 2 + 3 + 3
+        run("spool", "replay", "--from", "eu@0", "--to", "eu", "--since", "1d", status=2)
+        run("spool", "drop", "--to", elsewhere, "--yes")
+        run("spool", "replay", "--from", elsewhere, "--to", "eu", "--since", "1d", status=1)
+        assert delivered("here") == 8
+
+    def test_the_former_configuration_sends_what_waited_for_it(
+        self, run: Command, elsewhere: str, blocked: Path
+    ) -> None:
+        blocked.unlink()
+        configure({"eu": {**AWAY, "path": "./gone/../gone//away.jsonl"}})
+        assert run("spool", "deliver") == "eu: 3 delivered\n"
+        assert delivered("gone/away") == 3
+
+    def test_refused_ones(self, run: Command, receiver: OtlpReceiver) -> None:
+        receiver.answer_with(status(400))
+        broadcast({"eu": otlp(f"{receiver.url}/one")}, three)
+        broadcast({"eu": otlp(f"{receiver.url}/two")}, three)
+        receiver.answer_with(ok())
+        destinations = [one["destination"] for one in run.data("spool")["refused"]]
+        assert destinations[:3] == ["eu"] * 3
+        assert destinations[3].startswith("eu@")
+        assert run.data("spool", "retry", "--to", "eu")["queued"] == {"eu": 3}
+        assert {request.path for request in receiver.requests[-1:]} == {"/two/v1/traces"}
+        told = run.data("spool", "retry", "--to", destinations[3])
+        assert (told["queued"], told["destinations"]) == ({destinations[3]: 3}, {})
+
+    def test_explain(self, run: Command, blocked: Path) -> None:
+        traces = broadcast({"eu": AWAY}, three, BLOCKED_S)
+        later = broadcast({"eu": file("here")}, three)
+        printed = run("explain", traces[0]).splitlines()[3:]
+        assert printed[0].startswith("eu  ")
+        assert "not configured then" in printed[0]
+        assert any(line.startswith("eu@") and "waiting: tried" in line for line in printed)
+        printed = run("explain", later[0])
+        assert "eu  delivered" in printed
+        assert "eu@" not in printed
 
 
 @pytest.mark.parametrize(

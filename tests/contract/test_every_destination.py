@@ -9,6 +9,9 @@ import gzip
 import json
 import logging
 import random
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +20,7 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from tests.broadcast.broadcasts import PATIENCE_S, broadcast_to, report_when
-from tests.destinations.configs import CANARY, REQUIRED
+from tests.destinations.configs import CANARY, ELSEWHERE, REQUIRED, SAME_PLACE, config
 from tests.destinations.otlp_receiver import OtlpReceiver, Request, ok, partial, status
 from tests.destinations.profiles.test_golden import TOOLS
 from tests.destinations.spans import LEAKS
@@ -25,7 +28,7 @@ from tests.destinations.spans import LEAKS
 from spancast.broadcast import courier as courier_module
 from spancast.broadcast.pipeline import Broadcast
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
-from spancast.destinations.table import DESTINATIONS
+from spancast.destinations.table import DESTINATIONS, fields
 from spancast.model import semconv
 
 REACHED_BY = {
@@ -110,7 +113,7 @@ def test_what_does_not_pass_is_listed(kind: str, code: int, receiver: OtlpReceiv
     sender.conversation()
     report = sender.broadcast.flush(PATIENCE_S)
     assert (report.destinations["one"].refused, report.destinations["one"].waiting) == (2, 0)
-    for buried in sender.broadcast.spool.buried("one"):
+    for buried in sender.broadcast.spool.buried():
         assert str(code) in buried.reason
         assert DESTINATIONS[kind].title in buried.reason, "the reason names the product"
         assert CANARY not in buried.reason
@@ -210,6 +213,97 @@ def test_test_connection(kind: str, receiver: OtlpReceiver) -> None:
     sender.broadcast.shutdown()
 
 
+# Where it goes: what a spool that programs share knows of a destination beside its name
+
+
+@pytest.mark.parametrize("kind", DESTINATIONS)
+def test_every_field_says_where_spans_go_or_does_not(kind: str) -> None:
+    own = {fact.name for fact in fields(kind) if not fact.is_common}
+    assert not ELSEWHERE[kind].keys() & SAME_PLACE[kind].keys()
+    assert (ELSEWHERE[kind].keys() | SAME_PLACE[kind].keys()) - {"compression"} == own - {"compression"}
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in DESTINATIONS for name in ELSEWHERE[kind]])
+def test_another_address_or_account_is_another_fingerprint(kind: str, name: str) -> None:
+    assert config(kind, **{name: ELSEWHERE[kind][name]}).fingerprint() != config(kind).fingerprint()
+
+
+@pytest.mark.parametrize("kind", DESTINATIONS)
+def test_rules_limits_and_replaced_credentials_change_no_fingerprint(kind: str) -> None:
+    rules = {"privacy_mode": True, "sampling_rate": 0.5, "spans": "all", "mask": ["x"], "profile": "langfuse"}
+    network = {"timeout": 3, "verify": False, "proxy": "http://proxy.test"} if kind not in LOCAL else {}
+    other = config(kind, **rules, **network, **SAME_PLACE[kind])
+    assert other.fingerprint() == config(kind).fingerprint()
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DESTINATIONS if kind not in LOCAL])
+def test_headers_may_name_an_account(kind: str, tmp_path: Path) -> None:
+    certificate = tmp_path / "client.pem"
+    certificate.touch()
+    given = [
+        {},
+        {"headers": {"X-Scope-OrgID": "one"}},
+        {"headers": {"X-Scope-OrgID": "two"}},
+        {"headers": {"Authorization": "one"}},
+        {"headers_from": json.loads},
+        {"headers_from": json.dumps},
+        {"cert": str(certificate)},
+    ]
+    assert len({config(kind, **fields).fingerprint() for fields in given}) == len(given)
+    lower = config(kind, headers={"x-scope-orgid": "one"}).fingerprint()
+    assert lower == config(kind, headers={"X-Scope-OrgID": "one"}).fingerprint()
+
+
+def addressed(kind: str, url: str) -> str:
+    return config(kind, **{ADDRESS.get(kind, REACHED_BY.get(kind, "base_url")): url}).fingerprint()
+
+
+ADDRESS = {"s3": "endpoint", "clickhouse": "host"}
+URLS = [kind for kind in DESTINATIONS if kind not in LOCAL]
+
+
+@pytest.mark.parametrize("kind", URLS)
+def test_spellings_of_one_address_are_one_fingerprint(kind: str) -> None:
+    same = ["https://host.test", "https://host.test/", "https://HOST.Test:443", "https://host.test.:443/"]
+    if kind == "clickhouse":
+        same = ["host.test", "https://host.test:8443", "HOST.Test:8443/"]
+    assert len({addressed(kind, url) for url in same}) == 1
+    others = ["https://host.test:444", "http://host.test", "https://test", "https://host.test.evil"]
+    assert len({addressed(kind, url) for url in [same[0], *others]}) == 5
+
+
+@pytest.mark.parametrize("kind", [kind for kind in URLS if kind not in ("clickhouse", "datadog")])
+def test_user_and_query_of_an_address_count(kind: str) -> None:
+    urls = ["https://host.test/in", "https://host.test/out", "https://me@host.test/in", "https://me:1@host.test/in"]
+    assert (
+        len({addressed(kind, url) for url in [*urls, "https://host.test/in?key=1", "https://host.test/in?key=2"]}) == 6
+    )
+
+
+@pytest.mark.parametrize("kind", DESTINATIONS)
+def test_a_fingerprint_is_a_hash_without_what_it_is_made_of(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"api-key={CANARY}")
+    found = config(kind)
+    assert re.fullmatch(r"[0-9a-f]{12}", found.fingerprint())
+    assert CANARY not in repr(found.place())
+
+
+def test_a_fingerprint_is_the_same_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kinds = [kind for kind in DESTINATIONS if kind != "console"]
+    here = {kind: config(kind).fingerprint() for kind in kinds if kind != "exporter"}
+    code = (
+        "import json, sys; sys.path[:0] = [sys.argv[1]]\n"
+        "from tests.destinations.configs import REQUIRED, config\n"
+        "print(json.dumps({kind: config(kind).fingerprint() for kind in json.loads(sys.argv[2])}))"
+    )
+    root = str(Path(__file__).parents[2])
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        command = [sys.executable, "-c", code, root, json.dumps(list(here))]
+        assert json.loads(subprocess.run(command, capture_output=True, check=True).stdout) == here
+
+
 LOCALLY: dict[str, dict[str, Any]] = {
     "file": {"path": "spans.jsonl"}, "store": {"path": "spans.db"}, "console": {}, "exporter": {"exporter": "console"},
 }  # fmt: skip
@@ -238,3 +332,4 @@ def test_local_ones_take_and_keep_private(
 
 def test_every_row_is_here() -> None:
     assert set(POSTING) | LOCAL | ENGINES == set(DESTINATIONS)
+    assert set(ELSEWHERE) == set(SAME_PLACE) == set(DESTINATIONS)

@@ -39,6 +39,76 @@ REQUIRED: dict[str, dict[str, Any]] = {
 }
 """What must be given (and what is worth giving) per type."""
 
+ELSEWHERE: dict[str, dict[str, Any]] = {
+    "otlp": {"endpoint": "http://other.test:4318"},
+    "otel-collector": {"endpoint": "http://collector.test:4319/v1/traces"},
+    "jaeger": {"endpoint": "http://jaeger.test:4318"},
+    "webhook": {"url": "https://hook.test/in?for=other"},
+    "file": {"path": "other.jsonl"},
+    "console": {"stream": "stdout"},
+    "store": {"path": "other.db"},
+    "clickhouse": {
+        "host": "other.test", "database": "other", "table": "other", "username": "other", "entity_id": "other",
+        "organization_id": "other",
+    },
+    "s3": {
+        "bucket": "other", "region": "eu-west-1", "endpoint": "https://minio.test", "prefix": "other",
+        "path_template": "{prefix}/{year}",
+    },
+    "exporter": {"exporter": "otlp_proto_http", "options": {"endpoint": "https://other.test"}},
+    "langfuse": {"public_key": "pk-other", "base_url": "https://other.test", "environment": "other"},
+    "langsmith": {
+        "api_key": "other", "project": "other", "endpoint": "https://other.test", "workspace_id": "other",
+    },
+    "arize": {"space_key": "other", "model_id": "other", "base_url": "https://other.test"},
+    "phoenix": {"api_key": "other", "project": "other", "base_url": "https://other.test"},
+    "braintrust": {"project_id": "other", "base_url": "https://other.test"},
+    "opik": {"workspace": "other", "project_name": "other", "base_url": "https://other.test"},
+    "weave": {"entity": "other", "project": "other", "base_url": "https://other.test"},
+    "grafana": {"instance_id": 7, "base_url": "https://other.test"},
+    "newrelic": {"license_key": "other", "region": "eu", "base_url": "https://other.test"},
+    "sentry": {
+        "dsn": f"https://{CANARY}@o1.ingest.us.sentry.io/4506", "otlp_endpoint": "https://other.test/api/1/otlp",
+    },
+    "datadog": {"api_key": "other", "ml_app": "other", "url": "https://api.datadoghq.eu"},
+    "honeycomb": {"api_key": "other", "dataset": "other", "region": "eu", "base_url": "https://other.test"},
+    "dynatrace": {"base_url": "https://other.live.dynatrace.com"},
+    "elastic": {"base_url": "https://other.test"},
+    "traceloop": {"api_key": "other", "base_url": "https://other.test"},
+    "mlflow": {"base_url": "http://other.test", "experiment_id": "7"},
+}  # fmt: skip
+"""Per type, each field that says where spans go (address, account, part of the account), with another value."""
+
+SAME_PLACE: dict[str, dict[str, Any]] = {
+    "otlp": {"protocol": "http/json", "compression": "gzip"},
+    "otel-collector": {"protocol": "http/json", "compression": "gzip"},
+    "jaeger": {"protocol": "http/json", "compression": "gzip"},
+    "webhook": {"method": "PUT"},
+    "file": {"max_bytes": "1MiB", "keep": 2},
+    "console": {},
+    "store": {"max_age": "1d"},
+    "clickhouse": {"password": "other", "create_table": True},
+    "s3": {"access_key_id": "other", "secret_access_key": "other", "session_token": "other"},
+    "exporter": {},
+    "langfuse": {"secret_key": "other", "release": "2"},
+    "langsmith": {},
+    "arize": {"api_key": "other"},
+    "phoenix": {},
+    "braintrust": {"api_key": "other"},
+    "opik": {"api_key": "other"},
+    "weave": {"api_key": "other"},
+    "grafana": {"api_key": "other"},
+    "newrelic": {},
+    "sentry": {},
+    "datadog": {},
+    "honeycomb": {},
+    "dynatrace": {"api_token": "other"},
+    "elastic": {"api_key": "other", "secret_token": "other"},
+    "traceloop": {},
+    "mlflow": {"token": "other"},
+}
+"""Per type, each field of its own that does not; a credential that is replaced must not strand what waits."""
+
 
 def config(kind: str, **others: Any) -> DestinationConfig:
     """Return a valid configuration of ``kind``."""

@@ -16,7 +16,7 @@ from typing import Final
 from spancast.broadcast.payload_cache import PayloadCache
 from spancast.broadcast.quiet_thread import QuietThread
 from spancast.broadcast.rules import Rules
-from spancast.broadcast.spool import Claim, Entry, RouteState, Spool
+from spancast.broadcast.spool import Claim, Entry, RouteState, Spool, route_key
 from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, Refused, RetryAfter
 from spancast.errors import logger, shielded, tally, warn_once
 
@@ -37,13 +37,22 @@ _PACE_S: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One destination with its rules, under its name in the configuration; ``kind`` is its type there."""
+    """One destination with its rules, under its name in the configuration; ``kind`` is its type there.
+
+    ``fingerprint`` is that of the place it sends to.
+    """
 
     name: str
     rules: Rules
     destination: Destination
     timeout_s: float = 10.0
     kind: str = ""
+    fingerprint: str = ""
+
+    @property
+    def key(self) -> str:
+        """Return how the spool knows it."""
+        return route_key(self.name, self.fingerprint)
 
 
 class Courier:
@@ -106,14 +115,14 @@ class Courier:
         with self._changed:
             self._changed.wait_for(lambda: self._passes_done >= asked or self._is_stopped, _left(deadline_s))
         # In this order: a pass between the two is seen, not waited for.
-        seen, state = self._passes, self._spool.state(self.route.name)
+        seen, state = self._passes, self._spool.state(self.route.key)
         while patient and state.waiting and not self._is_stopped and max(self._waits_s(), 0) < _left(deadline_s):
             with self._changed:
                 wait_s = min(_left(deadline_s), _PACE_S)
                 if not self._changed.wait_for(lambda: self._passes > seen or self._is_stopped, wait_s):  # noqa: B023 - asked at once
                     # Another process may have had the lease, and tells nobody when it gives it back.
                     self.notify()
-            seen, state = self._passes, self._spool.state(self.route.name)
+            seen, state = self._passes, self._spool.state(self.route.key)
         return state
 
     def start(self) -> None:
@@ -122,7 +131,7 @@ class Courier:
             return
         if not self._backs_off_until_s:
             # A back-off outlives the process that began it.
-            self._backs_off_until_s = self._spool.state(self.route.name).due_s
+            self._backs_off_until_s = self._spool.state(self.route.key).due_s
         self._thread.start()
 
     def stop(self) -> None:
@@ -179,7 +188,7 @@ class Courier:
         # Own back-off is in the spool too, for the next process; in a hurry it does not hold.
         asked_s = max(now_s, self._backs_off_until_s) if hurried else now_s
         claim = self._spool.claim(
-            self.route.name,
+            self.route.key,
             max_records=PROBE_RECORDS if self.is_open else BATCH_RECORDS,
             max_bytes=BATCH_BYTES,
             now_s=asked_s,

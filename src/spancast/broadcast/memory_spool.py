@@ -31,8 +31,9 @@ def give_up(log: SpoolLog) -> None:
     for route in log.routes():
         waiting = log.state(route).waiting
         if waiting:
-            tally.add(f"dropped.{route}.spool_closed", waiting)
-            logger.warning("spancast: %d records still waited in memory for %s and are dropped", waiting, route)
+            name = log.counted_as(route)
+            tally.add(f"dropped.{name}.spool_closed", waiting)
+            logger.warning("spancast: %d records still waited in memory for %s and are dropped", waiting, name)
 
 
 class MemorySpool(SpoolLog):

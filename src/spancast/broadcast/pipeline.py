@@ -21,13 +21,13 @@ from spancast.broadcast.memory_spool import MemorySpool
 from spancast.broadcast.payload_cache import PayloadCache
 from spancast.broadcast.record import Heads, record_of, without_content
 from spancast.broadcast.rules import COUNTED_AS, NOTHING_SEEN, Rules, TracesSeen, panel
-from spancast.broadcast.spool import RouteState, SpoolArchive
+from spancast.broadcast.spool import RouteState, SpoolArchive, route_name
 from spancast.broadcast.sqlite_spool import SqliteSpool
 from spancast.destinations import table
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.redaction import NOTHING_REDACTED, Redaction
 from spancast.destinations.views import SpanView
-from spancast.errors import guarded, shielded, tally
+from spancast.errors import guarded, logger, shielded, tally
 from spancast.model.span_record import SpanRecord
 from spancast.recording.pending import read
 
@@ -48,6 +48,7 @@ def routes_of(destinations: Mapping[str, DestinationConfig]) -> list[Route]:
             table.create(config, name),
             timeout_s=getattr(config, "timeout", _DEFAULT_TIMEOUT_S),
             kind=config.type,
+            fingerprint=config.fingerprint(),
         )
         for name, config in destinations.items()
         if config.enabled
@@ -105,12 +106,28 @@ class Broadcast:
         self._told: dict[str, int] = tally.read()
         self.intake = Intake(self._take)
         self.processor: SpanProcessor = _Processor(self)
-        spool.register([route.name for route in routes])
+        self._keys = {route.name: route.key for route in routes}
+        spool.register(list(self._keys.values()))
+        self._warn_of_others()
         end_of_process.watch(self)
         end_of_process.handle_sigterm()
-        if any(spool.state(route.name).waiting for route in routes):
+        if any(spool.state(route.key).waiting for route in routes):
             # What an earlier process left; else threads start with the first span.
             self._start()
+
+    def _warn_of_others(self) -> None:
+        # Those of another program, or of this one before its address or account was changed.
+        for key in self.spool.routes():
+            if route_name(key) in self._keys and key not in self._keys.values():
+                state = self.spool.state(key)
+                if state.waiting and state.attempts:
+                    logger.warning(
+                        "spancast: %d spans wait for another destination named %s, at another address or account;"
+                        " `spancast spool` lists it as %s",
+                        state.waiting,
+                        route_name(key),
+                        key,
+                    )
 
     def _start(self) -> None:
         for courier in self.couriers:
@@ -140,12 +157,13 @@ class Broadcast:
 
     def _store(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
         """Put ``records`` into the spool; return how many it could not take."""
-        if self._put(records, skipped) is not None:
+        by_key = {self._keys[name]: reasons for name, reasons in skipped.items()}
+        if self._put(records, by_key) is not None:
             return 0
         # One by one: a record that cannot be stored takes no other with it.
         lost = 0
         for index, record in enumerate(records):
-            own = {name: {0: reasons[index]} for name, reasons in skipped.items() if index in reasons}
+            own = {name: {0: reasons[index]} for name, reasons in by_key.items() if index in reasons}
             if self._put([record], own) is None:
                 lost += 1
         return lost
@@ -204,7 +222,7 @@ class Broadcast:
                 for courier, number in asked.items()
             }
         else:
-            states = {courier.route.name: self.spool.state(courier.route.name) for courier in self.couriers}
+            states = {name: self.spool.state(key) for name, key in self._keys.items()}
         return self._report(states)
 
     def _report(self, states: Mapping[str, RouteState]) -> FlushReport:
@@ -250,10 +268,10 @@ class Broadcast:
     def counts(self) -> dict[str, int]:
         """Return what waits now, per destination, in spans and bytes."""
         counts: dict[str, int] = {"waiting": self.intake.waiting}
-        for courier in self.couriers:
-            state = self.spool.state(courier.route.name)
-            counts[f"waiting.{courier.route.name}"] = state.waiting
-            counts[f"waiting_bytes.{courier.route.name}"] = state.waiting_bytes
+        for name, key in self._keys.items():
+            state = self.spool.state(key)
+            counts[f"waiting.{name}"] = state.waiting
+            counts[f"waiting_bytes.{name}"] = state.waiting_bytes
         return counts
 
     def after_fork_in_child(self) -> None:

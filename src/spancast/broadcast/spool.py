@@ -6,11 +6,32 @@ listed. Implementations: ``sqlite_spool`` (disk) and ``memory_spool``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
 from spancast.model.span_record import FactValue, SpanRecord
+
+
+def route_key(name: str, fingerprint: str) -> str:
+    """Return how a spool knows the destination ``name`` that sends to the place of ``fingerprint``.
+
+    Names hold no ``@``. Without a fingerprint it is the name alone.
+    """
+    return f"{name}@{fingerprint}" if fingerprint else name
+
+
+def route_name(route: str) -> str:
+    """Return the destination's name in ``route``."""
+    return route.partition("@")[0]
+
+
+def counted_as(route: str, own: Collection[str] | None) -> str:
+    """Return under which name records of ``route`` are counted: the destination's for those of this process, ``own``.
+
+    Another program's route of that name keeps its fingerprint, so that the two are not mixed up.
+    """
+    return route_name(route) if own is not None and route in own else route
 
 
 class Entry(NamedTuple):
@@ -121,7 +142,7 @@ class Spool(Protocol):
     """The queue between the processor and the couriers; safe for threads (and, on disk, processes)."""
 
     def register(self, routes: Sequence[str]) -> None:
-        """Name the routes this process judges its records for; before the first ``put``.
+        """Name the routes this process judges its records for (as ``route_key``); before the first ``put``.
 
         A route not seen before begins at the end of the log. What this process puts is meant
         for these routes alone: a route of another configuration on the same spool never gets
@@ -151,7 +172,7 @@ class Spool(Protocol):
     def retry_at(self, claim: Claim, due_s: float, reason: str) -> None:
         """Give the claim back, not to be leased before ``due_s`` (Unix seconds).
 
-        If the file it was leased from is gone, its records are counted in ``dropped.<route>.spool_replaced``.
+        If the file it was leased from is gone, its records are counted in ``dropped.<name>.spool_replaced``.
         """
         ...
 
@@ -176,22 +197,24 @@ class SpoolArchive(Spool, Protocol):
     """What the command line asks of a spool beside the queue: the past, and what became of it."""
 
     def routes(self) -> list[str]:
-        """Return the names of all routes the spool knows, of other processes too."""
+        """Return all routes the spool knows, of other processes too."""
         ...
 
-    def replay(
+    def replay(  # noqa: PLR0913 - limits, each with its name
         self,
         route: str,
         since_s: float,
         until_s: float,
         *,
         trace_id: bytes | None = None,
+        waiting_for: str | None = None,
         judge: Callable[[SpanRecord], str | None] | None = None,
     ) -> int:
         """Give ``route`` the kept records that ended in [since_s, until_s] once more; return how many.
 
-        ``judge`` is the route's rules: why it does not take a record, or None. Without it the
-        verdicts of the time stand, and what was skipped then stays skipped.
+        ``waiting_for`` is another route: only what waits for it. ``judge`` is the route's rules: why
+        it does not take a record, or None. Without it the verdicts of the time stand, and what was
+        skipped then stays skipped.
         """
         ...
 

@@ -21,7 +21,7 @@ from spancast.broadcast import (
     sqlite_routes,
 )
 from spancast.broadcast.lease_owner import LeaseOwner
-from spancast.broadcast.spool import Buried, Claim, Entry, Found, RouteState, SpoolSize
+from spancast.broadcast.spool import Buried, Claim, Entry, Found, RouteState, SpoolSize, counted_as
 from spancast.broadcast.sqlite_bounds import Bounds, Sweeper
 from spancast.broadcast.sqlite_leftovers import Leftover
 from spancast.broadcast.sqlite_rows import RecordReader, append, last_sequence, without_content
@@ -71,6 +71,10 @@ class SpoolLog:
         """Tell whether ``claim`` was leased from this log, and not from a file that was here before."""
         return claim.log == self._log
 
+    def counted_as(self, route: str) -> str:
+        """Return ``spool.counted_as`` of ``route`` here."""
+        return counted_as(route, self._audience)
+
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection, None, None]:
         with self._lock:
@@ -107,7 +111,7 @@ class SpoolLog:
             evicted = self._sweeper.after(connection, kept, now_s)
         with self._lock:
             self._reader.remember([Entry(sequence, record) for sequence, record in enumerate(kept, first)])
-        return sqlite_bounds.tell(evicted)
+        return sqlite_bounds.tell(evicted, self._audience)
 
     def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Claim | None:
         """Do what ``Spool.claim`` says."""
@@ -221,25 +225,28 @@ class SpoolLog:
         with self._lock:
             return [name for (name,) in self._connection.execute("SELECT name FROM routes ORDER BY id")]
 
-    def replay(
+    def replay(  # noqa: PLR0913 - limits, each with its name
         self,
         route: str,
         since_s: float,
         until_s: float,
         *,
         trace_id: bytes | None = None,
+        waiting_for: str | None = None,
         judge: Callable[[SpanRecord], str | None] | None = None,
     ) -> int:
         """Do what ``SpoolArchive.replay`` says."""
         with self._writing() as connection:
             number = sqlite_routes.open_route(connection, route).id
             end = last_sequence(connection)
+            other = waiting_for and sqlite_routes.open_route(connection, waiting_for).id
         limits: dict[str, object] = {
             "route": number,
             "end": end,
             "since_ns": sqlite_replays.nanoseconds(since_s),
             "until_ns": sqlite_replays.nanoseconds(until_s),
             "trace_id": trace_id,
+            "other": other,
             "judged": judge is not None,
             "limit": _REPLAY_CHUNK,
         }
@@ -286,7 +293,7 @@ class SpoolLog:
                 count = sqlite_routes.state(connection, route).waiting
                 sqlite_replays.drop_all(connection, route, last_sequence(connection), count, self._clock())
         if count:
-            tally.add(f"dropped.{route}.by_hand", count)
+            tally.add(f"dropped.{self.counted_as(route)}.by_hand", count)
         return count
 
     def find(self, trace_id: bytes) -> list[Found]:
@@ -304,7 +311,7 @@ class SpoolLog:
         """Do what ``SpoolArchive.sweep`` says."""
         with self._writing() as connection:
             evicted = sqlite_bounds.sweep(connection, self._bounds, self._clock())
-        return sqlite_bounds.tell(evicted)
+        return sqlite_bounds.tell(evicted, self._audience)
 
     def size(self) -> SpoolSize:
         """Do what ``SpoolArchive.size`` says."""

@@ -6,11 +6,11 @@ Must never: push out a record that waits somewhere without counting it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spancast.broadcast.spool import SpoolSize
+from spancast.broadcast.spool import SpoolSize, counted_as
 from spancast.errors import tally, warn_once
 from spancast.model.span_record import SpanRecord
 
@@ -136,11 +136,12 @@ def sweep(connection: sqlite3.Connection, bounds: Bounds, now_s: float) -> Evict
     return evicted
 
 
-def tell(evicted: Evicted) -> int:
-    """Count and tell what was pushed out; return how many records it was."""
+def tell(evicted: Evicted, own: Collection[str] | None) -> int:
+    """Count and log what was pushed out; return how many records it was. ``own`` are the routes of this process."""
     for (route, why), count in evicted.counts.items():
-        tally.add(f"dropped.{route}.{why}", count)
-        warn_once(f"dropped:{route}:{why}", _WARNINGS[why], route)
+        name = counted_as(route, own)
+        tally.add(f"dropped.{name}.{why}", count)
+        warn_once(f"dropped:{name}:{why}", _WARNINGS[why], name)
     return len(evicted.sequences)
 
 

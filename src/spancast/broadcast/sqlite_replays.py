@@ -21,6 +21,8 @@ _REPLAYABLE = """
     SELECT l.sequence FROM log l
     WHERE l.sequence > :after AND l.sequence <= :end AND l.end_ns >= :since_ns AND l.end_ns < :until_ns
     AND (:trace_id IS NULL OR l.trace_id = :trace_id)
+    AND (:other IS NULL OR EXISTS (SELECT 1 FROM ahead a WHERE a.route = :other AND a.sequence = l.sequence)
+        OR EXISTS (SELECT 1 FROM replays p WHERE p.route = :other AND p.sequence = l.sequence AND p.done_s IS NULL))
     AND (:judged OR NOT EXISTS (SELECT 1 FROM skipped s WHERE s.route = :route AND s.sequence = l.sequence))
     AND NOT EXISTS (SELECT 1 FROM replays p WHERE p.route = :route AND p.sequence = l.sequence AND p.done_s IS NULL)
     AND NOT EXISTS (SELECT 1 FROM ahead a WHERE a.route = :route AND a.sequence = l.sequence)
@@ -41,7 +43,8 @@ _IS_WAITING = """
 def replayable(connection: sqlite3.Connection, limits: Mapping[str, object]) -> list[int]:
     """Return the next kept sequences that can be replayed; only reads.
 
-    ``limits``: route (id), after, end (sequences), since_ns, until_ns, trace_id or None, judged, limit.
+    ``limits``: route (id), after, end (sequences), since_ns, until_ns, trace_id or None, other (route id)
+    or None, judged, limit.
     """
     return [sequence for (sequence,) in connection.execute(_REPLAYABLE, limits)]
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from spancast.broadcast import fork_watch
 from spancast.broadcast.lease_owner import LeaseOwner
 from spancast.broadcast.memory_spool import give_up, memory_bounds
-from spancast.broadcast.spool import Buried, Claim, Found, RouteState, SpoolSize
+from spancast.broadcast.spool import Buried, Claim, Found, RouteState, SpoolSize, counted_as
 from spancast.broadcast.spool_log import SpoolLog
 from spancast.broadcast.sqlite_bounds import Bounds
 from spancast.broadcast.sqlite_disk import Disk, DiskUnusable
@@ -44,7 +44,7 @@ class SqliteSpool:
     ``max_bytes`` bounds the pages in use, within one ``put``; the write-ahead log adds 8 to 16 MB. Of processes
     that share the file, each may take up to an eighth of the room there was when it last looked before it looks again.
     Records stay after delivery until they are over a bound, oldest first; those that still
-    waited are counted in ``dropped.<route>.spool_full`` and ``.spool_age`` and told once.
+    waited are counted in ``dropped.<name>.spool_full`` and ``.spool_age`` and told once.
 
     While the file cannot be used (full, read-only, locked for ``busy_timeout_s``, no
     permission), records are kept and delivered in memory, ``overflow_bytes`` at most, and
@@ -53,7 +53,8 @@ class SqliteSpool:
     Only the constructor raises: ConfigError where ``path`` is a newer spancast's or another program's.
 
     Sharing the file, processes share the routes: a record may be delivered by another process
-    that has a route of the same name, with that process's settings.
+    that has the same route (a destination of the same name that sends to the same place), with that
+    process's settings.
     """
 
     def __init__(  # noqa: PLR0913 - bounds, each with its name
@@ -148,17 +149,25 @@ class SqliteSpool:
         disk, memory = self._on_both(SpoolLog.routes, [])
         return list(dict.fromkeys(disk + memory))
 
-    def replay(
+    def replay(  # noqa: PLR0913 - limits, each with its name
         self,
         route: str,
         since_s: float,
         until_s: float,
         *,
         trace_id: bytes | None = None,
+        waiting_for: str | None = None,
         judge: Callable[[SpanRecord], str | None] | None = None,
     ) -> int:
         """Do what ``SpoolArchive.replay`` says."""
-        return sum(self._on_both(lambda log: log.replay(route, since_s, until_s, trace_id=trace_id, judge=judge), 0))
+        return sum(
+            self._on_both(
+                lambda log: log.replay(
+                    route, since_s, until_s, trace_id=trace_id, waiting_for=waiting_for, judge=judge
+                ),
+                0,
+            )
+        )
 
     def retry_buried(self, route: str, sequences: Sequence[int] | None = None) -> int:
         """Do what ``SpoolArchive.retry_buried`` says."""
@@ -243,13 +252,14 @@ class SqliteSpool:
 
     def _lose(self, route: str, count: int) -> None:
         if count:
-            tally.add(f"dropped.{route}.spool_replaced", count)
+            name = counted_as(route, self._routes)
+            tally.add(f"dropped.{name}.spool_replaced", count)
             logger.warning(
                 "spancast: the spool %s was removed or replaced while it was in use; %d records that waited for %s are"
                 " dropped",
                 self._file.path,
                 count,
-                route,
+                name,
             )
 
     def _in_memory(self) -> SpoolLog:

@@ -6,11 +6,12 @@ import argparse
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from spancast.broadcast.rules import COUNTED_AS
 from spancast.broadcast.spool import Fate, Found, RouteState, SpoolArchive
+from spancast.cli.naming import Naming, shortened
 from spancast.cli.places import add_spool_options, configured, is_json, opened_spool, store_beside
 from spancast.cli.protocol import FINE, CommandError, Commands
 from spancast.cli.spool import state_data, waits
@@ -38,11 +39,13 @@ def add_commands(commands: Commands) -> None:
 
 
 def _explain(given: argparse.Namespace) -> int:
-    wanted = configured(given)
+    wanted = configured(given, is_needed=False)
     with opened_spool(given) as spool:
         trace_id, found = _found(given, spool)
         names = {record.span_id: read_record(record).name for record in spool.records(trace_id)}
-        states = {name: spool.state(name) for name in spool.routes()}
+        naming = Naming(spool.routes(), wanted)
+        states = {naming.shown(key): spool.state(key) for key in naming.routes}
+        found = [replace(one, fates=_named(one.fates, naming)) for one in found]
         path = spool.size().path
     if is_json(given):
         print(as_json(_as_data(trace_id, found, names, states)))
@@ -53,6 +56,15 @@ def _explain(given: argparse.Namespace) -> int:
     for line in _told(fates, len(found), names, states):
         print(line)
     return FINE
+
+
+def _named(fates: Sequence[Fate], naming: Naming) -> tuple[Fate, ...]:
+    # Another program's destination is told of only if it has to do with the record.
+    return tuple(
+        replace(fate, route=naming.shown(fate.route))
+        for fate in fates
+        if fate.state != "absent" or not naming.is_elsewhere(fate.route)
+    )
 
 
 def _found(given: argparse.Namespace, spool: SpoolArchive) -> tuple[bytes, list[Found]]:
@@ -127,7 +139,7 @@ def _told(
 ) -> Iterator[str]:
     room = min(max((len(name) for name in fates), default=0), _LONGEST_NAME)
     for name, groups in fates.items():
-        indent, heading = " " * (room + 4), f"{cut(name, room):<{room}}  "
+        indent, heading = " " * (room + 4), f"{shortened(name, room):<{room}}  "
         if not groups:
             yield f"{heading}not configured then"
         for words, group in groups.items():

@@ -71,9 +71,12 @@ def effective(settings: Settings) -> Settings:
     return settings_module.in_effect(settings) or settings
 
 
-def configured(given: argparse.Namespace) -> Mapping[str, DestinationConfig]:
-    """Return the enabled destinations; none where only a spool was named, which needs no configuration."""
-    if _named_spool(given) and not getattr(given, "config", None):
+def configured(given: argparse.Namespace, *, is_needed: bool = True) -> Mapping[str, DestinationConfig]:
+    """Return the enabled destinations; unless they are needed, none if only a spool was named.
+
+    That needs no configuration.
+    """
+    if not is_needed and _named_spool(given) and not getattr(given, "config", None):
         return {}
     return {name: config for name, config in settings_of(given).destinations.items() if config.enabled}
 

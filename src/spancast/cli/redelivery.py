@@ -18,7 +18,8 @@ from spancast.broadcast.pipeline import Broadcast, routes_of
 from spancast.broadcast.record import facts_of
 from spancast.broadcast.rules import Rules, TracesSeen
 from spancast.broadcast.spool import SpoolArchive
-from spancast.cli.places import add_spool_options, is_json, opened_spool, settings_of
+from spancast.cli.naming import Naming, keys_of
+from spancast.cli.places import add_spool_options, configured, is_json, opened_spool
 from spancast.cli.protocol import FAILED, FINE, WRONG_USE, CommandError, Commands
 from spancast.cli.terminal import as_json, folded, number
 from spancast.configuration.mistakes import unknown
@@ -53,6 +54,7 @@ def add_commands(commands: Commands) -> None:
     )
     replay.add_argument("--until", type=moment_of, metavar="TIME", help="likewise; default: now")
     replay.add_argument("--trace", metavar="TRACE_ID", help="only this trace")
+    replay.add_argument("--from", dest="source", metavar="NAME", help="only what waits for this other destination")
     replay.set_defaults(run=_replay)
 
 
@@ -116,16 +118,14 @@ def _deliver(given: argparse.Namespace) -> int:
 
 def _retry(given: argparse.Namespace) -> int:
     with opened_spool(given) as spool:
-        names = spool.routes()
-        if given.to is not None and given.to not in names:
-            raise CommandError(unknown("destination", given.to, names), WRONG_USE)
         # Asked before anything is changed: a wrong configuration must not leave half of it done.
-        destinations = {} if given.no_deliver else _configured(given)
+        destinations = configured(given, is_needed=not given.no_deliver)
+        naming = Naming(spool.routes(), destinations)
         sequences = sequences_of(given)
         queued = {
-            name: count
-            for name in ([given.to] if given.to else names)
-            if (count := spool.retry_buried(name, sequences))
+            naming.shown(route): count
+            for route in ([naming.route(given.to)] if given.to else naming.routes)
+            if (count := spool.retry_buried(route, sequences))
         }
         if not queued:
             raise CommandError("none of these is refused" if sequences else "nothing is refused")
@@ -136,9 +136,10 @@ def _replay(given: argparse.Namespace) -> int:
     with opened_spool(given) as spool:
         destinations = _chosen(given)
         count = spool.replay(
-            given.to,
+            keys_of(destinations)[given.to],
             given.since,
             float("inf") if given.until is None else given.until,
+            waiting_for=given.source and Naming(spool.routes(), destinations).route(given.source),
             trace_id=trace_id_of(given.trace).to_bytes(_TRACE_ID_BYTES, "big") if given.trace else None,
             judge=_judge(given.to, destinations[given.to]),
         )
@@ -158,12 +159,8 @@ def _judge(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str |
     return judged
 
 
-def _configured(given: argparse.Namespace) -> dict[str, DestinationConfig]:
-    return {name: config for name, config in settings_of(given).destinations.items() if config.enabled}
-
-
-def _chosen(given: argparse.Namespace) -> dict[str, DestinationConfig]:
-    destinations = _configured(given)
+def _chosen(given: argparse.Namespace) -> Mapping[str, DestinationConfig]:
+    destinations = configured(given)
     if not destinations:
         raise CommandError("the configuration names no destination; `--config FILE` names another", WRONG_USE)
     if given.to is None:
@@ -194,11 +191,12 @@ def _sent(
 
 
 def _flushed(spool: SpoolArchive, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
-    before = {name: spool.state(name).attempts for name in destinations}
+    keys = keys_of(destinations)
+    before = {name: spool.state(key).attempts for name, key in keys.items()}
     broadcast = Broadcast(routes_of(destinations), spool)
     try:
         report = broadcast.flush(timeout_s)
-        untried = {name for name, attempts in before.items() if spool.state(name).attempts == attempts}
+        untried = {name for name, attempts in before.items() if spool.state(keys[name]).attempts == attempts}
     finally:
         broadcast.shutdown(min(timeout_s, _AT_THE_END_S))
     return replace(

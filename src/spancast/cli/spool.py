@@ -6,18 +6,23 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
-from spancast.broadcast.spool import Buried, RouteState, SpoolArchive, SpoolSize
+from spancast.broadcast.spool import Buried, RouteState, SpoolArchive, SpoolSize, route_name
 from spancast.cli import redelivery
+from spancast.cli.naming import Naming, shortened
 from spancast.cli.places import add_spool_options, configured, is_json, opened_spool
 from spancast.cli.protocol import FAILED, FINE, WRONG_USE, CommandError, Commands
-from spancast.cli.terminal import as_json, columns, cut, folded, iso, lapse, moment, number, size, why_dropped
-from spancast.configuration.mistakes import unknown
+from spancast.cli.terminal import as_json, columns, folded, iso, lapse, moment, number, size, why_dropped
 
 _LISTED: Final = 20
 _HEADING: Final = ("DESTINATION", "WAITING", "SIZE", "REFUSED", "DROPPED", "DELIVERED", "LAST")
 _LONGEST_NAME: Final = 22
+_ELSEWHERE: Final = (
+    "for {name} of another program, or of this one before its address or account changed; sent only there."
+    " `spancast spool replay --from` sends it to the present one, `drop` gives it up"
+)
 _DUE: Final = "due now for any process that has this destination (`spancast spool deliver`, too)"
 
 
@@ -42,15 +47,18 @@ def add_commands(commands: Commands) -> None:
 
 def _show(given: argparse.Namespace) -> int:
     with opened_spool(given) as spool:
-        names = spool.routes()
-        states = {name: spool.state(name) for name in names}
+        naming = Naming(spool.routes(), configured(given, is_needed=False))
+        states = {naming.shown(key): spool.state(key) for key in naming.routes}
         limit = max(given.limit, 0)
-        refused, dropped = spool.buried(limit=limit), spool.dropped(limit=limit)
+        refused, dropped = (
+            [replace(one, route=naming.shown(one.route)) for one in several]
+            for several in (spool.buried(limit=limit), spool.dropped(limit=limit))
+        )
         held = spool.size()
     if is_json(given):
         print(as_json(_as_data(held, states, refused, dropped)))
         return FINE
-    print("\n".join(_told(held, states, refused, dropped, configured(given))))
+    print("\n".join(_told(held, states, refused, dropped, naming)))
     return FINE
 
 
@@ -59,7 +67,7 @@ def _told(
     states: Mapping[str, RouteState],
     refused: Sequence[Buried],
     dropped: Sequence[Buried],
-    wanted: Mapping[str, object],
+    naming: Naming,
 ) -> Iterator[str]:
     now_s = time.time()
     yield held.path
@@ -71,7 +79,7 @@ def _told(
     yield ""
     rows = [_row(name, state, now_s) for name, state in states.items()]
     yield from columns([_HEADING, *rows], right=range(1, len(_HEADING) - 1))
-    notes = [note for name, state in states.items() if (note := _note(name, state, wanted, now_s))]
+    notes = [note for name, state in states.items() if (note := _note(name, state, naming, now_s))]
     if notes:
         yield ""
         yield from notes
@@ -82,7 +90,7 @@ def _told(
 
 def _row(name: str, state: RouteState, now_s: float) -> tuple[str, ...]:
     return (
-        cut(name, _LONGEST_NAME),
+        shortened(name, _LONGEST_NAME),
         f"{state.waiting:,}",
         size(state.waiting_bytes) if state.waiting else "-",
         f"{state.buried:,}",
@@ -92,11 +100,14 @@ def _row(name: str, state: RouteState, now_s: float) -> tuple[str, ...]:
     )
 
 
-def _note(name: str, state: RouteState, wanted: Mapping[str, object], now_s: float) -> str:
+def _note(name: str, state: RouteState, naming: Naming, now_s: float) -> str:
     if not state.waiting:
         return ""
-    is_known = not wanted or name in wanted
-    told = waits(state, now_s) if is_known else "no enabled destination of the configuration has this name"
+    told = waits(state, now_s)
+    if naming.configured and naming.is_elsewhere(name):
+        told = _ELSEWHERE.format(name=route_name(name))
+    elif naming.configured and name not in naming.configured:
+        told = "no enabled destination of the configuration has this name"
     return folded(told, "  ", f"{name}: ")
 
 
@@ -183,17 +194,16 @@ def state_data(state: RouteState) -> dict[str, Any]:
 
 def _drop(given: argparse.Namespace) -> int:
     with opened_spool(given) as spool:
-        if given.to not in spool.routes():
-            raise CommandError(unknown("destination", given.to, spool.routes()), WRONG_USE)
+        route = Naming(spool.routes(), configured(given, is_needed=False)).route(given.to)
         sequences = redelivery.sequences_of(given)
-        what = _what_to_drop(spool, given.to, sequences)
+        what = _what_to_drop(spool, route, sequences)
         if not what:
             print(f"nothing waits for {given.to}")
             return FINE
         if not given.yes and not _is_confirmed(f"Give up {what} for {given.to}?"):
             print("nothing was given up", file=sys.stderr)
             return FAILED
-        count = spool.drop(given.to, sequences)
+        count = spool.drop(route, sequences)
     if is_json(given):
         print(as_json({"destination": given.to, "dropped": count}))
     else:
@@ -201,10 +211,10 @@ def _drop(given: argparse.Namespace) -> int:
     return FINE if count else FAILED
 
 
-def _what_to_drop(spool: SpoolArchive, name: str, sequences: Sequence[int] | None) -> str:
+def _what_to_drop(spool: SpoolArchive, route: str, sequences: Sequence[int] | None) -> str:
     if sequences:
         return number(len(set(sequences)), "span")
-    waiting = spool.state(name).waiting
+    waiting = spool.state(route).waiting
     return f"{number(waiting, 'span')} waiting" if waiting else ""
 
 

@@ -11,7 +11,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from pydantic import Field
 from spancast.destinations import generation
 from spancast.destinations.config import NetworkConfig
 from spancast.destinations.extras import required
+from spancast.destinations.place import Place
 from spancast.destinations.plain_span import PlainSpan, read
 from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
 from spancast.destinations.quantities import Secret, Text
@@ -137,6 +138,20 @@ class ClickHouseConfig(NetworkConfig, frozen=True):
     entity_id: Text = Field(DEFAULT_ENTITY, description="What ENTITY_ID holds.")
     organization_id: Text | None = Field(None, description="What ORGANIZATION_ID holds.")
     create_table: bool = Field(default=False, description="Create the table where it is missing.")
+
+    def place(self) -> Place:
+        """Return the table, the user, and whose rows they are."""
+        server = self.address
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        where = self.network_place(
+            f"{'https' if server.is_secure else 'http'}://{host}:{server.port}",
+            account={
+                "username": self.username,
+                "entity_id": self.entity_id,
+                "organization_id": self.organization_id,
+            },
+        )
+        return replace(where, address={**where.address, "database": self.database, "table": self.table})
 
     @property
     def address(self) -> Address:

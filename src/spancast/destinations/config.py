@@ -27,6 +27,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from spancast.destinations.part import Part
 from spancast.destinations.patterns import pattern_fault
+from spancast.destinations.place import Facts, Place, absolute, plain_url, program, secrets_of
 from spancast.destinations.profiles.table import PROFILES
 from spancast.destinations.quantities import Address, ByteSize, Duration, Secret, Text, usable_path
 
@@ -106,6 +107,12 @@ def function_given(given: Any) -> Any:  # noqa: ANN401 - whatever the file holds
 def _function_name(function: Callable[..., Any]) -> str:
     named: Any = function if hasattr(function, "__qualname__") else type(function)
     return f"{getattr(named, '__module__', 'builtins')}:{named.__qualname__}"
+
+
+def _defined_at(function: Callable[..., Any]) -> str:
+    name = _function_name(function)
+    # Every program has a module of that name.
+    return f"{program()}:{name}" if name.startswith("__main__:") else name
 
 
 NamedFunction = Annotated[
@@ -245,6 +252,14 @@ class DestinationConfig(Part, frozen=True):
         description="The attribute convention, where another than the destination's own is wanted.",
     )
 
+    def place(self) -> Place:
+        """Return where this destination sends: the address and the account, no secret that can be read."""
+        raise NotImplementedError
+
+    def fingerprint(self) -> str:
+        """Return what is equal for two destinations if they have one type and send to one place."""
+        return self.place().fingerprint(self.type)
+
 
 class NetworkConfig(DestinationConfig, frozen=True):
     """How one destination is reached over HTTP or gRPC."""
@@ -267,6 +282,26 @@ class NetworkConfig(DestinationConfig, frozen=True):
         if self.key is not None and self.cert is None:
             raise failure(("cert",), None, "is missing; `key` needs it")
         return self
+
+    def network_place(self, url: str, account: Facts | None = None, credentials: Facts | None = None) -> Place:
+        """Return the place at ``url``, with what the fields of this class say of the account.
+
+        A header may be a tenant or a key, which cannot be told apart: all of them count. A token that
+        is renewed belongs into ``headers_from``.
+        """
+        return Place(
+            address={"url": plain_url(url)},
+            account={
+                **(account or {}),
+                "cert": absolute(self.cert) if self.cert else None,
+                "headers_from": _defined_at(self.headers_from) if self.headers_from else None,
+            },
+            credentials={
+                **(credentials or {}),
+                **secrets_of(url),
+                **{f"{name.lower()}:": value.get_secret_value() for name, value in self.headers.items()},
+            },
+        )
 
     def all_headers(self) -> dict[str, str]:
         """Return ``headers`` and those of ``headers_from``, in clear: for the request only."""

@@ -9,6 +9,7 @@ from typing import Literal, TextIO
 from pydantic import Field
 
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.place import Place, where_stream_goes
 from spancast.destinations.plain_span import PlainSpan, read
 from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
 from spancast.destinations.tree import render_tree, totals
@@ -19,6 +20,10 @@ class ConsoleConfig(DestinationConfig, frozen=True):
 
     type: Literal["console"]
     stream: Literal["stderr", "stdout"] = Field("stderr", description="Where it is written.")
+
+    def place(self) -> Place:
+        """Return the terminal or file: prompts of one program do not belong into the log of another."""
+        return Place(address={"stream": self.stream, "goes_to": where_stream_goes(self.stream)})
 
 
 class ConsoleDestination:

@@ -5,6 +5,8 @@ Its result has two values only, so a failure is always tried again.
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal
@@ -20,6 +22,7 @@ from opentelemetry.trace.status import Status, StatusCode
 from pydantic import Field
 
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.place import Place, plain_url, secrets_of, where_stream_goes
 from spancast.destinations.plain_span import attributes_of
 from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, RetryAfter, View
 from spancast.destinations.quantities import Text
@@ -28,6 +31,7 @@ from spancast.errors import ConfigError, RaisedAsConfigError, shielded
 ENTRY_POINTS: Final = "opentelemetry_traces_exporter"
 _STATUS: Final[Mapping[int, StatusCode]] = {1: StatusCode.OK, 2: StatusCode.ERROR}
 _OURSELVES: Final = "spancast"
+_VARIABLES: Final = "OTEL_EXPORTER_"
 _REMOTE: Final = 0x200
 """``SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK`` of OTLP."""
 
@@ -39,6 +43,29 @@ class ExporterConfig(DestinationConfig, frozen=True):
     exporter: Text = Field(description="Its `opentelemetry_traces_exporter` name: `console`, `otlp_proto_grpc`, …")
     options: dict[str, Any] = Field(default_factory=dict, description="Keywords it is made with.")
     spans: Literal["llm", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
+
+    def place(self) -> Place:
+        """Return the exporter with all that may say where it sends: its options, and variables."""
+        options = {name: _same(value) for name, value in self.options.items()}
+        variables = {name: _same(value) for name, value in os.environ.items() if name.startswith(_VARIABLES)}
+        return Place(
+            address={
+                "exporter": self.exporter,
+                "goes_to": where_stream_goes("stdout") if self.exporter == "console" else None,
+            },
+            credentials={"options": _text(options), "variables": _text(variables)},
+        )
+
+
+def _same(value: Any) -> Any:  # noqa: ANN401 - any option
+    is_url = isinstance(value, str) and value.startswith(("http://", "https://"))
+    return [plain_url(value), secrets_of(value)] if is_url else value
+
+
+def _text(values: Mapping[str, Any]) -> str | None:
+    # Of an object only its type is the same in every process.
+    pairs = sorted(values.items(), key=lambda pair: pair[0])
+    return json.dumps(pairs, skipkeys=True, default=lambda value: type(value).__qualname__) if pairs else None
 
 
 def installed_exporters() -> dict[str, EntryPoint]:

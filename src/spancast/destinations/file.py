@@ -15,6 +15,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.place import Place, absolute
 from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
 from spancast.destinations.quantities import ByteSize, is_usable_path
 from spancast.destinations.templates import DATE_NAMES, date_values, template_of
@@ -38,6 +39,10 @@ class FileConfig(DestinationConfig, frozen=True):
     path: _PathTemplate = Field(description="Path of the file; may hold {date}, {year}, {month} and {day} (UTC).")
     max_bytes: ByteSize | None = Field(None, description="A file about to grow over this becomes `….1`, and so on.")
     keep: int = Field(5, ge=1, description="How many such files are kept; the oldest goes.")
+
+    def place(self) -> Place:
+        """Return the file, its dates left open."""
+        return Place(address={"path": absolute(self.path)})
 
 
 def _utc_now() -> datetime:

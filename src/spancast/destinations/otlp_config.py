@@ -12,6 +12,7 @@ from pydantic import Field, create_model, model_validator
 
 from spancast.destinations.config import NetworkConfig, failure
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
+from spancast.destinations.place import Place
 from spancast.destinations.protocol import Destination, View
 from spancast.destinations.quantities import Address
 from spancast.destinations.vendor_row import signal_url, target
@@ -46,6 +47,12 @@ class ServerConfig(NetworkConfig, frozen=True):
     def compressed(self) -> Compression:
         """Return the compression asked for, else what is worth its time: more than all else that a span costs."""
         return self.compression or ("none" if _is_here(urlsplit(self.endpoint).hostname or "") else "gzip")
+
+    def place(self) -> Place:
+        """Return the server; gRPC has no path."""
+        if self.spoken == "grpc":
+            return self.network_place(urlsplit(self.endpoint)._replace(path="").geturl())
+        return self.network_place(signal_url(self.endpoint))
 
 
 def _is_here(host: str) -> bool:
@@ -93,6 +100,11 @@ class VendorConfig(NetworkConfig, frozen=True):
                 named = [name for name in row.fields if f"{{{name}}}" in row.headers.get(header, "")]
                 raise failure(tuple(named[:1]), None, f"goes into the header {header}, so it must be ASCII")
         return self
+
+    def place(self) -> Place:
+        """Return the address and the account that the row makes of the fields."""
+        reached = target(OTLP_VENDORS[self.type], self)
+        return self.network_place(reached.url, reached.account, reached.credentials)
 
 
 @functools.cache

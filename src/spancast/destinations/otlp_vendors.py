@@ -56,7 +56,7 @@ def _sentry(given: Values) -> Values:
     dsn = cast("re.Match[str]", _DSN.fullmatch(given["dsn"]))
     scheme, key, host, path, project = dsn.groups()
     endpoint = given.get("otlp_endpoint") or f"{scheme}://{host}{path}/api/{project}/integration/otlp"
-    return {"base_url": endpoint, "key": key}
+    return {"base_url": endpoint, "key": key, "project": f"{host.lower()}{path}/{project}"}
 
 
 def _elastic(given: Values) -> Values:
@@ -87,6 +87,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         path="/api/public/otel/v1/traces",
         basic="{public_key}:{secret_key}",
         resource={"langfuse.environment": "{environment}", "langfuse.release": "{release}"},
+        account=("public_key", "environment"),
         profile="langfuse",
     ),
     "langsmith": OtlpVendor(
@@ -102,6 +103,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         base="{endpoint}",
         path="/otel/v1/traces",
         headers={"x-api-key": "{api_key}", "Langsmith-Project": "{project}", "x-tenant-id": "{workspace_id}"},
+        account=("api_key", "project", "workspace_id"),
         profile="langsmith",
     ),
     "arize": OtlpVendor(
@@ -116,6 +118,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         headers={"api_key": "{api_key}", "space_id": "{space_key}"},
         resource={"openinference.project.name": "{model_id}"},
+        account=("space_key", "model_id"),
         profile="openinference",
     ),
     "phoenix": OtlpVendor(
@@ -129,6 +132,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         headers={"Authorization": "Bearer {api_key}"},
         resource={"openinference.project.name": "{project}"},
+        account=("api_key", "project"),
         profile="openinference",
         accepted=("protobuf",),
     ),
@@ -143,6 +147,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         path="/otel/v1/traces",
         headers={"Authorization": "Bearer {api_key}", "x-bt-parent": "project_id:{project_id}"},
+        account=("project_id",),
         profile="braintrust",
     ),
     "opik": OtlpVendor(
@@ -157,6 +162,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         path="/api/v1/private/otel/v1/traces",
         headers={"Authorization": "{api_key}", "Comet-Workspace": "{workspace}", "projectName": "{project_name}"},
+        account=("workspace", "project_name"),
         profile="opik",
     ),
     "weave": OtlpVendor(
@@ -174,6 +180,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         # Older servers route by the header, newer ones by the resource.
         headers={"wandb-api-key": "{api_key}", "project_id": "{entity}/{project}"},
         resource={"wandb.entity": "{entity}", "wandb.project": "{project}"},
+        account=("entity", "project"),
         profile="weave",
         accepted=("protobuf",),
     ),
@@ -188,6 +195,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         path="/otlp/v1/traces",
         basic="{instance_id}:{api_key}",
+        account=("instance_id",),
     ),
     "newrelic": OtlpVendor(
         title="New Relic",
@@ -199,6 +207,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
             "base_url": _url(None),
         },
         headers={"api-key": "{license_key}"},
+        account=("license_key",),
         profile="newrelic",
         derive=_by_region(us="https://otlp.nr-data.net", eu="https://otlp.eu01.nr-data.net"),
     ),
@@ -211,6 +220,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
             "otlp_endpoint": _url(None, "`…/integration/otlp/v1/traces`; absent: that of the DSN's project."),
         },
         headers={"x-sentry-auth": "sentry sentry_key={key}"},
+        account=("project",),
         profile="sentry",
         derive=_sentry,
     ),
@@ -226,6 +236,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         base="{intake}",
         headers={"dd-api-key": "{api_key}", "dd-otlp-source": "llmobs"},
         resource={"service.name": "{ml_app}"},
+        account=("api_key", "ml_app"),
         profile="datadog",
         derive=_datadog,
     ),
@@ -240,6 +251,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
             "base_url": _url(None),
         },
         headers={"x-honeycomb-team": "{api_key}", "x-honeycomb-dataset": "{dataset}"},
+        account=("api_key", "dataset"),
         derive=_by_region(us="https://api.honeycomb.io", eu="https://api.eu1.honeycomb.io"),
     ),
     "dynatrace": OtlpVendor(
@@ -273,6 +285,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         source="traceloop.com/docs/openllmetry/integrations/traceloop",
         fields={"api_key": _secret("API key."), "base_url": _url("https://api.traceloop.com")},
         headers={"Authorization": "Bearer {api_key}"},
+        account=("api_key",),
         profile="traceloop",
     ),
     "mlflow": OtlpVendor(
@@ -285,6 +298,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
             "token": _secret("Access token, where the server asks for one.", default=None),
         },
         headers={"x-mlflow-experiment-id": "{experiment_id}", "Authorization": "Bearer {token}"},
+        account=("experiment_id",),
         profile="mlflow",
         accepted=("protobuf",),
     ),

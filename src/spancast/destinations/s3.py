@@ -9,8 +9,10 @@ again writes the same object again.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
@@ -19,6 +21,7 @@ from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 from spancast.destinations import generation
 from spancast.destinations.config import NetworkConfig
 from spancast.destinations.extras import required
+from spancast.destinations.place import Place
 from spancast.destinations.plain_span import PlainSpan, read
 from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
 from spancast.destinations.quantities import Address, Secret, Text, shown_address
@@ -33,6 +36,9 @@ _NS_PER_S: Final = 1_000_000_000
 _ANY_REGION: Final = "us-east-1"
 """What servers other than Amazon's take where they have no regions."""
 _UNNAMED_KEY: Final = "default"
+_AMAZON: Final = "https://s3.amazonaws.com"
+_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Variables that boto3 reads if no endpoint is given."""
 _TRANSIENT: Final = frozenset(
     {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "RequestTimeTooSkewed", "Throttling"}
 )
@@ -56,6 +62,15 @@ class S3Config(NetworkConfig, frozen=True):
     path_template: Annotated[str, AfterValidator(template_of("prefix", *DATE_NAMES, "apiKeyName"))] = Field(
         "{prefix}/{date}", description="Folder of the object: {prefix}, {date}, {year}, {month}, {day}, {apiKeyName}."
     )
+
+    def place(self) -> Place:
+        """Return the bucket and the folder in it."""
+        endpoint = self.endpoint or next(filter(None, map(os.environ.get, _ENDPOINTS)), None)
+        # Names of Amazon's buckets are unique; elsewhere each account may have a bucket of that name.
+        key = self.access_key_id if endpoint and not self.session_token else None
+        where = self.network_place(endpoint or _AMAZON, account={"access_key_id": key})
+        folder = self.path_template.replace("{prefix}", self.prefix).strip("/")
+        return replace(where, address={**where.address, "bucket": self.bucket, "region": self.region, "folder": folder})
 
 
 class S3Destination:

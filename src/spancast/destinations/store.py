@@ -19,6 +19,7 @@ from pydantic import Field
 
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.generation import costs, iso_time, raw_trace_id, total_tokens
+from spancast.destinations.place import Place, absolute
 from spancast.destinations.plain_span import PlainEvent, PlainSpan, read
 from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
 from spancast.destinations.quantities import Duration, UserPath, state_directory
@@ -98,6 +99,10 @@ class StoreConfig(DestinationConfig, frozen=True):
     type: Literal["store"]
     path: UserPath | None = Field(default_factory=default_store_path, description="The SQLite file.")
     max_age: Duration = Field(30 * 86_400.0, description="Older spans are deleted.")
+
+    def place(self) -> Place:
+        """Return the file."""
+        return Place(address={"path": None if self.path is None else absolute(self.path)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

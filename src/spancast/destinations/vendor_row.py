@@ -2,6 +2,7 @@
 
 ``{field}`` in ``base``, ``headers``, ``basic`` and ``resource`` stands for the user's value; what
 names a field that is not given is left out. ``basic`` is ``user:password`` of HTTP Basic.
+``account`` are the fields that name the account and the part of it that gets the spans.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class OtlpVendor:
     """How one product takes OTLP over HTTP.
 
     ``path`` is added to ``base`` as far as it is not there yet; ``derive`` adds values that
-    templates may name; ``accepted`` are the encodings the product takes, the preferred first.
+    templates and ``account`` may name; ``accepted`` are the encodings the product takes, the preferred
+    first. A credential is in ``account`` only if nothing else names the account: spans that wait are
+    not delivered with another one.
     """
 
     title: str
@@ -39,6 +42,7 @@ class OtlpVendor:
     path: str = TRACES
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     basic: str = ""
+    account: tuple[str, ...] = ()
     resource: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
     profile: str = "gen_ai"
     derive: Callable[[Values], Values] | None = None
@@ -53,6 +57,8 @@ class Target:
     url: str
     headers: Mapping[str, str] = field(repr=False)
     resource: Mapping[str, str]
+    account: Mapping[str, str | None]
+    credentials: Mapping[str, str | None] = field(repr=False)
 
 
 def target(row: OtlpVendor, config: BaseModel) -> Target:
@@ -62,7 +68,15 @@ def target(row: OtlpVendor, config: BaseModel) -> Target:
     if row.basic:
         credentials = row.basic.format_map(values).encode()
         headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
-    return Target(signal_url(row.base.format_map(values), row.path), headers, _filled(row.resource, values))
+    account = {name: values.get(name) for name in row.account}
+    secret = {name for name in account if isinstance(getattr(config, name, None), SecretStr)}
+    return Target(
+        signal_url(row.base.format_map(values), row.path),
+        headers,
+        _filled(row.resource, values),
+        account={name: value for name, value in account.items() if name not in secret},
+        credentials={name: value for name, value in account.items() if name in secret},
+    )
 
 
 def signal_url(base: str, path: str = TRACES) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 from pydantic import Field
 
 from spancast.destinations.config import NetworkConfig
+from spancast.destinations.place import Place
 from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, View
 from spancast.destinations.quantities import Address
 
@@ -26,6 +27,10 @@ class WebhookConfig(NetworkConfig, frozen=True):
     type: Literal["webhook"]
     url: Address = Field(description="Where each batch goes.")
     method: Literal["POST", "PUT"] = Field("POST", description="How.")
+
+    def place(self) -> Place:
+        """Return the URL."""
+        return self.network_place(self.url)
 
 
 class WebhookDestination:
