@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs servers jaeger bench versions
+.PHONY: help demo test check format docs servers jaeger bench versions peers
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -60,3 +60,11 @@ versions: $(READY) ## the contract suite on the oldest supported SDKs and on Pyt
 	  echo "== $$($$venv/bin/python --version), $$($(BIN)/python -m tests.clients.oldest)" && \
 	  $$venv/bin/python -m pytest -q -W default tests/contract/test_every_client.py; \
 	  status=$$?; rm -rf $$venv; [ $$status = 0 ] || exit $$status; done
+
+PEERS := braintrust ddtrace langfuse langsmith litellm logfire mlflow-skinny posthog sentry-sdk weave
+
+peers: $(READY) ## calls that spancast and each other library wrap, in both orders; installs these libraries
+	@test -x $(VENV)/peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/peers
+	@$(BIN)/uv pip install --quiet --python $(VENV)/peers/bin/python --editable '.[all]' --group dev $(PEERS)
+	@SPANCAST_REQUIRE_PEERS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/peers/bin/python -m pytest -q -p pytest_asyncio.plugin \
+	  tests/clients/test_peers.py $(ARGS)

@@ -3,24 +3,52 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.clients.peers_program import PEERS
 
 from spancast.testing import ReplayServer
 
 Spans = list[tuple[str, dict[str, Any]]]
 
+HERE = Path(__file__).parent
+# By their paths: a dependency of weave installs a package named tests.
+sys.path.insert(0, str(HERE))
+from peer_libraries import ROWS, Row  # noqa: E402
+from peers_program import PEERS  # noqa: E402
+
+sys.path.remove(str(HERE))
+
+
+def output_of(program: str, *arguments: str) -> Any:
+    command = [sys.executable, "-W", "ignore", str(HERE / program), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    # The first line that is ours: some of these libraries print as well.
+    return json.loads(next(line for line in ended.stdout.splitlines() if line.startswith(("{", "["))))
+
 
 @functools.cache
 def spans_of(peer: str) -> dict[str, Spans]:
     with ReplayServer() as server:
-        command = [sys.executable, "-m", "tests.clients.peers_program", peer, server.base_url]
-        return json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
+        return output_of("peers_program.py", peer, server.base_url)
+
+
+def need(module: str) -> None:
+    """Skip a test of a library that is not here; fail if ``make peers`` is to have installed it."""
+    try:
+        found = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        assert "SPANCAST_REQUIRE_PEERS" not in os.environ, f"{module} is not installed"
+        pytest.skip(f"{module} is not installed; `make peers` installs it")
 
 
 @pytest.mark.parametrize("case", ["whole", "streamed"])
@@ -39,3 +67,87 @@ def test_a_peer_inside_a_decorated_call_is_quiet(peer: str) -> None:
         assert scopes.count("spancast") == 1
     else:
         assert scopes == ["spancast"]
+
+
+@pytest.mark.parametrize("order", ["peer first", "ours first"])
+@pytest.mark.parametrize("ours", ["class", "client"])
+@pytest.mark.parametrize("peer", ROWS)
+def test_another_library_and_ours_in_both_orders(peer: str, ours: str, order: str, server: ReplayServer) -> None:
+    """The answers are the SDK's, both record each call, and what is taken off does nothing any more."""
+    row = ROWS[peer]
+    need(row.module)
+    if row.wraps == "own" and (ours, order) == ("client", "ours first"):
+        pytest.skip("it makes its clients itself")
+    for off, found in output_of("peers_orders_program.py", peer, ours, order, server.base_url).items():
+        changed = found.pop("changed")
+        # Those of a client object that another library wrapped before ``instrument()`` do not come by our methods.
+        is_beyond_reach = (row.wraps, ours, order) == ("client", "class", "peer first") or (
+            (row.wraps, ours) == ("own", "client")
+        )
+        if is_beyond_reach or (row.checks_arguments and order == "ours first"):
+            del found["keys"]
+        for step, calls in found.items():
+            for way, (is_same, own, theirs, sessions) in calls.items():
+                where = (off, step, way, is_same, own, theirs, sessions)
+                assert is_same is True, where
+                assert own in _expected_of_ours(row, step), where
+                assert theirs in _expected_of_peer(row, step, way), where
+                if step == "keys":
+                    assert sessions == ["s-1"] * own, where
+        if off == "last" and not row.stays and row.wraps == "class" and "first" in found:
+            assert changed == []
+
+
+def _expected_of_ours(row: Row, step: str) -> set[int]:
+    if step in ("without ours", "neither"):
+        return {0}
+    if step == "without peer":
+        # What it put in place of its own wrapper may be without ours.
+        return {0, 1}
+    if step == "ours again" and not row.stays:
+        return {1}
+    return {0, 1} if row.is_otel else {1}
+
+
+def _expected_of_peer(row: Row, step: str, way: str) -> set[int]:
+    if any(name in way for name in row.not_recorded):
+        return {0}
+    return {0, 1} if step in ("without peer", "ours again", "neither") else {1}
+
+
+LITELLM = """
+import asyncio, json, os, sys
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
+import spancast
+from spancast.testing import captured_spans
+seen = []
+with captured_spans() as spans:
+    if sys.argv[1] == "ours first":
+        spancast.instrument()
+    import litellm
+    litellm.success_callback = [lambda *given: seen.append(given)]
+    if sys.argv[1] == "peer first":
+        spancast.instrument()
+    request = {"model": "openai/m", "messages": [{"role": "user", "content": "hi"}], "api_base": sys.argv[2], "api_key": "k"}
+    texts = [litellm.completion(**request).choices[0].message.content]
+    texts.append("".join(chunk.choices[0].delta.content or "" for chunk in litellm.completion(**request, stream=True)))
+    async def main():
+        texts.append((await litellm.acompletion(**request)).choices[0].message.content)
+        stream = await litellm.acompletion(**request, stream=True)
+        texts.append("".join([chunk.choices[0].delta.content or "" async for chunk in stream]))
+    asyncio.run(main())
+    print(json.dumps([texts, [span.instrumentation_scope.name for span in spans.all()]]))
+"""
+
+
+@pytest.mark.parametrize("order", ["peer first", "ours first"])
+def test_litellm_over_an_instrumented_sdk(order: str, server: ReplayServer) -> None:
+    need("litellm")
+    ended = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", LITELLM, order, server.base_url],
+        capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    texts, scopes = json.loads(ended.stdout.splitlines()[-1])
+    assert len(set(texts)) == 1
+    assert texts[0]
+    assert scopes == ["spancast"] * 4
