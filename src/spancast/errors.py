@@ -16,6 +16,10 @@ from typing import ParamSpec, TypeVar
 
 logger = logging.getLogger("spancast")
 
+_PACKAGE = __name__.partition(".")[0]
+_NAMES_TYPES_ONLY = (TypeError, OverflowError, AttributeError, RecursionError, ZeroDivisionError)
+"""Of these the interpreter's own text names types and attributes, never a value."""
+
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -147,6 +151,20 @@ def report(where: str, error: BaseException) -> None:
     logger.debug("spancast: internal error in %s", where, exc_info=error)
     if _reraise:
         raise error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the type of ``error`` and where in this package it was raised, and its text if that can quote no value."""
+    place, is_ours = "", False
+    trace = error.__traceback__
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        is_ours = module.partition(".")[0] == _PACKAGE
+        if is_ours:
+            place = f" in {module.removeprefix(f'{_PACKAGE}.')}.{trace.tb_frame.f_code.co_name}"
+        trace = trace.tb_next
+    text = f": {error}" if is_ours and type(error) in _NAMES_TYPES_ONLY else ""
+    return f"{type(error).__name__}{place}{text}"
 
 
 def shielded(function: Callable[P, R]) -> Callable[P, R | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Tracer
 
+from spancast.broadcast.courier import Route
 from spancast.broadcast.flush_report import FlushReport
 from spancast.broadcast.pipeline import Broadcast, open_spool, routes_of
+from spancast.broadcast.rules import Rules
+from spancast.destinations.config import DestinationConfig
+from spancast.destinations.protocol import Destination
 from spancast.destinations.table import config_model
 from spancast.destinations.views import common_redaction
 
@@ -33,6 +37,19 @@ def broadcast_to(
         redaction=common_redaction(list(configs.values())),
         is_durable=directory is not None,
     )
+
+
+def broadcast_with(destinations: Mapping[str, Destination], directory: Path | None) -> Broadcast:
+    """Return a broadcast to ``destinations`` that no configuration makes: with an engine in process, for one."""
+    rules = DestinationConfig.model_validate({"type": "any", "spans": "all"})
+    routes = [Route(name, Rules(name, rules), destination) for name, destination in destinations.items()]
+    return Broadcast(routes, open_spool(directory, MAX_BYTES, 1e9), is_durable=directory is not None)
+
+
+def around(tracer: Tracer, position: int, odd: dict[str, Any], count: int = 201) -> tuple[list[Any], tuple[str, str]]:
+    """Make ``count`` spans of which the one at ``position`` has the attributes ``odd``; return the others and that one."""
+    made = [call(tracer, number, **(odd if number == position else {})) for number in range(count)]
+    return made[:position] + made[position + 1 :], made[position]
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def test_one_that_raises_is_tried_again(installed: None, monkeypatch: pytest.Mon
     provider.get_tracer("x").start_span("y").end()
     report = report_when(broadcast.flush, lambda told: told.destinations["other"].last_error)
     assert report.destinations["other"].waiting == 1
-    assert report.destinations["other"].last_error == "exporter collecting: it raised"
+    assert report.destinations["other"].last_error == "exporter collecting: it raised OSError"
     broadcast.shutdown(0.1)
     reraise_internal_errors(enabled=former)
 

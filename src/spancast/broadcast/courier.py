@@ -10,15 +10,17 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
+from spancast.broadcast.division import Division, Send
 from spancast.broadcast.payload_cache import PayloadCache
 from spancast.broadcast.quiet_thread import QuietThread
 from spancast.broadcast.rules import Rules
 from spancast.broadcast.spool import Claim, Entry, RouteState, Spool, route_key
-from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, Refused, RetryAfter
-from spancast.errors import logger, shielded, tally, warn_once
+from spancast.destinations.protocol import Delivered, Destination, Failed, Outcome, Payload, Refused, RetryAfter
+from spancast.errors import SpancastError, guarded, logger, reason_of, shielded, tally, warn_once
 
 BATCH_RECORDS: Final = 1024
 BATCH_BYTES: Final = 2 << 20
@@ -28,7 +30,6 @@ DELAY_S: Final = 1.0
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 120.0
 FAILURES_TO_OPEN: Final = 5
-_SINGLES_TO_GIVE_UP: Final = 8
 _RENEW_AFTER_S: Final = 10.0
 _SMALLEST_SPAN_BYTES: Final = 4096
 _IDLE_S: Final = 5.0
@@ -81,6 +82,10 @@ class Courier:
         self._failures = 0
         self.last_refusal = ""
         """Why the destination last refused a span for good, in this process."""
+        self._unanswered: AbstractSet[tuple[str, int]] = frozenset()
+        """The sequences of the last claim that failed without an answer for any span."""
+        self._took_since = False
+        self._sent = guarded(self._send, _failed)
         self._thread = QuietThread(f"spancast {route.name}", self._run)
 
     @property
@@ -201,34 +206,42 @@ class Courier:
         return False
 
     def _deliver(self, claim: Claim) -> bool:
-        parts: list[tuple[Entry, ...]] = [claim.entries]
+        is_heard = bool(self._unanswered) and self._took_since and _sequences(claim) <= self._unanswered
+        division = Division(claim.entries, self._sender(claim), is_heard=is_heard)
+        left = claim.entries
+        for entries, outcome, refused in division.run():
+            left = left[len(entries) :]
+            settled = replace(claim, entries=entries)
+            if isinstance(outcome, Refused):
+                self._bury(settled, refused, outcome.reason)
+            else:
+                self._took(settled, outcome)
+        if division.failure is None:
+            if division.is_lost and left:
+                # If the spool's file is gone, no process has the rest; else this changes nothing.
+                self._spool.retry_at(replace(claim, entries=left), self._clock(), "the lease was lost")
+            elif not division.is_lost:
+                self._failures = 0
+            return True
+        if not division.is_heard:
+            self._unanswered, self._took_since = _sequences(claim), False
+        self._retry(replace(claim, entries=left), division.failure)
+        return False
+
+    def _sender(self, claim: Claim) -> Send:
         renewed_s = time.monotonic()
-        refused_in_a_row = 0
-        while parts:
-            part = parts.pop(0)
+
+        def send(entries: Sequence[Entry]) -> Outcome | None:
+            nonlocal renewed_s
             if time.monotonic() - renewed_s > _RENEW_AFTER_S:
                 if not self._spool.renew(claim, self._clock()):
-                    # If the spool's file is gone, no process has the rest; else this changes nothing.
-                    self._spool.retry_at(_joined(claim, part, *parts), self._clock(), "the lease was lost")
-                    return True
+                    return None
                 renewed_s = time.monotonic()
-            outcome = self._sent(claim.log, part)
-            settled = replace(claim, entries=part)
-            if isinstance(outcome, Delivered):
-                refused_in_a_row = 0
-                self._took(settled, outcome)
-            elif isinstance(outcome, RetryAfter):
-                self._retry(_joined(claim, part, *parts), outcome)
-                return False
-            elif len(part) > 1 and (outcome.too_large or outcome.of_content) and refused_in_a_row < _SINGLES_TO_GIVE_UP:
-                parts[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
-            else:
-                refused_in_a_row += 1
-                self._bury(settled, outcome)
-        self._failures = 0
-        return True
+            return self._sent(claim.log, entries)
 
-    def _sent(self, log: str, part: Sequence[Entry]) -> Outcome:
+        return send
+
+    def _send(self, log: str, part: Sequence[Entry]) -> Outcome:
         payload = self._payloads.payload(self.route.destination.view, log, part)
         outcome = self._delivered(payload)
         if len(part) > 1 or not isinstance(outcome, Refused) or not outcome.too_large:
@@ -241,17 +254,16 @@ class Courier:
         return outcome
 
     def _delivered(self, payload: Payload) -> Outcome:
-        outcome = self._asked(payload)
-        # A defect of ours, told by `shielded`: the batch waits for a version that has it fixed.
-        return RetryAfter("internal error") if outcome is None else outcome
-
-    @shielded
-    def _asked(self, payload: Payload) -> Outcome:
-        return self.route.destination.deliver(payload, self.route.timeout_s)
+        try:
+            return self.route.destination.deliver(payload, self.route.timeout_s)
+        except SpancastError as error:
+            # Raised on purpose, and so about a package or the configuration, never about a span.
+            return RetryAfter(str(error))
 
     def _took(self, claim: Claim, outcome: Delivered) -> None:
         name = self.route.name
         self._spool.acknowledge(claim)
+        self._took_since = True
         tally.add(f"delivered.{name}", len(claim.entries) - outcome.rejected)
         self._backs_off_until_s = self._server_said_until_s = 0.0
         if outcome.rejected:
@@ -267,7 +279,7 @@ class Courier:
         elif outcome.message:
             logger.info("spancast: %s took a batch and says: %s", name, outcome.message)
 
-    def _retry(self, claim: Claim, outcome: RetryAfter) -> None:
+    def _retry(self, claim: Claim, outcome: RetryAfter | Failed) -> None:
         name = self.route.name
         self._failures += 1
         now_s = self._clock()
@@ -275,7 +287,8 @@ class Courier:
         backoff_s = min(FIRST_BACKOFF_S * 2 ** min(attempts, 10), LONGEST_BACKOFF_S)
         # Between half and the whole, so that a thousand processes do not come back in step.
         self._backs_off_until_s = now_s + backoff_s * (0.5 + self._jitter() / 2)
-        self._server_said_until_s = now_s + outcome.seconds if outcome.seconds else 0.0
+        seconds = outcome.seconds if isinstance(outcome, RetryAfter) else None
+        self._server_said_until_s = now_s + seconds if seconds else 0.0
         due_s = max(self._backs_off_until_s, self._server_said_until_s)
         self._spool.retry_at(claim, due_s, outcome.reason)
         tally.add(f"retried.{name}")
@@ -286,21 +299,26 @@ class Courier:
             outcome.reason,
         )
 
-    def _bury(self, claim: Claim, outcome: Refused) -> None:
+    def _bury(self, claim: Claim, sequences: Sequence[int], reason: str) -> None:
         name = self.route.name
-        self._spool.bury(claim, [entry.sequence for entry in claim.entries], outcome.reason)
-        tally.add(f"refused.{name}", len(claim.entries))
-        self.last_refusal = outcome.reason
+        self._spool.bury(claim, sequences, reason)
+        tally.add(f"refused.{name}", len(sequences))
+        tally.add(f"delivered.{name}", len(claim.entries) - len(sequences))
+        self.last_refusal = reason
         warn_once(
-            f"refused:{name}:{outcome.reason[:40]}",
+            f"refused:{name}:{reason[:40]}",
             "spancast: %s refused spans for good (%s); `spancast spool` lists them and can send them again",
             name,
-            outcome.reason,
+            reason,
         )
 
 
-def _joined(claim: Claim, *parts: Sequence[Entry]) -> Claim:
-    return replace(claim, entries=tuple(entry for part in parts for entry in part))
+def _sequences(claim: Claim) -> AbstractSet[tuple[str, int]]:
+    return {(claim.log, entry.sequence) for entry in claim.entries}
+
+
+def _failed(error: Exception) -> Outcome:
+    return Failed(reason_of(error))
 
 
 def _left(deadline_s: float) -> float:

@@ -136,12 +136,16 @@ def next_sequences(
 ) -> tuple[list[int], bool]:
     """Return what ``route`` should get next and whether these are replays; at least one if any waits.
 
-    Replays come first: they are older, and finite.
+    Replays come first: they are older, and finite. After every second failed try in a row the log comes first, so that
+    a replay that fails each time holds up nothing else.
     """
-    again = _bounded(connection.execute(_AGAIN, (route.id, max_records)), max_bytes)
-    if again:
-        return again, True
-    return _bounded(connection.execute(_AHEAD, (route.id, max_records)), max_bytes), False
+    kinds = ((_AGAIN, True), (_AHEAD, False))
+    is_logs_turn = route.attempts > 0 and route.attempts % 2 == 0
+    for statement, is_replay in kinds[::-1] if is_logs_turn else kinds:
+        sequences = _bounded(connection.execute(statement, (route.id, max_records)), max_bytes)
+        if sequences:
+            return sequences, is_replay
+    return [], False
 
 
 def is_next(connection: sqlite3.Connection, route: Route, last: int, count: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Final
 
 from spancast.destinations import table
 from spancast.destinations.config import DestinationConfig
-from spancast.destinations.protocol import Delivered, Outcome, Refused, RetryAfter
+from spancast.destinations.protocol import Delivered, Failed, Outcome, Refused, RetryAfter
 from spancast.errors import ConfigError, shielded
 
 _GRACE_S: Final = 1.0
@@ -76,7 +76,7 @@ def _told(outcome: Outcome | None, timeout_s: float) -> tuple[bool, str]:
             return True, message
         case Delivered(message=message):
             return False, message or "the test span was rejected"
-        case RetryAfter(reason=reason):
+        case RetryAfter(reason=reason) | Failed(reason=reason):
             return False, f"{reason}; it may pass, spans would wait"
         case Refused(reason=reason):
             return False, reason

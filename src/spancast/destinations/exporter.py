@@ -1,6 +1,6 @@
 """Any OpenTelemetry ``SpanExporter`` of an installed package, named as in ``OTEL_TRACES_EXPORTER``.
 
-Its result has two values only, so a failure is always tried again.
+Its result has two values only, and it may raise: a failure may be one span's or everything's.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pydantic import Field
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.place import Place, plain_url, secrets_of, where_stream_goes
 from spancast.destinations.plain_span import attributes_of
-from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, RetryAfter, View
+from spancast.destinations.protocol import Delivered, Destination, Failed, Outcome, Payload, RetryAfter, View
 from spancast.destinations.quantities import Text
-from spancast.errors import ConfigError, RaisedAsConfigError, shielded
+from spancast.errors import ConfigError, RaisedAsConfigError, guarded, shielded
 
 ENTRY_POINTS: Final = "opentelemetry_traces_exporter"
 _STATUS: Final[Mapping[int, StatusCode]] = {1: StatusCode.OK, 2: StatusCode.ERROR}
@@ -95,30 +95,35 @@ class ExporterDestination:
         self.view = view
         self._name = name
         self._exporter = exporter
-        self._export = shielded(exporter.export)
+        self._export = guarded(exporter.export, _raised)
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the exporter has its own
-        """Export the spans; anything but success is tried again."""
+        """Export the spans; anything but success is a failure."""
         return self._exported(readable_spans(payload.protobuf))
 
     def test_connection(self, timeout_s: float) -> Outcome:
         """Export no span at all: what goes over a network asks for an answer to that as well."""
         outcome = self._exported([])
-        if not isinstance(outcome, Delivered):
-            return outcome
+        if isinstance(outcome, Failed):
+            return RetryAfter(outcome.reason)
         # Exporters that have nothing to flush answer None, the SDK's own method among them; one that raises has failed.
         flushed = shielded(lambda: self._exporter.force_flush(int(timeout_s * 1000)) is not False)()
         return outcome if flushed else RetryAfter(f"exporter {self._name}: force_flush failed")
 
-    def _exported(self, spans: Sequence[ReadableSpan]) -> Outcome:
+    def _exported(self, spans: Sequence[ReadableSpan]) -> Delivered | Failed:
         result = self._export(spans)
         if result is SpanExportResult.SUCCESS:
             return Delivered()
-        return RetryAfter(f"exporter {self._name}: {'it raised' if result is None else 'failure'}")
+        # Its text may quote a span or a key.
+        return Failed(f"exporter {self._name}: {result if isinstance(result, str) else 'failure'}")
 
     def close(self) -> None:
         """Shut the exporter down."""
         shielded(self._exporter.shutdown)()
+
+
+def _raised(error: Exception) -> str:
+    return f"it raised {type(error).__name__}"
 
 
 def readable_spans(protobuf: bytes) -> list[ReadableSpan]:

@@ -1,6 +1,7 @@
 """The seam every destination fills: a view it wants, one delivery, one connection test.
 
-Delivery never raises for what a server answered; the outcome is a value.
+Delivery never raises for what a server answered; the outcome is a value. If it raises all the same, that is a failure
+(``Failed``) of this batch, handled as ``broadcast/division.py`` says.
 """
 
 from __future__ import annotations
@@ -41,7 +42,17 @@ class Refused:
     of_content: bool = False
 
 
-Outcome: TypeAlias = Delivered | RetryAfter | Refused
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The batch was neither taken nor refused: delivery raised, or no more is known than that it failed.
+
+    One span of the batch may be the cause, or something that has nothing to do with it.
+    """
+
+    reason: str
+
+
+Outcome: TypeAlias = Delivered | RetryAfter | Refused | Failed
 
 Encoding: TypeAlias = Literal["protobuf", "json"]
 
