@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from tests.broadcast.broadcasts import broadcast_with, call, tracing
 from tests.destinations.configs import CANARY
 from tests.destinations.payloads import VIEW, payload
 from tests.destinations.profiles.test_golden import TOOLS
@@ -23,6 +24,7 @@ from spancast.destinations.plain_span import PlainSpan
 from spancast.destinations.protocol import Delivered, Refused, RetryAfter
 from spancast.destinations.redaction import Redaction
 from spancast.destinations.views import SpanView
+from spancast.model import semconv
 
 clickhouse_connect = pytest.importorskip(
     "clickhouse_connect", reason="NO CLICKHOUSE: clickhouse-connect is not installed"
@@ -178,6 +180,62 @@ def test_no_text_of_a_row_reaches_the_reason(engine: Any) -> None:
     outcome = destination(engine, table="strict").deliver(payload(), 60)
     assert isinstance(outcome, Refused)
     assert "order_processing" not in outcome.reason
+
+
+ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "no number": ("SESSION_ID UInt64", "Refused", {semconv.SESSION_ID: "x"}),
+    "a negative one": ("SESSION_ID UInt64", "Failed", {semconv.SESSION_ID: "-1"}),
+    "no time": ("SESSION_ID DateTime64(3)", "Failed", {semconv.SESSION_ID: "soon"}),
+    "a long text": ("SESSION_ID FixedString(4)", "Failed", {semconv.SESSION_ID: "canary of the row"}),
+    "a constraint": ("SESSION_ID String, CONSTRAINT c CHECK SESSION_ID != 'no'", "Failed", {semconv.SESSION_ID: "no"}),
+}
+
+
+@pytest.mark.parametrize("position", [0, 100, 200])
+@pytest.mark.parametrize("name", ROWS)
+def test_one_row_that_cannot_be_read_is_dead_lettered_and_the_others_are_taken(
+    name: str, position: int, engine: Any
+) -> None:
+    columns, outcome, odd = ROWS[name]
+    engine.command(f"CREATE TABLE choosy (SPAN_ID String, {columns}) ENGINE = Memory")
+    to = destination(engine, table="choosy")
+    broadcast = broadcast_with({"one": to}, None)
+    fine = "2026-11-30T12:00:00Z" if "DateTime" in columns else "12"
+    with tracing(broadcast) as tracer, broadcast.intake._taking:
+        made = [call(tracer, n, **{semconv.SESSION_ID: fine, **(odd if n == position else {})}) for n in range(201)]
+    report = broadcast.flush(60)
+    told = report.destinations["one"]
+    assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
+    assert not report
+    [buried] = broadcast.spool.buried("one")
+    assert (buried.trace_id, buried.span_id) == made[position]
+    assert buried.reason.startswith("ClickHouse localhost: error ")
+    assert "canary" not in buried.reason
+    found = {span_id for (span_id,) in engine.query("SELECT SPAN_ID FROM choosy").result_rows}
+    assert found == {span_id for _, span_id in made} - {buried.span_id}
+    assert type(to.deliver(payload([span("x", 1, attributes=odd)]), 1)).__name__ == outcome
+    broadcast.shutdown()
+
+
+def test_odd_attributes_are_rows_like_any_other(engine: Any) -> None:
+    broadcast = broadcast_with({"one": destination(engine, create_table=True)}, None)
+    odd: list[dict[str, Any]] = [
+        {semconv.USAGE_INPUT_TOKENS: "12"},
+        {semconv.SESSION_ID: ["a", "b"], semconv.USER_ID: 5},
+        {semconv.USAGE_INPUT_TOKENS: 49 * 10**17, semconv.USAGE_OUTPUT_TOKENS: 49 * 10**17},
+        {semconv.USAGE_INPUT_TOKENS: -(2**70), semconv.USAGE_COST: float("nan")},
+    ]
+    with tracing(broadcast) as tracer, broadcast.intake._taking:
+        made = [call(tracer, 3, **attributes)[1] for attributes in odd]
+        tracer.start_span("late").end(end_time=2**63)
+    report = broadcast.flush(60)
+    assert report, str(report)
+    found = {row["SPAN_ID"]: row for row in rows(engine)}
+    assert len(found) == 5
+    assert [found[one]["PROMPT_TOKENS"] for one in made] == [12, 3, 49 * 10**17, 0]
+    assert [found[one]["TOTAL_TOKENS"] for one in made] == [12, 3, 0, 0]
+    assert (found[made[1]]["SESSION_ID"], found[made[1]]["USER_ID"]) == ('["a","b"]', "5")
+    broadcast.shutdown()
 
 
 def test_names_that_need_quotes(engine: Any) -> None:

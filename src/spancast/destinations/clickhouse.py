@@ -22,7 +22,7 @@ from spancast.destinations.config import NetworkConfig
 from spancast.destinations.extras import required
 from spancast.destinations.place import Place
 from spancast.destinations.plain_span import PlainSpan, read
-from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
+from spancast.destinations.protocol import Delivered, Failed, Outcome, Payload, Refused, RetryAfter, View
 from spancast.destinations.quantities import Secret, Text
 from spancast.model import json_text, semconv
 from spancast.model.attribute_values import text_of
@@ -36,11 +36,19 @@ _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _OBJECT_TYPES: Final = ("JSON", "Nullable(JSON", "Object", "Map")
 _CODE: Final = re.compile(r"\b[Cc]ode:? (\d+)")
 _UNKNOWN_TABLE: Final = 60
-_PERMANENT: Final = frozenset({_UNKNOWN_TABLE, 27, 53, 62, 81, 117, 192, 193, 194, 497, 516})
-"""Unknown table or database, wrong values, wrong user or password, no access. All else may pass.
-
-A column that went away among it: the table is described anew.
-"""
+_OF_TABLE: Final = frozenset({_UNKNOWN_TABLE, 81, 192, 193, 194, 497, 516})
+"""Unknown table or database, wrong user or password, no access: no row is taken."""
+_OF_ROWS: Final = frozenset({27, 53, 62, 117})
+"""A value that cannot be read, a type that does not match, syntax, incorrect data: other rows may be taken."""
+_MAY_PASS: Final = frozenset(
+    {
+        # A column that went away: the table is described anew.
+        16,
+        # Time, load, network, memory, space, and what is said of replicas.
+        159, 160, 164, 202, 209, 210, 225, 236, 241, 242, 243, 252, 279, 285, 286, 319, 394, 425, 439, 999,
+    }
+)  # fmt: skip
+"""Of every other code it is not known whether a row is the cause: dozens are said of values, more with each version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +269,9 @@ def _outcome(error: Any, config: ClickHouseConfig) -> Outcome:  # noqa: ANN401 -
     )
     if code == _UNKNOWN_TABLE:
         reason += f"; create {config.table}, or set create_table"
-    return Refused(reason) if code in _PERMANENT else RetryAfter(reason)
+    if code in _OF_TABLE or code in _OF_ROWS:
+        return Refused(reason, of_content=code in _OF_ROWS)
+    return RetryAfter(reason) if not code or code in _MAY_PASS else Failed(reason)
 
 
 def create(config: ClickHouseConfig, view: View) -> ClickHouseDestination:
