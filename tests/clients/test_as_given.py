@@ -96,11 +96,10 @@ class OddDecoder:
 def test_a_decoder_of_another_kind_breaks_nothing_of_the_callers(client: Any, spans: CapturedSpans) -> None:
     reraise_internal_errors(enabled=False)
     stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
-    watch = stream._decoder
-    watch._decoder = OddDecoder()
+    decoder = stream._decoder
+    decoder._decoder = OddDecoder()
     # As the SDK does with its decoder's events, until it needs their text.
-    assert all(type(event) is OddEvent for event in watch.iter_bytes(iter([b"a", b"b"])))
-    watch.over()
+    assert all(type(event) is OddEvent for event in decoder.iter_bytes(iter([b"a", b"b"])))
     stream.close()
     assert attributes(spans.one())["gen_ai.input.messages"]
     assert spancast.stats()["internal_errors"] >= 1

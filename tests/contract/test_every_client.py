@@ -332,7 +332,7 @@ HOOKS = [
     "spancast.recording.recording.Recording._tell",
     "spancast.recording.span_tree.SpanTree.place",
     "spancast.clients.streams.StreamWatch.__init__",
-    "spancast.clients.streams.EventWatch.result",
+    "spancast.clients.streams.ArrivedEvents.result",
     "spancast.recording.recording.Recording._read",
 ]
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from spancast.clients.patching import Client, InstancePatch, InstrumentedClients, Method, Patch
-from spancast.clients.streams import WatchedAsyncIterator, WireStreamWatch, watched
+from spancast.clients.streams import WatchedAsyncIterator, watch_wire, watched
 from spancast.dialects.openai_chat import OPENAI_CHAT
 from spancast.dialects.openai_responses import OPENAI_RESPONSES
 from spancast.dialects.protocol import Dialect
@@ -106,11 +106,9 @@ def _kept(response: Any) -> Any:  # noqa: ANN401 - as above
 def _hear(recording: Recording, result: Any) -> None:  # noqa: ANN401 - the SDK's result
     kind = type(result).__name__
     if kind == "EventStream":
-        watch = WireStreamWatch(recording, result.response)
-        result.generator = watched(result.generator, watch)
+        result.generator = watched(result.generator, watch_wire(recording, result.response))
     elif kind == "EventStreamAsync":
-        watch = WireStreamWatch(recording, result.response)
-        result.generator = WatchedAsyncIterator(result.generator, watch)
+        result.generator = WatchedAsyncIterator(result.generator, watch_wire(recording, result.response))
     else:
         response, recording.http_response = recording.http_response, None
         if response is None or not response.is_closed:

@@ -17,12 +17,13 @@ from typing import Any, Final, Literal, cast
 
 from spancast.clients.patching import Client, Hook, InstancePatch, InstrumentedClients, Method, Patch, unseen
 from spancast.clients.streams import (
-    BodyReader,
+    ArrivedEvents,
     BodyWatch,
-    EventWatch,
+    EventDecoder,
     StreamWatch,
     WatchedAsyncIterator,
     followed,
+    watch_raw,
     watched,
 )
 from spancast.dialects.protocol import Dialect
@@ -330,19 +331,19 @@ def hear(
 def _hear_stream(recording: Recording, stream: Any, *, is_async: bool, withholds_usage: bool) -> None:  # noqa: ANN401 - the SDK's stream
     # Its parts have been where they are in both SDKs and all majors supported.
     decoder = getattr(stream, "_decoder", None)
-    watch: StreamWatch
-    if decoder is None:
-        watch = StreamWatch(recording, withholds_usage=withholds_usage)
-    else:
+    arrived = None
+    if decoder is not None:
+        arrived = ArrivedEvents(recording.new_stream)
         # In place before the iterator is: anthropic makes that when first asked for, with what the stream has then.
-        watch = stream._decoder = EventWatch(recording, decoder, withholds_usage=withholds_usage)  # noqa: SLF001
+        stream._decoder = EventDecoder(decoder, arrived)  # noqa: SLF001
+    watch = StreamWatch(recording, arrived, withholds_usage=withholds_usage)
     iterator = stream._iterator  # noqa: SLF001
-    if isinstance(watch, EventWatch):
+    if arrived is not None:
         watch.expect(iterator)
     if is_async:
         stream._iterator = WatchedAsyncIterator(iterator, watch)  # noqa: SLF001
-    elif isinstance(watch, EventWatch) and not (withholds_usage or recording.times_every_chunk):
-        stream._iterator = followed(iterator, watch)  # noqa: SLF001
+    elif arrived is not None and not (withholds_usage or recording.times_every_chunk):
+        stream._iterator = followed(iterator, watch, arrived)  # noqa: SLF001
     else:
         stream._iterator = watched(iterator, watch)  # noqa: SLF001
     response = stream.response
@@ -364,7 +365,7 @@ def _hear_raw(recording: Recording, response: Any) -> None:  # noqa: ANN401 - ht
     if response.is_closed:
         recording.succeed_on_wire(response.content)
     else:
-        response.stream = BodyReader(response, StreamWatch(recording))
+        watch_raw(recording, response)
 
 
 def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client

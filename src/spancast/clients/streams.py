@@ -1,6 +1,7 @@
 """A stream is recorded however it ends, and the user holds the SDK's own object all the while.
 
-``StreamWatch`` decides; the proxies around iterators and bodies only tell it what happened.
+``Arrived`` and its kinds hold what has come, for whatever ends the call. ``StreamWatch`` decides how a stream
+ended; the proxies around iterators and bodies only tell it what happened.
 Must never: hold a context token over a yield, delay a chunk, or change an exception.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from itertools import chain, islice, tee
+from itertools import chain, filterfalse, islice
 from operator import attrgetter
 from types import MethodType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -58,49 +59,194 @@ def _feed_texts(reader: StreamReader, texts: list[str]) -> None:
             feed(payload)
 
 
-class StreamWatch:
-    """One streamed answer: fed with chunks, ended once, by whoever comes first."""
+class Arrived:
+    """What has arrived of a streamed answer: here read chunk by chunk, as it comes.
 
-    __slots__ = ("_reader", "is_advancing", "is_over", "recording", "withholds_usage")
+    The recording holds it, and it holds neither recording nor stream. So whatever ends the call (a reader of the
+    stream, its body, a finalizer of any object in one garbage cycle) finds the same answer, and no reference of
+    ours keeps an abandoned stream alive.
+    """
 
-    def __init__(self, recording: Recording, *, withholds_usage: bool = False) -> None:
-        self.recording: Final = recording
+    __slots__ = ("_new_reader", "_reader", "is_complete")
+
+    def __init__(self, new_reader: Callable[[], StreamReader]) -> None:
+        self._new_reader: Final = new_reader
         self._reader: StreamReader | None = None
-        self.is_over = False
-        self.is_advancing = False
-        self.withholds_usage: Final = withholds_usage
+        self.is_complete = False
+        """Whether the answer, once read, turned out to be whole, however its stream was left."""
 
     @property
     def reader(self) -> StreamReader:
         """Return the reader that assembles the answer."""
         reader = self._reader
         if reader is None:
-            reader = self._reader = self.recording.new_stream()
+            reader = self._reader = self._new_reader()
         return reader
 
     @property
+    def feed(self) -> Callable[[object], None]:
+        """Return what takes the next chunk, made safe."""
+        return _safe(self.reader, "feed")
+
+    @property
     def waiting_bytes(self) -> int | None:
-        """Return what is kept to be read later, in bytes; None where everything has been read."""
+        """Return the size of what is kept to be read later, in bytes; None if everything has been read."""
         return None
+
+    def result(self) -> Response:
+        """Return the answer as far as it has arrived."""
+        return self.reader.result()
+
+
+class ArrivedEvents(Arrived):
+    """The events that the SDK's decoder made, kept to be read when somebody looks at the span.
+
+    ``is_heard``: the SDK has asked our decoder for them. An SDK that asks its own otherwise is heard chunk by chunk.
+    """
+
+    __slots__ = ("events", "is_heard")
+
+    def __init__(self, new_reader: Callable[[], StreamReader]) -> None:
+        super().__init__(new_reader)
+        self.events: Final[list[Any]] = []
+        self.is_heard = False
 
     @property
     def feed(self) -> Callable[[object], None]:
-        """Return the reader's ``feed``, made safe."""
-        return _safe(self.reader, "feed")
+        """Return a function that ignores the parsed chunk if its event is kept."""
+        feed = super().feed
+
+        def feed_unheard(chunk: object) -> None:
+            if not self.is_heard:
+                feed(chunk)
+
+        return feed_unheard
+
+    @property
+    def waiting_bytes(self) -> int | None:
+        """Return what the events take, estimated from the length of some of them."""
+        return None if not self.is_heard and self._reader is not None else self._held_bytes()
+
+    def _held_bytes(self) -> int:
+        events = self.events
+        asked = events[:: max(len(events) // _ASKED, 1)]
+        # A decoder of another kind may keep the text elsewhere; reading it then is what fails, and is counted.
+        took = sum([len(getattr(event, "data", "")) + _EVENT_BYTES for event in asked])
+        return took * len(events) // max(len(asked), 1)
+
+    @shielded
+    def bound(self) -> None:
+        """Read the events now if they take too much memory."""
+        if self._held_bytes() > _MOST_BYTES:
+            self._read()
+
+    @shielded
+    def _read(self) -> None:
+        # The same list goes on: the stream may be read on another thread.
+        events = self.events[:]
+        del self.events[: len(events)]
+        _feed_texts(self.reader, _texts_of(events))
+
+    def result(self) -> Response:
+        """Return the answer as far as it has arrived."""
+        self._read()
+        return self.reader.result()
+
+
+class ArrivedBody(Arrived):
+    """The bytes of a body of server-sent events that the SDK parses by models which drop fields."""
+
+    __slots__ = ("_headers", "_response_class", "pieces")
+
+    def __init__(self, recording: Recording, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
+        super().__init__(recording.new_stream)
+        self.pieces: Final[list[bytes]] = []
+        self._headers: Any = response.headers
+        self._response_class: Any = type(response)
+
+    @property
+    def feed(self) -> Callable[[object], None]:
+        """Return a function that ignores the parsed chunk."""
+        return _ignore
+
+    @property
+    def is_encoded(self) -> bool:
+        """Return whether the bytes are compressed."""
+        return "content-encoding" in self._headers
+
+    def body(self) -> bytes:
+        """Return what has been read so far, its content encoding undone."""
+        raw = b"".join(self.pieces)
+        return _decoded(self._response_class, self._headers, raw) if self.is_encoded else raw
+
+    def result(self) -> Response:
+        """Return the answer as far as it has arrived."""
+        return self._assembled(sse.payloads(self.body())[0])
+
+    def _assembled(self, payloads: list[Any]) -> Response:
+        feed = super().feed
+        for payload in payloads:
+            feed(payload)
+        return self.reader.result()
+
+
+class ArrivedRawBody(ArrivedBody):
+    """The bytes of a body that the user reads as they are: server-sent events, or one JSON value."""
+
+    __slots__ = ("_read_whole",)
+
+    def __init__(self, recording: Recording, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
+        super().__init__(recording, response)
+        self._read_whole: Final = functools.partial(recording.dialect.read_response, content=recording.captures_content)
+
+    def result(self) -> Response:
+        """Return the answer as far as it has arrived."""
+        body = self.body()
+        if "event-stream" in self._headers.get("content-type", ""):
+            # SDKs close the body at ``[DONE]`` without reading on: that is the end, not an early one.
+            payloads, self.is_complete = sse.payloads(body)
+            return self._assembled(payloads)
+        answer = json_text.decode(body)
+        self.is_complete = answer is not None
+        return Response() if answer is None else self._read_whole(answer)
+
+
+class StreamWatch:
+    """Watches one stream: told of its end, once, by what comes first."""
+
+    __slots__ = ("_iterator", "arrived", "is_advancing", "is_over", "recording", "withholds_usage")
+
+    def __init__(self, recording: Recording, arrived: Arrived | None = None, *, withholds_usage: bool = False) -> None:
+        self.recording: Final = recording
+        self.arrived: Final = Arrived(recording.new_stream) if arrived is None else arrived
+        recording.expect(self.arrived)
+        self.is_over = False
+        self.is_advancing = False
+        self.withholds_usage: Final = withholds_usage
+        self._iterator: Callable[[], Any] = _nothing
+
+    def expect(self, iterator: Any) -> None:  # noqa: ANN401 - the SDK's
+        """Watch ``iterator``, the SDK's own over its chunks; not held: its frame holds the stream that holds this."""
+        try:
+            self._iterator = weakref.ref(iterator)
+        except TypeError:
+            # No generator: then what is closed while it runs is told by ``is_advancing`` alone.
+            return
+
+    @property
+    def feed(self) -> Callable[[object], None]:
+        """Return what takes the next chunk, made safe."""
+        return self.arrived.feed
 
     def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
         """The stream ended: read to the end, early (``incomplete``), or by ``error``."""
         if self.is_over:
             return
         self.is_over = True
-        self._end(incomplete, error)
-
-    @shielded
-    def _end(self, incomplete: Incomplete | None, error: BaseException | None) -> None:
         if error is not None:
-            self.recording.fail(error, self.result, waiting_bytes=self.waiting_bytes)
+            self.recording.fail(error)
         else:
-            self.recording.finish(self.result, incomplete=incomplete, waiting_bytes=self.waiting_bytes)
+            self.recording.finish(incomplete=incomplete)
 
     def __enter__(self) -> None:
         """Begin the block in which the stream is read: as it ends, so did the stream."""
@@ -114,18 +260,14 @@ class StreamWatch:
         else:
             self.over(error=error)
 
-    def result(self) -> Response:
-        """Return what has arrived."""
-        return self.reader.result()
-
     @property
     def is_sdk_running(self) -> bool:
         """Tell whether the SDK's own iterator is at work: a body closed meanwhile is its doing, not the user's."""
-        return self.is_advancing
+        return self.is_advancing or bool(getattr(self._iterator(), "gi_running", False))
 
     def is_withheld(self, chunk: object) -> bool:
         """Tell whether ``chunk`` is the usage chunk that we, not the user, asked for."""
-        is_usage_only = getattr(self.reader, "is_usage_only", None)
+        is_usage_only = getattr(self.arrived.reader, "is_usage_only", None)
         return bool(is_usage_only is not None and is_usage_only(chunk))
 
     def __del__(self) -> None:
@@ -152,130 +294,45 @@ def watched(iterator: Iterator[Any], watch: StreamWatch) -> Generator[Any, Any, 
             watch.is_advancing = True
 
 
-class EventWatch(StreamWatch):
-    """A watch that keeps the events the SDK's decoder makes, to be read when somebody looks at the span.
+class EventDecoder:
+    """Stands in the place of the SDK's decoder, and keeps the events it makes.
 
-    It stands in the decoder's place, before the SDK's own parsing: it holds what the caller got, no
-    more, and nothing he can change. An SDK that asks its decoder otherwise is heard chunk by chunk.
+    Before the SDK's own parsing: what is kept is what the caller got, no more, and nothing he can change.
     """
 
-    __slots__ = ("_decoder", "_events", "_hears", "_iterator", "_passing", "_source")
+    __slots__ = ("_arrived", "_decoder")
 
-    def __init__(self, recording: Recording, decoder: Any, *, withholds_usage: bool = False) -> None:  # noqa: ANN401 - the SDK's
-        super().__init__(recording, withholds_usage=withholds_usage)
+    def __init__(self, decoder: Any, arrived: ArrivedEvents) -> None:  # noqa: ANN401 - the SDK's
         self._decoder = decoder
-        self._iterator: Callable[[], Any] = _nothing
-        self._hears = False
-        self._events: list[Any] = []
-        self._passing: Iterator[Any] = iter(())
-        """What passes at present, a second time: ``tee`` keeps it without a step of ours for each event."""
-        self._source: Any = None
-
-    def expect(self, iterator: Any) -> None:  # noqa: ANN401 - the SDK's
-        """Watch ``iterator``, the SDK's own over its chunks; not held: its frame holds the stream that holds this."""
-        try:
-            self._iterator = weakref.ref(iterator)
-        except TypeError:
-            # No generator: then what is closed while it runs is told by ``is_advancing`` alone.
-            return
-
-    @property
-    def hears(self) -> bool:
-        """Tell whether the SDK has asked for events here, and not in a way unknown to us."""
-        return self._hears
-
-    @property
-    def feed(self) -> Callable[[object], None]:
-        """Return a function that ignores the parsed chunk, unless nothing else tells it."""
-        feed = super().feed
-
-        def feed_unheard(chunk: object) -> None:
-            if not self._hears:
-                feed(chunk)
-
-        return feed_unheard
-
-    @property
-    def is_sdk_running(self) -> bool:
-        """Tell whether the SDK's own generator is at work: a body closed meanwhile is its doing, not the user's."""
-        return self.is_advancing or bool(getattr(self._iterator(), "gi_running", False))
+        self._arrived = arrived
 
     def iter_bytes(self, pieces: Iterator[bytes]) -> Iterator[Any]:
         """Return the events the SDK's decoder yields."""
-        self._hears = True
-        self._source = iter(self._decoder.iter_bytes(pieces))
-        return chain.from_iterable(self._blocks(self._source))
+        self._arrived.is_heard = True
+        return chain.from_iterable(self._blocks(iter(self._decoder.iter_bytes(pieces))))
 
     def _blocks(self, events: Iterator[Any]) -> Iterator[Iterator[Any]]:
-        while True:
-            self._passing, passing = tee(islice(events, _BLOCK))
-            yield passing
-            before = len(self._events)
-            self._keep()
-            if len(self._events) - before < _BLOCK:
-                return
-            self._bound()
+        # What has passed is kept at every moment, without a step of Python for each event: ``append`` returns None.
+        keep = self._arrived.events.append
+        for first in events:
+            keep(first)
+            yield chain((first,), filterfalse(keep, islice(events, _BLOCK - 1)))
+            self._arrived.bound()
 
     async def aiter_bytes(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
         """As ``iter_bytes``."""
-        self._hears = True
+        arrived = self._arrived
+        arrived.is_heard = True
         async for event in self._decoder.aiter_bytes(pieces):
-            self._events.append(event)
-            if not len(self._events) % _BLOCK:
-                self._bound()
+            arrived.events.append(event)
+            if not len(arrived.events) % _BLOCK:
+                arrived.bound()
             yield event
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else the decoder has
-        if name in _OWN:
+        if name in EventDecoder.__slots__:
             raise AttributeError(name)
         return getattr(self._decoder, name)
-
-    def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
-        """The stream ended; what the SDK has not taken is not read either."""
-        if not self.is_over:
-            self._stop()
-        super().over(incomplete, error)
-
-    @shielded
-    def _stop(self) -> None:
-        # Let go first: closing it closes the body, which leads here again.
-        source, self._source = self._source, None
-        close = getattr(source, "close", None)
-        if close is not None:
-            close()
-        self._keep()
-
-    def _keep(self) -> None:
-        self._events += self._passing
-        self._passing = iter(())
-
-    @property
-    def waiting_bytes(self) -> int | None:
-        """Return what the events take, taking them to be as long as some of them."""
-        return None if not self._hears and self._reader is not None else self._held_bytes()
-
-    def _held_bytes(self) -> int:
-        events = self._events
-        asked = events[:: max(len(events) // _ASKED, 1)]
-        # A decoder of another kind may keep the text elsewhere; reading it then is what fails, and is counted.
-        took = sum([len(getattr(event, "data", "")) + _EVENT_BYTES for event in asked])
-        return took * len(events) // max(len(asked), 1)
-
-    @shielded
-    def _bound(self) -> None:
-        if self._held_bytes() > _MOST_BYTES:
-            self._read()
-
-    @shielded
-    def _read(self) -> None:
-        texts = _texts_of(self._events)
-        self._events.clear()
-        _feed_texts(self.reader, texts)
-
-    def result(self) -> Response:
-        """Return what has arrived."""
-        self._read()
-        return self.reader.result()
 
 
 def _texts_of(events: list[Any]) -> list[str]:
@@ -289,16 +346,14 @@ def _texts_of(events: list[Any]) -> list[str]:
 
 
 _data_of: Final = attrgetter("_data")
-_OWN: Final = frozenset({*StreamWatch.__slots__, *EventWatch.__slots__})
-"""What is not the decoder's to have, set or not."""
 
 
-def followed(iterator: Iterator[Any], watch: EventWatch) -> Generator[Any, Any, None]:
+def followed(iterator: Iterator[Any], watch: StreamWatch, arrived: ArrivedEvents) -> Generator[Any, Any, None]:
     """Yield what ``iterator`` yields, and tell ``watch`` of the first and of the end: a chunk costs next to nothing."""
     with watch:
         for chunk in iterator:
             watch.recording.chunk_arrived()
-            if not watch.hears:
+            if not arrived.is_heard:
                 yield from watched(chain((chunk,), iterator), watch)
                 return
             yield chunk
@@ -407,11 +462,9 @@ class BodyWatch(Proxy):
 class BodyReader(BodyWatch):
     """A byte stream whose content nobody but the user parses: kept aside, read when it ends."""
 
-    def __init__(self, response: Any, watch: StreamWatch) -> None:  # noqa: ANN401 - a response of httpx or httpx2
-        super().__init__(response.stream, watch)
-        self._self_pieces: list[bytes] = []
-        self._self_response_class: Any = type(response)
-        self._self_headers = response.headers
+    def __init__(self, stream: Any, watch: StreamWatch, arrived: ArrivedBody) -> None:  # noqa: ANN401 - as above
+        super().__init__(stream, watch)
+        self._self_arrived = arrived
         self._self_has_data = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -422,10 +475,10 @@ class BodyReader(BodyWatch):
         except GeneratorExit:
             raise
         except BaseException as error:
-            self._self_over(None, error)
+            self._self_over(error)
             raise
         else:
-            self._self_over(None, None)
+            self._self_over(None)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         try:
@@ -435,68 +488,43 @@ class BodyReader(BodyWatch):
         except GeneratorExit:
             raise
         except BaseException as error:
-            self._self_over(None, error)
+            self._self_over(error)
             raise
         else:
-            self._self_over(None, None)
+            self._self_over(None)
 
     def _self_keep(self, piece: bytes) -> None:
-        self._self_pieces.append(piece)
-        if not self._self_has_data and (b"data:" in piece or "content-encoding" in self._self_headers):
+        self._self_arrived.pieces.append(piece)
+        if not self._self_has_data and (b"data:" in piece or self._self_arrived.is_encoded):
             self._self_has_data = True
             self._self_watch.recording.chunk_arrived()
 
-    def _self_over(self, incomplete: Incomplete | None, error: BaseException | None) -> None:
-        watch = self._self_watch
-        if not watch.is_over:
-            is_complete = _feed_body(watch, self.body(), self._self_headers.get("content-type", ""))
-            # SDKs close the body at ``[DONE]`` without reading on: that is the end, not an early one.
-            watch.over(None if is_complete else incomplete, error)
-
-    def _self_closed(self) -> None:
-        self._self_over("closed", None)
-
-    def body(self) -> bytes:
-        """Return what has been read so far, its content encoding undone."""
-        raw = b"".join(self._self_pieces)
-        if "content-encoding" not in self._self_headers:
-            return raw
-        return _decoded(self._self_response_class, self._self_headers, raw)
+    def _self_over(self, error: BaseException | None) -> None:
+        self._self_watch.over(error=error)
 
 
 class BodyKeeper(BodyReader):
-    """A ``BodyReader`` beside an SDK's own parsing, which tells how the stream ends.
+    """A ``BodyReader`` beside an SDK's own parsing, which tells how the stream ends."""
 
-    For SDKs whose models drop fields of the wire: lifecycle from the iterator, content from here.
-    """
-
-    def _self_over(self, incomplete: Incomplete | None, error: BaseException | None) -> None:  # noqa: ARG002 - the parent's signature
+    def _self_over(self, error: BaseException | None) -> None:  # noqa: ARG002 - the parent's signature
         return
 
-    def _self_closed(self) -> None:
-        BodyWatch._self_closed(self)  # noqa: SLF001 - the grandparent's rule, the parent's is the one replaced
+
+def watch_wire(recording: Recording, response: Any) -> StreamWatch:  # noqa: ANN401 - a response of httpx or httpx2
+    """Return a watch of a stream whose parsed chunks are not read, but the bytes they are made from.
+
+    For SDKs whose models drop fields of the wire.
+    """
+    arrived = ArrivedBody(recording, response)
+    watch = StreamWatch(recording, arrived)
+    response.stream = BodyKeeper(response.stream, watch, arrived)
+    return watch
 
 
-class WireStreamWatch(StreamWatch):
-    """A watch fed from the wire: the parsed chunks that pass are not read."""
-
-    __slots__ = ("keeper",)
-
-    def __init__(self, recording: Recording, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
-        super().__init__(recording)
-        self.keeper = BodyKeeper(response, self)
-        response.stream = self.keeper
-
-    @property
-    def feed(self) -> Callable[[object], None]:
-        """Return a function that ignores the parsed chunk."""
-        return _ignore
-
-    def result(self) -> Response:
-        """Return what has arrived on the wire."""
-        for payload in sse.payloads(self.keeper.body())[0]:
-            self.reader.feed(payload)
-        return self.reader.result()
+def watch_raw(recording: Recording, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
+    """Watch a response whose body the user reads as it is."""
+    arrived = ArrivedRawBody(recording, response)
+    response.stream = BodyReader(response.stream, StreamWatch(recording, arrived), arrived)
 
 
 def _nothing() -> None:
@@ -505,19 +533,6 @@ def _nothing() -> None:
 
 def _ignore(_chunk: object) -> None:
     return
-
-
-def _feed_body(watch: StreamWatch, body: bytes, content_type: str) -> bool:
-    """Give a body to the reader of ``watch``: its events, or its one JSON value; tell whether it is whole."""
-    if "event-stream" in content_type:
-        found, is_complete = sse.payloads(body)
-        for payload in found:
-            watch.feed(payload)
-        return is_complete
-    answer = json_text.decode(body)
-    if answer is not None:
-        watch.recording.succeed(answer)
-    return answer is not None
 
 
 def _decoded(response_class: Any, headers: Any, raw: bytes) -> bytes:  # noqa: ANN401 - httpx or httpx2

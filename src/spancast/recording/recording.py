@@ -12,9 +12,9 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token
+from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from opentelemetry import trace as trace_api
 from opentelemetry.attributes import BoundedAttributes
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 Entered: TypeAlias = "tuple[object, Token[Recording | None]]"
 Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
 
+_LEFT: Final = frozenset(("closed", "abandoned"))
 _STATUS_LIMIT: Final = 1_024
 _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
@@ -54,6 +55,24 @@ _count_started: Final = tally.step("spans.started")
 
 RUNNING: Final[ContextVar[Recording | None]] = ContextVar("spancast.recording", default=None)
 """The recording the caller's code runs inside of."""
+
+
+class Arrived(Protocol):
+    """What has arrived of a streamed answer."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the answer, once read, turned out to be whole, however its stream was left."""
+        ...
+
+    @property
+    def waiting_bytes(self) -> int | None:
+        """Return the size of what is kept to be read later, in bytes; None if everything has been read."""
+        ...
+
+    def result(self) -> Response:
+        """Return the answer as far as it has arrived."""
+        ...
 
 
 class Recording:
@@ -74,6 +93,8 @@ class Recording:
     span: Span | None = None
     _answer: bytes | Callable[[], Response] | None = None
     """What tells the answer: JSON text as it came, or a function that reads it."""
+    _arrived: Arrived | None = None
+    """What has arrived of a streamed answer."""
     _attributes: Attributes | None = None
     """What the request tells, once it is read."""
     _details: Attributes | None = None
@@ -214,9 +235,14 @@ class Recording:
         """Return the ``with`` block to run the call in; an exception passes, and ends the recording if ``ends``."""
         return _Inside(self, ends=ends)
 
-    def new_stream(self) -> StreamReader:
-        """Return a reader for this call's streamed answer."""
-        return self.dialect.new_stream(content=self.captures_content)
+    @property
+    def new_stream(self) -> Callable[[], StreamReader]:
+        """Return what makes a reader of this call's streamed answer; it does not hold this recording."""
+        return functools.partial(self.dialect.new_stream, content=self.captures_content)
+
+    def expect(self, arrived: Arrived) -> None:
+        """Expect a streamed answer: whatever ends the call, as much of it is recorded as is in ``arrived`` by then."""
+        self._arrived = arrived
 
     def chunk_arrived(self) -> None:
         """Note the time of a chunk: the first always, the others where metrics are listened to."""
@@ -245,19 +271,37 @@ class Recording:
         self._end(answer, len(answer))
 
     @shielded
-    def finish(
-        self, read: Callable[[], Response], *, incomplete: Incomplete | None = None, waiting_bytes: int | None = None
-    ) -> None:
-        """End a stream with what ``read`` assembles; later, where ``waiting_bytes`` tells what waits for it."""
+    def finish(self, *, incomplete: Incomplete | None = None) -> None:
+        """End a stream with what has arrived; ``incomplete`` is how it was left."""
+        if self._ended:
+            return
         self._incomplete = incomplete
-        self._end(read, waiting_bytes)
+        if incomplete is None:
+            self._end(*(self._so_far() or (None, 0)))
+        else:
+            self._end_left()
 
     @shielded
-    def fail(
-        self, error: BaseException, read: Callable[[], Response] | None = None, *, waiting_bytes: int | None = 0
-    ) -> None:
-        """End with the exception the caller gets; ``read`` gives what had arrived before it, as in ``finish``."""
-        self._end(read, waiting_bytes, error)
+    def fail(self, error: BaseException) -> None:
+        """End with the exception the caller gets, and with what had arrived before it."""
+        if isinstance(error, Exception):
+            self._end(*(self._so_far() or (None, 0)), error)
+        else:
+            self._end_left(error)
+
+    def _end_left(self, error: BaseException | None = None) -> None:
+        """End a call that was left, perhaps by a finalizer that the collector runs in the midst of anything.
+
+        In a copy of the context: CPython before 3.12 crashes if a processor sets a context variable
+        while the collector runs within the setting of one in the same context.
+        """
+        copy_context().run(self._end, *(self._so_far() or (None, 0)), error)
+
+    @shielded
+    def _so_far(self) -> tuple[Callable[[], Response] | None, int | None]:
+        """Return what reads the answer as far as it has arrived, and the size of what waits to be read."""
+        arrived = self._arrived
+        return (None, 0) if arrived is None else (arrived.result, arrived.waiting_bytes)
 
     def _end(
         self,
@@ -353,7 +397,10 @@ class Recording:
             response = self._read_answer(json_text.decode(answer))
         else:
             response = Response() if answer is None else answer()
+        arrived, self._arrived = self._arrived, None
         incomplete, failure = self._incomplete, self._failure or response.failure
+        if incomplete in _LEFT and arrived is not None and arrived.is_complete:
+            incomplete = None
         add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
         if not (incomplete or failure) and says_nothing(response):
             self._note_no_answer(attributes)
@@ -402,9 +449,9 @@ class Recording:
         return Status(StatusCode.ERROR, message or None)
 
     def __del__(self) -> None:
-        # Whoever should have ended it failed; a span that never ends would be lost without a word.
-        if not self._ended and self.span is not None:
-            self.finish(Response, incomplete="abandoned")
+        # In a garbage cycle this may come before what watches the stream; and a span that never ends would be lost.
+        if not self._ended and (self.span is not None or self.outer is not None):
+            self.finish(incomplete="abandoned")
 
     def annotate(self, attributes: Attributes) -> None:
         """Take from an inner call of the same request what this one does not know itself."""
