@@ -9,6 +9,7 @@ import inspect
 import os
 import subprocess
 import sys
+import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -322,6 +323,99 @@ def test_a_decorated_generator_in_a_cycle(spans: CapturedSpans) -> None:
         del held
     gc.collect()
     check(spans, seen)
+
+
+PROGRAM = """
+import sys, atexit
+{before}
+import openai, spancast
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, ConsoleSpanExporter
+from spancast.testing import ReplayServer
+from spancast.testing.spans import attributes
+
+{setup}
+server = ReplayServer()
+server.__enter__()
+client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+asked = [{{"role": "user", "content": "one two three"}}]
+HELD = client.chat.completions.create(model="m-1", messages=asked, stream=True)
+while not (chunk := next(HELD)).choices[0].delta.content:
+    pass
+{after}
+"""
+
+
+def ran(tmp_path: Path, setup: str, before: str = "", after: str = "") -> str:
+    program = tmp_path / "program.py"
+    parts = {"setup": setup, "before": before, "after": after}
+    program.write_text(PROGRAM.format(**{name: textwrap.dedent(part) for name, part in parts.items()}))
+    done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120, check=True)
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("processor", ["BatchSpanProcessor", "SimpleSpanProcessor"])
+def test_a_stream_held_by_a_global_at_exit_reaches_the_applications_exporter(tmp_path: Path, processor: str) -> None:
+    told = ran(
+        tmp_path,
+        f"""
+        provider = TracerProvider()
+        provider.add_span_processor({processor}(ConsoleSpanExporter()))
+        spancast.configure(tracer_provider=provider)
+        """,
+    )
+    assert '\\"content\\":\\"' in told
+    assert '"spancast.response.incomplete": "abandoned"' in told
+
+
+def test_a_stream_held_by_a_global_at_exit_reaches_a_destination(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    ran(
+        tmp_path,
+        f"spancast.configure(destinations={{'f': {{'type': 'file', 'path': {str(path)!r}}}}}, spool={{'path': 'memory'}})",
+    )
+    told = path.read_text()
+    assert told.count('"chat m-1"') == 1
+    assert "spancast.response.incomplete" in told
+    assert "gen_ai.output.messages" in told
+
+
+def test_at_exit_the_program_still_reads_its_stream_to_the_end(tmp_path: Path) -> None:
+    """Its span ends before that; the stream itself is left alone."""
+    told = ran(
+        tmp_path,
+        "spancast.configure(tracer_provider=TracerProvider())",
+        """
+        def rest():
+            print("rest:", "".join(c.choices[0].delta.content or "" for c in HELD if c.choices))
+        atexit.register(rest)
+        """,
+    )
+    assert "rest: " in told
+    assert told.split("rest: ")[1].strip()
+
+
+@pytest.mark.parametrize("way", ["sys.exit()", "list(HELD)", "HELD.close()", "del HELD; gc.collect()"])
+def test_a_forked_child_ends_no_stream_of_its_parents(tmp_path: Path, way: str) -> None:
+    told = ran(
+        tmp_path,
+        """
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+        spancast.configure(tracer_provider=provider)
+        """,
+        after=f"""
+        import gc, os
+        sys.stdout.flush()
+        if os.fork() == 0:
+            {way}
+            sys.exit()
+        os.wait()
+        """,
+    )
+    assert told.count('"name": "chat m-1"') == 1
+    assert '"spancast.response.incomplete": "abandoned"' in told
 
 
 COLLECTED_WITHIN = """

@@ -5,6 +5,7 @@ Must never: raise into a client (``shielded``), or tell a call that somebody els
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -24,7 +25,7 @@ from spancast.model.version import VERSION
 from spancast.recording.forwarding import Forward
 from spancast.recording.metrics import ClientMetrics
 from spancast.recording.peers import asks_for_silence, inference_span
-from spancast.recording.recording import RUNNING, Recording
+from spancast.recording.recording import RUNNING, Recording, end_streams
 from spancast.recording.scope import AMBIENT, NOWHERE, baggage_keys, current_context
 from spancast.recording.span_start import SpanStarter
 from spancast.recording.span_tree import IDLE_S, Place, SpanTree
@@ -136,6 +137,9 @@ class Recorder:
         provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
         if starter is None or starter.provider is not provider:
             starter = self._starter = SpanStarter(provider)
+            # Registered after the provider's own shutdown, and so run before it.
+            atexit.unregister(end_streams)
+            atexit.register(end_streams)
         return starter
 
     def listened(self) -> ClientMetrics | None:

@@ -10,7 +10,9 @@ that is not his to miss.
 from __future__ import annotations
 
 import functools
+import os
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar, Token, copy_context
 from types import TracebackType
@@ -52,6 +54,9 @@ _NO_LINKS: Final[list[Link]] = []
 _NO_TIMES: Final[list[float]] = []
 
 _count_started: Final = tally.step("spans.started")
+
+_open: Final[set[weakref.ref[Recording]]] = set()
+"""Calls with a streamed answer, for as long as they live."""
 
 RUNNING: Final[ContextVar[Recording | None]] = ContextVar("spancast.recording", default=None)
 """The recording the caller's code runs inside of."""
@@ -243,6 +248,7 @@ class Recording:
     def expect(self, arrived: Arrived) -> None:
         """Expect a streamed answer: whatever ends the call, as much of it is recorded as is in ``arrived`` by then."""
         self._arrived = arrived
+        _open.add(weakref.ref(self, _open.discard))
 
     def chunk_arrived(self) -> None:
         """Note the time of a chunk: the first always, the others where metrics are listened to."""
@@ -302,6 +308,10 @@ class Recording:
         """Return what reads the answer as far as it has arrived, and the size of what waits to be read."""
         arrived = self._arrived
         return (None, 0) if arrived is None else (arrived.result, arrived.waiting_bytes)
+
+    def disown(self) -> None:
+        """Record nothing more: another process ends this call."""
+        self._ended = True
 
     def _end(
         self,
@@ -473,6 +483,27 @@ class Recording:
             return None
         ids = self.span.get_span_context() if self.span is not None else None
         return forwarded(self._body or {}, self.keys, ids)
+
+
+def end_streams() -> None:
+    """End every open stream with what has arrived; for the exit of the interpreter, which finalizes not all of them."""
+    for reference in _open.copy():
+        recording = reference()
+        if recording is not None:
+            recording.finish(incomplete="abandoned")
+
+
+def _in_child() -> None:
+    # They are the parent's to end: recorded here as well, each would be told twice.
+    for reference in _open:
+        recording = reference()
+        if recording is not None:
+            recording.disown()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def _unplaced(keys: TraceKeys, place: Place) -> list[str]:
