@@ -10,6 +10,7 @@ import itertools
 import logging
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import ParamSpec, TypeVar
@@ -70,19 +71,20 @@ class Tally:
     """Named counts that any thread may raise; read by ``spancast.stats()``."""
 
     def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
+        self._counts: defaultdict[str, int] = defaultdict(int)
         self._steps: dict[str, tuple[Iterator[int], int]] = {}
         self._renew_lock()
         # At the moment of a fork another thread may hold it, in the child for ever.
         after_fork_in_child(self._renew_lock)
 
     def _renew_lock(self) -> None:
-        self._lock = threading.Lock()
+        # Reentrant: the collector may run a finalizer that counts on the very thread that counts.
+        self._lock = threading.RLock()
 
     def add(self, name: str, amount: int = 1) -> None:
         """Raise the count ``name`` by ``amount``."""
         with self._lock:
-            self._counts[name] = self._counts.get(name, 0) + amount
+            self._counts[name] += amount
 
     def step(self, name: str) -> Callable[[], object]:
         """Return what raises the count ``name`` by one: for what every call does, a third of ``add``."""

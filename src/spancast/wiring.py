@@ -16,12 +16,14 @@ from opentelemetry.trace import TracerProvider
 
 from spancast.broadcast import metrics
 from spancast.broadcast.pipeline import Broadcast, open_spool, routes_of
+from spancast.broadcast.quiet_thread import CURRENT_THREAD
 from spancast.destinations import table
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.quantities import state_directory
 from spancast.destinations.views import common_redaction
 from spancast.errors import logger
 from spancast.model.identity_map import IdentityMap
+from spancast.model.semconv import SCOPE_NAME
 from spancast.recording.relay import relay_on, relays
 from spancast.settings import MEMORY_BYTES, Settings
 
@@ -105,7 +107,10 @@ def flushed_already() -> Generator[None]:
 
 def hand_over(span: ReadableSpan) -> None:
     """Give the present broadcast an ended span that came another way than by a processor of ours."""
-    if _present is not None:
+    # Of such a span it is not known where it began; on a thread of ours it is our own work, unless it is a call.
+    scope = span.instrumentation_scope
+    is_call = scope is not None and scope.name == SCOPE_NAME
+    if _present is not None and (is_call or not CURRENT_THREAD.is_ours):
         _present.intake.on_end(span)
 
 

@@ -33,6 +33,7 @@ _SPAN_BYTES: Final = 2048
 BATCH_SPANS: Final = 512
 LINGER_S: Final = 0.1
 """How long an ended span waits: what a ``kill -9`` loses."""
+_MAX_OWN_WORK: Final = 4096
 _MARK: Final = "_spancast_handed_over"
 _SAMPLED: Final = TraceFlags.SAMPLED
 _REMEMBERED: Final = 8192
@@ -63,9 +64,12 @@ class Intake(SpanProcessor):
         self._news = Bell()
         self._hurry = Bell()
         self._taking = threading.Lock()
-        self._counting = threading.Lock()
+        # Reentrant: the collector may end a span on the very thread that counts.
+        self._counting = threading.RLock()
         self._bytes = 0
         self._in_hand = 0
+        self._own_work: set[int] = set()
+        """Ids of open spans that began on a thread of ours."""
         self._passed = threading.Condition()
         self._passes_asked = self._passes_done = 0
         self._thread = QuietThread("spancast intake", self._run)
@@ -77,16 +81,31 @@ class Intake(SpanProcessor):
 
     @shielded
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002 - the SDK's signature
-        """Remember the parents of LLM spans that are none."""
+        """Remember the parents of LLM spans that are none, and what our own threads begin."""
+        if CURRENT_THREAD.is_ours:
+            self._begun_by_us(span)
         self._lineage.started(span)
+
+    def _begun_by_us(self, span: ReadableSpan) -> None:
+        context = span.get_span_context()
+        if len(self._own_work) >= _MAX_OWN_WORK:
+            # Spans that never end: an instrumentation's defect must not fill the memory.
+            self._own_work.clear()
+        if context is not None:
+            self._own_work.add(context.span_id)
 
     @shielded
     def on_end(self, span: ReadableSpan) -> None:
         """Queue ``span``; counted as dropped where the queue is full or after ``stop``."""
         context = span.context
-        if context is None or not context.trace_flags & _SAMPLED or CURRENT_THREAD.is_ours or hasattr(span, _MARK):
+        if context is None or not context.trace_flags & _SAMPLED or hasattr(span, _MARK):
             return
+        # Where it began decides, not where it ends: the collector ends abandoned spans on any thread.
+        is_own_work = bool(self._own_work) and context.span_id in self._own_work
         # All processors and exporters get the same object: however many ways lead here, it is taken once.
+        if is_own_work:
+            self._own_work.discard(context.span_id)
+            return
         try:
             setattr(span, _MARK, True)
         except (AttributeError, TypeError):
@@ -165,8 +184,9 @@ class Intake(SpanProcessor):
                 # Before they leave the queue, so that they are missing from `waiting` at no moment.
                 self._in_hand = min(len(self._queue), BATCH_SPANS)
                 taken = [self._queue.popleft() for _ in range(self._in_hand)]
+                taken_bytes = sum(size for _, _, size in taken)
                 with self._counting:
-                    self._bytes -= sum(size for _, _, size in taken)
+                    self._bytes -= taken_bytes
                 lost = len(taken)
                 try:
                     if self._take([(span, above) for span, above, _ in taken]) is None:

@@ -106,7 +106,8 @@ class ClientMetrics:
 
     def _begin(self) -> None:
         # In a forked child what waits is the parent's to tell, and its lock may be held for ever.
-        self._lock = threading.Lock()
+        # Reentrant: the collector may end a call on the very thread that holds it.
+        self._lock = threading.RLock()
         self._waiting: dict[object, Pending] = {}
         self._waiting_bytes = 0
 
@@ -123,8 +124,8 @@ class ClientMetrics:
 
     def _read_all(self, _: CallbackOptions) -> Iterable[Observation]:
         with self._lock:
-            waiting = list(self._waiting.items())
-        for call, pending in waiting:
+            waiting = self._waiting.copy()
+        for call, pending in waiting.items():
             pending.settle()
             # Where somebody looked before it was expected.
             self._forget_call(call)

@@ -156,8 +156,12 @@ class Recorder:
     def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> Place | None:
         if given.problems:
             self.tell(given.problems, TraceKeyError)
+        current = current_context()
+        if asks_for_silence(current):
+            # On a thread of ours, a span of its own work would be delivered, which begins the next one.
+            return None
         own = merged if given.span_name else merged.without("span_name")
-        return self.tree.place(own, current_context())
+        return self.tree.place(own, current)
 
     def tell(self, problems: Sequence[str], error: type[SpancastError]) -> None:
         """Count ``problems`` and warn once of each field; raise them as ``error`` where ``strict`` is set.
