@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from spancast.clients.patching import Client, InstancePatch, InstrumentedClients, Method, Patch
-from spancast.clients.streams import WatchedAsyncIterator, watch_wire, watched
+from spancast.clients.streams import WatchedAsyncIterator, watch_wire, watched, whole_body
 from spancast.dialects.openai_chat import OPENAI_CHAT
 from spancast.dialects.openai_responses import OPENAI_RESPONSES
 from spancast.dialects.protocol import Dialect
@@ -46,8 +46,12 @@ class _Send:
             recording, kwargs = self._begin(resource, kwargs)
             if recording is None or not recording.is_live:
                 return method(resource, *args, **kwargs)
-            with recording.inside():
-                result = method(resource, *args, **kwargs)
+            try:
+                with recording.inside(ends=False):
+                    result = method(resource, *args, **kwargs)
+            except BaseException as error:
+                _fail(recording, error)
+                raise
             _hear(recording, result)
             return result
 
@@ -60,8 +64,12 @@ class _Send:
             recording, kwargs = self._begin(resource, kwargs)
             if recording is None or not recording.is_live:
                 return await method(resource, *args, **kwargs)
-            with recording.inside():
-                result = await method(resource, *args, **kwargs)
+            try:
+                with recording.inside(ends=False):
+                    result = await method(resource, *args, **kwargs)
+            except BaseException as error:
+                _fail(recording, error)
+                raise
             _hear(recording, result)
             return result
 
@@ -100,6 +108,13 @@ def _kept(response: Any) -> Any:  # noqa: ANN401 - as above
     if recording is not None:
         recording.http_response = response
     return response
+
+
+@shielded
+def _fail(recording: Recording, error: BaseException) -> None:
+    # The provider has answered, and the caller pays for what the SDK then refused.
+    response, recording.http_response = recording.http_response, None
+    recording.fail(error, whole_body(response))
 
 
 @shielded

@@ -25,6 +25,7 @@ from spancast.clients.streams import (
     followed,
     watch_raw,
     watched,
+    whole_body,
 )
 from spancast.dialects.protocol import Dialect
 from spancast.errors import shielded, warn_once
@@ -277,8 +278,10 @@ def keep_response(method: Method) -> Method:
 
 @shielded
 def _fail(recording: Recording, error: BaseException, unsent: Mapping[str, Any] | None) -> None:
-    _note_sent(recording, error, unsent)
-    recording.fail(error)
+    # The provider has answered, and the caller pays for what the SDK then refused.
+    response, recording.http_response = recording.http_response, None
+    _note_sent(recording, error if response is None else response, unsent)
+    recording.fail(error, whole_body(response))
 
 
 def _note_sent(recording: Recording, knows_request: Any, unsent: Mapping[str, Any] | None) -> None:  # noqa: ANN401 - an HTTP response, or the SDK's exception

@@ -527,6 +527,18 @@ def watch_raw(recording: Recording, response: Any) -> None:  # noqa: ANN401 - a 
     response.stream = BodyReader(response.stream, StreamWatch(recording, arrived), arrived)
 
 
+def whole_body(response: Any) -> bytes | None:  # noqa: ANN401 - a response of httpx or httpx2
+    """Return the body of a successful response that has been read to its end; None for every other."""
+    # A stand-in for a response, as tests have it, may have neither.
+    if not (getattr(response, "is_closed", False) and getattr(response, "is_success", False)):
+        return None
+    try:
+        return bytes(response.content)
+    except RuntimeError:
+        # Closed without being read.
+        return None
+
+
 def _nothing() -> None:
     return
 

@@ -288,9 +288,14 @@ class Recording:
             self._end_left()
 
     @shielded
-    def fail(self, error: BaseException) -> None:
-        """End with the exception the caller gets, and with what had arrived before it."""
-        if isinstance(error, Exception):
+    def fail(self, error: BaseException, answer: bytes | None = None) -> None:
+        """End with the exception the caller gets, and with what had arrived before it.
+
+        ``answer`` is a whole one as it came, JSON text, which the SDK then refused.
+        """
+        if answer is not None:
+            self._end(answer, len(answer), error)
+        elif isinstance(error, Exception):
             self._end(*(self._so_far() or (None, 0)), error)
         else:
             self._end_left(error)

@@ -33,8 +33,8 @@ def add_response(attributes: Attributes, response: Response, *, content: bool, i
         attributes[semconv.RESPONSE_MODEL] = response.model
     if response.finish_reasons:
         attributes[semconv.RESPONSE_FINISH_REASONS] = response.finish_reasons
-    elif is_cut:
-        # The convention: a missing reason is "error" rather than left out.
+    elif is_cut and semconv.RESPONSE_FINISH_REASONS not in attributes:
+        # The convention: a missing reason is "error" rather than left out. An inner call may have told one.
         attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
     attributes.update(response.attributes)
     attributes.update(response.usage)
