@@ -103,15 +103,15 @@ class Intake(SpanProcessor):
         # Where it began decides, not where it ends: the collector ends abandoned spans on any thread.
         is_own_work = bool(self._own_work) and context.span_id in self._own_work
         # All processors and exporters get the same object: however many ways lead here, it is taken once.
-        if is_own_work:
-            self._own_work.discard(context.span_id)
-            return
         try:
             setattr(span, _MARK, True)
         except (AttributeError, TypeError):
             # Another library's span, which takes no attribute.
             if not _is_new((context.trace_id, context.span_id)):
                 return
+        if is_own_work:
+            self._own_work.discard(context.span_id)
+            return
         queue = self._queue
         if self._is_stopped or len(queue) >= self._max_spans or self._bytes >= self._max_bytes:
             self._drop()
