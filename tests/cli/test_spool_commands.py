@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.trace import Tracer
-from tests.broadcast.broadcasts import call, otlp
+from tests.broadcast.broadcasts import broadcast_to, call, otlp
 from tests.cli.past import AWAY, BLOCKED_S, Command, broadcast, configure, delivered, file, three
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
+from tests.destinations.spans import records, span
 
 from spancast.broadcast.pipeline import SPOOL_FILE
 from spancast.broadcast.sqlite_spool import SqliteSpool
@@ -57,6 +58,21 @@ class TestOverview:
             ("vendor", traces[2]), ("vendor", traces[1]),
         ]  # fmt: skip
         assert "(the newest 2)" in run("spool", "--limit", "2")
+
+    def test_a_span_that_failed_alone_and_why(self, run: Command) -> None:
+        configure({"here": {"type": "store", "path": "spans.db", "spans": "all", "max_age": "36500d"}})
+        sender = broadcast_to({"here": {"type": "store", "path": "spans.db", "max_age": "36500d"}}, Path("queue"))
+        made = records([span("a", number + 1) for number in range(3)])
+        made[1].body = b"\x0b" + made[1].body
+        sender.spool.put(made, {})
+        sender._start()
+        report = sender.flush(30)
+        assert (report.destinations["here"].delivered, report.destinations["here"].refused) == (2, 1)
+        sender.shutdown()
+        assert "1 refused span" in run("spool")
+        [listed] = run.data("spool")["refused"]
+        assert (listed["destination"], listed["span_id"]) == ("here", made[1].span_id.hex())
+        assert listed["reason"].startswith("DecodeError in destinations.plain_span.read")
 
     def test_a_destination_that_is_configured_no_more(self, run: Command, blocked: Path) -> None:
         broadcast({"away": AWAY}, three, BLOCKED_S)

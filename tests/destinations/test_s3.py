@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.broadcast.broadcasts import broadcast_with
 from tests.destinations.configs import CANARY
 from tests.destinations.payloads import VIEW, payload
 from tests.destinations.profiles.test_golden import TOOLS
@@ -211,3 +212,38 @@ def test_spans_arrive_as_they_were(url: str, bucket: Any) -> None:
     destination(url).deliver(payload(), 60)
     (told,) = objects(bucket).values()
     assert told == s3.trace_object(sorted(read(payload().protobuf), key=lambda one: one.start_ns))
+
+
+@pytest.mark.parametrize("position", [0, 100, 200])
+def test_one_span_that_cannot_be_read_is_dead_lettered_and_the_others_are_put(
+    position: int, url: str, bucket: Any
+) -> None:
+    made = records([span("a", number + 1, at_ms=number) for number in range(201)])
+    odd = made[position]
+    odd.body = b"\x0b" + odd.body
+    broadcast = broadcast_with({"one": destination(url)}, None)
+    broadcast.spool.put(made, {})
+    broadcast._start()
+    report = broadcast.flush(60)
+    told = report.destinations["one"]
+    assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
+    [buried] = broadcast.spool.buried("one")
+    assert buried.span_id == odd.span_id.hex()
+    assert buried.reason.startswith("DecodeError in destinations.")
+    put = [one["id"] for told in objects(bucket).values() for one in told["observations"]]
+    assert sorted(put) == sorted(one.span_id.hex() for one in made if one is not odd), "each once"
+    broadcast.shutdown()
+
+
+def test_odd_attributes_are_put_like_any_other(url: str, bucket: Any) -> None:
+    odd: dict[str, Any] = {
+        semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: ["m"], semconv.USAGE_INPUT_TOKENS: "12",
+        semconv.USAGE_OUTPUT_TOKENS: 2**63 - 1, semconv.SESSION_ID: ["a"], semconv.RESPONSE_TIME_TO_FIRST_CHUNK: "0.5",
+    }  # fmt: skip
+    assert destination(url).deliver(payload([span("a", 1, attributes=odd)]), 5) == Delivered()
+    (told,) = objects(bucket).values()
+    (call,) = told["observations"]
+    assert (told["sessionId"], call["model"], call["completionStartTime"]) == (
+        '["a"]', '["m"]', "2026-09-29T12:00:00.500Z",
+    )  # fmt: skip
+    assert (call["promptTokens"], call["completionTokens"], call["totalTokens"]) == (12, 2**63 - 1, None)
