@@ -891,3 +891,81 @@ async def test_a_stream_that_another_library_returns_in_a_proxy(server: ReplaySe
         async_made.request = request  # type: ignore[method-assign]
         assert [chunk async for chunk in await chat(spancast.instrument(async_made), stream=True)]
     assert ["gen_ai.output.messages" in attributes(span) for span in spans.all()] == [True] * 2
+
+
+# --- trace keys on methods that are not traced -----------------------------------------------------------
+
+KEYS: Any = {"session_id": "s", "trace": {"trace_name": "T"}}
+NOT_TRACED: dict[str, Any] = {
+    "completions.create": {"model": "m", "prompt": "hi"},
+    "embeddings.create": {"model": "m", "input": "hi"},
+    "embeddings.with_raw_response.create": {"model": "m", "input": "hi"},
+    "models.list": {},
+    "responses.retrieve": {"response_id": "r"},
+    "beta.threads.create": {},
+}
+
+
+@pytest.mark.parametrize("way", ["class", "client", "client, its resources made before"])
+@pytest.mark.parametrize("path", NOT_TRACED)
+def test_keys_leave_the_arguments_of_methods_that_are_not_traced(
+    path: str, way: str, plain: openai.OpenAI, server: ReplayServer, spans: CapturedSpans, everywhere: None
+) -> None:
+    def call(client: Any, **keys: Any) -> Any:
+        with contextlib.suppress(openai.NotFoundError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            functools.reduce(getattr, path.split("."), client)(**NOT_TRACED[path], **keys)
+        sent = server.requests[-1]
+        return sent.method, sent.path, sent.body
+
+    if way.endswith("before"):
+        # Not its raw variant, which keeps the methods that it has seen.
+        functools.reduce(getattr, path.replace("with_raw_response.", "").split("."), plain)
+    spancast.instrument("openai" if way == "class" else plain)  # type: ignore[call-overload]
+    with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as other:
+        assert call(plain, **KEYS) == call(other)
+        if way != "class":
+            with pytest.raises(TypeError, match="unexpected keyword argument"):
+                call(other, **KEYS)
+    assert spans.all() == []
+    spancast.uninstrument("openai" if way == "class" else plain)
+    with pytest.raises(TypeError, match="unexpected keyword argument"):
+        call(plain, **KEYS)
+
+
+def test_methods_have_their_own_session_id(server: ReplayServer, spans: CapturedSpans, everywhere: None) -> None:
+    spancast.instrument("anthropic")
+    with anthropic.Anthropic(base_url=server.url, api_key="k", max_retries=0) as made:
+        with contextlib.suppress(anthropic.NotFoundError):
+            made.beta.sessions.retrieve(session_id="theirs")
+        assert "theirs" in server.requests[-1].path
+
+
+@pytest.mark.parametrize("way", ["class", "client"])
+def test_keys_of_further_methods_that_post_to_a_traced_endpoint(
+    way: str, plain: openai.OpenAI, server: ReplayServer, spans: CapturedSpans, everywhere: None
+) -> None:
+    with anthropic.Anthropic(base_url=server.url, api_key="k", max_retries=0) as made:
+        for one, name in ((plain, "openai"), (made, "anthropic")):
+            spancast.instrument(name if way == "class" else one)
+        plain.beta.responses.create(model="m", input="hi", **KEYS)
+        runner: Any = made.beta.messages.tool_runner(model="m", max_tokens=9, messages=MESSAGES, tools=[], **KEYS)
+        assert list(runner)
+        plain.beta.chat.completions.parse(model="m", messages=MESSAGES, **KEYS)
+    assert [attributes(span)["session.id"] for span in spans.calls()] == ["s"] * 3
+    assert not any({"trace", "session_id"} & set(request.body) for request in server.requests)
+
+
+def test_a_resource_is_restored_with_its_client(plain: openai.OpenAI) -> None:
+    # Clients of other tests are gone, and what was left for them is removed.
+    gc.collect()
+    spancast.uninstrument()
+    made_before, base = plain.embeddings, openai._resource.SyncAPIResource
+    original = base.__init__
+    spancast.instrument(plain)
+    made_after = plain.completions
+    assert "create" in vars(made_before)
+    assert "create" in vars(made_after)
+    spancast.uninstrument(plain)
+    assert "create" not in {*vars(made_before), *vars(made_after)}
+    assert base.__init__ is original

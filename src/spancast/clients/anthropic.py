@@ -36,5 +36,6 @@ CLIENT: Final = stainless_client(
             "beta.messages", "anthropic.resources.beta.messages.messages", _CLASSES, ("create", "parse", "stream")
         ),
     ),
+    takes_keys=frozenset(f"anthropic.resources.beta.messages.messages:{owner}.tool_runner" for owner in _CLASSES),
     prepare=_without_own_span,
 )

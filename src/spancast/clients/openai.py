@@ -20,4 +20,7 @@ CLIENT: Final = stainless_client(
         Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),
         Resource("responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), _METHODS),
     ),
+    takes_keys=frozenset(
+        f"openai.resources.beta.responses.responses:{owner}.create" for owner in ("Responses", "AsyncResponses")
+    ),
 )

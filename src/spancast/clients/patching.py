@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 import wrapt
 
-from spancast.errors import logger, tally
+from spancast.errors import logger, shielded, tally
 
 Method: TypeAlias = Callable[..., Any]
 """As it stands in a class: its first argument is the object."""
@@ -52,6 +52,9 @@ class InstrumentedClients:
     def covers(self, client: object) -> bool:
         """Return whether calls of ``client`` are to be recorded."""
         return self.all or id(client) in self._single
+
+    def __bool__(self) -> bool:
+        return self.all or bool(self._single)
 
     def has(self, client: object) -> bool:
         """Return whether ``client`` itself was added."""
@@ -120,6 +123,12 @@ class Client:
     instrumented: InstrumentedClients = field(default_factory=InstrumentedClients)
     """Shared with the hooks of the row."""
 
+    resource_bases: tuple[str, ...] = ()
+    """Base classes of the SDK's resources, ``module:Class``; a resource keeps its client as ``_client``."""
+
+    hook_of_other: Callable[[str, Method], Hook | None] | None = None
+    """Returns what goes around a public method of a resource that no patch names (``module:Class.method``)."""
+
 
 class Installation:
     """The patches of one SDK that are on, for its classes and for single objects."""
@@ -129,6 +138,9 @@ class Installation:
         self._instrumented: Final = client.instrumented
         self._registered: set[Patch] = set()
         self._places: dict[tuple[type, str], None] = {}
+        self._hooks: Final = {f"{patch.module}:{patch.attribute}": patch.hook for patch in client.patches}
+        self._resource_kinds: set[type] = set()
+        self._awaited: set[str] = set()
         self._beneath: list[tuple[Any, Method]] = []
         self._lock = threading.RLock()
 
@@ -139,6 +151,7 @@ class Installation:
         """
         with self._lock:
             self._instrumented.all = True
+            self._notice_resources()
             for patch in self.client.patches:
                 if patch in self._registered:
                     module = sys.modules.get(patch.module)
@@ -158,6 +171,9 @@ class Installation:
             for owner, name in self._places:
                 for kind in (owner, *_subclasses(owner)):
                     _restore(kind, name)
+            self._resource_kinds.clear()
+            if self._instrumented:
+                self._notice_resources()
             while self._beneath:
                 proxy, made = self._beneath.pop()
                 layer = _layer_of(made)
@@ -167,10 +183,13 @@ class Installation:
     def install_on(self, target: object) -> None:
         """Patch one client object, and the copies made of it; harmless when on."""
         self._instrumented.add(target)
+        self._notice_resources()
         for patch in self.client.instance_patches:
             _patch_instance(target, patch)
         for name in self.client.copies:
             _patch_instance(target, InstancePatch(name, self._instrument_copy))
+        for resource in self._resources_within(target):
+            self._patch_resource(resource)
 
     def uninstall_from(self, target: object) -> None:
         """Take the patches of one client object off."""
@@ -179,6 +198,92 @@ class Installation:
             owner, name = _walk(target, path)
             if owner is not None:
                 _restore(owner, name)
+        for resource in self._resources_within(target):
+            held: dict[str, Any] = resource.__dict__
+            for name in list(held):
+                _restore(resource, name)
+        with self._lock:
+            if not self._instrumented:
+                for base in self._bases():
+                    _restore(base, "__init__")
+
+    def _bases(self) -> Iterator[type]:
+        """Return the resource base classes that are imported."""
+        for reference in self.client.resource_bases:
+            module, _, name = reference.partition(":")
+            base = getattr(sys.modules.get(module), name, None)
+            if isinstance(base, type):
+                yield base
+
+    def _notice_resources(self) -> None:
+        """See to it that methods of resources take trace keys: when the first of a class is made, or of a client.
+
+        Not before: there are hundreds, and the SDKs import most of them on first use.
+        """
+        self._notice_bases()
+        for reference in self.client.resource_bases:
+            module = reference.partition(":")[0]
+            if module not in sys.modules and reference not in self._awaited:
+                self._awaited.add(reference)
+                wrapt.register_post_import_hook(lambda _module: self._notice_bases(), module)
+
+    def _notice_bases(self) -> None:
+        with self._lock:
+            if not self._instrumented:
+                return
+            for base in self._bases():
+                self._place(base, "__init__", self._notice_made)
+                for kind in _subclasses(base) if self._instrumented.all else ():
+                    self._patch_resource_class(kind)
+
+    def _notice_made(self, method: Method) -> Method:
+        def noticing(resource: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the SDK's arguments
+            method(resource, *args, **kwargs)
+            self._patch_made(resource)
+
+        return noticing
+
+    @shielded
+    def _patch_made(self, resource: Any) -> None:  # noqa: ANN401 - the SDK's resource
+        if self._instrumented.all:
+            with self._lock:
+                self._patch_resource_class(cast("type[Any]", type(resource)))
+        if self._instrumented.has(getattr(resource, "_client", None)):
+            self._patch_resource(resource)
+
+    def _patch_resource_class(self, kind: type) -> None:
+        if kind not in self._resource_kinds:
+            self._resource_kinds.add(kind)
+            for owner, name, hook in self._methods(kind):
+                self._place(owner, name, hook)
+
+    def _patch_resource(self, resource: object) -> None:
+        for _, name, hook in self._methods(type(resource)):
+            _patch_instance(resource, InstancePatch(name, hook))
+
+    def _methods(self, kind: type) -> Iterator[tuple[type, str, Hook]]:
+        for owner in kind.__mro__:
+            for name, held in list(vars(owner).items()):
+                if name.startswith("_") or not isinstance(held, FunctionType):
+                    continue
+                reference = f"{owner.__module__}:{owner.__name__}.{name}"
+                hook = self._hooks.get(reference)
+                if hook is None and self.client.hook_of_other is not None:
+                    hook = self.client.hook_of_other(reference, held)
+                if hook is not None:
+                    yield owner, name, hook
+
+    def _resources_within(self, holder: Any) -> list[Any]:  # noqa: ANN401 - a client
+        """Return the resources that ``holder`` has made already, those inside another library's stand-ins included."""
+        bases, found, waiting = tuple(self._bases()), dict[int, Any](), [holder]
+        while waiting:
+            for value in list(getattr(waiting.pop(), "__dict__", {}).values()):
+                inner = [value] if isinstance(value, bases) else list(getattr(value, "__dict__", {}).values())
+                for one in inner:
+                    if isinstance(one, bases) and id(one) not in found:
+                        found[id(one)] = one
+                        waiting.append(one)
+        return list(found.values())
 
     def _instrument_copy(self, method: Method) -> Method:
         def copying(client: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client

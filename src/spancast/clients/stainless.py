@@ -10,6 +10,7 @@ off, which their signatures would reject.
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from spancast.clients.streams import (
     whole_body,
 )
 from spancast.dialects.protocol import Dialect
-from spancast.errors import shielded, warn_once
+from spancast.errors import shielded, tally, warn_once
 from spancast.model import json_text
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
@@ -63,11 +64,13 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
     oldest: str,
     endpoints: Mapping[str, Dialect],
     resources: tuple[Resource, ...],
+    takes_keys: frozenset[str] = frozenset(),
     prepare: Callable[[Any, Any], Any] | None = None,
     skipped: Mapping[str, str] | None = None,
 ) -> Client:
     """Return the row of an SDK: ``endpoints`` maps the paths it posts to onto dialects.
 
+    ``takes_keys`` names further methods (``module:Class.method``) that post to ``endpoints``.
     ``prepare(client, options)`` may return changed options for a call we record.
     """
     instrumented = InstrumentedClients()
@@ -103,6 +106,8 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
         copies=("copy", "with_options"),
         skipped=skipped or {},
         instrumented=instrumented,
+        resource_bases=(f"{distribution}._resource:SyncAPIResource", f"{distribution}._resource:AsyncAPIResource"),
+        hook_of_other=lambda reference, method: take if reference in takes_keys else _key_dropper(method, instrumented),
     )
 
 
@@ -114,7 +119,7 @@ def take_keys(method: Method, instrumented: InstrumentedClients | None = None) -
 
     def taking(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         if ("trace" in kwargs or "session_id" in kwargs) and (
-            instrumented is None or instrumented.covers(getattr(args[0], "_client", None))
+            instrumented is None or (args and instrumented.covers(getattr(args[0], "_client", None)))
         ):
             kwargs = _moved(kwargs)
         return method(*args, **kwargs)
@@ -124,6 +129,25 @@ def take_keys(method: Method, instrumented: InstrumentedClients | None = None) -
 
 def _key_taker(instrumented: InstrumentedClients) -> Hook:
     return functools.partial(take_keys, instrumented=instrumented)
+
+
+def _key_dropper(method: Method, instrumented: InstrumentedClients) -> Hook | None:
+    """Return a hook that leaves trace keys out of calls that are not traced; None if they are parameters of its own."""
+    code = getattr(inspect.unwrap(method), "__code__", None)
+    if code is None:
+        return None
+    names = _TAKEN.difference(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    return functools.partial(_drop_keys, names=names, instrumented=instrumented) if names else None
+
+
+def _drop_keys(method: Method, names: frozenset[str], instrumented: InstrumentedClients) -> Method:
+    def dropping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        if not names.isdisjoint(kwargs) and args and instrumented.covers(getattr(args[0], "_client", None)):
+            tally.add("keys.not_traced")
+            kwargs = {name: value for name, value in kwargs.items() if name not in names}
+        return method(*args, **kwargs)
+
+    return unseen(dropping)
 
 
 def _moved(kwargs: dict[str, Any]) -> dict[str, Any]:
