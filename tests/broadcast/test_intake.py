@@ -66,7 +66,7 @@ def test_a_courier_that_could_not_be_started_is_started_by_the_next_span(receive
             former = threading.stack_size(NO_MEMORY_HAS_SO_MUCH)
         assert intake.drain(PATIENCE_S)
         threading.stack_size(former)
-        assert broadcast.spool.state("one").waiting == 1
+        assert broadcast.spool.state(broadcast.couriers[0].route.key).waiting == 1
         made.append(call(tracer))
         assert receiver.wait_for(lambda: sorted(receiver.spans) == sorted(made)), "without a flush"
     assert broadcast.shutdown(PATIENCE_S)

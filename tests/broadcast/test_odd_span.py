@@ -84,7 +84,7 @@ def assert_one_is_dead_lettered(broadcast: Broadcast, odd: tuple[str, str], reas
     told = report.destinations["one"]
     assert (told.delivered, told.refused, told.waiting, report.dropped) == (200, 1, 0, 0), str(report)
     assert not report
-    [buried] = broadcast.spool.buried("one")
+    [buried] = broadcast.spool.buried()
     assert (buried.trace_id, buried.span_id) == odd
     assert buried.reason.startswith(reason), buried.reason
     assert CONTENT not in buried.reason

@@ -207,7 +207,7 @@ def test_one_row_that_cannot_be_read_is_dead_lettered_and_the_others_are_taken(
     told = report.destinations["one"]
     assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
     assert not report
-    [buried] = broadcast.spool.buried("one")
+    [buried] = broadcast.spool.buried()
     assert (buried.trace_id, buried.span_id) == made[position]
     assert buried.reason.startswith("ClickHouse localhost: error ")
     assert "canary" not in buried.reason

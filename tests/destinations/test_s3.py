@@ -227,7 +227,7 @@ def test_one_span_that_cannot_be_read_is_dead_lettered_and_the_others_are_put(
     report = broadcast.flush(60)
     told = report.destinations["one"]
     assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
-    [buried] = broadcast.spool.buried("one")
+    [buried] = broadcast.spool.buried()
     assert buried.span_id == odd.span_id.hex()
     assert buried.reason.startswith("DecodeError in destinations.")
     put = [one["id"] for told in objects(bucket).values() for one in told["observations"]]
