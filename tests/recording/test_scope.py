@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from opentelemetry import baggage
+from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 
 import spancast
@@ -395,6 +397,57 @@ def test_a_traced_generator_that_fails_is_left_or_never_begins(spans: CapturedSp
     assert [(span.name, attributes(span).get("error.type")) for span in spans.all()] == [
         ("work", "LookupError"), ("work", None), ("called", None),
     ]  # fmt: skip
+
+
+def test_a_block_with_a_span_in_a_traced_generator_without_one(spans: CapturedSpans) -> None:
+    @spancast.trace(session_id="s")
+    def generator() -> Iterator[None]:
+        call("1")
+        with spancast.trace(span_name="part"):
+            yield
+            call("2")
+            yield
+        call("3")
+        yield
+
+    running = generator()
+    with spans.provider.get_tracer("app").start_as_current_span("first"):
+        next(running)
+        call("between")
+    assert is_clean()
+    in_context(next, running)
+    with spans.provider.get_tracer("app").start_as_current_span("last"):
+        next(running)
+        call("after")
+    running.close()  # type: ignore[attr-defined]
+    assert is_clean()
+    # A block gives back the context it was entered in, as ``with`` blocks do.
+    assert spans.tree() == {"first": {"1": {}, "part": {"2": {}}, "between": {}, "3": {}}, "last": {"after": {}}}
+    assert sessions(spans) == {"1": "s", "between": None, "2": "s", "3": "s", "after": None}
+
+
+async def test_what_a_traced_function_attached_of_its_own_stays_attached(spans: CapturedSpans) -> None:
+    @spancast.trace(session_id="s")
+    def function(value: str) -> None:
+        context_api.attach(baggage.set_baggage("mine", value))
+
+    @spancast.trace(session_id="s")
+    async def coroutine(value: str) -> None:
+        await asyncio.sleep(0)
+        context_api.attach(baggage.set_baggage("mine", value))
+        await asyncio.sleep(0)
+
+    def sync_found() -> object:
+        function("one")
+        return baggage.get_baggage("mine")
+
+    assert in_context(sync_found) == "one"
+
+    async def found() -> object:
+        await coroutine("two")
+        return baggage.get_baggage("mine")
+
+    assert await asyncio.create_task(found()) == "two"
 
 
 async def test_bind_gives_the_keys_of_the_block_to_a_context_that_lost_them(spans: CapturedSpans) -> None:

@@ -157,11 +157,13 @@ class Entry:
             left, left_context = AMBIENT.get(), current_context()
             if left is not ambient:
                 self._ambient_inside = left
-            if left_context is not context:
-                self._context_inside = left_context
             AMBIENT.set(former)
-            if left_context is not outer:
-                attach(outer)
+            is_ours = self.context is not None or any(entry.context is left_context for entry in left.entries)
+            # What the caller's code attached of its own stays, as it does without us.
+            if is_ours or context is not outer:
+                self._context_inside = left_context if is_ours else None
+                if left_context is not outer:
+                    attach(outer)
 
     def __enter__(self) -> Self:
         """Begin to run the steps of one call."""
