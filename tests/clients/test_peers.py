@@ -80,7 +80,8 @@ def test_another_library_and_ours_in_both_orders(peer: str, ours: str, order: st
         pytest.skip("it makes its clients itself")
     for off, found in output_of("peers_orders_program.py", peer, ours, order, server.base_url).items():
         changed = found.pop("changed")
-        # Those of a client object that another library wrapped before ``instrument()`` do not come by our methods.
+        # ``instrument()`` cannot reach what another library has put on a client object before: the methods that it
+        # wrapped take no keys, and a method that it puts back when it uninstruments may be the SDK's own.
         is_beyond_reach = (row.wraps, ours, order) == ("client", "class", "peer first")
         if is_beyond_reach or (row.checks_arguments and order == "ours first"):
             del found["keys"]
@@ -88,7 +89,7 @@ def test_another_library_and_ours_in_both_orders(peer: str, ours: str, order: st
             for way, (is_same, own, theirs, sessions) in calls.items():
                 where = (off, step, way, is_same, own, theirs, sessions)
                 assert is_same is True, where
-                assert own in _expected_of_ours(row, step), where
+                assert own in _expected_of_ours(row, step, is_beyond_reach=is_beyond_reach), where
                 assert theirs in _expected_of_peer(row, step, way), where
                 if step == "keys":
                     assert sessions == ["s-1"] * own, where
@@ -96,13 +97,13 @@ def test_another_library_and_ours_in_both_orders(peer: str, ours: str, order: st
             assert changed == []
 
 
-def _expected_of_ours(row: Row, step: str) -> set[int]:
+def _expected_of_ours(row: Row, step: str, *, is_beyond_reach: bool) -> set[int]:
     if step in ("without ours", "neither"):
         return {0}
     if step == "without peer":
         # What it put in place of its own wrapper may be without ours.
         return {0, 1}
-    if step == "ours again" and not row.stays:
+    if step == "ours again" and not (row.stays or is_beyond_reach):
         return {1}
     return {0, 1} if row.is_otel else {1}
 
