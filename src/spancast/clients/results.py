@@ -19,6 +19,7 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import copy_context
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
@@ -120,6 +121,9 @@ class StepWatch(StreamWatch):
         if self.is_over:
             return call(*args)
         self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
+        if self._is_closing:
+            # The collector may close it while a context variable is set, and CPython before 3.12 crashes if we set one.
+            return call(*args)
         with self.recording.inside(ends=False):
             chunk = call(*args)
         self._hear(chunk)
@@ -167,7 +171,11 @@ class StepWatch(StreamWatch):
 
     def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
         """Note the end: also of a generator that returns when it is closed, as one that was closed."""
-        super().over("closed" if self._is_closing and error is None else incomplete, error)
+        if self._is_closing:
+            # For the same reason: the processors of the span set variables as well.
+            copy_context().run(super().over, "closed" if error is None else incomplete, error)
+        else:
+            super().over(incomplete, error)
 
     def _hear(self, chunk: object) -> None:
         if self._wants_time:
