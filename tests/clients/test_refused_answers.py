@@ -152,7 +152,9 @@ async def test_openrouter_validates(server: ReplayServer, spans: CapturedSpans, 
 
     async def send() -> None:
         if is_async:
-            await client.chat.send_async(model="m", messages=MESSAGES)
+            # Its connection is closed here, not when the module's garbage is collected.
+            async with client:
+                await client.chat.send_async(model="m", messages=MESSAGES)
         else:
             client.chat.send(model="m", messages=MESSAGES)
 
