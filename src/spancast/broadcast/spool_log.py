@@ -339,7 +339,7 @@ class SpoolLog:
             sqlite_leftovers.forget(connection, chunk)
 
     def lost(self) -> dict[str, int]:
-        """Return how many records wait per route if nobody can deliver them from here any more.
+        """Return how many records wait per route if no process can deliver them from here any more.
 
         Without those leased here: their outcome is still to come.
         """

@@ -59,7 +59,7 @@ def _explain(given: argparse.Namespace) -> int:
 
 
 def _named(fates: Sequence[Fate], naming: Naming) -> tuple[Fate, ...]:
-    # Another program's destination is told of only if it has to do with the record.
+    # Another program's destination is listed only if it has to do with the record.
     return tuple(
         replace(fate, route=naming.shown(fate.route))
         for fate in fates

@@ -102,7 +102,7 @@ def _is_mock(result: object) -> bool:
 
 
 def _is_awaitable(result: Any) -> bool:  # noqa: ANN401 - any object
-    # A future is waited for in other ways too, and those who do look at its class.
+    # A future is waited for in other ways too, and that code looks at its class.
     return not hasattr(result, "_asyncio_future_blocking") and isinstance(result, Awaitable)
 
 

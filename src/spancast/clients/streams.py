@@ -99,7 +99,7 @@ class Arrived:
 
 
 class ArrivedEvents(Arrived):
-    """The events that the SDK's decoder made, kept to be read when somebody looks at the span.
+    """The events that the SDK's decoder made, kept to be read when the span is first looked at.
 
     ``is_heard``: the SDK has asked our decoder for them. An SDK that asks its own otherwise is heard chunk by chunk.
     """
