@@ -56,8 +56,8 @@ versions: $(READY) ## the contract suite on the oldest supported SDKs and on Pyt
 	  venv=$$(mktemp -d) && \
 	  PATH="$$PATH:$(PYENVS)" $(BIN)/uv venv --quiet --no-python-downloads --clear --python $$python $$venv && \
 	  $(BIN)/uv pip install --quiet --python $$venv/bin/python --editable '.[all]' --group dev && \
-	  $(BIN)/uv pip install --quiet --python $$venv/bin/python $$($(BIN)/python -m tests.clients.oldest) && \
-	  echo "== $$($$venv/bin/python --version), $$($(BIN)/python -m tests.clients.oldest)" && \
+	  $(BIN)/uv pip install --quiet --python $$venv/bin/python $$($(BIN)/python -m tests.instrumentation.oldest) && \
+	  echo "== $$($$venv/bin/python --version), $$($(BIN)/python -m tests.instrumentation.oldest)" && \
 	  $$venv/bin/python -m pytest -q -W default tests/contract/test_every_client.py; \
 	  status=$$?; rm -rf $$venv; [ $$status = 0 ] || exit $$status; done
 
@@ -67,4 +67,4 @@ peers: $(READY) ## calls that spancast and each other library wrap, in both orde
 	@test -x $(VENV)/peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/peers
 	@$(BIN)/uv pip install --quiet --python $(VENV)/peers/bin/python --editable '.[all]' --group dev $(PEERS)
 	@SPANCAST_REQUIRE_PEERS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/peers/bin/python -m pytest -q -p pytest_asyncio.plugin \
-	  tests/clients/test_peers.py $(ARGS)
+	  tests/instrumentation/test_other_instrumentations.py $(ARGS)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Sequence
 
 from benchmarks import fanout, footprint, instructions, pages, short_form
+from benchmarks.candidates import OWN, PEERS
 from benchmarks.cases import ALL, CURVES
-from benchmarks.contestants import OWN, PEERS
 from benchmarks.measure import measure
 
 _TURNS = 3
@@ -60,7 +60,7 @@ def main() -> int:
     if given.write or (len(cases) == len(ALL) and len(peers) == len(PEERS) and curves and run.fanout):
         for path in pages.write(run):
             print(f"written: {path}")
-    broken = short_form.problems(run.cases)
+    broken = short_form.validation_errors(run.cases)
     for told in broken:
         print(told, file=sys.stderr)
     return 1 if broken else 0

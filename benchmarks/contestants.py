@@ -10,13 +10,13 @@ from typing import Any
 from benchmarks.cases import SESSION, USER, Case
 from benchmarks.environments import HERE
 from benchmarks.provider import client_class, http_client
-from benchmarks.running import Running, plain, twin
+from benchmarks.running import Running, baseline, plain
 
 _MINUTE_MS = 60_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contestant:
+class Candidate:
     """``package`` is named in the tables with its version; ``environ`` is what its process is started with."""
 
     start: Callable[[Case], Running]
@@ -30,7 +30,7 @@ class Contestant:
     """Loaded before anything is measured; none that patches when it is loaded."""
     program: tuple[str, ...] = ()
     """The program its interpreter is started by, with arguments."""
-    twin: Callable[[Case], Running] = twin
+    baseline: Callable[[Case], Running] = baseline
     """Makes the uninstrumented client of the same process; called before ``start``."""
 
     def takes(self, case: Case) -> bool:
@@ -215,7 +215,7 @@ def _zero_code_twin(case: Case) -> Running:
 
     # `opentelemetry-instrument` has patched the classes already: off, until the twin is made.
     spancast.uninstrument()
-    made = twin(case)
+    made = baseline(case)
     spancast.instrument()
     return made
 
@@ -247,75 +247,73 @@ _ZERO_CODE = {
     "OTEL_TRACES_EXPORTER": "otlp",
 }
 
-CONTESTANTS: dict[str, Contestant] = {
-    "none": Contestant(start=plain, apis=_ALL_APIS, keys=True, modules=_SDK),
-    "an empty span": Contestant(
+CONTESTANTS: dict[str, Candidate] = {
+    "none": Candidate(start=plain, apis=_ALL_APIS, keys=True, modules=_SDK),
+    "an empty span": Candidate(
         start=_by_hand("Empty"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK
     ),
-    "bare": Contestant(start=_by_hand("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
-    "bare again": Contestant(
+    "bare": Candidate(start=_by_hand("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
+    "bare again": Candidate(
         start=_by_hand("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK
     ),
-    "spancast": Contestant(
+    "spancast": Candidate(
         start=_start_spancast, package="spancast", apis=_ALL_APIS, keys=True, modules=(*_SDK, "spancast")
     ),
-    "spancast, metrics on": Contestant(
+    "spancast, metrics on": Candidate(
         start=_start_spancast_metrics,
         package="spancast",
         apis=_CHAT,
         modules=(*_SDK, "opentelemetry.sdk.metrics.export", "spancast"),
     ),
-    "spancast, zero-code": Contestant(
+    "spancast, zero-code": Candidate(
         start=_start_zero_code,
         package="spancast",
         environ=_ZERO_CODE,
         program=("opentelemetry-instrument",),
         modules=_SDK,
-        twin=_zero_code_twin,
+        baseline=_zero_code_twin,
     ),
-    "genai-openai": Contestant(
+    "genai-openai": Candidate(
         start=_instrumentor("opentelemetry.instrumentation.genai.openai"),
         package="opentelemetry-instrumentation-genai-openai",
         environ=_GENAI,
         modules=(*_SDK, "opentelemetry.instrumentation.genai.openai"),
     ),
-    "traceloop": Contestant(
+    "traceloop": Candidate(
         start=_instrumentor("opentelemetry.instrumentation.openai"),
         package="opentelemetry-instrumentation-openai",
         modules=(*_SDK, "opentelemetry.instrumentation.openai"),
     ),
-    "openinference": Contestant(
+    "openinference": Candidate(
         start=_instrumentor("openinference.instrumentation.openai"),
         package="openinference-instrumentation-openai",
         modules=(*_SDK, "openinference.instrumentation.openai"),
     ),
-    "langfuse": Contestant(
+    "langfuse": Candidate(
         start=_start_langfuse,
         package="langfuse",
         environment="langfuse",
         environ={"LANGFUSE_PUBLIC_KEY": "pk-lf-test", "LANGFUSE_SECRET_KEY": "sk-lf-test"},
         modules=("openai", "langfuse"),
     ),
-    "logfire": Contestant(
-        start=_start_logfire, package="logfire", environment="logfire", modules=("openai", "logfire")
-    ),
-    "posthog": Contestant(
+    "logfire": Candidate(start=_start_logfire, package="logfire", environment="logfire", modules=("openai", "logfire")),
+    "posthog": Candidate(
         start=_start_posthog, package="posthog", environment="posthog", modules=("openai", "posthog.ai.openai")
     ),
-    "braintrust": Contestant(
+    "braintrust": Candidate(
         start=_start_braintrust,
         package="braintrust",
         environment="braintrust",
         environ={"BRAINTRUST_API_KEY": "sk-test"},
         modules=("openai", "braintrust"),
     ),
-    "litellm": Contestant(
+    "litellm": Candidate(
         start=_start_litellm,
         package="litellm",
         environment="litellm",
         apis=_CHAT,
         modules=("openai", "litellm"),
-        twin=_litellm,
+        baseline=_litellm,
     ),
 }
 FLOOR = "an empty span"

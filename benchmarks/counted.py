@@ -11,8 +11,8 @@ import os
 import sys
 
 from benchmarks.calling import batch_of
+from benchmarks.candidates import CONTESTANTS
 from benchmarks.cases import Case, case_of
-from benchmarks.contestants import CONTESTANTS
 
 WARM_UP = 2
 SERIES = 2
@@ -24,10 +24,10 @@ def main() -> None:
     name, case = sys.argv[1:]
     for module in CONTESTANTS[name].modules:
         importlib.import_module(module)
-    chosen, contestant = case_of(case), CONTESTANTS[name]
-    twin = contestant.twin(chosen)
-    running = contestant.start(chosen)
-    plain, ours = batch_of(twin, chosen), batch_of(running, chosen)
+    chosen, candidate = case_of(case), CONTESTANTS[name]
+    baseline = candidate.baseline(chosen)
+    running = candidate.start(chosen)
+    plain, ours = batch_of(baseline, chosen), batch_of(running, chosen)
     calls = calls_of(chosen)
 
     def flush() -> None:

@@ -44,7 +44,7 @@ ATTRIBUTES: dict[str, Any] = {
     "trace.metadata.team": "search", "trace.metadata.environment": "production",
 }  # fmt: skip
 _MIXED: tuple[dict[str, Any], ...] = (
-    {"profile": "gen_ai"}, {"profile": "openinference"}, {"profile": "langfuse"}, {"privacy_mode": True},
+    {"convention": "gen_ai"}, {"convention": "openinference"}, {"convention": "langfuse"}, {"privacy_mode": True},
 )  # fmt: skip
 
 

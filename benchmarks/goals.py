@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import statistics
 
+from benchmarks.candidates import FLOOR, PEERS
 from benchmarks.cases import case_of
-from benchmarks.contestants import FLOOR, PEERS
 from benchmarks.fanout import Fanout
 from benchmarks.footprint import Footprint
 from benchmarks.markdown import rows, verdict

@@ -20,8 +20,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from benchmarks.candidates import CONTESTANTS, FLOOR, PEERS
 from benchmarks.cases import ALL, case_of
-from benchmarks.contestants import CONTESTANTS, FLOOR, PEERS
 from benchmarks.counted import SERIES, WARM_UP, calls_of
 from benchmarks.environments import ROOT, python_of, versions
 from benchmarks.goals import PEER, THREAD
@@ -72,8 +72,8 @@ def count(cases: Sequence[str], peers: Sequence[str]) -> Counts:
     return found
 
 
-def _counted(contestant: str, case: str, port: int) -> dict[str, Any]:
-    one, chosen = CONTESTANTS[contestant], case_of(case)
+def _counted(candidate: str, case: str, port: int) -> dict[str, Any]:
+    one, chosen = CONTESTANTS[candidate], case_of(case)
     calls = calls_of(chosen)
     python = python_of(one.environment)
     if python is None:
@@ -82,7 +82,7 @@ def _counted(contestant: str, case: str, port: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
             ["valgrind", "-q", "--tool=callgrind", "--instr-atstart=no", "--separate-threads=yes",
-             f"--callgrind-out-file={folder}/out", str(python), "-m", "benchmarks.counted", contestant, case],
+             f"--callgrind-out-file={folder}/out", str(python), "-m", "benchmarks.counted", candidate, case],
             cwd=ROOT, env=environ_of(port, 1, one.environ), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
@@ -108,7 +108,7 @@ def _counted(contestant: str, case: str, port: int) -> dict[str, Any]:
     return {
         "thread": round((own - plain) / per, 1),
         "plain": round(plain / per, 1),
-        **({"lacking": short} if short and contestant != FLOOR else {}),
+        **({"lacking": short} if short and candidate != FLOOR else {}),
     }
 
 

@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+from benchmarks.candidates import CONTESTANTS, OWN
 from benchmarks.cases import case_of
-from benchmarks.contestants import CONTESTANTS, OWN
 from benchmarks.processes import Worker, WorkerError, receiver, report
 from benchmarks.results import Result, refer
 
@@ -22,7 +22,7 @@ _OF_PEERS = 0.5
 
 def measure(
     cases: Sequence[str],
-    contestants: Sequence[str],
+    candidates: Sequence[str],
     *,
     turns: int,
     peer_turns: int = 0,
@@ -30,11 +30,11 @@ def measure(
 ) -> Results:
     """Run every case; a contestant that fails is told in its ``failure``. Says on stderr how far it is."""
     results = {
-        name: {one: Result(contestant=one) for one in contestants if CONTESTANTS[one].takes(case_of(name))}
+        name: {one: Result(candidate=one) for one in candidates if CONTESTANTS[one].takes(case_of(name))}
         for name in cases
     }
-    with receiver(len(contestants)) as numbers:
-        ports = dict(zip(contestants, numbers, strict=True))
+    with receiver(len(candidates)) as numbers:
+        ports = dict(zip(candidates, numbers, strict=True))
         for turn in range(turns):
             started = time.monotonic()
             wanted = _wanted(results, turn, turns, peer_turns or turns)
@@ -100,13 +100,13 @@ def _all_started(
     return workers
 
 
-def _begun(contestant: str, port: int, turn: int, stack: contextlib.ExitStack) -> Worker:
-    worker = Worker(contestant, port, seed=turn + 1)
+def _begun(candidate: str, port: int, turn: int, stack: contextlib.ExitStack) -> Worker:
+    worker = Worker(candidate, port, seed=turn + 1)
     stack.callback(worker.close)
     return worker
 
 
-def _started(contestant: str, port: int, turn: int, stack: contextlib.ExitStack) -> Worker:
-    worker = _begun(contestant, port, turn, stack)
+def _started(candidate: str, port: int, turn: int, stack: contextlib.ExitStack) -> Worker:
+    worker = _begun(candidate, port, turn, stack)
     worker.ready()
     return worker

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import goals, instructions, posting
+from benchmarks.candidates import CONTESTANTS, FLOOR
 from benchmarks.cases import case_of
-from benchmarks.contestants import CONTESTANTS, FLOOR
 from benchmarks.drawing import WHO, draw
 from benchmarks.environments import HERE, ROOT, versions
 from benchmarks.fanout import Fanout
@@ -145,12 +145,12 @@ def _machine() -> str:
 def _versions(run: Run) -> str:
     lines: list[list[str]] = []
     for one in shown(run):
-        contestant = CONTESTANTS[one]
-        found = versions(contestant.environment)
-        where = "the benchmark's own" if contestant.environment == HERE else contestant.environment
-        lines.append([one, f"{contestant.package} {found.get(contestant.package, '?')}", where,
+        candidate = CONTESTANTS[one]
+        found = versions(candidate.environment)
+        where = "the benchmark's own" if candidate.environment == HERE else candidate.environment
+        lines.append([one, f"{candidate.package} {found.get(candidate.package, '?')}", where,
                       found.get("openai", "?"), found.get("opentelemetry-sdk", "–")])  # fmt: skip
-    return rows(["contestant", "package", "environment", "openai", "opentelemetry-sdk"], lines)
+    return rows(["candidate", "package", "environment", "openai", "opentelemetry-sdk"], lines)
 
 
 def _curves(run: Run) -> str:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.candidates import CONTESTANTS
 from benchmarks.environments import ROOT, clean_environ, python_of
 
 _START_S = 90.0
@@ -31,15 +31,15 @@ class WorkerError(Exception):
 class Worker:
     """One process of ``benchmarks.worker``; ``seed`` is that of its hashes, the same for all of one turn."""
 
-    def __init__(self, contestant: str, port: int, seed: int) -> None:
-        one = CONTESTANTS[contestant]
+    def __init__(self, candidate: str, port: int, seed: int) -> None:
+        one = CONTESTANTS[candidate]
         python = python_of(one.environment)
         if python is None:
-            raise WorkerError(f"{contestant}: its environment could not be made")
+            raise WorkerError(f"{candidate}: its environment could not be made")
         programs = [str(Path(python).with_name(name)) for name in one.program]
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self._process = subprocess.Popen(
-            [*programs, str(python), "-m", "benchmarks.worker", contestant],
+            [*programs, str(python), "-m", "benchmarks.worker", candidate],
             cwd=ROOT, env=environ_of(port, seed, one.environ), start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip

@@ -16,7 +16,7 @@ _LEAST = 0.1
 class Result:
     """Microseconds per call above the twin, and what the receiver got of it."""
 
-    contestant: str
+    candidate: str
     calls: int = 0
     visits: list[dict[str, Any]] = field(default_factory=list)
     """What each process gave: ``quads`` and ``batches``."""
@@ -43,10 +43,10 @@ class Result:
         """Return what ``kind`` was at full speed, told ``by`` the probe or the twin; by ``nothing``, as taken."""
         if by == "nothing":
             return [one[kind] for one in taken]
-        if by == "twin":
-            every = [one["twin"] for visit in self.visits for one in visit["quads"]]
+        if by == "baseline":
+            every = [one["baseline"] for visit in self.visits for one in visit["quads"]]
             usual = statistics.median(every)
-            return [one[kind] * usual / one["twin"] if one.get("twin") else one[kind] for one in taken]
+            return [one[kind] * usual / one["baseline"] if one.get("baseline") else one[kind] for one in taken]
         return [one[kind] * self.reference / one["probe"] for one in taken]
 
     def by_process(self, kind: str) -> list[float]:
@@ -86,7 +86,7 @@ class Result:
     @property
     def plain(self) -> float:
         """Return what the plain call took."""
-        return statistics.median(self.scaled(self.counted(), "twin") or [0.0])
+        return statistics.median(self.scaled(self.counted(), "baseline") or [0.0])
 
     def missing(self) -> list[str]:
         """Name the pieces that not every call's record held."""
@@ -115,7 +115,7 @@ def ratio(one: Result, other: Result, kind: str) -> tuple[float, float, float] |
 def otherwise(one: Result, other: Result, kind: str) -> str:
     """Return the same ratio with nothing scaled, and scaled by the twin: what it owes to the probe."""
     found: list[str] = []
-    for by in ("nothing", "twin"):
+    for by in ("nothing", "baseline"):
         top, bottom = one.median(kind, by), other.median(kind, by)
         found.append(f"{top / bottom:.2f}" if top is not None and bottom and bottom > 0 else "noise")
     return ", ".join(found)

@@ -48,7 +48,7 @@ def plain(case: Case, client: Any = None, sdk: ModuleType | None = None, **more:
     return Running(client=client, call=call, acall=acall, open=call)
 
 
-def twin(case: Case) -> Running:
+def baseline(case: Case) -> Running:
     """Return the client the contestant is compared with, in the contestant's own process.
 
     Made before the contestant starts, and its methods are kept on the object as they are then:

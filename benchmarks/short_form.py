@@ -24,7 +24,7 @@ _FLOOR = 0.01
 def run(*, store: bool) -> int:
     """Measure, print, compare with the stored ratios; returns the exit code."""
     measured = measure(FIRST_SIX, _WHO, turns=_TURNS, visit_s=_VISIT_S)
-    broken = problems(measured)
+    broken = validation_errors(measured)
     if store:
         keep(ratios(measured))
     before: dict[str, float] = json.loads(BASELINE.read_text())["ratios"]
@@ -92,7 +92,7 @@ def table(measured: Results, before: Mapping[str, float], doubled: Iterable[tupl
     return "\n".join(lines)
 
 
-def problems(measured: Results) -> list[str]:
+def validation_errors(measured: Results) -> list[str]:
     """Say where bare or spancast failed, or told too little."""
     return [
         f"{case}, {one}: {result.failure or f'missing {result.missing()} {result.received}'}"

@@ -15,8 +15,8 @@ import spancast
 from benchmarks.delivery import ATTRIBUTES
 from benchmarks.forked import ChildError, forked
 from benchmarks.processes import receiver, report
-from spancast.broadcast.pipeline import open_spool
-from spancast.broadcast.record import Heads, record_of
+from spancast.export.pipeline import open_spool
+from spancast.export.record_builder import ContextCache, record_of
 from spancast.model.span_record import SpanRecord
 
 _BATCH = 512
@@ -29,7 +29,7 @@ _PATIENCE_S = 60.0
 
 def records() -> list[SpanRecord]:
     """Return one batch, each span with an id of its own."""
-    tracer, heads = TracerProvider(shutdown_on_exit=False).get_tracer("spancast"), Heads()
+    tracer, heads = TracerProvider(shutdown_on_exit=False).get_tracer("spancast"), ContextCache()
     made: list[SpanRecord] = []
     for _ in range(_BATCH):
         span: Any = tracer.start_span("chat gpt-4o", attributes=ATTRIBUTES)
@@ -51,7 +51,7 @@ def throughput(in_memory: bool, batches: int) -> dict[str, Any]:
         started, taken = time.perf_counter(), 0
         while claim := spool.claim(_ROUTE, max_records=_BATCH, max_bytes=1 << 24, now_s=time.time()):
             taken += len(claim.entries)
-            spool.acknowledge(claim)
+            spool.ack(claim)
         taken_s = time.perf_counter() - started
         spool.close()
     if taken != batches * _BATCH:

@@ -26,8 +26,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from benchmarks.delivery import ATTRIBUTES, MESSAGES
 from benchmarks.environments import ROOT
 from benchmarks.processes import receiver, report
-from spancast.broadcast.record import Heads, record_of
-from spancast.destinations.views import SpanView
+from spancast.encoding.encoder import SpanEncoder
+from spancast.export.record_builder import ContextCache, record_of
 
 PAGE = ROOT / "docs" / "scale-out.md"
 BATCH = 512
@@ -40,7 +40,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 def payloads() -> list[bytes]:
     """Return encoded, compressed batches; ids differ, or tail sampling would see one trace."""
     provider = TracerProvider(resource=Resource({"service.name": "bench"}), shutdown_on_exit=False)
-    tracer, heads = provider.get_tracer("spancast"), Heads()
+    tracer, heads = provider.get_tracer("spancast"), ContextCache()
     made: list[bytes] = []
     for _ in range(BATCHES):
         records = []
@@ -49,7 +49,7 @@ def payloads() -> list[bytes]:
             span: Any = tracer.start_span("chat gpt-4o", attributes={**ATTRIBUTES, "gen_ai.input.messages": said})
             span.end()
             records.append(record_of(span, heads))
-        made.append(gzip.compress(SpanView().payload(records).protobuf, 6))
+        made.append(gzip.compress(SpanEncoder().payload(records).protobuf, 6))
     return made
 
 

@@ -25,14 +25,14 @@ _US = 1_000
 class Stopwatch:
     """A contestant and its twin at one case; what either takes is given in µs per call."""
 
-    def __init__(self, case: Case, twin: Running, running: Running) -> None:
+    def __init__(self, case: Case, baseline: Running, running: Running) -> None:
         self.once = self._quad
-        """Measures once: ``thread`` and ``wall`` above the ``twin``, what a ``probe`` took, ticks ``stolen``."""
-        self._twin = twin
+        """Measures once: ``thread`` and ``wall`` above the ``baseline``, what a ``probe`` took, ticks ``stolen``."""
+        self._twin = baseline
         self._unit = case.unit
         self._batch_calls = case.calls
         self._running = running
-        self._plain, self._ours = batch_of(twin, case), batch_of(running, case)
+        self._plain, self._ours = batch_of(baseline, case), batch_of(running, case)
         self.calls = 0
         """Calls of the contestant so far."""
         if case.is_stream and not running.is_switch:
@@ -75,7 +75,7 @@ class Stopwatch:
         return {
             "thread": (ours[0][0] + ours[1][0] - first[0] - last[0]) / per,
             "wall": (ours[0][1] + ours[1][1] - first[1] - last[1]) / per,
-            "twin": (first[0] + last[0]) / per,
+            "baseline": (first[0] + last[0]) / per,
             **_speed(probes),
             "stolen": steal() - stolen,
         }
@@ -87,19 +87,19 @@ class Stopwatch:
         for begins in (0, 1):
             self._running.on()
             self.calls += 1
-            twin, ours = sides = Steps(self._twin), Steps(self._running)
+            baseline, ours = sides = Steps(self._twin), Steps(self._running)
             turn = begins
             while any([sides[turn % 2].step(), sides[(turn + 1) % 2].step()]):
                 turn += 1
             self._flush()
-            thread += ours.thread - twin.thread
-            wall += ours.wall - twin.wall
-            plain += twin.thread
+            thread += ours.thread - baseline.thread
+            wall += ours.wall - baseline.wall
+            plain += baseline.thread
             probes.append(probe())
         return {
             "thread": thread / 2 / _US,
             "wall": wall / 2 / _US,
-            "twin": plain / 2 / _US,
+            "baseline": plain / 2 / _US,
             **_speed(probes),
             # A change of speed in the midst falls on both, chunk by chunk.
             "uneven": 1.0,
@@ -113,20 +113,20 @@ class Stopwatch:
         for begins in (0, 1):
             self._running.on()
             self.calls += self._unit
-            twins = [AsyncCall(self._twin) for _ in range(self._unit)]
+            baselines = [AsyncCall(self._twin) for _ in range(self._unit)]
             ours = [AsyncCall(self._running) for _ in range(self._unit)]
-            pairs = zip(*((twins, ours) if begins else (ours, twins)), strict=True)
+            pairs = zip(*((baselines, ours) if begins else (ours, baselines)), strict=True)
             all_at_once(self._loop, [call for pair in pairs for call in pair])
             self._flush()
-            took = sum(call.thread for call in twins)
+            took = sum(call.thread for call in baselines)
             thread += sum(call.thread for call in ours) - took
-            wall += sum(call.wall for call in ours) - sum(call.wall for call in twins)
+            wall += sum(call.wall for call in ours) - sum(call.wall for call in baselines)
             plain += took
             probes.append(probe())
         per = 2 * self._unit * _US
         # As with streams: a change of speed falls on both.
         return {
-            "thread": thread / per, "wall": wall / per, "twin": plain / per, **_speed(probes), "uneven": 1.0,
+            "thread": thread / per, "wall": wall / per, "baseline": plain / per, **_speed(probes), "uneven": 1.0,
             "stolen": steal() - stolen,
         }  # fmt: skip
 

@@ -14,8 +14,8 @@ import traceback
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.candidates import CONTESTANTS
 from benchmarks.cases import case_of
-from benchmarks.contestants import CONTESTANTS
 from benchmarks.timing import Stopwatch, pin, repeated
 
 _WARM_UP = 0.4
@@ -54,10 +54,10 @@ def measure(name: str, case: str, seconds: float) -> dict[str, Any]:
     fewest_quads, fewest_batches = (_FEWEST_QUADS, _FEWEST_BATCHES) if seconds else (1, 1)
     if not seconds:
         chosen = replace(chosen, calls=chosen.unit)
-    contestant = CONTESTANTS[name]
+    candidate = CONTESTANTS[name]
     # The twin first: most contestants patch classes.
-    twin = contestant.twin(chosen)
-    watch = Stopwatch(chosen, twin, contestant.start(chosen))
+    baseline = candidate.baseline(chosen)
+    watch = Stopwatch(chosen, baseline, candidate.start(chosen))
     watch.settle(seconds * _WARM_UP)
     quads = repeated(watch.once, seconds * _SHARE_OF_QUADS, fewest_quads)
     batches = repeated(watch.batch, seconds * (1 - _SHARE_OF_QUADS), fewest_batches)

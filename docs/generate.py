@@ -10,14 +10,14 @@ from typing import get_args
 
 from pydantic.fields import FieldInfo
 
-from spancast.clients.patching import Client
-from spancast.clients.table import CLIENTS, installation
-from spancast.destinations import table
+from spancast.config.settings import Settings, SpoolSettings
+from spancast.destinations import registry
 from spancast.destinations.config import FilterField, FilterOperator
-from spancast.destinations.profiles.table import PROFILES
-from spancast.destinations.table import DESTINATIONS, FieldFact
+from spancast.destinations.registry import DESTINATIONS, FieldDoc
+from spancast.encoding.conventions.registry import CONVENTIONS
+from spancast.instrumentation.patching import Client
+from spancast.instrumentation.registry import CLIENTS, instrumentor
 from spancast.model import semconv
-from spancast.settings import Settings, SpoolSettings
 
 ROOT = Path(__file__).parents[1]
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -25,7 +25,7 @@ _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def clients() -> str:
     """Return the table of SDKs."""
-    rows = [installation(name).client for name in CLIENTS]
+    rows = [instrumentor(name).client for name in CLIENTS]
     lines = [f"| `{row.name}` | {row.oldest} | {_dialects(row)} |" for row in rows]
     return "\n".join(["| SDK | oldest version tested | answers read |", "|---|---|---|", *lines])
 
@@ -56,7 +56,7 @@ def _source(name: str) -> str:
 def destinations() -> str:
     """Return the table of types of destinations."""
     lines = [
-        f"| [{row.title}](#{kind}) | `{kind}` | `{row.profile}` | {f'`spancast[{row.extra}]`' if row.extra else ''} "
+        f"| [{row.title}](#{kind}) | `{kind}` | `{row.convention}` | {f'`spancast[{row.extra}]`' if row.extra else ''} "
         f"| {row.source} |"
         for kind, row in DESTINATIONS.items()
     ]
@@ -74,8 +74,8 @@ def destination_names() -> str:
 
 def profiles() -> str:
     """Return the table of attribute conventions."""
-    lines = [f"| `{name}` | {row.about} |" for name, row in PROFILES.items()]
-    return "\n".join(["| `profile` | spans as |", "|---|---|", *lines])
+    lines = [f"| `{name}` | {row.about} |" for name, row in CONVENTIONS.items()]
+    return "\n".join(["| `convention` | spans as |", "|---|---|", *lines])
 
 
 def destination_fields() -> str:
@@ -85,15 +85,15 @@ def destination_fields() -> str:
 
 def _section(kind: str) -> str:
     row = DESTINATIONS[kind]
-    aliases = [f"`{alias}`" for alias, name in table.ALIASES.items() if name == kind]
+    aliases = [f"`{alias}`" for alias, name in registry.ALIASES.items() if name == kind]
     also = f" Also written {', '.join(aliases)}." if aliases else ""
-    own = [fact for fact in table.fields(kind) if not fact.is_common]
+    own = [fact for fact in registry.fields(kind) if not fact.is_common]
     return f"### {kind}\n\n{row.about}{also}\n\n{_fields(own) if own else 'No fields of its own.'}"
 
 
 def common_fields() -> str:
     """Return the table of the fields that every type has."""
-    return _fields(fact for fact in table.fields("langfuse") if fact.is_common)
+    return _fields(fact for fact in registry.fields("langfuse") if fact.is_common)
 
 
 def filter_rules() -> str:
@@ -105,16 +105,16 @@ def filter_rules() -> str:
     return "\n".join(["| of a rule | one of |", "|---|---|", *lines])
 
 
-def _fields(facts: Iterable[FieldFact]) -> str:
+def _fields(facts: Iterable[FieldDoc]) -> str:
     lines = [f"| `{fact.name}` | {_default(fact)} | {_about(fact)} |" for fact in facts]
     return "\n".join(["| field | default | what |", "|---|---|---|", *lines])
 
 
-def _default(fact: FieldFact) -> str:
+def _default(fact: FieldDoc) -> str:
     return "required" if fact.required else f"`{fact.default}`" if fact.default else ""
 
 
-def _about(fact: FieldFact) -> str:
+def _about(fact: FieldDoc) -> str:
     allowed = f" One of {', '.join(f'`{choice}`' for choice in fact.choices)}." if fact.choices else ""
     return _cell(f"{fact.about}{allowed}{' Secret.' if fact.is_secret else ''}")
 

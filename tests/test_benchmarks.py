@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from benchmarks import delivery, fanout, goals, instructions, pages, posting, short_form, spooling
 from benchmarks.bare import Bare
+from benchmarks.candidates import CONTESTANTS, FLOOR, PEERS
 from benchmarks.cases import ALL, CURVES, FIRST_SIX, case_of
-from benchmarks.contestants import CONTESTANTS, FLOOR, PEERS
 from benchmarks.environments import HERE
 from benchmarks.fanout import Fanout
 from benchmarks.footprint import Footprint
@@ -26,8 +26,8 @@ CASES = [*(name for name in ALL if name not in {"thousand", "stream_20"}), "conc
 OF_ZERO_CODE = ["short", "stream", "async", "anthropic", "responses", "keys"]
 
 
-def taken(cases: list[str], contestants: list[str]) -> Results:
-    results = measure(cases, contestants, turns=1, visit_s=0.0)
+def taken(cases: list[str], candidates: list[str]) -> Results:
+    results = measure(cases, candidates, turns=1, visit_s=0.0)
     for case, of_case in results.items():
         for one, result in of_case.items():
             assert result.failure == "", (case, one)
@@ -94,11 +94,11 @@ def test_bare_is_set_up_for_every_case() -> None:
 
 
 def quad(thread: float, probe: float = 100.0, stolen: int = 0, uneven: float = 1.0) -> dict[str, float]:
-    return {"thread": thread, "wall": thread, "twin": 1_000.0, "probe": probe, "stolen": stolen, "uneven": uneven}
+    return {"thread": thread, "wall": thread, "baseline": 1_000.0, "probe": probe, "stolen": stolen, "uneven": uneven}
 
 
 def result(*processes: list[dict[str, float]], background: float = 5.0) -> Result:
-    made = Result(contestant="")
+    made = Result(candidate="")
     for quads in processes:
         batches = [{"background": background, "probe": 100.0, "stolen": 0, "uneven": 1.0}]
         made.take({"calls": 2, "quads": quads, "batches": batches})

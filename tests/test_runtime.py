@@ -56,7 +56,7 @@ assert trace.get_tracer_provider().resource.attributes['service.name'] == 's'
         "",
     ),
     "an application starts with wrong settings": (
-        "import os; os.environ['OTEL_TRACES_EXPORTER'] = 'nothing'; import spancast.auto; spancast.auto.start()",
+        "import os; os.environ['OTEL_TRACES_EXPORTER'] = 'nothing'; import spancast.auto_instrumentation; spancast.auto_instrumentation.start()",
         "not configured: OTEL_TRACES_EXPORTER",
     ),
 }

@@ -56,7 +56,7 @@ CALL = """
 import logging, sys
 logging.basicConfig(format="%(levelname)s %(message)s")
 import openai, spancast
-spancast.errors.reraise_internal_errors(enabled=True)
+spancast.diagnostics.reraise_internal_errors(enabled=True)
 spancast.configure(**SETTINGS)
 with openai.OpenAI(base_url=sys.argv[1], api_key="k") as client, spancast.trace(trace_name="kept"):
     spancast.instrument(client).chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])

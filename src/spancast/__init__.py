@@ -9,10 +9,10 @@
 Public are the names in ``__all__``, ``spancast.testing`` and the ``protocol`` modules.
 """
 
-from spancast.broadcast.flush_report import FlushReport
 from spancast.errors import ConfigError, SpancastError, TraceKeyError
+from spancast.export.flush_report import FlushReport
 from spancast.runtime import configure, flush, instrument, shutdown, stats, trace, uninstrument
-from spancast.serverless import flushed
+from spancast.serverless import flush_on_return
 
 __all__ = [
     "ConfigError",
@@ -21,7 +21,7 @@ __all__ = [
     "TraceKeyError",
     "configure",
     "flush",
-    "flushed",
+    "flush_on_return",
     "instrument",
     "shutdown",
     "stats",

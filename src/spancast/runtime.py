@@ -23,28 +23,29 @@ from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
-from spancast.broadcast.flush_report import FlushReport
-from spancast.clients.function import instrument_function
-from spancast.clients.table import CLIENTS, installation
+from spancast.diagnostics import RaisedAsConfigError, counters
 from spancast.dialects.protocol import Dialect
-from spancast.dialects.table import DIALECTS
-from spancast.errors import ConfigError, RaisedAsConfigError, tally
+from spancast.dialects.registry import DIALECTS
+from spancast.errors import ConfigError
+from spancast.export.flush_report import FlushReport
+from spancast.instrumentation.function import instrument_function
+from spancast.instrumentation.registry import CLIENTS, instrumentor
 from spancast.model import trace_keys
 from spancast.model.json_data import json_data
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
-from spancast.recording.recorder import RECORDER, RecordingSettings
-from spancast.recording.relay import relay_on
-from spancast.recording.scope import Scope
+from spancast.tracing.call_tracer import CALL_TRACER, TracingSettings
+from spancast.tracing.span_processor import install_processor
+from spancast.tracing.trace_block import TraceBlock
 
 if TYPE_CHECKING:
-    from spancast.settings import Settings
+    from spancast.config.settings import Settings
 
 T = TypeVar("T")
 
 DEFAULT_DIALECT: Final = "openai_chat"
 _SAMPLER_VARIABLE: Final = "OTEL_TRACES_SAMPLER"
-_SETTINGS: Final = "spancast.settings"
+_SETTINGS: Final = "spancast.config.settings"
 _WIRING: Final = "spancast.wiring"
 
 _own_provider: SDKTracerProvider | None = None
@@ -60,7 +61,7 @@ def configure(
 ) -> None:
     """Set spancast up from the file at ``path``; every argument is optional, a second call replaces the first.
 
-    ``given`` are the fields of ``spancast.settings.Settings``, stronger than environment and file.
+    ``given`` are the fields of ``spancast.config.settings.Settings``, stronger than environment and file.
     Spans are made with ``tracer_provider``, else the application's global provider, else one made
     here, which records every span unless ``OTEL_TRACES_SAMPLER`` says otherwise;
     ``set_global=True`` makes that one global. They go to ``destinations``. If none is given,
@@ -93,29 +94,29 @@ def _configure(
     reading = importlib.import_module(_SETTINGS)
     settings: Settings = reading.load(path, given)
     defaults = trace_keys.read(json_data(settings.trace)) if settings.trace else NO_KEYS
-    if defaults.problems:
-        raise ConfigError("\n".join(defaults.problems))
+    if defaults.validation_errors:
+        raise ConfigError("\n".join(defaults.validation_errors))
     provider = tracer_provider or _application_provider()
     is_ours = provider is None or provider is _own_provider
     in_effect: Settings | None = reading.in_effect(settings, has_other_exporters=not is_ours)
     if provider is None:
         provider = _make_provider(settings, set_global=set_global)
     if in_effect is not None:
-        _wiring().replace_broadcast(in_effect, meter_provider)
+        _wiring().start_pipeline(in_effect, meter_provider)
         _wiring().attach(provider)
     elif _wiring_loaded():
-        _wiring().remove_broadcast()
-    relay_on(provider)
-    RECORDER.configure(
-        RecordingSettings(
+        _wiring().stop_pipeline()
+    install_processor(provider)
+    CALL_TRACER.configure(
+        TracingSettings(
             tracer_provider=provider,
             meter_provider=meter_provider,
             capture_content=settings.capture_content,
             strict=settings.strict,
-            forward=settings.forward,
-            stream_usage=settings.stream_usage,
-            cancelled_is_error=settings.cancelled_is_error,
-            group_idle_s=settings.group_idle_s,
+            forward_trace_keys=settings.forward_trace_keys,
+            request_stream_usage=settings.request_stream_usage,
+            cancellation_is_error=settings.cancellation_is_error,
+            group_idle_timeout=settings.group_idle_timeout,
             defaults=defaults,
         )
     )
@@ -147,7 +148,7 @@ def instrument(target: Any = None, *, dialect: str | None = None, base_url: str 
     """
     if target is None and dialect is None and base_url is None:
         for name in CLIENTS:
-            installation(name).install()
+            instrumentor(name).instrument()
         return None
     if target is None:
 
@@ -156,11 +157,11 @@ def instrument(target: Any = None, *, dialect: str | None = None, base_url: str 
 
         return decorator
     if isinstance(target, str):
-        installation(_known(target, CLIENTS, "SDK")).install()
+        instrumentor(_known(target, CLIENTS, "SDK")).instrument()
         return None
     name = _client_name(target)
     if name is not None:
-        installation(name).install_on(target)
+        instrumentor(name).instrument_client(target)
         return target
     if isinstance(target, (classmethod, staticmethod)) or (callable(target) and not isinstance(target, type)):
         spoken: Dialect = DIALECTS[_known(dialect or DEFAULT_DIALECT, DIALECTS, "dialect")]
@@ -180,11 +181,11 @@ def uninstrument(target: object = None) -> None:
     """
     if target is None:
         for name in CLIENTS:
-            installation(name).uninstall()
+            instrumentor(name).uninstall()
     elif isinstance(target, str):
-        installation(_known(target, CLIENTS, "SDK")).uninstall()
+        instrumentor(_known(target, CLIENTS, "SDK")).uninstall()
     elif (name := _client_name(target)) is not None:
-        installation(name).uninstall_from(target)
+        instrumentor(name).uninstall_from(target)
     else:
         raise ConfigError(
             f"uninstrument: {type(target).__name__} given; allowed are a client object of {', '.join(CLIENTS)}"
@@ -203,7 +204,7 @@ def trace(  # noqa: PLR0913 - one argument per trace key
     user: str | None = None,
     metadata: dict[str, str] | None = None,
     **custom: Any,  # noqa: ANN401 - any JSON value
-) -> Scope:
+) -> TraceBlock:
     """Give trace keys to every call inside a ``with`` block, or of a decorated function.
 
     ``trace_name`` and ``span_name`` open spans at entry, current inside and ended at exit.
@@ -218,7 +219,7 @@ def trace(  # noqa: PLR0913 - one argument per trace key
         "generation_name": generation_name, "parent_span_id": parent_span_id,
     }  # fmt: skip
     given = {**{name: value for name, value in named.items() if value is not None}, **custom}
-    return Scope(RECORDER, trace_keys.read(given, session_id=session_id, user=user, metadata=metadata))
+    return TraceBlock(CALL_TRACER, trace_keys.read(given, session_id=session_id, user=user, metadata=metadata))
 
 
 def flush(timeout_s: float = 30.0) -> FlushReport:
@@ -226,48 +227,48 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
 
     The report is true only where nothing waits and nothing was lost.
     """
-    RECORDER.tree.end_idle()
+    CALL_TRACER.tree.end_idle()
     deadline_s = time.monotonic() + timeout_s
-    broadcast = _wiring().present() if _wiring_loaded() else None
-    report = broadcast.flush(timeout_s) if broadcast else FlushReport()
-    provider = RECORDER.settings.tracer_provider or trace_api.get_tracer_provider()
+    pipeline = _wiring().current_pipeline() if _wiring_loaded() else None
+    report = pipeline.flush(timeout_s) if pipeline else FlushReport()
+    provider = CALL_TRACER.settings.tracer_provider or trace_api.get_tracer_provider()
     force_flush = getattr(provider, "force_flush", None)
     if force_flush is not None:
         left_ms = max(int((deadline_s - time.monotonic()) * 1000), 1)
-        with _wiring().flushed_already() if broadcast else nullcontext():
+        with _wiring().skip_own_flush() if pipeline else nullcontext():
             report = replace(report, others=bool(force_flush(left_ms)))
-    if broadcast is None:
+    if pipeline is None:
         # Our exporter may be on the application's provider, with a configuration that could not be read.
-        report = replace(report, dropped=tally.read().get("dropped.not_configured", 0))
+        report = replace(report, dropped=counters.read().get("dropped.not_configured", 0))
     return report
 
 
 def shutdown(timeout_s: float = 5.0) -> FlushReport:
     """End every group span, flush, take all patches off, and shut down what spancast made."""
     global _own_provider
-    RECORDER.tree.end_all()
+    CALL_TRACER.tree.end_all()
     report = flush(timeout_s)
     uninstrument()
     if _wiring_loaded():
-        _wiring().remove_broadcast()
+        _wiring().stop_pipeline()
     own, _own_provider = _own_provider, None
     if own is not None:
         own.shutdown()
-    RECORDER.configure(RecordingSettings())
+    CALL_TRACER.configure(TracingSettings())
     return report
 
 
 def stats() -> dict[str, int]:
     """Return the counts of this process, and what waits now.
 
-    ``handed_over`` spans each become, per destination, one of ``delivered.NAME``,
+    ``received`` spans each become, per destination, one of ``delivered.NAME``,
     ``sampled_out.NAME``, ``filtered.NAME``, ``not_llm.NAME``, ``refused.NAME``,
     ``rejected.NAME`` (partial success), ``dropped.NAME.REASON`` or ``waiting.NAME``;
     ``dropped.REASON`` reached no destination. Further: ``retried.NAME`` (batches),
     ``waiting_bytes.NAME``, spans started and failed, calls left to others, internal errors.
     """
-    broadcast = _wiring().present() if _wiring_loaded() else None
-    return {**tally.read(), **(broadcast.counts() if broadcast else {})}
+    pipeline = _wiring().current_pipeline() if _wiring_loaded() else None
+    return {**counters.read(), **(pipeline.counts() if pipeline else {})}
 
 
 def _wiring() -> ModuleType:

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypeVar, cast, overload
 
-from spancast.errors import shielded
+from spancast.diagnostics import never_raise
 from spancast.runtime import flush
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -20,12 +20,12 @@ DEFAULT_TIMEOUT_S = 2.0
 
 
 @overload
-def flushed(function: F) -> F: ...
+def flush_on_return(function: F) -> F: ...
 @overload
-def flushed(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Callable[[F], F]: ...
+def flush_on_return(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Callable[[F], F]: ...
 
 
-def flushed(function: F | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> F | Callable[[F], F]:
+def flush_on_return(function: F | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> F | Callable[[F], F]:
     """Deliver what was handed over before ``function`` returns, or raises, in ``timeout_s`` seconds at most.
 
     A decorator for handlers, functions and coroutine functions, with or without arguments. What
@@ -44,7 +44,7 @@ def _flushed(function: F, timeout_s: float) -> F:
             try:
                 return await function(*args, **kwargs)
             finally:
-                await asyncio.to_thread(shielded(flush), timeout_s)
+                await asyncio.to_thread(never_raise(flush), timeout_s)
 
         return cast("F", after)
 
@@ -53,6 +53,6 @@ def _flushed(function: F, timeout_s: float) -> F:
         try:
             return function(*args, **kwargs)
         finally:
-            shielded(flush)(timeout_s)
+            never_raise(flush)(timeout_s)
 
     return cast("F", then)

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.past import Command
 from tests.destinations.otlp_receiver import OtlpReceiver
 
-from spancast.broadcast import courier
+from spancast.export import delivery_worker
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +21,8 @@ def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in os.environ:
         if name.startswith("SPANCAST_"):
             monkeypatch.delenv(name)
-    monkeypatch.setattr(courier, "FIRST_BACKOFF_S", 0.05)
-    monkeypatch.setattr(courier, "DELAY_S", 0.01)
+    monkeypatch.setattr(delivery_worker, "FIRST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(delivery_worker, "BATCH_DELAY_S", 0.01)
     return tmp_path
 
 

@@ -1,4 +1,4 @@
-"""Something that happened before the command: a broadcast that ended, its configuration beside it."""
+"""Something that happened before the command: a pipeline that ended, its configuration beside it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from opentelemetry.trace import Tracer
-from tests.broadcast.broadcasts import broadcast_to, call, tracing
+from tests.export.pipelines import call, pipeline_to, tracing
 
 from spancast.cli import main
 
@@ -25,12 +25,12 @@ def configure(destinations: dict[str, Any], **settings: Any) -> None:
     Path("spancast.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
 
 
-def broadcast(
+def pipeline(
     destinations: dict[str, Any], act: Callable[[Tracer], Any], flush_s: float = PATIENCE_S, **settings: Any
 ) -> Any:
     """Let ``act`` make spans for ``destinations``, configured as well; return what it returns."""
     configure(destinations, **settings)
-    sender = broadcast_to(destinations, Path("queue"))
+    sender = pipeline_to(destinations, Path("queue"))
     with tracing(sender) as tracer:
         made = act(tracer)
     sender.flush(flush_s)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.trace import Tracer
-from tests.broadcast.broadcasts import broadcast_to, call, otlp
-from tests.cli.past import AWAY, BLOCKED_S, Command, broadcast, configure, file, three
+from tests.cli.past import AWAY, BLOCKED_S, Command, configure, file, pipeline, three
 from tests.destinations.otlp_receiver import OtlpReceiver, status
+from tests.export.pipelines import call, otlp, pipeline_to
 
 import spancast
 
@@ -28,7 +28,7 @@ def test_a_line_per_destination_where_all_spans_share_the_fate(
     run: Command, receiver: OtlpReceiver, blocked: object
 ) -> None:
     receiver.answer_with(status(400, body=b"no such project"))
-    trace_id = broadcast(
+    trace_id = pipeline(
         {
             "here": file("here"),
             "rare": file("rare", sampling_rate=0.0001),
@@ -53,7 +53,7 @@ def test_a_line_per_destination_where_all_spans_share_the_fate(
 
 def test_spans_of_one_trace_with_several_fates(run: Command) -> None:
     rule = {"field": "model", "operator": "equals", "value": "claude"}
-    trace_id = broadcast({"some": file("some", filter_rules={"groups": [{"rules": [rule]}]})}, conversation)
+    trace_id = pipeline({"some": file("some", filter_rules={"groups": [{"rules": [rule]}]})}, conversation)
     printed = run("explain", trace_id).splitlines()[3:]
     assert printed[0] == "some  filtered: filter rules [1 span: chat gpt-4o]"
     assert printed[1].startswith("      delivered ")
@@ -61,7 +61,7 @@ def test_spans_of_one_trace_with_several_fates(run: Command) -> None:
 
 
 def test_not_a_span_of_an_llm(run: Command) -> None:
-    sender = broadcast_to({"llm": file("llm", spans="llm")}, Path("queue"))
+    sender = pipeline_to({"llm": file("llm", spans="genai")}, Path("queue"))
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(sender.processor)
     with provider.get_tracer("sqlalchemy").start_as_current_span("SELECT") as span:
@@ -71,7 +71,7 @@ def test_not_a_span_of_an_llm(run: Command) -> None:
 
 
 def test_given_up_by_hand(run: Command, blocked: object) -> None:
-    traces = broadcast({"away": AWAY}, three, BLOCKED_S)
+    traces = pipeline({"away": AWAY}, three, BLOCKED_S)
     run("spool", "drop", "--to", "away", "--yes")
     line = run("explain", traces[0]).splitlines()[3]
     assert line.startswith("away  dropped ")
@@ -79,7 +79,7 @@ def test_given_up_by_hand(run: Command, blocked: object) -> None:
 
 
 def test_for_scripts(run: Command, blocked: object) -> None:
-    trace_id = broadcast({"here": file("here"), "away": AWAY}, conversation, BLOCKED_S)
+    trace_id = pipeline({"here": file("here"), "away": AWAY}, conversation, BLOCKED_S)
     told = run.data("explain", trace_id)
     assert told["trace_id"] == trace_id
     assert [span["name"] for span in told["spans"]] == ["chat gpt-4o", "chat gpt-4o", "POST /chat"]
@@ -108,7 +108,7 @@ def test_the_callers_own_id_and_a_beginning_that_the_store_knows(run: Command) -
 
 
 def test_a_trace_nobody_knows(run: Command) -> None:
-    broadcast({"here": file("here")}, three)
+    pipeline({"here": file("here")}, three)
     run("explain", "elsewhere", status=1)
     assert "knows no trace 'elsewhere'. Either it was never handed over" in run.err
     assert run.err.count("\n") == 1

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.trace import Tracer
-from tests.broadcast.broadcasts import broadcast_to, call, otlp
-from tests.cli.past import AWAY, BLOCKED_S, Command, broadcast, configure, delivered, file, three
+from tests.cli.past import AWAY, BLOCKED_S, Command, configure, delivered, file, pipeline, three
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
 from tests.destinations.spans import records, span
+from tests.export.pipelines import call, otlp, pipeline_to
 
-from spancast.broadcast.pipeline import SPOOL_FILE
-from spancast.broadcast.sqlite_spool import SqliteSpool
-from spancast.cli import main, terminal
+from spancast.cli import formatting, main
+from spancast.export.pipeline import SPOOL_FILE
+from spancast.export.spool.disk import SqliteSpool
 
 
 def opened() -> SqliteSpool:
@@ -27,7 +27,7 @@ def opened() -> SqliteSpool:
 
 class TestOverview:
     def test_per_destination(self, run: Command, blocked: Path) -> None:
-        broadcast({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
+        pipeline({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
         lines = run("spool").splitlines()
         assert lines[0].endswith("queue/spool.sqlite3")
         assert lines[1].startswith("3 spans kept, the oldest ")
@@ -38,7 +38,7 @@ class TestOverview:
         assert "Not a directory" in " ".join(lines) or "File exists" in " ".join(lines)
 
     def test_for_scripts(self, run: Command, blocked: Path) -> None:
-        broadcast({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
+        pipeline({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
         told = run.data("spool")
         assert (told["spans"], told["trouble"], told["refused"]) == (3, "", [])
         assert told["destinations"]["here"]["delivered"] == told["destinations"]["away"]["waiting"] == 3
@@ -48,7 +48,7 @@ class TestOverview:
 
     def test_what_was_refused_and_why(self, run: Command, receiver: OtlpReceiver) -> None:
         receiver.answer_with(status(400, body=b"no such project"))
-        traces = broadcast({"vendor": otlp(receiver.url)}, three)
+        traces = pipeline({"vendor": otlp(receiver.url)}, three)
         printed = run("spool")
         assert "3 refused spans; `spancast spool retry` sends them again:" in printed
         assert "HTTP 400" in printed
@@ -61,7 +61,7 @@ class TestOverview:
 
     def test_a_span_that_failed_alone_and_why(self, run: Command) -> None:
         configure({"here": {"type": "store", "path": "spans.db", "spans": "all", "max_age": "36500d"}})
-        sender = broadcast_to({"here": {"type": "store", "path": "spans.db", "max_age": "36500d"}}, Path("queue"))
+        sender = pipeline_to({"here": {"type": "store", "path": "spans.db", "max_age": "36500d"}}, Path("queue"))
         made = records([span("a", number + 1) for number in range(3)])
         made[1].body = b"\x0b" + made[1].body
         sender.spool.put(made, {})
@@ -75,12 +75,12 @@ class TestOverview:
         assert listed["reason"].startswith("DecodeError in destinations.plain_span.read")
 
     def test_a_destination_that_is_configured_no_more(self, run: Command, blocked: Path) -> None:
-        broadcast({"away": AWAY}, three, BLOCKED_S)
+        pipeline({"away": AWAY}, three, BLOCKED_S)
         configure({"here": file("here")})
         assert "away: no enabled destination of the configuration has this name" in run("spool")
 
     def test_a_named_spool_needs_no_configuration(self, run: Command) -> None:
-        broadcast({"here": file("here")}, three)
+        pipeline({"here": file("here")}, three)
         Path("spancast.yaml").write_text("destinations: {a: {type: langfuse, public_key: '${env:NOT_SET}'}}")
         assert "destinations.a" in run("spool", status=1) + run.err
         assert "`--spool DIR` needs no configuration" in run.err
@@ -108,7 +108,7 @@ class TestOverview:
         assert "is a database of another program" in run.err
 
     def test_a_running_process_keeps_what_it_holds(self, run: Command, blocked: Path) -> None:
-        broadcast({"away": AWAY}, three, BLOCKED_S)
+        pipeline({"away": AWAY}, three, BLOCKED_S)
         running = opened()
         claim = running.claim(*running.routes(), max_records=10, max_bytes=1 << 20, now_s=sys.maxsize)
         assert claim is not None
@@ -116,14 +116,14 @@ class TestOverview:
         run("explain", claim.entries[0].record.trace_id.hex())
         run("spool", "retry", status=1)
         assert running.renew(claim, 0.0)
-        running.acknowledge(claim)
+        running.ack(claim)
         running.close()
         assert run.data("spool")["destinations"]["away"]["delivered"] == 3
 
 
 class TestDeliver:
     def test_sends_what_waits(self, run: Command, blocked: Path) -> None:
-        broadcast({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
+        pipeline({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
         run("spool", "deliver", "--timeout", "200ms", "--to", "away", status=1)
         blocked.unlink()
         assert run("spool", "deliver") == "here: 0 delivered\naway: 3 delivered\n"
@@ -131,13 +131,13 @@ class TestDeliver:
         assert run.data("spool")["destinations"]["away"]["waiting"] == 0
 
     def test_tells_what_still_waits(self, run: Command, blocked: Path) -> None:
-        broadcast({"away": AWAY}, three, BLOCKED_S)
+        pipeline({"away": AWAY}, three, BLOCKED_S)
         printed = run("spool", "deliver", "--timeout", "200ms", status=1)
         assert printed.startswith("away: 0 delivered, 3 waiting; gone/away.jsonl: ")
         assert run.data("spool", "deliver", "--timeout", "200ms", status=1)["destinations"]["away"]["waiting"] == 3
 
     def test_what_another_process_is_sending_is_left_to_it(self, run: Command, blocked: Path) -> None:
-        broadcast({"away": AWAY}, three, BLOCKED_S)
+        pipeline({"away": AWAY}, three, BLOCKED_S)
         blocked.unlink()
         other = opened()
         claim = other.claim(*other.routes(), max_records=10, max_bytes=1 << 20, now_s=time.time() + 60)
@@ -145,18 +145,18 @@ class TestDeliver:
         printed = run("spool", "deliver", "--timeout", "200ms", status=1)
         assert printed.startswith("away: 0 delivered, 3 waiting; another process is sending to it, or ")
         assert delivered("gone/away") == 0
-        other.retry_at(claim, 0.0, "")
+        other.nack(claim, 0.0, "")
         other.close()
         assert run("spool", "deliver") == "away: 3 delivered\n"
 
     def test_without_destinations(self, run: Command) -> None:
-        broadcast({"here": file("here")}, three)
+        pipeline({"here": file("here")}, three)
         configure({})
         run("spool", "deliver", status=2)
         assert "names no destination" in run.err
 
     def test_a_misspelt_destination(self, run: Command) -> None:
-        broadcast({"here": file("here")}, three)
+        pipeline({"here": file("here")}, three)
         run("spool", "deliver", "--to", "her", status=2)
         assert "unknown destination `her`; did you mean `here`?" in run.err
 
@@ -164,7 +164,7 @@ class TestDeliver:
 class TestRetry:
     def test_what_was_refused_is_sent_again(self, run: Command, receiver: OtlpReceiver) -> None:
         receiver.answer_with(status(400))
-        traces = broadcast({"vendor": otlp(receiver.url)}, three)
+        traces = pipeline({"vendor": otlp(receiver.url)}, three)
         receiver.answer_with(ok())
         first = run.data("spool")["refused"][-1]["sequence"]
         told = run.data("spool", "retry", f"{first}-{first + 1}")
@@ -177,13 +177,13 @@ class TestRetry:
 
     def test_refused_again(self, run: Command, receiver: OtlpReceiver) -> None:
         receiver.answer_with(status(400))
-        broadcast({"vendor": otlp(receiver.url)}, three)
+        pipeline({"vendor": otlp(receiver.url)}, three)
         assert "vendor: 0 delivered, 3 refused" in run("spool", "retry", status=1)
         assert len(run.data("spool")["refused"]) == 3
 
     def test_left_to_the_running_process(self, run: Command, receiver: OtlpReceiver) -> None:
         receiver.answer_with(status(400))
-        broadcast({"vendor": otlp(receiver.url)}, three)
+        pipeline({"vendor": otlp(receiver.url)}, three)
         receiver.answer_with(ok())
         printed = run("spool", "retry", "--no-deliver", "--spool", "queue")
         assert printed == "vendor: 3 spans to be sent; sent by the next process that has this destination\n"
@@ -191,7 +191,7 @@ class TestRetry:
         assert run.data("spool")["destinations"]["vendor"]["waiting"] == 3
 
     def test_what_was_not_refused(self, run: Command) -> None:
-        broadcast({"here": file("here")}, three)
+        pipeline({"here": file("here")}, three)
         run("spool", "retry", "1", status=1)
         assert run.err == "spancast: none of these is refused\n"
         run("spool", "retry", "--to", "nobody", status=2)
@@ -204,7 +204,7 @@ class TestReplay:
             models = ("gpt-4o", "claude-sonnet-4.5", "gpt-4o-mini")
             return [call(tracer, **{"gen_ai.request.model": model})[0] for model in models]
 
-        traces = broadcast({"here": file("here")}, two_models)
+        traces = pipeline({"here": file("here")}, two_models)
         rule = {"field": "model", "operator": "starts_with", "value": "gpt"}
         configure({"here": file("here"), "new": file("new", filter_rules={"groups": [{"rules": [rule]}]})})
         assert run("spool", "replay", "--to", "new", "--since", "1d") == "new: 2 spans to be sent\nnew: 2 delivered\n"
@@ -215,14 +215,14 @@ class TestReplay:
 
     @pytest.mark.parametrize(("value", "count"), [("canary question", 3), ("something else", 0)])
     def test_rules_on_what_was_said_hold_for_the_past_too(self, run: Command, value: str, count: int) -> None:
-        broadcast({"here": file("here")}, three)
+        pipeline({"here": file("here")}, three)
         rule = {"field": "input", "operator": "contains", "value": value}
         configure({"new": file("new", filter_rules={"groups": [{"rules": [rule]}]})})
         run("spool", "replay", "--to", "new", "--since", "1d", status=0 if count else 1)
         assert delivered("new") == count
 
     def test_one_trace_of_the_callers_own_id(self, run: Command) -> None:
-        traces = broadcast({"here": file("here")}, three)
+        traces = pipeline({"here": file("here")}, three)
         configure({"new": file("new")})
         run("spool", "replay", "--to", "new", "--since", "1d", "--trace", traces[1])
         assert delivered("new") == 1
@@ -230,7 +230,7 @@ class TestReplay:
         assert run.err.startswith("spancast: nothing of that time is kept that new takes")
 
     def test_only_of_the_time(self, run: Command) -> None:
-        broadcast({"here": file("here")}, three)
+        pipeline({"here": file("here")}, three)
         configure({"new": file("new")})
         run("spool", "replay", "--to", "new", "--since", "2d", "--until", "1d", status=1)
         run("spool", "replay", "--to", "new", "--since", "2020-01-01", "--until", "2020-01-02T10:00Z", status=1)
@@ -238,7 +238,7 @@ class TestReplay:
         assert delivered("new") == 3
 
     def test_left_to_the_running_process(self, run: Command) -> None:
-        broadcast({"here": file("here")}, three)
+        pipeline({"here": file("here")}, three)
         configure({"new": file("new")})
         assert run.data("spool", "replay", "--to", "new", "--since", "1d", "--no-deliver") == {
             "queued": {"new": 3},
@@ -256,7 +256,7 @@ class TestReplay:
 
 class TestDrop:
     def test_all_that_waits(self, run: Command, blocked: Path) -> None:
-        traces = broadcast({"away": AWAY}, three, BLOCKED_S)
+        traces = pipeline({"away": AWAY}, three, BLOCKED_S)
         assert run("spool", "drop", "--to", "away", "--yes") == "away: 3 spans given up\n"
         state = run.data("spool")["destinations"]["away"]
         assert (state["waiting"], state["dropped"]) == (0, 3)
@@ -269,7 +269,7 @@ class TestDrop:
         assert run("spool", "drop", "--to", "away", "--yes") == "nothing waits for away\n"
 
     def test_single_ones(self, run: Command, blocked: Path) -> None:
-        broadcast({"away": AWAY}, three, BLOCKED_S)
+        pipeline({"away": AWAY}, three, BLOCKED_S)
         assert run.data("spool", "drop", "--to", "away", "--yes", "2-3")["dropped"] == 2
         assert run.data("spool")["destinations"]["away"]["waiting"] == 1
         assert [one["sequence"] for one in run.data("spool")["dropped"]] == [3, 2]
@@ -285,21 +285,21 @@ class TestDrop:
             def isatty(self) -> bool:
                 return True
 
-        broadcast({"away": AWAY}, three, BLOCKED_S)
+        pipeline({"away": AWAY}, three, BLOCKED_S)
         monkeypatch.setattr(sys, "stdin", Terminal(answer))
         printed = run("spool", "drop", "--to", "away", status=1 if left else 0)
         assert printed.startswith("Give up 3 spans waiting for away? [y/N]")
         assert run.data("spool")["destinations"]["away"]["waiting"] == left
 
     def test_nobody_to_ask(self, run: Command, blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        broadcast({"away": AWAY}, three, BLOCKED_S)
+        pipeline({"away": AWAY}, three, BLOCKED_S)
         monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
         run("spool", "drop", "--to", "away", status=2)
         assert "`--yes` does it without asking" in run.err
         assert run.data("spool")["destinations"]["away"]["waiting"] == 3
 
     def test_a_misspelt_destination(self, run: Command, blocked: Path) -> None:
-        broadcast({"away": AWAY}, three, BLOCKED_S)
+        pipeline({"away": AWAY}, three, BLOCKED_S)
         run("spool", "drop", "--to", "awy", "--yes", status=2)
         assert "did you mean `away`?" in run.err
 
@@ -310,8 +310,8 @@ class TestOneNameForTwoPlaces:
     @pytest.fixture
     def elsewhere(self, blocked: Path) -> str:
         """Leave 3 spans for `eu` at a former address; return its name beside the present one, which had 2."""
-        broadcast({"eu": AWAY}, three, BLOCKED_S)
-        broadcast({"eu": file("here")}, lambda tracer: [call(tracer) for _ in range(2)])
+        pipeline({"eu": AWAY}, three, BLOCKED_S)
+        pipeline({"eu": file("here")}, lambda tracer: [call(tracer) for _ in range(2)])
         spool = opened()
         first, _ = spool.routes()
         spool.close()
@@ -328,7 +328,7 @@ class TestOneNameForTwoPlaces:
 
     def test_a_long_name_keeps_what_tells_it_apart(self, run: Command, blocked: Path) -> None:
         name = "a-destination-with-a-name-of-45-characters-xy"
-        broadcast({name: AWAY}, three, BLOCKED_S)
+        pipeline({name: AWAY}, three, BLOCKED_S)
         configure({name: file("here")})
         spool = opened()
         [key] = spool.routes()
@@ -357,7 +357,7 @@ class TestOneNameForTwoPlaces:
 
     def test_what_waits_for_the_former_goes_to_the_present_one_if_asked(self, run: Command, elsewhere: str) -> None:
         """As after a key was replaced; without what other destinations had."""
-        broadcast({"eu": file("here"), "other": file("other")}, three)
+        pipeline({"eu": file("here"), "other": file("other")}, three)
         printed = run("spool", "replay", "--from", elsewhere, "--to", "eu", "--since", "1d")
         assert printed == "eu: 3 spans to be sent\neu: 3 delivered\n"
         assert delivered("here") == 2 + 3 + 3
@@ -376,8 +376,8 @@ class TestOneNameForTwoPlaces:
 
     def test_refused_ones(self, run: Command, receiver: OtlpReceiver) -> None:
         receiver.answer_with(status(400))
-        broadcast({"eu": otlp(f"{receiver.url}/one")}, three)
-        broadcast({"eu": otlp(f"{receiver.url}/two")}, three)
+        pipeline({"eu": otlp(f"{receiver.url}/one")}, three)
+        pipeline({"eu": otlp(f"{receiver.url}/two")}, three)
         receiver.answer_with(ok())
         destinations = [one["destination"] for one in run.data("spool")["refused"]]
         assert destinations[:3] == ["eu"] * 3
@@ -388,8 +388,8 @@ class TestOneNameForTwoPlaces:
         assert (told["queued"], told["destinations"]) == ({destinations[3]: 3}, {})
 
     def test_explain(self, run: Command, blocked: Path) -> None:
-        traces = broadcast({"eu": AWAY}, three, BLOCKED_S)
-        later = broadcast({"eu": file("here")}, three)
+        traces = pipeline({"eu": AWAY}, three, BLOCKED_S)
+        later = pipeline({"eu": file("here")}, three)
         printed = run("explain", traces[0]).splitlines()[3:]
         assert printed[0].startswith("eu  ")
         assert "not configured then" in printed[0]
@@ -403,9 +403,9 @@ class TestOneNameForTwoPlaces:
     ("seconds", "text"), [(-5, "0 s"), (45, "45 s"), (89, "89 s"), (720, "12 min"), (10_000, "3 h"), (777_600, "9 d")]
 )
 def test_lapse(seconds: float, text: str) -> None:
-    assert terminal.lapse(seconds) == text
+    assert formatting.lapse(seconds) == text
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (5120, "5.0 KiB"), (3 << 30, "3.0 GiB")])
 def test_size(count: int, text: str) -> None:
-    assert terminal.size(count) == text
+    assert formatting.size(count) == text

@@ -1,4 +1,4 @@
-"""``spancast traces`` and ``show``, on a store that a broadcast wrote."""
+"""``spancast traces`` and ``show``, on a store that a pipeline wrote."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.trace import StatusCode, Tracer
-from tests.broadcast.broadcasts import call
-from tests.cli.past import Command, broadcast, configure
+from tests.cli.past import Command, configure, pipeline
+from tests.export.pipelines import call
 
 import spancast
 from spancast.cli import traces
-from spancast.destinations.store import default_store_path
+from spancast.destinations.local_store import default_store_path
 from spancast.model import semconv
 
 STORE = {"type": "store", "path": "spans.db", "spans": "all"}
@@ -46,7 +46,7 @@ def support(tracer: Tracer) -> list[str]:
 
 @pytest.fixture
 def ids() -> list[str]:
-    return broadcast({"mine": STORE}, support)
+    return pipeline({"mine": STORE}, support)
 
 
 class TestTraces:
@@ -139,7 +139,7 @@ class TestShow:
                 call(tracer, 1)
             return f"{root.get_span_context().trace_id:032x}"
 
-        lines = run("show", broadcast({"mine": STORE}, wide)).splitlines()
+        lines = run("show", pipeline({"mine": STORE}, wide)).splitlines()
         tree = lines[lines.index("") + 1 :]
         assert tree[0].startswith("POST /api/v1/conversation/")
         assert "…" in tree[0]
@@ -167,7 +167,7 @@ class TestShow:
             vars(vars(tracer)["id_generator"])["generate_trace_id"] = lambda: next(numbers)
             return support(tracer)
 
-        first, second = broadcast({"mine": STORE}, alike)
+        first, second = pipeline({"mine": STORE}, alike)
         assert run("show", "ab1").splitlines()[0] == first
         run("show", "ab", status=1)
         assert run.err == f"spancast: 'ab' begins several traces: {first}, {second}\n"

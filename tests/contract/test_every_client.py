@@ -9,11 +9,11 @@ import inspect
 from typing import Any
 
 import pytest
-from tests.clients.drivers import DRIVERS, MESSAGES, Driver
+from tests.instrumentation.drivers import DRIVERS, MESSAGES, Driver
 
 import spancast
-from spancast.clients.table import CLIENTS, installation
-from spancast.errors import reraise_internal_errors
+from spancast.diagnostics import reraise_internal_errors
+from spancast.instrumentation.registry import CLIENTS, instrumentor
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.answers import canned_answer
 from spancast.testing.spans import attributes
@@ -284,7 +284,7 @@ async def test_everything_installed_and_taken_off(driver: Driver, server: Replay
 def originals(sdk: str) -> list[Any]:
     """Return the functions that stand in the SDK's classes now, row by row."""
     found = []
-    for patch in installation(sdk).client.patches:
+    for patch in instrumentor(sdk).client.patches:
         class_name, _, method = patch.attribute.partition(".")
         owner = getattr(__import__(patch.module, fromlist=["_"]), class_name, None)
         if owner is not None and method in vars(owner):
@@ -314,7 +314,7 @@ async def test_attributes_and_signatures_are_the_sdks(driver: Driver, server: Re
     plain, client = driver.make(server), spancast.instrument(driver.make(server))
     assert type(client) is type(plain)
     assert set(dir(plain)) <= set(dir(client))
-    for patch in installation(driver.sdk).client.instance_patches:
+    for patch in instrumentor(driver.sdk).client.instance_patches:
         mine, theirs = client, plain
         for name in patch.path.split("."):
             mine, theirs = getattr(mine, name, None), getattr(theirs, name, None)
@@ -327,13 +327,13 @@ async def test_attributes_and_signatures_are_the_sdks(driver: Driver, server: Re
 
 
 HOOKS = [
-    "spancast.recording.recorder.Recorder.read_keys",
-    "spancast.recording.recording.Recording.start",
-    "spancast.recording.recording.Recording._tell",
-    "spancast.recording.span_tree.SpanTree.place",
-    "spancast.clients.streams.StreamWatch.__init__",
-    "spancast.clients.streams.ArrivedEvents.result",
-    "spancast.recording.recording.Recording._read",
+    "spancast.tracing.call_tracer.CallTracer.read_keys",
+    "spancast.tracing.traced_call.TracedCall.start",
+    "spancast.tracing.traced_call.TracedCall._tell",
+    "spancast.tracing.group_spans.GroupSpans.place",
+    "spancast.instrumentation.stream_recorder.StreamRecorder.__init__",
+    "spancast.instrumentation.stream_recorder.ArrivedEvents.result",
+    "spancast.tracing.traced_call.TracedCall._read",
 ]
 
 
@@ -360,7 +360,7 @@ async def test_a_defect_of_ours_never_reaches_the_call(
     await close(driver, client)
 
     # Where a span had been started it is ended, whatever broke after that.
-    if hook.startswith(("spancast.clients", "spancast.recording.recording.Recording._")):
+    if hook.startswith(("spancast.clients", "spancast.tracing.traced_call.TracedCall._")):
         assert len(spans.calls()) == 1
     assert dumped(mine) == dumped(plain)
     assert _without_keys(server.requests[1].body) == server.requests[0].body
@@ -373,8 +373,8 @@ async def test_a_defect_of_ours_never_reaches_the_call(
 @every
 async def test_copies_behave_as_unwrapped(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     client = spancast.instrument(driver.make(server))
-    twin = copy.copy(client)
-    await outcome(driver, twin)
+    baseline = copy.copy(client)
+    await outcome(driver, baseline)
     await close(driver, client)
     assert len(spans.all()) <= 1
 

@@ -19,16 +19,16 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
-from tests.broadcast.broadcasts import PATIENCE_S, broadcast_to, report_when
 from tests.destinations.configs import CANARY, ELSEWHERE, REQUIRED, SAME_PLACE, config
 from tests.destinations.otlp_receiver import OtlpReceiver, Request, ok, partial, status
-from tests.destinations.profiles.test_golden import TOOLS
 from tests.destinations.spans import LEAKS
+from tests.encoding.test_conventions import TOOLS
+from tests.export.pipelines import PATIENCE_S, pipeline_to, report_when
 
-from spancast.broadcast import courier as courier_module
-from spancast.broadcast.pipeline import Broadcast
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
-from spancast.destinations.table import DESTINATIONS, fields
+from spancast.destinations.registry import DESTINATIONS, fields
+from spancast.export import delivery_worker as courier_module
+from spancast.export.pipeline import ExportPipeline
 from spancast.model import semconv
 
 REACHED_BY = {
@@ -44,7 +44,7 @@ POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES]
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.02)
-    monkeypatch.setattr(courier_module, "DELAY_S", 0.01)
+    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)
@@ -63,11 +63,11 @@ def given(kind: str, url: str, **others: Any) -> dict[str, Any]:
 
 @dataclass
 class Sender:
-    broadcast: Broadcast
+    pipeline: ExportPipeline
 
     def conversation(self, calls: int = 1, **more: Any) -> None:
         provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(self.broadcast.processor)
+        provider.add_span_processor(self.pipeline.processor)
         tracer = provider.get_tracer("spancast")
         with tracer.start_as_current_span("group", attributes={semconv.TRACE_METADATA + "order_id": "ORD-12345"}):
             for _ in range(calls):
@@ -75,7 +75,7 @@ class Sender:
 
 
 def sending(kind: str, receiver: OtlpReceiver, directory: Path | None = None, **others: Any) -> Sender:
-    return Sender(broadcast_to({"one": given(kind, receiver.url, **others)}, directory))
+    return Sender(pipeline_to({"one": given(kind, receiver.url, **others)}, directory))
 
 
 def body_of(request: Request) -> bytes:
@@ -86,10 +86,10 @@ def body_of(request: Request) -> bytes:
 def test_takes_and_is_told_so(kind: str, receiver: OtlpReceiver) -> None:
     sender = sending(kind, receiver)
     sender.conversation(calls=3)
-    report = sender.broadcast.flush(PATIENCE_S)
+    report = sender.pipeline.flush(PATIENCE_S)
     assert report, str(report)
     assert report.destinations["one"].delivered == len(set(receiver.spans)) == 4
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
 
 
 @pytest.mark.parametrize("kind", POSTING)
@@ -99,10 +99,10 @@ def test_what_passes_is_waited_for(kind: str, fault: str, receiver: OtlpReceiver
     receiver.answer_with(status(int(fault), headers=headers), ok())
     sender = sending(kind, receiver)
     sender.conversation()
-    report = sender.broadcast.flush(PATIENCE_S)
+    report = sender.pipeline.flush(PATIENCE_S)
     assert report, str(report)
     assert len(set(receiver.spans)) == 2
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
 
 
 @pytest.mark.parametrize("kind", POSTING)
@@ -111,13 +111,13 @@ def test_what_does_not_pass_is_listed(kind: str, code: int, receiver: OtlpReceiv
     receiver.answer_with(status(code, b"no"))
     sender = sending(kind, receiver)
     sender.conversation()
-    report = sender.broadcast.flush(PATIENCE_S)
+    report = sender.pipeline.flush(PATIENCE_S)
     assert (report.destinations["one"].refused, report.destinations["one"].waiting) == (2, 0)
-    for buried in sender.broadcast.spool.buried():
+    for buried in sender.pipeline.spool.buried():
         assert str(code) in buried.reason
         assert DESTINATIONS[kind].title in buried.reason, "the reason names the product"
         assert CANARY not in buried.reason
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
 
 
 @pytest.mark.parametrize("kind", [kind for kind in POSTING if kind != "webhook"])
@@ -125,9 +125,9 @@ def test_partial_success_is_read(kind: str, receiver: OtlpReceiver) -> None:
     receiver.answer_with(partial(1, "too old"))
     sender = sending(kind, receiver)
     sender.conversation(calls=3)
-    report = sender.broadcast.flush(PATIENCE_S)
+    report = sender.pipeline.flush(PATIENCE_S)
     assert (report.destinations["one"].delivered, report.destinations["one"].refused) == (3, 1)
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
 
 
 @pytest.mark.parametrize("kind", POSTING)
@@ -137,11 +137,11 @@ def test_random_failures_lose_nothing(kind: str, receiver: OtlpReceiver) -> None
     sender = sending(kind, receiver)
     for _ in range(5):
         sender.conversation(calls=2)
-        sender.broadcast.flush(0.05)
-    report = sender.broadcast.flush(PATIENCE_S)
+        sender.pipeline.flush(0.05)
+    report = sender.pipeline.flush(PATIENCE_S)
     assert report, str(report)
     assert len(set(receiver.spans)) == 15
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
 
 
 @pytest.mark.parametrize("kind", POSTING)
@@ -152,10 +152,10 @@ def test_size(kind: str, receiver: OtlpReceiver) -> None:
     sender.conversation(calls=3)
     sender.conversation(calls=1, **{semconv.INPUT_MESSAGES: json.dumps([{"role": "user", "parts": [
         {"type": "text", "content": "long " * 600_000}]}])})  # fmt: skip
-    report = sender.broadcast.flush(PATIENCE_S)
+    report = sender.pipeline.flush(PATIENCE_S)
     assert report, str(report)
     assert len(set(receiver.spans)) == 6
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
 
 
 @pytest.mark.parametrize("kind", POSTING)
@@ -164,9 +164,9 @@ def test_privacy_canary(kind: str, receiver: OtlpReceiver, tmp_path: Path) -> No
     receiver.answer_with(status(503), ok())
     sender = sending(kind, receiver, tmp_path, privacy_mode=True)
     sender.conversation(**LEAKS)
-    assert sender.broadcast.flush(PATIENCE_S)
+    assert sender.pipeline.flush(PATIENCE_S)
     sent = b"".join(body_of(request) for request in receiver.requests)
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir() if path.is_file())
     for place in (sent, kept):
         assert b"gpt-4o" in place
@@ -184,18 +184,18 @@ def test_credentials_are_sent_and_nowhere_else(
     receiver.answer_with(status(401), ok())
     sender = sending(kind, receiver, tmp_path, headers={"X-Own": f"{CANARY}-own"})
     sender.conversation()
-    report = report_when(sender.broadcast.flush, lambda told: told.destinations["one"].last_error)
-    sender.broadcast.flush(PATIENCE_S)
+    report = report_when(sender.pipeline.flush, lambda told: told.destinations["one"].last_error)
+    sender.pipeline.flush(PATIENCE_S)
     [first, *_] = receiver.requests
     assert first.headers["x-own"] == f"{CANARY}-own"
     secret = OTLP_VENDORS[kind].headers if kind in OTLP_VENDORS else {}
     for name, template in secret.items():
         if "{" in template and name.lower() in first.headers:
             assert first.headers[name.lower()]
-    courier = sender.broadcast.couriers[0]
-    told = f"{report} {courier.route} {courier.route.destination!r} {sender.broadcast.spool.buried()} {caplog.text}"
+    worker = sender.pipeline.workers[0]
+    told = f"{report} {worker.route} {worker.route.destination!r} {sender.pipeline.spool.buried()} {caplog.text}"
     assert CANARY not in told
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
     for path in tmp_path.iterdir():
         if path.is_file():
             assert CANARY.encode() not in path.read_bytes()
@@ -204,13 +204,13 @@ def test_credentials_are_sent_and_nowhere_else(
 @pytest.mark.parametrize("kind", POSTING)
 def test_test_connection(kind: str, receiver: OtlpReceiver) -> None:
     sender = sending(kind, receiver)
-    destination = sender.broadcast.couriers[0].route.destination
+    destination = sender.pipeline.workers[0].route.destination
     assert type(destination.test_connection(PATIENCE_S)).__name__ == "Delivered"
     receiver.answer_with(status(401))
     outcome = destination.test_connection(PATIENCE_S)
     assert type(outcome).__name__ != "Delivered"
     assert "401" in outcome.reason
-    sender.broadcast.shutdown()
+    sender.pipeline.shutdown()
 
 
 # Where it goes: what a spool that programs share knows of a destination beside its name
@@ -230,7 +230,7 @@ def test_another_address_or_account_is_another_fingerprint(kind: str, name: str)
 
 @pytest.mark.parametrize("kind", DESTINATIONS)
 def test_rules_limits_and_replaced_credentials_change_no_fingerprint(kind: str) -> None:
-    rules = {"privacy_mode": True, "sampling_rate": 0.5, "spans": "all", "mask": ["x"], "profile": "langfuse"}
+    rules = {"privacy_mode": True, "sampling_rate": 0.5, "spans": "all", "mask": ["x"], "convention": "langfuse"}
     network = {"timeout": 3, "verify": False, "proxy": "http://proxy.test"} if kind not in LOCAL else {}
     other = config(kind, **rules, **network, **SAME_PLACE[kind])
     assert other.fingerprint() == config(kind).fingerprint()
@@ -315,12 +315,12 @@ def test_local_ones_take_and_keep_private(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     entry = {"type": kind, "spans": "all", "privacy_mode": True, **LOCALLY[kind]}
-    sender = Sender(broadcast_to({"one": entry}, None))
+    sender = Sender(pipeline_to({"one": entry}, None))
     sender.conversation(calls=3, **LEAKS)
-    report = sender.broadcast.flush(PATIENCE_S)
+    report = sender.pipeline.flush(PATIENCE_S)
     assert report.destinations["one"].delivered == 4, str(report)
-    assert type(sender.broadcast.couriers[0].route.destination.test_connection(PATIENCE_S)).__name__ == "Delivered"
-    sender.broadcast.shutdown()
+    assert type(sender.pipeline.workers[0].route.destination.test_connection(PATIENCE_S)).__name__ == "Delivered"
+    sender.pipeline.shutdown()
     shown = capfd.readouterr()
     seen = (shown.out + shown.err).encode() + b"".join(
         path.read_bytes() for path in tmp_path.iterdir() if path.is_file()

@@ -20,14 +20,14 @@ from typing import Any
 import pytest
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import TracerProvider
-from tests.clients.drivers import DRIVERS, Driver
-from tests.clients.peers_program import PEERS
 from tests.contract.test_every_client import close, outcome
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
+from tests.instrumentation.drivers import DRIVERS, Driver
+from tests.instrumentation.peers_program import PEERS
 
 import spancast
-from spancast.broadcast import courier as courier_module
-from spancast.destinations.plain_span import PlainSpan, read
+from spancast.encoding.span_data import SpanData, read
+from spancast.export import delivery_worker as courier_module
 from spancast.model import semconv
 from spancast.testing import ReplayServer, Reply
 from spancast.testing.answers import canned_answer
@@ -54,7 +54,7 @@ class Pipeline:
     directory: Path
     must_overflow: bool
 
-    def spans(self) -> list[PlainSpan]:
+    def spans(self) -> list[SpanData]:
         spancast.flush(PATIENCE_S)
         bodies = {request.body: None for request in self.receiver.requests}
         return list({span.span_id: span for body in bodies for span in read(body)}.values())
@@ -79,7 +79,7 @@ def pipeline(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "34" if mode.startswith("privacy") else "28")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.02)
-    monkeypatch.setattr(courier_module, "DELAY_S", 0.01)
+    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
     provider = TracerProvider(shutdown_on_exit=False)
     is_private = mode.startswith("privacy")
     with OtlpReceiver() as receiver:
@@ -99,13 +99,13 @@ def pipeline(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         provider.shutdown()
 
 
-def told(span: PlainSpan) -> dict[str, Any]:
+def told(span: SpanData) -> dict[str, Any]:
     """Return the attributes of ``span``, those that shared one among them."""
     rest = span.attributes.get(semconv.OVERFLOW)
     return {**span.attributes, **(json.loads(rest) if rest else {})}
 
 
-def assert_no_canary(pipeline: Pipeline) -> list[PlainSpan]:
+def assert_no_canary(pipeline: Pipeline) -> list[SpanData]:
     found = pipeline.spans()
     for place in (pipeline.sent, pipeline.kept):
         assert b"gen_ai.operation.name" in place, "nothing was sent or kept: the test would find nothing"
@@ -330,7 +330,7 @@ def test_no_span_of_another_instrumentation_brings_content(peer: str, server: Re
     with OtlpReceiver() as receiver:
         receiver.answer_with(status(503), ok())
         arguments = [peer, server.base_url, receiver.url, json.dumps({"model": "m-1", **asked})]
-        command = [sys.executable, "-m", "tests.clients.private_peer_program", *arguments]
+        command = [sys.executable, "-m", "tests.instrumentation.private_peer_program", *arguments]
         run = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120, text=True)
         assert run.stdout.strip() == "True", run.stderr
         pipeline = Pipeline(TracerProvider(), receiver, tmp_path, must_overflow=False)

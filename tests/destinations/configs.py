@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from spancast.destinations.config import DestinationConfig
-from spancast.destinations.table import config_model
+from spancast.destinations.registry import config_model
 
 CANARY = "credential-canary"
 

@@ -13,8 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 from tests.destinations.spans import conversation, records
 
-from spancast.destinations.plain_span import PlainSpan
-from spancast.destinations.protocol import Payload, View
+from spancast.destinations.protocol import Encoder, Payload
+from spancast.encoding.span_data import SpanData
 from spancast.model.span_record import SpanRecord
 
 _IDS = {"traceId", "spanId", "parentSpanId"}
@@ -59,10 +59,10 @@ class PlainView:
         return PlainPayload(records)
 
 
-VIEW: View = PlainView()
+VIEW: Encoder = PlainView()
 
 
-def payload(spans: Iterable[PlainSpan] | None = None, **facts: Any) -> Payload:
+def payload(spans: Iterable[SpanData] | None = None, **facts: Any) -> Payload:
     """Return ``spans`` (a support conversation where none are given) as a batch."""
     return PlainPayload(records(conversation() if spans is None else spans, **facts))
 

@@ -9,9 +9,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, Instr
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
-from spancast.destinations.plain_span import PlainEvent, PlainSpan
+from spancast.encoding.span_data import EventData, SpanData
 from spancast.model import semconv
-from spancast.model.json_text import encode
+from spancast.model.json_codec import encode
 from spancast.model.span_record import SpanRecord
 
 START_NS = 1_790_683_200_000_000_000  # 2026-09-29T12:00:00Z
@@ -98,11 +98,11 @@ FAILED_CALL: dict[str, Any] = {
 RESOURCE = {"service.name": "support-bot"}
 
 
-def span(name: str, number: int, parent: int = 0, *, at_ms: int = 0, ms: float = 1000, **others: Any) -> PlainSpan:
+def span(name: str, number: int, parent: int = 0, *, at_ms: int = 0, ms: float = 1000, **others: Any) -> SpanData:
     """Return a span with small numbers for ids."""
     start_ns = START_NS + at_ms * MS
     given = {"attributes": KEYS, "status": "unset", "status_message": "", "kind": 1, "trace_id": TRACE_ID, **others}
-    return PlainSpan(
+    return SpanData(
         span_id=f"{number:016x}",
         parent_span_id=f"{parent:016x}" if parent else "",
         name=name,
@@ -114,9 +114,9 @@ def span(name: str, number: int, parent: int = 0, *, at_ms: int = 0, ms: float =
     )
 
 
-def conversation() -> list[PlainSpan]:
+def conversation() -> list[SpanData]:
     """Return a trace of a group, a step, a call that answered and one that failed, in the order they ended."""
-    failure = PlainEvent(name="exception", at_ns=START_NS, attributes={"exception.type": "RateLimitError"})
+    failure = EventData(name="exception", at_ns=START_NS, attributes={"exception.type": "RateLimitError"})
     return [
         span("Extract Order Details", 3, 2, at_ms=10, attributes=CALL, kind=3),
         span("chat claude-4.5-sonnet", 4, 2, at_ms=1200, ms=80, attributes=FAILED_CALL, kind=3, status="error",
@@ -126,7 +126,7 @@ def conversation() -> list[PlainSpan]:
     ]  # fmt: skip
 
 
-def records(spans: Iterable[PlainSpan], **facts: Any) -> list[SpanRecord]:
+def records(spans: Iterable[SpanData], **facts: Any) -> list[SpanRecord]:
     """Return ``spans`` as the records that are queued and delivered."""
     return [
         SpanRecord(
@@ -134,7 +134,7 @@ def records(spans: Iterable[PlainSpan], **facts: Any) -> list[SpanRecord]:
             span_id=bytes.fromhex(one.span_id),
             parent_span_id=bytes.fromhex(one.parent_span_id),
             end_ns=one.end_ns,
-            is_llm=True,
+            is_genai=True,
             resource=ResourceSpans(resource=Resource(attributes=_pairs(one.resource))).SerializeToString(),
             scope=ScopeSpans(scope=InstrumentationScope(name=one.scope)).SerializeToString(),
             body=_message(one).SerializeToString(),
@@ -144,7 +144,7 @@ def records(spans: Iterable[PlainSpan], **facts: Any) -> list[SpanRecord]:
     ]
 
 
-def _message(one: PlainSpan) -> Span:
+def _message(one: SpanData) -> Span:
     codes = {"unset": Status.STATUS_CODE_UNSET, "ok": Status.STATUS_CODE_OK, "error": Status.STATUS_CODE_ERROR}
     return Span(
         trace_id=bytes.fromhex(one.trace_id),

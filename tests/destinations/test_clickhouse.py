@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tests.broadcast.broadcasts import broadcast_with, call, tracing
 from tests.destinations.configs import CANARY
 from tests.destinations.payloads import VIEW, payload
-from tests.destinations.profiles.test_golden import TOOLS
 from tests.destinations.spans import LEAKS, conversation, records, span
+from tests.encoding.test_conventions import TOOLS
+from tests.export.pipelines import broadcast_with, call, tracing
 
 from spancast.destinations import clickhouse
 from spancast.destinations.clickhouse import COLUMNS, Address, ClickHouseConfig, ClickHouseDestination
-from spancast.destinations.plain_span import PlainSpan
-from spancast.destinations.protocol import Delivered, Refused, RetryAfter
-from spancast.destinations.redaction import Redaction
-from spancast.destinations.views import SpanView
+from spancast.destinations.protocol import Delivered, Rejected, Retry
+from spancast.encoding.encoder import SpanEncoder
+from spancast.encoding.redaction import Redaction
+from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 
 clickhouse_connect = pytest.importorskip(
@@ -77,7 +77,7 @@ def test_the_columns_are_those_of_openrouter() -> None:
 
 
 def test_privacy_mode_reaches_the_row(engine: Any) -> None:
-    private = SpanView(redaction=Redaction(is_private=True, key="p"), profile="gen_ai")
+    private = SpanEncoder(redaction=Redaction(is_private=True, key="p"), convention="gen_ai")
     call = span("call", 1, attributes={**TOOLS, **LEAKS}, status="error", status_message="canary")
     to = destination(engine, create_table=True)
     assert to.deliver(private.payload(records([call])), 5) == Delivered()
@@ -158,10 +158,10 @@ def test_openrouters_own_query_works(engine: Any) -> None:
 
 def test_a_table_that_is_missing_is_refused_with_advice_and_taken_once_it_is_there(engine: Any) -> None:
     to = destination(engine)
-    assert to.deliver(payload(), 60) == Refused(
+    assert to.deliver(payload(), 60) == Rejected(
         "ClickHouse localhost: error 60 UNKNOWN_TABLE; create OPENROUTER_TRACES, or set create_table"
     )
-    assert isinstance(to.test_connection(60), Refused)
+    assert isinstance(to.test_connection(60), Rejected)
     engine.command(clickhouse.ddl())
     assert to.deliver(payload(), 60) == Delivered()
 
@@ -171,19 +171,19 @@ def test_a_column_that_goes_away_is_noticed(engine: Any) -> None:
     assert to.deliver(payload(), 60) == Delivered()
     engine.command("ALTER TABLE OPENROUTER_TRACES DROP COLUMN MODEL_PARAMETERS")
     outcomes = [to.deliver(payload(), 60), to.deliver(payload(), 60)]
-    assert isinstance(outcomes[0], RetryAfter)
+    assert isinstance(outcomes[0], Retry)
     assert outcomes[1] == Delivered()
 
 
 def test_no_text_of_a_row_reaches_the_reason(engine: Any) -> None:
     engine.command("CREATE TABLE strict (TRACE_ID UInt8) ENGINE = Memory")
     outcome = destination(engine, table="strict").deliver(payload(), 60)
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, Rejected)
     assert "order_processing" not in outcome.reason
 
 
 ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "no number": ("SESSION_ID UInt64", "Refused", {semconv.SESSION_ID: "x"}),
+    "no number": ("SESSION_ID UInt64", "Rejected", {semconv.SESSION_ID: "x"}),
     "a negative one": ("SESSION_ID UInt64", "Failed", {semconv.SESSION_ID: "-1"}),
     "no time": ("SESSION_ID DateTime64(3)", "Failed", {semconv.SESSION_ID: "soon"}),
     "a long text": ("SESSION_ID FixedString(4)", "Failed", {semconv.SESSION_ID: "canary of the row"}),
@@ -199,43 +199,43 @@ def test_one_row_that_cannot_be_read_is_dead_lettered_and_the_others_are_taken(
     columns, outcome, odd = ROWS[name]
     engine.command(f"CREATE TABLE choosy (SPAN_ID String, {columns}) ENGINE = Memory")
     to = destination(engine, table="choosy")
-    broadcast = broadcast_with({"one": to}, None)
+    pipeline = broadcast_with({"one": to}, None)
     fine = "2026-11-30T12:00:00Z" if "DateTime" in columns else "12"
-    with tracing(broadcast) as tracer, broadcast.intake._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
         made = [call(tracer, n, **{semconv.SESSION_ID: fine, **(odd if n == position else {})}) for n in range(201)]
-    report = broadcast.flush(60)
+    report = pipeline.flush(60)
     told = report.destinations["one"]
     assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
     assert not report
-    [buried] = broadcast.spool.buried()
+    [buried] = pipeline.spool.buried()
     assert (buried.trace_id, buried.span_id) == made[position]
     assert buried.reason.startswith("ClickHouse localhost: error ")
     assert "canary" not in buried.reason
     found = {span_id for (span_id,) in engine.query("SELECT SPAN_ID FROM choosy").result_rows}
     assert found == {span_id for _, span_id in made} - {buried.span_id}
     assert type(to.deliver(payload([span("x", 1, attributes=odd)]), 1)).__name__ == outcome
-    broadcast.shutdown()
+    pipeline.shutdown()
 
 
 def test_odd_attributes_are_rows_like_any_other(engine: Any) -> None:
-    broadcast = broadcast_with({"one": destination(engine, create_table=True)}, None)
+    pipeline = broadcast_with({"one": destination(engine, create_table=True)}, None)
     odd: list[dict[str, Any]] = [
         {semconv.USAGE_INPUT_TOKENS: "12"},
         {semconv.SESSION_ID: ["a", "b"], semconv.USER_ID: 5},
         {semconv.USAGE_INPUT_TOKENS: 49 * 10**17, semconv.USAGE_OUTPUT_TOKENS: 49 * 10**17},
         {semconv.USAGE_INPUT_TOKENS: -(2**70), semconv.USAGE_COST: float("nan")},
     ]
-    with tracing(broadcast) as tracer, broadcast.intake._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
         made = [call(tracer, 3, **attributes)[1] for attributes in odd]
         tracer.start_span("late").end(end_time=2**63)
-    report = broadcast.flush(60)
+    report = pipeline.flush(60)
     assert report, str(report)
     found = {row["SPAN_ID"]: row for row in rows(engine)}
     assert len(found) == 5
     assert [found[one]["PROMPT_TOKENS"] for one in made] == [12, 3, 49 * 10**17, 0]
     assert [found[one]["TOTAL_TOKENS"] for one in made] == [12, 3, 0, 0]
     assert (found[made[1]]["SESSION_ID"], found[made[1]]["USER_ID"]) == ('["a","b"]', "5")
-    broadcast.shutdown()
+    pipeline.shutdown()
 
 
 def test_names_that_need_quotes(engine: Any) -> None:
@@ -261,7 +261,7 @@ def test_hosts(host: str, address: Address) -> None:
 def test_a_server_that_is_not_there_is_tried_again() -> None:
     config = ClickHouseConfig(type="clickhouse", host="http://127.0.0.1:9", timeout=60)
     to = clickhouse.create(config, VIEW)
-    assert to.deliver(payload(), 60) == RetryAfter("ClickHouse 127.0.0.1: OperationalError")
+    assert to.deliver(payload(), 60) == Retry("ClickHouse 127.0.0.1: OperationalError")
     to.close()
 
 
@@ -294,7 +294,7 @@ def test_credentials_and_headers_are_sent_and_a_wrong_password_is_refused(caplog
     outcome = to.deliver(payload(), 60)
     server.shutdown()
     server.server_close()
-    assert outcome == Refused("ClickHouse 127.0.0.1: error 516 AUTHENTICATION_FAILED")
+    assert outcome == Rejected("ClickHouse 127.0.0.1: error 516 AUTHENTICATION_FAILED")
     assert _Refusing.seen[0]["authorization"].startswith("Basic ")
     assert _Refusing.seen[0]["x-team"] == "search"
     assert CANARY not in caplog.text + repr(to.__dict__)
@@ -304,7 +304,7 @@ def test_the_values_of_a_row_for_openrouters_example() -> None:
     golden = Path(__file__).parents[1] / "golden" / "destinations" / "clickhouse.json"
     context = {"entity_id": "local", "organization_id": None, "api_key_name": "prod-key"}
 
-    def row(one: PlainSpan) -> dict[str, Any]:
+    def row(one: SpanData) -> dict[str, Any]:
         return {name: column.value(one, context) for name, column in COLUMNS.items()}
 
     told = [row(one) for one in conversation()]

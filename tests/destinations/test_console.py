@@ -8,8 +8,8 @@ from tests.destinations.payloads import VIEW, payload
 from tests.destinations.spans import TRACE_ID, conversation, span
 
 from spancast.destinations.console import ConsoleConfig, ConsoleDestination
-from spancast.destinations.protocol import Delivered, RetryAfter
-from spancast.destinations.tree import render_tree
+from spancast.destinations.protocol import Delivered, Retry
+from spancast.encoding.tree_view import render_tree
 
 
 def test_a_tree_for_each_trace(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,4 +43,4 @@ def test_a_closed_terminal_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> No
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
     to = ConsoleDestination(ConsoleConfig(type="console"), VIEW)
-    assert to.deliver(payload(), 1) == RetryAfter("stderr: ValueError")
+    assert to.deliver(payload(), 1) == Retry("stderr: ValueError")

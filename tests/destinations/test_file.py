@@ -14,7 +14,7 @@ import pytest
 from tests.destinations.payloads import VIEW, payload
 
 from spancast.destinations.file import FileConfig, FileDestination
-from spancast.destinations.protocol import Delivered, RetryAfter
+from spancast.destinations.protocol import Delivered, Retry
 
 AT = datetime(2026, 9, 29, 12, tzinfo=UTC)
 
@@ -70,7 +70,7 @@ def test_a_full_disk_is_tried_again_and_leaves_no_half_line(tmp_path: Path, monk
         return write(handle, bytes(data[: len(data) - 50]))
 
     monkeypatch.setattr(os, "write", full)
-    assert to.deliver(payload(), 1) == RetryAfter(f"{path}: No space left on device")
+    assert to.deliver(payload(), 1) == Retry(f"{path}: No space left on device")
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert to.deliver(payload(), 1) == Delivered()
@@ -79,13 +79,13 @@ def test_a_full_disk_is_tried_again_and_leaves_no_half_line(tmp_path: Path, monk
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 def test_a_real_full_device() -> None:
     outcome = destination("/dev/full").deliver(payload(), 1)
-    assert isinstance(outcome, RetryAfter)
+    assert isinstance(outcome, Retry)
 
 
 def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     outcome = destination(tmp_path / "file" / "spans.jsonl").deliver(payload(), 1)
-    assert isinstance(outcome, RetryAfter)
+    assert isinstance(outcome, Retry)
     assert str(tmp_path / "file" / "spans.jsonl") in outcome.reason
 
 

@@ -17,17 +17,18 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 from tests.destinations.spans import CALL
 
-from spancast.broadcast.record import Heads, record_of
-from spancast.broadcast.rules import Rules, TraceSeen
-from spancast.destinations import clickhouse, generation, s3, store
+from spancast.destinations import clickhouse, local_store, s3
 from spancast.destinations.config import DestinationConfig, FilterRule
-from spancast.destinations.plain_span import PlainSpan, read_record
-from spancast.destinations.profiles import facts
-from spancast.destinations.profiles.table import PROFILES, rename_of
-from spancast.destinations.store import Store
-from spancast.destinations.tree import render_tree, totals
-from spancast.destinations.views import SpanView
-from spancast.model import json_text, semconv
+from spancast.destinations.local_store import Store
+from spancast.encoding import genai_fields
+from spancast.encoding.conventions import facts
+from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
+from spancast.encoding.encoder import SpanEncoder
+from spancast.encoding.span_data import SpanData, read_record
+from spancast.encoding.tree_view import render_tree, totals
+from spancast.export.filtering import DestinationFilter, TraceSeen
+from spancast.export.record_builder import ContextCache, record_of
+from spancast.model import json_codec, semconv
 from spancast.model.span_record import SpanRecord
 from spancast.testing.tree_text import tree_text
 
@@ -67,10 +68,10 @@ def ended(attributes: dict[str, Any]) -> ReadableSpan:
 
 
 def record(attributes: dict[str, Any]) -> SpanRecord:
-    return record_of(ended(attributes), Heads())
+    return record_of(ended(attributes), ContextCache())
 
 
-def span_of(attributes: dict[str, Any]) -> PlainSpan:
+def span_of(attributes: dict[str, Any]) -> SpanData:
     return read_record(record(attributes))
 
 
@@ -84,21 +85,21 @@ def span_of(attributes: dict[str, Any]) -> PlainSpan:
 )
 def test_every_convention_reads_them(attributes: dict[str, Any]) -> None:
     span = span_of(attributes)
-    for profile in PROFILES:
-        rename = rename_of(profile)
+    for convention in CONVENTIONS:
+        rename = convention_of(convention)
         if rename is not None:
             rename(span)
     body = record(attributes)
-    for profile in PROFILES:
-        assert Span.FromString(SpanView(profile=profile).body(body)).span_id
+    for convention in CONVENTIONS:
+        assert Span.FromString(SpanEncoder(convention=convention).body(body)).span_id
 
 
 @UNTIMED
 @given(ODD)
 def test_the_store_holds_them(attributes: dict[str, Any]) -> None:
     with sqlite3.connect(":memory:") as database:
-        database.executescript(store._SCHEMA)
-        database.execute(store._UPSERT, store._row(span_of(attributes)))
+        database.executescript(local_store._SCHEMA)
+        database.execute(local_store._UPSERT, local_store._row(span_of(attributes)))
         assert database.execute("SELECT count(*) FROM spans").fetchone() == (1,)
     database.close()
 
@@ -109,14 +110,14 @@ def test_clickhouse_s3_and_the_tree_show_them(attributes: dict[str, Any]) -> Non
     span = span_of(attributes)
     context = {"entity_id": "local", "organization_id": None, "api_key_name": None}
     row = {name: column.value(span, context) for name, column in clickhouse.COLUMNS.items()}
-    assert json.loads(json_text.encode(row))["SPAN_ID"] == span.span_id
+    assert json.loads(json_codec.encode(row))["SPAN_ID"] == span.span_id
     for name, column in clickhouse.COLUMNS.items():
         if column.kind == "UInt64":
             assert type(row[name]) is int
             assert 0 <= row[name] < 2**63
         elif "String" in column.kind and not column.is_json and "Array" not in column.kind:
             assert row[name] is None or isinstance(row[name], str)
-    assert json.loads(json_text.encode(s3.trace_object([span])))["observations"]
+    assert json.loads(json_codec.encode(s3.trace_object([span])))["observations"]
     assert render_tree([span]).startswith("chat")
     assert tree_text([ended(attributes)]).startswith("chat")
     assert totals([span]).calls <= 1
@@ -133,25 +134,25 @@ def test_rules_ask_them(attributes: dict[str, Any]) -> None:
     ]
     rules = [
         {"filter_rules": {"groups": [{"logic": "or", "rules": [rule.model_dump() for rule in asked]}]}},
-        {"api_keys": ["a"], "keep_cost_above": 1.0, "sampling_rate": 0.5},
+        {"api_keys": ["a"], "always_keep_cost_above": 1.0, "sampling_rate": 0.5},
     ]
     for given_rules in rules:
         config = DestinationConfig.model_validate({"type": "x", **given_rules})
-        Rules("one", config).judge(record(attributes), TraceSeen())
+        DestinationFilter("one", config).evaluate(record(attributes), TraceSeen())
 
 
 def test_text_is_never_multiplied() -> None:
     """0.5 as text times a thousand million was 2.9 GB."""
     span = span_of({semconv.RESPONSE_TIME_TO_FIRST_CHUNK: "0.5", semconv.USAGE_INPUT_TOKENS: "12"})
-    assert generation.first_chunk_ns(span) == 10**18 + 5 * 10**8
+    assert genai_fields.first_chunk_ns(span) == 10**18 + 5 * 10**8
     assert facts.usage(span).input == 12
-    assert generation.total_tokens(span_of({semconv.USAGE_TOTAL_TOKENS: [1], semconv.USAGE_INPUT_TOKENS: "12"})) == 62
+    assert genai_fields.total_tokens(span_of({semconv.USAGE_TOTAL_TOKENS: [1], semconv.USAGE_INPUT_TOKENS: "12"})) == 62
     assert "first chunk after 500 ms" in render_tree([span])
 
 
 @pytest.mark.parametrize("waited_s", ["soon", "1e9", [0.5], float("nan"), -1, 1e300, 2**70, True])
 def test_a_wait_that_is_none_is_left_out(waited_s: Any) -> None:
-    assert generation.first_chunk_ns(span_of({semconv.RESPONSE_TIME_TO_FIRST_CHUNK: waited_s})) is None
+    assert genai_fields.first_chunk_ns(span_of({semconv.RESPONSE_TIME_TO_FIRST_CHUNK: waited_s})) is None
 
 
 def test_the_sums_of_a_trace_are_never_too_large(tmp_path: Path) -> None:
@@ -162,5 +163,5 @@ def test_the_sums_of_a_trace_are_never_too_large(tmp_path: Path) -> None:
     file.write(spans)
     [summary] = file.traces()
     assert (summary.input_tokens, summary.output_tokens) == (2**63 - 1, 2**63 - 1)
-    assert [generation.total_tokens(span) for span in spans] == [150, 150]
+    assert [genai_fields.total_tokens(span) for span in spans] == [150, 150]
     assert file.traces(session="nowhere") == []

@@ -30,7 +30,7 @@ from tests.destinations.payloads import VIEW, payload
 from spancast.destinations import otlp, otlp_config
 from spancast.destinations.otlp import OtlpGrpcDestination, OtlpHttpDestination, partial_json, retry_delay_s
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
-from spancast.destinations.protocol import Delivered, Outcome, Refused, RetryAfter
+from spancast.destinations.protocol import Delivered, Outcome, Rejected, Retry
 from spancast.errors import ConfigError
 
 CANARY = "sk-canary-0123456789"
@@ -79,7 +79,7 @@ def test_a_batch_arrives(receiver: OtlpReceiver, protocol: str | None, compressi
     is_json = protocol == "http/json"
     assert request.headers["content-type"] == ("application/json" if is_json else "application/x-protobuf")
     assert request.body == (payload().json if is_json else payload().protobuf)
-    assert made.view is VIEW
+    assert made.encoder is VIEW
 
 
 @pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "grpc"])
@@ -114,7 +114,7 @@ def test_json_is_read_whatever_was_asked(receiver: OtlpReceiver) -> None:
 def test_failures_are_the_senders(receiver: OtlpReceiver) -> None:
     receiver.answer_with(status(503, headers={"Retry-After": "3"}))
     outcome = outcome_of(destination(receiver.url, kind="jaeger"))
-    assert isinstance(outcome, RetryAfter)
+    assert isinstance(outcome, Retry)
     assert outcome.seconds == 3.0
     assert outcome.reason.startswith("Jaeger at 127.0.0.1")
 
@@ -129,7 +129,7 @@ def test_connection_test_is_one_span(receiver: OtlpReceiver, protocol: str) -> N
 
 def test_the_test_span_is_the_same_in_both_encodings() -> None:
     resource = {"openinference.project.name": "support"}
-    [spans] = otlp.probe_request(resource).resource_spans
+    [spans] = otlp.connection_test_request(resource).resource_spans
     [span] = spans.scope_spans[0].spans
     told = json.loads(otlp.probe_json(resource))["resourceSpans"][0]
     [as_json] = told["scopeSpans"][0]["spans"]
@@ -149,7 +149,7 @@ def test_every_vendor_is_reached_with_its_headers(receiver: OtlpReceiver, kind: 
     assert made.deliver(payload(), 30) == Delivered()
     assert made.test_connection(30) == Delivered()
     made.close()
-    assert made.view is VIEW
+    assert made.encoder is VIEW
     batch, test = receiver.requests
     wanted: Mapping[str, str] = otlp_config.target(row, told).headers
     assert {name: batch.headers[name.lower()] for name in wanted} == wanted
@@ -201,19 +201,19 @@ def test_a_batch_arrives_by_grpc(receiver: OtlpReceiver) -> None:
 def test_what_may_pass_is_tried_again_by_grpc(receiver: OtlpReceiver, code: str) -> None:
     receiver.answer_with(grpc_status(code, f"busy {CANARY}"))
     outcome = outcome_of(by_grpc(receiver, headers={"x-key": CANARY}))
-    assert outcome == RetryAfter(f"OTLP at {receiver.grpc_target} (gRPC): {code} (busy ***)")
+    assert outcome == Retry(f"OTLP at {receiver.grpc_target} (gRPC): {code} (busy ***)")
 
 
 @pytest.mark.parametrize("code", ["UNAUTHENTICATED", "PERMISSION_DENIED"])
 def test_refused_credentials_may_be_restored(receiver: OtlpReceiver, code: str) -> None:
     receiver.answer_with(grpc_status(code))
     outcome = outcome_of(by_grpc(receiver))
-    assert isinstance(outcome, RetryAfter)
+    assert isinstance(outcome, Retry)
     assert "the credentials were refused" in outcome.reason
 
 
 @pytest.mark.parametrize(
-    ("code", "of_content"),
+    ("code", "invalid_content"),
     [
         ("INVALID_ARGUMENT", True),
         ("INTERNAL", True),
@@ -224,10 +224,10 @@ def test_refused_credentials_may_be_restored(receiver: OtlpReceiver, code: str) 
         ("RESOURCE_EXHAUSTED", False),
     ],
 )
-def test_what_will_not_pass_is_refused_by_grpc(receiver: OtlpReceiver, code: str, of_content: bool) -> None:
+def test_what_will_not_pass_is_refused_by_grpc(receiver: OtlpReceiver, code: str, invalid_content: bool) -> None:
     receiver.answer_with(grpc_status(code, "no"))
     where = f"OTLP at {receiver.grpc_target} (gRPC)"
-    assert outcome_of(by_grpc(receiver)) == Refused(f"{where}: {code} (no)", of_content=of_content)
+    assert outcome_of(by_grpc(receiver)) == Rejected(f"{where}: {code} (no)", invalid_content=invalid_content)
 
 
 @pytest.mark.parametrize(("asked_s", "seconds"), [(2.5, 2.5), (0, 0.0), (-3, 0.0), (100_000, 3600.0)])
@@ -235,7 +235,7 @@ def test_retry_info_is_honoured(receiver: OtlpReceiver, asked_s: float, seconds:
     for code in ("RESOURCE_EXHAUSTED", "UNAVAILABLE"):
         receiver.answer_with(grpc_status(code, retry_s=asked_s))
         outcome = outcome_of(by_grpc(receiver))
-        assert isinstance(outcome, RetryAfter)
+        assert isinstance(outcome, Retry)
         assert outcome.seconds == seconds
 
 
@@ -256,7 +256,7 @@ def test_a_message_too_large_asks_for_halves(receiver: OtlpReceiver) -> None:
     large = payload(list(_long_spans()))
     outcome = made.deliver(large, 30)
     made.close()
-    assert isinstance(outcome, Refused)
+    assert isinstance(outcome, Rejected)
     assert outcome.too_large
     assert receiver.requests == []
 
@@ -271,7 +271,7 @@ def test_an_answer_that_never_comes_ends_in_time_by_grpc(receiver: OtlpReceiver)
     receiver.answer_with(hold(takes=False), ok())
     made = by_grpc(receiver)
     outcome = made.deliver(payload(), 0.3)
-    assert isinstance(outcome, RetryAfter)
+    assert isinstance(outcome, Retry)
     assert "DEADLINE_EXCEEDED" in outcome.reason
     receiver.release()
     assert outcome_of(made) == Delivered()
@@ -280,13 +280,13 @@ def test_an_answer_that_never_comes_ends_in_time_by_grpc(receiver: OtlpReceiver)
 def test_a_lost_connection_is_tried_again(receiver: OtlpReceiver) -> None:
     receiver.answer_with(cut(takes=True), ok())
     made = by_grpc(receiver)
-    assert isinstance(made.deliver(payload(), 30), RetryAfter)
+    assert isinstance(made.deliver(payload(), 30), Retry)
     assert outcome_of(made) == Delivered()
 
 
 def test_nobody_there_is_tried_again_by_grpc() -> None:
     outcome = outcome_of(destination("http://127.0.0.1:1", protocol="grpc"))
-    assert isinstance(outcome, RetryAfter)
+    assert isinstance(outcome, Retry)
     assert "UNAVAILABLE" in outcome.reason
 
 
@@ -308,7 +308,7 @@ def test_tls_by_grpc(tmp_path: Path) -> None:
         endpoint = f"https://{receiver.grpc_target}"
         assert outcome_of(destination(endpoint, protocol="grpc", ca=identity.cert)) == Delivered()
         outcome = outcome_of(destination(endpoint, protocol="grpc"))
-        assert isinstance(outcome, RetryAfter)
+        assert isinstance(outcome, Retry)
         assert "UNAVAILABLE" in outcome.reason
         with pytest.raises(ConfigError, match="gRPC always checks certificates"):
             destination(endpoint, protocol="grpc", verify=False)

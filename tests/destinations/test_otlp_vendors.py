@@ -11,8 +11,8 @@ import pytest
 from tests.destinations.configs import CANARY, config
 
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
-from spancast.destinations.profiles.table import PROFILES
 from spancast.destinations.vendor_row import signal_url, target
+from spancast.encoding.conventions.registry import CONVENTIONS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "destinations"
 
@@ -28,7 +28,7 @@ def test_request_as_the_vendor_documents_it(kind: str) -> None:
         "url": found.url,
         "headers": dict(found.headers),
         "resource": dict(found.resource),
-        "profile": row.profile,
+        "convention": row.convention,
         "accepted": list(row.accepted),
         "source": row.source,
     }
@@ -45,7 +45,7 @@ def test_rows_are_complete(kind: str) -> None:
     assert row.title
     assert row.about
     assert row.source
-    assert row.profile in PROFILES
+    assert row.convention in CONVENTIONS
     assert CANARY not in repr(reached(kind))
     assert CANARY not in repr(config(kind)) + config(kind).model_dump_json()
 

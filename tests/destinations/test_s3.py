@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.broadcast.broadcasts import broadcast_with
 from tests.destinations.configs import CANARY
 from tests.destinations.payloads import VIEW, payload
-from tests.destinations.profiles.test_golden import TOOLS
 from tests.destinations.spans import LEAKS, START_NS, conversation, records, span
+from tests.encoding.test_conventions import TOOLS
+from tests.export.pipelines import broadcast_with
 
 from spancast.destinations import s3
-from spancast.destinations.plain_span import read
-from spancast.destinations.protocol import Delivered, Refused, RetryAfter
-from spancast.destinations.redaction import Redaction
+from spancast.destinations.protocol import Delivered, Rejected, Retry
 from spancast.destinations.s3 import S3Config, S3Destination
-from spancast.destinations.views import SpanView
+from spancast.encoding.encoder import SpanEncoder
+from spancast.encoding.redaction import Redaction
+from spancast.encoding.span_data import read
 from spancast.model import semconv
 
 boto3 = pytest.importorskip("boto3", reason="NO S3: boto3 is not installed")
@@ -86,7 +86,7 @@ def test_an_object_per_trace_under_the_same_key_however_often_it_came(url: str, 
 
 
 def test_privacy_mode_reaches_the_object(url: str, bucket: Any) -> None:
-    private = SpanView(redaction=Redaction(is_private=True, key="p"), profile="gen_ai")
+    private = SpanEncoder(redaction=Redaction(is_private=True, key="p"), convention="gen_ai")
     call = span("call", 1, attributes={**TOOLS, **LEAKS}, status="error", status_message="canary")
     assert destination(url).deliver(private.payload(records([call])), 5) == Delivered()
     (told,) = objects(bucket).values()
@@ -168,23 +168,23 @@ def test_connection(url: str, bucket: Any) -> None:
     assert list(objects(bucket)) == ["openrouter-traces/connection-test"]
     fields = {"type": "s3", "bucket": "nowhere", "endpoint": url, "access_key_id": "k", "secret_access_key": "s"}
     to = s3.create(S3Config.model_validate(fields), VIEW)
-    assert to.test_connection(60) == Refused("S3: NoSuchBucket (HTTP 404) for bucket nowhere")
+    assert to.test_connection(60) == Rejected("S3: NoSuchBucket (HTTP 404) for bucket nowhere")
 
 
 def test_a_server_that_is_not_there_is_tried_again() -> None:
     outcome = destination("http://user:secret@127.0.0.1:9", timeout=60).deliver(payload(), 60)
-    assert outcome == RetryAfter("S3: EndpointConnectionError at http://***@127.0.0.1:9")
+    assert outcome == Retry("S3: EndpointConnectionError at http://***@127.0.0.1:9")
 
 
 @pytest.mark.parametrize(
     ("status", "code", "outcome"),
     [
-        (503, "SlowDown", RetryAfter("S3: SlowDown (HTTP 503) for bucket b", 7.0)),
-        (500, "InternalError", RetryAfter("S3: InternalError (HTTP 500) for bucket b", 7.0)),
-        (400, "RequestTimeout", RetryAfter("S3: RequestTimeout (HTTP 400) for bucket b", 7.0)),
-        (429, "Other", RetryAfter("S3: Other (HTTP 429) for bucket b", 7.0)),
-        (403, "AccessDenied", Refused("S3: AccessDenied (HTTP 403) for bucket b")),
-        (400, "EntityTooLarge", Refused("S3: EntityTooLarge (HTTP 400) for bucket b", too_large=True)),
+        (503, "SlowDown", Retry("S3: SlowDown (HTTP 503) for bucket b", 7.0)),
+        (500, "InternalError", Retry("S3: InternalError (HTTP 500) for bucket b", 7.0)),
+        (400, "RequestTimeout", Retry("S3: RequestTimeout (HTTP 400) for bucket b", 7.0)),
+        (429, "Other", Retry("S3: Other (HTTP 429) for bucket b", 7.0)),
+        (403, "AccessDenied", Rejected("S3: AccessDenied (HTTP 403) for bucket b")),
+        (400, "EntityTooLarge", Rejected("S3: EntityTooLarge (HTTP 400) for bucket b", too_large=True)),
     ],
 )
 def test_what_comes_of_an_error(status: int, code: str, outcome: object) -> None:
@@ -221,18 +221,18 @@ def test_one_span_that_cannot_be_read_is_dead_lettered_and_the_others_are_put(
     made = records([span("a", number + 1, at_ms=number) for number in range(201)])
     odd = made[position]
     odd.body = b"\x0b" + odd.body
-    broadcast = broadcast_with({"one": destination(url)}, None)
-    broadcast.spool.put(made, {})
-    broadcast._start()
-    report = broadcast.flush(60)
+    pipeline = broadcast_with({"one": destination(url)}, None)
+    pipeline.spool.put(made, {})
+    pipeline._start()
+    report = pipeline.flush(60)
     told = report.destinations["one"]
     assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
-    [buried] = broadcast.spool.buried()
+    [buried] = pipeline.spool.buried()
     assert buried.span_id == odd.span_id.hex()
     assert buried.reason.startswith("DecodeError in destinations.")
     put = [one["id"] for told in objects(bucket).values() for one in told["observations"]]
     assert sorted(put) == sorted(one.span_id.hex() for one in made if one is not odd), "each once"
-    broadcast.shutdown()
+    pipeline.shutdown()
 
 
 def test_odd_attributes_are_put_like_any_other(url: str, bucket: Any) -> None:

@@ -12,7 +12,7 @@ from tests.destinations.otlp_receiver import OtlpReceiver, html, redirect, statu
 from tests.destinations.payloads import VIEW, payload
 
 from spancast.destinations import webhook
-from spancast.destinations.protocol import Delivered, Refused, RetryAfter
+from spancast.destinations.protocol import Delivered, Rejected, Retry
 
 CANARY = "sk-canary-0123456789"
 
@@ -43,7 +43,7 @@ def test_a_batch_arrives_as_otlp_json(receiver: OtlpReceiver, method: str) -> No
     assert request.headers["x-key"] == CANARY
     assert "x-test-connection" not in request.headers
     assert len(receiver.spans) == 4
-    assert made.view is VIEW
+    assert made.encoder is VIEW
 
 
 @pytest.mark.parametrize("code", [200, 202, 204, 400])
@@ -59,16 +59,16 @@ def test_connection_test_passes(receiver: OtlpReceiver, code: int) -> None:
 @pytest.mark.parametrize("reply", [status(404), status(422), redirect("/login"), html()])
 def test_connection_test_fails(receiver: OtlpReceiver, reply: Any) -> None:
     receiver.answer_with(reply)
-    assert isinstance(destination(receiver.url).test_connection(30), Refused)
+    assert isinstance(destination(receiver.url).test_connection(30), Rejected)
 
 
 def test_failures_are_the_senders(receiver: OtlpReceiver) -> None:
     receiver.answer_with(status(400, f"bad {CANARY}".encode()), status(503))
     made = destination(f"{receiver.url}/in?token={CANARY}")
-    assert made.deliver(payload(), 30) == Refused(
-        f"Webhook at 127.0.0.1:{receiver.port}/in: HTTP 400 (bad ***)", of_content=True
+    assert made.deliver(payload(), 30) == Rejected(
+        f"Webhook at 127.0.0.1:{receiver.port}/in: HTTP 400 (bad ***)", invalid_content=True
     )
-    assert isinstance(made.test_connection(30), RetryAfter)
+    assert isinstance(made.test_connection(30), Retry)
 
 
 def test_only_post_and_put() -> None:

@@ -14,7 +14,7 @@ import jsonschema
 from hypothesis import strategies as st
 
 from spancast.dialects.protocol import Dialect
-from spancast.model.exchange import Request, Response
+from spancast.model.call import Request, Response
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
 

@@ -24,9 +24,9 @@ from tests.dialects.streams import (
     texts_within,
 )
 
-from spancast.dialects.anthropic_messages import ANTHROPIC_MESSAGES
+from spancast.dialects.anthropic_messages.reader import ANTHROPIC_MESSAGES
 from spancast.model import semconv
-from spancast.model.exchange import Failure, Request, Response
+from spancast.model.call import Failure, Request, Response
 from spancast.model.privacy import without_content
 
 CASES = recordings("anthropic_messages")

@@ -17,7 +17,7 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
-from spancast.model.exchange import Request
+from spancast.model.call import Request
 
 DATA = b"\xfb\xff\xfe\x00cat"
 TEXT = base64.b64encode(DATA).decode()

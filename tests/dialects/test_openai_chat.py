@@ -27,8 +27,8 @@ from tests.dialects.streams import (
     texts_within,
 )
 
-from spancast.dialects.openai_chat import OPENAI_CHAT
-from spancast.model.exchange import Failure, Request, Response
+from spancast.dialects.openai_chat.reader import OPENAI_CHAT
+from spancast.model.call import Failure, Request, Response
 from spancast.model.privacy import without_content
 
 CASES = recordings("openai_chat")

@@ -26,9 +26,9 @@ from tests.dialects.streams import (
     texts_within,
 )
 
-from spancast.dialects.openai_responses import OPENAI_RESPONSES
-from spancast.model import json_text, semconv
-from spancast.model.exchange import Failure, Request, Response
+from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
+from spancast.model import json_codec, semconv
+from spancast.model.call import Failure, Request, Response
 from spancast.model.privacy import without_content
 
 CASES = recordings("openai_responses")
@@ -413,7 +413,7 @@ def test_logprobs_are_content():
     text = {"type": "output_text", "text": "a", "logprobs": told}
     body = {"output": [{"type": "message", "content": [text]}]}
     with_content = OPENAI_RESPONSES.read_response(body, content=True).attributes
-    assert json_text.decode(str(with_content[semconv.RESPONSE_LOGPROBS])) == [told]
+    assert json_codec.decode(str(with_content[semconv.RESPONSE_LOGPROBS])) == [told]
     assert OPENAI_RESPONSES.read_response(body, content=False).attributes == {}
 
 

@@ -21,7 +21,7 @@ TABLE = {
     "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.whole),
     "stop": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.texts),
     "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, parameters.tier),
-    "stream": Row(semconv.REQUEST_STREAM, parameters.true_only),
+    "stream": Row(semconv.REQUEST_STREAM, parameters.true_flag),
     "effort": Row(semconv.REQUEST_REASONING_LEVEL, parameters.text),
 }
 

@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from tests.e2e.servers import ROOT, Collector, Jaeger, poll, tags, tree
 
 import spancast
-from spancast.recording.ids import trace_id_of
 from spancast.testing import ReplayServer, captured_spans
+from spancast.tracing.id_generator import trace_id_of
 
 DEMO_TREE = {
     "Support": {

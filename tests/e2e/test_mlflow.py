@@ -10,12 +10,12 @@ from tests.destinations.payloads import payload
 from tests.destinations.spans import TRACE_ID, conversation
 from tests.e2e.engines import MLflow
 
-from spancast.destinations.profiles.table import rename_of
+from spancast.encoding.conventions.registry import convention_of
 
 
 @pytest.fixture(scope="module")
 def trace(mlflow: MLflow) -> dict[str, Any]:
-    rename = rename_of("mlflow")
+    rename = convention_of("mlflow")
     assert rename is not None
     mlflow.take(payload(rename(span) for span in conversation()).protobuf)
     return mlflow.trace(TRACE_ID, spans=4)

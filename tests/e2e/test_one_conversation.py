@@ -16,8 +16,8 @@ from tests.e2e.test_jaeger import DEMO_TREE
 
 import spancast
 from spancast import runtime
-from spancast.recording.ids import trace_id_of
 from spancast.testing import ReplayServer
+from spancast.tracing.id_generator import trace_id_of
 
 ORDER = "order-7781, broadcast"
 """Another trace than that of test_jaeger.py, which meets the same Jaeger."""
@@ -48,7 +48,7 @@ def report(
     with ReplayServer(openrouter=True) as server, pytest.MonkeyPatch.context() as patched:
         patched.setattr(demo, "ORDER", ORDER)
         demo.converse(server)
-        runtime.RECORDER.tree.end_all()
+        runtime.CALL_TRACER.tree.end_all()
         told = spancast.flush(60)
     yield told
     assert "classify" not in Path(directory / "costly.jsonl").read_text()

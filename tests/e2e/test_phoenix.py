@@ -11,14 +11,14 @@ from tests.destinations.payloads import payload
 from tests.destinations.spans import TRACE_ID, conversation
 from tests.e2e.engines import Phoenix
 
-from spancast.destinations.profiles.table import rename_of
+from spancast.encoding.conventions.registry import convention_of
 
 PROJECT = "support-bot"
 
 
 @pytest.fixture(scope="module")
 def trace(phoenix: Phoenix) -> dict[str, Any]:
-    rename = rename_of("openinference")
+    rename = convention_of("openinference")
     assert rename is not None
     spans = [rename(span) for span in conversation()]
     project = {"openinference.project.name": PROJECT}

@@ -14,8 +14,8 @@ from docs import generate
 from hypothesis import HealthCheck, settings
 
 import spancast
-from spancast.clients.table import CLIENTS, installation
-from spancast.dialects.table import DIALECTS
+from spancast.dialects.registry import DIALECTS
+from spancast.instrumentation.registry import CLIENTS, instrumentor
 from spancast.model import semconv
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_documentation_tables_come_from_the_rows() -> None:
 
 def test_every_row_resolves() -> None:
     for name in CLIENTS:
-        row = installation(name).client
+        row = instrumentor(name).client
         assert row.name == name
         assert set(row.dialects) <= set(DIALECTS)
     assert all(dialect.name == name for name, dialect in DIALECTS.items())

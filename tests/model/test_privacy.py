@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spancast.dialects.table import DIALECTS
+from spancast.dialects.registry import DIALECTS
 from spancast.model import semconv
 from spancast.model.privacy import event_without_content, may_pass, without_content
 

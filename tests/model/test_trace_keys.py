@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spancast.model.trace_keys import CUSTOM_ATTRIBUTES, NO_KEYS, REST, TraceKeys, flatten, read
+from spancast.model.trace_keys import MAX_CUSTOM_ATTRIBUTES, NO_KEYS, OVERFLOW_ATTRIBUTE, TraceKeys, flatten, read
 
 
 def test_every_key() -> None:
@@ -53,8 +53,8 @@ def test_every_json_type_becomes_an_attribute() -> None:
 
 def test_more_custom_keys_than_a_span_holds_share_one_attribute() -> None:
     flat = flatten({f"key-{number}": number for number in range(200)})
-    assert len(flat) == CUSTOM_ATTRIBUTES
-    assert '"key-199":199' in str(flat[REST])
+    assert len(flat) == MAX_CUSTOM_ATTRIBUTES
+    assert '"key-199":199' in str(flat[OVERFLOW_ATTRIBUTE])
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_more_custom_keys_than_a_span_holds_share_one_attribute() -> None:
     ],
 )
 def test_wrong_keys_are_told_by_field_type_and_what_is_allowed(trace: Any, others: Any, problem: str) -> None:
-    assert read(trace, **others).problems == (problem,)
+    assert read(trace, **others).validation_errors == (problem,)
 
 
 def test_an_over_long_session_is_cut() -> None:
@@ -96,7 +96,7 @@ def test_what_is_no_json_is_read_by_its_types_rule() -> None:
         session_id=one, user=b"u-7", metadata={"id": one},
     )  # fmt: skip
     inner["when"] = "changed afterwards"
-    assert keys.problems == ()
+    assert keys.validation_errors == ()
     assert keys.attributes() == {
         "session.id": str(one), "gen_ai.conversation.id": str(one), "user.id": "u-7", "trace.name": "gold",
         "spancast.trace.id": str(one), "spancast.trace.span_name": "x?", "trace.metadata.k?": 1, "trace.metadata.s": "?",

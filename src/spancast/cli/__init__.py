@@ -7,11 +7,11 @@ import os
 import sys
 from typing import Final
 
-from spancast.cli import configuration, explain, program, spool, traces
-from spancast.cli.protocol import FAILED, CommandError
+from spancast.cli import config_commands, explain, run, spool, traces
+from spancast.cli.command import FAILED, CommandError
 from spancast.errors import SpancastError
 
-GROUPS: Final = (program, configuration, traces, explain, spool)
+GROUPS: Final = (run, config_commands, traces, explain, spool)
 _INTERRUPTED: Final = 130
 
 

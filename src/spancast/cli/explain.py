@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from spancast.broadcast.rules import COUNTED_AS
-from spancast.broadcast.spool import Fate, Found, RouteState, SpoolArchive
+from spancast.cli.command import FINE, CommandError, Commands
+from spancast.cli.formatting import as_json, cut, folded, iso, moment, number, why_dropped
 from spancast.cli.naming import Naming, shortened
-from spancast.cli.places import add_spool_options, configured, is_json, opened_spool, store_beside
-from spancast.cli.protocol import FINE, CommandError, Commands
+from spancast.cli.options import add_spool_options, configured, is_json, opened_spool, store_beside
 from spancast.cli.spool import state_data, waits
-from spancast.cli.terminal import as_json, cut, folded, iso, moment, number, why_dropped
 from spancast.cli.traces import full_id
-from spancast.destinations.plain_span import read_record
-from spancast.recording.ids import trace_id_of
+from spancast.encoding.span_data import read_record
+from spancast.export.filtering import REASON_CATEGORY
+from spancast.export.spool.protocol import DeliveryState, QueueStats, RecordHistory, SpoolAdmin
+from spancast.tracing.id_generator import trace_id_of
 
 _TRACE_ID_BYTES: Final = 16
 _NAMED: Final = 4
@@ -58,7 +58,7 @@ def _explain(given: argparse.Namespace) -> int:
     return FINE
 
 
-def _named(fates: Sequence[Fate], naming: Naming) -> tuple[Fate, ...]:
+def _named(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliveryState, ...]:
     # Another program's destination is listed only if it has to do with the record.
     return tuple(
         replace(fate, route=naming.shown(fate.route))
@@ -67,7 +67,7 @@ def _named(fates: Sequence[Fate], naming: Naming) -> tuple[Fate, ...]:
     )
 
 
-def _found(given: argparse.Namespace, spool: SpoolArchive) -> tuple[bytes, list[Found]]:
+def _found(given: argparse.Namespace, spool: SpoolAdmin) -> tuple[bytes, list[RecordHistory]]:
     for trace_id in _candidates(given):
         found = spool.find(trace_id)
         if found:
@@ -92,7 +92,7 @@ def _candidates(given: argparse.Namespace) -> Iterator[bytes]:
 class _Group:
     """Spans of one trace that share their fate at one destination."""
 
-    found: list[Found] = field(default_factory=list[Found])
+    found: list[RecordHistory] = field(default_factory=list[RecordHistory])
     at_s: float = 0.0
 
 
@@ -100,7 +100,7 @@ _Told = tuple[str, str]
 """A fate in words, and why."""
 
 
-def _by_destination(found: Sequence[Found]) -> dict[str, dict[_Told, _Group]]:
+def _by_destination(found: Sequence[RecordHistory]) -> dict[str, dict[_Told, _Group]]:
     fates: dict[str, dict[_Told, _Group]] = {}
     for one in found:
         for fate in one.fates:
@@ -110,7 +110,7 @@ def _by_destination(found: Sequence[Found]) -> dict[str, dict[_Told, _Group]]:
     return fates
 
 
-def _words(fate: Fate) -> _Told:
+def _words(fate: DeliveryState) -> _Told:
     match fate.state:
         case "skipped":
             return _skipped(fate.reason)
@@ -125,7 +125,7 @@ def _words(fate: Fate) -> _Told:
 
 
 def _skipped(reason: str) -> _Told:
-    counted = COUNTED_AS.get(reason, "filtered")
+    counted = REASON_CATEGORY.get(reason, "filtered")
     if counted == "sampled_out":
         return "sampled out", "" if reason == "sampled out" else reason
     return ("not sent" if counted == "not_llm" else counted), reason
@@ -135,7 +135,7 @@ def _told(
     fates: Mapping[str, Mapping[_Told, _Group]],
     count: int,
     names: Mapping[bytes, str],
-    states: Mapping[str, RouteState],
+    states: Mapping[str, QueueStats],
 ) -> Iterator[str]:
     room = min(max((len(name) for name in fates), default=0), _LONGEST_NAME)
     for name, groups in fates.items():
@@ -150,7 +150,7 @@ def _told(
             heading = " " * (room + 2)
 
 
-def _sentence(words: _Told, group: _Group, state: RouteState | None) -> str:
+def _sentence(words: _Told, group: _Group, state: QueueStats | None) -> str:
     told, why = words
     now_s = time.time()
     if told == "waiting" and state is not None:
@@ -159,14 +159,14 @@ def _sentence(words: _Told, group: _Group, state: RouteState | None) -> str:
     return f"{told}{when}{f': {why}' if why else ''}"
 
 
-def _which(found: Sequence[Found], names: Mapping[bytes, str]) -> str:
+def _which(found: Sequence[RecordHistory], names: Mapping[bytes, str]) -> str:
     told = [cut(names.get(one.span_id, one.span_id.hex()), _LONGEST_NAME) for one in found[:_NAMED]]
     more = ", …" if len(found) > _NAMED else ""
     return f"{number(len(found), 'span')}: {', '.join(told)}{more}"
 
 
 def _as_data(
-    trace_id: bytes, found: Sequence[Found], names: Mapping[bytes, str], states: Mapping[str, RouteState]
+    trace_id: bytes, found: Sequence[RecordHistory], names: Mapping[bytes, str], states: Mapping[str, QueueStats]
 ) -> dict[str, Any]:
     return {
         "trace_id": trace_id.hex(),
@@ -176,7 +176,7 @@ def _as_data(
                 "span_id": one.span_id.hex(),
                 "parent_span_id": one.parent_span_id.hex(),
                 "name": names.get(one.span_id),
-                "is_llm": one.is_llm,
+                "is_genai": one.is_genai,
                 "put": iso(one.put_s),
                 "destinations": {
                     fate.route: {"fate": _words(fate)[0], "reason": _words(fate)[1], "at": iso(fate.at_s)}

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from spancast.broadcast.spool import route_key, route_name
-from spancast.cli.protocol import WRONG_USE, CommandError
-from spancast.cli.terminal import cut
-from spancast.configuration.mistakes import unknown
+from spancast.cli.command import WRONG_USE, CommandError
+from spancast.cli.formatting import cut
+from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.place import DIGITS
+from spancast.export.spool.protocol import route_key, route_name
 
 _FINGERPRINT: Final = DIGITS + len("@")
 

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from spancast.broadcast.spool import Buried, RouteState, SpoolArchive, SpoolSize, route_name
-from spancast.cli import redelivery
+from spancast.cli import spool_send
+from spancast.cli.command import FAILED, FINE, WRONG_USE, CommandError, Commands
+from spancast.cli.formatting import as_json, columns, folded, iso, lapse, moment, number, size, why_dropped
 from spancast.cli.naming import Naming, shortened
-from spancast.cli.places import add_spool_options, configured, is_json, opened_spool
-from spancast.cli.protocol import FAILED, FINE, WRONG_USE, CommandError, Commands
-from spancast.cli.terminal import as_json, columns, folded, iso, lapse, moment, number, size, why_dropped
+from spancast.cli.options import add_spool_options, configured, is_json, opened_spool
+from spancast.export.spool.protocol import DeadLetter, QueueStats, SpoolAdmin, SpoolUsage, route_name
 
 _LISTED: Final = 20
 _HEADING: Final = ("DESTINATION", "WAITING", "SIZE", "REFUSED", "DROPPED", "DELIVERED", "LAST")
@@ -36,12 +36,12 @@ def add_commands(commands: Commands) -> None:
     spool.add_argument("--limit", type=int, default=_LISTED, metavar="N", help=listed)
     spool.set_defaults(run=_show)
     below = spool.add_subparsers(metavar="SUBCOMMAND")
-    redelivery.add_commands(below)
+    spool_send.add_commands(below)
     drop = below.add_parser("drop", help="give up what waits for a destination, or single spans, waiting or refused")
     add_spool_options(drop)
     drop.add_argument("--to", required=True, metavar="NAME", help="the destination")
     drop.add_argument("--yes", action="store_true", help="do not ask")
-    redelivery.add_sequences(drop, "all that waits")
+    spool_send.add_sequences(drop, "all that waits")
     drop.set_defaults(run=_drop)
 
 
@@ -63,10 +63,10 @@ def _show(given: argparse.Namespace) -> int:
 
 
 def _told(
-    held: SpoolSize,
-    states: Mapping[str, RouteState],
-    refused: Sequence[Buried],
-    dropped: Sequence[Buried],
+    held: SpoolUsage,
+    states: Mapping[str, QueueStats],
+    refused: Sequence[DeadLetter],
+    dropped: Sequence[DeadLetter],
     naming: Naming,
 ) -> Iterator[str]:
     now_s = time.time()
@@ -88,7 +88,7 @@ def _told(
     yield from _listed(dropped, "dropped", "", counts[1], now_s)
 
 
-def _row(name: str, state: RouteState, now_s: float) -> tuple[str, ...]:
+def _row(name: str, state: QueueStats, now_s: float) -> tuple[str, ...]:
     return (
         shortened(name, _LONGEST_NAME),
         f"{state.waiting:,}",
@@ -100,7 +100,7 @@ def _row(name: str, state: RouteState, now_s: float) -> tuple[str, ...]:
     )
 
 
-def _note(name: str, state: RouteState, naming: Naming, now_s: float) -> str:
+def _note(name: str, state: QueueStats, naming: Naming, now_s: float) -> str:
     if not state.waiting:
         return ""
     told = waits(state, now_s)
@@ -111,7 +111,7 @@ def _note(name: str, state: RouteState, naming: Naming, now_s: float) -> str:
     return folded(told, "  ", f"{name}: ")
 
 
-def waits(state: RouteState, now_s: float) -> str:
+def waits(state: QueueStats, now_s: float) -> str:
     """Return why something waits and until when."""
     if not state.attempts:
         return "not tried yet"
@@ -119,13 +119,13 @@ def waits(state: RouteState, now_s: float) -> str:
     return f"tried {number(state.attempts, 'time')}, {again}: {state.last_error}"
 
 
-def _listed(given_up: Sequence[Buried], what: str, advice: str, count: int, now_s: float) -> Iterator[str]:
+def _listed(given_up: Sequence[DeadLetter], what: str, advice: str, count: int, now_s: float) -> Iterator[str]:
     if not given_up:
         return
     more = f" (the newest {len(given_up)})" if count > len(given_up) else ""
     # What was refused, and pushed out since, is listed though it was counted as refused.
     yield f"\n{number(max(count, len(given_up)), f'{what} span')}{more}{advice}:"
-    alike: dict[tuple[str, str], dict[str, list[Buried]]] = {}
+    alike: dict[tuple[str, str], dict[str, list[DeadLetter]]] = {}
     for one in given_up:
         alike.setdefault((one.route, one.reason), {}).setdefault(one.trace_id, []).append(one)
     for (name, reason), traces in alike.items():
@@ -149,7 +149,7 @@ def _ranges(sequences: Sequence[int]) -> str:
 
 
 def _as_data(
-    held: SpoolSize, states: Mapping[str, RouteState], refused: Sequence[Buried], dropped: Sequence[Buried]
+    held: SpoolUsage, states: Mapping[str, QueueStats], refused: Sequence[DeadLetter], dropped: Sequence[DeadLetter]
 ) -> dict[str, Any]:
     return {
         "path": held.path,
@@ -163,7 +163,7 @@ def _as_data(
     }
 
 
-def _list_data(given_up: Sequence[Buried]) -> list[dict[str, Any]]:
+def _list_data(given_up: Sequence[DeadLetter]) -> list[dict[str, Any]]:
     return [
         {
             "sequence": one.sequence,
@@ -177,7 +177,7 @@ def _list_data(given_up: Sequence[Buried]) -> list[dict[str, Any]]:
     ]
 
 
-def state_data(state: RouteState) -> dict[str, Any]:
+def state_data(state: QueueStats) -> dict[str, Any]:
     """Return ``state`` for a script."""
     return {
         "waiting": state.waiting,
@@ -195,7 +195,7 @@ def state_data(state: RouteState) -> dict[str, Any]:
 def _drop(given: argparse.Namespace) -> int:
     with opened_spool(given) as spool:
         route = Naming(spool.routes(), configured(given, is_needed=False)).route(given.to)
-        sequences = redelivery.sequences_of(given)
+        sequences = spool_send.sequences_of(given)
         what = _what_to_drop(spool, route, sequences)
         if not what:
             print(f"nothing waits for {given.to}")
@@ -211,7 +211,7 @@ def _drop(given: argparse.Namespace) -> int:
     return FINE if count else FAILED
 
 
-def _what_to_drop(spool: SpoolArchive, route: str, sequences: Sequence[int] | None) -> str:
+def _what_to_drop(spool: SpoolAdmin, route: str, sequences: Sequence[int] | None) -> str:
     if sequences:
         return number(len(set(sequences)), "span")
     waiting = spool.state(route).waiting

@@ -10,18 +10,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from spancast.cli.conversation import told as conversation_of
-from spancast.cli.places import add_config_option, add_json_option, is_json, opened_store
-from spancast.cli.protocol import FINE, CommandError, Commands
-from spancast.cli.redelivery import moment_of
-from spancast.cli.terminal import as_json, columns, folded, iso, lapse, moment, number, width
-from spancast.destinations.generation import raw_trace_id
-from spancast.destinations.plain_span import PlainSpan
-from spancast.destinations.redaction import without_content
-from spancast.destinations.store import Store, TraceSummary
-from spancast.destinations.tree import printable, render_tree, totals
+from spancast.cli.command import FINE, CommandError, Commands
+from spancast.cli.content_view import told as conversation_of
+from spancast.cli.formatting import as_json, columns, folded, iso, lapse, moment, number, width
+from spancast.cli.options import add_config_option, add_json_option, is_json, opened_store
+from spancast.cli.spool_send import moment_of
+from spancast.destinations.local_store import Store, TraceSummary
+from spancast.encoding.genai_fields import raw_trace_id
+from spancast.encoding.redaction import without_content
+from spancast.encoding.span_data import SpanData
+from spancast.encoding.tree_view import printable, render_tree, totals
 from spancast.model import semconv
-from spancast.recording.ids import trace_id_of
+from spancast.tracing.id_generator import trace_id_of
 
 _HEADING: Final = ("STARTED", "TRACE", "NAME", "CALLS", "TOKENS", "COST", "TOOK", "STATUS")
 _NS_PER_S: Final = 1_000_000_000
@@ -164,7 +164,7 @@ def full_id(store: Store, given: str) -> str:
     return found[0]
 
 
-def _told(spans: Sequence[PlainSpan], *, with_content: bool) -> Iterator[str]:
+def _told(spans: Sequence[SpanData], *, with_content: bool) -> Iterator[str]:
     raw = raw_trace_id(spans[0])
     trace_id = spans[0].trace_id
     yield trace_id if raw == trace_id else f"{trace_id} ({printable(raw)})"
@@ -183,7 +183,7 @@ def _told(spans: Sequence[PlainSpan], *, with_content: bool) -> Iterator[str]:
             yield from conversation_of(span)
 
 
-def _facts(spans: Sequence[PlainSpan]) -> Iterator[str]:
+def _facts(spans: Sequence[SpanData]) -> Iterator[str]:
     sums = totals(spans)
     yield moment(min(span.start_ns for span in spans) / _NS_PER_S)
     for name, attribute in (("session", semconv.SESSION_ID), ("user", semconv.USER_ID)):
@@ -201,7 +201,7 @@ def _facts(spans: Sequence[PlainSpan]) -> Iterator[str]:
         yield number(errors, "error")
 
 
-def _span_data(span: PlainSpan, *, with_content: bool) -> dict[str, Any]:
+def _span_data(span: SpanData, *, with_content: bool) -> dict[str, Any]:
     # The reason of a failure is told above as well.
     shown = span if with_content else replace(without_content(span), status_message=span.status_message)
     return {**asdict(shown), "start": iso(span.start_ns / _NS_PER_S), "duration_ms": span.duration_ms}

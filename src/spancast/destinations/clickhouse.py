@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from spancast.destinations import generation
 from spancast.destinations.config import NetworkConfig
-from spancast.destinations.extras import required
+from spancast.destinations.field_types import Secret, Text
+from spancast.destinations.optional_imports import required
 from spancast.destinations.place import Place
-from spancast.destinations.plain_span import PlainSpan, read
-from spancast.destinations.protocol import Delivered, Failed, Outcome, Payload, Refused, RetryAfter, View
-from spancast.destinations.quantities import Secret, Text
-from spancast.model import json_text, semconv
+from spancast.destinations.protocol import Delivered, Encoder, Failed, Outcome, Payload, Rejected, Retry
+from spancast.encoding import genai_fields
+from spancast.encoding.span_data import SpanData, read
+from spancast.model import json_codec, semconv
 from spancast.model.attribute_values import text_of
 
 DEFAULT_TABLE: Final = "OPENROUTER_TRACES"
@@ -69,20 +69,20 @@ class Column:
     """A column: its type in the DDL offered, whether it holds JSON, and its value for a span."""
 
     kind: str
-    value: Callable[[PlainSpan, Context], Any]
+    value: Callable[[SpanData, Context], Any]
     is_json: bool = False
 
 
-def _attribute(*names: str) -> Callable[[PlainSpan, Context], Any]:
+def _attribute(*names: str) -> Callable[[SpanData, Context], Any]:
     return lambda span, _: span.text(*names)
 
 
-def _count(name: str) -> Callable[[PlainSpan, Context], Any]:
+def _count(name: str) -> Callable[[SpanData, Context], Any]:
     return lambda span, _: span.count(name) or 0
 
 
 COLUMNS: Final[Mapping[str, Column]] = {
-    "TRACE_ID": Column("String", lambda span, _: generation.raw_trace_id(span)),
+    "TRACE_ID": Column("String", lambda span, _: genai_fields.raw_trace_id(span)),
     "SPAN_ID": Column("String", lambda span, _: span.span_id),
     "PARENT_SPAN_ID": Column("Nullable(String)", lambda span, _: span.parent_span_id or None),
     "USER_ID": Column("Nullable(String)", _attribute(semconv.USER_ID)),
@@ -90,31 +90,31 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "ORGANIZATION_ID": Column("Nullable(String)", lambda _, context: context["organization_id"]),
     "ENTITY_ID": Column("String", lambda _, context: context["entity_id"]),
     "API_KEY_NAME": Column("Nullable(String)", lambda _, context: context["api_key_name"]),
-    "TIMESTAMP": Column("DateTime64(3)", lambda span, _: generation.iso_time(span.start_ns)),
-    "START_TIME": Column("DateTime64(3)", lambda span, _: generation.iso_time(span.start_ns)),
-    "END_TIME": Column("Nullable(DateTime64(3))", lambda span, _: generation.iso_time(span.end_ns)),
+    "TIMESTAMP": Column("DateTime64(3)", lambda span, _: genai_fields.iso_time(span.start_ns)),
+    "START_TIME": Column("DateTime64(3)", lambda span, _: genai_fields.iso_time(span.start_ns)),
+    "END_TIME": Column("Nullable(DateTime64(3))", lambda span, _: genai_fields.iso_time(span.end_ns)),
     "DURATION_MS": Column("Nullable(Float64)", lambda span, _: span.duration_ms),
     "MODEL": Column("Nullable(String)", _attribute(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)),
     "PROVIDER_NAME": Column("Nullable(String)", _attribute(semconv.RESPONSE_PROVIDER, semconv.PROVIDER_NAME)),
     "PROVIDER_SLUG": Column("Nullable(String)", _attribute(semconv.PROVIDER_NAME)),
-    "SPAN_TYPE": Column("String", lambda span, _: generation.span_type(span)),
+    "SPAN_TYPE": Column("String", lambda span, _: genai_fields.span_type(span)),
     "STATUS": Column("String", lambda span, _: "error" if span.status == "error" else "ok"),
-    "LEVEL": Column("String", lambda span, _: generation.level(span)),
-    "FINISH_REASON": Column("Nullable(String)", lambda span, _: generation.finish_reason(span)),
+    "LEVEL": Column("String", lambda span, _: genai_fields.level(span)),
+    "FINISH_REASON": Column("Nullable(String)", lambda span, _: genai_fields.finish_reason(span)),
     "PROMPT_TOKENS": Column("UInt64", _count(semconv.USAGE_INPUT_TOKENS)),
     "COMPLETION_TOKENS": Column("UInt64", _count(semconv.USAGE_OUTPUT_TOKENS)),
-    "TOTAL_TOKENS": Column("UInt64", lambda span, _: generation.total_tokens(span) or 0),
+    "TOTAL_TOKENS": Column("UInt64", lambda span, _: genai_fields.total_tokens(span) or 0),
     "CACHED_TOKENS": Column("UInt64", _count(semconv.USAGE_CACHE_READ)),
     "REASONING_TOKENS": Column("UInt64", _count(semconv.USAGE_REASONING)),
-    "INPUT_COST": Column("Float64", lambda span, _: generation.costs(span).input or 0.0),
-    "OUTPUT_COST": Column("Float64", lambda span, _: generation.costs(span).output or 0.0),
-    "TOTAL_COST": Column("Float64", lambda span, _: generation.costs(span).total or 0.0),
-    "TAGS": Column("Array(String)", lambda span, _: generation.tags(span)),
+    "INPUT_COST": Column("Float64", lambda span, _: genai_fields.costs(span).input or 0.0),
+    "OUTPUT_COST": Column("Float64", lambda span, _: genai_fields.costs(span).output or 0.0),
+    "TOTAL_COST": Column("Float64", lambda span, _: genai_fields.costs(span).total or 0.0),
+    "TAGS": Column("Array(String)", lambda span, _: genai_fields.tags(span)),
     "ATTRIBUTES": Column("String", lambda span, _: span.attributes, is_json=True),
-    "INPUT": Column("String", lambda span, _: generation.conversation(span), is_json=True),
-    "OUTPUT": Column("String", lambda span, _: generation.completion(span), is_json=True),
-    "METADATA": Column("String", lambda span, _: generation.metadata(span, with_names=True), is_json=True),
-    "MODEL_PARAMETERS": Column("String", lambda span, _: generation.model_parameters(span), is_json=True),
+    "INPUT": Column("String", lambda span, _: genai_fields.conversation(span), is_json=True),
+    "OUTPUT": Column("String", lambda span, _: genai_fields.completion(span), is_json=True),
+    "METADATA": Column("String", lambda span, _: genai_fields.metadata(span, with_names=True), is_json=True),
+    "MODEL_PARAMETERS": Column("String", lambda span, _: genai_fields.model_parameters(span), is_json=True),
     "RESOURCE_ATTRIBUTES": Column("String", lambda span, _: span.resource, is_json=True),
 }
 """The columns of D.4, in its order; a table may lack any of them."""
@@ -173,8 +173,8 @@ class ClickHouseConfig(NetworkConfig, frozen=True):
 class ClickHouseDestination:
     """Inserts batches; connects at the first one, and again after a failure."""
 
-    def __init__(self, config: ClickHouseConfig, view: View, connect: Callable[[], Any]) -> None:
-        self.view = view
+    def __init__(self, config: ClickHouseConfig, encoder: Encoder, connect: Callable[[], Any]) -> None:
+        self.encoder = encoder
         self._config = config
         self._connect = connect
         self._client: Any = None
@@ -218,12 +218,12 @@ class ClickHouseDestination:
         rows = client.query(f"DESCRIBE TABLE {_quoted(self._config.table)}").result_rows
         self._types = {str(row[0]): str(row[1]) for row in rows if str(row[0]).upper() in COLUMNS}
 
-    def _insert(self, client: Any, spans: Sequence[PlainSpan], key_names: Mapping[str, Any]) -> None:  # noqa: ANN401
+    def _insert(self, client: Any, spans: Sequence[SpanData], key_names: Mapping[str, Any]) -> None:  # noqa: ANN401
         token = hashlib.sha256("".join(span.trace_id + span.span_id for span in spans).encode()).hexdigest()
         client.raw_insert(
             _quoted(self._config.table),
             column_names=[_quoted(name) for name in self._types],
-            insert_block=b"\n".join(json_text.encode(self._row(span, key_names)).encode() for span in spans),
+            insert_block=b"\n".join(json_codec.encode(self._row(span, key_names)).encode() for span in spans),
             settings={
                 "insert_deduplication_token": token,
                 # Our times are ISO 8601 with a Z, whatever the time zone of the server.
@@ -232,7 +232,7 @@ class ClickHouseDestination:
             fmt="JSONEachRow",
         )
 
-    def _row(self, span: PlainSpan, key_names: Mapping[str, Any]) -> dict[str, Any]:
+    def _row(self, span: SpanData, key_names: Mapping[str, Any]) -> dict[str, Any]:
         context = {
             "entity_id": self._config.entity_id,
             "organization_id": self._config.organization_id,
@@ -246,13 +246,13 @@ class ClickHouseDestination:
             client.close()
 
 
-def _cell(column: Column, kind: str, span: PlainSpan, context: Context) -> Any:  # noqa: ANN401 - any JSON
+def _cell(column: Column, kind: str, span: SpanData, context: Context) -> Any:  # noqa: ANN401 - any JSON
     value = column.value(span, context)
     if not column.is_json or kind.startswith(_OBJECT_TYPES):
         return value if value is not None or not column.is_json else {}
     if value is None and kind.startswith("Nullable"):
         return None
-    return json_text.encode(value if value is not None else {})
+    return json_codec.encode(value if value is not None else {})
 
 
 def _quoted(name: str) -> str:
@@ -270,11 +270,11 @@ def _outcome(error: Any, config: ClickHouseConfig) -> Outcome:  # noqa: ANN401 -
     if code == _UNKNOWN_TABLE:
         reason += f"; create {config.table}, or set create_table"
     if code in _OF_TABLE or code in _OF_ROWS:
-        return Refused(reason, of_content=code in _OF_ROWS)
-    return RetryAfter(reason) if not code or code in _MAY_PASS else Failed(reason)
+        return Rejected(reason, invalid_content=code in _OF_ROWS)
+    return Retry(reason) if not code or code in _MAY_PASS else Failed(reason)
 
 
-def create(config: ClickHouseConfig, view: View) -> ClickHouseDestination:
+def create(config: ClickHouseConfig, encoder: Encoder) -> ClickHouseDestination:
     """Return the destination of ``config``; it connects when first used.
 
     Raises:
@@ -304,4 +304,4 @@ def create(config: ClickHouseConfig, view: View) -> ClickHouseDestination:
             autogenerate_session_id=False,
         )
 
-    return ClickHouseDestination(config, view, connect)
+    return ClickHouseDestination(config, encoder, connect)

@@ -25,11 +25,11 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from spancast.destinations.part import Part
-from spancast.destinations.patterns import pattern_fault
+from spancast.destinations.config_model import ConfigModel
+from spancast.destinations.field_types import Address, ByteSize, Duration, Secret, Text, usable_path
 from spancast.destinations.place import Facts, Place, absolute, plain_url, program, secrets_of
-from spancast.destinations.profiles.table import PROFILES
-from spancast.destinations.quantities import Address, ByteSize, Duration, Secret, Text, usable_path
+from spancast.encoding.conventions.registry import CONVENTIONS
+from spancast.encoding.safe_regex import pattern_fault
 
 MIN_SAMPLING_RATE: Final = 0.0001
 FIRST_API_KEYS: Final = ("api_keys", "apiKeys", "api_key_hashes", "apiKeyHashes")
@@ -133,7 +133,7 @@ def _text_or_number(value: Any) -> Any:  # noqa: ANN401 - whatever the file hold
 FilterValue = Annotated[str | int | float, BeforeValidator(_text_or_number)]
 
 
-class FilterRule(Part, frozen=True):
+class FilterRule(ConfigModel, frozen=True):
     """One comparison of a fact of the span with a value."""
 
     field: FilterField = Field(description="The fact compared; `input` and `output` as JSON text, before privacy mode.")
@@ -153,21 +153,21 @@ class FilterRule(Part, frozen=True):
         return self
 
 
-class FilterGroup(Part, frozen=True):
+class FilterGroup(ConfigModel, frozen=True):
     """Rules joined by ``logic``."""
 
     logic: Literal["and", "or"] = Field("and", description="How the rules of this group are joined.")
     rules: tuple[FilterRule, ...] = Field(description="None: the group takes every span.")
 
 
-class FilterRules(Part, frozen=True):
+class FilterRules(ConfigModel, frozen=True):
     """Which spans a destination takes: those that some group takes."""
 
     enabled: bool = Field(default=True, description="False: take every span.")
     groups: tuple[FilterGroup, ...] = Field((), description="Joined by `or`; none: take every span.")
 
 
-class Mask(Part, frozen=True):
+class Mask(ConfigModel, frozen=True):
     """What is taken out of every text of a span before it leaves."""
 
     pattern: Annotated[str, AfterValidator(_is_regex)] | None = Field(None, description="A regular expression.")
@@ -192,9 +192,9 @@ def _or_a_pattern(schema: dict[str, Any]) -> None:
     schema["items"] = {"anyOf": [{"type": "string"}, schema["items"]]}
 
 
-def _known_profile(name: str) -> str:
-    if name not in PROFILES:
-        raise ValueError(f"must be one of {', '.join(PROFILES)}")
+def _known_convention(name: str) -> str:
+    if name not in CONVENTIONS:
+        raise ValueError(f"must be one of {', '.join(CONVENTIONS)}")
     return name
 
 
@@ -211,12 +211,12 @@ def _is_file(path: Path) -> Path:
     return path
 
 
-ProfileName = Annotated[str, AfterValidator(_known_profile), WithJsonSchema({"enum": sorted(PROFILES)})]
+ConventionName = Annotated[str, AfterValidator(_known_convention), WithJsonSchema({"enum": sorted(CONVENTIONS)})]
 HeaderName = Annotated[str, AfterValidator(_is_header)]
 ExistingFile = Annotated[Path, AfterValidator(_is_file)]
 
 
-class DestinationConfig(Part, frozen=True):
+class DestinationConfig(ConfigModel, frozen=True):
     """The rules of one destination: what reaches it, and how much of it."""
 
     profile_default: ClassVar[str] = "gen_ai"
@@ -237,18 +237,20 @@ class DestinationConfig(Part, frozen=True):
         description="Names or hashes of the API keys whose calls are sent; absent: all.",
     )
     filter_rules: FilterRules | None = Field(None, description="Which spans are sent; absent: all.")
-    respect_parent: bool = Field(default=False, description="Send only spans whose parent was sampled.")
-    spans: Literal["llm", "all"] = Field("llm", description="LLM spans and their groups only, or whole traces.")
-    keep_errors: bool = Field(default=False, description="Send failed calls whatever the sampling rate.")
-    keep_cost_above: Amount | None = Field(None, description="Send dearer calls (USD) whatever the sampling rate.")
+    respect_parent_sampling: bool = Field(default=False, description="Send only spans whose parent was sampled.")
+    spans: Literal["genai", "all"] = Field("genai", description="LLM spans and their groups only, or whole traces.")
+    always_keep_errors: bool = Field(default=False, description="Send failed calls whatever the sampling rate.")
+    always_keep_cost_above: Amount | None = Field(
+        None, description="Send dearer calls (USD) whatever the sampling rate."
+    )
     mask: tuple[Mask, ...] = Field(
         (), description="Patterns and functions that take things out of every text.", json_schema_extra=_or_a_pattern
     )
     max_attribute_bytes: ByteSize | None = Field(None, description="Longer values are shortened and stay valid JSON.")
     max_span_bytes: ByteSize | None = Field(None, description="Larger spans are shortened.")
-    profile: ProfileName | None = Field(
+    convention: ConventionName | None = Field(
         None,
-        validation_alias=AliasChoices("profile", "convention"),
+        validation_alias=AliasChoices("convention", "convention"),
         description="The attribute convention, where another than the destination's own is wanted.",
     )
 

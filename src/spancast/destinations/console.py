@@ -10,9 +10,9 @@ from pydantic import Field
 
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.place import Place, where_stream_goes
-from spancast.destinations.plain_span import PlainSpan, read
-from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
-from spancast.destinations.tree import render_tree, totals
+from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Retry
+from spancast.encoding.span_data import SpanData, read
+from spancast.encoding.tree_view import render_tree, totals
 
 
 class ConsoleConfig(DestinationConfig, frozen=True):
@@ -29,8 +29,8 @@ class ConsoleConfig(DestinationConfig, frozen=True):
 class ConsoleDestination:
     """Writes each batch as trees, one per trace."""
 
-    def __init__(self, config: ConsoleConfig, view: View, stream: TextIO | None = None) -> None:
-        self.view = view
+    def __init__(self, config: ConsoleConfig, encoder: Encoder, stream: TextIO | None = None) -> None:
+        self.encoder = encoder
         self._name = config.stream
         self._stream = stream
 
@@ -44,7 +44,7 @@ class ConsoleDestination:
             stream.write(_text(read(payload.protobuf)).encode(encoding, "replace").decode(encoding))
             stream.flush()
         except (OSError, ValueError) as error:
-            return RetryAfter(f"{self._name}: {type(error).__name__}")
+            return Retry(f"{self._name}: {type(error).__name__}")
         return Delivered()
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
@@ -55,14 +55,14 @@ class ConsoleDestination:
         """Do nothing."""
 
 
-def _text(spans: Iterable[PlainSpan]) -> str:
-    traces: dict[str, list[PlainSpan]] = {}
+def _text(spans: Iterable[SpanData]) -> str:
+    traces: dict[str, list[SpanData]] = {}
     for span in spans:
         traces.setdefault(span.trace_id, []).append(span)
     return "".join(f"{_heading(trace_id, members)}\n{render_tree(members)}\n" for trace_id, members in traces.items())
 
 
-def _heading(trace_id: str, spans: Iterable[PlainSpan]) -> str:
+def _heading(trace_id: str, spans: Iterable[SpanData]) -> str:
     sums = totals(spans)
     cost = "" if sums.cost is None else f", ${sums.cost:.6f}"
     calls = "1 call" if sums.calls == 1 else f"{sums.calls} calls"

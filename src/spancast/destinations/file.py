@@ -15,10 +15,10 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.field_types import ByteSize, is_usable_path
+from spancast.destinations.path_templates import DATE_NAMES, date_values, template_of
 from spancast.destinations.place import Place, absolute
-from spancast.destinations.protocol import Delivered, Outcome, Payload, RetryAfter, View
-from spancast.destinations.quantities import ByteSize, is_usable_path
-from spancast.destinations.templates import DATE_NAMES, date_values, template_of
+from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Retry
 
 try:
     import fcntl
@@ -52,8 +52,8 @@ def _utc_now() -> datetime:
 class FileDestination:
     """Appends batches to a file."""
 
-    def __init__(self, config: FileConfig, view: View, now: Callable[[], datetime] = _utc_now) -> None:
-        self.view = view
+    def __init__(self, config: FileConfig, encoder: Encoder, now: Callable[[], datetime] = _utc_now) -> None:
+        self.encoder = encoder
         self._config = config
         self._now = now
 
@@ -74,7 +74,7 @@ class FileDestination:
             path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
             act(path)
         except OSError as error:
-            return RetryAfter(f"{path}: {error.strerror or type(error).__name__}")
+            return Retry(f"{path}: {error.strerror or type(error).__name__}")
         return Delivered()
 
     def _append(self, path: Path, line: bytes) -> None:

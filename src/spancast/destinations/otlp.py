@@ -24,8 +24,8 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from spancast.destinations.config import NetworkConfig
-from spancast.destinations.http_sender import MAX_WAIT_S, Answer, Credentials, HttpSender, merged, proxy_for, untraced
-from spancast.destinations.protocol import Delivered, Encoding, Outcome, Payload, Refused, RetryAfter, View
+from spancast.destinations.http import MAX_WAIT_S, Answer, Credentials, HttpSender, merged, proxy_for, untraced
+from spancast.destinations.protocol import Delivered, Encoder, Encoding, Outcome, Payload, Rejected, Retry
 from spancast.errors import ConfigError
 
 CONTENT_TYPES: Final[Mapping[Encoding, str]] = {"protobuf": "application/x-protobuf", "json": "application/json"}
@@ -54,7 +54,7 @@ _inherited: Final[list[Any]] = []
 """Channels of the parent process, which a child must neither use nor close."""
 
 
-def probe_request(resource: Mapping[str, str] = _NO_RESOURCE) -> ExportTraceServiceRequest:
+def connection_test_request(resource: Mapping[str, str] = _NO_RESOURCE) -> ExportTraceServiceRequest:
     """Return the one span that asks a server whether it would take ours."""
     now = time.time_ns()
     span = Span(
@@ -80,8 +80,8 @@ def probe_request(resource: Mapping[str, str] = _NO_RESOURCE) -> ExportTraceServ
 
 
 def probe_json(resource: Mapping[str, str] = _NO_RESOURCE) -> bytes:
-    """Return ``probe_request`` in OTLP/JSON, whose ids are hex."""
-    [spans] = probe_request(resource).resource_spans
+    """Return ``connection_test_request`` in OTLP/JSON, whose ids are hex."""
+    [spans] = connection_test_request(resource).resource_spans
     [span] = spans.scope_spans[0].spans
     told = {
         "traceId": span.trace_id.hex(),
@@ -104,13 +104,13 @@ class OtlpHttpDestination:
     def __init__(
         self,
         sender: HttpSender,
-        view: View,
+        encoder: Encoder,
         *,
         encoding: Encoding = "protobuf",
         gzip: bool = True,
         resource: Mapping[str, str] = _NO_RESOURCE,
     ) -> None:
-        self.view = view
+        self.encoder = encoder
         self._sender = sender
         self._encoding: Encoding = encoding
         self._gzip = gzip
@@ -126,7 +126,7 @@ class OtlpHttpDestination:
     def test_connection(self, timeout_s: float) -> Outcome:
         """Post one span: many servers refuse a request without any."""
         is_json = self._encoding == "json"
-        body = probe_json(self._resource) if is_json else probe_request(self._resource).SerializeToString()
+        body = probe_json(self._resource) if is_json else connection_test_request(self._resource).SerializeToString()
         return self._outcome(self._sender.send(body, CONTENT_TYPES[self._encoding], gzip=False, timeout_s=timeout_s))
 
     def close(self) -> None:
@@ -145,10 +145,10 @@ class OtlpGrpcDestination:
     """Calls ``Export`` for each batch."""
 
     def __init__(
-        self, endpoint: str, config: NetworkConfig, view: View, *, product: str, compression: str = "gzip"
+        self, endpoint: str, config: NetworkConfig, encoder: Encoder, *, product: str, compression: str = "gzip"
     ) -> None:
         """Raise ``ConfigError`` where a file cannot be used, or gRPC cannot do what is asked; nothing is sent yet."""
-        self.view = view
+        self.encoder = encoder
         parts = urlsplit(endpoint)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         self._target = f"{host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
@@ -171,7 +171,7 @@ class OtlpGrpcDestination:
 
     def test_connection(self, timeout_s: float) -> Outcome:
         """Send one span: many servers refuse a request without any."""
-        return self._send(probe_request().SerializeToString(), timeout_s)
+        return self._send(connection_test_request().SerializeToString(), timeout_s)
 
     def close(self) -> None:
         """Close the channel."""
@@ -183,7 +183,7 @@ class OtlpGrpcDestination:
         deadline = time.monotonic() + min(timeout_s, self._timeout)
         given = self._credentials.headers()
         if given is None:
-            return RetryAfter(f"{self._where}: headers_from failed, so nothing was sent")
+            return Retry(f"{self._where}: headers_from failed, so nothing was sent")
         code, outcome = self._exchange(body, given, deadline)
         if code == "UNAUTHENTICATED" and (renewed := self._credentials.renewed()) is not None:
             _, outcome = self._exchange(body, renewed, deadline)
@@ -212,9 +212,9 @@ class OtlpGrpcDestination:
         is_throttled = code == "RESOURCE_EXHAUSTED" and delay_s is not None
         # A key that is refused may be restored or replaced; its spans must not be lost meanwhile.
         if is_throttled or code in _RETRYABLE or code in _CREDENTIALS_REFUSED:
-            return RetryAfter(reason, delay_s)
+            return Retry(reason, delay_s)
         is_large = code == "RESOURCE_EXHAUSTED" and _TOO_LARGE.search(details) is not None
-        return Refused(reason, too_large=is_large, of_content=code in _OF_CONTENT)
+        return Rejected(reason, too_large=is_large, invalid_content=code in _OF_CONTENT)
 
     def _export(self) -> Any:  # noqa: ANN401 - grpc has no types
         if self._channel is None or self._channel[0] != os.getpid():

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, create_model, model_validator
 
 from spancast.destinations.config import NetworkConfig, failure
+from spancast.destinations.field_types import Address
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.place import Place
-from spancast.destinations.protocol import Destination, View
-from spancast.destinations.quantities import Address
+from spancast.destinations.protocol import Destination, Encoder
 from spancast.destinations.vendor_row import signal_url, target
 
 _LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}")
@@ -31,7 +31,7 @@ class ServerConfig(NetworkConfig, frozen=True):
     compression: Compression | None = Field(
         None, description="How bodies are compressed. Absent: gzip, or none where the server is on this machine."
     )
-    spans: Literal["llm", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
+    spans: Literal["genai", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
 
     @property
     def spoken(self) -> Protocol:
@@ -118,7 +118,7 @@ def vendor_config(kind: str) -> type[VendorConfig]:
 _TITLES: Final = {"otlp": "OTLP", "otel-collector": "OpenTelemetry Collector", "jaeger": "Jaeger"}
 
 
-def create(config: ServerConfig, view: View) -> Destination:
+def create(config: ServerConfig, encoder: Encoder) -> Destination:
     """Return the destination of ``config``, by gRPC or HTTP.
 
     Raises:
@@ -129,18 +129,18 @@ def create(config: ServerConfig, view: View) -> Destination:
         return cast(
             "Destination",
             _sending("otlp").OtlpGrpcDestination(
-                config.endpoint, config, view, product=product, compression=config.compressed
+                config.endpoint, config, encoder, product=product, compression=config.compressed
             ),
         )
-    sender = _sending("http_sender").sender_of(config, config.url, product=product)
+    sender = _sending("http").sender_of(config, config.url, product=product)
     encoding = "json" if config.spoken == "http/json" else "protobuf"
     return cast(
         "Destination",
-        _sending("otlp").OtlpHttpDestination(sender, view, encoding=encoding, gzip=config.compressed == "gzip"),
+        _sending("otlp").OtlpHttpDestination(sender, encoder, encoding=encoding, gzip=config.compressed == "gzip"),
     )
 
 
-def create_vendor(config: VendorConfig, view: View) -> Destination:
+def create_vendor(config: VendorConfig, encoder: Encoder) -> Destination:
     """Return the destination of ``config``, by its row of ``otlp_vendors``.
 
     Raises:
@@ -148,12 +148,12 @@ def create_vendor(config: VendorConfig, view: View) -> Destination:
     """
     row = OTLP_VENDORS[config.type]
     reached = target(row, config)
-    sender = _sending("http_sender").sender_of(config, reached.url, product=row.title, headers=reached.headers)
+    sender = _sending("http").sender_of(config, reached.url, product=row.title, headers=reached.headers)
     return cast(
         "Destination",
         _sending("otlp").OtlpHttpDestination(
             sender,
-            view,
+            encoder,
             encoding=row.accepted[0],
             gzip=config.compression == "gzip",
             resource=reached.resource,

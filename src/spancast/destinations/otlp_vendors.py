@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from spancast.destinations.quantities import Address, Secret, Text
+from spancast.destinations.field_types import Address, Secret, Text
 from spancast.destinations.vendor_row import FieldSpec, OtlpVendor, Values
 
 _ANY_BASE: Final = "Base URL, with or without the path of its OTLP endpoint."
@@ -49,7 +49,7 @@ def _datadog(given: Values) -> Values:
     site = re.fullmatch(
         r"(?:api|app|otlp|trace\.agent)?\.?((?:[a-z0-9-]+\.)?(?:datadoghq|ddog-gov)\.(?:com|eu))", parts.netloc
     )
-    return {"intake": f"https://otlp.{site[1]}" if site else given["url"]}
+    return {"span_queue": f"https://otlp.{site[1]}" if site else given["url"]}
 
 
 def _sentry(given: Values) -> Values:
@@ -88,7 +88,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         basic="{public_key}:{secret_key}",
         resource={"langfuse.environment": "{environment}", "langfuse.release": "{release}"},
         account=("public_key", "environment"),
-        profile="langfuse",
+        convention="langfuse",
     ),
     "langsmith": OtlpVendor(
         title="LangSmith",
@@ -104,7 +104,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         path="/otel/v1/traces",
         headers={"x-api-key": "{api_key}", "Langsmith-Project": "{project}", "x-tenant-id": "{workspace_id}"},
         account=("api_key", "project", "workspace_id"),
-        profile="langsmith",
+        convention="langsmith",
     ),
     "arize": OtlpVendor(
         title="Arize AX",
@@ -119,7 +119,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         headers={"api_key": "{api_key}", "space_id": "{space_key}"},
         resource={"openinference.project.name": "{model_id}"},
         account=("space_key", "model_id"),
-        profile="openinference",
+        convention="openinference",
     ),
     "phoenix": OtlpVendor(
         title="Phoenix",
@@ -133,7 +133,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         headers={"Authorization": "Bearer {api_key}"},
         resource={"openinference.project.name": "{project}"},
         account=("api_key", "project"),
-        profile="openinference",
+        convention="openinference",
         accepted=("protobuf",),
     ),
     "braintrust": OtlpVendor(
@@ -148,7 +148,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         path="/otel/v1/traces",
         headers={"Authorization": "Bearer {api_key}", "x-bt-parent": "project_id:{project_id}"},
         account=("project_id",),
-        profile="braintrust",
+        convention="braintrust",
     ),
     "opik": OtlpVendor(
         title="Opik",
@@ -163,7 +163,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         path="/api/v1/private/otel/v1/traces",
         headers={"Authorization": "{api_key}", "Comet-Workspace": "{workspace}", "projectName": "{project_name}"},
         account=("workspace", "project_name"),
-        profile="opik",
+        convention="opik",
     ),
     "weave": OtlpVendor(
         title="W&B Weave",
@@ -181,7 +181,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         headers={"wandb-api-key": "{api_key}", "project_id": "{entity}/{project}"},
         resource={"wandb.entity": "{entity}", "wandb.project": "{project}"},
         account=("entity", "project"),
-        profile="weave",
+        convention="weave",
         accepted=("protobuf",),
     ),
     "grafana": OtlpVendor(
@@ -208,7 +208,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         headers={"api-key": "{license_key}"},
         account=("license_key",),
-        profile="newrelic",
+        convention="newrelic",
         derive=_by_region(us="https://otlp.nr-data.net", eu="https://otlp.eu01.nr-data.net"),
     ),
     "sentry": OtlpVendor(
@@ -221,7 +221,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         headers={"x-sentry-auth": "sentry sentry_key={key}"},
         account=("project",),
-        profile="sentry",
+        convention="sentry",
         derive=_sentry,
     ),
     "datadog": OtlpVendor(
@@ -237,7 +237,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         headers={"dd-api-key": "{api_key}", "dd-otlp-source": "llmobs"},
         resource={"service.name": "{ml_app}"},
         account=("api_key", "ml_app"),
-        profile="datadog",
+        convention="datadog",
         derive=_datadog,
     ),
     "honeycomb": OtlpVendor(
@@ -286,7 +286,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         fields={"api_key": _secret("API key."), "base_url": _url("https://api.traceloop.com")},
         headers={"Authorization": "Bearer {api_key}"},
         account=("api_key",),
-        profile="traceloop",
+        convention="traceloop",
     ),
     "mlflow": OtlpVendor(
         title="MLflow",
@@ -299,7 +299,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         headers={"x-mlflow-experiment-id": "{experiment_id}", "Authorization": "Bearer {token}"},
         account=("experiment_id",),
-        profile="mlflow",
+        convention="mlflow",
         accepted=("protobuf",),
     ),
 }

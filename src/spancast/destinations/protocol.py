@@ -1,7 +1,7 @@
 """The seam every destination fills: a view it wants, one delivery, one connection test.
 
 Delivery never raises for what a server answered; the outcome is a value. If it raises all the same, that is a failure
-(``Failed``) of this batch, handled as ``broadcast/division.py`` says.
+(``Failed``) of this batch, handled as ``export/division.py`` says.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Delivered:
 
 
 @dataclass(frozen=True, slots=True)
-class RetryAfter:
+class Retry:
     """Try the same batch again, not before ``seconds`` where the destination named a time."""
 
     reason: str
@@ -30,16 +30,16 @@ class RetryAfter:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """The batch will never be taken as it is.
 
-    ``too_large`` and ``of_content`` (something in the batch is not liked) ask for halves instead;
+    ``too_large`` and ``invalid_content`` (something in the batch is not liked) ask for halves instead;
     without them the destination takes nothing at all (a wrong address).
     """
 
     reason: str
     too_large: bool = False
-    of_content: bool = False
+    invalid_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Failed:
     reason: str
 
 
-Outcome: TypeAlias = Delivered | RetryAfter | Refused | Failed
+Outcome: TypeAlias = Delivered | Retry | Rejected | Failed
 
 Encoding: TypeAlias = Literal["protobuf", "json"]
 
@@ -84,7 +84,7 @@ class Payload(Protocol):
         ...
 
 
-class View(Protocol):
+class Encoder(Protocol):
     """Redaction times convention: what a destination may see, in the words it knows."""
 
     @property
@@ -101,7 +101,7 @@ class Destination(Protocol):
     """Where batches go. Created per configured entry; ``close`` is called once, at shutdown."""
 
     @property
-    def view(self) -> View:
+    def encoder(self) -> Encoder:
         """Return the view its payloads are encoded in."""
         ...
 

@@ -10,9 +10,9 @@ class Row:
     """One type of destination.
 
     ``config`` and ``factory`` name (``module:name``) its model and what makes a
-    ``Destination`` of ``(config, view)``; they are imported when first used.
-    ``profile`` is its attribute convention, ``extra`` what ``pip install spancast[extra]``
-    adds for it, ``source`` the page its contract was read from. ``appendix`` names a function
+    ``Destination`` of ``(config, encoder)``; they are imported when first used.
+    ``convention`` is its attribute convention, ``extra`` what ``pip install spancast[extra]``
+    adds for it, ``source`` the page its contract was read from. ``extra_help`` names a function
     that returns what `spancast destinations TYPE` shows behind the fields.
     """
 
@@ -20,7 +20,7 @@ class Row:
     about: str
     config: str
     factory: str
-    profile: str = "gen_ai"
+    convention: str = "gen_ai"
     extra: str | None = None
     source: str = ""
-    appendix: str | None = None
+    extra_help: str | None = None

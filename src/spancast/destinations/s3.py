@@ -18,15 +18,15 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr
 
-from spancast.destinations import generation
 from spancast.destinations.config import NetworkConfig
-from spancast.destinations.extras import required
+from spancast.destinations.field_types import Address, Secret, Text, redacted_url
+from spancast.destinations.optional_imports import required
+from spancast.destinations.path_templates import DATE_NAMES, date_values, template_of
 from spancast.destinations.place import Place
-from spancast.destinations.plain_span import PlainSpan, read
-from spancast.destinations.protocol import Delivered, Outcome, Payload, Refused, RetryAfter, View
-from spancast.destinations.quantities import Address, Secret, Text, shown_address
-from spancast.destinations.templates import DATE_NAMES, date_values, template_of
-from spancast.model import json_text, semconv
+from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
+from spancast.encoding import genai_fields
+from spancast.encoding.span_data import SpanData, read
+from spancast.model import json_codec, semconv
 
 EXTRA: Final = "s3"
 DEFAULT_PREFIX: Final = "openrouter-traces"
@@ -76,8 +76,8 @@ class S3Config(NetworkConfig, frozen=True):
 class S3Destination:
     """Puts an object per trace of each batch."""
 
-    def __init__(self, config: S3Config, view: View, client: Any) -> None:  # noqa: ANN401 - boto3 has no types
-        self.view = view
+    def __init__(self, config: S3Config, encoder: Encoder, client: Any) -> None:  # noqa: ANN401 - boto3 has no types
+        self.encoder = encoder
         self._config = config
         self._client = client
 
@@ -85,7 +85,7 @@ class S3Destination:
         """Put the objects of ``payload``; any that failed makes the batch be sent again under the same keys."""
         key_names = {record.span_id.hex(): str(record.facts.get("api_key_name", "")) for record in payload.records}
         objects = [
-            (self._key(members, key_names), json_text.encode(trace_object(members)).encode())
+            (self._key(members, key_names), json_codec.encode(trace_object(members)).encode())
             for members in _traces(read(payload.protobuf))
         ]
         for key, body in objects:
@@ -103,9 +103,9 @@ class S3Destination:
         """Close the connections."""
         self._client.close()
 
-    def _key(self, members: Sequence[PlainSpan], key_names: dict[str, str]) -> str:
+    def _key(self, members: Sequence[SpanData], key_names: dict[str, str]) -> str:
         first = members[0]
-        name = f"{_safe(generation.raw_trace_id(first))}-{first.start_ns}.json"
+        name = f"{_safe(genai_fields.raw_trace_id(first))}-{first.start_ns}.json"
         at = datetime.fromtimestamp(first.start_ns / _NS_PER_S, tz=UTC)
         folder = self._config.path_template.format_map(
             {
@@ -123,58 +123,58 @@ class S3Destination:
         except errors.ClientError as error:
             return _outcome(error.response, self._config.bucket)
         except errors.BotoCoreError as error:
-            where = shown_address(self._config.endpoint) if self._config.endpoint else "Amazon"
-            return RetryAfter(f"S3: {type(error).__name__} at {where}")
+            where = redacted_url(self._config.endpoint) if self._config.endpoint else "Amazon"
+            return Retry(f"S3: {type(error).__name__} at {where}")
         return None
 
 
-def trace_object(spans: Sequence[PlainSpan]) -> dict[str, Any]:
+def trace_object(spans: Sequence[SpanData]) -> dict[str, Any]:
     """Return what is put for ``spans``, all of one trace, in the order of their start."""
     first = spans[0]
     calls = [span for span in spans if span.is_generation] or list(spans)
     root = next((span for span in spans if not span.parent_span_id), first)
     return {
-        "id": generation.raw_trace_id(first),
+        "id": genai_fields.raw_trace_id(first),
         "name": first.text(semconv.TRACE_NAME) or root.name,
-        "timestamp": generation.iso_time(first.start_ns),
+        "timestamp": genai_fields.iso_time(first.start_ns),
         "userId": first.text(semconv.USER_ID),
         "sessionId": first.text(semconv.SESSION_ID),
-        "tags": generation.tags(first),
-        "metadata": generation.metadata(first, with_names=False),
-        "input": generation.conversation(calls[0]),
-        "output": generation.completion(calls[-1]),
+        "tags": genai_fields.tags(first),
+        "metadata": genai_fields.metadata(first, with_names=False),
+        "input": genai_fields.conversation(calls[0]),
+        "output": genai_fields.completion(calls[-1]),
         "observations": [_observation(span) for span in spans],
     }
 
 
-def _observation(span: PlainSpan) -> dict[str, Any]:
+def _observation(span: SpanData) -> dict[str, Any]:
     told = {
         "id": span.span_id,
-        "traceId": generation.raw_trace_id(span),
-        "type": generation.span_type(span),
+        "traceId": genai_fields.raw_trace_id(span),
+        "type": genai_fields.span_type(span),
         "name": span.name,
         "parentObservationId": span.parent_span_id or None,
-        "startTime": generation.iso_time(span.start_ns),
-        "endTime": generation.iso_time(span.end_ns),
-        "level": generation.level(span),
+        "startTime": genai_fields.iso_time(span.start_ns),
+        "endTime": genai_fields.iso_time(span.end_ns),
+        "level": genai_fields.level(span),
         "statusMessage": span.status_message or None,
-        "metadata": generation.metadata(span, with_names=False),
+        "metadata": genai_fields.metadata(span, with_names=False),
     }
     return {**told, **_call(span)} if span.is_generation else told
 
 
-def _call(span: PlainSpan) -> dict[str, Any]:
-    first_chunk = generation.first_chunk_ns(span)
-    costs = generation.costs(span)
+def _call(span: SpanData) -> dict[str, Any]:
+    first_chunk = genai_fields.first_chunk_ns(span)
+    costs = genai_fields.costs(span)
     return {
-        "completionStartTime": None if first_chunk is None else generation.iso_time(first_chunk),
+        "completionStartTime": None if first_chunk is None else genai_fields.iso_time(first_chunk),
         "model": span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL),
-        "modelParameters": generation.model_parameters(span),
-        "input": generation.conversation(span),
-        "output": generation.completion(span),
+        "modelParameters": genai_fields.model_parameters(span),
+        "input": genai_fields.conversation(span),
+        "output": genai_fields.completion(span),
         "promptTokens": span.count(semconv.USAGE_INPUT_TOKENS),
         "completionTokens": span.count(semconv.USAGE_OUTPUT_TOKENS),
-        "totalTokens": generation.total_tokens(span),
+        "totalTokens": genai_fields.total_tokens(span),
         "promptTokensDetails": {
             "cachedTokens": span.count(semconv.USAGE_CACHE_READ),
             "cacheWriteTokens": span.count(semconv.USAGE_CACHE_WRITE),
@@ -188,12 +188,12 @@ def _call(span: PlainSpan) -> dict[str, Any]:
         "inputCost": costs.input,
         "outputCost": costs.output,
         "totalCost": costs.total,
-        "finishReason": generation.finish_reason(span),
+        "finishReason": genai_fields.finish_reason(span),
     }
 
 
-def _traces(spans: Iterable[PlainSpan]) -> list[list[PlainSpan]]:
-    traces: dict[str, list[PlainSpan]] = {}
+def _traces(spans: Iterable[SpanData]) -> list[list[SpanData]]:
+    traces: dict[str, list[SpanData]] = {}
     for span in sorted(spans, key=lambda span: (span.start_ns, span.span_id)):
         traces.setdefault(span.trace_id, []).append(span)
     return list(traces.values())
@@ -210,11 +210,11 @@ def _outcome(response: Any, bucket: str) -> Outcome:  # noqa: ANN401 - boto3 has
     reason = f"S3: {code} (HTTP {status}) for bucket {bucket}"
     if code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS:
         waits = about.get("HTTPHeaders", {}).get("retry-after", "")
-        return RetryAfter(reason, float(waits) if waits.isdecimal() else None)
-    return Refused(reason, too_large=code == "EntityTooLarge")
+        return Retry(reason, float(waits) if waits.isdecimal() else None)
+    return Rejected(reason, too_large=code == "EntityTooLarge")
 
 
-def create(config: S3Config, view: View) -> S3Destination:
+def create(config: S3Config, encoder: Encoder) -> S3Destination:
     """Return the destination of ``config``.
 
     Raises:
@@ -246,7 +246,7 @@ def create(config: S3Config, view: View) -> S3Destination:
             request.headers[header] = value
 
     client.meta.events.register("before-sign.s3", add_headers)
-    return S3Destination(config, view, client)
+    return S3Destination(config, encoder, client)
 
 
 def _certificate(config: S3Config) -> str | tuple[str, str] | None:

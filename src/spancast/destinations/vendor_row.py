@@ -44,10 +44,10 @@ class OtlpVendor:
     basic: str = ""
     account: tuple[str, ...] = ()
     resource: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
-    profile: str = "gen_ai"
+    convention: str = "gen_ai"
     derive: Callable[[Values], Values] | None = None
     accepted: tuple[Literal["protobuf", "json"], ...] = ("protobuf", "json")
-    spans: Literal["llm", "all"] = "llm"
+    spans: Literal["genai", "all"] = "genai"
 
 
 @dataclass(frozen=True, slots=True)

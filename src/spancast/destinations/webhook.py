@@ -13,9 +13,9 @@ from typing import Any, Final, Literal, cast
 from pydantic import Field
 
 from spancast.destinations.config import NetworkConfig
+from spancast.destinations.field_types import Address
 from spancast.destinations.place import Place
-from spancast.destinations.protocol import Delivered, Destination, Outcome, Payload, View
-from spancast.destinations.quantities import Address
+from spancast.destinations.protocol import Delivered, Destination, Encoder, Outcome, Payload
 
 TEST_HEADERS: Final = {"X-Test-Connection": "true"}
 _JSON: Final = "application/json"
@@ -36,8 +36,8 @@ class WebhookConfig(NetworkConfig, frozen=True):
 class WebhookDestination:
     """Sends each batch as OTLP JSON to a URL that is taken as it is."""
 
-    def __init__(self, sender: Any, view: View) -> None:  # noqa: ANN401 - an HttpSender, whose module loads urllib3
-        self.view = view
+    def __init__(self, sender: Any, encoder: Encoder) -> None:  # noqa: ANN401 - an HttpSender, whose module loads urllib3
+        self.encoder = encoder
         self._sender = sender
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
@@ -55,12 +55,12 @@ class WebhookDestination:
         self._sender.close()
 
 
-def create(config: WebhookConfig, view: View) -> Destination:
+def create(config: WebhookConfig, encoder: Encoder) -> Destination:
     """Return the destination of ``config``.
 
     Raises:
         ConfigError: A certificate or a proxy cannot be used.
     """
     # An HTTP client is loaded by whoever sends, not by whoever reads a configuration.
-    sending: Any = importlib.import_module("spancast.destinations.http_sender")
-    return WebhookDestination(sending.sender_of(config, config.url, product="Webhook", method=config.method), view)
+    sending: Any = importlib.import_module("spancast.destinations.http")
+    return WebhookDestination(sending.sender_of(config, config.url, product="Webhook", method=config.method), encoder)

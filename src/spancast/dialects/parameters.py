@@ -18,10 +18,10 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from spancast.dialects import wire
-from spancast.dialects.plain import SECRETS, plain_text
-from spancast.model import json_text, semconv
-from spancast.model.exchange import Attributes, AttributeValue
+from spancast.dialects import accessors
+from spancast.dialects.sanitize import SECRETS, to_json_string
+from spancast.model import json_codec, semconv
+from spancast.model.call import Attributes, AttributeValue
 
 Reader: TypeAlias = Callable[[object], "AttributeValue | None"]
 """Reads one wire value: None where its type is wrong, ``[]`` where it is right but says nothing."""
@@ -46,7 +46,7 @@ def read_parameters(body: Mapping[str, Any], table: Mapping[str, Row], skip: fro
     """
     found: Attributes = {}
     for wire_name, value in body.items():
-        if value is None or wire_name in skip or (type(value) not in _PLAIN and json_text.is_sentinel(value)):
+        if value is None or wire_name in skip or (type(value) not in _PLAIN and json_codec.is_sentinel(value)):
             continue
         row = table.get(wire_name)
         name = row.name if row is not None else f"{semconv.REQUEST}{wire_name}"
@@ -71,7 +71,7 @@ class Range(NamedTuple):
 
 def out_of_range(body: Mapping[str, Any], ranges: Mapping[str, Range]) -> list[str]:
     """Return a sentence for each number of ``body`` outside its documented range; the request is sent as it is."""
-    problems: list[str] = []
+    validation_errors: list[str] = []
     for wire_name, value in body.items():
         allowed_range = ranges.get(wire_name)
         if allowed_range is None or isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -79,8 +79,10 @@ def out_of_range(body: Mapping[str, Any], ranges: Mapping[str, Range]) -> list[s
         least, most = allowed_range
         if not value >= least or (most is not None and value > most):
             allowed = f"{least} or more is" if most is None else f"{least} to {most} is"
-            problems.append(f"{wire_name}: {type(value).__name__} {value} given, {allowed} allowed; sent as it is")
-    return problems
+            validation_errors.append(
+                f"{wire_name}: {type(value).__name__} {value} given, {allowed} allowed; sent as it is"
+            )
+    return validation_errors
 
 
 def read_fields(
@@ -109,7 +111,7 @@ def read_fields(
 
 
 def _is_nested(value: object) -> bool:
-    return json_text.is_mapping(value) or json_text.is_list(value) or hasattr(value, "__pydantic_fields_set__")
+    return json_codec.is_mapping(value) or json_codec.is_list(value) or hasattr(value, "__pydantic_fields_set__")
 
 
 def attribute_value(value: object) -> AttributeValue:
@@ -120,12 +122,12 @@ def attribute_value(value: object) -> AttributeValue:
         return value if -_INT64 <= value < _INT64 else str(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    return texts(wire.items(value)) or json_attribute(value)
+    return texts(accessors.items(value)) or json_attribute(value)
 
 
 def json_attribute(value: object) -> str:
     """Return ``value`` as text: a string as it is, the rest as JSON without credentials and nulls."""
-    return value if isinstance(value, str) else plain_text(value)
+    return value if isinstance(value, str) else to_json_string(value)
 
 
 def text(value: object) -> str | None:
@@ -137,13 +139,13 @@ def texts(value: object) -> list[str] | None:
     """Read a string or a list of strings as a list of strings."""
     if isinstance(value, str):
         return [value]
-    listed = wire.items(value)
+    listed = accessors.items(value)
     return list(listed) if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in listed) else None
 
 
 def whole(value: object) -> int | None:
     """Read a whole number that fits an attribute (64 bits)."""
-    number = wire.count(value)
+    number = accessors.count(value)
     return number if number is not None and -_INT64 <= number < _INT64 else None
 
 
@@ -160,7 +162,7 @@ def decimal(value: object) -> float | None:
     return None
 
 
-def true_only(value: object) -> AttributeValue | None:
+def true_flag(value: object) -> AttributeValue | None:
     """Read a flag that is written only when it is set (``gen_ai.request.stream``)."""
     if isinstance(value, bool):
         return value or []

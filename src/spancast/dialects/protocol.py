@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from spancast.model.exchange import Request, Response
+from spancast.model.call import Request, Response
 
 
 class StreamReader(Protocol):

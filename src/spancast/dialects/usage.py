@@ -13,10 +13,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from spancast.dialects import wire
+from spancast.dialects import accessors
 from spancast.dialects.parameters import attribute_value, decimal, whole
-from spancast.model import json_text, semconv
-from spancast.model.exchange import Attributes
+from spancast.model import json_codec, semconv
+from spancast.model.call import Attributes
 
 Table: TypeAlias = "Mapping[str, str | Mapping[str, str]]"
 
@@ -39,12 +39,12 @@ def read_usage(usage: object, table: Table) -> Usage:
     ``cost`` and everything in ``cost_details`` are USD and always float.
     """
     found = Usage({}, {})
-    if not json_text.is_absent(usage):
-        _walk(wire.fields(usage), "", table, found, _DEPTH)
+    if not json_codec.is_absent(usage):
+        _resolve_path(accessors.fields(usage), "", table, found, _DEPTH)
     return found
 
 
-def _walk(counted: Mapping[str, Any], prefix: str, table: Table, found: Usage, depth: int) -> None:
+def _resolve_path(counted: Mapping[str, Any], prefix: str, table: Table, found: Usage, depth: int) -> None:
     counts = found.counts
     for key, value in counted.items():
         if value is None:
@@ -55,11 +55,11 @@ def _walk(counted: Mapping[str, Any], prefix: str, table: Table, found: Usage, d
             # What nearly all of them are.
             counts[name] = value
         elif depth == 1 or _is_leaf(value):
-            if not json_text.is_absent(value):
+            if not json_codec.is_absent(value):
                 _keep(f"{prefix}{key}", value, name, found)
         else:
             beneath = row if row is not None and not isinstance(row, str) else _NO_ROWS
-            _walk(wire.fields(value), f"{prefix}{key}.", beneath, found, depth - 1)
+            _resolve_path(accessors.fields(value), f"{prefix}{key}.", beneath, found, depth - 1)
 
 
 def _is_leaf(value: object) -> bool:

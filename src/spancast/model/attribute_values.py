@@ -9,7 +9,7 @@ import math
 import re
 from typing import Any, Final
 
-from spancast.model import json_text
+from spancast.model import json_codec
 
 _DECIMAL: Final = re.compile(r"[+-]?\d{1,40}(?:\.\d{1,40})?", re.ASCII)
 _INT64: Final = 1 << 63
@@ -18,7 +18,7 @@ _FLOAT_BITS: Final = 1024
 
 def text_of(value: Any) -> str | None:  # noqa: ANN401 - any attribute value
     """Return ``value`` as text, JSON unless it is a text; None for None."""
-    return value if value is None or isinstance(value, str) else json_text.encode(value)
+    return value if value is None or isinstance(value, str) else json_codec.encode(value)
 
 
 def number_of(value: Any) -> float | None:  # noqa: ANN401

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, cast
 
-from spancast.errors import attempt
-from spancast.model import json_text
+from spancast.diagnostics import attempt
+from spancast.model import json_codec
 
 _INT64: Final = 2**63
 _MAX_DEPTH: Final = 64
@@ -92,11 +92,11 @@ class _Conversion:
         return converted[0]
 
     def _converted(self, value: Any, depth: int) -> tuple[Any]:  # noqa: ANN401, PLR0911 - one case per kind of object
-        if json_text.is_mapping(value):
+        if json_codec.is_mapping(value):
             return (self._object(value, depth),)
         if isinstance(value, (list, tuple, deque)):
             return ([self.data(item, depth + 1) for item in cast("list[Any]", value)],)
-        if json_text.is_sentinel(value):
+        if json_codec.is_sentinel(value):
             return (None,)
         if isinstance(value, type):
             return (value.__name__,)
@@ -113,7 +113,7 @@ class _Conversion:
     def _object(self, value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
         items: dict[str, Any] = {}
         for key, item in value.items():
-            if json_text.is_sentinel(item):
+            if json_codec.is_sentinel(item):
                 self.is_needed = True
             else:
                 items[self._key(key)] = self.data(item, depth + 1)
@@ -160,7 +160,7 @@ def _fields_of(value: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - any ob
     """Return the fields of a pydantic model (without None) or a dataclass; None if ``value`` is neither."""
     if hasattr(cast("type[Any]", type(value)), "__pydantic_fields_set__"):
         held: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
-        return {key: item for key, item in held.items() if not json_text.is_absent(item)}
+        return {key: item for key, item in held.items() if not json_codec.is_absent(item)}
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     return None

@@ -13,9 +13,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeAlias, cast
 
-from spancast.model import json_text, semconv
-from spancast.model.json_text import is_list, is_mapping
-from spancast.model.trace_keys import REST
+from spancast.model import json_codec, semconv
+from spancast.model.json_codec import is_list, is_mapping
+from spancast.model.trace_keys import OVERFLOW_ATTRIBUTE
 
 Rule: TypeAlias = Callable[[Any], Any]
 """Returns what may pass of a value (JSON text is decoded before), or None if nothing may."""
@@ -273,7 +273,7 @@ _TABLE: Final[Mapping[str, Rule]] = {
     semconv.RAW_PARENT_SPAN_ID: _anything,
     semconv.SPAN_NAME: _anything,
     semconv.GENERATION_NAME: _anything,
-    REST: _anything,
+    OVERFLOW_ATTRIBUTE: _anything,
     semconv.PARENT_SPAN_ID: _word,
     semconv.PROBLEMS: _anything,
     semconv.REDACTED: _anything,
@@ -542,11 +542,11 @@ def _passing(rule: Rule, value: Any) -> Any:  # noqa: ANN401 - any attribute val
     if rule is _content or rule is _unknown:
         return None
     is_json = isinstance(value, str) and value[:1] in ("{", "[")
-    given = json_text.decode(value) if is_json else value
+    given = json_codec.decode(value) if is_json else value
     left = None if given is None else rule(given)
     if left is None:
         return None
-    return value if left == given else json_text.encode(left) if is_json else left
+    return value if left == given else json_codec.encode(left) if is_json else left
 
 
 def without_content(attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -578,14 +578,14 @@ def _filtered(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
 
 def _filter_overflow(kept: dict[str, Any], value: object) -> set[str]:
     """Put into ``kept`` what may pass of the attributes that shared one; return the names of what may not."""
-    held = json_text.decode(value) if isinstance(value, str) else None
+    held = json_codec.decode(value) if isinstance(value, str) else None
     if not is_mapping(held):
         # Cut by a limit of the SDK.
         return {_shown(semconv.OVERFLOW)}
     rest, redacted = _filtered(held)
     redacted.update(_texts(rest.pop(semconv.REDACTED, None)))
     if rest:
-        kept[semconv.OVERFLOW] = json_text.encode(rest)
+        kept[semconv.OVERFLOW] = json_codec.encode(rest)
     return redacted
 
 

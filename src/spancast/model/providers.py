@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from spancast.model.exchange import Attributes
+from spancast.model.call import Attributes
 from spancast.model.semconv import SERVER_ADDRESS, SERVER_PORT
 
 OPENROUTER: Final = "openrouter"

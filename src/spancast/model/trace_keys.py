@@ -2,7 +2,7 @@
 
 Rules: OpenRouter's API reference (``trace``, ``session_id``, ``user``, ``metadata``) and
 design §3. A wrong key never breaks the call: it is clipped or left out, and the reason is
-kept in ``problems``; strict callers turn those into a ``TraceKeyError``.
+kept in ``validation_errors``; strict callers turn those into a ``TraceKeyError``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from spancast.model import json_text, semconv
-from spancast.model.exchange import Attributes, AttributeValue
+from spancast.model import json_codec, semconv
+from spancast.model.call import Attributes, AttributeValue
 from spancast.model.json_data import clean, json_data, json_string, key_text, unknown
 
 SESSION_ID_LIMIT: Final = 256
@@ -24,11 +24,11 @@ METADATA_KEY_LIMIT: Final = 64
 METADATA_VALUE_LIMIT: Final = 512
 VALUE_LIMIT: Final = 65_536
 """Characters of one custom value; a longer one is cut and noted."""
-NESTING: Final = 4
+MAX_DEPTH: Final = 4
 """How deep nested objects become dotted keys; what lies deeper is JSON text."""
-CUSTOM_ATTRIBUTES: Final = 48
+MAX_CUSTOM_ATTRIBUTES: Final = 48
 """Custom attributes per span, of OpenTelemetry's default limit of 128 in all; the rest share one JSON attribute."""
-REST: Final = "spancast.trace.metadata"
+OVERFLOW_ATTRIBUTE: Final = "spancast.trace.metadata"
 
 _INT64 = 2**63
 NAMES: Final = frozenset(("trace_id", "trace_name", "span_name", "generation_name", "parent_span_id"))
@@ -55,7 +55,7 @@ class TraceKeys:
     user: str | None = None
     custom: Mapping[str, Any] = field(default_factory=lambda: _NO_CUSTOM)
     enabled: bool = True
-    problems: tuple[str, ...] = ()
+    validation_errors: tuple[str, ...] = ()
 
     def over(self, other: TraceKeys) -> TraceKeys:
         """Return these keys, each missing one taken from ``other``."""
@@ -73,12 +73,12 @@ class TraceKeys:
             user=self.user or other.user,
             custom={**other.custom, **self.custom} if other.custom else self.custom,
             enabled=self.enabled and other.enabled,
-            problems=self.problems + other.problems,
+            validation_errors=self.validation_errors + other.validation_errors,
         )
 
     def without(self, *names: str) -> TraceKeys:
         """Return these keys without the named ones (and without problems already told)."""
-        return replace(self, problems=(), **dict.fromkeys(names))
+        return replace(self, validation_errors=(), **dict.fromkeys(names))
 
     def attributes(self) -> Attributes:
         """Return session, user, names and custom keys by canonical attribute name."""
@@ -106,51 +106,51 @@ NO_KEYS: Final = TraceKeys()
 
 
 def read(trace: object = None, *, session_id: object = None, user: object = None, metadata: object = None) -> TraceKeys:
-    """Read one source of keys; whatever is wrong with them ends up in ``problems``.
+    """Read one source of keys; whatever is wrong with them ends up in ``validation_errors``.
 
     What is no JSON becomes JSON data (``json_data``), a name or a session the text that it has.
     """
-    problems: list[str] = []
-    given = _mapping("trace", trace, problems)
+    validation_errors: list[str] = []
+    given = _mapping("trace", trace, validation_errors)
     known: dict[str, Any] = {}
     custom: dict[str, Any] = {}
     for key, value in given.items():
         if key in NAMES:
             # Right, as nearly all are, before what looks for what is wrong.
             is_right = type(value) is str and 0 < len(value) <= NAME_LIMIT and value.isascii()
-            known[key] = value if is_right else _name(f"trace.{key}", value, NAME_LIMIT, problems)
+            known[key] = value if is_right else _name(f"trace.{key}", value, NAME_LIMIT, validation_errors)
         elif key not in _OF_THE_CALL and not (key == "enabled" and value is False):
-            custom[key if type(key) is str else _key(key, problems)] = value
+            custom[key if type(key) is str else _key(key, validation_errors)] = value
     if metadata is not None:
-        for key, value in _read_metadata(metadata, problems).items():
+        for key, value in _read_metadata(metadata, validation_errors).items():
             custom.setdefault(key, value)
     if not all(map(str.isascii, custom)):
         custom = {clean(key): value for key, value in custom.items()}
     given_custom = custom
     if not {*map(type, custom.values())} <= _SCALARS:
         # Copied: what the caller changes afterwards is not read.
-        custom = {key: json_data(value) for key, value in custom.items() if not json_text.is_absent(value)}
-    problems += _value_problems(given_custom, custom)
+        custom = {key: json_data(value) for key, value in custom.items() if not json_codec.is_absent(value)}
+    validation_errors += _value_problems(given_custom, custom)
     session_id, user = _first(session_id, given.get("session_id")), _first(user, given.get("user"))
     return TraceKeys(
         **known,
-        session_id=None if session_id is None else _name("session_id", session_id, SESSION_ID_LIMIT, problems),
-        user=None if user is None else _name("user", user, USER_LIMIT, problems),
+        session_id=None if session_id is None else _name("session_id", session_id, SESSION_ID_LIMIT, validation_errors),
+        user=None if user is None else _name("user", user, USER_LIMIT, validation_errors),
         custom=custom,
         enabled=given.get("enabled") is not False,
-        problems=tuple(problems),
+        validation_errors=tuple(validation_errors),
     )
 
 
 def flatten(custom: Mapping[str, Any]) -> Attributes:
     """Return ``trace.metadata.<key>`` attributes; nested objects dotted, the rest as JSON text."""
     flat: Attributes = {}
-    _flatten(custom, semconv.TRACE_METADATA, NESTING, flat)
-    if len(flat) <= CUSTOM_ATTRIBUTES:
+    _flatten(custom, semconv.TRACE_METADATA, MAX_DEPTH, flat)
+    if len(flat) <= MAX_CUSTOM_ATTRIBUTES:
         return flat
-    kept = dict(list(flat.items())[: CUSTOM_ATTRIBUTES - 1])
+    kept = dict(list(flat.items())[: MAX_CUSTOM_ATTRIBUTES - 1])
     start = len(semconv.TRACE_METADATA)
-    kept[REST] = json_text.encode({key[start:]: value for key, value in flat.items() if key not in kept})
+    kept[OVERFLOW_ATTRIBUTE] = json_codec.encode({key[start:]: value for key, value in flat.items() if key not in kept})
     return kept
 
 
@@ -164,14 +164,14 @@ def attribute_value(value: object) -> AttributeValue:
         return int(value) if -_INT64 <= value < _INT64 else json_data(value)[:VALUE_LIMIT]
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else str(value)
-    if json_text.is_list(value) and value and len(value) <= METADATA_VALUE_LIMIT:
+    if json_codec.is_list(value) and value and len(value) <= METADATA_VALUE_LIMIT:
         kinds: set[type] = {type(item) for item in value}
         is_plain = kinds in ({str}, {bool}) or (
             kinds in ({int}, {float}) and all(attribute_value(item) == item for item in value)
         )
         if is_plain:
             return list(value)
-    return json_text.encode(value)[:VALUE_LIMIT]
+    return json_codec.encode(value)[:VALUE_LIMIT]
 
 
 def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes) -> None:
@@ -179,63 +179,63 @@ def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes
         name = f"{prefix}{key!s}"
         if type(item) in _SCALARS:
             into[name] = attribute_value(item)
-        elif json_text.is_mapping(item) and item and depth > 1:
+        elif json_codec.is_mapping(item) and item and depth > 1:
             _flatten(item, name + ".", depth - 1, into)
-        elif not json_text.is_absent(item):
+        elif not json_codec.is_absent(item):
             into[name] = attribute_value(item)
 
 
-def _mapping(name: str, value: object, problems: list[str]) -> Mapping[str, Any]:
-    if json_text.is_absent(value):
+def _mapping(name: str, value: object, validation_errors: list[str]) -> Mapping[str, Any]:
+    if json_codec.is_absent(value):
         return _NO_CUSTOM
-    if json_text.is_mapping(value):
+    if json_codec.is_mapping(value):
         return value
     # openrouter's TraceConfig and other models that hold the keys as fields
     if hasattr(value, "__pydantic_fields_set__"):
         held: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
-        return {key: item for key, item in held.items() if not json_text.is_absent(item)}
-    problems.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
+        return {key: item for key, item in held.items() if not json_codec.is_absent(item)}
+    validation_errors.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
     return _NO_CUSTOM
 
 
-def _name(name: str, value: object, limit: int, problems: list[str]) -> str | None:
-    if value is None or json_text.is_sentinel(value):
+def _name(name: str, value: object, limit: int, validation_errors: list[str]) -> str | None:
+    if value is None or json_codec.is_sentinel(value):
         return None
     text = value if type(value) is str and value.isascii() else json_string(value)
     if text is None:
-        problems.append(
+        validation_errors.append(
             f"{name}: {type(value).__name__} given, a string of 1 to {limit} characters is allowed; ignored"
         )
         return None
     if not text:
-        problems.append(f"{name}: empty, a string of 1 to {limit} characters is allowed; ignored")
+        validation_errors.append(f"{name}: empty, a string of 1 to {limit} characters is allowed; ignored")
         return None
     if len(text) > limit:
-        problems.append(f"{name}: {len(text)} characters, at most {limit} are allowed; cut")
+        validation_errors.append(f"{name}: {len(text)} characters, at most {limit} are allowed; cut")
         return text[:limit]
     return text
 
 
-def _key(key: object, problems: list[str]) -> str:
+def _key(key: object, validation_errors: list[str]) -> str:
     if isinstance(key, str):
         return key
-    problems.append(f"trace: a key of type {type(key).__name__} given, strings are allowed; written as text")
+    validation_errors.append(f"trace: a key of type {type(key).__name__} given, strings are allowed; written as text")
     return key_text(key)
 
 
-def _read_metadata(metadata: object, problems: list[str]) -> Mapping[str, Any]:
+def _read_metadata(metadata: object, validation_errors: list[str]) -> Mapping[str, Any]:
     if metadata is None:
         return _NO_CUSTOM
-    pairs = _mapping("metadata", metadata, problems)
+    pairs = _mapping("metadata", metadata, validation_errors)
     if len(pairs) > METADATA_PAIRS:
-        problems.append(f"metadata: {len(pairs)} pairs, at most {METADATA_PAIRS} are allowed")
+        validation_errors.append(f"metadata: {len(pairs)} pairs, at most {METADATA_PAIRS} are allowed")
     for key, value in pairs.items():
         if len(str(key)) > METADATA_KEY_LIMIT or (isinstance(value, str) and len(value) > METADATA_VALUE_LIMIT):
-            problems.append(
+            validation_errors.append(
                 f"metadata: a pair is longer than the {METADATA_KEY_LIMIT}/{METADATA_VALUE_LIMIT} characters allowed"
             )
             break
-    return {_key(key, problems): value for key, value in pairs.items()}
+    return {_key(key, validation_errors): value for key, value in pairs.items()}
 
 
 def _value_problems(given: Mapping[str, Any], custom: Mapping[str, Any]) -> list[str]:
@@ -251,6 +251,6 @@ def _value_problems(given: Mapping[str, Any], custom: Mapping[str, Any]) -> list
 
 
 def _first(value: object, other: object) -> object:
-    if type(value) is str or not json_text.is_absent(value):
+    if type(value) is str or not json_codec.is_absent(value):
         return value
-    return None if json_text.is_absent(other) else other
+    return None if json_codec.is_absent(other) else other

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from spancast.model import json_text
-from spancast.model.json_text import is_list, is_mapping
+from spancast.model import json_codec
+from spancast.model.json_codec import is_list, is_mapping
 
 MARK: Final = "[truncated]"
 SHORTEST_TEXT: Final = 32
@@ -18,7 +18,7 @@ _TOO_LARGE: Final = '{"openrouter_truncated":{"reason":"too_large"}}'
 
 def fitted_json(text: str, max_length: int) -> str:
     """Return ``text`` in ``max_length`` characters and still JSON if it is JSON; anything else as it is."""
-    if len(text) <= max_length or text[:1] not in ("[", "{") or json_text.decode(text) is None:
+    if len(text) <= max_length or text[:1] not in ("[", "{") or json_codec.decode(text) is None:
         return text
     if max_length >= len(_TOO_LARGE):
         return shortened(text, max_length)
@@ -29,7 +29,7 @@ def shortened(text: str, max_bytes: int) -> str:
     """Return ``text`` in ``max_bytes`` bytes (64 at least); where it is JSON, the result is JSON."""
     if len(text) * 4 <= max_bytes or len(text.encode("utf-8", "replace")) <= max_bytes:
         return text
-    value = json_text.decode(text) if text[:1] in ("[", "{") else None
+    value = json_codec.decode(text) if text[:1] in ("[", "{") else None
     try:
         return _cut(text, max_bytes) if value is None else _smaller_json(value, max_bytes)
     except RecursionError:
@@ -44,7 +44,7 @@ def _cut(text: str, max_bytes: int) -> str:
 def _smaller_json(value: Any, max_bytes: int) -> str:  # noqa: ANN401 - any JSON
     longest = max_bytes
     while longest >= SHORTEST_TEXT:
-        text = json_text.encode(cut_texts(value, longest))
+        text = json_codec.encode(cut_texts(value, longest))
         if len(text.encode()) <= max_bytes:
             return text
         longest //= 2
@@ -66,7 +66,7 @@ def _fewer_items(value: Any, max_bytes: int) -> str:  # noqa: ANN401
         while keep:
             first = value[: max(keep // 4, 1)]
             last = value[len(value) - (keep - len(first)) :] if keep > len(first) else []
-            text = json_text.encode([*first, _omitted(value[0], len(value) - keep), *last])
+            text = json_codec.encode([*first, _omitted(value[0], len(value) - keep), *last])
             if len(text.encode()) <= max_bytes:
                 return text
             keep //= 2

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import orjson
 
-from spancast.dialects.wire import fields, items
+from spancast.dialects.accessors import fields, items
 
 Json: TypeAlias = dict[str, Any]
 

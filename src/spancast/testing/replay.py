@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from spancast.dialects.wire import fields
+from spancast.dialects.accessors import fields
 from spancast.testing.answers import canned_answer, error_body
 
 KEEP_ALIVE = ": OPENROUTER PROCESSING"

@@ -11,9 +11,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from spancast import runtime
-from spancast.errors import forget_warnings, reraise_internal_errors, tally
-from spancast.model import json_text
-from spancast.recording.recorder import RECORDER
+from spancast.diagnostics import counters, reraise_internal_errors, reset_warnings
+from spancast.model import json_codec
+from spancast.tracing.call_tracer import CALL_TRACER
 
 
 class CapturedSpans:
@@ -26,7 +26,7 @@ class CapturedSpans:
 
     def all(self) -> list[ReadableSpan]:
         """End idle groups and return every ended span."""
-        RECORDER.tree.end_idle()
+        CALL_TRACER.tree.end_idle()
         return list(self._exporter.get_finished_spans())
 
     def one(self) -> ReadableSpan:
@@ -78,7 +78,7 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
         if isinstance(value, tuple):
             decoded[name] = list(value)  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(value, str) and value[:1] in "[{" and value[:1]:
-            parsed = json_text.decode(value)
+            parsed = json_codec.decode(value)
             decoded[name] = value if parsed is None else parsed
     return decoded
 
@@ -91,8 +91,8 @@ def captured_spans(**settings: Any) -> Generator[CapturedSpans]:  # noqa: ANN401
     """
     provider = settings.pop("tracer_provider", None) or TracerProvider(shutdown_on_exit=False)
     captured = CapturedSpans(provider)
-    tally.clear()
-    forget_warnings()
+    counters.clear()
+    reset_warnings()
     former = reraise_internal_errors(enabled=True)
     runtime.configure(tracer_provider=provider, **settings)
     try:

@@ -1,1 +1,0 @@
-"""Post: ended spans to every destination, without loss and off the caller's thread."""

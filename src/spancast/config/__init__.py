@@ -1,0 +1,1 @@
+"""Settings: keywords over environment over file, and clear errors for what is wrong in them."""

@@ -1,0 +1,193 @@
+"""The destinations that OpenTelemetry's own variables name: ``OTEL_TRACES_EXPORTER`` and ``OTEL_EXPORTER_OTLP_*``.
+
+OTLP is sent by a destination of ours, because the SDK's exporter loses spans without an error: it counts a redirect
+as success and drops a batch after a few failures. The variables are read as the SDK reads them: one that is empty is
+not set, ``OTEL_EXPORTER_OTLP_TRACES_X`` replaces ``OTEL_EXPORTER_OTLP_X``, and a timeout is in seconds.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import unquote
+
+from pydantic import BaseModel, ValidationError
+
+from spancast.config.field_errors import FieldError, config_error, field_errors
+from spancast.diagnostics import logger
+
+EXPORTER_VARIABLE: Final = "OTEL_TRACES_EXPORTER"
+OURSELVES: Final = "spancast"
+"""The name of our own exporter, by which an application that only knows OpenTelemetry gets our destinations."""
+NO_EXPORTER: Final = "none"
+OTLP: Final = "otlp"
+
+_PREFIXES: Final = ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_")
+_PROTOCOLS: Final = {OTLP: None, "otlp_proto_grpc": "grpc", "otlp_proto_http": "http/protobuf"}
+"""The SDK's exporters of OTLP, and the protocol that the name says."""
+_FIELDS: Final = {
+    "protocol": "PROTOCOL",
+    "compression": "COMPRESSION",
+    "timeout": "TIMEOUT",
+    "ca": "CERTIFICATE",
+    "cert": "CLIENT_CERTIFICATE",
+    "key": "CLIENT_KEY",
+}
+_LOWER_CASE: Final = frozenset({"protocol", "compression"})
+_DEFAULT_ENDPOINT: Final = "http://localhost:4318"
+_DEFAULT_GRPC_ENDPOINT: Final = "http://localhost:4317"
+_HEADER_FORM: Final = "must be `name=value`, separated by commas, values percent-encoded"
+_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_LONG_S: Final = 1000.0
+_CONFIG: Final = "spancast.destinations.otlp_config"
+_EXPORTERS: Final = "spancast.destinations.span_exporter"
+
+
+def is_sdk_disabled() -> bool:
+    """Return whether ``OTEL_SDK_DISABLED`` switches all of OpenTelemetry off."""
+    return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+
+
+def exporter_names() -> list[str]:
+    """Return the names in ``OTEL_TRACES_EXPORTER``, each once."""
+    names = (name.strip() for name in os.environ.get(EXPORTER_VARIABLE, "").split(","))
+    return list(dict.fromkeys(filter(None, names)))
+
+
+def has_endpoint() -> bool:
+    """Return whether a variable says where OTLP goes."""
+    return _variable("ENDPOINT") is not None
+
+
+def destinations_of(names: Sequence[str]) -> dict[str, BaseModel]:
+    """Return a destination for each exporter of ``names``.
+
+    Raises:
+        ConfigError: Lists every variable that is wrong. A header's name or value is never shown.
+    """
+    made: dict[str, BaseModel] = {}
+    mistakes: list[FieldError] = []
+    for name in names:
+        config = _otlp(name, mistakes) if name in _PROTOCOLS else _exporter(name, mistakes)
+        if config is not None:
+            made[name] = config
+    if mistakes:
+        raise config_error(mistakes)
+    return made
+
+
+@dataclass(slots=True)
+class _Values:
+    """The fields of a configuration, and the variables that they come from."""
+
+    fields: dict[str, Any] = field(default_factory=dict[str, Any])
+    origins: dict[str, str] = field(default_factory=dict[str, str])
+
+    def read(self, name: str, suffix: str) -> str:
+        """Set the field ``name`` from the variable that ends in ``suffix``; return its text, empty if it is not set."""
+        found = _variable(suffix)
+        self.origins[name] = found[0] if found else _PREFIXES[1] + suffix
+        if found is None:
+            return ""
+        self.fields[name] = found[1].lower() if name in _LOWER_CASE else found[1]
+        return found[1]
+
+
+def _variable(suffix: str) -> tuple[str, str] | None:
+    for prefix in _PREFIXES:
+        text = os.environ.get(prefix + suffix, "").strip()
+        if text:
+            return prefix + suffix, text
+    return None
+
+
+def _otlp(exporter: str, mistakes: list[FieldError]) -> BaseModel | None:
+    values = _Values()
+    for name, suffix in _FIELDS.items():
+        values.read(name, suffix)
+    if (protocol := _PROTOCOLS[exporter]) is not None:
+        values.fields["protocol"] = protocol
+    is_grpc = values.fields.get("protocol") == "grpc"
+    if not values.read("endpoint", "ENDPOINT"):
+        values.fields["endpoint"] = _DEFAULT_GRPC_ENDPOINT if is_grpc else _DEFAULT_ENDPOINT
+    found: list[FieldError] = []
+    is_insecure = _is_insecure(found)
+    if is_grpc and "://" not in values.fields["endpoint"]:
+        # Only gRPC has addresses without a scheme.
+        values.fields["endpoint"] = f"{'http' if is_insecure else 'https'}://{values.fields['endpoint']}"
+    if headers := values.read("headers", "HEADERS"):
+        values.fields["headers"] = _headers(headers, values.origins["headers"], found)
+    module = importlib.import_module(_CONFIG)
+    is_whole_url = values.origins["endpoint"] == f"{_PREFIXES[0]}ENDPOINT"
+    model: type[BaseModel] = module.OtlpUrlConfig if is_whole_url else module.OtlpConfig
+    config = _validated(model, {"type": OTLP, **values.fields}, values.origins, found)
+    mistakes.extend(found)
+    if config is not None:
+        _note_long_timeout(config, values.origins["timeout"])
+    return config
+
+
+def _validated(
+    model: type[BaseModel], values: dict[str, Any], origins: dict[str, str], found: list[FieldError]
+) -> BaseModel | None:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        # The path below a variable may be a header's name, which may be a credential without its name.
+        wrong = {
+            origins.get(str(one.path[0]), str(one.path[0])): one.text for one in field_errors(error, model, values)
+        }
+        known = {str(one.path[0]) for one in found}
+        found.extend(
+            FieldError(path=(variable,), text=text) for variable, text in wrong.items() if variable not in known
+        )
+        return None
+
+
+def _is_insecure(found: list[FieldError]) -> bool:
+    variable = _variable("INSECURE")
+    if variable is None:
+        return False
+    name, text = variable
+    if text.lower() not in {"true", "false"}:
+        found.append(FieldError(path=(name,), text="must be true or false"))
+    return text.lower() == "true"
+
+
+def _headers(text: str, variable: str, found: list[FieldError]) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    for number, entry in enumerate(filter(None, (part.strip() for part in text.split(","))), 1):
+        name, _, value = (part.strip() for part in entry.partition("="))
+        try:
+            name, value = unquote(name, errors="strict"), unquote(value, errors="strict").strip()
+        except UnicodeDecodeError:
+            value = ""
+        if not value or not _HEADER_NAME.fullmatch(name):
+            # By its number: all of it may be a credential.
+            found.append(FieldError(path=(variable,), text=f"entry {number} {_HEADER_FORM}"))
+            continue
+        headers[name.lower()] = value
+    return headers
+
+
+def _note_long_timeout(config: Any, variable: str) -> None:  # noqa: ANN401 - a model of ``otlp_config``
+    if config.timeout >= _LONG_S:
+        logger.warning(
+            "spancast: %s is in seconds, as OpenTelemetry's Python SDK reads it; one delivery may take %g hours",
+            variable,
+            config.timeout / 3600,
+        )
+
+
+def _exporter(name: str, mistakes: list[FieldError]) -> BaseModel | None:
+    module = importlib.import_module(_EXPORTERS)
+    installed = module.installed_exporters()
+    if name not in installed:
+        names = ", ".join(sorted(installed))
+        mistakes.append(FieldError(path=(EXPORTER_VARIABLE,), text=f"{name!r} given, installed are {names}"))
+        return None
+    return module.ExporterConfig(type="exporter", exporter=name)

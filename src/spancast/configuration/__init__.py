@@ -1,1 +1,0 @@
-"""From file, environment and keywords to checked settings; loads when ``settings.load`` is called."""

@@ -1,0 +1,278 @@
+"""Spans in a SQLite file of one's own, to be asked with SQL or ``spancast traces`` and ``show``.
+
+One row per span, written again under the same key when it comes again: delivery is at least
+once. The file is the user's only (mode 0600).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import Field
+
+from spancast.destinations.config import DestinationConfig
+from spancast.destinations.field_types import Duration, UserPath, state_directory
+from spancast.destinations.place import Place, absolute
+from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
+from spancast.encoding.genai_fields import costs, iso_time, raw_trace_id, total_tokens
+from spancast.encoding.span_data import EventData, SpanData, read
+from spancast.model import json_codec, semconv
+
+_NO_HOME: Final = "there is no home directory for the local store: set XDG_STATE_HOME or the `path` of the store"
+_MODE: Final = 0o600
+_DIRECTORY_MODE: Final = 0o700
+_NS_PER_S: Final = 1_000_000_000
+_BUSY_S: Final = 5.0
+_FORGET_EVERY_S: Final = 3600.0
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS spans (
+    trace_id TEXT NOT NULL,         -- 32 lowercase hex digits
+    span_id TEXT NOT NULL,          -- 16
+    parent TEXT NOT NULL,           -- span_id of the parent, '' for a root
+    name TEXT NOT NULL,
+    start TEXT NOT NULL,            -- UTC, ISO 8601 with milliseconds
+    start_ns INTEGER NOT NULL,
+    end_ns INTEGER NOT NULL,
+    duration_ms REAL NOT NULL,
+    raw_trace_id TEXT NOT NULL,     -- trace_id as the caller wrote it
+    trace_name TEXT,
+    model TEXT,
+    provider TEXT,
+    session_id TEXT,
+    user_id TEXT,
+    input_tokens INTEGER,
+    output_tokens INTEGER,
+    total_tokens INTEGER,
+    cost REAL,                      -- USD as the provider charged it
+    status TEXT NOT NULL,           -- unset, ok, error
+    status_message TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    scope TEXT NOT NULL,
+    attributes TEXT NOT NULL,       -- JSON
+    events TEXT NOT NULL,           -- JSON
+    resource TEXT NOT NULL,         -- JSON
+    PRIMARY KEY (trace_id, span_id)
+);
+CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns);
+CREATE INDEX IF NOT EXISTS spans_by_session ON spans (session_id, start_ns) WHERE session_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS spans_by_raw_trace_id ON spans (raw_trace_id);
+"""
+_OF_CONTENT: Final = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.IntegrityError)
+"""What SQLite raises for a value of a row; everything else is about the file."""
+_COLUMNS: Final = (
+    "trace_id", "span_id", "parent", "name", "start", "start_ns", "end_ns", "duration_ms", "raw_trace_id", "trace_name",
+    "model", "provider", "session_id", "user_id", "input_tokens", "output_tokens", "total_tokens", "cost", "status",
+    "status_message", "kind", "scope", "attributes", "events", "resource",
+)  # fmt: skip
+_UPSERT: Final = f"INSERT OR REPLACE INTO spans ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names of ours
+_SUMMARIES: Final = """
+SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = '' THEN name END), min(name)),
+       max(session_id), max(user_id), min(start_ns), max(end_ns), count(*), count(model),
+       CASE WHEN count(input_tokens) THEN CAST(total(input_tokens) AS INTEGER) END,
+       CASE WHEN count(output_tokens) THEN CAST(total(output_tokens) AS INTEGER) END, sum(cost), sum(status = 'error')
+FROM spans WHERE trace_id IN (
+    SELECT trace_id FROM spans
+    WHERE start_ns >= :since AND (:session IS NULL OR session_id = :session)
+    AND (:model IS NULL OR instr(lower(model), lower(:model)))
+    AND (NOT :errors OR trace_id IN (SELECT trace_id FROM spans WHERE status = 'error'))
+    GROUP BY trace_id ORDER BY max(start_ns) DESC LIMIT :limit)
+GROUP BY trace_id ORDER BY max(start_ns) DESC
+"""
+
+
+def default_store_path() -> Path | None:
+    """Return ``spancast/spans.db`` in the directory for the user's state, None if there is no home directory."""
+    directory = state_directory()
+    return None if directory is None else directory / "spans.db"
+
+
+class StoreConfig(DestinationConfig, frozen=True):
+    """A SQLite file of spans."""
+
+    type: Literal["store"]
+    path: UserPath | None = Field(default_factory=default_store_path, description="The SQLite file.")
+    max_age: Duration = Field(30 * 86_400.0, description="Older spans are deleted.")
+
+    def place(self) -> Place:
+        """Return the file."""
+        return Place(address={"path": None if self.path is None else absolute(self.path)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSummary:
+    """What ``spancast traces`` shows of one trace."""
+
+    trace_id: str
+    raw_trace_id: str
+    name: str
+    session_id: str | None
+    user_id: str | None
+    start_ns: int
+    end_ns: int
+    spans: int
+    calls: int
+    input_tokens: int | None
+    output_tokens: int | None
+    cost: float | None
+    errors: int
+
+
+class Store:
+    """The file, to write to and to ask."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def write(self, spans: Iterable[SpanData]) -> None:
+        """Insert ``spans``, over those of the same ids."""
+        with self._opened(make=True) as database, database:
+            database.executemany(_UPSERT, [_row(span) for span in spans])
+
+    def forget(self, before_ns: int) -> None:
+        """Delete spans that started earlier."""
+        with self._opened(make=True) as database, database:
+            database.execute("DELETE FROM spans WHERE start_ns < ?", (before_ns,))
+
+    def traces(
+        self,
+        limit: int = 20,
+        session: str | None = None,
+        since_s: float = 0.0,
+        *,
+        model: str | None = None,
+        with_errors: bool = False,
+    ) -> list[TraceSummary]:
+        """Return the latest traces, newest first; only those of ``session``, started since ``since_s`` (Unix).
+
+        ``model`` is a part of a model's name; ``with_errors`` leaves only traces with a failed span.
+        """
+        asked = {
+            "limit": limit,
+            "session": session,
+            "since": int(since_s * _NS_PER_S),
+            "model": model,
+            "errors": with_errors,
+        }
+        with self._opened() as database:
+            rows: list[tuple[Any, ...]] = database.execute(_SUMMARIES, asked).fetchall() if database else []
+        return [TraceSummary(**dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))) for row in rows]
+
+    def ids(self, given: str, limit: int = 10) -> list[str]:
+        """Return the trace ids that ``given`` may mean: one by its id, several by their beginning."""
+        with self._opened() as database:
+            return _full_ids(database, given, limit) if database else []
+
+    def trace(self, trace_id: str) -> list[SpanData]:
+        """Return the spans of one trace, by its id, the id as the caller wrote it, or the id's beginning."""
+        with self._opened() as database:
+            if database is None:
+                return []
+            several = _full_ids(database, trace_id, 2)
+            found = several[0] if len(several) == 1 else trace_id
+            query = f"SELECT {', '.join(_COLUMNS)} FROM spans WHERE trace_id = ? ORDER BY start_ns"  # noqa: S608
+            return [_span(dict(zip(_COLUMNS, row, strict=True))) for row in database.execute(query, (found,))]
+
+    @contextmanager
+    def _opened(self, *, make: bool = False) -> Generator[Any]:
+        if not make and not self.path.is_file():
+            yield None
+            return
+        if make:
+            self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE))
+        with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
+            if make:
+                database.execute("PRAGMA journal_mode = WAL")
+                database.executescript(_SCHEMA)
+            yield database
+
+
+class StoreDestination:
+    """Writes batches to a ``Store`` and forgets what is too old."""
+
+    def __init__(self, config: StoreConfig, encoder: Encoder, now_s: Callable[[], float] = time.time) -> None:
+        self.encoder = encoder
+        self.store = Store(config.path) if config.path else None
+        self._max_age_s = config.max_age
+        self._now_s = now_s
+        self._forgot_s = 0.0
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - SQLite has a limit of its own
+        """Write ``payload``; a full disk or a locked file is tried again. Raises for a row that SQLite cannot hold."""
+        return self._tried(lambda store: self._write(store, read(payload.protobuf)))
+
+    def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
+        """Tell whether the file can be opened and written."""
+        return self._tried(lambda store: store.write(()))
+
+    def close(self) -> None:
+        """Do nothing: the file is open only while it is used."""
+
+    def _write(self, store: Store, spans: Sequence[SpanData]) -> None:
+        store.write(spans)
+        now_s = self._now_s()
+        if now_s - self._forgot_s > _FORGET_EVERY_S:
+            self._forgot_s = now_s
+            store.forget(int((now_s - self._max_age_s) * _NS_PER_S))
+
+    def _tried(self, act: Callable[[Store], None]) -> Outcome:
+        if self.store is None:
+            return Rejected(_NO_HOME)
+        try:
+            act(self.store)
+        except (OSError, sqlite3.Error) as error:
+            if isinstance(error, _OF_CONTENT):
+                raise
+            return Retry(f"{self.store.path}: {error}")
+        return Delivered()
+
+
+def _full_ids(database: sqlite3.Connection, given: str, limit: int) -> list[str]:
+    query = "SELECT DISTINCT trace_id FROM spans WHERE trace_id = :id OR raw_trace_id = :id LIMIT :limit"
+    asked = {"id": given, "limit": limit}
+    found = database.execute(query, asked).fetchall()
+    if not found and given:
+        begins = "SELECT DISTINCT trace_id FROM spans WHERE substr(trace_id, 1, length(:id)) = :id LIMIT :limit"
+        found = database.execute(begins, {**asked, "id": given.lower()}).fetchall()
+    return [trace_id for (trace_id,) in found]
+
+
+def _row(span: SpanData) -> tuple[Any, ...]:
+    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
+    return (
+        span.trace_id, span.span_id, span.parent_span_id, span.name, iso_time(span.start_ns), span.start_ns,
+        span.end_ns, span.duration_ms, raw_trace_id(span), span.text(semconv.TRACE_NAME),
+        span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL), span.text(semconv.PROVIDER_NAME),
+        span.text(semconv.SESSION_ID), span.text(semconv.USER_ID), asked, answered, total_tokens(span),
+        costs(span).total, span.status, span.status_message, span.kind, span.scope,
+        json_codec.encode(span.attributes), _events_text(span.events), json_codec.encode(span.resource),
+    )  # fmt: skip
+
+
+def _events_text(events: Iterable[EventData]) -> str:
+    return json_codec.encode([{"name": one.name, "at_ns": one.at_ns, "attributes": one.attributes} for one in events])
+
+
+def _span(row: dict[str, Any]) -> SpanData:
+    return SpanData(
+        trace_id=row["trace_id"],
+        span_id=row["span_id"],
+        parent_span_id=row["parent"],
+        name=row["name"],
+        kind=row["kind"],
+        start_ns=row["start_ns"],
+        end_ns=row["end_ns"],
+        status=row["status"],
+        status_message=row["status_message"],
+        attributes=json_codec.decode(row["attributes"]) or {},
+        events=tuple(EventData(**event) for event in json_codec.decode(row["events"]) or ()),
+        resource=json_codec.decode(row["resource"]) or {},
+        scope=row["scope"],
+    )

@@ -1,0 +1,204 @@
+"""Every type of destination by its name in ``spancast.yaml``; vendors' modules load when used.
+
+READMEs, ``spancast destinations`` and the JSON Schema are written from this table.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, cast, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from spancast.destinations.config import DestinationConfig, NetworkConfig
+from spancast.destinations.field_types import state_directory
+from spancast.destinations.otlp_config import vendor_config
+from spancast.destinations.otlp_vendors import OTLP_VENDORS
+from spancast.destinations.protocol import Destination
+from spancast.destinations.row import Row
+from spancast.destinations.vendor_row import target
+from spancast.errors import ConfigError
+
+_HERE: Final = "spancast.destinations"
+# What encodes loads with the first destination, not with the models: `spancast schema` encodes nothing.
+_ENCODER_FOR: Final = "spancast.encoding.encoder:encoder_for"
+
+_NATIVE: Final[Mapping[str, Row]] = {
+    "otlp": Row(
+        title="OTLP",
+        about="Any server that takes OpenTelemetry's protocol, by HTTP or gRPC.",
+        config=f"{_HERE}.otlp_config:OtlpConfig",
+        factory=f"{_HERE}.otlp_config:create",
+        source="opentelemetry.io/docs/specs/otlp",
+    ),
+    "otel-collector": Row(
+        title="OpenTelemetry Collector",
+        about="An OpenTelemetry Collector, which passes spans on to whatever it is told.",
+        config=f"{_HERE}.otlp_config:CollectorConfig",
+        factory=f"{_HERE}.otlp_config:create",
+        source="opentelemetry.io/docs/collector",
+    ),
+    "jaeger": Row(
+        title="Jaeger",
+        about="Jaeger, version 1.35 and later.",
+        config=f"{_HERE}.otlp_config:JaegerConfig",
+        factory=f"{_HERE}.otlp_config:create",
+        source="jaegertracing.io/docs/latest/architecture/apis",
+    ),
+    "webhook": Row(
+        title="Webhook",
+        about="Your own endpoint, which gets OTLP JSON.",
+        config=f"{_HERE}.webhook:WebhookConfig",
+        factory=f"{_HERE}.webhook:create",
+        source="openrouter.ai/docs/guides/features/broadcast/webhook",
+    ),
+    "file": Row(
+        title="File",
+        about="A file of OTLP JSON lines, as the Collector's file exporter writes it.",
+        config=f"{_HERE}.file:FileConfig",
+        factory=f"{_HERE}.file:FileDestination",
+        source="opentelemetry.io/docs/specs/otel/protocol/file-exporter",
+    ),
+    "console": Row(
+        title="Console",
+        about="A tree in the terminal: names, durations, tokens, cost.",
+        config=f"{_HERE}.console:ConsoleConfig",
+        factory=f"{_HERE}.console:ConsoleDestination",
+    ),
+    "store": Row(
+        title="Local store",
+        about="A SQLite file that `spancast traces`, `spancast show` and any SQL client read.",
+        config=f"{_HERE}.local_store:StoreConfig",
+        factory=f"{_HERE}.local_store:StoreDestination",
+    ),
+    "clickhouse": Row(
+        title="ClickHouse",
+        about="A table of one row per span, as OpenRouter fills it.",
+        config=f"{_HERE}.clickhouse:ClickHouseConfig",
+        factory=f"{_HERE}.clickhouse:create",
+        extra_help=f"{_HERE}.clickhouse:ddl",
+        extra="clickhouse",
+        source="openrouter.ai/docs/guides/features/broadcast/clickhouse",
+    ),
+    "s3": Row(
+        title="S3",
+        about="An object per trace in Amazon S3 or what speaks its protocol (MinIO, R2, …).",
+        config=f"{_HERE}.s3:S3Config",
+        factory=f"{_HERE}.s3:create",
+        extra="s3",
+        source="openrouter.ai/docs/guides/features/broadcast/s3",
+    ),
+    "exporter": Row(
+        title="SpanExporter",
+        about="Any OpenTelemetry `SpanExporter` of an installed package, by its `opentelemetry_traces_exporter` name.",
+        config=f"{_HERE}.span_exporter:ExporterConfig",
+        factory=f"{_HERE}.span_exporter:create",
+        source="opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables",
+    ),
+}
+
+DESTINATIONS: Final[Mapping[str, Row]] = {
+    **_NATIVE,
+    **{
+        name: Row(
+            title=vendor.title,
+            about=vendor.about,
+            config=f"{_HERE}.otlp_config:VendorConfig",
+            factory=f"{_HERE}.otlp_config:create_vendor",
+            convention=vendor.convention,
+            source=vendor.source,
+        )
+        for name, vendor in OTLP_VENDORS.items()
+    },
+}
+"""What there is to say of each type, by the name in ``type``."""
+
+ALIASES: Final[Mapping[str, str]] = {"collector": "otel-collector", "arize-ax": "arize", "elasticsearch": "elastic"}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDoc:
+    """A field of one type, for tables in docs and ``spancast destinations``."""
+
+    name: str
+    about: str
+    required: bool
+    default: str
+    choices: tuple[str, ...]
+    is_secret: bool
+    is_common: bool
+
+
+def canonical(kind: str) -> str | None:
+    """Return the name in ``DESTINATIONS`` for what a user wrote as ``type``, or None."""
+    name = kind.strip().lower().replace("_", "-")
+    name = ALIASES.get(name, name)
+    return name if name in DESTINATIONS else None
+
+
+@functools.cache
+def config_model(kind: str) -> type[DestinationConfig]:
+    """Return the model of the type ``kind``, a name in ``DESTINATIONS``."""
+    if kind in OTLP_VENDORS:
+        return vendor_config(kind)
+    return cast("type[DestinationConfig]", resolved(DESTINATIONS[kind].config))
+
+
+def create(config: DestinationConfig, name: str) -> Destination:
+    """Return the destination that ``config`` describes, ``name`` being its key in the file.
+
+    Raises:
+        ConfigError: A package it needs is not installed; the message says which extra brings it.
+    """
+    row, vendor = DESTINATIONS[config.type], OTLP_VENDORS.get(config.type)
+    resource: Mapping[str, str] = target(vendor, config).resource if vendor else {}
+    try:
+        encoder = resolved(_ENCODER_FOR)(config, row.convention, resource)
+        return cast("Destination", resolved(row.factory)(config, encoder))
+    except ConfigError as error:
+        raise ConfigError(f"destinations.{name}: {error}") from None
+
+
+def fields(kind: str) -> list[FieldDoc]:
+    """Return the fields of the type ``kind``: its own first, then those every type has."""
+    model = config_model(kind)
+    common = {*NetworkConfig.model_fields, *DestinationConfig.model_fields}
+    facts = [_fact(name, info, is_common=name in common) for name, info in model.model_fields.items() if name != "type"]
+    return sorted(facts, key=lambda fact: (fact.is_common, not fact.required))
+
+
+def _fact(name: str, info: FieldInfo, *, is_common: bool) -> FieldDoc:
+    default = info.get_default(call_default_factory=not info.is_required())
+    return FieldDoc(
+        name=name,
+        about=info.description or "",
+        required=info.is_required(),
+        default="" if info.is_required() or default in (None, (), {}) else _shown(default),
+        choices=_choices(info.annotation),
+        is_secret="SecretStr" in str(info.annotation),
+        is_common=is_common,
+    )
+
+
+def _shown(default: object) -> str:
+    directory = state_directory()
+    if isinstance(default, Path) and directory is not None and default.is_relative_to(directory):
+        # The same words on every machine.
+        return f"~/.local/state/spancast/{default.relative_to(directory)}"
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:  # noqa: ANN401 - any type
+    if get_origin(annotation) is Literal:
+        return tuple(str(choice) for choice in get_args(annotation))
+    return tuple(choice for part in get_args(annotation) for choice in _choices(part))
+
+
+def resolved(place: str) -> Any:  # noqa: ANN401 - a class or a function
+    """Return what ``module:name`` names."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)

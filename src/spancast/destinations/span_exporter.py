@@ -1,0 +1,179 @@
+"""Any OpenTelemetry ``SpanExporter`` of an installed package, named as in ``OTEL_TRACES_EXPORTER``.
+
+Its result has two values only, and it may raise: a failure may be one span's or everything's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Final, Literal
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1 import trace_pb2
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace.status import Status, StatusCode
+from pydantic import Field
+
+from spancast.destinations.config import DestinationConfig
+from spancast.destinations.field_types import Text
+from spancast.destinations.place import Place, plain_url, secrets_of, where_stream_goes
+from spancast.destinations.protocol import Delivered, Destination, Encoder, Failed, Outcome, Payload, Retry
+from spancast.diagnostics import RaisedAsConfigError, guarded, never_raise
+from spancast.encoding.span_data import attributes_of
+from spancast.errors import ConfigError
+
+ENTRY_POINTS: Final = "opentelemetry_traces_exporter"
+_STATUS: Final[Mapping[int, StatusCode]] = {1: StatusCode.OK, 2: StatusCode.ERROR}
+_OURSELVES: Final = "spancast"
+_VARIABLES: Final = "OTEL_EXPORTER_"
+_REMOTE: Final = 0x200
+"""``SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK`` of OTLP."""
+
+
+class ExporterConfig(DestinationConfig, frozen=True):
+    """An installed ``SpanExporter``."""
+
+    type: Literal["exporter"]
+    exporter: Text = Field(description="Its `opentelemetry_traces_exporter` name: `console`, `otlp_proto_grpc`, …")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keywords it is made with.")
+    spans: Literal["genai", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
+
+    def place(self) -> Place:
+        """Return the exporter with all that may say where it sends: its options, and variables."""
+        options = {name: _same(value) for name, value in self.options.items()}
+        variables = {name: _same(value) for name, value in os.environ.items() if name.startswith(_VARIABLES)}
+        return Place(
+            address={
+                "exporter": self.exporter,
+                "goes_to": where_stream_goes("stdout") if self.exporter == "console" else None,
+            },
+            credentials={"options": _text(options), "variables": _text(variables)},
+        )
+
+
+def _same(value: Any) -> Any:  # noqa: ANN401 - any option
+    is_url = isinstance(value, str) and value.startswith(("http://", "https://"))
+    return [plain_url(value), secrets_of(value)] if is_url else value
+
+
+def _text(values: Mapping[str, Any]) -> str | None:
+    # Of an object only its type is the same in every process.
+    pairs = sorted(values.items(), key=lambda pair: pair[0])
+    return json.dumps(pairs, skipkeys=True, default=lambda value: type(value).__qualname__) if pairs else None
+
+
+def installed_exporters() -> dict[str, EntryPoint]:
+    """Return the exporters of all installed packages by their names, except our own."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS) if point.name != _OURSELVES}
+
+
+def create(config: ExporterConfig, encoder: Encoder) -> Destination:
+    """Return the destination that hands spans to the exporter ``config`` names.
+
+    Raises:
+        ConfigError: None of that name is installed, or it cannot be made with ``options``.
+    """
+    installed = installed_exporters()
+    if config.exporter not in installed:
+        raise ConfigError(f"exporter: {config.exporter!r} given, installed are {', '.join(sorted(installed))}")
+    # The text may quote an option, and an option may be a key.
+    with RaisedAsConfigError(f"exporter: {config.exporter} cannot be made", is_secret=True):
+        exporter = installed[config.exporter].load()(**config.options)
+    return ExporterDestination(config.exporter, exporter, encoder)
+
+
+class ExporterDestination:
+    """One exporter; called by one thread at a time, as its contract wants it."""
+
+    def __init__(self, name: str, exporter: SpanExporter, encoder: Encoder) -> None:
+        self.encoder = encoder
+        self._name = name
+        self._exporter = exporter
+        self._export = guarded(exporter.export, _raised)
+
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the exporter has its own
+        """Export the spans; anything but success is a failure."""
+        return self._exported(readable_spans(payload.protobuf))
+
+    def test_connection(self, timeout_s: float) -> Outcome:
+        """Export no span at all: what goes over a network asks for an answer to that as well."""
+        outcome = self._exported([])
+        if isinstance(outcome, Failed):
+            return Retry(outcome.reason)
+        # Exporters that have nothing to flush answer None, the SDK's own method among them; one that raises has failed.
+        flushed = never_raise(lambda: self._exporter.force_flush(int(timeout_s * 1000)) is not False)()
+        return outcome if flushed else Retry(f"exporter {self._name}: force_flush failed")
+
+    def _exported(self, spans: Sequence[ReadableSpan]) -> Delivered | Failed:
+        result = self._export(spans)
+        if result is SpanExportResult.SUCCESS:
+            return Delivered()
+        # Its text may quote a span or a key.
+        return Failed(f"exporter {self._name}: {result if isinstance(result, str) else 'failure'}")
+
+    def close(self) -> None:
+        """Shut the exporter down."""
+        never_raise(self._exporter.shutdown)()
+
+
+def _raised(error: Exception) -> str:
+    return f"it raised {type(error).__name__}"
+
+
+def readable_spans(protobuf: bytes) -> list[ReadableSpan]:
+    """Return the spans of an encoded ``ExportTraceServiceRequest`` as the SDK's exporters take them."""
+    spans: list[ReadableSpan] = []
+    for of_resource in ExportTraceServiceRequest.FromString(protobuf).resource_spans:
+        resource = Resource(_attributes(of_resource.resource.attributes), of_resource.schema_url or None)
+        for of_scope in of_resource.scope_spans:
+            given = of_scope.scope
+            scope = InstrumentationScope(
+                given.name, given.version or None, of_scope.schema_url or None, _attributes(given.attributes)
+            )
+            spans.extend(_readable(span, resource, scope) for span in of_scope.spans)
+    return spans
+
+
+def _readable(span: trace_pb2.Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+    is_remote = bool(span.flags & _REMOTE)
+    parent = _context(span.trace_id, span.parent_span_id, "", is_remote=is_remote) if span.parent_span_id else None
+    code = _STATUS.get(span.status.code, StatusCode.UNSET)
+    return ReadableSpan(
+        name=span.name,
+        context=_context(span.trace_id, span.span_id, span.trace_state),
+        parent=parent,
+        resource=resource,
+        attributes=_attributes(span.attributes),
+        events=[Event(event.name, _attributes(event.attributes), event.time_unix_nano) for event in span.events],
+        links=[
+            Link(_context(link.trace_id, link.span_id, link.trace_state), _attributes(link.attributes))
+            for link in span.links
+        ],
+        kind=SpanKind(max(span.kind - 1, 0)),
+        status=Status(code, span.status.message if code is StatusCode.ERROR else None),
+        start_time=span.start_time_unix_nano,
+        end_time=span.end_time_unix_nano,
+        instrumentation_scope=scope,
+    )
+
+
+def _context(trace_id: bytes, span_id: bytes, state: str, *, is_remote: bool = False) -> SpanContext:
+    return SpanContext(
+        int.from_bytes(trace_id, "big"),
+        int.from_bytes(span_id, "big"),
+        is_remote,
+        TraceFlags(TraceFlags.SAMPLED),
+        TraceState.from_header([state]) if state else TraceState(),
+    )
+
+
+def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
+    # The SDK's own spans have tuples where OTLP has arrays.
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in attributes_of(pairs).items()}  # pyright: ignore[reportUnknownArgumentType] - any attribute value

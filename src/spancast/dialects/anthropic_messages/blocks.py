@@ -1,0 +1,159 @@
+"""Content blocks of the Messages API, asked or answered, as parts.
+
+Shapes: Anthropic's ``ContentBlockParam`` and ``ContentBlock`` unions, betas included; parts
+as in ``gen-ai-input-messages.json``.
+Must never: drop a block: what has no part of its own becomes a generic part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from spancast.dialects import accessors
+from spancast.dialects.content import (
+    generic_part,
+    media_part,
+    reasoning_part,
+    text_part,
+    tool_call_part,
+    tool_result_part,
+)
+from spancast.dialects.sanitize import plain, unknown_part
+from spancast.model.call import ConfigModel, Message
+
+Fields = Mapping[str, Any]
+
+_RESULT: Final = "_tool_result"
+_FOR_PROVIDER: Final = frozenset({"cache_control", "signature"})
+
+
+def input_messages(value: object) -> list[Message]:
+    """Return ``messages`` with their roles as sent; tool results stay in the user's message."""
+    return [
+        {"role": accessors.text(message.get("role")) or "user", "parts": content_parts(message.get("content"))}
+        for message in map(accessors.fields, accessors.items(value))
+    ]
+
+
+def content_parts(content: object) -> list[ConfigModel]:
+    """Return content as parts: a string, or a list of blocks."""
+    if isinstance(content, str):
+        return [text_part(content)]
+    return [block_part(block) for block in accessors.items(content)]
+
+
+def block_part(value: object) -> ConfigModel:
+    """Return one block as a part."""
+    if isinstance(value, str):
+        return text_part(value)
+    block = accessors.fields(value)
+    kind = accessors.text(block.get("type")) or "unknown"
+    reader = _BLOCKS.get(kind)
+    read = reader(block) if reader is not None else None
+    if read is not None:
+        return read
+    if kind.endswith(_RESULT):
+        return _server_tool_result(kind, block)
+    return unknown_part(kind, {key: value for key, value in block.items() if key not in _FOR_PROVIDER})
+
+
+def _text(block: Fields) -> ConfigModel | None:
+    content = block.get("text")
+    if not isinstance(content, str):
+        return None
+    read = text_part(content)
+    if citations := accessors.items(block.get("citations")):
+        read["citations"] = plain(citations)
+    return read
+
+
+def _thinking(block: Fields) -> ConfigModel | None:
+    return reasoning_part(accessors.text(block.get("thinking")) or "")
+
+
+def _redacted_thinking(_block: Fields) -> ConfigModel | None:
+    # Nobody but the provider can read it; that there was some is worth telling.
+    return reasoning_part("")
+
+
+def _image(block: Fields) -> ConfigModel | None:
+    return _media("image", accessors.fields(block.get("source")))
+
+
+def _document(block: Fields) -> ConfigModel | None:
+    source = accessors.fields(block.get("source"))
+    if source.get("type") == "text" and isinstance(source.get("data"), str):
+        read = text_part(source["data"])
+    elif source.get("type") == "content":
+        read = generic_part("document", content=content_parts(source.get("content")))
+    else:
+        read = _media("document", source)
+    if read is not None and (title := accessors.text(block.get("title"))):
+        read["title"] = title
+    return read
+
+
+def _container_upload(block: Fields) -> ConfigModel | None:
+    return _media("document", {"file_id": block.get("file_id")})
+
+
+def _media(kind: str, source: Fields) -> ConfigModel | None:
+    url, data, file_id = (accessors.text(source.get(name)) for name in ("url", "data", "file_id"))
+    if url is None and data is None and file_id is None:
+        return None
+    return media_part(kind, url=url, data=data, mime_type=accessors.text(source.get("media_type")), file_id=file_id)
+
+
+def _tool_use(block: Fields) -> ConfigModel | None:
+    return tool_call_part(accessors.text(block.get("id")), accessors.text(block.get("name")) or "", block.get("input"))
+
+
+def _tool_result(block: Fields) -> ConfigModel | None:
+    content = block.get("content")
+    response = content_parts(content) if accessors.items(content) else content
+    read = tool_result_part(accessors.text(block.get("tool_use_id")), response)
+    if block.get("is_error") is True:
+        read["is_error"] = True
+    return read
+
+
+def _server_tool_use(block: Fields) -> ConfigModel | None:
+    name = accessors.text(block.get("name")) or ""
+    tool = "mcp" if block.get("type") == "mcp_tool_use" else name
+    call = {**_rest(block, "id", "name"), "type": tool}
+    return generic_part("server_tool_call", id=accessors.text(block.get("id")), name=name, server_tool_call=call)
+
+
+def _server_tool_result(kind: str, block: Fields) -> ConfigModel:
+    response = {**_rest(block, "tool_use_id"), "type": kind.removesuffix(_RESULT)}
+    return generic_part(
+        "server_tool_call_response", id=accessors.text(block.get("tool_use_id")), server_tool_call_response=response
+    )
+
+
+def _compaction(block: Fields) -> ConfigModel | None:
+    return generic_part("compaction", content=accessors.text(block.get("content")))
+
+
+def _rest(block: Fields, *known: str) -> dict[str, Any]:
+    kept = {
+        key: value for key, value in block.items() if key not in known and key not in _FOR_PROVIDER and key != "type"
+    }
+    read: dict[str, Any] = plain(kept)
+    return read
+
+
+_BLOCKS: Final[Mapping[str, Callable[[Fields], ConfigModel | None]]] = {
+    "text": _text,
+    "thinking": _thinking,
+    "redacted_thinking": _redacted_thinking,
+    "image": _image,
+    "document": _document,
+    "container_upload": _container_upload,
+    "tool_use": _tool_use,
+    "tool_result": _tool_result,
+    "server_tool_use": _server_tool_use,
+    "mcp_tool_use": _server_tool_use,
+    "compaction": _compaction,
+}

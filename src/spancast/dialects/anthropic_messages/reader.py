@@ -1,0 +1,204 @@
+"""Anthropic Messages (``POST /v1/messages``), as spoken by Anthropic and OpenRouter.
+
+Finish reasons: ``stop_reason`` in OpenRouter's words on the attribute (``stop``, ``length``,
+``tool_calls``, ``content_filter``), in those of the message schema in the message
+(``tool_call``), and as it came in ``spancast.response.native_finish_reasons``: the registry
+asks for no vocabulary, and one for all dialects is what rules can be written on.
+Must never: count cached tokens twice. ``input_tokens`` excludes them here, the attribute includes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spancast.dialects import accessors, parameters
+from spancast.dialects.anthropic_messages.blocks import content_parts, input_messages
+from spancast.dialects.anthropic_messages.stream import MessagesStream
+from spancast.dialects.content import text_part
+from spancast.dialects.error_body import read_failure
+from spancast.dialects.finish import output_messages
+from spancast.dialects.parameters import Range, Row
+from spancast.dialects.sanitize import plain, public_url
+from spancast.dialects.usage import Table, Usage, read_usage
+from spancast.model import json_codec, semconv
+from spancast.model.call import Attributes, Message, Request, Response
+
+_PARAMETERS: Final[Mapping[str, Row]] = {
+    "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.whole),
+    "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.decimal),
+    "top_p": Row(semconv.REQUEST_TOP_P, parameters.decimal),
+    "top_k": Row(semconv.REQUEST_TOP_K, parameters.whole),
+    "stop_sequences": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.texts),
+    "stream": Row(semconv.REQUEST_STREAM, parameters.true_flag),
+}
+_RANGES: Final[Mapping[str, Range]] = {
+    "temperature": Range(0, 1),
+    "top_p": Range(0, 1),
+    "top_k": Range(0),
+    "max_tokens": Range(1),
+}
+_READ_BY_NAME: Final = frozenset(
+    {"mcp_servers", "messages", "model", "output_config", "output_format", "system", "tools"}
+)
+_TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
+_SKIPPED: Final = _READ_BY_NAME | _TRACE_KEYS
+
+_FORMAT: Final = semconv.REQUEST + "response_format"
+"""Where ``output_config.format`` goes: its schema quotes content, and this name is known to."""
+
+_FIELDS: Final[Mapping[str, Row]] = {
+    "type": Row(semconv.RESPONSE_OBJECT, parameters.text),
+    "provider": Row(semconv.RESPONSE_PROVIDER, parameters.text),
+    "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", parameters.json_attribute),
+}
+# ``stop_sequence`` quotes the request's content, so it stays with the message.
+_NOT_FIELDS: Final = frozenset({"id", "model", "role", "stop_reason", "stop_sequence"})
+
+_USAGE: Final[Table] = {
+    "input_tokens": semconv.USAGE_INPUT_TOKENS,
+    "output_tokens": semconv.USAGE_OUTPUT_TOKENS,
+    "cache_read_input_tokens": semconv.USAGE_CACHE_READ,
+    "cache_creation_input_tokens": semconv.USAGE_CACHE_WRITE,
+    "output_tokens_details": {
+        "thinking_tokens": semconv.USAGE_REASONING,
+    },
+}
+
+_FINISH_REASONS: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+
+
+class _AnthropicMessages:
+    """The dialect; has no state."""
+
+    __slots__ = ()
+
+    name: str = "anthropic_messages"
+    provider: str = "anthropic"
+
+    def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
+        """Read a request body; ``system`` is apart from the messages, as it is sent."""
+        attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED)
+        _add_output_config(attributes, body, content=content)
+        if servers := accessors.items(body.get("mcp_servers")):
+            attributes[semconv.REQUEST + "mcp_servers"] = json_codec.encode([_server(server) for server in servers])
+        return Request(
+            model=accessors.text(body.get("model")),
+            stream=body.get("stream") is True,
+            messages=input_messages(body.get("messages")) if content else [],
+            system_instructions=content_parts(body.get("system")) if content else [],
+            tools=[_tool(tool) for tool in accessors.items(body.get("tools"))] if content else [],
+            attributes=attributes,
+            validation_errors=parameters.out_of_range(body, _RANGES),
+        )
+
+    def read_response(self, answer: object, *, content: bool) -> Response:
+        """Read a whole answer; text that is no answer at all is one assistant message."""
+        if isinstance(answer, str):
+            return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
+        return read_answer(accessors.fields(answer), content=content)
+
+    def new_stream(self, *, content: bool) -> MessagesStream:
+        """Return a reader for one streamed answer."""
+        return MessagesStream(read_answer, content=content)
+
+
+ANTHROPIC_MESSAGES: Final = _AnthropicMessages()
+
+
+def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = False) -> Response:
+    """Read a ``message`` object or an error envelope; ``is_cut``: its stream ended without a stop reason."""
+    failure = read_failure(answer.get("error"), answer, is_failed=answer.get("type") == "error")
+    native = accessors.text(answer.get("stop_reason"))
+    reason = _FINISH_REASONS.get(native, native) if native else None
+    if failure is not None or is_cut:
+        reason = "error"
+    usage = read_usage(answer.get("usage"), _USAGE)
+    _include_cache(usage)
+    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS)
+    attributes.update(usage.attributes)
+    if native is not None:
+        attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
+    if category := accessors.text(accessors.fields(answer.get("stop_details")).get("category")):
+        attributes[semconv.RESPONSE + "stop_details.category"] = category
+    return Response(
+        id=accessors.text(answer.get("id")),
+        model=accessors.text(answer.get("model")),
+        finish_reasons=[reason] if reason else [],
+        messages=_messages(answer, reason) if content else [],
+        usage=usage.counts,
+        attributes=attributes,
+        failure=failure,
+    )
+
+
+def _messages(answer: Mapping[str, Any], reason: str | None) -> list[Message]:
+    parts = content_parts(answer.get("content"))
+    messages = output_messages(parts, reason, role=accessors.text(answer.get("role")) or "assistant")
+    for message in messages:
+        for name in ("stop_sequence", "stop_details"):
+            if not json_codec.is_absent(answer.get(name)):
+                message[name] = plain(answer[name])
+    return messages
+
+
+def _include_cache(usage: Usage) -> None:
+    """Make the input total inclusive: the anthropic refinement of ``gen_ai.usage.input_tokens``."""
+    counts = usage.counts
+    if semconv.USAGE_INPUT_TOKENS in counts:
+        cached = counts.get(semconv.USAGE_CACHE_READ, 0) + counts.get(semconv.USAGE_CACHE_WRITE, 0)
+        counts[semconv.USAGE_INPUT_TOKENS] += cached
+
+
+def _add_output_config(attributes: Attributes, body: Mapping[str, Any], *, content: bool) -> None:
+    given = body.get("output_config")
+    config = {} if json_codec.is_absent(given) else dict(accessors.fields(given))
+    effort = accessors.text(config.get("effort"))
+    if effort is not None:
+        attributes[semconv.REQUEST_REASONING_LEVEL] = config.pop("effort")
+    # ``output_format`` is the beta's name of the same; ``format_`` that of the openrouter SDK's model.
+    found = (config.pop("format", None), config.pop("format_", None), body.get("output_format"))
+    wanted = next((value for value in found if not json_codec.is_absent(value)), None)
+    if wanted is not None:
+        kind = accessors.text(accessors.fields(wanted).get("type"))
+        attributes[semconv.OUTPUT_TYPE] = "text" if kind == "text" else "json"
+        if content:
+            attributes[_FORMAT] = parameters.json_attribute(wanted)
+    rest = {key: value for key, value in config.items() if not json_codec.is_absent(value)}
+    if rest:
+        attributes[semconv.REQUEST + "output_config"] = parameters.json_attribute(rest)
+
+
+def _server(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
+    server = plain(value)
+    if not isinstance(server, dict):
+        return server
+    told: dict[str, Any] = server  # pyright: ignore[reportUnknownVariableType]
+    return {**told, "url": public_url(told.get("url"))}
+
+
+def _tool(value: object) -> dict[str, Any]:
+    """Return a tool as a definition: custom ones are functions, their schema by reference; the server's plain."""
+    tool = accessors.fields(value)
+    kind = accessors.text(tool.get("type")) or "custom"
+    name = accessors.text(tool.get("name")) or accessors.text(tool.get("mcp_server_name")) or kind
+    if kind != "custom":
+        return {**plain(dict(tool)), "type": kind, "name": name}
+    kept = {
+        key: item
+        for key, item in tool.items()
+        if key not in ("input_schema", "cache_control", "type") and not json_codec.is_absent(item)
+    }
+    definition: dict[str, Any] = {"type": "function", **kept, "name": name}
+    schema = tool.get("input_schema")
+    if not json_codec.is_absent(schema):
+        definition["parameters"] = schema
+    return definition

@@ -1,0 +1,1 @@
+"""OpenAI Chat Completions and servers compatible with it."""

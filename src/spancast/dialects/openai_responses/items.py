@@ -1,0 +1,271 @@
+"""Items of the Responses API, asked or answered, as messages and parts.
+
+Shapes: OpenAI's ``ResponseInputItem`` and ``ResponseOutputItem`` unions and OpenRouter's
+``openrouter:*`` items; parts as in ``gen-ai-input-messages.json``.
+Must never: drop an item: what has no part of its own becomes a generic part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from spancast.dialects import accessors
+from spancast.dialects.content import (
+    generic_part,
+    media_part,
+    reasoning_part,
+    text_part,
+    tool_call_part,
+    tool_result_part,
+)
+from spancast.dialects.sanitize import plain, unknown_part
+from spancast.model.call import ConfigModel, Message
+
+Fields = Mapping[str, Any]
+
+_PREFIX: Final = "openrouter:"
+_RESULTS: Final = frozenset({"output", "outputs", "results", "result", "error", "responses", "analysis"})
+_SENT_BY_USER: Final = frozenset({None, "item_reference", "mcp_approval_response", "compaction_trigger"})
+
+# Calls the caller has to execute, each with the field that holds its arguments.
+_CALLS: Final = {
+    "function_call": "arguments",
+    "custom_tool_call": "input",
+    "computer_call": "action",
+    "local_shell_call": "action",
+    "shell_call": "action",
+    "apply_patch_call": "operation",
+}
+
+
+def input_messages(value: object) -> list[Message]:
+    """Return ``input`` as messages: a string is one of the user, each item one of its own role.
+
+    Reasoning and calls of the model that follow each other are one assistant message, as they were answered.
+    """
+    if isinstance(value, str):
+        return [{"role": "user", "parts": [text_part(value)]}]
+    messages: list[Message] = []
+    continues = False
+    for each in accessors.items(value):
+        item = _unwrapped(each)
+        role, parts = _role(item), item_parts(each)
+        is_model_item = role == "assistant" and item.get("type") not in (None, "message")
+        if is_model_item and continues:
+            messages[-1]["parts"].extend(parts)
+        else:
+            messages.append({"role": role, "parts": parts})
+        continues = is_model_item
+    return messages
+
+
+def output_parts(output: object) -> list[ConfigModel]:
+    """Return all items of ``output`` as the parts of one message, in their order."""
+    return [part for item in accessors.items(output) for part in item_parts(item)]
+
+
+def output_role(output: object) -> str:
+    """Return the role of the first message in ``output``; the API knows only ``assistant``."""
+    roles = (accessors.text(_unwrapped(item).get("role")) for item in accessors.items(output))
+    return next((role for role in roles if role), "assistant")
+
+
+def awaits_caller(output: object) -> bool:
+    """Tell whether ``output`` has a call that the caller must execute: one without its result."""
+    called: set[object] = set()
+    for each in accessors.items(output):
+        item = _unwrapped(each)
+        kind = accessors.text(item.get("type")) or ""
+        call_id = accessors.text(item.get("call_id"))
+        if kind in _CALLS:
+            called.add(call_id)
+        elif kind.endswith("_output"):
+            called.discard(call_id)
+    return bool(called)
+
+
+def item_parts(value: object) -> list[ConfigModel]:
+    """Return one item as parts; a message has as many as its content, a server tool up to two."""
+    if isinstance(value, str):
+        return [text_part(value)]
+    item = _unwrapped(value)
+    kind = accessors.text(item.get("type")) or "message"
+    if kind == "message":
+        return content_parts(item.get("content"))
+    if kind == "reasoning":
+        return _reasoning(item)
+    if kind not in _CALLS and (kind.endswith("_call") or kind.startswith(_PREFIX)):
+        return _server_tool(kind, item)
+    return [_item_part(kind, item)]
+
+
+def logprobs(output: object) -> list[Any]:
+    """Return the log probabilities of each text that has them."""
+    contents = (part for item in accessors.items(output) for part in accessors.items(_unwrapped(item).get("content")))
+    return [plain(told) for part in contents if (told := accessors.items(_unwrapped(part).get("logprobs")))]
+
+
+def content_parts(content: object) -> list[ConfigModel]:
+    """Return the content of a message: a string, or a list of typed parts."""
+    if isinstance(content, str):
+        return [text_part(content)]
+    return [_content_part(part) for part in accessors.items(content)]
+
+
+def _item_part(kind: str, item: Fields) -> ConfigModel:
+    if kind in _CALLS:
+        return _call(kind, item)
+    if kind.endswith("_output"):
+        return tool_result_part(_id(item), _result(item.get("output", item.get("result"))))
+    if kind == "compaction":
+        return generic_part(kind, id=accessors.text(item.get("id")))
+    return unknown_part(kind, item)
+
+
+def _content_part(value: object) -> ConfigModel:
+    if isinstance(value, str):
+        return text_part(value)
+    part = _unwrapped(value)
+    kind = accessors.text(part.get("type")) or "unknown"
+    reader = _CONTENT.get(kind)
+    read = reader(part) if reader is not None else None
+    return unknown_part(kind, part) if read is None else read
+
+
+def _text(part: Fields) -> ConfigModel | None:
+    content = part.get("text")
+    if not isinstance(content, str):
+        return None
+    read = text_part(content)
+    annotations = accessors.items(part.get("annotations"))
+    if annotations:
+        read["annotations"] = plain(annotations)
+    return read
+
+
+def _reasoning_text(part: Fields) -> ConfigModel | None:
+    content = part.get("text")
+    return reasoning_part(content) if isinstance(content, str) else None
+
+
+def _refusal(part: Fields) -> ConfigModel | None:
+    content = part.get("refusal")
+    return generic_part("refusal", content=content) if isinstance(content, str) else None
+
+
+def _image(part: Fields) -> ConfigModel | None:
+    return _media("image", url=part.get("image_url"), file_id=part.get("file_id"))
+
+
+def _file(part: Fields) -> ConfigModel | None:
+    read = _media("document", url=part.get("file_url"), data=part.get("file_data"), file_id=part.get("file_id"))
+    if read is not None and (name := accessors.text(part.get("filename"))):
+        read["name"] = name
+    return read
+
+
+def _audio(part: Fields) -> ConfigModel | None:
+    nested = accessors.fields(part.get("input_audio")) or part
+    form = accessors.text(nested.get("format"))
+    read = _media("audio", data=nested.get("data"), mime_type=f"audio/{form}" if form else None)
+    transcript = accessors.text(part.get("transcript"))
+    if read is None:
+        return text_part(transcript) if transcript else None
+    if transcript:
+        read["transcript"] = transcript
+    return read
+
+
+_CONTENT: Final[Mapping[str, Callable[[Fields], ConfigModel | None]]] = {
+    "input_text": _text,
+    "output_text": _text,
+    "summary_text": _text,
+    "text": _text,
+    "reasoning_text": _reasoning_text,
+    "refusal": _refusal,
+    "input_image": _image,
+    "input_file": _file,
+    "input_audio": _audio,
+    "output_audio": _audio,
+}
+
+
+def _media(
+    kind: str, *, url: object = None, data: object = None, file_id: object = None, mime_type: str | None = None
+) -> ConfigModel | None:
+    known_url, known_data, known_id = accessors.text(url), accessors.text(data), accessors.text(file_id)
+    if known_data is not None and known_data.startswith("data:"):
+        # ``file_data`` is documented as a data URL and accepted as bare base64.
+        known_url, known_data = known_data, None
+    if known_url is None and known_data is None and known_id is None:
+        return None
+    return media_part(kind, url=known_url, data=known_data, mime_type=mime_type, file_id=known_id)
+
+
+def _reasoning(item: Fields) -> list[ConfigModel]:
+    told = [*accessors.items(item.get("summary")), *accessors.items(item.get("content"))]
+    parts = [part for part in map(_reasoning_text, map(accessors.fields, told)) if part is not None]
+    # Sealed reasoning has no text anybody else can read; that there was some is worth telling.
+    return parts or [reasoning_part("")]
+
+
+def _call(kind: str, item: Fields) -> ConfigModel:
+    name = accessors.text(item.get("name")) or kind.removesuffix("_call")
+    field = _CALLS[kind]
+    arguments = item.get(field)
+    if arguments is None and kind == "computer_call":
+        arguments = item.get("actions")
+    return tool_call_part(_id(item), name, arguments if isinstance(arguments, str) else plain(arguments))
+
+
+def _result(output: object) -> object:
+    """Return a tool's output: text as it is, a list of content parts as parts, the rest as JSON data."""
+    if isinstance(output, (list, tuple)):
+        return content_parts(output)  # pyright: ignore[reportUnknownArgumentType]
+    return plain(output)
+
+
+def _server_tool(kind: str, item: Fields) -> list[ConfigModel]:
+    call_id = accessors.text(item.get("id"))
+    asked = {key: value for key, value in item.items() if key not in _RESULTS and key not in ("id", "type")}
+    answered = {key: value for key, value in item.items() if key in _RESULTS and value is not None}
+    if kind == "image_generation_call":
+        asked.pop("result", None)
+        if image := accessors.text(answered.get("result")):
+            form = accessors.text(item.get("output_format")) or "png"
+            answered["result"] = _media("image", data=image, mime_type=f"image/{form}")
+    tool = kind.removeprefix(_PREFIX).removesuffix("_call")
+    name = accessors.text(item.get("name")) or tool
+    call = generic_part(
+        "server_tool_call", id=call_id, name=name, server_tool_call={**_plain_fields(asked), "type": tool}
+    )
+    if not (told := _plain_fields(answered)):
+        return [call]
+    response = generic_part("server_tool_call_response", id=call_id, server_tool_call_response={**told, "type": tool})
+    return [call, response]
+
+
+def _plain_fields(values: Fields) -> dict[str, Any]:
+    read: dict[str, Any] = plain(dict(values)) if values else {}
+    return read
+
+
+def _id(item: Fields) -> str | None:
+    return accessors.text(item.get("call_id")) or accessors.text(item.get("id"))
+
+
+def _role(item: Fields) -> str:
+    role = accessors.text(item.get("role"))
+    if role is not None:
+        return role
+    kind = item.get("type")
+    if isinstance(kind, str) and kind.endswith("_output"):
+        return "tool"
+    return "assistant" if isinstance(kind, str) and kind not in _SENT_BY_USER else "user"
+
+
+def _unwrapped(value: object) -> Fields:
+    """Return an item's fields; the openrouter SDK wraps what it does not know as ``{is_unknown, raw}``."""
+    item = accessors.fields(value)
+    return accessors.fields(item.get("raw")) if item.get("is_unknown") is True else item

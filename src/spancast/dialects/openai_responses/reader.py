@@ -1,0 +1,246 @@
+"""OpenAI Responses (``POST /responses``), as spoken by OpenAI, Azure and OpenRouter.
+
+Finish reasons: the API has a status instead, so the reason is derived from it, in
+OpenRouter's words on the attribute (``stop``, ``length``, ``tool_calls``,
+``content_filter``, ``error``) and in those of the message schema in the message
+(``tool_call``). What the API itself said is kept beside it.
+Must never: repeat the request's parameters, which the API echoes in its answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spancast.dialects import accessors, parameters
+from spancast.dialects.content import text_part
+from spancast.dialects.error_body import read_failure
+from spancast.dialects.finish import output_messages
+from spancast.dialects.openai_responses.items import (
+    awaits_caller,
+    content_parts,
+    input_messages,
+    item_parts,
+    logprobs,
+    output_parts,
+    output_role,
+)
+from spancast.dialects.openai_responses.stream import ResponsesStream
+from spancast.dialects.parameters import Range, Row
+from spancast.dialects.sanitize import plain, public_url
+from spancast.dialects.usage import Table, read_usage
+from spancast.model import json_codec, semconv
+from spancast.model.call import Attributes, ConfigModel, Request, Response
+
+_PARAMETERS: Final[Mapping[str, Row]] = {
+    "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.decimal),
+    "top_p": Row(semconv.REQUEST_TOP_P, parameters.decimal),
+    "top_k": Row(semconv.REQUEST_TOP_K, parameters.whole),
+    "seed": Row(semconv.REQUEST_SEED, parameters.whole),
+    "stop": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.texts),
+    "max_output_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.whole),
+    "frequency_penalty": Row(semconv.REQUEST_FREQUENCY_PENALTY, parameters.decimal),
+    "presence_penalty": Row(semconv.REQUEST_PRESENCE_PENALTY, parameters.decimal),
+    "previous_response_id": Row(semconv.REQUEST_PREVIOUS_RESPONSE_ID, parameters.text),
+    "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, parameters.tier),
+    "stream": Row(semconv.REQUEST_STREAM, parameters.true_flag),
+}
+_RANGES: Final[Mapping[str, Range]] = {
+    "temperature": Range(0, 2),
+    "top_p": Range(0, 1),
+    "top_logprobs": Range(0, 20),
+    "max_output_tokens": Range(1),
+}
+_READ_BY_NAME: Final = frozenset({"input", "instructions", "model", "reasoning", "tools"})
+_TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
+_SKIPPED: Final = _READ_BY_NAME | _TRACE_KEYS
+
+_MODALITIES: Final = {"audio": "speech", "image": "image"}
+_OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
+
+_FIELDS: Final[Mapping[str, Row]] = {
+    "created_at": Row(semconv.RESPONSE_CREATED, parameters.whole),
+    "completed_at": Row(semconv.RESPONSE + "completed_at", parameters.whole),
+    "object": Row(semconv.RESPONSE_OBJECT, parameters.text),
+    "status": Row(semconv.RESPONSE + "status", parameters.text),
+    "provider": Row(semconv.RESPONSE_PROVIDER, parameters.text),
+    "service_tier": Row(semconv.OPENAI_RESPONSE_SERVICE_TIER, parameters.text),
+    "system_fingerprint": Row(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, parameters.text),
+    "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", parameters.json_attribute),
+}
+_ECHOED: Final = frozenset(
+    {
+        *_PARAMETERS.keys() - {"service_tier"},
+        *_SKIPPED,
+        "background",
+        "conversation",
+        "max_tool_calls",
+        "parallel_tool_calls",
+        "prompt",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "store",
+        "text",
+        "tool_choice",
+        "top_logprobs",
+        "truncation",
+    }
+)
+# ``output_text`` is the SDKs' copy of the content.
+_NOT_FIELDS: Final = _ECHOED | {"id", "output", "output_text"}
+
+_USAGE: Final[Table] = {
+    "input_tokens": semconv.USAGE_INPUT_TOKENS,
+    "output_tokens": semconv.USAGE_OUTPUT_TOKENS,
+    "total_tokens": semconv.USAGE_TOTAL_TOKENS,
+    "input_tokens_details": {
+        "cached_tokens": semconv.USAGE_CACHE_READ,
+        "cache_write_tokens": semconv.USAGE_CACHE_WRITE,
+        "audio_tokens": semconv.USAGE_AUDIO_INPUT,
+        "image_tokens": semconv.USAGE_IMAGE_INPUT,
+        "text_tokens": semconv.USAGE_TEXT_INPUT,
+    },
+    "output_tokens_details": {
+        "reasoning_tokens": semconv.USAGE_REASONING,
+        "audio_tokens": semconv.USAGE_AUDIO_OUTPUT,
+        "image_tokens": semconv.USAGE_IMAGE_OUTPUT,
+        "text_tokens": semconv.USAGE_TEXT_OUTPUT,
+    },
+}
+
+_INCOMPLETE_REASONS: Final = {
+    "max_output_tokens": "length",
+    "max_tokens": "length",
+    "max_messages": "length",
+    "content_filter": "content_filter",
+    "steered": "stop",
+}
+
+
+class _OpenAIResponses:
+    """The dialect; has no state."""
+
+    __slots__ = ()
+
+    name: str = "openai_responses"
+    provider: str = "openai"
+
+    def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
+        """Read a request body; ``input`` is the messages, ``instructions`` the system's."""
+        attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED)
+        attributes[semconv.OPENAI_API_TYPE] = "responses"
+        _add_reasoning(attributes, body.get("reasoning"))
+        _add_output_type(attributes, body)
+        _add_conversation(attributes, body.get("conversation"))
+        return Request(
+            model=accessors.text(body.get("model")),
+            stream=body.get("stream") is True,
+            messages=input_messages(body.get("input")) if content else [],
+            system_instructions=_instructions(body.get("instructions")) if content else [],
+            tools=[_tool(tool) for tool in accessors.items(body.get("tools"))] if content else [],
+            attributes=attributes,
+            validation_errors=parameters.out_of_range(body, _RANGES),
+        )
+
+    def read_response(self, answer: object, *, content: bool) -> Response:
+        """Read a whole answer; text that is no answer at all is one assistant message."""
+        if isinstance(answer, str):
+            return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
+        return read_answer(accessors.fields(answer), content=content)
+
+    def new_stream(self, *, content: bool) -> ResponsesStream:
+        """Return a reader for one streamed answer."""
+        return ResponsesStream(read_answer, content=content)
+
+
+OPENAI_RESPONSES: Final = _OpenAIResponses()
+
+
+def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = False) -> Response:
+    """Read a ``response`` object; ``is_cut``: its stream ended before the terminal event."""
+    output = answer.get("output")
+    failure = read_failure(answer.get("error"), answer, is_failed=answer.get("status") == "failed")
+    usage = read_usage(answer.get("usage"), _USAGE)
+    native = accessors.text(accessors.fields(answer.get("incomplete_details")).get("reason"))
+    reason = "error" if is_cut else _finish_reason(answer, native, has_failed=failure is not None)
+    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS)
+    attributes.update(usage.attributes)
+    if native is not None:
+        attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
+    if content and (told := logprobs(output)):
+        attributes[semconv.RESPONSE_LOGPROBS] = json_codec.encode(told)
+    return Response(
+        id=accessors.text(answer.get("id")),
+        model=accessors.text(answer.get("model")),
+        finish_reasons=[reason] if reason else [],
+        messages=output_messages(output_parts(output), reason, role=output_role(output)) if content else [],
+        usage=usage.counts,
+        attributes=attributes,
+        failure=failure,
+    )
+
+
+def _finish_reason(answer: Mapping[str, Any], native: str | None, *, has_failed: bool) -> str | None:
+    status, output = answer.get("status"), answer.get("output")
+    if has_failed or status in ("failed", "cancelled"):
+        return "error"
+    if status == "incomplete":
+        return _INCOMPLETE_REASONS.get(native, native) if native else "error"
+    # Compatible servers may leave the status out; queued and running ones have not finished.
+    if status == "completed" or (status is None and accessors.items(output)):
+        return "tool_calls" if awaits_caller(output) else "stop"
+    return None
+
+
+def _add_reasoning(attributes: Attributes, reasoning: object) -> None:
+    if json_codec.is_absent(reasoning):
+        return
+    config = {key: value for key, value in accessors.fields(reasoning).items() if not json_codec.is_absent(value)}
+    effort = accessors.text(config.get("effort"))
+    if effort is not None:
+        attributes[semconv.REQUEST_REASONING_LEVEL] = effort
+    # Beside the effort: summary, and OpenRouter's max_tokens, enabled, exclude.
+    if len(config) > (effort is not None) or isinstance(reasoning, str):
+        attributes[semconv.REQUEST + "reasoning"] = parameters.json_attribute(config or reasoning)
+
+
+def _add_output_type(attributes: Attributes, body: Mapping[str, Any]) -> None:
+    wanted = accessors.text(accessors.fields(accessors.fields(body.get("text")).get("format")).get("type"))
+    modalities = accessors.items(body.get("modalities"))
+    output_type = next((kind for name, kind in _MODALITIES.items() if name in modalities), None)
+    if output_type is None and wanted is not None:
+        output_type = _OUTPUT_TYPES.get(wanted, "text")
+    if output_type is not None:
+        attributes[semconv.OUTPUT_TYPE] = output_type
+
+
+def _add_conversation(attributes: Attributes, conversation: object) -> None:
+    """Name the conversation as the convention does, where OpenAI keeps it: an id, or an object with one.
+
+    A session id of the caller goes to the same attribute afterwards and wins.
+    """
+    found = accessors.text(conversation) or accessors.text(accessors.fields(conversation).get("id"))
+    if found is not None:
+        attributes[semconv.CONVERSATION_ID] = found
+
+
+def _instructions(value: object) -> list[ConfigModel]:
+    if isinstance(value, str):
+        return content_parts(value)
+    return [part for item in accessors.items(value) for part in item_parts(item)]
+
+
+def _tool(value: object) -> dict[str, Any]:
+    """Return a tool as a definition: functions by reference, hosted ones plain and without their credentials."""
+    tool = accessors.fields(value)
+    kind = accessors.text(tool.get("type")) or "unknown"
+    if kind == "function":
+        definition = {key: item for key, item in tool.items() if not json_codec.is_absent(item)}
+        return {**definition, "name": accessors.text(tool.get("name")) or ""}
+    definition = plain(dict(tool))
+    if "server_url" in tool:
+        definition["server_url"] = public_url(tool["server_url"])
+    name = accessors.text(tool.get("name")) or accessors.text(tool.get("server_label")) or kind
+    return {**definition, "type": kind, "name": name}

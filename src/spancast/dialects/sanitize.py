@@ -1,0 +1,138 @@
+"""Wire values of no known shape as plain JSON data, alike from dicts and SDK objects.
+
+Must never: let a credential or base64 bytes through, raise, or be used on messages that are
+kept by reference (it copies: for tool results, server tools, and parameters only).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from spancast.dialects import accessors
+from spancast.dialects.content import media_part
+from spancast.model import json_codec
+from spancast.model.call import ConfigModel
+
+SECRETS: Final = frozenset(
+    {
+        "access_token",
+        "api_key",
+        "apikey",
+        "auth_token",
+        "authorization",
+        "authorization_token",
+        "bearer_token",
+        "client_secret",
+        "credentials",
+        "domain_secrets",
+        "fallback_credit_token",
+        "headers",
+        "password",
+        "secret",
+        "x-api-key",
+    }
+)
+"""Field names whose values never leave the process: MCP tokens and headers, container secrets."""
+
+_SEALED: Final = frozenset({"encrypted_content", "encrypted_index", "encrypted_stdout"})
+"""Fields only the provider can read; kilobytes each."""
+
+_CONVENTIONAL: Final = frozenset(
+    {
+        "blob",
+        "compaction",
+        "file",
+        "reasoning",
+        "server_tool_call",
+        "server_tool_call_response",
+        "text",
+        "tool_call",
+        "tool_call_response",
+        "uri",
+    }
+)
+
+_DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200};base64,", re.IGNORECASE)
+_SUSPECT: Final = re.compile(
+    '"(?:' + "|".join(re.escape(name) for name in sorted(SECRETS | _SEALED)) + ')":|;base64,|:"base64"|:null',
+    re.IGNORECASE,
+)
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
+    """Return ``value`` as JSON data: SDK objects as objects, without fields that are null.
+
+    Credentials and sealed fields are left out; base64 is replaced by a reference.
+    """
+    if isinstance(value, str):
+        return _string(value)
+    return _clean(json_codec.decode(json_codec.encode(value)))
+
+
+def to_json_string(value: object) -> str:
+    """Return ``value`` as JSON text, by the same rules; cheap where there is nothing to leave out."""
+    text = json_codec.encode(value)
+    return text if _SUSPECT.search(text) is None else json_codec.encode(_clean(json_codec.decode(text)))
+
+
+def unknown_part(kind: str, fields: Mapping[str, Any]) -> ConfigModel:
+    """Return what the conventions have no part for, under its own type and with its fields.
+
+    A malformed one of a type they do have must not claim to be it.
+    """
+    kept: ConfigModel = plain(dict(fields)) if fields else {}
+    return {**kept, "type": f"malformed_{kind}" if kind in _CONVENTIONAL else kind}
+
+
+def shallow_copy(value: object) -> dict[str, Any]:
+    """Return the fields of ``value`` as a dict of its own, with lists of its own.
+
+    For what is kept while a stream runs: an SDK's stream helper grows its objects in place.
+    """
+    return {key: [*item] if isinstance(item, list) else item for key, item in accessors.fields(value).items()}  # pyright: ignore[reportUnknownVariableType]
+
+
+def public_url(url: object) -> str | None:
+    """Return scheme, host and path of ``url``: MCP servers take tokens as user name or query."""
+    if not isinstance(url, str):
+        return None
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        place = f"{host}:{parts.port}" if parts.port else host
+    except ValueError:
+        return None
+    return urlunsplit((parts.scheme, place, parts.path, "", ""))
+
+
+def modality(mime_type: object) -> str:
+    """Return the modality (``image``, ``audio``, ``video``, else ``document``) of a MIME type."""
+    family = mime_type.partition("/")[0] if isinstance(mime_type, str) else ""
+    return family if family in {"image", "audio", "video"} else "document"
+
+
+def _clean(value: Any) -> Any:  # noqa: ANN401 - JSON has any shape
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, list):
+        return [_clean(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(value, dict):
+        return value
+    found: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+    if found.get("type") == "base64" and isinstance(found.get("data"), str):
+        mime_type = found.get("media_type")
+        known = mime_type if isinstance(mime_type, str) else None
+        return media_part(modality(known), data=found["data"], mime_type=known)
+    return {
+        key: _clean(item)
+        for key, item in found.items()
+        if item is not None and key.lower() not in SECRETS and key not in _SEALED
+    }
+
+
+def _string(value: str) -> Any:  # noqa: ANN401 - a string or what stands for it
+    match = _DATA_URL.match(value) if value[:5].lower() == "data:" else None
+    return value if match is None else media_part(modality(match[1]), url=value)

@@ -1,0 +1,1 @@
+"""One pure function per convention: the canonical span in the words of a product."""

@@ -1,0 +1,60 @@
+"""Braintrust.
+
+Source: its pages on OpenTelemetry and SDK 0.48 (``semconv.md`` 3.8); names of metrics from OpenRouter's
+Braintrust destination. Its own ``braintrust.*`` fields are written whole, so what it would read from
+``gen_ai.usage.*`` and the messages again is taken out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from spancast.encoding import genai_fields
+from spancast.encoding.conventions import facts
+from spancast.encoding.span_data import SpanData
+from spancast.model import json_codec, semconv
+
+_TYPES: Final[Mapping[str, str]] = {
+    "llm": "llm", "embedding": "llm", "tool": "tool", "agent": "task", "retriever": "function", "group": "task",
+}  # fmt: skip
+_USAGE: Final = "gen_ai.usage."
+
+
+def rename(span: SpanData) -> SpanData:
+    """Return ``span`` with Braintrust's fields."""
+    kept = facts.without(span.attributes, facts.readable_content(span), semconv.TRACE_METADATA, _USAGE)
+    return span.with_attributes({**kept, **facts.written(_written(span))})
+
+
+def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+    kind = facts.work(span)
+    if kind != "other":
+        yield "braintrust.span_attributes", json_codec.encode({"type": _TYPES[kind], "name": span.name})
+    session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    told = facts.given(session_id=session, user_id=span.text(semconv.USER_ID))
+    if kind in ("llm", "embedding"):
+        told |= facts.given(model=facts.model(span), provider=span.text(semconv.PROVIDER_NAME))
+        told |= genai_fields.model_parameters(span)
+    # The caller's own keys last: what was named by hand is not overwritten by us.
+    metadata = {**told, **facts.metadata(span)}
+    yield "braintrust.metadata", json_codec.encode(metadata) if metadata else None
+    yield "braintrust.tags", genai_fields.tags(span) or None
+    metrics = _metrics(span)
+    yield "braintrust.metrics", json_codec.encode(metrics) if metrics else None
+    yield "braintrust.input_json", facts.messages_json(span)
+    yield "braintrust.output_json", facts.answers_json(span)
+
+
+def _metrics(span: SpanData) -> dict[str, Any]:
+    tokens = facts.usage(span)
+    return facts.given(
+        prompt_tokens=tokens.input,
+        completion_tokens=tokens.output,
+        tokens=tokens.total,
+        prompt_cached_tokens=tokens.cache_read,
+        prompt_cache_creation_tokens=tokens.cache_write,
+        completion_reasoning_tokens=tokens.reasoning,
+        estimated_cost=genai_fields.costs(span).total,
+        time_to_first_token=span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK),
+    )

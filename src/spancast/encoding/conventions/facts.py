@@ -1,0 +1,154 @@
+"""What several conventions ask of a canonical span: its kind of work, its tokens, its content as chat messages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from spancast.encoding import genai_fields
+from spancast.encoding.span_data import SpanData, cached_on_span
+from spancast.model import json_codec, semconv
+from spancast.model.attribute_values import count_of
+
+Work: TypeAlias = Literal["llm", "embedding", "tool", "agent", "retriever", "group", "other"]
+
+CONTENT_MESSAGES: Final = frozenset(
+    {semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS, semconv.TOOL_DEFINITIONS}
+)
+CACHE_CREATION: Final = "gen_ai.usage.cache_creation.input_tokens"
+"""What products read that know the conventions before ``cache_write``."""
+_COUNTS: Final = (
+    semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS, semconv.USAGE_TOTAL_TOKENS, semconv.USAGE_CACHE_READ,
+    semconv.USAGE_CACHE_WRITE, CACHE_CREATION, semconv.USAGE_REASONING,
+)  # fmt: skip
+SYSTEM: Final = "gen_ai.system"
+"""``gen_ai.provider.name`` before version 1.37 of the conventions."""
+_WORK: Final[Mapping[str, Work]] = {
+    "embeddings": "embedding", "execute_tool": "tool", "invoke_agent": "agent", "create_agent": "agent",
+    "invoke_workflow": "group", "retrieval": "retriever",
+}  # fmt: skip
+
+
+class Usage(NamedTuple):
+    """Tokens; ``input`` includes the cached ones, ``output`` those of reasoning; None where not told."""
+
+    input: int | None
+    output: int | None
+    total: int | None
+    cache_read: int | None
+    cache_write: int | None
+    reasoning: int | None
+
+    @property
+    def is_told(self) -> bool:
+        """Tell whether there is anything."""
+        return self.input is not None or self.output is not None or self.total is not None
+
+
+def work(span: SpanData) -> Work:
+    """Return what kind of work ``span`` is; ``other`` for what is neither ours nor of LLMs."""
+    operation = span.first(semconv.OPERATION_NAME)
+    if isinstance(operation, str):
+        return _WORK.get(operation, "llm")
+    return "group" if span.scope == semconv.SCOPE_NAME else "other"
+
+
+@cached_on_span
+def usage(span: SpanData) -> Usage:
+    """Return the tokens of ``span``."""
+    attributes = span.attributes
+    asked, answered, total, cache_read, cache_write, former_cache_write, reasoning = [
+        count_of(attributes[name]) if name in attributes else None for name in _COUNTS
+    ]
+    if total is None and (asked is not None or answered is not None):
+        total = count_of((asked or 0) + (answered or 0))
+    cache_write = former_cache_write if cache_write is None else cache_write
+    return Usage(asked, answered, total, cache_read, cache_write, reasoning)
+
+
+def model(span: SpanData) -> str | None:
+    """Return the model that answered, else the one asked for."""
+    return span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
+
+
+@cached_on_span
+def asked_json(span: SpanData) -> str | None:
+    """Return ``{"messages": […], "tools"?}`` as JSON text, or None where content is left out."""
+    conversation = genai_fields.conversation(span)
+    if conversation is None:
+        return None
+    tools = genai_fields.tools(span)
+    return json_codec.encode({**conversation, "tools": tools} if tools else conversation)
+
+
+@cached_on_span
+def messages_json(span: SpanData) -> str | None:
+    """Return the messages that went to the model as a JSON array of ``{role, content, …}``, or None likewise."""
+    conversation = genai_fields.conversation(span)
+    return None if conversation is None else json_codec.encode(conversation["messages"])
+
+
+@cached_on_span
+def answers_json(span: SpanData) -> str | None:
+    """Return the choices as a JSON array of ``{role, content, …}``, or None likewise."""
+    answers = genai_fields.answers(span)
+    return None if answers is None else json_codec.encode(answers)
+
+
+@cached_on_span
+def metadata(span: SpanData) -> dict[str, Any]:
+    """Return the caller's own keys with the names of trace and generation."""
+    return genai_fields.metadata(span, with_names=True)
+
+
+@cached_on_span
+def readable_content(span: SpanData) -> frozenset[str]:
+    """Return the names of the content that can be read, and so be written in other words; the rest stays as it is."""
+    names = set(CONTENT_MESSAGES)
+    if genai_fields.conversation(span) is None:
+        names -= {semconv.INPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS}
+    if genai_fields.answers(span) is None:
+        names.discard(semconv.OUTPUT_MESSAGES)
+    return frozenset(names)
+
+
+@cached_on_span
+def own_keys(span: SpanData) -> dict[str, Any]:
+    """Return the caller's own keys alone."""
+    return genai_fields.metadata(span, with_names=False)
+
+
+def given(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
+    """Return ``values`` without what is None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def written(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return ``pairs`` without what is None."""
+    return {name: value for name, value in pairs if value is not None}
+
+
+def without(attributes: Mapping[str, Any], names: frozenset[str], *prefixes: str) -> dict[str, Any]:
+    """Return ``attributes`` but those of ``names`` or under ``prefixes``."""
+    if not prefixes:
+        return {name: value for name, value in attributes.items() if name not in names}
+    # A text is compared in half the time of a tuple of one.
+    left_out = prefixes[0] if len(prefixes) == 1 else prefixes
+    return {name: value for name, value in attributes.items() if name not in names and not name.startswith(left_out)}
+
+
+def details(tokens: Usage) -> dict[str, int]:
+    """Return usage in parts that add up to the total: cached and reasoning tokens apart from the rest."""
+    parts = {
+        "input": _rest(tokens.input, tokens.cache_read, tokens.cache_write),
+        "output": _rest(tokens.output, tokens.reasoning),
+        "cache_read_input_tokens": tokens.cache_read,
+        "cache_creation_input_tokens": tokens.cache_write,
+        "output_reasoning_tokens": tokens.reasoning,
+        "total": tokens.total,
+    }
+    return {name: value for name, value in parts.items() if value is not None}
+
+
+def _rest(total: int | None, *parts: int | None) -> int | None:
+    return None if total is None else max(total - sum(part or 0 for part in parts), 0)

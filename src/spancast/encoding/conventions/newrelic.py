@@ -1,0 +1,32 @@
+"""New Relic.
+
+Source: its page on AI monitoring by OpenTelemetry (``semconv.md`` 3.11): a span counts as AI by
+``gen_ai.provider.name`` or ``gen_ai.system``. It cuts every text at 4,095 characters (OpenRouter's New
+Relic destination says so too): texts are shortened here, so that JSON stays JSON.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spancast.encoding import genai_fields
+from spancast.encoding.conventions import facts
+from spancast.encoding.span_data import SpanData
+from spancast.encoding.truncation import truncate_values
+from spancast.model import semconv
+
+_LONGEST: Final = 4095
+
+
+def rename(span: SpanData) -> SpanData:
+    """Return ``span`` with texts that New Relic does not cut."""
+    if facts.work(span) not in ("llm", "embedding"):
+        return truncate_values(span, _LONGEST)
+    written = facts.written(
+        [
+            (facts.SYSTEM, span.text(semconv.PROVIDER_NAME)),
+            ("gen_ai.usage.total_tokens", facts.usage(span).total),
+            ("gen_ai.usage.cost", genai_fields.costs(span).total),
+        ]
+    )
+    return truncate_values(span.with_attributes({**span.attributes, **written}), _LONGEST)

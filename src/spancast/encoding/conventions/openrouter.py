@@ -1,0 +1,70 @@
+"""What OpenRouter's own Broadcast writes to OTLP destinations.
+
+Source: captures of its payloads (``openrouter/README`` D.2). Content is JSON text under ``trace.*``,
+``span.*`` and ``gen_ai.*``; finish reasons are a JSON text, not an array; metadata is on the trace and
+on the span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from spancast.encoding import genai_fields
+from spancast.encoding.conventions import facts
+from spancast.encoding.span_data import SpanData
+from spancast.model import json_codec, semconv
+
+_RENAMED: Final = frozenset({
+    semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, semconv.USAGE_TOTAL_TOKENS,
+    semconv.USAGE_COST, semconv.RESPONSE_FINISH_REASONS,
+})  # fmt: skip
+_DEFAULT_NAME: Final = "OpenRouter Request"
+
+
+def rename(span: SpanData) -> SpanData:
+    """Return ``span`` as OpenRouter would have sent it."""
+    kept = facts.without(span.attributes, _RENAMED | facts.readable_content(span))
+    return span.with_attributes({**kept, **facts.written(_written(span))})
+
+
+def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+    kind = facts.work(span)
+    if kind == "other":
+        return
+    yield "trace.name", span.text(semconv.TRACE_NAME) or _DEFAULT_NAME
+    yield "span.type", "generation" if kind in ("llm", "embedding") else "span"
+    yield "span.level", genai_fields.level(span)
+    yield "span.status_message", span.status_message or None
+    for name, value in facts.own_keys(span).items():
+        yield f"span.metadata.{name}", value
+    if kind in ("llm", "embedding"):
+        yield from _call(span)
+
+
+def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
+    tokens, costs = facts.usage(span), genai_fields.costs(span)
+    yield facts.SYSTEM, span.text(semconv.PROVIDER_NAME)
+    yield "gen_ai.usage.total_tokens", tokens.total
+    yield "gen_ai.usage.input_tokens.cached", tokens.cache_read
+    yield "gen_ai.usage.input_tokens.cache_write", tokens.cache_write
+    yield "gen_ai.usage.output_tokens.reasoning", tokens.reasoning
+    yield "gen_ai.usage.input_cost", costs.input
+    yield "gen_ai.usage.output_cost", costs.output
+    yield "gen_ai.usage.total_cost", costs.total
+    reason = genai_fields.finish_reason(span)
+    yield semconv.RESPONSE_FINISH_REASONS, json_codec.encode([reason]) if reason else None
+    yield "gen_ai.response.finish_reason", reason
+    asked, answered = genai_fields.conversation(span), genai_fields.completion(span)
+    if asked is not None:
+        text = json_codec.encode(asked)
+        yield "trace.input", text
+        yield "span.input", text
+        yield "gen_ai.prompt", text
+    tools = genai_fields.tools(span)
+    yield "gen_ai.completion.tools", json_codec.encode(tools) if tools else None
+    if answered is not None:
+        text = json_codec.encode(answered)
+        yield "trace.output", text
+        yield "span.output", text
+        yield "gen_ai.completion", json_codec.encode({**answered, "rawRequest": genai_fields.model_parameters(span)})

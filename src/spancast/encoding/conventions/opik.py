@@ -1,0 +1,46 @@
+"""Comet Opik.
+
+Source: the mapping rules of its backend (``semconv.md`` 3.9). ``gen_ai.input.*`` and ``gen_ai.output.*``
+become input and output as they are; every ``gen_ai.usage.*`` becomes a key of usage, so parts get the
+names OpenRouter's Opik destination uses. No rule reads a cost: it is metadata.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from spancast.encoding import genai_fields
+from spancast.encoding.conventions import facts
+from spancast.encoding.span_data import SpanData
+from spancast.model import semconv
+
+_METADATA: Final = "opik.metadata."
+_RENAMED: Final = frozenset(
+    {semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, facts.CACHE_CREATION}
+)
+
+
+def rename(span: SpanData) -> SpanData:
+    """Return ``span`` with what Opik's rules know."""
+    kept = facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA)
+    return span.with_attributes({**kept, **facts.written(_written(span))})
+
+
+def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+    yield "thread_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    yield "opik.tags", genai_fields.tags(span) or None
+    yield _METADATA + "user_id", span.text(semconv.USER_ID)
+    if facts.work(span) in ("llm", "embedding"):
+        tokens, costs = facts.usage(span), genai_fields.costs(span)
+        yield facts.SYSTEM, span.text(semconv.PROVIDER_NAME)
+        yield "gen_ai.usage.total_tokens", tokens.total
+        yield "gen_ai.usage.cached_tokens", tokens.cache_read
+        yield "gen_ai.usage.cache_creation_tokens", tokens.cache_write
+        yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
+        yield _METADATA + "total_cost", costs.total
+        yield _METADATA + "input_cost", costs.input
+        yield _METADATA + "output_cost", costs.output
+    # Last: a key of the caller's wins over ours of the same name.
+    for name, value in facts.metadata(span).items():
+        yield _METADATA + name, value

@@ -1,0 +1,61 @@
+"""PostHog, by its OTLP endpoint.
+
+Source: its ingestion's OpenTelemetry mapping (``semconv.md`` 3.5) and the properties of its AI events.
+Any attribute it does not know is an event property under its own name: so what it has no mapping for is
+written as the ``$ai_*`` property itself. Anthropic's input tokens are read there without the cached
+ones, everybody else's with them; cost as charged wins over its prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from spancast.encoding import genai_fields
+from spancast.encoding.conventions import facts
+from spancast.encoding.span_data import SpanData
+from spancast.model import semconv
+
+_RENAMED: Final = frozenset({
+    semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, semconv.USAGE_COST,
+    facts.CACHE_CREATION,
+})  # fmt: skip
+_APART: Final = "anthropic"
+
+
+def rename(span: SpanData) -> SpanData:
+    """Return ``span`` as PostHog makes events of it."""
+    kept = facts.without(span.attributes, _RENAMED | facts.readable_content(span), semconv.TRACE_METADATA)
+    return span.with_attributes({**kept, **facts.written(_written(span))})
+
+
+def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+    session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    # Without one PostHog makes a random person for every span.
+    yield "posthog.distinct_id", span.text(semconv.USER_ID) or session or span.trace_id
+    yield "$ai_session_id", session
+    yield from facts.own_keys(span).items()
+    yield "$ai_trace_name", span.text(semconv.TRACE_NAME)
+    if span.status == "error":
+        yield "$ai_is_error", True
+        yield "$ai_error", span.status_message or span.text(semconv.ERROR_TYPE)
+    if facts.work(span) in ("llm", "embedding"):
+        yield from _call(span)
+
+
+def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
+    tokens, costs = facts.usage(span), genai_fields.costs(span)
+    if span.text(semconv.PROVIDER_NAME) == _APART and tokens.input is not None:
+        yield semconv.USAGE_INPUT_TOKENS, max(tokens.input - (tokens.cache_read or 0) - (tokens.cache_write or 0), 0)
+    yield "$ai_cache_read_input_tokens", tokens.cache_read
+    yield "$ai_cache_creation_input_tokens", tokens.cache_write
+    yield "$ai_reasoning_tokens", tokens.reasoning
+    yield "$ai_total_cost_usd", costs.total
+    yield "$ai_input_cost_usd", costs.input
+    yield "$ai_output_cost_usd", costs.output
+    yield "$ai_stream", span.first(semconv.REQUEST_STREAM)
+    yield "$ai_time_to_first_token", span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
+    yield semconv.INPUT_MESSAGES, facts.messages_json(span)
+    yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)
+    tools = genai_fields.tools(span)
+    yield "$ai_tools", None if tools is None else span.first(semconv.TOOL_DEFINITIONS)

@@ -1,0 +1,67 @@
+"""Sentry.
+
+Source: sentry-conventions of August 2026 and its page on AI agents (``semconv.md`` 3.10). ``sentry.op``
+and the response's model make a span part of the AI dashboards. Some types differ from OpenTelemetry's:
+seed and finish reasons are texts, instructions a plain text. Span events are dropped there, so an error
+is an attribute too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from spancast.encoding import genai_fields
+from spancast.encoding.conventions import facts
+from spancast.encoding.span_data import SpanData
+from spancast.model import json_codec, semconv
+from spancast.model.json_codec import is_list, is_mapping
+
+_OPERATION_TYPES: Final[Mapping[str, str]] = {
+    "llm": "ai_client", "embedding": "ai_client", "retriever": "ai_client", "tool": "tool", "agent": "agent",
+}  # fmt: skip
+_RENAMED: Final = frozenset({semconv.USAGE_CACHE_WRITE, semconv.SYSTEM_INSTRUCTIONS})
+
+
+def rename(span: SpanData) -> SpanData:
+    """Return ``span`` as Sentry's AI dashboards read it."""
+    kept = facts.without(span.attributes, _RENAMED)
+    return span.with_attributes({**kept, **facts.written(_written(span))})
+
+
+def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+    kind, operation = facts.work(span), span.first(semconv.OPERATION_NAME)
+    yield "sentry.op", f"gen_ai.{operation}" if operation else None
+    yield "gen_ai.operation.type", _OPERATION_TYPES.get(kind)
+    if span.status == "error":
+        failures = [event.attributes for event in span.events if event.name == "exception"]
+        failure: Mapping[str, Any] = failures[0] if failures else {}
+        yield semconv.ERROR_TYPE, span.text(semconv.ERROR_TYPE) or failure.get(semconv.EXCEPTION_TYPE)
+        yield "error.message", span.status_message or failure.get(semconv.EXCEPTION_MESSAGE)
+    if kind in ("llm", "embedding"):
+        yield from _call(span)
+
+
+def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
+    tokens, costs = facts.usage(span), genai_fields.costs(span)
+    # Missing, and the span is not shown: a failed call was answered by the model that was asked.
+    yield semconv.RESPONSE_MODEL, facts.model(span)
+    yield "gen_ai.usage.total_tokens", tokens.total
+    yield facts.CACHE_CREATION, tokens.cache_write
+    yield "gen_ai.cost.total_tokens", costs.total
+    yield "gen_ai.cost.input_tokens", costs.input
+    yield "gen_ai.cost.output_tokens", costs.output
+    yield "gen_ai.response.streaming", span.first(semconv.REQUEST_STREAM)
+    reason, seed = genai_fields.finish_reason(span), span.first(semconv.REQUEST_SEED)
+    yield semconv.RESPONSE_FINISH_REASONS, json_codec.encode([reason]) if reason else None
+    yield semconv.REQUEST_SEED, None if seed is None else str(seed)
+    yield semconv.SYSTEM_INSTRUCTIONS, _plain(span.first(semconv.SYSTEM_INSTRUCTIONS))
+
+
+def _plain(given: object) -> str | None:
+    if not isinstance(given, str):
+        return None
+    parts = json_codec.decode(given)
+    if not is_list(parts):
+        return given
+    return "\n".join(str(part.get("content", "")) for part in parts if is_mapping(part))

@@ -1,0 +1,241 @@
+"""A span in OpenRouter's own words, as its S3 objects and SQL tables hold it. Pure.
+
+Source: OpenRouter's Broadcast pages for S3, ClickHouse, Snowflake, BigQuery
+(``openrouter/README`` D.3, D.4): raw ids, ``metadata`` with the trace keys, JSON inputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+from spancast.encoding.span_data import SpanData, cached_on_span
+from spancast.model import json_codec, semconv
+from spancast.model.attribute_values import count_of
+from spancast.model.json_codec import is_list, is_mapping
+
+_NS_PER_S: Final = 1_000_000_000
+_NS_PER_MS: Final = 1_000_000
+_LONGEST_WAIT_S: Final = 1e9
+_COST_DETAILS: Final = semconv.USAGE_COST_DETAILS
+_INPUT_COSTS: Final = (
+    f"{_COST_DETAILS}upstream_inference_prompt_cost", f"{_COST_DETAILS}upstream_inference_input_cost",
+)  # fmt: skip
+_OUTPUT_COSTS: Final = (
+    f"{_COST_DETAILS}upstream_inference_completions_cost", f"{_COST_DETAILS}upstream_inference_output_cost",
+)  # fmt: skip
+_REQUEST: Final = semconv.REQUEST_MODEL.removesuffix("model")
+_PARAMETERS: Final = (_REQUEST, semconv.REQUEST)
+_OWN: Final = semconv.TRACE_METADATA
+_TOOL_CALL: Final = "tool_call"
+_TOOL_ANSWER: Final = "tool_call_response"
+_FINISH_REASONS: Final[Mapping[str, str]] = {_TOOL_CALL: "tool_calls"}
+"""OpenRouter's word where the semantic conventions have another."""
+_NO_PARAMETERS: Final = frozenset({semconv.REQUEST_MODEL, semconv.REQUEST_STREAM})
+_NAMES: Final[Mapping[str, str]] = {
+    "trace_id": semconv.RAW_TRACE_ID,
+    "trace_name": semconv.TRACE_NAME,
+    "span_name": semconv.SPAN_NAME,
+    "generation_name": semconv.GENERATION_NAME,
+    "parent_span_id": semconv.RAW_PARENT_SPAN_ID,
+}
+
+
+class Costs(NamedTuple):
+    """USD as charged; the split is given only where it sums up to the total."""
+
+    input: float | None
+    output: float | None
+    total: float | None
+
+
+def raw_trace_id(span: SpanData) -> str:
+    """Return the trace id as the caller wrote it."""
+    return span.text(semconv.RAW_TRACE_ID) or span.trace_id
+
+
+def span_type(span: SpanData) -> str:
+    """Return ``GENERATION`` for a call of a model, ``SPAN`` for anything else."""
+    return "GENERATION" if span.is_generation else "SPAN"
+
+
+def level(span: SpanData) -> str:
+    """Return ``ERROR`` for a failed span, else ``DEFAULT``."""
+    return "ERROR" if span.status == "error" else "DEFAULT"
+
+
+def metadata(span: SpanData, *, with_names: bool) -> dict[str, Any]:
+    """Return the caller's own keys, nested ones dotted; and the trace keys too, ``with_names``."""
+    own = _own_keys(span)
+    if not with_names:
+        return own.copy()
+    return {**{key: span.attributes[name] for key, name in _NAMES.items() if name in span.attributes}, **own}
+
+
+@cached_on_span
+def _own_keys(span: SpanData) -> dict[str, Any]:
+    start = len(_OWN)
+    return {name[start:]: value for name, value in span.attributes.items() if name.startswith(_OWN)}
+
+
+@cached_on_span
+def tags(span: SpanData) -> list[str]:
+    """Return the custom key ``tags`` where it is a list."""
+    value = span.first(semconv.TRACE_METADATA + "tags")
+    return [str(item) for item in value] if is_list(value) else []
+
+
+@cached_on_span
+def model_parameters(span: SpanData) -> dict[str, Any]:
+    """Return the parameters of the request by their wire names."""
+    return {
+        name.rpartition(_REQUEST)[2] if name.startswith(_REQUEST) else name.removeprefix(semconv.REQUEST): value
+        for name, value in span.attributes.items()
+        if name.startswith(_PARAMETERS) and name not in _NO_PARAMETERS
+    }
+
+
+def finish_reason(span: SpanData) -> str | None:
+    """Return the normalised finish reason of the first choice."""
+    reasons = span.first(semconv.RESPONSE_FINISH_REASONS)
+    if not is_list(reasons) or not reasons:
+        return None
+    return _FINISH_REASONS.get(str(reasons[0]), str(reasons[0]))
+
+
+@cached_on_span
+def costs(span: SpanData) -> Costs:
+    """Return what the provider charged."""
+    total = span.number(semconv.USAGE_COST)
+    if total is None:
+        return Costs(None, None, None)
+    asked, answered = span.number(*_INPUT_COSTS), span.number(*_OUTPUT_COSTS)
+    if asked is None or answered is None or not math.isclose(asked + answered, total, rel_tol=1e-6):
+        return Costs(None, None, total)
+    return Costs(asked, answered, total)
+
+
+def total_tokens(span: SpanData) -> int | None:
+    """Return the total of tokens, the sum of both sides where the provider gave none."""
+    total = span.count(semconv.USAGE_TOTAL_TOKENS)
+    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
+    if total is not None or (asked is None and answered is None):
+        return total
+    return count_of((asked or 0) + (answered or 0))
+
+
+@cached_on_span
+def conversation(span: SpanData) -> dict[str, Any] | None:
+    """Return ``{"messages": […]}`` as it went to the model, or None where content is left out."""
+    system, asked = _decoded(span, semconv.SYSTEM_INSTRUCTIONS, semconv.INPUT_MESSAGES)
+    if asked is None and system is None:
+        return None
+    spoken: list[dict[str, Any]] = []
+    if is_list(system) and system:
+        spoken.append({"role": "system", "content": _content(system)})
+    for message in asked if is_list(asked) else ():
+        spoken.extend(_messages(message) if is_mapping(message) else ())
+    return {"messages": spoken}
+
+
+def completion(span: SpanData) -> dict[str, Any] | None:
+    """Return ``{"completion", "reasoning", "toolCalls"?}`` of the first choice, or None likewise."""
+    (choices,) = _decoded(span, semconv.OUTPUT_MESSAGES)
+    if not is_list(choices) or not choices or not is_mapping(choices[0]):
+        return None
+    parts = _parts(choices[0])
+    calls = [_tool_call(part) for part in parts if part.get("type") == _TOOL_CALL]
+    told = {"completion": _text(parts, "text"), "reasoning": _text(parts, "reasoning")}
+    return {**told, "toolCalls": calls} if calls else told
+
+
+@cached_on_span
+def answers(span: SpanData) -> list[dict[str, Any]] | None:
+    """Return every choice as ``{"role", "content", "reasoning"?, "tool_calls"?, "finish_reason"?}``, or None."""
+    (choices,) = _decoded(span, semconv.OUTPUT_MESSAGES)
+    return [_answer(choice) for choice in choices if is_mapping(choice)] if is_list(choices) else None
+
+
+def tools(span: SpanData) -> list[Any] | None:
+    """Return the tools offered, as they were sent."""
+    (offered,) = _decoded(span, semconv.TOOL_DEFINITIONS)
+    return list(offered) if is_list(offered) else None
+
+
+def first_chunk_ns(span: SpanData) -> int | None:
+    """Return when the first chunk of a streamed answer came."""
+    waited_s = span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
+    if waited_s is None or not 0 <= waited_s < _LONGEST_WAIT_S:
+        return None
+    return span.start_ns + round(waited_s * _NS_PER_S)
+
+
+def iso_time(at_ns: int) -> str:
+    """Return UTC as ``2026-09-29T12:00:00.000Z``."""
+    seconds, rest = divmod(at_ns, _NS_PER_S)
+    moment = datetime.fromtimestamp(seconds, tz=UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // _NS_PER_MS:03d}Z"
+
+
+def _decoded(span: SpanData, *names: str) -> tuple[Any, ...]:
+    values = (span.first(name) for name in names)
+    return tuple(json_codec.decode(value) if isinstance(value, str) else value for value in values)
+
+
+def _answer(choice: Mapping[str, Any]) -> dict[str, Any]:
+    if "parts" not in choice and "content" in choice:
+        return dict(choice)
+    parts = _parts(choice)
+    said: dict[str, Any] = {"role": choice.get("role", "assistant"), "content": _text(parts, "text")}
+    if reasoning := _text(parts, "reasoning"):
+        said["reasoning"] = reasoning
+    if calls := [_tool_call(part) for part in parts if part.get("type") == _TOOL_CALL]:
+        said["tool_calls"] = calls
+    if reason := choice.get("finish_reason"):
+        said["finish_reason"] = _FINISH_REASONS.get(str(reason), reason)
+    return said
+
+
+def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    parts = message.get("parts")
+    return [part for part in parts if is_mapping(part)] if is_list(parts) else []
+
+
+def _messages(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if "parts" not in message and "content" in message:
+        # Another instrumentation's, in chat form already.
+        yield dict(message)
+        return
+    parts = _parts(message)
+    if len(parts) == 1 and parts[0].get("type") == "text":
+        # As most are.
+        yield {"role": message.get("role"), "content": str(parts[0].get("content"))}
+        return
+    rest = [part for part in parts if part.get("type") != _TOOL_ANSWER]
+    for part in parts:
+        if part.get("type") == _TOOL_ANSWER:
+            yield {"role": "tool", "tool_call_id": part.get("id"), "content": part.get("response")}
+    if rest or not parts:
+        calls = [_tool_call(part) for part in rest if part.get("type") == _TOOL_CALL]
+        said: dict[str, Any] = {"role": message.get("role"), "content": _content(rest)}
+        yield {**said, "tool_calls": calls} if calls else said
+
+
+def _content(parts: Sequence[Any]) -> Any:  # noqa: ANN401 - a text, or parts
+    kinds = {str(part.get("type")) for part in parts if is_mapping(part)}
+    if kinds <= {"text", "reasoning", _TOOL_CALL}:
+        return _text(parts, "text")
+    return [part for part in parts if is_mapping(part) and part.get("type") != _TOOL_CALL]
+
+
+def _text(parts: Sequence[Any], kind: str) -> str | None:
+    texts = [str(part.get("content")) for part in parts if is_mapping(part) and part.get("type") == kind]
+    return "".join(texts) if texts else None
+
+
+def _tool_call(part: Mapping[str, Any]) -> dict[str, Any]:
+    arguments = part.get("arguments")
+    text = arguments if isinstance(arguments, str) else json_codec.encode(arguments)
+    return {"id": part.get("id"), "type": "function", "function": {"name": part.get("name"), "arguments": text}}

@@ -1,0 +1,68 @@
+"""Values and spans too large for a destination, made smaller; JSON stays JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from spancast.encoding.span_data import EventData, SpanData
+from spancast.model.json_codec import is_list
+from spancast.model.truncation import SHORTEST_TEXT, cut_texts, shortened
+
+_TRUNCATED: Final = ".truncated"
+_ORIGINAL_BYTES: Final = ".original_bytes"
+_MIN_VALUE: Final = 64
+_NUMBER_BYTES: Final = 8
+
+
+def truncate_values(span: SpanData, max_bytes: int) -> SpanData:
+    """Return ``span`` with no text over ``max_bytes``; a shortened attribute is marked beside it."""
+    return replace(
+        span,
+        attributes=_short_values(span.attributes, max_bytes),
+        events=tuple(_short_event(event, max_bytes) for event in span.events),
+        status_message=shortened(span.status_message, max_bytes),
+    )
+
+
+def _short_event(event: EventData, max_bytes: int) -> EventData:
+    return replace(event, attributes=_short_values(event.attributes, max_bytes))
+
+
+def _short_values(attributes: Mapping[str, Any], max_bytes: int) -> Mapping[str, Any]:
+    short: dict[str, Any] = {}
+    for name, value in attributes.items():
+        told = _short_value(value, max_bytes)
+        short[name] = told
+        if told is not value:
+            short[name + _TRUNCATED] = True
+            short[name + _ORIGINAL_BYTES] = _size(value)
+    return short
+
+
+def _short_value(value: Any, max_bytes: int) -> Any:  # noqa: ANN401 - any attribute value
+    if isinstance(value, str):
+        return shortened(value, max_bytes)
+    if not is_list(value) or _size(value) <= max_bytes:
+        return value
+    room = max(max_bytes // len(value), SHORTEST_TEXT)
+    return [cut_texts(item, room) for item in value[: max(max_bytes // SHORTEST_TEXT, 1)]]
+
+
+def _size(value: Any) -> int:  # noqa: ANN401
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "replace"))
+    return sum(map(_size, value)) if is_list(value) else _NUMBER_BYTES
+
+
+def size_steps(span: SpanData) -> list[int]:
+    """Return ever smaller limits for the values of ``span``, to be tried until it is small enough."""
+    attributes = [span.attributes, *(event.attributes for event in span.events)]
+    longest = max((_size(value) for given in attributes for value in given.values()), default=0)
+    longest = max(longest, _size(span.status_message))
+    steps: list[int] = []
+    while longest > _MIN_VALUE:
+        longest //= 2
+        steps.append(max(longest, _MIN_VALUE))
+    return steps

@@ -1,0 +1,1 @@
+"""Ended spans are filtered, queued on disk and delivered to every destination."""

@@ -1,0 +1,304 @@
+"""Broadcast: ended spans to the spool, judged for every destination, and from there to each of them.
+
+Must never: let one destination's trouble reach another, the caller's thread, or the process's end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+from spancast.destinations import registry
+from spancast.destinations.config import DestinationConfig
+from spancast.diagnostics import counters, guarded, logger, never_raise
+from spancast.encoding.encoder import SpanEncoder
+from spancast.encoding.redaction import NO_REDACTION, Redaction
+from spancast.export import process_exit
+from spancast.export.delivery_worker import DeliveryWorker, Route
+from spancast.export.filtering import NO_HISTORY, REASON_CATEGORY, DestinationFilter, TraceDecisions, group_filters
+from spancast.export.flush_report import DestinationReport, FlushReport
+from spancast.export.payload_cache import PayloadCache
+from spancast.export.record_builder import ContextCache, record_of, without_content
+from spancast.export.span_queue import QueuedSpan, SpanQueue
+from spancast.export.spool.disk import SqliteSpool
+from spancast.export.spool.memory import MemorySpool
+from spancast.export.spool.protocol import QueueStats, SpoolAdmin, route_name
+from spancast.model.span_record import SpanRecord
+from spancast.tracing.pending import read
+
+SPOOL_FILE: Final = "spool.sqlite3"
+_DEFAULT_TIMEOUT_S: Final = 10.0
+
+
+def routes_of(destinations: Mapping[str, DestinationConfig]) -> list[Route]:
+    """Return a route for each enabled one of ``destinations``, by their names in the configuration.
+
+    Raises:
+        ConfigError: A package that a destination needs is not installed.
+    """
+    return [
+        Route(
+            name,
+            DestinationFilter(name, config),
+            registry.create(config, name),
+            timeout_s=getattr(config, "timeout", _DEFAULT_TIMEOUT_S),
+            kind=config.type,
+            fingerprint=config.fingerprint(),
+        )
+        for name, config in destinations.items()
+        if config.enabled
+    ]
+
+
+def open_spool(directory: Path | None, max_bytes: int, max_age_s: float) -> SpoolAdmin:
+    """Return the spool in ``directory``, or one in memory for None.
+
+    Raises:
+        ConfigError: The file there is a newer spancast's or another program's.
+    """
+    if directory is None:
+        return MemorySpool(max_bytes, max_age_s=max_age_s)
+    return SqliteSpool(directory / SPOOL_FILE, max_bytes=max_bytes, max_age_s=max_age_s)
+
+
+_read: Final = never_raise(read)
+
+
+def _not_stored(_: Exception) -> None:
+    return None
+
+
+class ExportPipeline:
+    """Everything between an ended span and the destinations of ``routes``.
+
+    ``is_durable``: what waits in ``spool`` outlives the process, so that its end need not wait for
+    a destination that is down. ``processor`` is what a tracer provider is given.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        spool: SpoolAdmin,
+        *,
+        redaction: Redaction = NO_REDACTION,
+        is_durable: bool = True,
+        shutdown_timeout_s: float = 5.0,
+    ) -> None:
+        self.spool = spool
+        self.shutdown_timeout_s = shutdown_timeout_s
+        self._is_durable = is_durable
+        self._is_started = self._is_closed = False
+        self._put = guarded(spool.put, _not_stored)
+        self._heads = ContextCache()
+        self._seen = TraceDecisions()
+        self._redaction = redaction
+        self._disk_view = SpanEncoder(redaction=redaction)
+        # A rule that fails lets the span pass: nothing is lost by a defect.
+        self._judges = [
+            (names, never_raise(rules.evaluate)) for names, rules in group_filters([route.rules for route in routes])
+        ]
+        self._is_history_asked = any(route.rules.needs_history for route in routes)
+        payloads = PayloadCache()
+        self.workers = [DeliveryWorker(route, spool, payloads) for route in routes]
+        self._told: dict[str, int] = counters.read()
+        self.span_queue = SpanQueue(self._take)
+        self.processor: SpanProcessor = _Processor(self)
+        self._keys = {route.name: route.key for route in routes}
+        spool.register(list(self._keys.values()))
+        self._warn_of_others()
+        process_exit.watch(self)
+        process_exit.handle_sigterm()
+        if any(spool.state(route.key).waiting for route in routes):
+            # What an earlier process left; else threads start with the first span.
+            self._start()
+
+    def _warn_of_others(self) -> None:
+        # Those of another program, or of this one before its address or account was changed.
+        for key in self.spool.routes():
+            if route_name(key) in self._keys and key not in self._keys.values():
+                state = self.spool.state(key)
+                if state.waiting and state.attempts:
+                    logger.warning(
+                        "spancast: %d spans wait for another destination named %s, at another address or account;"
+                        " `spancast spool` lists it as %s",
+                        state.waiting,
+                        route_name(key),
+                        key,
+                    )
+
+    def _start(self) -> None:
+        for worker in self.workers:
+            worker.start()
+            worker.notify()
+        self._is_started = True
+
+    def _take(self, ended: Sequence[QueuedSpan]) -> None:
+        counters.add("received", len(ended))
+        for span, _ in ended:
+            # All are read, then all are encoded: what was done a moment ago is still in the caches.
+            _read(span)
+        records = [record for span, above in ended if (record := self._record(span, above)) is not None]
+        skipped = self._evaluate(records)
+        for record in records:
+            # The spool keeps no content beside the body; rules have read it.
+            record.facts.pop("input", None)
+            record.facts.pop("output", None)
+            if self._redaction.is_private:
+                record.facts = without_content(record.facts)
+        for record in records if self._redaction.masks else ():
+            self._mask_user(record)
+        lost = len(ended) - len(records) + self._store(records, skipped)
+        if lost:
+            counters.add("dropped.internal_error", lost)
+        self._wake(records, skipped)
+
+    def _store(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
+        """Put ``records`` into the spool; return how many it could not take."""
+        by_key = {self._keys[name]: reasons for name, reasons in skipped.items()}
+        if self._put(records, by_key) is not None:
+            return 0
+        # One by one: a record that cannot be stored takes no other with it.
+        lost = 0
+        for index, record in enumerate(records):
+            own = {name: {0: reasons[index]} for name, reasons in by_key.items() if index in reasons}
+            if self._put([record], own) is None:
+                lost += 1
+        return lost
+
+    @never_raise
+    def _wake(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> None:
+        if not self._is_started:
+            self._start()
+        for worker in self.workers:
+            if len(skipped.get(worker.route.name, ())) < len(records):
+                # Again, if there was no thread to be had before.
+                worker.start()
+                worker.notify()
+
+    @never_raise
+    def _record(self, span: ReadableSpan, above: bytes | None) -> SpanRecord:
+        record = record_of(span, self._heads, above)
+        if self._redaction:
+            record.body = self._disk_view.body(record)
+        return record
+
+    @never_raise
+    def _mask_user(self, record: SpanRecord) -> None:
+        # The only fact on disk that is neither a number nor what holds a trace together.
+        user = record.facts.get("user_id")
+        if isinstance(user, str):
+            record.facts["user_id"] = self._redaction.text(user)
+
+    def _evaluate(self, records: Sequence[SpanRecord]) -> dict[str, dict[int, str]]:
+        skipped: dict[str, dict[int, str]] = {}
+        for index, record in enumerate(records) if self._judges else ():
+            seen = self._seen.of(record) if self._is_history_asked else NO_HISTORY
+            for names, evaluate in self._judges:
+                reason = evaluate(record, seen)
+                if reason is not None:
+                    for name in names:
+                        skipped.setdefault(name, {})[index] = reason
+        for name, reasons in skipped.items():
+            for reason, count in Counter(reasons.values()).items():
+                counters.add(f"{REASON_CATEGORY.get(reason, 'filtered')}.{name}", count)
+        return skipped
+
+    def flush(self, timeout_s: float) -> FlushReport:
+        """Deliver what was handed over, within ``timeout_s`` seconds, and tell what became of it."""
+        return self._flush(timeout_s, patient=True)
+
+    def _flush(self, timeout_s: float, *, patient: bool) -> FlushReport:
+        deadline_s = time.monotonic() + timeout_s
+        self.span_queue.drain(timeout_s)
+        asked = {worker: worker.hurry() for worker in self.workers}
+        if self._is_started and not self._is_closed:
+            for worker in self.workers:
+                worker.start()
+            states = {
+                worker.route.name: worker.settle(number, deadline_s, patient=patient)
+                for worker, number in asked.items()
+            }
+        else:
+            states = {name: self.spool.state(key) for name, key in self._keys.items()}
+        return self._report(states)
+
+    def _report(self, states: Mapping[str, QueueStats]) -> FlushReport:
+        before, now = self._told, counters.read()
+        self._told = now
+        since = {name: count - before.get(name, 0) for name, count in now.items()}
+        refused = {name: since.get(f"refused.{name}", 0) + since.get(f"rejected.{name}", 0) for name in states}
+        refusals = {worker.route.name: worker.last_refusal for worker in self.workers}
+        return FlushReport(
+            {
+                name: DestinationReport(
+                    delivered=since.get(f"delivered.{name}", 0),
+                    waiting=state.waiting,
+                    refused=refused[name],
+                    dropped=sum(count for key, count in since.items() if key.startswith(f"dropped.{name}.")),
+                    last_error=state.last_error or (refusals[name] if refused[name] else ""),
+                )
+                for name, state in states.items()
+            },
+            dropped=self.span_queue.waiting
+            + sum(count for key, count in since.items() if key.startswith("dropped.") and key.count(".") == 1),
+        )
+
+    def shutdown(self, timeout_s: float | None = None) -> FlushReport:
+        """Take nothing more, deliver what is possible within ``timeout_s`` seconds; a spool on disk keeps the rest."""
+        if self._is_closed:
+            return FlushReport()
+        limit_s = self.shutdown_timeout_s if timeout_s is None else timeout_s
+        deadline_s = time.monotonic() + limit_s
+        self.span_queue.stop()
+        report = self._flush(limit_s, patient=not self._is_durable)
+        self._is_closed = True
+        process_exit.forget(self)
+        for worker in self.workers:
+            worker.stop()
+        # One that is in the middle of a delivery gets the rest of the time; a span sent twice is better than waiting.
+        at_rest = [worker for worker in self.workers if worker.join(deadline_s - time.monotonic())]
+        for worker in at_rest:
+            never_raise(worker.route.destination.close)()
+        self.spool.close()
+        return report
+
+    def counts(self) -> dict[str, int]:
+        """Return what waits now, per destination, in spans and bytes."""
+        counts: dict[str, int] = {"waiting": self.span_queue.waiting}
+        for name, key in self._keys.items():
+            state = self.spool.state(key)
+            counts[f"waiting.{name}"] = state.waiting
+            counts[f"waiting_bytes.{name}"] = state.waiting_bytes
+        return counts
+
+    def after_fork_in_child(self) -> None:
+        """Begin anew with the same destinations: the parent delivers what it has."""
+        self.span_queue.after_fork_in_child()
+        payloads = PayloadCache()
+        for worker in self.workers:
+            worker.after_fork_in_child(payloads)
+        self._told = counters.read()
+        self._is_started = False
+
+
+class _Processor(SpanProcessor):
+    """What a provider holds."""
+
+    def __init__(self, pipeline: ExportPipeline) -> None:
+        self._pipeline = pipeline
+        # Every span passes here on its caller's thread.
+        self.on_start = pipeline.span_queue.on_start
+        self.on_end = pipeline.span_queue.on_end
+
+    def shutdown(self) -> None:
+        """Shut the pipeline down."""
+        self._pipeline.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush; true only where nothing waits and nothing was lost."""
+        return bool(self._pipeline.flush(timeout_millis / 1000))

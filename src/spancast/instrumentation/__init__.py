@@ -1,0 +1,1 @@
+"""Where SDKs are wrapped: one file per SDK beside the hooks they share."""

@@ -1,0 +1,41 @@
+"""anthropic: Messages, its stream helper and the beta surface."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from spancast.dialects.anthropic_messages.reader import ANTHROPIC_MESSAGES
+from spancast.instrumentation.stainless import Resource, stainless_client
+
+_CLASSES: Final = ("Messages", "AsyncMessages")
+
+
+def _without_own_span(client: Any, options: Any) -> Any:  # noqa: ANN401 - the SDK's client and options
+    """Return options for which the SDK (2.x) starts no span itself: one call, one span.
+
+    A client given a ``tracer_provider`` of its own reports elsewhere and is left alone.
+    """
+    if not getattr(options, "span_name", None):
+        return options
+    own = getattr(client, "_open_telemetry", None)
+    if own and own.get("tracer_provider") is not None:
+        return options
+    changed = options.model_copy()
+    changed.span_name = None
+    return changed
+
+
+CLIENT: Final = stainless_client(
+    name="anthropic",
+    distribution="anthropic",
+    oldest="1.0.0",
+    endpoints={"/v1/messages": ANTHROPIC_MESSAGES},
+    resources=(
+        Resource("messages", "anthropic.resources.messages.messages", _CLASSES, ("create", "parse", "stream")),
+        Resource(
+            "beta.messages", "anthropic.resources.beta.messages.messages", _CLASSES, ("create", "parse", "stream")
+        ),
+    ),
+    takes_keys=frozenset(f"anthropic.resources.beta.messages.messages:{owner}.tool_runner" for owner in _CLASSES),
+    prepare=_without_own_span,
+)

@@ -1,0 +1,150 @@
+"""``@spancast.instrument``: any callable shaped like a completion, whatever it calls inside.
+
+Functions, methods, coroutines, generators and async generators; the keyword arguments are
+the request body, the result (or what is yielded) is the answer.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from contextlib import nullcontext
+from typing import Any, Final
+
+import wrapt
+
+from spancast.diagnostics import never_raise
+from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.results import StepWatch, awaited, recorded
+from spancast.model import json_codec
+from spancast.model.providers import UNKNOWN_SERVER, Server
+from spancast.tracing.call_tracer import CALL_TRACER
+from spancast.tracing.generator_steps import (
+    Driven,
+    async_generator_function,
+    called_function,
+    generator_function,
+    kind_of,
+    named,
+)
+from spancast.tracing.traced_call import TracedCall
+
+_TAKEN: Final = ("trace", "session_id")
+_BODY_MARKS: Final = ("messages", "input", "prompt", "contents")
+
+
+def instrument_function(
+    function: Callable[..., Any], dialect: Dialect, server: Server = UNKNOWN_SERVER
+) -> Callable[..., Any]:
+    """Return ``function`` recorded: same name, signature and kind; works on methods too."""
+    call = _Call(function, dialect, server)
+    wrappers = {"coroutine": call.coroutine, "generator": call.generator, "async generator": call.async_generator}
+    return wrapt.FunctionWrapper(function, wrappers.get(kind_of(function), call.plain))
+
+
+class _Call:
+    """How one function is called: its signature, its dialect, where it sends to."""
+
+    def __init__(self, function: Callable[..., Any], dialect: Dialect, server: Server) -> None:
+        self._dialect = dialect
+        self._server = server
+        self._called = called_function(function)
+        try:
+            parameters: Mapping[str, inspect.Parameter] = inspect.signature(self._called or function).parameters
+        except (TypeError, ValueError):
+            parameters = {}
+        self._named = frozenset(parameters)
+        self._takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+
+    def plain(
+        self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:  # noqa: ANN401 - the function's own result
+        """Record a call that returns its answer, a stream or an awaitable."""
+        traced_call, kwargs = self._begin(wrapped, args, kwargs)
+        if traced_call is None or not traced_call.records_response:
+            return wrapped(*args, **kwargs)
+        with traced_call.inside():
+            result = wrapped(*args, **kwargs)
+        return recorded(traced_call, result)
+
+    def coroutine(
+        self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Coroutine[Any, Any, Any]:
+        """Record a coroutine function; its call begins when it is awaited."""
+        return named(self._run(wrapped, args, kwargs), self._called)
+
+    def generator(
+        self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Generator[Any, Any, Any]:
+        """Record a generator function; its call begins with its first step."""
+
+        def begin() -> Driven:
+            traced_call, changed = self._begin(wrapped, args, kwargs)
+            inner = wrapped(*args, **changed)
+            if traced_call is None or not traced_call.records_response:
+                return Driven(inner, _call, nullcontext())
+            watch = StepWatch(traced_call)
+            return Driven(inner, watch.step, watch)
+
+        return named(generator_function(begin)(), self._called)
+
+    def async_generator(
+        self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AsyncGenerator[Any, Any]:
+        """Record an async generator function; its call begins with its first step."""
+
+        def begin() -> Driven:
+            traced_call, changed = self._begin(wrapped, args, kwargs)
+            inner = wrapped(*args, **changed)
+            if traced_call is None or not traced_call.records_response:
+                return Driven(inner, _call, nullcontext())
+            watch = StepWatch(traced_call)
+            return Driven(inner, watch.step_async, watch)
+
+        return named(async_generator_function(begin)(), self._called)
+
+    async def _run(self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the function's own result
+        traced_call, kwargs = self._begin(wrapped, args, kwargs)
+        if traced_call is None or not traced_call.records_response:
+            return await wrapped(*args, **kwargs)
+        return await awaited(traced_call, wrapped(*args, **kwargs))
+
+    def _begin(
+        self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[TracedCall | None, dict[str, Any]]:
+        body = _body(wrapped, args, kwargs)
+        traced_call = CALL_TRACER.begin(self._dialect, body or {}, server=self._server, is_outermost=True)
+        taken = [name for name in _TAKEN if name in kwargs and name not in self._named]
+        if taken:
+            kwargs = {name: value for name, value in kwargs.items() if name not in taken}
+        forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
+        if forwarded and self._takes_any:
+            # The function's own arguments stay as they are, but for the keys that it passes on.
+            fields = {name for name, value in forwarded.items() if value is not None}
+            kwargs = {**kwargs, **{name: forwarded[name] for name in fields if name in _TAKEN or name not in kwargs}}
+        return traced_call, kwargs
+
+
+def _call(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - a step that is not recorded
+    return call(*args)
+
+
+@never_raise
+def _body(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the request body a call means: its keywords, bound positionals, a mapping that holds the request."""
+    body: dict[str, Any] = dict(kwargs)
+    if args:
+        signature = inspect.signature(wrapped)
+        bound = signature.bind_partial(*args, **kwargs).arguments
+        for name, value in bound.items():
+            if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+                body.update(value)
+            else:
+                body[name] = value
+    if not any(mark in body for mark in _BODY_MARKS):
+        for value in list(body.values()):
+            if json_codec.is_mapping(value) and any(mark in value for mark in _BODY_MARKS):
+                body = {**value, **{name: body[name] for name in (*_TAKEN, "user", "metadata") if name in body}}
+                break
+    extra = body.pop("extra_body", None)
+    return {**body, **extra} if json_codec.is_mapping(extra) else body

@@ -1,0 +1,26 @@
+"""openai: Chat Completions and Responses; also every OpenAI-compatible ``base_url`` and Azure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from spancast.dialects.openai_chat.reader import OPENAI_CHAT
+from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
+from spancast.instrumentation.stainless import Resource, stainless_client
+
+_COMPLETIONS: Final = "openai.resources.chat.completions.completions"
+_METHODS: Final = ("create", "parse", "stream")
+
+CLIENT: Final = stainless_client(
+    name="openai",
+    distribution="openai",
+    oldest="2.0.0",
+    endpoints={"/chat/completions": OPENAI_CHAT, "/responses": OPENAI_RESPONSES},
+    resources=(
+        Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),
+        Resource("responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), _METHODS),
+    ),
+    takes_keys=frozenset(
+        f"openai.resources.beta.responses.responses:{owner}.create" for owner in ("Responses", "AsyncResponses")
+    ),
+)

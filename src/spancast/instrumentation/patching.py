@@ -1,0 +1,549 @@
+"""Patches as rows: applied lazily and in any import order, removed without a trace.
+
+Invariants (tests/instrumentation/test_wrapping.py, test_other_tracers.py):
+    No SDK is imported. ``uninstall`` removes what is ours and only that; what it cannot reach,
+    because another library has wrapped it, does nothing any more.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import FunctionType, MethodType, ModuleType
+from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+import wrapt
+
+from spancast.diagnostics import counters, logger, never_raise
+
+Method: TypeAlias = Callable[..., Any]
+"""As it stands in a class: its first argument is the object."""
+Hook: TypeAlias = Callable[[Method], Method]
+"""Returns what is to stand in the place of a method.
+
+An ordinary function, which every call of it costs a microsecond; through wrapt's proxies it is three to five.
+"""
+
+
+_INTERNAL_FILENAME: Final = "<spancast, as unseen as importlib._bootstrap>"
+_MARK: Final = "_self_spancast"
+"""The attribute that holds a ``_Layer``; wrapt keeps attributes of such a name on the proxy itself."""
+_ABSENT: Final = object()
+_MAX_DEPTH: Final = 64
+
+
+class InstrumentedClients:
+    """The clients of one SDK that are instrumented: all of them, or single objects.
+
+    Every hook asks it at every call. Another library can hold a reference to one of our wrappers
+    and put it back after ``uninstall``; such a wrapper then passes the call on.
+    """
+
+    def __init__(self) -> None:
+        self.all = False
+        self._single: dict[int, weakref.ref[object]] = {}
+
+    def covers(self, client: object) -> bool:
+        """Return whether calls of ``client`` are to be recorded."""
+        return self.all or id(client) in self._single
+
+    def __bool__(self) -> bool:
+        return self.all or bool(self._single)
+
+    def has(self, client: object) -> bool:
+        """Return whether ``client`` itself was added."""
+        return id(client) in self._single
+
+    def add(self, client: object) -> None:
+        """Instrument one object, as long as it lives."""
+        key = id(client)
+        self._single[key] = weakref.ref(client, lambda _: self._single.pop(key, None))
+
+    def discard(self, client: object) -> None:
+        """Forget one object; harmless if it was never added."""
+        self._single.pop(id(client), None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One wrapper of ours: ``original`` stood in its place before (``_ABSENT``: nothing).
+
+    It is an attribute of the wrapper, and a library that wraps the wrapper copies its attributes:
+    so ``made`` says whose it is. ``is_of_class``: it stands in a class, not in an object.
+    """
+
+    made: weakref.ref[Any]
+    original: Any
+    is_of_class: bool
+
+
+class Patch(NamedTuple):
+    """One method of one class of an SDK, and what goes around it."""
+
+    module: str
+    attribute: str
+    """``Class.method``."""
+
+    hook: Hook
+
+
+class InstancePatch(NamedTuple):
+    """The same method reached from a client object: ``chat.completions.create``."""
+
+    path: str
+    hook: Hook
+    async_hook: Hook | None = None
+    """Instead, where the object's method is a coroutine function."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """One SDK: what ``instrument("name")`` patches, and what ``instrument(client)`` does to one object.
+
+    ``oldest`` is the oldest version the contract suite runs against; ``copies`` are the
+    methods that return a new client of the same settings.
+    """
+
+    name: str
+    distribution: str
+    oldest: str
+    dialects: tuple[str, ...]
+    patches: tuple[Patch, ...]
+    instance_patches: tuple[InstancePatch, ...]
+    copies: tuple[str, ...] = ()
+    skipped: Mapping[str, str]
+    """Methods of the SDK's resources that are passed through on purpose, each with the reason."""
+
+    instrumented: InstrumentedClients = field(default_factory=InstrumentedClients)
+    """Shared with the hooks of the row."""
+
+    resource_bases: tuple[str, ...] = ()
+    """Base classes of the SDK's resources, ``module:Class``; a resource keeps its client as ``_client``."""
+
+    hook_of_other: Callable[[str, Method], Hook | None] | None = None
+    """Returns what goes around a public method of a resource that no patch names (``module:Class.method``)."""
+
+
+class Instrumentor:
+    """The patches of one SDK that are on, for its classes and for single objects."""
+
+    def __init__(self, client: Client) -> None:
+        self.client: Final = client
+        self._instrumented: Final = client.instrumented
+        self._registered: set[Patch] = set()
+        self._places: dict[tuple[type, str], None] = {}
+        self._hooks: Final = {f"{patch.module}:{patch.attribute}": patch.hook for patch in client.patches}
+        self._resource_kinds: set[type] = set()
+        self._awaited: set[str] = set()
+        self._beneath: list[tuple[Any, Method]] = []
+        self._lock = threading.RLock()
+
+    def instrument(self) -> None:
+        """Patch every class already imported, and the others when they are; harmless when on.
+
+        Puts back what another library has removed since, by restoring what it had seen before.
+        """
+        with self._lock:
+            self._instrumented.all = True
+            self._notice_resources()
+            for patch in self.client.patches:
+                if patch in self._registered:
+                    module = sys.modules.get(patch.module)
+                    if module is not None:
+                        self._apply(patch, module)
+                else:
+                    self._registered.add(patch)
+                    # Runs at once where the module is loaded; stays registered (and idle) after uninstall.
+                    wrapt.register_post_import_hook(
+                        lambda module, patch=patch: self._apply(patch, module), patch.module
+                    )
+
+    def uninstall(self) -> None:
+        """Restore what stood in the classes before, unless another library has put its own there since."""
+        with self._lock:
+            self._instrumented.all = False
+            for owner, name in self._places:
+                for kind in (owner, *_subclasses(owner)):
+                    _restore(kind, name)
+            self._resource_kinds.clear()
+            if self._instrumented:
+                self._notice_resources()
+            while self._beneath:
+                proxy, made = self._beneath.pop()
+                layer = _layer_of(made)
+                if layer is not None and proxy.__wrapped__ is made:
+                    proxy.__wrapped__ = layer.original
+
+    def instrument_client(self, target: object) -> None:
+        """Patch one client object, and the copies made of it; harmless when on."""
+        self._instrumented.add(target)
+        self._notice_resources()
+        for patch in self.client.instance_patches:
+            _patch_instance(target, patch)
+        for name in self.client.copies:
+            _patch_instance(target, InstancePatch(name, self._instrument_copy))
+        for resource in self._resources_within(target):
+            self._patch_resource(resource)
+
+    def uninstall_from(self, target: object) -> None:
+        """Take the patches of one client object off."""
+        self._instrumented.discard(target)
+        for path in (*(patch.path for patch in self.client.instance_patches), *self.client.copies):
+            owner, name = _resolve_path(target, path)
+            if owner is not None:
+                _restore(owner, name)
+        for resource in self._resources_within(target):
+            held: dict[str, Any] = resource.__dict__
+            for name in list(held):
+                _restore(resource, name)
+        with self._lock:
+            if not self._instrumented:
+                for base in self._bases():
+                    _restore(base, "__init__")
+
+    def _bases(self) -> Iterator[type]:
+        """Return the resource base classes that are imported."""
+        for reference in self.client.resource_bases:
+            module, _, name = reference.partition(":")
+            base = getattr(sys.modules.get(module), name, None)
+            if isinstance(base, type):
+                yield base
+
+    def _notice_resources(self) -> None:
+        """See to it that methods of resources take trace keys: when the first of a class is made, or of a client.
+
+        Not before: there are hundreds, and the SDKs import most of them on first use.
+        """
+        self._notice_bases()
+        for reference in self.client.resource_bases:
+            module = reference.partition(":")[0]
+            if module not in sys.modules and reference not in self._awaited:
+                self._awaited.add(reference)
+                wrapt.register_post_import_hook(lambda _module: self._notice_bases(), module)
+
+    def _notice_bases(self) -> None:
+        with self._lock:
+            if not self._instrumented:
+                return
+            for base in self._bases():
+                self._place(base, "__init__", self._notice_made)
+                for kind in _subclasses(base) if self._instrumented.all else ():
+                    self._patch_resource_class(kind)
+
+    def _notice_made(self, method: Method) -> Method:
+        def noticing(resource: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the SDK's arguments
+            method(resource, *args, **kwargs)
+            self._patch_made(resource)
+
+        return noticing
+
+    @never_raise
+    def _patch_made(self, resource: Any) -> None:  # noqa: ANN401 - the SDK's resource
+        if self._instrumented.all:
+            with self._lock:
+                self._patch_resource_class(cast("type[Any]", type(resource)))
+        if self._instrumented.has(getattr(resource, "_client", None)):
+            self._patch_resource(resource)
+
+    def _patch_resource_class(self, kind: type) -> None:
+        if kind not in self._resource_kinds:
+            self._resource_kinds.add(kind)
+            for owner, name, hook in self._methods(kind):
+                self._place(owner, name, hook)
+
+    def _patch_resource(self, resource: object) -> None:
+        for _, name, hook in self._methods(type(resource)):
+            _patch_instance(resource, InstancePatch(name, hook))
+
+    def _methods(self, kind: type) -> Iterator[tuple[type, str, Hook]]:
+        for owner in kind.__mro__:
+            for name, held in list(vars(owner).items()):
+                if name.startswith("_") or not isinstance(held, FunctionType):
+                    continue
+                reference = f"{owner.__module__}:{owner.__name__}.{name}"
+                hook = self._hooks.get(reference)
+                if hook is None and self.client.hook_of_other is not None:
+                    hook = self.client.hook_of_other(reference, held)
+                if hook is not None:
+                    yield owner, name, hook
+
+    def _resources_within(self, holder: Any) -> list[Any]:  # noqa: ANN401 - a client
+        """Return the resources that ``holder`` has made already, those inside another library's stand-ins included."""
+        bases, found, waiting = tuple(self._bases()), dict[int, Any](), [holder]
+        while waiting:
+            for value in list(getattr(waiting.pop(), "__dict__", {}).values()):
+                inner = [value] if isinstance(value, bases) else list(getattr(value, "__dict__", {}).values())
+                for one in inner:
+                    if isinstance(one, bases) and id(one) not in found:
+                        found[id(one)] = one
+                        waiting.append(one)
+        return list(found.values())
+
+    def _instrument_copy(self, method: Method) -> Method:
+        def copying(client: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client
+            made = method(client, *args, **kwargs)
+            if self._instrumented.has(client):
+                self.instrument_client(made)
+            return made
+
+        return copying
+
+    def _apply(self, patch: Patch, module: ModuleType) -> None:
+        with self._lock:
+            if not self._instrumented.all:
+                return
+            class_name, _, method = patch.attribute.partition(".")
+            owner = getattr(module, class_name, None)
+            if not isinstance(owner, type) or vars(owner).get(method) is None:
+                # Another version of the SDK: this row is not for it, the others stand by themselves.
+                logger.debug("spancast: %s has no %s, not patched", patch.module, patch.attribute)
+                counters.add("patches.not_found")
+                return
+            inherited = list(_layers_of(vars(owner)[method]))
+            self._place(owner, method, patch.hook)
+            for kind in _subclasses(owner):
+                if method in vars(kind):
+                    self._place_beside(kind, method, patch.hook, inherited)
+
+    def _place(self, owner: type, name: str, hook: Hook) -> None:
+        self._places[owner, name] = None
+        held = vars(owner)[name]
+        if not _is_ours_within(held):
+            setattr(owner, name, wrap_method(held, hook))
+
+    def _place_beside(self, owner: type, name: str, hook: Hook, inherited: list[Any]) -> None:
+        """Patch a subclass in which another library has wrapped what it inherits, and so does not reach ours.
+
+        Beneath that library's proxy, where ours is when it comes first: whoever is outside is the caller of the other.
+        """
+        outer: Any = None
+        for one in _layers_of(vars(owner)[name]):
+            if _layer_of(one) is not None:
+                return
+            if any(one is other for other in inherited):
+                break
+            outer = one
+        else:
+            return
+        if outer is None or not _is_proxy(outer):
+            self._place(owner, name, hook)
+        else:
+            outer.__wrapped__ = made = wrap_method(outer.__wrapped__, hook)
+            self._beneath.append((outer, made))
+
+
+def wrap_method(method: Method, hook: Hook) -> Method:
+    """Return ``method`` with ``hook`` around it: of the same name, signature and kind.
+
+    A plain function, unless ``method`` is another library's wrapt proxy. That one is wrapped by a proxy,
+    for its owner recognises it by its type.
+    """
+    held: Any = method
+    # By its exact type: a proxy says that it is a function.
+    if type(held) is FunctionType:
+        return _marked(_copy_signature(held, hook(held)), held)
+    if _is_proxy(held):
+        return _marked(_proxy(held, hook(_binding(held)), wrap_method(held.__wrapped__, hook)), held)
+    return _marked(_copy_signature(held, hook(_binding(held))), held)
+
+
+def _marked(made: Method, original: Any, *, is_of_class: bool = True) -> Method:  # noqa: ANN401 - whatever stood there
+    setattr(made, _MARK, _Layer(weakref.ref(made), original, is_of_class))
+    return made
+
+
+def _layer_of(held: Any) -> _Layer | None:  # noqa: ANN401 - whatever stands in a class or an object
+    """Return the layer that ``held`` is, None if it is not ours."""
+    if type(held) is MethodType:
+        held = held.__func__
+    elif isinstance(held, wrapt.BoundFunctionWrapper):
+        # Some libraries put into a class what getattr gave them.
+        held = held._self_parent  # noqa: SLF001 - wrapt documents it
+    layer = getattr(held, _MARK, None)
+    return layer if isinstance(layer, _Layer) and layer.made() is held else None
+
+
+def _layers_of(held: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
+    """Return ``held`` and what it wraps, outermost first."""
+    for _ in range(_MAX_DEPTH):
+        if held is None:
+            return
+        yield held
+        layer = _layer_of(held)
+        held = getattr(held, "__wrapped__", None) if layer is None else layer.original
+
+
+def _is_ours_within(held: Any) -> bool:  # noqa: ANN401 - as above
+    return any(_layer_of(one) is not None for one in _layers_of(held))
+
+
+def _restore(owner: Any, name: str) -> None:  # noqa: ANN401 - a class or an object
+    held: Any = getattr(owner, "__dict__", {}).get(name, _ABSENT)
+    layer = _layer_of(held)
+    if layer is None or layer.is_of_class is not isinstance(owner, type):
+        return
+    if layer.original is _ABSENT:
+        delattr(owner, name)
+    else:
+        setattr(owner, name, layer.original)
+
+
+def _subclasses(owner: type) -> Iterator[type]:
+    for kind in owner.__subclasses__():
+        yield kind
+        yield from _subclasses(kind)
+
+
+def _copy_signature(method: Method, made: Method) -> Method:
+    made = functools.update_wrapper(made, method)
+    if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(made):
+        made = functools.update_wrapper(_coroutine_function(made), method)
+    # As deep as it was: LangSmith looks one level below a decorated method for its coroutine function.
+    beneath: Any = getattr(method, "__wrapped__", None)
+    if beneath is not None:
+        made.__dict__["__wrapped__"] = beneath
+    return made
+
+
+def _is_proxy(held: Any) -> bool:  # noqa: ANN401 - as above
+    """Return whether ``held`` is a proxy, which is of another type than it says."""
+    return held.__class__ is not type(held) and hasattr(held, "__wrapped__")
+
+
+def _proxy(held: Any, around: Method, beneath: Method) -> Method:  # noqa: ANN401 - as above
+    """Return a proxy that stands for the proxy ``held`` and calls ``around``.
+
+    It wraps ``beneath``, ours without theirs: some libraries uninstrument by putting the outermost
+    ``__wrapped__`` in its place.
+    """
+
+    def wrapper(_wrapped: Method, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
+        return around(instance, *args, **kwargs)
+
+    # Some libraries ship a copy of wrapt, and know the wrappers of that one only.
+    kinds = (kind for kind in type(held).__mro__ if kind.__name__ == wrapt.FunctionWrapper.__name__)
+    return next(kinds, wrapt.FunctionWrapper)(beneath, hide_frame(wrapper))
+
+
+def hide_frame(function: FunctionType) -> FunctionType:
+    """Return ``function`` as one that ``warnings.warn`` passes over: an SDK warns of the line of its caller.
+
+    A ``stacklevel`` counts frames, but for those that the file's name marks as the interpreter's own.
+    """
+    function.__code__ = function.__code__.replace(co_filename=_INTERNAL_FILENAME)
+    return function
+
+
+def _binding(held: Any) -> Method:  # noqa: ANN401 - another tracer's proxy, mostly
+    """Return a function that calls what a class holds as the class has it called: bound to the object, if it can be."""
+    bind: Any = getattr(held, "__get__", None)
+
+    def call(instance: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        bound = held if bind is None else bind(instance, type(instance))
+        return bound(*args, **kwargs)
+
+    return call
+
+
+def _coroutine_function(function: Method) -> Method:
+    """Return ``function``, which returns coroutines, as one that is known to."""
+    mark: Callable[[Method], Method] | None = getattr(inspect, "markcoroutinefunction", None)
+    if mark is not None:
+        return mark(function)
+
+    async def awaited(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        return await function(*args, **kwargs)
+
+    return hide_frame(awaited)
+
+
+def load(reference: str) -> Any:  # noqa: ANN401 - whatever the row names
+    """Return the object a ``module:name`` row of a table names."""
+    module, _, name = reference.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _patch_instance(target: object, patch: InstancePatch) -> None:
+    owner, name = _resolve_path(target, patch.path)
+    if owner is None:
+        return
+    standing: Any = getattr(owner, "__dict__", {}).get(name, _ABSENT)
+    if standing is not _ABSENT and _is_ours_within(standing):
+        return
+    if standing is _ABSENT and not hasattr(cast("type[Any]", type(owner)), name):
+        logger.debug("spancast: %s has no %s, not patched", type(target).__name__, patch.path)
+        counters.add("patches.not_found")
+        return
+    method = getattr(owner, name)
+    hook = (patch.async_hook if inspect.iscoroutinefunction(method) else None) or patch.hook
+    around = hook(_of_class(owner, name, method) if standing is _ABSENT else _without_owner(standing))
+    # By its exact type, as in ``wrap_method``.
+    if type(method) is MethodType and method.__self__ is owner:
+        made = _marked(_copy_signature(method.__func__, around), standing, is_of_class=False)
+        setattr(owner, name, MethodType(made, owner))
+        return
+    if _is_proxy(method):
+        made = _proxy(method, _with_owner(around, owner), method)
+    else:
+        made = _copy_signature(method, _bound(around, owner))
+    setattr(owner, name, _marked(made, standing, is_of_class=False))
+
+
+def _of_class(owner: object, name: str, method: Any) -> Method:  # noqa: ANN401 - as above
+    """Return a function that calls what the class of ``owner`` holds at the time of the call.
+
+    Tests replace methods of classes, and other libraries wrap them, after a client was instrumented.
+    """
+    known = method.__func__ if type(method) is MethodType and method.__self__ is owner else None
+
+    def call(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        kind = type(owner)
+        if getattr(kind, name) is known and known is not None:
+            return known(owner, *args, **kwargs)
+        for base in kind.__mro__:
+            if name in vars(base):
+                return _binding(vars(base)[name])(owner, *args, **kwargs)
+        return method(*args, **kwargs)
+
+    return hide_frame(call)
+
+
+def _without_owner(method: Method) -> Method:
+    """Return ``method``, which knows its object or needs none, as one that is given an object."""
+
+    def call(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        return method(*args, **kwargs)
+
+    return hide_frame(call)
+
+
+def _with_owner(around: Method, owner: object) -> Method:
+    """Return ``around`` called for ``owner``, whatever object it is given."""
+
+    def call(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        return around(owner, *args, **kwargs)
+
+    return hide_frame(call)
+
+
+def _bound(around: Method, owner: object) -> Method:
+    def bound(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        return around(owner, *args, **kwargs)
+
+    return hide_frame(bound)
+
+
+def _resolve_path(target: object, path: str) -> tuple[Any, str]:
+    *parents, name = path.split(".")
+    owner: Any = target
+    for parent in parents:
+        owner = getattr(owner, parent, None)
+        if owner is None:
+            return None, name
+    return owner, name

@@ -1,0 +1,386 @@
+"""Results of decorated functions, recorded however they are read: awaited, iterated either way, entered, closed.
+
+The caller gets the same object if it says everything at once, or if what it holds can be recorded in place.
+Else a coroutine or generator of the same kind, or a ``StandIn``.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterator,
+)
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextvars import copy_context
+from typing import Any, Final, cast
+from weakref import WeakKeyDictionary
+
+from spancast.diagnostics import never_raise
+from spancast.instrumentation.stainless import record_result
+from spancast.instrumentation.stream_recorder import StreamRecorder
+from spancast.model import json_codec
+from spancast.tracing.generator_steps import Driven, Unawaited, async_generator_function, generator_function, named
+from spancast.tracing.traced_call import Incomplete, TracedCall
+
+
+def recorded(traced_call: TracedCall, result: Any, watch: StepWatch | None = None) -> Any:  # noqa: ANN401 - the function's own result
+    """Record ``result`` and return what the caller gets in its place.
+
+    ``watch`` is that of the object which ``result`` was got from, by entering or awaiting it.
+    """
+    made = _recorded(traced_call, result, watch)
+    if watch is not None and made is None:
+        watch.hand_over()
+    return result if made is None else made
+
+
+async def awaited(traced_call: TracedCall, awaitable: Awaitable[Any], watch: StepWatch | None = None) -> Any:  # noqa: ANN401 - as above
+    """Await a result, and record what it gives."""
+    with traced_call.inside():
+        result = await awaitable
+    return recorded(traced_call, result, watch)
+
+
+async def _awaited_later(traced_call: TracedCall, given: Unawaited, watch: StepWatch | None) -> Any:  # noqa: ANN401 - as above
+    return await awaited(traced_call, given.coroutine, watch)
+
+
+@never_raise
+def _recorded(traced_call: TracedCall, result: Any, watch: StepWatch | None) -> Any:  # noqa: ANN401, PLR0911 - one way of reading each
+    name = f"{type(result).__module__.partition('.')[0]}._streaming"
+    streaming = sys.modules.get(name)
+    if streaming is not None and isinstance(result, (streaming.Stream, streaming.AsyncStream)):
+        record_result(traced_call, result, name)
+        return None
+    if isinstance(result, (str, bytes)) or json_codec.is_mapping(result) or result is None:
+        traced_call.end_with(result)
+        return None
+    if _is_coroutine(result):
+        return named(_awaited_later(traced_call, Unawaited(result), watch), result)
+    if inspect.isgenerator(result) and inspect.getgeneratorstate(result) == inspect.GEN_CREATED:
+        watch = watch or StepWatch(traced_call)
+        return named(generator_function(lambda: Driven(result, watch.step, watch))(), result)
+    if inspect.isasyncgen(result):
+        watch = watch or StepWatch(traced_call)
+        return named(async_generator_function(lambda: Driven(result, watch.step_async, watch))(), result)
+    if not _is_mock(result) and (_is_stream(result) or _is_manager(result) or _is_awaitable(result)):
+        return stand_in(result, watch or StepWatch(traced_call))
+    record_result(traced_call, result, "")
+    return None
+
+
+def _is_coroutine(result: Any) -> bool:  # noqa: ANN401 - any object
+    """Tell whether ``result`` can be awaited and nothing else: also a compiled coroutine, or a generator of old."""
+    if inspect.isgenerator(result):
+        return inspect.isawaitable(result)
+    is_more = hasattr(result, "__aenter__") or hasattr(result, "__aiter__")
+    return isinstance(result, Coroutine) and not is_more
+
+
+def _is_stream(result: object) -> bool:
+    """Tell whether ``result`` can be read once; an iterable that is not asynchronous may be a whole answer."""
+    return isinstance(result, (Iterator, AsyncIterator)) or hasattr(type(result), "__aiter__")
+
+
+def _is_manager(result: object) -> bool:
+    """Tell whether ``result`` is a context manager by name; a whole answer may have the methods of one."""
+    return not {AbstractContextManager, AbstractAsyncContextManager}.isdisjoint(type(result).__mro__)
+
+
+def _is_mock(result: object) -> bool:
+    """Tell whether ``result`` has every method because it has none: users' tests ask for that very object."""
+    mock = sys.modules.get("unittest.mock")
+    return mock is not None and issubclass(type(result), mock.NonCallableMock)
+
+
+def _is_awaitable(result: Any) -> bool:  # noqa: ANN401 - any object
+    # A future is waited for in other ways too, and that code looks at its class.
+    return not hasattr(result, "_asyncio_future_blocking") and isinstance(result, Awaitable)
+
+
+class StepWatch(StreamRecorder):
+    """A stream that is read step by step, each step inside the recording, nothing held over a ``yield``."""
+
+    __slots__ = ("_is_closing", "_wants_time")
+
+    def __init__(self, traced_call: TracedCall) -> None:
+        super().__init__(traced_call)
+        self._is_closing = False
+        self._wants_time = True
+
+    def step(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
+        """Return the next chunk, ``call(*args)``."""
+        if self.is_over:
+            return call(*args)
+        self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
+        if self._is_closing:
+            # The collector may close it while a context variable is set, and CPython before 3.12 crashes if we set one.
+            return call(*args)
+        with self.traced_call.inside(ends=False):
+            chunk = call(*args)
+        self._hear(chunk)
+        return chunk
+
+    async def step_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - as above
+        """Return the next chunk, ``await call(*args)``."""
+        if self.is_over:
+            return await call(*args)
+        self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
+        with self.traced_call.inside(ends=False):
+            chunk = await call(*args)
+        self._hear(chunk)
+        return chunk
+
+    def take(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as above
+        """Return the next chunk; an exception is the end of the stream."""
+        try:
+            return self.step(call, *args)
+        except StopIteration:
+            self.over()
+            raise
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    async def take_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - as above
+        """Return the next chunk; an exception is the end of the stream."""
+        try:
+            return await self.step_async(call, *args)
+        except StopAsyncIteration:
+            self.over()
+            raise
+        except BaseException as error:
+            self.fail(error)
+            raise
+
+    def fail(self, error: BaseException) -> None:
+        """Note that the caller gets ``error``."""
+        self.__exit__(type(error), error, error.__traceback__)
+
+    def hand_over(self) -> None:
+        """Leave the end of the recording to another."""
+        self.is_over = True
+
+    def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
+        """Note the end: also of a generator that returns when it is closed, as one that was closed."""
+        if self._is_closing:
+            # For the same reason: the processors of the span set variables as well.
+            copy_context().run(super().over, "closed" if error is None else incomplete, error)
+        else:
+            super().over(incomplete, error)
+
+    def _hear(self, chunk: object) -> None:
+        if self._wants_time:
+            self.traced_call.chunk_arrived()
+            self._wants_time = self.traced_call.times_every_chunk
+        self.feed(chunk)
+
+
+class StandIn:
+    """An object that can be read, itself in every way but recorded: what its class has, this has, and nothing else.
+
+    Each class of objects has a class of stand-ins, with the same special methods.
+    """
+
+    __slots__ = ("__result", "__watch", "__weakref__")
+
+    def __init__(self, result: Any, watch: StepWatch) -> None:  # noqa: ANN401 - any object
+        object.__setattr__(self, "_StandIn__result", result)
+        object.__setattr__(self, "_StandIn__watch", watch)
+
+    @property
+    def __class__(self) -> Any:  # noqa: ANN401 - a class # pyright: ignore[reportIncompatibleMethodOverride]
+        return cast("Any", self.__result).__class__
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the object has
+        value = getattr(self.__result, name)
+        hearing = _METHODS.get(name)
+        if hearing is not None and callable(value):
+            return hearing(self.__result, self.__watch, value)
+        return self if value is self.__result else value
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self.__result, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self.__result, name)
+
+
+_OWN: Final = frozenset({
+    "__abstractmethods__", "__annotations__", "__class__", "__class_getitem__", "__del__", "__delattr__", "__dict__",
+    "__getattr__", "__getattribute__", "__init__", "__init_subclass__", "__new__", "__setattr__", "__slots__",
+    "__subclasshook__", "__weakref__",
+})  # fmt: skip
+"""What is looked up on a class for other reasons than an operation on its objects."""
+_classes: Final[WeakKeyDictionary[type, type[StandIn]]] = WeakKeyDictionary()
+
+
+def stand_in(result: Any, watch: StepWatch) -> StandIn:  # noqa: ANN401 - any object
+    """Return a stand-in for ``result``, whose reading ``watch`` hears of."""
+    kind = cast("type[Any]", type(result))
+    made = _classes.get(kind)
+    if made is None:
+        made = _classes[kind] = type(kind.__name__, (StandIn,), _special_attributes(kind))
+    return made(result, watch)
+
+
+def _special_attributes(kind: type[Any]) -> dict[str, Any]:
+    special: dict[str, Any] = {
+        "__slots__": (), "__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__,
+    }  # fmt: skip
+    for name in dir(kind):
+        if name[:2] == name[-2:] == "__" and name not in _OWN:
+            value = getattr(kind, name, None)
+            special[name] = (_SPECIAL.get(name) or _forwarding(name)) if callable(value) else value
+    return special
+
+
+def _forwarding(name: str) -> Callable[..., Any]:
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the object's own
+        result = _result_of(self)
+        value = getattr(result, name)(*args, **kwargs)
+        return self if value is result else value
+
+    return forward
+
+
+def _result_of(self: Any) -> Any:  # noqa: ANN401 - as above
+    return object.__getattribute__(self, "_StandIn__result")
+
+
+def _watch_of(self: Any) -> StepWatch:  # noqa: ANN401 - as above
+    return object.__getattribute__(self, "_StandIn__watch")
+
+
+def _iterating(name: str) -> Callable[[Any], Any]:
+    def iterate(self: Any) -> Any:  # noqa: ANN401 - the object's own iterator
+        result, watch = _result_of(self), _watch_of(self)
+        iterator = getattr(result, name)()
+        if iterator is result:
+            return self
+        return iterator if watch.is_over else stand_in(iterator, watch)
+
+    return iterate
+
+
+def _next(self: Any) -> Any:  # noqa: ANN401 - the object's own chunk
+    return _watch_of(self).take(_result_of(self).__next__)
+
+
+def _anext(self: Any) -> Any:  # noqa: ANN401 - as above
+    return _watch_of(self).take_async(_result_of(self).__anext__)
+
+
+def _await(self: Any) -> Any:  # noqa: ANN401 - as above
+    watch = _watch_of(self)
+    if watch.is_over:
+        return _result_of(self).__await__()
+    return awaited(watch.traced_call, _result_of(self), watch).__await__()
+
+
+def _enter(self: Any) -> Any:  # noqa: ANN401 - as above
+    watch = _watch_of(self)
+    if watch.is_over:
+        return _entered(self, _result_of(self).__enter__())
+    with watch.traced_call.inside():
+        value = _result_of(self).__enter__()
+    return _entered(self, value)
+
+
+async def _aenter(self: Any) -> Any:  # noqa: ANN401 - as above
+    watch = _watch_of(self)
+    if watch.is_over:
+        return _entered(self, await _result_of(self).__aenter__())
+    with watch.traced_call.inside():
+        value = await _result_of(self).__aenter__()
+    return _entered(self, value)
+
+
+def _entered(self: Any, value: Any) -> Any:  # noqa: ANN401 - what a context manager gives
+    result, watch = _result_of(self), _watch_of(self)
+    if value is result and (watch.is_over or _is_stream(result)):
+        return self
+    if watch.is_over or (_is_stream(result) and not _is_stream(value)):
+        return value
+    return recorded(watch.traced_call, value, watch)
+
+
+def _exit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - as above
+    try:
+        return _result_of(self).__exit__(*args)
+    finally:
+        _watch_of(self).over("closed")
+
+
+async def _aexit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - as above
+    try:
+        return await _result_of(self).__aexit__(*args)
+    finally:
+        _watch_of(self).over("closed")
+
+
+_SPECIAL: Final[dict[str, Callable[..., Any]]] = {
+    "__iter__": _iterating("__iter__"),
+    "__next__": _next,
+    "__aiter__": _iterating("__aiter__"),
+    "__anext__": _anext,
+    "__await__": _await,
+    "__enter__": _enter,
+    "__exit__": _exit,
+    "__aenter__": _aenter,
+    "__aexit__": _aexit,
+}
+
+
+def _closing(_result: object, watch: StepWatch, method: Callable[..., Any]) -> Callable[..., Any]:
+    def close(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own result
+        try:
+            value = method(*args, **kwargs)
+        except BaseException:
+            watch.over("closed")
+            raise
+        if inspect.isawaitable(value):
+            return closed(value)
+        watch.over("closed")
+        return value
+
+    async def closed(value: Awaitable[Any]) -> Any:  # noqa: ANN401 - as above
+        try:
+            return await value
+        finally:
+            watch.over("closed")
+
+    async def close_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
+        return await closed(method(*args, **kwargs))
+
+    return functools.wraps(method)(close_async if inspect.iscoroutinefunction(method) else close)
+
+
+def _resuming(result: object, watch: StepWatch, method: Callable[..., Any]) -> Callable[..., Any]:
+    if not isinstance(result, Generator):
+        return method
+    return functools.wraps(method)(functools.partial(watch.take, method))
+
+
+def _resuming_async(result: object, watch: StepWatch, method: Callable[..., Any]) -> Callable[..., Any]:
+    if not isinstance(result, AsyncGenerator):
+        return method
+    return functools.wraps(method)(functools.partial(watch.take_async, method))
+
+
+_METHODS: Final[dict[str, Callable[[object, StepWatch, Callable[..., Any]], Callable[..., Any]]]] = {
+    "close": _closing,
+    "aclose": _closing,
+    "send": _resuming,
+    "throw": _resuming,
+    "asend": _resuming_async,
+    "athrow": _resuming_async,
+}

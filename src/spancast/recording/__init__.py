@@ -1,1 +1,0 @@
-"""Tell: an exchange and its trace keys become OpenTelemetry spans and metrics."""

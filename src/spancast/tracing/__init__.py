@@ -1,0 +1,1 @@
+"""A call and its trace keys become OpenTelemetry spans and metrics."""

@@ -1,0 +1,179 @@
+"""Starts the recording of each call by the settings in force: ``CallTracer.begin`` -> ``TracedCall`` -> span.
+
+Must never: raise into a client (``never_raise``), or tell a call that somebody else tells already.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from opentelemetry import metrics as metrics_api
+from opentelemetry import trace as trace_api
+from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import TracerProvider
+
+from spancast.diagnostics import counters, never_raise, warn_once
+from spancast.dialects.protocol import Dialect
+from spancast.errors import SpancastError, TraceKeyError
+from spancast.model import trace_keys
+from spancast.model.providers import UNKNOWN_SERVER, Server
+from spancast.model.trace_keys import NO_KEYS, TraceKeys
+from spancast.model.version import VERSION
+from spancast.tracing.client_metrics import ClientMetrics
+from spancast.tracing.group_spans import IDLE_S, GroupSpans, SpanParent
+from spancast.tracing.openrouter_fields import Forward
+from spancast.tracing.other_instrumentations import active_inference_span, is_suppressed
+from spancast.tracing.span_start import SpanFactory
+from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys, current_context
+from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_streams
+
+_KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingSettings:
+    """How calls are recorded.
+
+    ``tracer_provider`` and ``meter_provider`` None mean the global ones at the time of the
+    call. ``cancellation_is_error`` gives a cancelled call the status ERROR.
+    """
+
+    tracer_provider: TracerProvider | None = None
+    meter_provider: MeterProvider | None = None
+    capture_content: bool = True
+    strict: bool = False
+    forward_trace_keys: Forward = "auto"
+    request_stream_usage: bool = False
+    cancellation_is_error: bool = False
+    group_idle_timeout: float = IDLE_S
+    defaults: TraceKeys = field(default_factory=lambda: NO_KEYS)
+
+
+class CallTracer:
+    """Starts recordings by the settings in force; one per process."""
+
+    def __init__(self) -> None:
+        self.settings: TracingSettings = TracingSettings()
+        self.tree = GroupSpans(self.starter)
+        self._starter: SpanFactory | None = None
+        self._metrics: ClientMetrics | None = None
+
+    def configure(self, settings: TracingSettings) -> None:
+        """Put ``settings`` in force for calls that begin from now on; ends open groups."""
+        self.tree.end_all()
+        if settings.group_idle_timeout != self.settings.group_idle_timeout:
+            self.tree = GroupSpans(self.starter, idle_s=settings.group_idle_timeout)
+        self.settings = settings
+        self._starter = self._metrics = None
+
+    @never_raise
+    def begin(  # noqa: PLR0913 - one argument per thing a client knows of a call
+        self,
+        dialect: Dialect,
+        body: Mapping[str, Any],
+        server: Server = UNKNOWN_SERVER,
+        session_header: object = None,
+        *,
+        is_outermost: bool = False,
+        reads_now: bool = True,
+    ) -> TracedCall | None:
+        """Start recording a call with request ``body``; None where nothing is to be recorded.
+
+        ``reads_now=False`` of a client that gives ``TracedCall.sent`` what it sent, in time.
+
+        Raises:
+            TraceKeyError: A trace key is wrong and ``strict`` is set.
+        """
+        current = current_context()
+        keys = NO_KEYS
+        if (
+            not _KEY_FIELDS.isdisjoint(body)
+            or session_header is not None
+            or current
+            or ACTIVE_KEYS.get() is not NO_ACTIVE_KEYS
+            or self.settings.defaults is not NO_KEYS
+        ):
+            keys = self.read_keys(body, session_header, current)
+            if keys.validation_errors:
+                self.tell(keys.validation_errors, TraceKeyError)
+        traced_call = TracedCall(self, dialect, body, keys, server)
+        if not keys.enabled:
+            return traced_call
+        outer = CURRENT_CALL.get()
+        if outer is not None:
+            traced_call.start_within(outer)
+        elif current and is_suppressed(current):
+            counters.add("calls.suppressed")
+        elif current and (active := active_inference_span(current)) is not None:
+            # Another instrumentation already has a span for this call: ours would be the second.
+            counters.add("calls.merged")
+            active.set_attributes(keys.attributes())
+        else:
+            traced_call.start(current, suppress_others=is_outermost, reads_now=reads_now)
+        return traced_call
+
+    def read_keys(self, body: Mapping[str, Any], session_header: object, current: Context) -> TraceKeys:
+        """Return the keys of a call from all sources, by their precedence (design §3)."""
+        keys = NO_KEYS
+        if not _KEY_FIELDS.isdisjoint(body):
+            keys = trace_keys.read(**{name: body[name] for name in _KEY_FIELDS if body.get(name) is not None})
+        if session_header is not None:
+            keys = keys.over(trace_keys.read(session_id=session_header))
+        keys = keys.over(ACTIVE_KEYS.get().keys)
+        if current:
+            keys = keys.over(baggage_keys(current))
+        return keys.over(self.settings.defaults)
+
+    def open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
+        """Open the spans a ``with`` block names: ``given`` are its own keys, ``merged`` include those around it."""
+        return self._open_groups(given, merged)
+
+    def starter(self) -> SpanFactory:
+        """Return what starts spans of the provider in force."""
+        starter = self._starter
+        provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
+        if starter is None or starter.provider is not provider:
+            starter = self._starter = SpanFactory(provider)
+            # Registered after the provider's own shutdown, and so run before it.
+            atexit.unregister(end_streams)
+            atexit.register(end_streams)
+        return starter
+
+    def active_metrics(self) -> ClientMetrics | None:
+        """Return the instruments of the meter provider in force; None where nobody listens."""
+        metrics = self._metrics
+        if metrics is not None and metrics.awaits_provider:
+            return None
+        provider = self.settings.meter_provider or metrics_api.get_meter_provider()
+        if metrics is None or metrics.provider is not provider:
+            metrics = self._metrics = ClientMetrics(provider, VERSION)
+        return metrics if metrics.enabled else None
+
+    @never_raise
+    def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
+        if given.validation_errors:
+            self.tell(given.validation_errors, TraceKeyError)
+        current = current_context()
+        if is_suppressed(current):
+            # On a thread of ours, a span of its own work would be delivered, which begins the next one.
+            return None
+        own = merged if given.span_name else merged.without("span_name")
+        return self.tree.resolve_parent(own, current)
+
+    def tell(self, validation_errors: Sequence[str], error: type[SpancastError]) -> None:
+        """Count ``validation_errors`` and warn once of each field; raise them as ``error`` where ``strict`` is set.
+
+        Each is ``field: what was given, what is allowed``; texts of the caller's are never in it.
+        """
+        counters.add("validation_errors", len(validation_errors))
+        if self.settings.strict:
+            raise error("; ".join(validation_errors))
+        for problem in validation_errors:
+            warn_once(f"problem:{problem.partition(':')[0]}", "spancast: %s", problem)
+
+
+CALL_TRACER: Final = CallTracer()

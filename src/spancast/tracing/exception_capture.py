@@ -1,0 +1,109 @@
+"""A traceback as text, once and cheaply.
+
+``traceback.format_exception`` checks every source file on disk again and computes carets;
+this reads what ``linecache`` already holds or reads each file once. Frames are noted when the
+exception passes, by code and instruction; their lines, which CPython finds by reading a code's table of
+lines from its beginning, are looked up when the text is wanted. Must never: keep a frame, which would keep
+the caller's variables alive.
+"""
+
+from __future__ import annotations
+
+import linecache
+from dataclasses import dataclass
+from types import CodeType, TracebackType
+from typing import Final
+
+from spancast.model import json_codec
+
+MAX_FRAMES: Final = 64
+MAX_CAUSES: Final = 4
+_CAUSE: Final = "The above exception was the direct cause of the following exception:"
+_CONTEXT: Final = "During handling of the above exception, another exception occurred:"
+_LINES_REMEMBERED: Final = 1024
+_lines: Final[dict[tuple[int, int], tuple[CodeType, int]]] = {}
+"""Line by code and instruction; the code is held, so that no other gets its id."""
+
+
+@dataclass(slots=True)
+class CapturedException:
+    """One exception of a chain as it passed: its last line, where it came through, the sentence to what it caused.
+
+    ``steps`` are frames, the outermost first: the code, and the offset in bytes of the instruction that raised.
+    """
+
+    line: str
+    steps: list[tuple[CodeType, int]]
+    link: str
+
+
+def raised(error: BaseException) -> list[CapturedException]:
+    """Return ``error`` and its causes, at most ``MAX_CAUSES``, the outermost cause last."""
+    chain: list[CapturedException] = []
+    seen: list[BaseException] = []
+    current: BaseException | None = error
+    link = ""
+    while current is not None and len(chain) < MAX_CAUSES and all(current is not one for one in seen):
+        seen.append(current)
+        line = f"{type(current).__qualname__}: {message_of(current)}"
+        chain.append(CapturedException(line, _steps(current.__traceback__), link))
+        if current.__cause__ is not None:
+            current, link = current.__cause__, _CAUSE
+        elif current.__context__ is not None and not current.__suppress_context__:
+            current, link = current.__context__, _CONTEXT
+        else:
+            current = None
+    return chain
+
+
+def traceback_text(chain: list[CapturedException]) -> str:
+    """Return the stack trace of an exception and of its causes, outermost cause first, as Python prints it."""
+    lines: list[str] = []
+    for one in reversed(chain):
+        lines.append("Traceback (most recent call last):")
+        for code, instruction in one.steps:
+            number = _line_of(code, instruction)
+            lines.append(f'  File "{code.co_filename}", line {number}, in {code.co_name}')
+            source = linecache.getline(code.co_filename, number).strip()
+            if source:
+                lines.append("    " + source)
+        lines.append(one.line)
+        if one.link:
+            lines.extend(("", one.link, ""))
+    return "\n".join(lines)
+
+
+def message_of(error: BaseException) -> str:
+    """Return ``str(error)``, and the class name where that itself fails."""
+    try:
+        # An SDK's message may quote an answer with half of an emoji in it.
+        return json_codec.well_formed(str(error))
+    except Exception:  # noqa: BLE001 - a user's exception may have a broken __str__
+        return type(error).__name__
+
+
+def _steps(traceback: TracebackType | None) -> list[tuple[CodeType, int]]:
+    steps: list[tuple[CodeType, int]] = []
+    while traceback is not None and len(steps) < MAX_FRAMES:
+        steps.append((traceback.tb_frame.f_code, traceback.tb_lasti))
+        traceback = traceback.tb_next
+    return steps
+
+
+def _line_of(code: CodeType, instruction: int) -> int:
+    # Errors come from the same places again. By its id: a code's hash is that of all its instructions.
+    known = _lines.get((id(code), instruction))
+    if known is None:
+        if len(_lines) >= _LINES_REMEMBERED:
+            _lines.clear()
+        known = _lines[id(code), instruction] = (code, _line_in(code, instruction))
+    return known[1]
+
+
+def _line_in(code: CodeType, instruction: int) -> int:
+    if instruction >= 0:
+        for start, end, line in code.co_lines():
+            if start <= instruction < end and line is not None:
+                return line
+    # Put together by hand (tblib and others bring tracebacks from other processes): the code begins where it raised.
+    return code.co_firstlineno

@@ -1,0 +1,363 @@
+"""``spancast.trace(...)``: keys for every call inside, and the spans they name.
+
+Must never: leave anything active in the caller's context, or break a ``with`` block whose
+exit runs in another context than its entry (a generator finalised elsewhere). What an exit
+undoes belongs to the entry, not to the object: that may be shared by threads and tasks.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar, cast
+
+from opentelemetry import baggage
+from opentelemetry import context as context_api
+from opentelemetry import trace as trace_api
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, Status, StatusCode, propagation
+
+from spancast.model import semconv, trace_keys
+from spancast.model.trace_keys import NO_KEYS, TraceKeys
+from spancast.tracing.generator_steps import (
+    Driven,
+    async_generator_function,
+    async_step,
+    awaited,
+    carried,
+    generator_function,
+    kind_of,
+)
+
+if TYPE_CHECKING:
+    from spancast.tracing.call_tracer import CallTracer
+    from spancast.tracing.group_spans import Group
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+REMEMBERED: Final = 64
+
+_runtime: Final[Any] = getattr(context_api, "_RUNTIME_CONTEXT", None)
+"""What is behind ``opentelemetry.context``, chosen when that was loaded."""
+attach: Final[Callable[[Context], object]] = context_api.attach if _runtime is None else _runtime.attach
+current_context: Final[Callable[[], Context]] = context_api.get_current if _runtime is None else _runtime.get_current
+_SPAN_KEY: Final[str | None] = getattr(propagation, "_SPAN_KEY", None)
+
+
+@dataclass(frozen=True, slots=True)
+class CallIds:
+    """Where a recorded call can be found: 32 and 16 lowercase hex digits."""
+
+    trace_id: str
+    span_id: str
+
+
+class ActiveKeys(NamedTuple):
+    """What the ``with spancast.trace(...)`` blocks around the caller give: their keys merged, and their entries."""
+
+    keys: TraceKeys
+    entries: tuple[Entry, ...]
+
+
+NO_ACTIVE_KEYS: Final = ActiveKeys(NO_KEYS, ())
+ACTIVE_KEYS: Final[ContextVar[ActiveKeys]] = ContextVar("spancast.ambient", default=NO_ACTIVE_KEYS)
+"""Asked by every call, hence without a function around it."""
+
+
+def baggage_keys(current: Context) -> TraceKeys:
+    """Return ``session.id`` and ``user.id`` from OpenTelemetry baggage."""
+    session_id, user = baggage.get_baggage(semconv.SESSION_ID, current), baggage.get_baggage(semconv.USER_ID, current)
+    if session_id is None and user is None:
+        return NO_KEYS
+    return trace_keys.read(session_id=session_id, user=user)
+
+
+def remember(span: Span, entries: tuple[Entry, ...]) -> None:
+    """Add a call, whose span started inside of ``entries``, to the lists of their scopes, once to each."""
+    if (context := span.get_span_context()).is_valid:
+        ids = CallIds(f"{context.trace_id:032x}", f"{context.span_id:016x}")
+        for calls in {id(calls): calls for entry in entries for calls in entry.lists}.values():
+            calls.append(ids)
+
+
+class Entry:
+    """One entry into a ``spancast.trace(...)`` block: everything that its exit undoes.
+
+    The object that ``spancast.trace`` returns may be entered by many threads and tasks at once.
+    """
+
+    def __init__(self, recorder: CallTracer, given: TraceKeys, opener: TraceBlock) -> None:
+        self._groups: tuple[Group, ...] = ()
+        self.opener: Final = opener
+        self.calls: Final[deque[CallIds]] = deque(maxlen=REMEMBERED)
+        self.lists: Final = (self.calls, *opener.lists)
+        self.trace_id: str | None = None
+        self._recorder = recorder
+        self._given = given
+        self._around = ACTIVE_KEYS.get()
+        self.outer = current_context()
+        self.context: Context | None = None
+        """The OpenTelemetry context inside; None if this entry opened no span."""
+        self._opened_groups = False
+        self._ambient_inside: ActiveKeys | None = None
+        self._context_inside: Context | None = None
+        if given.trace_name or given.span_name:
+            self._open_spans(given.over(self._around.keys))
+
+    def keys_over(self, outer: TraceKeys) -> TraceKeys:
+        """Return the keys that calls inside are given, if ``outer`` are those around."""
+        merged = self._given.over(outer)
+        # What has become a span here must not become one again for each call inside.
+        return merged.without("span_name", "parent_span_id") if self._opened_groups else merged
+
+    def inside(self) -> ActiveKeys:
+        """Return what calls inside are given."""
+        return _ambient_of((*self._around.entries, self))
+
+    def attach(self) -> None:
+        """Make the keys and the spans of this entry current in the caller's context."""
+        ACTIVE_KEYS.set(self.inside())
+        if self.context is not None:
+            attach(self.context)
+
+    def detach(self) -> None:
+        """Undo ``attach``, in any order: entries that are still open in this context stay as they are."""
+        entries = ACTIVE_KEYS.get().entries
+        if self not in entries:
+            # Exited in another context than entered: that context dies by itself, nothing to restore here.
+            return
+        left = tuple(entry for entry in entries if entry is not self)
+        ACTIVE_KEYS.set(_ambient_of(left))
+        if self.context is None:
+            return
+        current = current_context()
+        # Generators in one context may be left in the order they were entered: the other block's span stays current.
+        if not any(entry.context is current for entry in left):
+            attach(self._context_around(left))
+
+    def step(self, call: Callable[..., R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - the caller's own values
+        """Return ``call(*args, **kwargs)``, called inside; what it left active is active in the next step again."""
+        former, outer = ACTIVE_KEYS.get(), current_context()
+        context = outer if self._context_inside is None else self._context_inside
+        ambient = self.inside() if self._ambient_inside is None else self._ambient_inside
+        ACTIVE_KEYS.set(ambient)
+        if context is not outer:
+            attach(context)
+        try:
+            return call(*args, **kwargs)
+        finally:
+            left, left_context = ACTIVE_KEYS.get(), current_context()
+            if left is not ambient:
+                self._ambient_inside = left
+            ACTIVE_KEYS.set(former)
+            is_ours = self.context is not None or any(entry.context is left_context for entry in left.entries)
+            # What the caller's code attached of its own stays, as it does without us.
+            if is_ours or context is not outer:
+                self._context_inside = left_context if is_ours else None
+                if left_context is not outer:
+                    attach(outer)
+
+    def __enter__(self) -> Self:
+        """Begin to run the steps of one call."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End after the last step."""
+        self._ambient_inside = self._context_inside = None
+        self.end(error)
+
+    def end(self, error: BaseException | None) -> None:
+        """End the spans this entry opened; an exception marks the innermost as failed."""
+        groups, self._groups = self._groups, ()
+        if groups:
+            span = groups[-1].span
+            if isinstance(error, Exception):
+                span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
+                span.set_status(Status(StatusCode.ERROR))
+            self._recorder.tree.close(groups, time.time_ns())
+
+    def __del__(self) -> None:
+        # Begun by a call whose coroutine or generator was dropped before its first step.
+        if self._groups:
+            self.end(None)
+
+    def _context_around(self, left: tuple[Entry, ...]) -> Context:
+        """Return the context this entry was made in, without the spans of entries that were left meanwhile."""
+        context = self.outer
+        for entry in reversed(self._around.entries):
+            if entry not in left and entry.context is context:
+                context = entry.outer
+        return context
+
+    def _open_spans(self, merged: TraceKeys) -> None:
+        opened = self._recorder.open_groups(self._given, merged)
+        if opened is None:
+            return
+        self._groups = opened.groups
+        self._opened_groups = bool(opened.groups)
+        self.context = self._context_inside = opened.context
+        ids = trace_api.get_current_span(opened.context).get_span_context()
+        self.trace_id = f"{ids.trace_id:032x}" if ids.is_valid else None
+
+
+class TraceBlock:
+    """A ``with spancast.trace(...)`` block; also ``async with`` and a decorator.
+
+    One object may be entered any number of times: nested in itself, by many threads and tasks at once.
+    ``with ... as scope`` gives the scope of that one entry.
+    """
+
+    def __init__(self, recorder: CallTracer, keys: TraceKeys, entry: Entry | None = None) -> None:
+        self._recorder = recorder
+        self._given = keys
+        self._entry = entry
+        self._open: list[Entry] = []
+        self.calls: deque[CallIds] = deque(maxlen=REMEMBERED) if entry is None else entry.calls
+        """The ids of the last 64 calls made inside, newest last, streams included from the moment they start.
+
+        Of one entry, if ``with ... as scope`` gave this scope; of all entries of what ``spancast.trace`` returned.
+        """
+        self.lists: Final[tuple[deque[CallIds], ...]] = (self.calls,) if entry is None else entry.lists
+        self.trace_id: str | None = None if entry is None else entry.trace_id
+        """The trace id (32 hex digits) of the span that the newest entry opened; None if it opened none."""
+
+    def __enter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a scope of its own
+        """Give the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
+        entry = self._begin()
+        entry.attach()
+        self._open.append(entry)
+        return TraceBlock(self._recorder, self._given, entry)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the spans this block opened; an exception marks the innermost as failed."""
+        entry = next((entry for entry in reversed(ACTIVE_KEYS.get().entries) if entry.opener is self), None)
+        if entry is not None:
+            entry.detach()
+        try:
+            self._open.remove(cast("Entry", entry))
+        except ValueError:
+            # Entered in another context (a generator finalised elsewhere).
+            entry = self._open.pop() if self._open else None
+        if entry is not None:
+            entry.end(error)
+
+    async def __aenter__(self) -> TraceBlock:  # noqa: PYI034 - as above
+        """As ``__enter__``."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """As ``__exit__``."""
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Run every call of ``function`` in an entry of its own into this block.
+
+        Each step of a coroutine or a generator runs in the entry of its call, on whatever thread or task.
+        """
+        kind = kind_of(function)
+        made: Callable[..., Any]
+        if kind == "coroutine":
+
+            async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
+                with self._begin() as entry:
+                    return await awaited(cast("Any", function(*args, **kwargs)), entry.step)
+
+            made = run_async
+        elif kind == "generator":
+
+            def begin(*args: P.args, **kwargs: P.kwargs) -> Driven:
+                entry = self._begin()
+                return Driven(function(*args, **kwargs), entry.step, entry)
+
+            made = generator_function(begin)
+        elif kind == "async generator":
+
+            def begin_async(*args: P.args, **kwargs: P.kwargs) -> Driven:
+                entry = self._begin()
+                return Driven(function(*args, **kwargs), async_step(entry.step), entry)
+
+            made = async_generator_function(begin_async)
+        else:
+
+            def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - as above
+                with ExitStack() as ending:
+                    entry = ending.enter_context(self._begin())
+                    result = entry.step(function, *args, **kwargs)
+                    made = carried(result, entry.step, entry)
+                    if made is None:
+                        return result
+                    # The entry ends with the steps.
+                    ending.pop_all()
+                    return made
+
+            made = run
+        return functools.update_wrapper(made, function)
+
+    def bind(self, function: Callable[P, R]) -> Callable[P, R]:
+        """Return ``function`` made to run with the context of this moment, on whatever thread calls it.
+
+        Always with the keys and the span of this scope's entry, also if this moment's context has lost them:
+        a generator that is driven by several threads or tasks loses its context at each ``yield``. What
+        ``function`` returns runs in that context too, if it is a coroutine or a generator.
+        """
+        captured = contextvars.copy_context()
+        entry = self._entry
+        if entry is not None and entry not in ACTIVE_KEYS.get().entries:
+            captured.run(entry.attach)
+
+        @functools.wraps(function)
+        def bound(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
+            # A context can be entered once at a time; a copy lets many threads run it.
+            context = captured.copy()
+            result = context.run(function, *args, **kwargs)
+            return carried(result, context.run, nullcontext()) or result
+
+        return bound
+
+    def _begin(self) -> Entry:
+        entry = Entry(self._recorder, self._given, self)
+        self.trace_id = entry.trace_id
+        return entry
+
+
+def _ambient_of(entries: tuple[Entry, ...]) -> ActiveKeys:
+    keys = NO_KEYS
+    for entry in entries:
+        keys = entry.keys_over(keys)
+    return ActiveKeys(keys, entries) if entries else NO_ACTIVE_KEYS
+
+
+def context_of(span: Span, current: Context) -> Context:
+    """Do what ``opentelemetry.trace.set_span_in_context`` does, without two copies and functions between."""
+    if _SPAN_KEY is None:
+        return trace_api.set_span_in_context(span, current)
+    return Context({**current, _SPAN_KEY: span})
+
+
+def detach(token: object) -> None:
+    """Take an attached OpenTelemetry context back, silently where it was attached in another context.
+
+    ``opentelemetry.context.detach`` logs an error there ("Failed to detach context"), which
+    users of async generators see by the thousand.
+    """
+    if _runtime is None:
+        context_api.detach(cast("Any", token))
+        return
+    try:
+        _runtime.detach(token)
+    except ValueError:
+        return

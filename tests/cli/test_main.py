@@ -1,0 +1,215 @@
+"""The commands that need only configuration: ``schema``, ``destinations``, ``check``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from socket import create_server
+
+import jsonschema
+import pytest
+
+from spancast.cli import main
+from spancast.cli.connection_test import verdicts
+from spancast.config import settings
+from spancast.destinations import clickhouse, registry
+from spancast.destinations.protocol import Delivered, Rejected, Retry
+
+CANARY = "canary-91c2"
+
+
+@pytest.fixture(autouse=True)
+def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in os.environ:
+        if name.startswith("SPANCAST_"):
+            monkeypatch.delenv(name)
+    return tmp_path
+
+
+def written(text: str) -> None:
+    Path("spancast.yaml").write_text(text)
+
+
+def test_schema_prints_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    jsonschema.Draft202012Validator.check_schema(printed)
+    assert printed == settings.json_schema()
+
+
+class TestDestinations:
+    def test_lists_every_type(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["destinations"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == list(
+            registry.DESTINATIONS
+        )
+
+    @pytest.mark.parametrize("kind", registry.DESTINATIONS)
+    def test_shows_every_field_of_a_type(self, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["destinations", kind]) == 0
+        printed = capsys.readouterr().out
+        assert registry.DESTINATIONS[kind].about in printed
+        shown = [line.split()[0] for line in printed.splitlines() if line.startswith("  ") and line[2] != " "]
+        assert shown[: len(registry.fields(kind))] == [fact.name for fact in registry.fields(kind)]
+
+    def test_says_what_a_field_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+        main(["destinations", "LangFuse"])
+        lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+        assert "secret_key Secret key, `sk-lf-…`. [required; secret]" in lines
+        assert "enabled False: nothing is sent, and nothing is kept for it. [default: true]" in lines
+        assert any(line.endswith("[default: llm; allowed: llm, all]") for line in lines)
+
+    def test_shows_the_table_of_clickhouse(self, capsys: pytest.CaptureFixture[str]) -> None:
+        main(["destinations", "clickhouse"])
+        printed = capsys.readouterr().out
+        assert clickhouse.ddl() in printed
+        assert "pip install 'spancast[clickhouse]'" in printed
+
+    def test_a_misspelt_type(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["destinations", "jager"]) == 2
+        assert "unknown type `jager`; did you mean `jaeger`?" in capsys.readouterr().err
+
+
+class TestCheck:
+    def test_offline_validates_only(self, capsys: pytest.CaptureFixture[str]) -> None:
+        written("destinations: {a: {type: jaeger, endpoint: 'http://127.0.0.1:9'}, b: {type: console, enabled: false}}")
+        assert main(["check", "--offline"]) == 0
+        assert capsys.readouterr().out == "spancast.yaml: valid; 1 destination enabled\n  off   b (console)\n"
+
+    def test_prints_every_mistake(self, capsys: pytest.CaptureFixture[str]) -> None:
+        written(f"strict: perhaps\ndestinations: {{a: {{type: langfuse, public_key: x, secret_keys: {CANARY}}}}}")
+        assert main(["check"]) == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert [line.split(": ")[0].strip() for line in printed.err.splitlines()[1:]] == [
+            "destinations.a.secret_key", "destinations.a.secret_keys", "strict",
+        ]  # fmt: skip
+        assert CANARY not in printed.err
+
+    def test_a_file_that_is_not_there(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["check", "nowhere.yaml"]) == 1
+        assert "nowhere.yaml: cannot be read" in capsys.readouterr().err
+
+    def test_without_a_file_the_environment_counts(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("SPANCAST_DESTINATIONS", "{out: {type: file, path: spans.jsonl}}")
+        assert main(["check"]) == 0
+        assert capsys.readouterr().out == "environment: valid; 1 destination enabled\n  ok    out (file)\n"
+
+    def test_one_that_fails_makes_the_status_1(self, capsys: pytest.CaptureFixture[str]) -> None:
+        Path("taken").write_text("a file, where a directory is needed")
+        written("destinations: {good: {type: file, path: a.jsonl}, bad: {type: file, path: taken/a.jsonl}}")
+        assert main(["check"]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:2] == ["spancast.yaml: valid; 2 destinations enabled", "  ok    good (file)"]
+        assert lines[2].startswith("  FAIL  bad (file): taken/a.jsonl: ")
+        assert lines[2].endswith("; it may pass, spans would wait")
+
+    def test_a_package_that_is_missing_is_named(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "boto3", None)
+        written("destinations: {audit: {type: s3, bucket: traces}}")
+        assert main(["check"]) == 1
+        told = "FAIL  audit (s3): destinations.audit: boto3 is not installed; `pip install 'spancast[s3]'` brings it"
+        assert told in capsys.readouterr().out
+
+    def test_a_wrong_time(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as ended:
+            main(["check", "--timeout", "soon"])
+        assert ended.value.code == 2
+        assert "must be a duration such as" in capsys.readouterr().err
+
+
+class Scripted:
+    """A destination whose test does what it is told; ``table.create`` hands it out."""
+
+    def __init__(self, act: object) -> None:
+        self._act = act
+        self.is_closed = False
+
+    def test_connection(self, timeout_s: float) -> object:
+        return self._act(timeout_s) if callable(self._act) else self._act
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class TestVerdicts:
+    @pytest.fixture(autouse=True)
+    def destinations(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Scripted]:
+        made: dict[str, Scripted] = {}
+        monkeypatch.setattr(registry, "create", lambda _, name: made[name])
+        return made
+
+    def told(self, destinations: dict[str, Scripted], timeout_s: float = 10.0) -> list[tuple[str, bool, str]]:
+        config = registry.config_model("console").model_validate({"type": "console"})
+        return [(one.name, one.is_ok, one.text) for one in verdicts(dict.fromkeys(destinations, config), timeout_s)]
+
+    def test_of_every_outcome(self, destinations: dict[str, Scripted]) -> None:
+        destinations.update(
+            fine=Scripted(Delivered(message="2 projects")),
+            part=Scripted(Delivered(rejected=1, message="no such project")),
+            mute=Scripted(Delivered(rejected=1)),
+            soon=Scripted(Retry("HTTP 503", 3.0)),
+            never=Scripted(Rejected("HTTP 401")),
+        )
+        assert self.told(destinations) == [
+            ("fine", True, "2 projects"),
+            ("part", False, "no such project"),
+            ("mute", False, "the test span was rejected"),
+            ("soon", False, "HTTP 503; it may pass, spans would wait"),
+            ("never", False, "HTTP 401"),
+        ]
+        assert all(one.is_closed for one in destinations.values())
+
+    def test_they_run_at_once(self, destinations: dict[str, Scripted]) -> None:
+        both = threading.Barrier(2, timeout=30)
+
+        def meet(_: float) -> Delivered:
+            both.wait()
+            return Delivered()
+
+        destinations.update(a=Scripted(meet), b=Scripted(meet))
+        assert [fine for _, fine, _ in self.told(destinations)] == [True, True]
+
+    def test_one_that_hangs_is_left(self, destinations: dict[str, Scripted]) -> None:
+        release, has_ended = threading.Event(), threading.Event()
+
+        def hang(_: float) -> Delivered:
+            release.wait(60)
+            has_ended.set()
+            return Delivered()
+
+        destinations.update(hangs=Scripted(hang), fine=Scripted(Delivered()))
+        # Only the first has a short time limit, so that a busy machine cannot delay the second beyond its own.
+        configs = {
+            "hangs": registry.config_model("webhook").model_validate(
+                {"type": "webhook", "url": "http://h", "timeout": 0.01}
+            ),
+            "fine": registry.config_model("console").model_validate({"type": "console"}),
+        }
+        assert [(one.name, one.is_ok, one.text) for one in verdicts(configs)] == [
+            ("hangs", False, "no answer within 0.01 s"),
+            ("fine", True, ""),
+        ]
+        assert not has_ended.is_set(), "the verdicts came while the first was still hanging"
+        release.set()
+
+
+def test_a_server_that_never_answers_does_not_keep_the_command() -> None:
+    """As a process of its own: no thread may keep it from ending."""
+    with create_server(("127.0.0.1", 0)) as silent:
+        written(f"destinations: {{a: {{type: webhook, url: 'http://127.0.0.1:{silent.getsockname()[1]}/in'}}}}")
+        code = "import sys; from spancast.cli import main; sys.exit(main(['check', '--timeout', '200ms']))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "  FAIL  a (webhook): " in done.stdout
+    assert done.stderr == ""

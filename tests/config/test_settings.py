@@ -1,0 +1,581 @@
+"""Keywords over environment over file; every mistake at once, with its path and no secret."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from spancast.config import settings
+from spancast.config.settings import Settings, load
+from spancast.destinations.field_types import read_duration, read_size, redacted_url
+from spancast.destinations.registry import DESTINATIONS
+from spancast.errors import ConfigError
+
+CANARY = "canary-7f3a"
+EXAMPLE = """
+service_name: support-bot
+spool: {path: ~/.local/state/spancast, max_bytes: 512MiB, max_age: 7d}
+destinations:
+  jaeger:   {type: otlp, endpoint: http://localhost:4317, spans: all}
+  langfuse: {type: langfuse, public_key: "${env:LANGFUSE_PUBLIC_KEY}", secret_key: "${env:LANGFUSE_SECRET_KEY}", sampling_rate: 0.25}
+  audit:    {type: s3, bucket: traces, endpoint: http://localhost:9000, privacy_mode: true}
+  costly:
+    type: webhook
+    url: https://example.com/hook
+    headers: {X-Team: search}
+    filter_rules: {enabled: true, groups: [{logic: and, rules: [{field: total_cost, operator: gt, value: 0.05}]}]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SPANCAST_CONFIG", raising=False)
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "spancast.yaml"
+    path.write_text(text)
+    return path
+
+
+def mistakes(**given: Any) -> dict[str, str]:
+    """Load ``given`` and return each mistake by its path."""
+    with pytest.raises(ConfigError) as caught:
+        load(None, given)
+    lines = str(caught.value).splitlines()
+    lines = lines[1:] if "mistakes in" in lines[0] else lines
+    return dict(line.strip().split(": ", 1) for line in lines)
+
+
+def one_mistake(**fields: Any) -> dict[str, str]:
+    """Load one Langfuse with ``fields`` and return each mistake by its field."""
+    entry = {"type": "langfuse", "public_key": "pk", "secret_key": "sk", **fields}
+    return {path.removeprefix("destinations.a."): text for path, text in mistakes(destinations={"a": entry}).items()}
+
+
+def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk")
+    monkeypatch.setenv("LANGFUSE_SECRET_KEY", CANARY)
+    read = load(written(tmp_path, EXAMPLE))
+    assert read.service_name == "support-bot"
+    assert (read.spool.max_bytes, read.spool.max_age) == (512 * 1024**2, 7 * 86_400)
+    assert read.spool.path == Path.home() / ".local/state/spancast"
+    assert [destination.type for destination in read.destinations.values()] == ["otlp", "langfuse", "s3", "webhook"]
+    assert read.destinations["langfuse"].sampling_rate == 0.25
+    assert read.destinations["audit"].privacy_mode
+    rules = read.destinations["costly"].filter_rules
+    assert rules is not None
+    assert rules.groups[0].rules[0].value == 0.05
+    assert CANARY not in repr(read) + str(read) + read.model_dump_json()
+
+
+def test_keywords_beat_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, "service_name: file\nstrict: true\nforward: never\ntrace: {env: file}")
+    monkeypatch.setenv("SPANCAST_SERVICE_NAME", "variable")
+    monkeypatch.setenv("SPANCAST_FORWARD_TRACE_KEYS", "always")
+    monkeypatch.setenv("SPANCAST_TRACE", "{env: variable}")
+    read = load(path, {"service_name": "keyword", "group_idle_timeout": None})
+    assert (read.service_name, read.forward_trace_keys, read.strict, read.trace) == (
+        "keyword",
+        "always",
+        True,
+        {"env": "variable"},
+    )
+    assert read.group_idle_timeout == 30.0
+
+
+def test_destinations_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPANCAST_DESTINATIONS", "{jaeger: {type: jaeger}}")
+    monkeypatch.setenv("SPANCAST_SPOOL", "memory")
+    read = load()
+    assert read.destinations["jaeger"].type == "jaeger"
+    assert read.spool.memory
+
+
+def test_the_variable_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPANCAST_CONFIG", str(written(tmp_path, "service_name: named")))
+    assert load().service_name == "named"
+    assert settings.find() == tmp_path / "spancast.yaml"
+
+
+def test_a_variable_that_is_empty_names_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPANCAST_CONFIG", "")
+    read = load()
+    monkeypatch.delenv("SPANCAST_CONFIG")
+    assert read == load()
+
+
+def test_the_file_of_this_directory_is_found_for_commands_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert settings.find() is None
+    written(tmp_path, "service_name: here")
+    assert settings.find() == Path("spancast.yaml")
+    assert load().service_name is None
+
+
+def test_capture_by_the_standard_variable_and_by_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(settings.CAPTURE_CONTENT_VARIABLE, "false")
+    assert not load().capture_content
+    monkeypatch.setenv(settings.CAPTURE_CONTENT_VARIABLE, "SPAN_ONLY")
+    assert load().capture_content
+    monkeypatch.setenv("SPANCAST_CAPTURE_CONTENT", "false")
+    assert not load().capture_content
+
+
+def test_a_misspelt_variable_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setenv("SPANCAST_SERVICENAME", "x")
+    load()
+    assert "SPANCAST_SERVICENAME is not read; did you mean SPANCAST_SERVICE_NAME?" in caplog.text
+
+
+class TestReferences:
+    def test_replaced_anywhere_in_a_text(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WHO", "me")
+        text = "trace: {a: '${env:WHO}-${env:NOBODY:-none}', b: '${env:NOBODY:-}', c: ['$$5', 'a$b', '${env:WHO:-x}']}"
+        assert load(written(tmp_path, text)).trace == {"a": "me-none", "b": "", "c": ["$5", "a$b", "me"]}
+
+    def test_an_escaped_one_stays(self, tmp_path: Path) -> None:
+        assert load(written(tmp_path, "trace: {a: '$${env:WHO}'}")).trace == {"a": "${env:WHO}"}
+
+    def test_what_was_put_in_is_not_read_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SECRET", "a$$b${env:X}")
+        assert load(written(tmp_path, "trace: {a: '${env:SECRET}'}")).trace == {"a": "a$$b${env:X}"}
+
+    def test_numbers_and_truths(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("RATE", "0.5")
+        text = "destinations: {j: {type: jaeger, sampling_rate: '${env:RATE}', enabled: '${env:ON:-false}', max_span_bytes: '${env:SIZE:-1MiB}'}}"
+        jaeger = load(written(tmp_path, text)).destinations["j"]
+        assert (jaeger.sampling_rate, jaeger.enabled, jaeger.max_span_bytes) == (0.5, False, 1024**2)
+
+    def test_an_empty_variable_is_set(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("EMPTY", "")
+        assert load(written(tmp_path, "trace: {a: '${env:EMPTY:-default}'}")).trace == {"a": ""}
+
+    def test_an_unset_one_is_named_with_the_path_of_its_field(self, tmp_path: Path) -> None:
+        text = "destinations: {l: {type: langfuse, public_key: '${env:NOT_SET}', secret_key: '${file:/x}', sampling_rate: 7}}"
+        path = written(tmp_path, text)
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert str(caught.value).splitlines() == [
+            "3 mistakes in the configuration:",
+            f"  destinations.l.public_key: the environment variable NOT_SET is not set, and ${{env:NOT_SET}} has no default [{path}]",
+            f"  destinations.l.secret_key: ${{file:/x}} is no reference; write ${{env:NAME}} or ${{env:NAME:-default}} [{path}]",
+            f"  destinations.l.sampling_rate: must be a number from 0.0001 to 1 (given: int 7) [{path}]",
+        ]
+
+    def test_an_unset_one_that_is_not_used_is_no_mistake(self, tmp_path: Path) -> None:
+        assert load(written(tmp_path, "service_name: '${env:NOT_SET}'"), {"service_name": "x"}).service_name == "x"
+
+    def test_in_keywords_a_lone_dollar_pair_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WHO", "me")
+        given = {"a": "${env:WHO}", "b": "pa$$word", "c": "$${env:WHO}", "d": "${date}"}
+        assert load(None, {"trace": given}).trace == {"a": "me", "b": "pa$$word", "c": "${env:WHO}", "d": "${date}"}
+
+
+class TestFile:
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read \(No such file"):
+            load(tmp_path / "nowhere.yaml")
+
+    def test_empty(self, tmp_path: Path) -> None:
+        assert load(written(tmp_path, "# nothing yet\n")) == load()
+
+    def test_with_a_byte_order_mark_and_anchors(self, tmp_path: Path) -> None:
+        text = "\ufeffx-auth: &auth {public_key: pk, secret_key: sk}\ndestinations: {l: {type: langfuse, <<: *auth}}"
+        assert load(written(tmp_path, text)).destinations["l"].type == "langfuse"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("[1, 2]", r"must hold a mapping of settings \(given: list\)"),
+            (f"a: b: {CANARY}", r"is no YAML: mapping values are not allowed here, line 1, column 5"),
+            (f"key: '{CANARY}", "is no YAML: found unexpected end of stream"),
+            ("strict: true\nstrict: false", "the key 'strict' is written twice, line 2, column 1"),
+            ("destinations: {a: {type: jaeger}, a: {type: jaeger}}", "the key 'a' is written twice"),
+            ("a: \x00", "is no YAML"),
+            ("? [1]\n: 2", "is no YAML: found unhashable key"),
+        ],
+    )
+    def test_not_readable(self, tmp_path: Path, text: str, message: str) -> None:
+        with pytest.raises(ConfigError, match=message) as caught:
+            load(written(tmp_path, text))
+        assert CANARY not in str(caught.value)
+
+    def test_no_text(self, tmp_path: Path) -> None:
+        path = tmp_path / "spancast.yaml"
+        path.write_bytes(b"\xff\xfe\x00")
+        with pytest.raises(ConfigError, match="is no UTF-8 text"):
+            load(path)
+
+
+class TestMistakes:
+    def test_all_at_once_each_with_its_path(self) -> None:
+        found = mistakes(
+            servce_name="x",
+            group_idle_timeout=0,
+            spool={"max_age": "7 parsecs"},
+            destinations={
+                "a": {"type": "langfuse", "publicKey": "pk", "secret_keys": CANARY, "sampling_rate": 0},
+                "b": {"type": "langfues"},
+                "c": {},
+                "d": 3,
+                "no name": {"type": "jaeger"},
+            },
+        )
+        assert {path: text.partition(" Allowed")[0][:60] for path, text in found.items()} == {
+            "group_idle_timeout": "must be a number above 0 (given: int 0)",
+            "spool.max_age": "must be a duration such as `500ms`, `30s`, `1h30m` or `7d`, ",
+            "destinations.a.sampling_rate": "must be a number from 0.0001 to 1 (given: int 0)",
+            "destinations.a.secret_key": "is missing; it must be a text (it is a secret)",
+            "destinations.a.secret_keys": "unknown field `secret_keys`; did you mean `secret_key`?",
+            "destinations.b.type": "unknown type `langfues`; did you mean `langfuse`?",
+            "destinations.c.type": "must be one of otlp, otel-collector, jaeger, webhook, file, ",
+            "destinations.d": "must be a mapping with `type` and the fields of that type (g",
+            "destinations.no name": "a destination's name has up to 64 letters, digits, `_`, `-` ",
+            "servce_name": "unknown field `servce_name`; did you mean `service_name`?",
+        }
+
+    @pytest.mark.parametrize(
+        ("fields", "path", "text"),
+        [
+            ({"sampling_rate": 2}, "sampling_rate", "must be a number from 0.0001 to 1 (given: int 2)"),
+            ({"sampling_rate": "nan"}, "sampling_rate", "must be a number from 0.0001 to 1 (given: str)"),
+            ({"sampling_rate": True}, "sampling_rate", "must be a number (given: bool True)"),
+            ({"samplingRate": 2}, "samplingRate", "must be a number from 0.0001 to 1 (given: int 2)"),
+            ({"publicKey": "x"}, "publicKey", "is given twice, as `public_key` too"),
+            ({"secret_key": 12345678}, "secret_key", "must be a text (it is a secret); put it in quotes (given: int)"),
+            ({"secret_key": " \n"}, "secret_key", "must not be empty (given: str)"),
+            ({"secret_key": "a\nb"}, "secret_key", "must not contain control characters (given: str)"),
+            ({"base_url": CANARY}, "base_url", "must be a URL that starts with http:// or https:// and names a host (given: str)"),
+            ({"base_url": "http://a:b:c/"}, "base_url", "must be a URL that starts with http:// or https:// and names a host (given: str)"),
+            ({"base_url": "http://a/b c"}, "base_url", "must be a URL without spaces or control characters (given: str)"),
+            ({"enabled": "perhaps"}, "enabled", "must be true or false (given: str)"),
+            ({"spans": "lmm"}, "spans", "must be one of llm, all; did you mean `llm`? (given: str)"),
+            ({"api_key_hashes": []}, "api_key_hashes", "must be a list that is not empty (given: list)"),
+            ({"always_keep_cost_above": -1}, "always_keep_cost_above", "must be a number of at least 0 (given: int -1)"),
+            ({"max_span_bytes": "1 MiBi"}, "max_span_bytes", "must be a size such as `512MiB` or `10MB`, or a number of bytes (given: str)"),
+            ({"max_span_bytes": 0}, "max_span_bytes", "must be a size such as `512MiB` or `10MB`, or a number of bytes (given: int)"),
+            ({"timeout": "soon"}, "timeout", "must be a duration such as `500ms`, `30s`, `1h30m` or `7d`, or a number of seconds (given: str)"),
+            ({"headers": {"a b": "x"}}, "headers.a b", "must be the name of an HTTP header (given: str)"),
+            ({"headers": {"a": "x\r\ny: z"}}, "headers.a", "must not contain control characters (given: str)"),
+            ({"headers": "a=b"}, "headers", "must be a valid dictionary (given: str)"),
+            ({"mask": ["a(b"]}, "mask[0].pattern", "must be a regular expression: missing ) at character 3 (given: str)"),
+            ({"mask": [{"function": "nowhere:f"}]}, "mask[0].function", "must be a function, written `module:function`: ModuleNotFoundError for nowhere:f (given: str)"),
+            ({"mask": [{"function": "json:nothing"}]}, "mask[0].function", "must be a function, written `module:function`: AttributeError for json:nothing (given: str)"),
+            ({"mask": [{"function": "json:__doc__"}]}, "mask[0].function", "must be a function, written `module:function`: json:__doc__ is str (given: str)"),
+            ({"mask": [{"function": "json.dumps"}]}, "mask[0].function", "must be a function, written `module:function` (given: str)"),
+            ({"mask": [{}]}, "mask[0]", "needs either `pattern` or `function` (given: dict)"),
+            ({"convention": "openinferense"}, "convention", "did you mean `openinference`? (given: str)"),
+            ({"ca": "/nowhere"}, "ca", "must name a file that exists (given: str)"),
+            ({"key": __file__}, "cert", "is missing; `key` needs it"),
+            ({"filter_rules": {"groups": [{"rules": [{"field": "modl", "operator": "exists"}]}]}}, "filter_rules.groups[0].rules[0].field", "did you mean `model`? (given: str)"),
+            ({"filter_rules": {"groups": [{"rules": [{"field": "model", "operator": "is"}]}]}}, "filter_rules.groups[0].rules[0].operator", "must be one of equals, not_equals, contains,"),
+            ({"filter_rules": {"groups": [{"rules": [{"field": "model", "operator": "equals"}]}]}}, "filter_rules.groups[0].rules[0].value", "is missing; `equals` needs it"),
+            ({"filter_rules": {"groups": [{"rules": [{"field": "model", "operator": "equals", "value": []}]}]}}, "filter_rules.groups[0].rules[0].value", "must be a text or a number (given: list)"),
+            ({"filter_rules": {"groups": [{"rules": [{"field": "total_cost", "operator": "gt", "value": "much"}]}]}}, "filter_rules.groups[0].rules[0].value", "must be a number, as `gt` compares numbers"),
+            ({"filter_rules": {"groups": [{"rules": [{"field": "model", "operator": "regex", "value": "["}]}]}}, "filter_rules.groups[0].rules[0].value", "must be a regular expression: unterminated character set at character 1"),
+            ({"filterRules": {"groups": [{"logic": "xor", "rules": []}]}}, "filterRules.groups[0].logic", "must be one of and, or"),
+            ({"filter_rules": {"groups": [{}]}}, "filter_rules.groups[0].rules", "is missing; it must be a list"),
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_of_a_destination(self, fields: dict[str, Any], path: str, text: str) -> None:
+        found = one_mistake(**fields)
+        assert list(found) == [path]
+        assert text in found[path]
+        assert CANARY not in str(found)
+
+    def test_where_it_came_from_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SPANCAST_FORWARD_TRACE_KEYS", "maybe")
+        path = written(tmp_path, "strict: perhaps")
+        with pytest.raises(ConfigError) as caught:
+            load(path)
+        assert f"strict: must be true or false (given: str) [{path}]" in str(caught.value)
+        assert (
+            "forward_trace_keys: must be one of auto, always, never (given: str) [SPANCAST_FORWARD_TRACE_KEYS]"
+            in str(caught.value)
+        )
+
+    def test_a_secret_is_in_no_message(self) -> None:
+        """Put the canary into every field of every type: some are refused, none is quoted."""
+        for kind in DESTINATIONS:
+            for value in (CANARY, [CANARY], {CANARY[:0] + "a": CANARY}):
+                fields = dict.fromkeys(
+                    (
+                        "api_key",
+                        "secret_key",
+                        "dsn",
+                        "url",
+                        "base_url",
+                        "headers",
+                        "mask",
+                        "proxy",
+                        "ca",
+                        "host",
+                        "endpoint",
+                        "path",
+                        "token",
+                    ),
+                    value,
+                )
+                with pytest.raises(ConfigError) as caught:
+                    load(None, {"no_such_field": 1, "destinations": {"a": {"type": kind, **fields}}})
+                assert CANARY not in str(caught.value)
+                assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+class TestSecrets:
+    def test_are_in_no_repr_and_no_dump(self) -> None:
+        given = {
+            "a": {"type": "langfuse", "public_key": CANARY, "secret_key": CANARY, "headers": {"x": CANARY}},
+            "b": {"type": "sentry", "dsn": f"https://{CANARY}@o1.ingest.sentry.io/1"},
+            "c": {"type": "webhook", "url": f"https://user:{CANARY}@example.com/hook?token={CANARY}"},
+            "d": {"type": "jaeger", "proxy": f"http://user:{CANARY}@proxy:3128"},
+        }
+        read = load(None, {"destinations": given})
+        assert CANARY not in repr(read) + str(read) + read.model_dump_json() + repr(read.destinations)
+        assert redacted_url(f"https://u:{CANARY}@h:1/p?q={CANARY}#x") == "https://***@h:1/p?***"
+
+    def test_are_stripped(self) -> None:
+        read = load(None, {"destinations": {"a": {"type": "langfuse", "public_key": "pk\n", "secret_key": " sk"}}})
+        assert read.destinations["a"].public_key.get_secret_value() == "pk"  # type: ignore[attr-defined]
+
+
+def test_names_of_openrouter_and_ours() -> None:
+    read = load(
+        None,
+        {
+            "destinations": {
+                "a": {"type": "arize", "apiKey": "k", "spaceKey": "s", "modelId": "m", "baseUrl": "http://x", "apiKeyHashes": ["h"]},
+                "b": {"type": "arize", "api_key": "k", "space_key": "s", "model_id": "m", "base_url": "http://x", "api_keys": ["h"]},
+                "c": {"type": "Collector", "endpoint": "http://x:4318"},
+            }
+        },
+    )  # fmt: skip
+    assert read.destinations["a"] == read.destinations["b"]
+    assert read.destinations["c"].type == "otel-collector"
+
+
+def test_masks_in_their_forms() -> None:
+    read = load(
+        None,
+        {
+            "destinations": {
+                "a": {
+                    "type": "jaeger",
+                    "mask": [
+                        r"\d{16}",
+                        {"function": "textwrap:dedent"},
+                        str.upper,
+                        {"pattern": "x", "replacement": "y"},
+                    ],
+                }
+            }
+        },
+    )
+    masks = read.destinations["a"].mask
+    assert [mask.pattern for mask in masks] == [r"\d{16}", None, None, "x"]
+    assert [mask.replacement for mask in masks] == ["[masked]", "[masked]", "[masked]", "y"]
+    assert masks[1].function is not None
+    assert masks[1].function(" a") == "a"
+    assert masks[2].function is not None
+    assert masks[2].function("a") == "A"
+    assert "textwrap:dedent" in read.model_dump_json()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().strict = True  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("512MiB", 512 * 1024**2),
+        ("10MB", 10**7),
+        ("1.5GiB", 3 * 512 * 1024**2),
+        ("2 kB", 2000),
+        ("2KB", 2000),
+        ("4096", 4096),
+        (7, 7),
+        ("1B", 1),
+    ],
+)
+def test_sizes(text: object, size: int) -> None:
+    assert read_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["512M", "MiB", "-1", "1e3", "", "0", True, 1.5, None, [], "1MiB 2", "0.1B"])
+def test_no_sizes(text: object) -> None:
+    with pytest.raises(ValueError, match="must be a size"):
+        read_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("7d", 604_800), ("1h30m", 5400), ("500ms", 0.5), ("2.5", 2.5), (3, 3), ("1w", 604_800), (0.1, 0.1)],
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["7", "7x", "d", "", "-1s", True, 0, -1, float("inf"), float("nan"), None, "1h 30m"])
+def test_no_durations(text: object) -> None:
+    if text == "7":
+        assert read_duration(text) == 7
+        return
+    with pytest.raises(ValueError, match="must be a duration"):
+        read_duration(text)
+
+
+class TestSchema:
+    def test_takes_the_example_and_refuses_mistakes(self) -> None:
+        schema = settings.json_schema()
+        jsonschema.Draft202012Validator.check_schema(schema)
+        check = jsonschema.Draft202012Validator(schema)
+        check.validate(yaml.safe_load(EXAMPLE))
+        check.validate({"spool": "memory", "x-anything": 1, "strict": "${env:STRICT:-false}"})
+        for wrong in (
+            {"destinations": {"a": {"type": "langfues"}}},
+            {"destinations": {"a": {"type": "langfuse", "public_key": "x"}}},
+            {"destinations": {"a": {"type": "jaeger", "sampling_rate": 2}}},
+            {"spool": "disk"},
+            {"servce_name": "x"},
+        ):
+            assert not check.is_valid(wrong), wrong
+
+    def test_describes_every_field(self) -> None:
+        schema = json.loads(json.dumps(settings.json_schema()))
+        for place, fields in [
+            ("", schema["properties"]),
+            *((name, part["properties"]) for name, part in schema["$defs"].items()),
+        ]:
+            for name, field in fields.items():
+                assert field.get("description"), f"{place}.{name}"
+
+    def test_knows_every_type(self) -> None:
+        assert set(DESTINATIONS) <= set(settings.json_schema()["$defs"])
+
+    def test_every_field_of_settings_is_documented(self) -> None:
+        assert all(field.description for field in Settings.model_fields.values())
+
+
+class TestYaml:
+    def test_is_read_as_yaml_1_2(self, tmp_path: Path) -> None:
+        text = (
+            "trace: {a: no, b: 0123, c: 12:30:45, d: 2024-01-01, e: 1e3, f: -7, g: true, h: ~, i: 1_000, j: .5, k: 0}"
+        )
+        assert load(written(tmp_path, text)).trace == {
+            "a": "no", "b": "0123", "c": "12:30:45", "d": "2024-01-01", "e": 1000.0, "f": -7, "g": True, "h": None,
+            "i": "1_000", "j": 0.5, "k": 0,
+        }  # fmt: skip
+
+    def test_what_holds_itself_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=r"trace: holds itself \["):
+            load(written(tmp_path, "trace: &a {b: *a}"))
+
+    @pytest.mark.parametrize("tag", ["!!python/object/apply:os.getcwd []", "!mine x", "!!int x"])
+    def test_nothing_but_plain_values(self, tmp_path: Path, tag: str) -> None:
+        with pytest.raises(ConfigError, match="is no YAML"):
+            load(written(tmp_path, f"service_name: {tag}"))
+
+    def test_of_a_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SPANCAST_DESTINATIONS", f"{{a: {{secret_key: '{CANARY}}}}}")
+        monkeypatch.setenv("SPANCAST_STRICT", "perhaps")
+        with pytest.raises(ConfigError) as caught:
+            load()
+        lines = sorted(line.strip() for line in str(caught.value).splitlines()[1:])
+        assert lines[0].startswith("destinations: is no YAML: found unexpected end of stream")
+        assert lines[0].endswith("[SPANCAST_DESTINATIONS]")
+        assert lines[1] == "strict: must be true or false (given: str) [SPANCAST_STRICT]"
+        assert CANARY not in str(caught.value)
+
+
+class TestNames:
+    def test_of_settings_in_camel_case(self, tmp_path: Path) -> None:
+        read = load(written(tmp_path, "serviceName: a\nspool: {maxBytes: 1MiB}\nstreamUsage: true"))
+        assert (read.service_name, read.spool.max_bytes, read.request_stream_usage) == ("a", 1024**2, True)
+
+    def test_given_twice_in_one_place_only_is_a_mistake(self, tmp_path: Path) -> None:
+        assert mistakes(serviceName="a", service_name="b") == {"service_name": "is given twice, as `serviceName` too"}
+        assert load(written(tmp_path, "serviceName: a"), {"service_name": "b"}).service_name == "b"
+
+    def test_that_begin_with_x_are_ignored(self, tmp_path: Path) -> None:
+        assert load(written(tmp_path, "x-note: {a: '${env:NOT_SET}'}\nservice_name: a")).service_name == "a"
+
+    def test_of_a_service_stay_texts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SPANCAST_SERVICE_NAME", "1.10")
+        monkeypatch.setenv("SPANCAST_STRICT", "")
+        assert (load().service_name, load().strict) == ("1.10", False)
+
+
+def test_a_wrong_reference_is_quoted_only_where_it_looks_like_one(tmp_path: Path) -> None:
+    path = written(tmp_path, f"trace: {{a: '${{HOME}}', b: '{CANARY}${{{CANARY}', c: '${{{CANARY}}}'}}")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    told = [line.strip().partition(" is no")[0] for line in str(caught.value).splitlines()[1:]]
+    assert told == ["trace.a: ${HOME}", "trace.b: ${…}", "trace.c: ${…}"]
+    assert CANARY not in str(caught.value)
+
+
+def test_the_spool_in_its_forms() -> None:
+    assert load().spool.limit_bytes == settings.DISK_BYTES
+    assert load(None, {"spool": "memory"}).spool.limit_bytes == settings.MEMORY_BYTES
+    assert load(None, {"spool": {"memory": True, "max_bytes": "1MiB"}}).spool.limit_bytes == 1024**2
+    assert not load(None, {"spool": {"path": "/x"}}).spool.memory
+    assert mistakes(spool="disk") == {"spool": f"{settings.SPOOL_FORM} (given: str)"}
+
+
+def test_a_destination_made_in_code_is_taken() -> None:
+    config = load(None, {"destinations": {"a": {"type": "jaeger", "respect_parent_sampling": True}}}).destinations["a"]
+    assert config.respect_parent_sampling
+    assert load(None, {"destinations": {"b": config}}).destinations["b"] is config
+
+
+def test_no_mapping_of_destinations() -> None:
+    assert mistakes(destinations=["jaeger"]) == {
+        "destinations": "must be a mapping of names to destinations (given: list)"
+    }
+
+
+@pytest.mark.parametrize("value", [10**400, float("nan"), -1])
+def test_numbers_beyond_all_bounds(value: float) -> None:
+    assert "timeout" in one_mistake(timeout=value)
+    rules = {"groups": [{"rules": [{"field": "total_cost", "operator": "gt", "value": value}]}]}
+    if value != -1:
+        assert list(one_mistake(filter_rules=rules)) == ["filter_rules.groups[0].rules[0].value"]
+
+
+def test_the_schema_takes_references_and_short_forms() -> None:
+    check = jsonschema.Draft202012Validator(settings.json_schema())
+    jaeger = {
+        "type": "jaeger",
+        "always_keep_cost_above": "${env:COST}",
+        "spans": "${env:SPANS:-all}",
+        "mask": [r"\d+", {}],
+    }
+    check.validate({"destinations": {"a": jaeger, "b": {"type": "collector", "endpoint": "${env:URL}"}}})
+    assert not check.is_valid({"destinations": {"a": {**jaeger, "always_keep_cost_above": "much"}}})
+    assert not check.is_valid({"destinations": {"a": {**jaeger, "endpont": "x"}}})
+
+
+def test_importing_spancast_loads_no_yaml_and_no_destination() -> None:
+    code = "import json, sys, spancast; print(json.dumps(sorted(sys.modules)))"
+    loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
+    assert "spancast.runtime" in loaded
+    unwanted = {
+        "yaml",
+        "jsonschema",
+        "spancast.config.settings",
+        "spancast.destinations.config",
+        "spancast.destinations.registry",
+    }
+    assert not loaded & unwanted

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.destinations.configs import CANARY, REQUIRED, config
+
+from spancast.destinations import registry
+from spancast.encoding.conventions.registry import CONVENTIONS
+
+SCHEMAS = Path("/work/shared/openrouter/schemas.json")
+OPENROUTER_TYPES = {
+    "Arize": "arize", "Braintrust": "braintrust", "Clickhouse": "clickhouse", "Datadog": "datadog", "Grafana": "grafana",
+    "Langfuse": "langfuse", "Langsmith": "langsmith", "Newrelic": "newrelic", "Opik": "opik", "OtelCollector": "otel-collector",
+    "S3": "s3", "Sentry": "sentry", "Weave": "weave", "Webhook": "webhook",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", registry.DESTINATIONS)
+def test_every_row_resolves_and_says_what_it_is(kind: str) -> None:
+    row, model = registry.DESTINATIONS[kind], registry.config_model(kind)
+    assert row.title
+    assert row.about.endswith(".")
+    assert row.convention in CONVENTIONS
+    assert config(kind).type == kind
+    assert issubclass(model, registry.DestinationConfig)
+    assert callable(registry.resolved(row.factory))
+
+
+def test_every_row_has_an_example() -> None:
+    assert set(REQUIRED) == set(registry.DESTINATIONS)
+
+
+@pytest.mark.parametrize("kind", registry.DESTINATIONS)
+def test_every_field_is_described_and_secrets_are_known(kind: str) -> None:
+    facts = {fact.name: fact for fact in registry.fields(kind)}
+    assert all(fact.about for fact in facts.values())
+    for name, value in REQUIRED[kind].items():
+        if CANARY in str(value):
+            assert facts[name].is_secret, name
+    assert facts["sampling_rate"].default == "1.0"
+    assert facts["sampling_rate"].is_common
+    assert [fact.is_common for fact in facts.values()] == sorted(fact.is_common for fact in facts.values())
+
+
+def test_names_as_users_write_them() -> None:
+    written = ("langfuse", " LangFuse", "collector", "otel_collector", "OTEL-Collector", "arize-ax")
+    assert [registry.canonical(name) for name in written] == [
+        "langfuse",
+        "langfuse",
+        "otel-collector",
+        "otel-collector",
+        "otel-collector",
+        "arize",
+    ]
+    assert registry.canonical("nothing") is None
+
+
+def test_which_take_whole_traces() -> None:
+    whole = {kind for kind in registry.DESTINATIONS if config(kind).spans == "all"}
+    assert whole == {"otlp", "otel-collector", "jaeger", "exporter"}
+
+
+def test_importing_the_table_loads_no_library_of_a_vendor() -> None:
+    code = "import json, sys; from spancast.destinations import registry; [table.config_model(kind) for kind in table.DESTINATIONS]; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+    loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
+    assert not loaded & {"boto3", "botocore", "clickhouse_connect", "chdb", "grpc", "requests", "urllib3", "httpx"}
+
+
+@pytest.mark.skipif(not SCHEMAS.exists(), reason="OpenRouter's schemas are not at hand")
+@pytest.mark.parametrize("name", OPENROUTER_TYPES)
+def test_every_field_and_default_of_openrouters_contract(name: str) -> None:
+    """Where a default is ours on purpose, or what is required there is optional here, it is named below."""
+    kind = OPENROUTER_TYPES[name]
+    contract = json.loads(SCHEMAS.read_text())["schemas"][f"Observability{name}Destination"]["properties"]["config"]
+    model = registry.config_model(kind)
+    own = model.model_json_schema(by_alias=False)["properties"]
+    names = {alias: field for field, info in model.model_fields.items() for alias in info.validation_alias.choices}  # type: ignore[union-attr]
+    looser = {
+        "clickhouse": {"database", "username", "password"},  # the page, against the schema: default, default, none
+        "s3": {"accessKeyId", "secretAccessKey"},  # boto3 finds them, as everywhere else
+        "sentry": {"otlpEndpoint"},  # follows from the DSN
+    }
+    for field, about in contract["properties"].items():
+        ours = own[names[field]]
+        if "default" in about:
+            assert ours["default"] == about["default"], field
+        assert (names[field] in model.model_json_schema(by_alias=False).get("required", ())) == (
+            field in contract["required"] and field not in looser.get(kind, ())
+        ), field

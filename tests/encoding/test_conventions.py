@@ -1,0 +1,168 @@
+"""Every convention on one conversation, against a golden file that was read by a person beside the vendor's page.
+
+``SPANCAST_GOLDEN=write make test`` writes the files anew; the review is their diff.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.destinations.spans import CALL, conversation, span
+
+from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
+from spancast.encoding.redaction import without_content
+from spancast.encoding.span_data import SpanData
+from spancast.model import semconv
+from spancast.model.json_codec import encode
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "profiles"
+NAMES = [name for name, row in CONVENTIONS.items() if row.module]
+TOOLS: dict[str, Any] = {
+    **CALL,
+    semconv.PROVIDER_NAME: "anthropic",
+    semconv.USAGE_CACHE_WRITE: 30,
+    semconv.SYSTEM_INSTRUCTIONS: encode([{"type": "text", "content": "You are canary-system."}]),
+    semconv.TOOL_DEFINITIONS: encode([{"type": "function", "name": "canary-tool"}]),
+    semconv.INPUT_MESSAGES: encode([
+        {"role": "user", "parts": [{"type": "text", "content": "canary-input"},
+                                   {"type": "uri", "modality": "image", "uri": "https://x.test/canary.png"}]},
+        {"role": "assistant", "parts": [{"type": "tool_call", "id": "c1", "name": "find", "arguments": {"q": "canary"}}]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "canary-found"}]},
+    ]),
+    semconv.OUTPUT_MESSAGES: encode([
+        {"role": "assistant", "finish_reason": "tool_call", "parts": [
+            {"type": "reasoning", "content": "canary-thought"},
+            {"type": "tool_call", "id": "c2", "name": "book", "arguments": '{"q": "canary"}'}]}]),
+    semconv.TRACE_METADATA + "tags": ["red", "blue"],
+}  # fmt: skip
+ODD: dict[str, Any] = {
+    semconv.OPERATION_NAME: "chat",
+    semconv.REQUEST_MODEL: 7,
+    semconv.INPUT_MESSAGES: "[not json",
+    semconv.OUTPUT_MESSAGES: encode([{"parts": 3}, 5, {"role": None, "parts": [None, {"type": "text"}]}]),
+    semconv.SYSTEM_INSTRUCTIONS: 3.5,
+    semconv.TOOL_DEFINITIONS: "{}",
+    semconv.USAGE_INPUT_TOKENS: "many",
+    semconv.USAGE_OUTPUT_TOKENS: True,
+    semconv.USAGE_COST: "much",
+    semconv.USAGE_COST_DETAILS + "upstream_inference_prompt_cost": 0.1,
+    semconv.USAGE_COST_DETAILS + "upstream_inference_completions_cost": True,
+    semconv.RESPONSE_FINISH_REASONS: "stop",
+    semconv.SESSION_ID: 12,
+    "db.statement": "select 1",
+    "list": [1, 2],
+    "nothing": None,
+}
+
+
+def everything() -> list[SpanData]:
+    tool = {semconv.OPERATION_NAME: "execute_tool", "gen_ai.tool.name": "find", "gen_ai.tool.call.arguments": "{}"}
+    return [
+        *conversation(),
+        span("chat with tools", 5, 1, attributes=TOOLS, kind=3),
+        span("execute_tool find", 6, 1, attributes=tool),
+        replace(span("GET /", 7, attributes={"http.route": "/"}), scope="opentelemetry.instrumentation.asgi"),
+    ]
+
+
+def told(renamed: SpanData) -> dict[str, Any]:
+    facts = asdict(renamed)
+    return {name: facts[name] for name in ("name", "status", "status_message", "attributes", "events")}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_golden(name: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    text = json.dumps([told(rename(one)) for one in everything()], indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    path = GOLDEN / f"{name}.json"
+    if os.environ.get("SPANCAST_GOLDEN") == "write":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_convention_changes_nothing_that_another_one_reads(name: str) -> None:
+    """What is read of a span is remembered for all conventions, and for a batch that is encoded again."""
+    rename = convention_of(name)
+    assert rename is not None
+    for one in everything():
+        first = told(rename(one))
+        assert told(rename(one)) == first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_content_none_is_made_up(name: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    text = json.dumps([told(rename(without_content(one))) for one in everything()])
+    for said in ("canary", "Process this order", "items.", "Be brief"):
+        assert said not in text
+    assert "ORD-12345" in text
+    assert "session_abc" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_key_of_the_caller_is_lost(name: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    for one in everything()[:5]:
+        text = json.dumps(told(rename(one)))
+        assert "ORD-12345" in text
+        assert "high" in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_odd_values_hurt_nobody(name: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    renamed = rename(span("odd", 1, attributes=ODD))
+    assert renamed.attributes["db.statement"] == "select 1"
+    assert renamed.attributes["list"] == [1, 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spans_of_others_keep_all_they_have(name: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    foreign = replace(span("GET /", 7, attributes={"http.route": "/", "x": 1}), scope="asgi")
+    assert dict(foreign.attributes).items() <= dict(rename(foreign).attributes).items()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_messages_in_another_form_are_not_lost(name: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    call = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m"}
+    chat = {semconv.INPUT_MESSAGES: encode([{"role": "user", "content": "chat form"}])}
+    assert "chat form" in json.dumps(told(rename(span("x", 1, attributes={**call, **chat}))))
+    if name != "openinference":
+        cut = {semconv.INPUT_MESSAGES: '[{"role": "user", "content": "cut'}
+        assert "cut" in json.dumps(told(rename(span("x", 1, attributes={**call, **cut}))))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_messages_that_cannot_be_read_are_kept_as_they_are(name: str) -> None:
+    """A limit of the SDK may have cut the JSON: then its text is what there is."""
+    rename = convention_of(name)
+    assert rename is not None
+    texts = {semconv.INPUT_MESSAGES: '[{"role":"user","canary-asked', semconv.OUTPUT_MESSAGES: '[{"canary-told'}
+    renamed = rename(span("chat", 5, attributes={**CALL, **texts}))
+    held = [value for value in renamed.attributes.values() if isinstance(value, str)]
+    assert all(any(text in value for value in held) for text in texts.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_of_the_callers_win_over_ours_of_the_same_name(name: str) -> None:
+    """``trace={"user_id": ...}``: what he wrote is there, whatever a convention calls so itself."""
+    rename = convention_of(name)
+    assert rename is not None
+    own = {semconv.TRACE_METADATA + key: f"canary-{key}" for key in ("user_id", "total_cost", "input_cost")}
+    renamed = encode(rename(span("chat", 5, attributes={**CALL, **own})).attributes)
+    assert all(value in renamed for value in own.values())

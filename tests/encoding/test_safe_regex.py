@@ -1,0 +1,60 @@
+"""Regular expressions of users: found, replaced, refused, and never waited for long."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spancast.destinations.config import FilterRule, Mask
+from spancast.encoding.safe_regex import Pattern, pattern_fault
+
+ENDLESS = "(a|aa)+$"
+ENDLESS_TEXT = "a" * 60 + "b"
+SYNTAX = st.text('()[]{}*+?\\|^$.-,:=!<>&#PpNL0129ms"x', max_size=12)
+
+
+@given(SYNTAX)
+def test_what_is_no_fault_compiles_and_a_fault_is_a_sentence(pattern: str) -> None:
+    fault = pattern_fault(pattern)
+    if fault:
+        assert fault.startswith("must be a regular expression: ")
+    else:
+        Pattern(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["(unclosed", "*", "[a", "a{2,1}", r"\p{NoSuch}", "(" * 5000 + ")" * 5000])
+def test_a_fault_is_told_where_it_is_configured(pattern: str) -> None:
+    assert pattern_fault(pattern)
+    with pytest.raises(ValueError, match="must be a regular expression"):
+        Mask.model_validate(pattern)
+    with pytest.raises(ValueError, match="must be a regular expression"):
+        FilterRule.model_validate({"field": "input", "operator": "regex", "value": pattern})
+
+
+def test_what_only_the_library_that_searches_knows_may_be_configured() -> None:
+    # `re` refuses both: what judges a pattern is what will run it.
+    for pattern in (r"(?<=key:\s*)\w+", r"\p{Lu}+"):
+        with pytest.raises(re.error):
+            re.compile(pattern)
+        assert Mask.model_validate(pattern).pattern == pattern
+
+
+@given(st.text("ab.", max_size=10), st.text("ab.", min_size=1, max_size=2))
+def test_searches_and_replaces_as_re_does(text: str, literal: str) -> None:
+    pattern = re.escape(literal)
+    assert Pattern(pattern).found(text) is (literal in text)
+    assert Pattern(pattern).replaced(text, "-") == text.replace(literal, "-")
+
+
+def test_a_replacement_is_taken_literally() -> None:
+    assert Pattern("(a)").replaced("cat", r"\1\g<0>") == r"c\1\g<0>t"
+
+
+def test_what_takes_too_long_has_no_answer() -> None:
+    pattern = Pattern(ENDLESS)
+    assert pattern.found(ENDLESS_TEXT) is None
+    assert pattern.replaced(ENDLESS_TEXT, "") is None
+    assert pattern.found("aaa") is True, "and goes on answering for other texts"

@@ -1,0 +1,92 @@
+"""An application that makes numbered spans, and ends as it is told. Arguments: URL DIRECTORY HOW [FIRST COUNT].
+
+How: ``exit``, ``term`` (waits for SIGTERM), ``endless`` (until killed; says on stdout which spans were
+spooled for certain), ``pool`` (multiprocessing by fork), ``spawned`` (by spawn), ``prefork`` (os.fork
+twice before the first span, children end by ``os._exit`` after a flush), ``threads`` (spans end while
+the interpreter does).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import threading
+
+from opentelemetry.sdk.trace import TracerProvider
+
+import spancast
+
+
+def configure(url: str, directory: str) -> TracerProvider:
+    provider = TracerProvider()
+    spancast.configure(
+        tracer_provider=provider,
+        spool={"path": directory} if directory != "memory" else "memory",
+        destinations={"receiver": {"type": "otlp", "endpoint": url, "spans": "all", "timeout": 60}},
+    )
+    return provider
+
+
+def make(provider: TracerProvider, first: int, count: int) -> None:
+    tracer = provider.get_tracer("spancast")
+    for number in range(first, first + count):
+        span = tracer.start_span(f"span {number}", attributes={"gen_ai.operation.name": "chat"})
+        span.end()
+
+
+def child(arguments: tuple[str, str, int, int]) -> None:
+    url, directory, first, count = arguments
+    make(configure(url, directory), first, count)
+
+
+PROVIDER: TracerProvider | None = None
+
+
+def forked(first: int) -> None:
+    assert PROVIDER is not None
+    make(PROVIDER, first, 100)
+
+
+def main() -> None:
+    global PROVIDER  # noqa: PLW0603 - forked children need it
+    url, directory, how = sys.argv[1:4]
+    first, count = int(sys.argv[4]), int(sys.argv[5])
+    provider = PROVIDER = configure(url, directory)
+    if how == "endless":
+        number = first
+        while True:
+            make(provider, number, 500)
+            number += 500
+            wiring = sys.modules["spancast.wiring"]
+            wiring.current_pipeline().span_queue.drain(60)
+            os.write(1, f"{number}\n".encode())
+    if how == "pool":
+        make(provider, first, count)
+        with multiprocessing.get_context("fork").Pool(2) as pool:
+            pool.map(forked, [first + count + 100 * n for n in range(4)])
+            pool.close()
+            pool.join()
+    elif how == "spawned":
+        process = multiprocessing.get_context("spawn").Process(target=child, args=((url, directory, first, count),))
+        process.start()
+        process.join()
+    elif how == "prefork":
+        for n in range(2):
+            if os.fork() == 0:
+                make(provider, first + n * count, count)
+                report = spancast.flush(30)
+                os._exit(0 if report else 1)
+        assert [os.wait()[1] for _ in range(2)] == [0, 0]
+    elif how == "threads":
+        make(provider, first, count - 1)
+        threading.Thread(target=lambda: (threading.main_thread().join(), make(provider, first + count - 1, 1))).start()
+    else:
+        make(provider, first, count)
+    if how == "term":
+        os.write(1, b"ready\n")
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

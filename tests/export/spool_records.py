@@ -1,0 +1,70 @@
+"""Records and a clock for the tests of the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from spancast.export.spool.protocol import DeliveryState, Lease, SpoolAdmin
+from spancast.model.span_record import SpanRecord
+
+START_S = 1_700_000_000.0
+
+
+class Clock:
+    """Stands still until told."""
+
+    def __init__(self) -> None:
+        self.now_s = START_S
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def record(number: int, *, trace: int = 1, size: int = 40, end_s: float = START_S) -> SpanRecord:
+    return SpanRecord(
+        trace_id=trace.to_bytes(16, "big"),
+        span_id=(number + 1).to_bytes(8, "big"),
+        parent_span_id=b"" if number == 0 else (1).to_bytes(8, "big"),
+        end_ns=int(end_s) * 10**9,
+        is_genai=number % 2 == 0,
+        resource=b"resource",
+        scope=b"scope",
+        body=number.to_bytes(8, "big") + bytes([number % 251]) * (size - 8),
+        facts={"model": "openai/gpt-5", "total_cost": 0.5, "total_tokens": number, "error": False},
+    )
+
+
+def records(numbers: Iterable[int], **options: int) -> list[SpanRecord]:
+    return [record(number, **options) for number in numbers]
+
+
+def numbers(claim: Lease | None) -> list[int]:
+    return [] if claim is None else [int.from_bytes(entry.record.body[:8], "big") for entry in claim.entries]
+
+
+def take(
+    spool: SpoolAdmin, route: str, now_s: float = START_S, *, most: int = 1000, most_bytes: int = 1 << 30
+) -> Lease | None:
+    return spool.claim(route, max_records=most, max_bytes=most_bytes, now_s=now_s)
+
+
+def deliver(spool: SpoolAdmin, route: str, now_s: float = START_S, *, most: int = 1000) -> list[int]:
+    """Claim and acknowledge until nothing waits; return the numbers of the records."""
+    delivered: list[int] = []
+    while claim := take(spool, route, now_s, most=most):
+        delivered += numbers(claim)
+        spool.ack(claim)
+    return delivered
+
+
+def part(claim: Lease, first: int, last: int | None = None) -> Lease:
+    return replace(claim, entries=claim.entries[first:last])
+
+
+def fates(spool: SpoolAdmin, trace: int = 1) -> dict[int, dict[str, DeliveryState]]:
+    """Return fate by span number and route."""
+    return {
+        int.from_bytes(found.span_id, "big") - 1: {fate.route: fate for fate in found.fates}
+        for found in spool.find(trace.to_bytes(16, "big"))
+    }

@@ -1,0 +1,370 @@
+"""What an ended span goes through: every fault of a destination, and none of it felt elsewhere.
+
+The receiver is a real server; times are never asserted, only what arrived and what was told.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests.destinations.otlp_receiver import (
+    OtlpReceiver,
+    Reply,
+    certificate,
+    cut,
+    deaf,
+    grpc_status,
+    hold,
+    html,
+    ok,
+    partial,
+    redirect,
+    status,
+)
+from tests.export.pipelines import PATIENCE_S, call, otlp, pipeline_to, report_when, tracing
+from tests.ports import own_port
+
+from spancast.diagnostics import counters
+from spancast.export import delivery_worker as courier_module
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
+
+
+@pytest.fixture
+def healthy() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+
+
+@pytest.fixture(params=["disk", "memory"])
+def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    return tmp_path if request.param == "disk" else None
+
+
+TRANSIENT: dict[str, Reply] = {
+    "503": status(503),
+    "500": status(500),
+    "429 with Retry-After": status(429, headers={"Retry-After": "0.2"}),
+    "closed in the middle": cut(),
+    "closed in the middle of the answer": cut(takes=True),
+}
+
+
+@pytest.mark.parametrize("fault", TRANSIENT)
+def test_what_can_be_tried_again_arrives(
+    fault: str, receiver: OtlpReceiver, healthy: OtlpReceiver, directory: Path | None
+) -> None:
+    receiver.answer_with(TRANSIENT[fault], TRANSIENT[fault], ok())
+    pipeline = pipeline_to({"faulty": otlp(receiver.url), "healthy": otlp(healthy.url)}, directory)
+    with tracing(pipeline) as tracer:
+        made = {call(tracer, number) for number in range(20)}
+    report = pipeline.flush(PATIENCE_S)
+    assert report, str(report)
+    assert report.destinations["faulty"].delivered == report.destinations["healthy"].delivered == 20
+    assert set(receiver.spans) == set(healthy.spans) == made
+    assert len(healthy.spans) == 20
+    assert pipeline.shutdown(PATIENCE_S)
+
+
+def test_a_dead_destination_keeps_all_and_hinders_none(healthy: OtlpReceiver, tmp_path: Path) -> None:
+    port = own_port()
+    pipeline = pipeline_to({"dead": otlp(f"http://127.0.0.1:{port}"), "healthy": otlp(healthy.url)}, tmp_path)
+    with tracing(pipeline) as tracer:
+        made = {call(tracer, number) for number in range(1000)}
+    assert healthy.wait_for(lambda: len(healthy.spans) == 1000)
+    report = report_when(
+        pipeline.flush, lambda told: told.destinations["healthy"] and told.destinations["dead"].last_error
+    )
+    assert not report
+    assert report.destinations["healthy"]
+    assert (report.destinations["dead"].delivered, report.destinations["dead"].waiting) == (0, 1000)
+    assert "refused" in report.destinations["dead"].last_error
+    pipeline.shutdown(PATIENCE_S)
+    with OtlpReceiver(port=port) as back:
+        again = pipeline_to({"dead": otlp(back.url), "healthy": otlp(healthy.url)}, tmp_path)
+        assert back.wait_for(lambda: len(back.spans) >= 1000), str(again.flush(1))
+        assert set(back.spans) == made
+        assert set(healthy.spans) == made
+        again.shutdown()
+
+
+def test_a_slow_destination_does_not_hold_others_up(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
+    receiver.answer_with(hold(), ok())
+    pipeline = pipeline_to({"slow": otlp(receiver.url, timeout=60), "healthy": otlp(healthy.url)}, None)
+    with tracing(pipeline) as tracer:
+        made = {call(tracer, number) for number in range(50)}
+        assert healthy.wait_for(lambda: set(healthy.spans) == made)
+    assert receiver.wait_for(lambda: len(receiver.requests) > 0)
+    receiver.release()
+    assert pipeline.flush(PATIENCE_S)
+    assert set(receiver.spans) == made
+    pipeline.shutdown()
+
+
+REFUSED: dict[str, tuple[Reply, str]] = {
+    "400": (status(400, b"bad span"), "400"),
+    "404": (status(404), "404"),
+    "a redirect": (redirect("http://example.test/login"), "302"),
+    "a page": (html(), "HTML"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_will_never_be_taken_is_listed_with_the_reason(
+    fault: str, receiver: OtlpReceiver, healthy: OtlpReceiver, directory: Path | None
+) -> None:
+    reply, reason = REFUSED[fault]
+    receiver.answer_with(reply)
+    pipeline = pipeline_to({"faulty": otlp(receiver.url), "healthy": otlp(healthy.url)}, directory)
+    with tracing(pipeline) as tracer:
+        made = {call(tracer, number) for number in range(3)}
+    report = pipeline.flush(PATIENCE_S)
+    assert not report
+    assert (report.destinations["faulty"].refused, report.destinations["faulty"].waiting) == (3, 0)
+    assert reason in str(report)
+    buried = pipeline.spool.buried()
+    assert {(item.trace_id, item.span_id) for item in buried} == made
+    assert all(reason in item.reason for item in buried), buried[0].reason
+    assert set(healthy.spans) == made
+    pipeline.shutdown()
+
+
+def test_only_the_span_that_is_not_liked_is_refused(receiver: OtlpReceiver) -> None:
+    receiver.answer_with(lambda request: status(400, b"no") if b"poison" in request.body else ok())
+    pipeline = pipeline_to({"picky": otlp(receiver.url)}, None)
+    with tracing(pipeline) as tracer:
+        made = [call(tracer, number) for number in range(100)]
+        bad = call(tracer, 0, note="poison")
+        made += [call(tracer, number) for number in range(100)]
+    report = pipeline.flush(PATIENCE_S)
+    assert (report.destinations["picky"].delivered, report.destinations["picky"].refused) == (200, 1)
+    assert sorted(receiver.spans) == sorted(made)
+    assert [(item.trace_id, item.span_id) for item in pipeline.spool.buried()] == [bad]
+    pipeline.shutdown()
+
+
+def test_what_is_too_large_is_split_and_then_shortened(receiver: OtlpReceiver) -> None:
+    receiver.answer_with(lambda request: status(413) if len(request.body) > 60_000 else ok())
+    pipeline = pipeline_to({"small": otlp(receiver.url)}, None)
+    with tracing(pipeline) as tracer:
+        made = [call(tracer, number, note="x" * 20_000) for number in range(20)]
+        made.append(call(tracer, 0, note="y" * 1_000_000))
+    assert pipeline.flush(PATIENCE_S)
+    assert sorted(receiver.spans) == sorted(made)
+    pipeline.shutdown()
+
+
+def test_partial_success_is_read(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
+    receiver.answer_with(partial(2, "too old"))
+    pipeline = pipeline_to({"half": otlp(receiver.url), "healthy": otlp(healthy.url)}, None)
+    with tracing(pipeline) as tracer:
+        for number in range(5):
+            call(tracer, number)
+    report = pipeline.flush(PATIENCE_S)
+    assert not report
+    half = report.destinations["half"]
+    assert (half.delivered, half.refused, half.waiting) == (3, 2, 0)
+    assert len(receiver.requests) == 1
+    assert report.destinations["healthy"].delivered == 5
+    pipeline.shutdown()
+
+
+def test_a_wrong_certificate_is_waited_for(healthy: OtlpReceiver, tmp_path: Path) -> None:
+    with OtlpReceiver(tls=certificate(tmp_path)) as receiver:
+        trusting = otlp(receiver.url, ca=str(tmp_path / "ca.pem"))
+        pipeline = pipeline_to({"tls": otlp(receiver.url), "healthy": otlp(healthy.url)}, tmp_path)
+        with tracing(pipeline) as tracer:
+            made = call(tracer)
+        report = report_when(
+            pipeline.flush, lambda told: told.destinations["healthy"] and told.destinations["tls"].last_error
+        )
+        assert "certificate" in report.destinations["tls"].last_error.lower()
+        assert report.destinations["tls"].waiting == 1
+        assert healthy.spans == [made]
+        pipeline.shutdown(0.1)
+        del trusting
+
+
+def test_grpc(receiver: OtlpReceiver) -> None:
+    receiver.answer_with(grpc_status("UNAVAILABLE"), grpc_status("RESOURCE_EXHAUSTED", retry_s=0.1), ok())
+    pipeline = pipeline_to({"grpc": otlp(f"http://{receiver.grpc_target}", protocol="grpc")}, None)
+    with tracing(pipeline) as tracer:
+        made = [call(tracer, number) for number in range(5)]
+    assert pipeline.flush(PATIENCE_S)
+    assert sorted(receiver.spans) == sorted(made)
+    pipeline.shutdown()
+
+
+def test_the_end_of_the_process_is_not_held_up(tmp_path: Path) -> None:
+    with OtlpReceiver() as receiver:
+        receiver.answer_with(deaf())
+        pipeline = pipeline_to({"deaf": otlp(receiver.url, timeout=60)}, tmp_path)
+        with tracing(pipeline) as tracer:
+            call(tracer)
+        done = threading.Event()
+        threading.Thread(target=lambda: (pipeline.shutdown(0.5), done.set()), daemon=True).start()
+        assert done.wait(PATIENCE_S), "shutdown(0.5) hangs on a destination that never answers"
+        receiver.release()
+
+
+def test_handed_over_is_always_accounted_for(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
+    """E10: accepted = delivered + waiting + dropped + refused + ruled out, for every destination."""
+    before = counters.read()
+    receiver.answer_with(ok(), status(400), status(503), ok())
+    pipeline = pipeline_to(
+        {
+            "faulty": otlp(receiver.url),
+            "some": otlp(healthy.url, sampling_rate=0.3),
+            "llm": otlp(healthy.url, spans="genai"),
+            "dear": otlp(healthy.url, filter_rules={"groups": [{"rules": [
+                {"field": "prompt_tokens", "operator": "gt", "value": 50}]}]}),
+        },
+        None,
+    )  # fmt: skip
+    with tracing(pipeline) as tracer:
+        for number in range(100):
+            call(tracer, number)
+    other = tracer_of_others(pipeline)
+    for _ in range(10):
+        other()
+    pipeline.flush(PATIENCE_S)
+    counts = {name: value - before.get(name, 0) for name, value in counters.read().items()}
+    counts |= pipeline.counts()
+    assert counts["received"] == 110
+    for name in ("faulty", "some", "llm", "dear"):
+        fates = ("delivered", "waiting", "refused", "rejected", "sampled_out", "filtered", "not_llm")
+        total = sum(counts.get(f"{fate}.{name}", 0) for fate in fates)
+        total += sum(count for key, count in counts.items() if key.startswith(f"dropped.{name}."))
+        assert total == 110, (name, counts)
+    assert counts["not_llm.llm"] == 10
+    assert 0 < counts["sampled_out.some"] < 110
+    pipeline.shutdown()
+
+
+def tracer_of_others(pipeline: object) -> Callable[[], None]:
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(pipeline.processor)  # type: ignore[attr-defined]
+    tracer = provider.get_tracer("opentelemetry.instrumentation.asgi")
+    return lambda: tracer.start_span("GET /").end()
+
+
+@pytest.mark.parametrize(("bound", "most"), [("_max_spans", 10), ("_max_bytes", 30_000)])
+def test_full_queue_is_told(bound: str, most: int, monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver) -> None:
+    """E8: bounded in spans and in bytes."""
+    pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
+    monkeypatch.setattr(pipeline.span_queue, bound, most)
+    before = counters.read().get("dropped.queue_full", 0)
+    with pipeline.span_queue._taking, tracing(pipeline) as tracer:
+        for number in range(600):
+            call(tracer, number)
+    report = pipeline.flush(PATIENCE_S)
+    dropped = counters.read()["dropped.queue_full"] - before
+    assert dropped > 0
+    assert report.dropped == dropped
+    assert report.destinations["one"].delivered == 600 - dropped
+    pipeline.shutdown()
+
+
+def test_spans_under_spans_of_others_keep_their_place(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
+    """B11: for whom the spans between are not meant, an LLM span hangs on the nearest one above, or is a root."""
+    from opentelemetry.sdk.trace import TracerProvider
+    from tests.destinations.otlp_receiver import ExportTraceServiceRequest
+
+    pipeline = pipeline_to({"llm": otlp(receiver.url, spans="genai"), "all": otlp(healthy.url)}, None)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(pipeline.processor)
+    ours, http = provider.get_tracer("spancast"), provider.get_tracer("http")
+    with (
+        http.start_as_current_span("POST /chat") as top,
+        ours.start_as_current_span("group") as group,
+        http.start_as_current_span("retrieve"),
+        http.start_as_current_span("GET"),
+    ):
+        call(ours)
+    assert pipeline.flush(PATIENCE_S)
+
+    def tree(requests: list[bytes]) -> dict[str, tuple[bytes, bytes]]:
+        spans = [
+            span
+            for body in requests
+            for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans
+            for of_scope in of_resource.scope_spans
+            for span in of_scope.spans
+        ]
+        return {span.name: (span.span_id, span.parent_span_id) for span in spans}
+
+    llm = tree([request.body for request in receiver.requests])
+    assert set(llm) == {"group", "chat gpt-4o"}
+    assert llm["group"][1] == b""
+    assert llm["chat gpt-4o"][1] == llm["group"][0] == group.get_span_context().span_id.to_bytes(8, "big")
+    whole = tree([request.body for request in healthy.requests])
+    assert whole["group"][1] == top.get_span_context().span_id.to_bytes(8, "big")
+    assert whole["chat gpt-4o"][1] == whole["GET"][0]
+    pipeline.shutdown()
+
+
+def test_private_everywhere_means_private_on_disk(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    receiver.answer_with(status(503))
+    private = otlp(receiver.url, privacy_mode=True)
+    pipeline = pipeline_to({"one": private, "two": private}, tmp_path)
+    with tracing(pipeline) as tracer:
+        call(tracer, 1, session="kept")
+    assert pipeline.span_queue.drain(PATIENCE_S)
+    pipeline.shutdown(0.1)
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"gpt-4o" in kept
+    assert b"canary question" not in kept
+
+
+def test_masked_everywhere_means_masked_on_disk(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    receiver.answer_with(status(503))
+    masked = otlp(receiver.url, mask=[r"[a-z]+@example\.com", "canary question"])
+    pipeline = pipeline_to({"one": masked, "two": masked}, tmp_path)
+    with tracing(pipeline) as tracer:
+        call(tracer, 1, **{"user.id": "somebody@example.com"})
+    assert pipeline.span_queue.drain(PATIENCE_S)
+    pipeline.shutdown(0.1)
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert b"gpt-4o" in kept
+    assert b"[masked]" in kept
+    assert b"canary question" not in kept
+    assert b"somebody" not in kept
+
+
+def test_a_forked_child_sends_its_own_only(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    pipeline = pipeline_to({"one": otlp(receiver.url)}, tmp_path)
+    with tracing(pipeline) as tracer:
+        made = [call(tracer, number) for number in range(100)]
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            own = [call(tracer, number) for number in range(50)]
+            report = pipeline.flush(PATIENCE_S)
+            os.write(writing, f"{int(bool(report))} {report.destinations['one'].delivered} {len(own)}".encode())
+            os._exit(0)
+        os.close(writing)
+        made += [call(tracer, number) for number in range(100)]
+    told = os.read(reading, 100)
+    os.waitpid(child, 0)
+    os.close(reading)
+    assert pipeline.flush(PATIENCE_S)
+    assert told.startswith(b"1 "), told
+    assert len(receiver.spans) == len(set(receiver.spans)) == 250
+    assert set(made) <= set(receiver.spans)
+    pipeline.shutdown()

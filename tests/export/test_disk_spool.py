@@ -1,0 +1,1045 @@
+"""The spool on disk: crashes, processes, forks, and disks that fail."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.export.spool_records import START_S, Clock, deliver, fates, numbers, record, records, take
+
+from spancast import errors
+from spancast.diagnostics import counters
+from spancast.errors import ConfigError
+from spancast.export import fork_hooks
+from spancast.export.spool import sqlite_schema
+from spancast.export.spool.disk import SqliteSpool
+from spancast.export.spool.lease_owner import LeaseOwner, is_gone
+from spancast.export.spool.log import SpoolLog
+from spancast.export.spool.memory import MemorySpool
+from spancast.export.spool.protocol import DeliveryState
+from spancast.export.spool.sqlite_file import SpoolFile
+from spancast.export.spool.sqlite_limits import Limits
+from spancast.export.spool.sqlite_schema import connect_memory
+from spancast.model.span_record import SpanRecord
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+MIB = 1 << 20
+MOUNTS = pytest.mark.skipif(shutil.which("unshare") is None or os.geteuid() != 0, reason="mounts a file system")
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
+
+
+@pytest.fixture(autouse=True)
+def counts_and_warnings_anew() -> Iterator[None]:
+    counters.clear()
+    errors.reset_warnings()
+    yield
+    counters.clear()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "spool.db"
+
+
+def opened(
+    path: Path, clock: Clock, *, max_bytes: int = 256 * MIB, routes: tuple[str, ...] = ("a", "b"), **options: float
+) -> SqliteSpool:
+    spool = SqliteSpool(path, max_bytes=max_bytes, max_age_s=1e12, clock=clock, busy_timeout_s=0.05, **options)
+    spool.register(routes)
+    return spool
+
+
+def started(what: str, path: Path, argument: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, HERE / "spool_process.py", what, path, argument]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
+def ran(what: str, path: Path, argument: str = "") -> list[list[str]]:
+    with started(what, path, argument) as process:
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return [line.split() for line in output.splitlines()]
+
+
+def is_sound(path: Path) -> bool:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+# The file
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
+def test_nobody_else_may_read_it(path: Path, clock: Clock, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        spool = opened(path, clock)
+        spool.put(records(range(3)), {})
+        modes = {file.name: oct(file.stat().st_mode & 0o777) for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("spool.db", "spool.db-wal", "spool.db-shm", "spool.db.lock"), "0o600")
+    if umask != 0o777:
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+    spool.close()
+
+
+def test_a_file_made_readable_is_made_private(path: Path, clock: Clock) -> None:
+    opened(path, clock).close()
+    path.chmod(0o644)
+    spool = opened(path, clock)
+    assert path.stat().st_mode & 0o777 == 0o600
+    spool.close()
+
+
+def test_it_can_be_told_from_other_files(path: Path, clock: Clock) -> None:
+    opened(path, clock).close()
+    with closing(sqlite3.connect(path)) as connection:
+        pragmas = [
+            connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("application_id", "user_version", "journal_mode")
+        ]
+    assert pragmas == [0x53504353, 1, "wal"]
+
+
+def test_a_newer_version_is_refused(path: Path, clock: Clock) -> None:
+    opened(path, clock).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    with pytest.raises(ConfigError, match=r"newer spancast.*version 9.*upgrade"):
+        opened(path, clock)
+
+
+def test_a_file_of_another_program_is_refused(path: Path, clock: Clock) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE bookmarks (url)")
+    with pytest.raises(ConfigError, match="another program"):
+        opened(path, clock)
+
+
+def test_a_header_that_is_not_ours_over_our_tables_is_damage(path: Path, clock: Clock) -> None:
+    filled(path, clock)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA application_id = 1")
+    spool = opened(path, clock)
+    assert len(aside(path)) == 1
+    assert len(deliver(spool, "a")) == 400
+    spool.close()
+
+
+def test_a_migration_that_fails_changes_nothing(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(3)), {})
+    spool.close()
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite_schema, "VERSION", 2)
+        patched.setattr(sqlite_schema, "_MIGRATIONS", (*sqlite_schema._MIGRATIONS, ("DROP TABLE history", "NONSENSE")))
+        spool = opened(path, clock)
+        assert "syntax error" in spool.size().trouble
+        spool.close()
+    spool = opened(path, clock)
+    assert deliver(spool, "a") == [0, 1, 2]
+    spool.close()
+
+
+def test_an_older_version_is_migrated(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(3)), {})
+    spool.close()
+    monkeypatch.setattr(sqlite_schema, "VERSION", 2)
+    monkeypatch.setattr(
+        sqlite_schema, "_MIGRATIONS", (*sqlite_schema._MIGRATIONS, ("ALTER TABLE routes ADD COLUMN note TEXT",))
+    )
+    spool = opened(path, clock)
+    assert deliver(spool, "a") == [0, 1, 2]
+    spool.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_no_content_beside_the_bodies(path: Path, clock: Clock) -> None:
+    told = record(1)
+    told.facts.update(input="CANARY", output="CANARY")
+    spool = opened(path, clock)
+    spool.put([told], {})
+    assert all(b"CANARY" not in file.read_bytes() for file in path.parent.iterdir())
+    spool.close()
+
+
+def test_a_smaller_bound_gives_disk_back(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(400), size=20_000), {})
+    spool.close()
+    before = path.stat().st_size
+    spool = opened(path, clock, max_bytes=MIB)
+    spool.enforce_limits()
+    spool.close()
+    assert path.stat().st_size < before // 3
+
+
+def test_contexts_of_many_processes_do_not_pile_up(path: Path, clock: Clock) -> None:
+    spool = SqliteSpool(path, max_bytes=64 * MIB, max_age_s=60, clock=clock)
+    for number in range(300):
+        told = record(number)
+        spool.put(
+            [type(told)(**{**{name: getattr(told, name) for name in told.__slots__}, "resource": b"%d" % number})],
+            {"a": {0: f"why {number}"}},
+        )
+    clock.now_s += 100
+    spool.put(records([9]), {})
+    spool.close()
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM contexts").fetchone() == (2,)
+        assert connection.execute("SELECT count(*) FROM reasons").fetchone() == (0,)
+
+
+# Across starts
+
+
+def test_what_waits_is_there_after_a_restart(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(5)), {"a": {1: "filtered"}})
+    claim = take(spool, "a", most=2)
+    assert claim is not None
+    spool.ack(claim)
+    assert take(spool, "b") is not None
+    spool.close()
+    spool = opened(path, clock)
+    assert deliver(spool, "a") == [3, 4]
+    assert deliver(spool, "b") == [0, 1, 2, 3, 4], "the lease was given back"
+    assert fates(spool)[1]["a"] == DeliveryState("a", "skipped", "filtered")
+    spool.close()
+
+
+def test_a_spool_that_was_not_closed_does_not_hold_its_leases(path: Path, clock: Clock) -> None:
+    """A container's process is number 1 before and after; only the instance tells them apart."""
+    spool = opened(path, clock)
+    spool.put(records(range(5)), {})
+    assert take(spool, "a") is not None
+    other = opened(path, clock)
+    assert take(other, "a") is None
+    spool._owner.prefix = "gone"
+    assert numbers(take(other, "a")) == [0, 1, 2, 3, 4]
+    spool.close()
+    other.close()
+
+
+def test_kill_at_random_moments_loses_nothing_that_was_put(path: Path, clock: Clock) -> None:
+    chance = random.Random(0)
+    promised = 0
+    delivered: list[list[int]] = []
+    for _ in range(8):
+        command = [sys.executable, HERE / "crash_writer.py", path, str(promised), "--deliver"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT) as writer:
+            assert writer.stdout is not None
+            lines = [writer.stdout.readline() for _ in range(chance.randint(1, 80))]
+            writer.kill()
+            lines += writer.stdout.read().splitlines(keepends=True)
+        told = [line.split() for line in lines if line.endswith("\n")]
+        delivered += [[int(number) for number in words[1:]] for words in told if words[0] == "got"]
+        spool = opened(path, clock)
+        claimed = deliver(spool, "a", most=500)
+        # A put that was not promised may be there or not; the next writer begins after it.
+        assert claimed == list(range(promised, promised + len(claimed)))
+        assert promised + len(claimed) >= max(int(words[1]) for words in told if words[0] == "put")
+        promised += len(claimed)
+        spool.close()
+    spool = opened(path, clock)
+    delivered.append(deliver(spool, "b", time.time()))
+    spool.close()
+    times = Counter(number for batch in delivered for number in batch)
+    assert set(times) == set(range(promised)), "nothing is lost"
+    assert sum(count > 1 for count in times.values()) <= 8 * 150, "only the batch in flight is delivered twice"
+    assert is_sound(path)
+
+
+# Several processes
+
+
+def test_two_processes_never_have_the_same_records(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock, routes=("a",))
+    spool.put(records(range(2000)), {})
+    processes = [started("drain", path, "2000") for _ in range(3)]
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    claims: list[tuple[int, int, list[int]]] = []
+    for output in outputs:
+        lines = [line.split() for line in output.splitlines()]
+        for begin, end in zip(lines[::2], lines[1::2], strict=True):
+            claims.append((int(begin[1]), int(end[1]), [int(number) for number in begin[2:]]))
+    claims.sort()
+    assert [number for _, _, taken in claims for number in taken] == list(range(2000)), "in order and once each"
+    spool.close()
+
+
+def test_processes_put_into_one_spool(path: Path, clock: Clock) -> None:
+    processes = [started("put", path, str(number * 1000)) for number in range(3)]
+    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
+    for process in processes:
+        process.communicate()
+    spool = opened(path, clock, routes=("a",))
+    got = deliver(spool, "a")
+    assert sorted(got) == [base + number for base in (0, 1000, 2000) for number in range(500)]
+    for base in (0, 1000, 2000):
+        assert [number for number in got if base <= number < base + 1000] == list(range(base, base + 500))
+    spool.close()
+
+
+def test_the_lease_of_a_dead_process_is_free_at_once(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(5)), {})
+    assert ran("claim_and_die", path) == [["0", "1", "2"]]
+    assert numbers(take(spool, "a", time.time())) == [0, 1, 2, 3, 4]
+    spool.close()
+
+
+def test_the_lease_of_a_living_process_is_not(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(5)), {})
+    with started("claim_and_stay", path) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().split() == ["0", "1", "2"]
+        assert take(spool, "a", time.time()) is None
+        process.communicate()
+    assert numbers(take(spool, "a", time.time())) == [0, 1, 2, 3, 4]
+    spool.close()
+
+
+def test_who_is_gone() -> None:
+    owner = LeaseOwner()
+    lease = owner.new_lease()
+    host, pid, _, _ = lease.split("|")
+    assert lease != owner.new_lease()
+    assert not is_gone(lease)
+    assert is_gone(f"{host}|{pid}|another instance|1")
+    assert not is_gone(f"another host|{pid}|x|1"), "its processes cannot be asked for"
+    assert not is_gone(f"{host}|1|x|1")
+    assert not is_gone(f"{host}|no number|x|1")
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    assert is_gone(f"{host}|{process.pid}|x|1")
+    assert not is_gone(f"{host}|{1 << 70}|x|1")
+
+
+def test_threads_share_one_spool(path: Path, clock: Clock) -> None:
+    spool = SqliteSpool(path, max_bytes=256 * MIB, max_age_s=1e12, clock=clock)
+    spool.register(["a", "b"])
+    delivered: dict[str, list[int]] = {"a": [], "b": []}
+
+    def put(first: int) -> None:
+        for start in range(first, first + 300, 3):
+            spool.put(records(range(start, start + 3)), {})
+
+    def get(route: str) -> None:
+        while len(delivered[route]) < 900:
+            delivered[route] += deliver(spool, route, most=20)
+
+    threads = [threading.Thread(target=put, args=(base,)) for base in (0, 300, 600)]
+    threads += [threading.Thread(target=get, args=(route,)) for route in delivered]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert {route: sorted(got) for route, got in delivered.items()} == {route: list(range(900)) for route in delivered}
+    spool.close()
+
+
+# Fork
+
+
+def in_child(work: Callable[[], object]) -> None:
+    """Run ``work`` in a forked child; fail if it fails there."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        except BaseException:  # noqa: BLE001 - the child ends here, whatever it is
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_a_child_does_not_deliver_what_the_parent_has(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(4)), {})
+    claim = take(spool, "a", most=2)
+    assert claim is not None
+
+    def work() -> None:
+        assert take(spool, "a") is None
+        assert deliver(spool, "b") == [0, 1, 2, 3]
+        spool.put(records(range(4, 6)), {})
+        spool.close()
+
+    in_child(work)
+    assert take(spool, "a") is None, "the parent's lease is still the parent's"
+    spool.ack(claim)
+    assert deliver(spool, "a") == [2, 3, 4, 5]
+    assert deliver(spool, "b") == [4, 5]
+    spool.close()
+    assert is_sound(path)
+
+
+def test_a_child_has_nothing_of_the_parents_memory(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "blocked").write_text("a file where the folder should be")
+    spool = opened(tmp_path / "blocked" / "spool.db", clock)
+    spool.put(records(range(4)), {})
+
+    def work() -> None:
+        assert take(spool, "a") is None
+        assert spool.size().overflow == 0
+        spool.put(records([7]), {})
+        assert deliver(spool, "a") == [7]
+
+    in_child(work)
+    assert deliver(spool, "a") == [0, 1, 2, 3]
+    assert spool.drop("b") == 4
+    spool.close()
+
+
+def test_a_child_begins_with_an_empty_memory_spool(clock: Clock) -> None:
+    spool = MemorySpool(16 * MIB, clock=clock)
+    spool.register(["a"])
+    spool.put(records(range(4)), {})
+
+    def work() -> None:
+        assert take(spool, "a") is None
+        spool.put(records([7]), {})
+        assert deliver(spool, "a") == [7]
+        spool.close()
+
+    in_child(work)
+    assert deliver(spool, "a") == [0, 1, 2, 3]
+    spool.close()
+
+
+def test_a_fork_does_not_wait_for_ever_for_another_thread(
+    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fork_hooks, "PATIENCE_S", 0.01)
+    spool, memory = opened(path, clock, routes=("a",)), MemorySpool(16 * MIB, clock=clock)
+    memory.register(["a"])
+    taken, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with spool._lock, memory._lock:
+            taken.set()
+            done.wait(30)
+
+    def work() -> None:
+        spool.put(records([7]), {})
+        memory.put(records([8]), {})
+        assert "forked" in spool.size().trouble
+        assert (deliver(spool, "a"), deliver(memory, "a")) == ([7], [8])
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    taken.wait(30)
+    in_child(work)
+    done.set()
+    holder.join(30)
+    spool.put(records([9]), {})
+    assert deliver(spool, "a") == [9]
+    spool.close()
+    memory.close()
+
+
+def test_forks_while_threads_write(path: Path, clock: Clock) -> None:
+    spool = SqliteSpool(path, max_bytes=256 * MIB, max_age_s=1e12, clock=clock)
+    spool.register(["a"])
+    stop = threading.Event()
+    put: list[int] = []
+
+    def write() -> None:
+        while not stop.is_set():
+            number = 1000 + len(put)
+            spool.put(records([number]), {})
+            put.append(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    for child in range(15):
+        in_child(lambda number=child: (spool.put(records([number]), {}), spool.close()))
+    stop.set()
+    writer.join(30)
+    got = deliver(spool, "a")
+    assert sorted(got) == [*range(15), *put]
+    spool.close()
+    assert is_sound(path)
+
+
+def test_a_fork_behind_pythons_back_leaves_the_file_alone(path: Path) -> None:
+    child, parent = ran("fork_without_hooks", path)
+    assert " ".join(child) == "child 10 11 12 the process was forked with the file open"
+    assert parent == ["parent", "0", "1", "2"]
+    assert is_sound(path)
+
+
+# Disks that fail
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    blocker = tmp_path / "blocked"
+    blocker.write_text("")
+    path = blocker / "spool.db"
+    spool = opened(path, clock)
+    spool.put(records(range(3)), {"b": {0: "filtered"}})
+    spool.put(records(range(3, 5)), {})
+    assert caplog.text.count("cannot be used") == 1
+    assert "NotADirectoryError" in spool.size().trouble or "FileExistsError" in spool.size().trouble
+    assert (spool.size().overflow, counters.read()["spool.memory_fallback"]) == (5, 5)
+    claim = take(spool, "a", most=2)
+    assert claim is not None
+    spool.ack(claim)
+    assert spool.state("a").waiting == 3
+    assert fates(spool)[0] == {
+        "a": DeliveryState("a", "delivered", at_s=START_S),
+        "b": DeliveryState("b", "skipped", "filtered"),
+    }
+    blocker.unlink()
+    assert take(spool, "nobody") is None, "not tried again so soon"
+    assert spool.size().overflow == 5
+    clock.now_s += 40
+    assert deliver(spool, "a") == [2, 3, 4], "the first two were delivered from memory"
+    assert deliver(spool, "b") == [1, 2, 3, 4]
+    assert (spool.size().trouble, counters.read()["spool.recovered"]) == ("", 4), "one was served already"
+    told = fates(spool)
+    assert told[0]["a"] == DeliveryState("a", "delivered", at_s=START_S)
+    assert told[0]["b"] == DeliveryState("b", "skipped", "filtered")
+    spool.close()
+    assert is_sound(path)
+
+
+def test_every_fate_returns_to_disk(tmp_path: Path, clock: Clock) -> None:
+    blocker = tmp_path / "blocked"
+    blocker.write_text("")
+    spool = opened(blocker / "spool.db", clock)
+    assert take(spool, "theirs") is None
+    spool.put(records(range(5)), {"a": {0: "filtered"}})
+    claim = take(spool, "a", most=2)
+    assert claim is not None
+    spool.bury(claim, [claim.entries[0].sequence], "400")
+    spool.drop("a", [claim.entries[1].sequence + 1])
+    before = fates(spool)
+    assert [before[number]["a"].state for number in range(5)] == [
+        "skipped",
+        "buried",
+        "delivered",
+        "dropped",
+        "waiting",
+    ]
+    blocker.unlink()
+    clock.now_s += 40
+    spool.put(records([9]), {})
+    after = fates(spool)
+    assert {number: after[number]["a"] for number in range(5)} == {number: before[number]["a"] for number in range(5)}
+    assert [item.reason for item in spool.buried("a")] == ["400"]
+    assert spool.requeue("a") == 1
+    assert deliver(spool, "a") == [1, 4, 9]
+    assert take(spool, "theirs") is None
+    spool.close()
+
+
+def test_what_is_on_its_way_from_memory_is_not_moved(tmp_path: Path, clock: Clock) -> None:
+    blocker = tmp_path / "blocked"
+    blocker.write_text("")
+    spool = opened(blocker / "spool.db", clock, routes=("a",))
+    spool.put(records(range(3)), {})
+    claim = take(spool, "a", most=2)
+    assert claim is not None
+    assert spool.renew(claim, START_S)
+    blocker.unlink()
+    clock.now_s += 5
+    assert take(spool, "a", clock.now_s) is None
+    spool.put(records([7]), {})
+    again = take(spool, "a", clock.now_s)
+    assert again is not None
+    assert numbers(again) == [7]
+    spool.ack(again)
+    spool.ack(claim)
+    assert deliver(spool, "a", clock.now_s) == [2]
+    spool.close()
+
+
+def test_what_waits_in_memory_at_the_end_is_told(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "blocked").write_text("")
+    spool = opened(tmp_path / "blocked" / "spool.db", clock)
+    spool.put(records(range(3)), {"b": {0: "filtered"}})
+    spool.close()
+    assert (counters.read()["dropped.a.spool_closed"], counters.read()["dropped.b.spool_closed"]) == (3, 2)
+    assert "3 records still waited in memory for a" in caplog.text
+    assert spool.put(records(range(2)), {}) == 2
+    assert take(spool, "a") is None
+    assert counters.read()["dropped.spool_closed"] == 2
+
+
+def test_closing_brings_memory_to_disk_if_it_can(tmp_path: Path, clock: Clock) -> None:
+    blocker = tmp_path / "blocked"
+    blocker.write_text("")
+    spool = opened(blocker / "spool.db", clock)
+    spool.put(records(range(3)), {})
+    assert take(spool, "a", most=1) is not None
+    blocker.unlink()
+    spool.close()
+    spool = opened(blocker / "spool.db", clock)
+    assert deliver(spool, "a") == [0, 1, 2]
+    spool.close()
+
+
+def test_memory_is_bounded_too(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "blocked").write_text("")
+    spool = opened(tmp_path / "blocked" / "spool.db", clock, overflow_bytes=MIB)
+    for start in range(0, 300, 10):
+        spool.put(records(range(start, start + 10), size=10_000), {})
+    left = deliver(spool, "a")
+    assert left == list(range(300 - len(left), 300))
+    assert counters.read()["dropped.a.spool_full"] == 300 - len(left) > 150
+    spool.close()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Another program holds the file's lock, as a backup tool may."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_locked_too_long(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(3)), {})
+    with held(path):
+        assert spool.put(records(range(3, 6)), {}) == 0
+        assert "database is locked" in caplog.text
+        assert take(spool, "a") is not None, "from memory"
+    clock.now_s += 40
+    assert deliver(spool, "a", clock.now_s) == [0, 1, 2, 3, 4, 5]
+    spool.close()
+
+
+def test_an_acknowledgement_is_not_lost_with_the_disk(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(6)), {})
+    claim = take(spool, "a", most=2)
+    other = take(spool, "b", most=2)
+    assert claim is not None
+    assert other is not None
+    with held(path):
+        spool.ack(claim)
+        spool.nack(other, START_S + 100, "503")
+        assert not spool.renew(claim, START_S)
+        assert take(spool, "a") is None
+    clock.now_s += 40
+    assert deliver(spool, "a", clock.now_s) == [2, 3, 4, 5]
+    assert take(spool, "b", clock.now_s) is None
+    assert deliver(spool, "b", START_S + 100) == [0, 1, 2, 3, 4, 5]
+    spool.close()
+
+
+def test_a_disk_that_is_full(path: Path) -> None:
+    """No file may grow over 1 MB, and then it may again."""
+    lines = ran("limit_files", path, "200")
+    told = {line[0]: line[1:] for line in lines}
+    assert lines[0][0] == "overflow"
+    assert int(lines[0][1]) > 0
+    got = [int(number) for number in told["delivered"] + told["later"]]
+    assert sorted(got) == list(range(200))
+    assert is_sound(path)
+
+
+@MOUNTS
+@pytest.mark.parametrize("room", ["2m", "600k"])
+def test_a_file_system_that_is_full(tmp_path: Path, room: str) -> None:
+    program = f"{sys.executable} {HERE / 'spool_process.py'} fill {tmp_path}/spool.db 200"
+    script = f"mount -t tmpfs -o size={room} tmpfs {tmp_path} && dd if=/dev/zero of={tmp_path}/filler bs=1k count=200 2>/dev/null && {program}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False
+    )
+    if "unshare" in done.stderr or "mount" in done.stderr:
+        pytest.skip(done.stderr)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert int(lines[0][1]) > 0
+    assert sorted(int(number) for line in lines[1:3] for number in line[1:]) == list(range(200))
+
+
+@MOUNTS
+def test_a_file_system_that_is_read_only(path: Path, clock: Clock) -> None:
+    opened(path, clock).close()
+    program = f"{sys.executable} {HERE / 'spool_process.py'} fill {path} 5"
+    script = f"mount --bind {path.parent} {path.parent} && mount -o remount,ro,bind {path.parent} && {program}"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, env=ENVIRONMENT, timeout=60, check=False
+    )
+    if "unshare" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(done.stderr)
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0][:2] == ["overflow", "5"]
+    assert lines[1] == ["delivered", "0", "1", "2", "3", "4"]
+    assert "cannot be used" in done.stderr
+
+
+def test_a_signal_handler_finds_the_spool_in_use(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(3)), {})
+    deliver(spool, "a")
+
+    def interrupted(_: SpanRecord) -> str | None:
+        spool.put(records([7]), {})
+        return None
+
+    assert spool.replay("a", 0, 2 * START_S, evaluate=interrupted) == 3
+    assert deliver(spool, "a") == [0, 1, 2, 7, 7, 7]
+    spool.close()
+
+
+def test_any_text_is_a_reason(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(3)), {"a": {0: "filtered by \ud800"}})
+    claim = take(spool, "a")
+    assert claim is not None
+    spool.nack(claim, START_S, "\udcff" + "x" * 100_000)
+    assert len(spool.state("a").last_error) == 2000
+    claim = take(spool, "a")
+    assert claim is not None
+    spool.bury(claim, [entry.sequence for entry in claim.entries], "\udcff")
+    assert [item.reason for item in spool.buried("a")] == ["?", "?"]
+    assert fates(spool)[0]["a"].reason == "filtered by ?"
+    spool.close()
+
+
+def test_nothing_registered_is_for_nobody(tmp_path: Path, clock: Clock) -> None:
+    blocker = tmp_path / "blocked"
+    blocker.write_text("")
+    spool = opened(blocker / "spool.db", clock, routes=())
+    spool.put(records(range(3)), {})
+    assert take(spool, "a") is None
+    spool.register(["b"])
+    spool.put(records(range(3, 5)), {})
+    blocker.unlink()
+    clock.now_s += 40
+    assert take(spool, "a") is None
+    assert deliver(spool, "b") == [3, 4]
+    spool.close()
+
+
+def test_a_file_that_was_deleted(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(3)), {})
+    for file in path.parent.iterdir():
+        file.unlink()
+    spool.put(records(range(3, 5)), {})
+    assert deliver(spool, "a") == [3, 4]
+    spool.close()
+    assert is_sound(path)
+
+
+# Damage
+
+
+def filled(path: Path, clock: Clock, count: int = 500) -> None:
+    """Make a spool of ``count`` records; route "a" had the first 100."""
+    spool = opened(path, clock)
+    spool.put(records(range(count), size=3000), {"b": {0: "filtered"}})
+    claim = take(spool, "a", most=100)
+    assert claim is not None
+    spool.ack(claim)
+    spool.close()
+
+
+def scrambled(path: Path, start: int, length: int) -> None:
+    chance = random.Random(start)
+    with path.open("r+b") as file:
+        file.seek(start)
+        file.write(chance.randbytes(length))
+
+
+def aside(path: Path) -> list[Path]:
+    return sorted(
+        file for file in path.parent.iterdir() if ".damaged-" in file.name and not file.name.endswith(("-wal", "-shm"))
+    )
+
+
+def test_a_damaged_header(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path, clock)
+    scrambled(path, 0, 100)
+    damaged = path.read_bytes()
+    spool = opened(path, clock)
+    spool.put(records([1000]), {})
+    assert deliver(spool, "a")[-1] == 1000
+    assert aside(path)[0].name == "spool.db.damaged-20231114T221320Z"
+    assert aside(path)[0].read_bytes() == damaged, "kept as it was"
+    assert "is damaged" in caplog.text
+    assert counters.read()["spool.corrupt_files"] == 1
+    spool.close()
+    assert is_sound(path)
+
+
+def test_a_truncated_file(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    filled(path, clock)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+    spool = opened(path, clock)
+    spool.put(records([1000]), {})
+    got = deliver(spool, "a")
+    assert got[-1] == 1000
+    assert got == sorted(got)
+    assert len(got) > 50, "the first half is still readable, as far as its index pages are"
+    assert set(got) <= {*range(100, 500), 1000}
+    assert len(aside(path)) == 1
+    spool.close()
+
+
+# Without these nobody knows who may have a record, or what it was.
+VITAL = {"routes", "audiences", "members", "skipped", "replays", "contexts", "log", "bodies"}
+
+
+def test_a_damaged_table(path: Path, clock: Clock, tmp_path: Path) -> None:
+    filled(path, clock)
+    with closing(sqlite3.connect(path)) as connection:
+        roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0").fetchall())
+    for name, page in roots.items():
+        copy = tmp_path / name / "spool.db"
+        copy.parent.mkdir()
+        copy.write_bytes(path.read_bytes())
+        scrambled(copy, (page - 1) * 8192, 8192)
+        spool = opened(copy, clock, routes=("a", "b"))
+        spool.put(records([1000], size=3000), {"b": {0: "filtered"}})
+        got = {route: set(deliver(spool, route, most=50)) - {1000} for route in ("a", "b")}
+        spool.find(bytes(16))
+        if name not in VITAL and aside(copy):
+            assert got["a"] == set(range(100, 500)), name
+            assert got["b"] == set(range(1, 500)), name
+        elif aside(copy):
+            assert got["a"] <= set(range(100, 500)), name
+        assert 0 not in got["b"], name
+        spool.close()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_damaged_pages_lose_only_what_cannot_be_read(
+    path: Path, clock: Clock, seed: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    filled(path, clock)
+    chance = random.Random(seed)
+    pages = path.stat().st_size // 8192
+    for page in chance.sample(range(1, pages), 6):
+        scrambled(path, page * 8192, 8192)
+    spool = opened(path, clock)
+    spool.put(records([1000], size=3000), {})
+    got = {route: deliver(spool, route, most=50) for route in ("a", "b")}
+    assert 0 not in got["b"], "what was filtered stays so"
+    assert set(got["a"]) <= {*range(100, 500), 1000}
+    assert set(got["b"]) <= {*range(1, 500), 1000}
+    for told in spool.buried():
+        assert told.reason == "its bytes on disk were damaged"
+    spool.close()
+    if aside(path):
+        assert is_sound(path)
+        saved = int(caplog.text.partition(" begun with ")[2].split()[0])
+        assert len(got["b"]) in (saved, saved + 1)
+        assert saved > 300 or not saved, "nothing only where the routes themselves cannot be read"
+
+
+def test_a_damaged_page_of_bodies_loses_its_own_records_only(path: Path, clock: Clock) -> None:
+    filled(path, clock)
+    page = path.read_bytes().find(records([250], size=3000)[0].body) // 8192
+    scrambled(path, page * 8192, 8192)
+    spool = opened(path, clock)
+    got = deliver(spool, "a", most=50)
+    assert 395 <= len(got) < 400
+    assert set(range(100, 500)) - set(got) <= {248, 249, 250, 251, 252}
+    assert len(aside(path)) == 1
+    spool.close()
+    assert is_sound(path)
+
+
+def test_a_damaged_body_is_listed_and_not_delivered(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(5)), {})
+    spool.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "UPDATE bodies SET body = zeroblob(40) WHERE sequence = (SELECT max(sequence) - 2 FROM bodies)"
+        )
+        connection.commit()
+    spool = opened(path, clock)
+    assert deliver(spool, "a") == [0, 1, 3, 4]
+    assert [item.reason for item in spool.buried("a")] == ["its bytes on disk were damaged"]
+    assert deliver(spool, "b", most=1) == [0, 1], "nothing readable in the claim"
+    assert deliver(spool, "b", most=1) == [3, 4]
+    assert spool.requeue("a") == 1
+    assert deliver(spool, "a") == []
+    assert caplog.text.count("damaged") == 1
+    assert counters.read()["spool.corrupt_records"] == 3
+    spool.close()
+
+
+def test_missing_tables_are_damage(path: Path, clock: Clock) -> None:
+    filled(path, clock)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE history")
+    spool = opened(path, clock)
+    assert len(aside(path)) == 1
+    spool.close()
+
+
+def test_damage_twice_in_a_second(path: Path, clock: Clock) -> None:
+    for _ in range(2):
+        filled(path, clock)
+        scrambled(path, 0, 100)
+        opened(path, clock).close()
+    assert [file.name[-19:] for file in aside(path)] == ["ed-20231114T221320Z", "-20231114T221320Z-2"]
+
+
+def test_a_claim_of_a_file_set_aside_moves_no_cursor(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    spool.put(records(range(50)), {})
+    claim = take(spool, "a")
+    assert claim is not None
+    spool._disk.pause()
+    scrambled(path, 0, 100)
+    spool.put(records(range(100, 103)), {})
+    spool.ack(claim)
+    spool.bury(claim, [claim.entries[0].sequence], "400")
+    spool.nack(claim, START_S + 1000, "503")
+    assert spool.buried() == []
+    assert deliver(spool, "a")[-3:] == [100, 101, 102]
+    spool.close()
+
+
+def test_the_second_to_see_the_damage_sets_nothing_aside(path: Path, clock: Clock) -> None:
+    first, second = SpoolFile(path, 1.0), SpoolFile(path, 1.0)
+    path.parent.mkdir()
+    for file in (first, second):
+        file.open().close()
+    assert first.set_aside(START_S) is not None
+    assert second.set_aside(START_S) is None
+    first.open().close()
+    assert second.set_aside(START_S) is None
+    assert first.set_aside(START_S) is not None
+
+
+def test_another_process_opens_the_file_and_hangs(path: Path, clock: Clock) -> None:
+    opened(path, clock).close()
+    with path.with_name("spool.db.lock").open("rb") as held_lock:
+        fcntl.flock(held_lock, fcntl.LOCK_EX)
+        spool = opened(path, clock)
+        spool.put(records(range(3)), {})
+        assert spool.size().trouble
+    clock.now_s += 40
+    spool.put(records(range(3, 5)), {})
+    assert sorted(deliver(spool, "a")) == [0, 1, 2, 3, 4]
+    spool.close()
+
+
+def test_a_defect_of_ours_is_not_the_disks(path: Path, clock: Clock) -> None:
+    spool = opened(path, clock)
+    wrong = record(1)
+    object.__setattr__(wrong, "span_id", object())
+    with pytest.raises(sqlite3.Error):
+        spool.put([record(0), wrong], {})
+    assert spool.size().trouble == ""
+    assert spool.put([record(2)], {}) == 0
+    assert deliver(spool, "a") == [2]
+    spool.close()
+
+
+def test_two_processes_set_a_file_aside_once(path: Path, clock: Clock) -> None:
+    filled(path, clock)
+    first, second = opened(path, clock), opened(path, clock)
+    first._disk.pause()
+    second._disk.pause()
+    scrambled(path, 0, 100)
+    first.put(records([1000]), {})
+    second.put(records([1001]), {})
+    assert len(aside(path)) == 1
+    assert deliver(first, "a")[-2:] == [1000, 1001]
+    first.close()
+    second.close()
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["here", "elsewhere"]), st.integers(1, 4), st.sets(st.integers(0, 3))), max_size=6
+    ),
+    st.integers(1, 6),
+)
+def test_what_is_at_hand_is_what_the_file_says(
+    tmp_path_factory: pytest.TempPathFactory, puts: list[tuple[str, int, set[int]]], most: int
+) -> None:
+    path = tmp_path_factory.mktemp("spool") / "spool.db"
+    clock = Clock()
+    here, elsewhere = opened(path, clock), opened(path, clock)
+    elsewhere.register(["a", "c"])
+    number = 0
+    for place, count, skips in puts:
+        spool = here if place == "here" else elsewhere
+        given = records(range(number, number + count))
+        spool.put(given, {"a": {index: "sampled out" for index in skips if index < count}})
+        number += count
+    fresh = opened(path, clock)
+    for route in ("a", "b"):
+        claim = fresh.claim(route, max_records=most, max_bytes=1 << 20, now_s=clock())
+        expected = [] if claim is None else [entry.sequence for entry in claim.entries]
+        if claim is not None:
+            fresh.nack(claim, 0.0, "only looked")
+        claim = here.claim(route, max_records=most, max_bytes=1 << 20, now_s=clock())
+        assert ([] if claim is None else [entry.sequence for entry in claim.entries]) == expected
+    for spool in (here, elsewhere, fresh):
+        spool.close()
+
+
+def test_four_who_share_a_file_keep_the_bound_together(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "spool.db"
+    spools = [opened(path, clock, max_bytes=MIB) for _ in range(4)]
+    chosen = random.Random(7)
+    for number in range(1500):
+        chosen.choice(spools).put(records([number], size=1024 * chosen.randrange(1, 12)), {})
+        assert spools[0].size().bytes_used <= MIB + 16 * 1024, number
+    assert spools[0].state("a").dropped > 0
+    for spool in spools:
+        spool.close()
+
+
+def test_what_another_spool_leaves_keeps_the_bound() -> None:
+    logs = [
+        SpoolLog(connect_memory(), Limits(max_bytes=size, keep_bytes=size, max_age_s=1e12)) for size in (MIB, 8 * MIB)
+    ]
+    for log in logs:
+        log.register(["a"])
+        log.put(records([0]), {})
+    small, large = logs
+    large.put(records(range(1, 400), size=10_000), {})
+    for chunk in large.pending_records():
+        small.adopt(chunk)
+    assert small.put(records([400]), {}) > 0
+    assert small.size().bytes_used <= MIB

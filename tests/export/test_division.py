@@ -1,0 +1,209 @@
+"""Which span is the odd one: the rules of ``export/division.py``, for any claim and any destination."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.export.spool_records import record
+
+from spancast.destinations.protocol import Delivered, Failed, Outcome, Rejected, Retry
+from spancast.export.division import IN_A_ROW, PROBES, Division, Settled
+from spancast.export.spool.protocol import Entry
+
+
+class Destination:
+    """Answers each batch by what ``answer`` says of its spans, and notes what it took."""
+
+    def __init__(self, answer: Callable[[Sequence[int]], Outcome | None]) -> None:
+        self._answer = answer
+        self.asked: list[tuple[int, ...]] = []
+        self.took: Counter[int] = Counter()
+
+    def __call__(self, entries: Sequence[Entry]) -> Outcome | None:
+        sequences = [entry.sequence for entry in entries]
+        assert sequences, "nothing is never sent"
+        self.asked.append(tuple(sequences))
+        outcome = self._answer(sequences)
+        if isinstance(outcome, Delivered):
+            self.took.update(sequences)
+        return outcome
+
+
+def entries(count: int) -> tuple[Entry, ...]:
+    return tuple(Entry(number, record(number)) for number in range(count))
+
+
+def divided(
+    count: int, answer: Callable[[Sequence[int]], Outcome | None], *, is_heard: bool = False
+) -> tuple[Division, Destination, list[Settled]]:
+    destination = Destination(answer)
+    division = Division(entries(count), destination, is_heard=is_heard)
+    settled = list(division.run())
+    order = [entry.sequence for one in settled for entry in one.entries]
+    assert order == list(range(len(order))), "from the front, each once"
+    return division, destination, settled
+
+
+def refused(settled: Sequence[Settled]) -> dict[int, str]:
+    return {
+        sequence: one.outcome.reason for one in settled if isinstance(one.outcome, Rejected) for sequence in one.refused
+    }
+
+
+def failing(odd: set[int]) -> Callable[[Sequence[int]], Outcome]:
+    return lambda sent: Failed("odd") if odd & set(sent) else Delivered()
+
+
+@pytest.mark.parametrize("count", [2, 3, 16, 201, 1024])
+@pytest.mark.parametrize("position", ["first", "middle", "last"])
+def test_one_odd_span_is_found_wherever_it_is(position: str, count: int) -> None:
+    odd = {"first": 0, "middle": count // 2, "last": count - 1}[position]
+    division, destination, settled = divided(count, failing({odd}))
+    assert division.failure is None
+    assert refused(settled) == {odd: "odd"}
+    assert destination.took == Counter(set(range(count)) - {odd}), "each once"
+    assert len(destination.asked) <= 2 * count.bit_length() + PROBES + 3
+
+
+@settings(deadline=None)
+@given(st.integers(2, 60).flatmap(lambda count: st.tuples(st.just(count), st.sets(st.integers(0, count - 1)))))
+def test_any_odd_spans_are_found_unless_all_that_were_asked_are_odd(given: tuple[int, set[int]]) -> None:
+    count, odd = given
+    division, destination, settled = divided(count, failing(odd))
+    assert len(destination.asked) <= 4 * count
+    assert set(refused(settled)) <= odd
+    if division.failure is None:
+        assert set(refused(settled)) == odd
+        assert destination.took == Counter(set(range(count)) - odd)
+    else:
+        assert len(odd) >= PROBES or len(odd) == count
+        # What is settled is settled rightly; what was taken beyond it is sent again.
+        assert {entry.sequence for one in settled for entry in one.entries} <= odd | set(destination.took)
+    if len(odd) == count:
+        assert settled == []
+
+
+@settings(deadline=None)
+@given(st.integers(1, 200))
+def test_a_destination_that_fails_for_everything_dead_letters_nothing(count: int) -> None:
+    division, destination, settled = divided(count, lambda _: Failed("network"))
+    assert (division.failure, settled, division.is_heard) == (Failed("network"), [], False)
+    assert len(destination.asked) == (1 if count == 1 else 1 + min(PROBES, count))
+
+
+def test_a_destination_that_goes_away_dead_letters_nothing() -> None:
+    """It answers at first, and from the middle of the claim on for nothing any more."""
+    gone: list[bool] = []
+
+    def answer(sent: Sequence[int]) -> Outcome:
+        if len(sent) == 64 or gone:
+            return Failed("network")
+        if len(sent) > 1 and sent[0] >= 32:
+            gone.append(True)
+            return Failed("network")
+        return Delivered()
+
+    for _ in range(20):
+        gone.clear()
+        division, _, settled = divided(64, answer)
+        assert division.failure == Failed("network")
+        assert refused(settled) == {}
+
+
+def test_many_odd_spans_in_a_row() -> None:
+    odd = set(range(20, 60))
+    division, destination, settled = divided(400, failing(odd))
+    while division.failure is not None:
+        # All that were asked happened to be odd: as after a back-off.
+        division, destination, settled = divided(400, failing(odd))
+    assert set(refused(settled)) == odd
+    assert destination.took == Counter(set(range(400)) - odd)
+
+
+def test_a_span_that_fails_by_chance_is_sent_once_more() -> None:
+    once: list[int] = []
+
+    def once_alone(sent: Sequence[int]) -> Outcome:
+        if len(sent) > 1 and 5 in sent:
+            return Failed("beside others")
+        if list(sent) == [5] and not once:
+            once.append(5)
+            return Failed("alone, once")
+        return Delivered()
+
+    division, destination, settled = divided(32, once_alone)
+    assert division.failure is None
+    assert refused(settled) == {}
+    assert destination.took == Counter(range(32))
+
+
+def test_a_span_alone_waits_for_an_answer_for_another_one() -> None:
+    division, destination, settled = divided(1, failing({0}))
+    assert (division.failure, settled, destination.asked) == (Failed("odd"), [], [(0,)])
+    division, destination, settled = divided(1, failing({0}), is_heard=True)
+    assert (division.failure, refused(settled)) == (None, {0: "odd"})
+    assert destination.asked == [(0,), (0,)]
+
+
+def test_a_server_that_asks_to_wait_is_obeyed_at_once() -> None:
+    division, destination, settled = divided(16, lambda sent: Failed("odd") if len(sent) == 16 else Retry("busy", 7.0))
+    assert (division.failure, settled) == (Retry("busy", 7.0), [])
+    assert len(destination.asked) == 2
+
+
+def test_a_claim_that_is_lost_is_left_alone() -> None:
+    division, destination, settled = divided(16, lambda sent: Failed("odd") if len(sent) == 16 else None)
+    assert (division.is_lost, division.failure, settled) == (True, None, [])
+    assert len(destination.asked) == 2
+
+
+def test_what_is_refused_stands_alone_too() -> None:
+    bad = {3, 40}
+    division, destination, settled = divided(
+        64, lambda sent: Rejected("bad", invalid_content=True) if bad & set(sent) else Delivered()
+    )
+    assert division.failure is None
+    assert refused(settled) == dict.fromkeys(bad, "bad")
+    assert destination.took == Counter(set(range(64)) - bad)
+
+
+def test_many_refused_in_a_row_do_not_take_good_ones_with_them() -> None:
+    bad = set(range(3 * IN_A_ROW))
+    _, destination, settled = divided(
+        400, lambda sent: Rejected("bad", invalid_content=True) if bad & set(sent) else Delivered()
+    )
+    assert set(refused(settled)) == bad
+    assert destination.took == Counter(set(range(400)) - bad)
+
+
+def test_a_destination_that_refuses_everything_is_not_asked_for_each() -> None:
+    division, destination, settled = divided(1000, lambda _: Rejected("no", invalid_content=True))
+    assert division.failure is None
+    assert len(refused(settled)) == 1000
+    assert len(destination.asked) < 100
+
+
+def test_a_refusal_of_the_batch_itself_refuses_all_of_it() -> None:
+    _, destination, settled = divided(50, lambda _: Rejected("HTTP 404"))
+    assert (len(destination.asked), len(refused(settled))) == (1, 50)
+
+
+def test_what_a_probe_delivered_is_not_sent_or_refused_again() -> None:
+    """The batch fails, one is taken, then the whole rest is refused: only what was not taken is."""
+    division, destination, settled = divided(
+        8, lambda sent: Delivered() if len(sent) == 1 else Failed("odd") if len(sent) == 8 else Rejected("HTTP 404")
+    )
+    assert division.failure is None
+    [(taken, count)] = destination.took.items()
+    assert count == 1
+    assert set(refused(settled)) == set(range(8)) - {taken}
+
+
+def test_a_partial_success_of_a_probe_is_told_by_the_batch() -> None:
+    _, _, settled = divided(4, lambda sent: Failed("odd") if len(sent) == 4 else Delivered(rejected=1))
+    assert sum(one.outcome.rejected for one in settled if isinstance(one.outcome, Delivered)) == len(settled)
+    assert refused(settled) == {}

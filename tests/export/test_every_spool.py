@@ -1,0 +1,649 @@
+"""The contract of every spool."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.export.spool_records import START_S, Clock, deliver, fates, numbers, part, record, records, take
+
+from spancast import errors
+from spancast.diagnostics import counters
+from spancast.export.spool.disk import SqliteSpool
+from spancast.export.spool.memory import MemorySpool
+from spancast.export.spool.protocol import DeliveryState, SpoolAdmin
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def make(
+    kind: str, folder: Path, clock: Clock, *, max_bytes: int = 64 * MIB, max_age_s: float = math.inf
+) -> SpoolAdmin:
+    if kind == "memory":
+        return MemorySpool(max_bytes, max_age_s=max_age_s, clock=clock)
+    return SqliteSpool(folder / "spool.db", max_bytes=max_bytes, max_age_s=max_age_s, clock=clock)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def kind(request: pytest.FixtureRequest) -> Iterator[str]:
+    counters.clear()
+    errors.reset_warnings()
+    yield request.param
+    counters.clear()
+
+
+@pytest.fixture
+def spool(kind: str, tmp_path: Path, clock: Clock) -> Iterator[SpoolAdmin]:
+    made = make(kind, tmp_path, clock)
+    made.register(["a", "b"])
+    yield made
+    made.close()
+
+
+# In order, once each
+
+
+def test_each_route_gets_every_record_in_order(spool: SpoolAdmin) -> None:
+    assert spool.put(records(range(5)), {}) == 0
+    assert spool.put(records(range(5, 8)), {}) == 0
+    assert deliver(spool, "a", most=3) == list(range(8))
+    assert take(spool, "a") is None
+    assert deliver(spool, "b") == list(range(8))
+
+
+def test_a_record_comes_back_whole_but_for_its_content(spool: SpoolAdmin) -> None:
+    told = replace(
+        record(7), facts={"model": "m", "total_cost": 0.25, "prompt_tokens": 3, "error": True, "user_id": "ü\ud800"}
+    )
+    spool.put([replace(told, facts={**told.facts, "input": "secret", "output": "secret"})], {})
+    claim = take(spool, "a")
+    assert claim is not None
+    assert [replace(entry.record, facts={}) for entry in claim.entries] == [replace(told, facts={})]
+    assert {**claim.entries[0].record.facts, "user_id": ""} == {**told.facts, "user_id": ""}
+
+
+def test_nothing_is_put(spool: SpoolAdmin) -> None:
+    assert spool.put([], {}) == 0
+    assert take(spool, "a") is None
+
+
+def test_a_claim_is_bounded_by_records_and_bytes(spool: SpoolAdmin) -> None:
+    spool.put(records(range(10), size=100), {})
+    assert len(numbers(take(spool, "a", most=4))) == 4
+    assert len(numbers(take(spool, "b", most_bytes=350))) == 3
+
+
+def test_a_record_over_the_bound_is_claimed_alone(spool: SpoolAdmin) -> None:
+    spool.put(records(range(2), size=1000), {})
+    assert numbers(take(spool, "a", most_bytes=10)) == [0]
+
+
+def test_one_claim_of_a_route_at_a_time(spool: SpoolAdmin) -> None:
+    spool.put(records(range(4)), {})
+    claim = take(spool, "a", most=2)
+    assert claim is not None
+    assert take(spool, "a") is None
+    assert numbers(take(spool, "b")) == [0, 1, 2, 3]
+    spool.ack(claim)
+    assert numbers(take(spool, "a")) == [2, 3]
+
+
+def test_a_lease_ends_by_itself_after_thirty_seconds(spool: SpoolAdmin) -> None:
+    spool.put(records(range(2)), {})
+    claim = take(spool, "a")
+    assert claim is not None
+    assert take(spool, "a", START_S + 29) is None
+    assert spool.renew(claim, START_S + 29)
+    assert take(spool, "a", START_S + 58) is None
+    assert numbers(take(spool, "a", START_S + 59)) == [0, 1]
+    assert not spool.renew(claim, START_S + 59)
+
+
+def test_a_clock_set_back_keeps_nobody_waiting(spool: SpoolAdmin) -> None:
+    spool.put(records(range(2)), {})
+    year_s = 366 * 86_400
+    claim = take(spool, "a", START_S + year_s)
+    assert claim is not None
+    claim = take(spool, "a")
+    assert claim is not None
+    spool.nack(claim, START_S + year_s, "503")
+    assert numbers(take(spool, "a")) == [0, 1]
+
+
+# Outcomes
+
+
+def test_retry_honours_due_time_and_counts_attempts(spool: SpoolAdmin) -> None:
+    spool.put(records(range(3)), {})
+    for attempt in range(3):
+        claim = take(spool, "a", START_S + attempt * 10, most=2)
+        assert claim is not None
+        assert (numbers(claim), claim.attempts) == ([0, 1], attempt)
+        spool.nack(claim, START_S + attempt * 10 + 10, "503")
+        assert take(spool, "a", START_S + attempt * 10 + 9) is None
+    state = spool.state("a")
+    assert (state.attempts, state.due_s, state.last_error, state.waiting) == (3, START_S + 30, "503", 3)
+    claim = take(spool, "a", START_S + 30)
+    assert claim is not None
+    spool.ack(claim)
+    state = spool.state("a")
+    assert (state.attempts, state.due_s, state.last_error, state.waiting) == (0, 0.0, "", 0)
+    assert spool.state("b").waiting == 3
+
+
+def test_an_outcome_of_a_lost_lease(spool: SpoolAdmin) -> None:
+    """Delivered is delivered, whoever holds the lease now; a retry is the new holder's business."""
+    spool.put(records(range(3)), {})
+    lost = take(spool, "a", most=2)
+    assert lost is not None
+    held = take(spool, "a", START_S + 31, most=1)
+    assert held is not None
+    spool.nack(lost, START_S + 1000, "too late")
+    assert spool.state("a").attempts == 0
+    spool.ack(lost)
+    assert take(spool, "a", START_S + 31) is None
+    spool.ack(held)
+    assert numbers(take(spool, "a", START_S + 31)) == [2]
+
+
+def test_refused_records_are_listed_and_the_rest_is_delivered(spool: SpoolAdmin, clock: Clock) -> None:
+    spool.put(records(range(4)), {})
+    claim = take(spool, "a")
+    assert claim is not None
+    clock.now_s += 5
+    spool.bury(claim, [claim.entries[1].sequence, claim.entries[3].sequence], "400 bad attribute")
+    listed = spool.buried("a")
+    assert [(item.span_id, item.reason, item.at_s) for item in listed] == [
+        ((4).to_bytes(8, "big").hex(), "400 bad attribute", START_S + 5),
+        ((2).to_bytes(8, "big").hex(), "400 bad attribute", START_S + 5),
+    ]
+    assert spool.buried() == listed
+    assert spool.buried("b") == []
+    assert spool.buried(limit=1) == listed[:1]
+    assert take(spool, "a") is None
+    state = spool.state("a")
+    assert (state.buried, state.delivered, state.last_delivered_s) == (2, 2, START_S + 5)
+    assert {number: fate["a"].state for number, fate in fates(spool).items()} == {
+        0: "delivered", 1: "buried", 2: "delivered", 3: "buried",
+    }  # fmt: skip
+
+
+def test_a_claim_is_settled_in_parts(spool: SpoolAdmin) -> None:
+    spool.put(records(range(6)), {})
+    claim = take(spool, "a")
+    assert claim is not None
+    spool.ack(part(claim, 0, 2))
+    assert take(spool, "a") is None, "the rest is still leased"
+    spool.bury(part(claim, 2, 4), [claim.entries[3].sequence], "400")
+    spool.nack(part(claim, 4), START_S + 5, "503")
+    assert take(spool, "a", START_S + 4) is None
+    assert numbers(take(spool, "a", START_S + 5)) == [4, 5]
+
+
+def test_parts_of_nothing_are_nothing(spool: SpoolAdmin) -> None:
+    spool.put(records(range(2)), {})
+    claim = take(spool, "a")
+    assert claim is not None
+    spool.ack(part(claim, 0, 0))
+    spool.bury(part(claim, 0, 0), [], "400")
+    assert spool.state("a").waiting == 2
+
+
+def test_settling_twice_is_settling_once(spool: SpoolAdmin) -> None:
+    spool.put(records(range(4)), {})
+    claim = take(spool, "a", most=2)
+    assert claim is not None
+    spool.ack(claim)
+    spool.ack(claim)
+    assert deliver(spool, "a") == [2, 3]
+
+
+# Which routes
+
+
+def test_skipped_records_are_passed_over(spool: SpoolAdmin) -> None:
+    spool.put(records(range(6)), {"a": {0: "sampled out", 1: "sampled out", 3: "filtered", 5: "filtered"}})
+    assert spool.state("a").waiting == 2
+    assert deliver(spool, "a", most=1) == [2, 4]
+    assert deliver(spool, "b") == list(range(6))
+    told = fates(spool)
+    assert [told[number]["a"] for number in (0, 3)] == [
+        DeliveryState("a", "skipped", "sampled out"),
+        DeliveryState("a", "skipped", "filtered"),
+    ]
+    assert told[2]["a"].state == "delivered"
+
+
+def test_a_run_of_skipped_records_is_passed_once(spool: SpoolAdmin) -> None:
+    for _ in range(3):
+        spool.put(records(range(100)), {"a": dict.fromkeys(range(100), "sampled out")})
+    assert take(spool, "a") is None
+    spool.put(records([7]), {})
+    assert deliver(spool, "a") == [7]
+
+
+def test_a_new_route_begins_at_the_end(spool: SpoolAdmin) -> None:
+    spool.put(records(range(2)), {})
+    spool.register(["a", "b", "late"])
+    spool.put(records(range(2, 4)), {})
+    assert deliver(spool, "late") == [2, 3]
+    assert fates(spool)[0]["late"].state == "absent"
+    assert spool.routes() == ["a", "b", "late"]
+
+
+def test_a_route_nobody_judged_for_gets_nothing(spool: SpoolAdmin) -> None:
+    """Another configuration's destination on the same spool: its filters have not seen our records."""
+    assert take(spool, "theirs") is None
+    spool.put(records(range(2)), {})
+    assert take(spool, "theirs") is None
+    assert spool.state("theirs").waiting == 0
+    assert fates(spool)[0]["theirs"] == DeliveryState("theirs", "absent")
+
+
+def test_without_registration_records_are_for_every_route(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock)
+    assert take(spool, "a") is None
+    spool.put(records(range(2)), {"b": {0: "filtered"}})
+    assert deliver(spool, "a") == [0, 1]
+    assert deliver(spool, "b") == [1]
+    spool.close()
+
+
+def test_a_route_nobody_knows(spool: SpoolAdmin) -> None:
+    assert spool.state("nobody").waiting == 0
+    assert spool.routes() == ["a", "b"]
+
+
+# The past
+
+
+def test_the_past_for_a_new_route(spool: SpoolAdmin, clock: Clock) -> None:
+    spool.put([record(number, end_s=START_S + number) for number in range(6)], {})
+    deliver(spool, "a")
+    spool.register(["a", "b", "new"])
+    assert spool.replay("new", START_S + 1, START_S + 5) == 4
+    assert spool.state("new").waiting == 4
+    spool.put(records([9]), {})
+    claim = take(spool, "new", most=3)
+    assert claim is not None
+    assert (numbers(claim), claim.is_replay) == ([1, 2, 3], True)
+    spool.ack(part(claim, 0, 1))
+    spool.nack(part(claim, 1), START_S, "503")
+    clock.now_s += 5
+    assert deliver(spool, "new") == [2, 3, 4, 9]
+    told = fates(spool)
+    assert told[0]["new"].state == "absent"
+    assert told[2]["new"] == DeliveryState("new", "delivered", at_s=START_S + 5)
+    assert deliver(spool, "a") == [9]
+    assert deliver(spool, "b") == [0, 1, 2, 3, 4, 5, 9]
+
+
+def test_replay_leaves_alone_what_waits_anyway(spool: SpoolAdmin) -> None:
+    spool.put(records(range(4)), {"a": {1: "sampled out"}})
+    claim = take(spool, "a", most=1)
+    assert claim is not None
+    spool.ack(claim)
+    assert spool.replay("a", 0, math.inf) == 1, "only the delivered one; the skipped one stays skipped"
+    assert spool.replay("a", 0, math.inf) == 0
+    assert deliver(spool, "a") == [0, 2, 3]
+
+
+def test_replay_judged_anew(spool: SpoolAdmin) -> None:
+    spool.put(records(range(4)), {"a": {1: "sampled out"}})
+    spool.register(["a", "b", "new"])
+    assert (
+        spool.replay("new", 0, math.inf, evaluate=lambda r: None if r.facts["total_tokens"] != 2 else "filtered") == 3
+    )
+    assert deliver(spool, "new") == [0, 1, 3]
+    assert fates(spool)[2]["new"] == DeliveryState("new", "skipped", "filtered")
+    deliver(spool, "a")
+    assert spool.replay("a", 0, math.inf, evaluate=lambda _: None) == 4
+    assert deliver(spool, "a") == [0, 1, 2, 3]
+
+
+def test_replay_of_one_trace(spool: SpoolAdmin) -> None:
+    spool.put(records(range(3), trace=1) + records(range(3, 5), trace=2), {})
+    deliver(spool, "a")
+    assert spool.replay("a", 0, math.inf, trace_id=(2).to_bytes(16, "big")) == 2
+    assert deliver(spool, "a") == [3, 4]
+
+
+def test_replay_of_what_waits_for_another_route(spool: SpoolAdmin) -> None:
+    spool.put(records(range(6)), {"b": {0: "filtered"}})
+    assert deliver(spool, "a") == [0, 1, 2, 3, 4, 5]
+    first = take(spool, "b", most=2)
+    assert first is not None
+    spool.ack(first)
+    spool.register(["a", "b", "c"])
+    assert spool.replay("b", 0, math.inf, trace_id=None) == 2
+    assert spool.replay("c", 0, math.inf, waiting_for="b") == 5
+    assert deliver(spool, "c") == [1, 2, 3, 4, 5]
+    assert deliver(spool, "b") == [1, 2, 3, 4, 5]
+    assert spool.replay("c", 0, math.inf, waiting_for="b") == 0
+
+
+def test_a_long_past_is_replayed_whole(spool: SpoolAdmin) -> None:
+    spool.put(records(range(2500)), {})
+    deliver(spool, "a")
+    assert spool.replay("a", 0, math.inf) == 2500
+    assert deliver(spool, "a") == list(range(2500))
+
+
+def test_refused_records_are_tried_again(spool: SpoolAdmin) -> None:
+    spool.put(records(range(4)), {})
+    claim = take(spool, "a")
+    assert claim is not None
+    buried = [entry.sequence for entry in claim.entries[1:]]
+    spool.bury(claim, buried, "401")
+    assert spool.requeue("a", buried[:1]) == 1
+    again = take(spool, "a")
+    assert again is not None
+    assert numbers(again) == [1]
+    spool.bury(again, [entry.sequence for entry in again.entries], "still 401")
+    assert [item.reason for item in spool.buried("a")].count("still 401") == 1
+    assert spool.requeue("a") == 3
+    assert deliver(spool, "a") == [1, 2, 3]
+    assert spool.buried("a") == []
+    assert all(fate["a"].state == "delivered" for fate in fates(spool).values())
+
+
+# Giving up
+
+
+def test_dropping_all_that_waits(spool: SpoolAdmin, clock: Clock) -> None:
+    spool.put(records(range(4)), {})
+    claim = take(spool, "a", most=1)
+    assert claim is not None
+    spool.ack(claim)
+    spool.replay("a", 0, math.inf)
+    clock.now_s += 5
+    assert spool.drop("a") == 4
+    assert take(spool, "a") is None
+    told = fates(spool)
+    assert {told[number]["a"] for number in range(4)} == {
+        DeliveryState("a", "dropped", "given up by hand", START_S + 5)
+    }
+    assert counters.read()["dropped.a.by_hand"] == 4
+    assert spool.state("a").dropped == 4
+    spool.put(records([9]), {})
+    assert deliver(spool, "a") == [9]
+    assert deliver(spool, "b") == [0, 1, 2, 3, 9]
+
+
+def test_dropping_some(spool: SpoolAdmin) -> None:
+    spool.put(records(range(5)), {})
+    claim = take(spool, "a", most=2)
+    assert claim is not None
+    sequences = [entry.sequence for entry in claim.entries]
+    spool.bury(claim, sequences[1:], "400")
+    assert spool.drop("a", [sequences[0], sequences[1], sequences[1] + 2]) == 2, "delivered ones are not given up"
+    assert spool.buried("a") == []
+    assert deliver(spool, "a") == [2, 4]
+    told = fates(spool)
+    assert [told[number]["a"].state for number in range(5)] == [
+        "delivered",
+        "dropped",
+        "delivered",
+        "dropped",
+        "delivered",
+    ]
+
+
+# Bounds
+
+
+def test_the_oldest_are_pushed_out_and_counted(
+    kind: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = make(kind, tmp_path, clock, max_bytes=MIB)
+    spool.register(["a", "b"])
+    spool.put(records(range(50), size=10 * KIB), {"b": dict.fromkeys(range(50), "sampled out")})
+    dropped = sum(
+        spool.put(records(range(start, start + 50), trace=start, size=10 * KIB), {}) for start in (50, 100, 150)
+    )
+    counts = counters.read()
+    left = deliver(spool, "a")
+    assert left == list(range(200 - len(left), 200))
+    assert 60 < len(left) < 105
+    assert dropped == counts["dropped.a.spool_full"] == spool.state("a").dropped == 200 - len(left)
+    assert counts["dropped.b.spool_full"] == dropped - 50
+    assert caplog.text.count("dropped") == 2, "told once for each route"
+    assert fates(spool, trace=1)[0]["a"] == DeliveryState("a", "dropped", "spool_full", START_S)
+    listed = spool.dropped("a", limit=1000)
+    assert [one.sequence for one in listed] == list(range(dropped, 0, -1))
+    assert {one.reason for one in listed} == {"spool_full"}
+    assert {one.route for one in spool.dropped(limit=1000)} == {"a", "b"}
+    assert "b" not in fates(spool, trace=1)[0]
+    assert spool.size().bytes_used <= MIB
+    spool.close()
+
+
+def test_what_is_delivered_makes_room_without_a_count(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, max_bytes=MIB)
+    spool.register(["a"])
+    for start in range(0, 1000, 20):
+        assert spool.put(records(range(start, start + 20), size=10 * KIB), {}) == 0
+        assert deliver(spool, "a") == list(range(start, start + 20))
+    assert counters.read() == {}
+    assert spool.size().records > 0
+    spool.close()
+
+
+def test_small_puts_do_not_pass_the_bound(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, max_bytes=MIB)
+    spool.register(["a"])
+    for number in range(2000):
+        spool.put(records([number], size=KIB * (1 + number % 12)), {})
+        assert spool.size().bytes_used <= MIB + 12 * KIB, number
+    spool.close()
+
+
+def test_what_was_given_up_is_listed_and_nothing_else(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock)
+    spool.register(["a", "b"])
+    spool.put(records(range(4)), {"a": {1: "sampled out"}})
+    claim = spool.claim("a", max_records=1, max_bytes=MIB, now_s=clock.now_s)
+    assert claim is not None
+    spool.ack(claim)
+    assert spool.drop("a") == 2
+    spool.put(records([4]), {})
+    listed = spool.dropped()
+    assert [(one.route, one.sequence, one.reason) for one in listed] == [
+        ("a", sequence + claim.entries[0].sequence, "given up by hand") for sequence in (3, 2)
+    ]
+    assert spool.dropped("b") == []
+    assert spool.drop("b", [1]) == 1
+    assert [one.sequence for one in spool.dropped("b")] == [1]
+    assert spool.replay("b", -math.inf, math.inf, evaluate=lambda _: None) > 0
+    assert spool.dropped("b") == [], "it has been given once more"
+    spool.close()
+
+
+def test_a_batch_over_the_bound_keeps_its_end(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, max_bytes=MIB)
+    spool.register(["a"])
+    dropped = spool.put(records(range(300), size=10 * KIB), {})
+    left = deliver(spool, "a")
+    assert left[-1] == 299
+    assert len(left) + dropped == 300
+    spool.close()
+
+
+def test_old_records_are_pushed_out_and_counted(
+    kind: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = make(kind, tmp_path, clock, max_age_s=60)
+    spool.register(["a", "b"])
+    spool.put(records(range(3)), {})
+    deliver(spool, "b")
+    clock.now_s += 40
+    spool.put(records(range(3, 6)), {})
+    clock.now_s += 40
+    assert spool.enforce_limits() == 3
+    assert counters.read() == {"dropped.a.spool_age": 3}
+    assert "max_age" in caplog.text
+    assert deliver(spool, "a") == [3, 4, 5]
+    clock.now_s += 100
+    assert spool.put(records([9]), {}) == 3
+    assert counters.read() == {"dropped.a.spool_age": 3, "dropped.b.spool_age": 3}
+    assert deliver(spool, "a") == [9]
+    assert fates(spool)[9]["a"].state == "delivered"
+    assert fates(spool)[3] == {"b": DeliveryState("b", "dropped", "spool_age", clock.now_s)}
+    spool.close()
+
+
+def test_delivered_after_it_was_pushed_out(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, max_age_s=60)
+    spool.register(["a"])
+    spool.put(records(range(3)), {})
+    claim = take(spool, "a")
+    assert claim is not None
+    clock.now_s += 100
+    assert spool.enforce_limits() == 3
+    assert spool.state("a").dropped == 3
+    spool.ack(claim)
+    state = spool.state("a")
+    assert (state.dropped, state.delivered, state.waiting) == (0, 3, 0)
+    spool.put(records([9]), {})
+    assert deliver(spool, "a", clock.now_s) == [9]
+    spool.close()
+
+
+def test_refused_and_pushed_out_is_still_told(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, max_age_s=60)
+    spool.register(["a"])
+    spool.put(records(range(2)), {})
+    claim = take(spool, "a")
+    assert claim is not None
+    spool.bury(claim, [claim.entries[0].sequence], "401")
+    clock.now_s += 100
+    assert spool.enforce_limits() == 0
+    assert spool.buried("a") == []
+    assert fates(spool)[0]["a"].reason == "refused: 401; since pushed out of the spool"
+    assert spool.requeue("a") == 0
+    spool.close()
+
+
+# Looking
+
+
+def test_find_and_records_of_a_trace(spool: SpoolAdmin) -> None:
+    spool.put(records(range(3), trace=1), {})
+    spool.put(records(range(3, 5), trace=2), {})
+    claim = take(spool, "a", most=1)
+    assert claim is not None
+    spool.ack(claim)
+    found = spool.find((1).to_bytes(16, "big"))
+    assert [
+        (item.span_id, item.parent_span_id, item.is_genai, item.put_s, item.facts["total_tokens"]) for item in found
+    ] == [
+        ((number + 1).to_bytes(8, "big"), b"" if number == 0 else (1).to_bytes(8, "big"), number != 1, START_S, number)
+        for number in range(3)
+    ]
+    assert found[0].fates == (DeliveryState("a", "delivered", at_s=START_S), DeliveryState("b", "waiting"))
+    assert found[1].fates == (DeliveryState("a", "waiting"), DeliveryState("b", "waiting"))
+    assert spool.records((2).to_bytes(16, "big")) == records(range(3, 5), trace=2)
+    assert spool.find(bytes(16)) == []
+    assert spool.records(bytes(16)) == []
+
+
+def test_when_each_was_delivered(spool: SpoolAdmin, clock: Clock) -> None:
+    spool.put(records(range(6)), {"a": {2: "filtered"}})
+    for _ in range(3):
+        claim = take(spool, "a", most=2)
+        if claim is not None:
+            spool.ack(claim)
+        clock.now_s += 10
+    assert {number: fate["a"].at_s - START_S for number, fate in fates(spool).items() if fate["a"].state == "delivered"} == {
+        0: 0, 1: 0, 3: 10, 4: 10, 5: 20,
+    }  # fmt: skip
+
+
+def test_how_much_it_holds(spool: SpoolAdmin, kind: str) -> None:
+    assert (spool.size().records, spool.size().oldest_s) == (0, 0.0)
+    spool.put(records(range(100), size=10 * KIB), {})
+    size = spool.size()
+    assert (size.records, size.oldest_s, size.overflow, size.trouble) == (100, START_S, 0, "")
+    assert size.bytes_used > 1_000_000
+    assert (size.bytes_on_disk >= size.bytes_used) == (kind == "sqlite")
+    state = spool.state("a")
+    assert (state.waiting, state.waiting_bytes) == (100, 100 * 10 * KIB)
+
+
+# Any run of events
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(1, 5), st.frozensets(st.integers(0, 4))),
+        st.tuples(st.just("ack"), st.integers(1, 4), st.integers(0, 4)),
+        st.tuples(st.just("retry"), st.integers(1, 4), st.integers(0, 4)),
+        st.tuples(st.just("bury"), st.integers(1, 4), st.integers(0, 4)),
+        st.tuples(st.just("lose"), st.integers(1, 4), st.just(0)),
+        st.tuples(st.just("requeue"), st.just(0), st.just(0)),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(events=EVENTS)
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_every_record_is_delivered_refused_or_waits(
+    kind: str, events: list[tuple[str, int, int | frozenset[int]]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    clock = Clock()
+    spool = make(kind, tmp_path_factory.mktemp("spool"), clock)
+    spool.register(["a"])
+    wanted: list[int] = []
+    delivered: list[int] = []
+    refused: set[int] = set()
+    count = 0
+    for event, amount, detail in events:
+        clock.now_s += 1
+        if event == "put":
+            assert isinstance(detail, frozenset)
+            spool.put(
+                records(range(count, count + amount)), {"a": {index: "filtered" for index in detail if index < amount}}
+            )
+            wanted += [count + index for index in range(amount) if index not in detail]
+            count += amount
+            continue
+        if event == "requeue":
+            assert spool.requeue("a") == len(refused)
+            refused.clear()
+            continue
+        claim = take(spool, "a", clock.now_s, most=amount)
+        if claim is None:
+            assert set(wanted) == set(delivered) | refused
+            continue
+        assert isinstance(detail, int)
+        leading = part(claim, 0, min(detail, len(claim.entries)))
+        if event in ("ack", "retry"):
+            spool.ack(leading)
+            delivered += numbers(leading)
+            spool.nack(part(claim, len(leading.entries)), clock.now_s, event)
+        elif event == "bury":
+            spool.bury(claim, [entry.sequence for entry in leading.entries], event)
+            refused |= set(numbers(leading))
+            delivered += numbers(claim)[len(leading.entries) :]
+        else:
+            clock.now_s += 31
+        assert {item.span_id for item in spool.buried("a")} == {
+            (number + 1).to_bytes(8, "big").hex() for number in refused
+        }
+        assert spool.state("a").waiting == len(wanted) - len(delivered) - len(refused)
+    delivered += deliver(spool, "a", clock.now_s + 31)
+    assert sorted(delivered) == sorted(set(wanted) - refused)
+    spool.close()

@@ -1,0 +1,162 @@
+"""A fork, wherever it happens: all spans of the child arrive, and none is taken for work of ours."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry import context as context_api
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.destinations.otlp_receiver import OtlpReceiver
+from tests.export.pipelines import call, otlp, pipeline_to, tracing
+
+from spancast.export.worker_thread import CURRENT_THREAD, WorkerThread
+from spancast.testing import ReplayServer, Reply
+from spancast.testing.answers import chat_answer, chat_chunks
+
+PROGRAM = Path(__file__).with_name("fork_program.py")
+ROOT = PROGRAM.parents[2]
+CHILD = range(10_000, 11_700)
+GRANDCHILD = range(20_000, 21_700)
+PARENT = range(80)
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="NO FORK on this system")
+
+
+@pytest.fixture
+def receiver() -> Iterator[OtlpReceiver]:
+    with OtlpReceiver() as running:
+        yield running
+
+
+def names(receiver: OtlpReceiver) -> Counter[str]:
+    came: Counter[str] = Counter()
+    for request in receiver.requests:
+        for of_resource in ExportTraceServiceRequest.FromString(request.body).resource_spans:
+            for of_scope in of_resource.scope_spans:
+                came.update(span.name for span in of_scope.spans)
+    return came
+
+
+def in_child(work: Callable[[], str]) -> str:
+    """Return what ``work`` returns in a forked child."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, work().encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    told = os.read(reading, 1000).decode()
+    os.close(reading)
+    os.waitpid(child, 0)
+    return told
+
+
+def state() -> str:
+    return f"{CURRENT_THREAD.is_ours} {context_api.get_value('suppress_instrumentation')}"
+
+
+def test_the_child_of_a_fork_on_a_thread_of_ours_is_the_applications() -> None:
+    told: list[str] = []
+    thread = WorkerThread("forks", lambda: told.extend([state(), in_child(state), state()]))
+    assert thread.start()
+    assert thread.join(60)
+    assert told == ["True True", "False None", "True True"]
+
+
+@pytest.mark.parametrize(
+    ("where", "expected"),
+    [
+        *((where, [CHILD]) for where in ("main", "thread", "span_queue", "delivery", "multiprocessing", "stream")),
+        ("nested", [CHILD, GRANDCHILD]),
+    ],
+)
+def test_all_spans_of_a_child_arrive(
+    where: str, expected: list[range], receiver: OtlpReceiver, tmp_path: Path, server: ReplayServer
+) -> None:
+    server.reply(Reply.stream(chat_chunks(chat_answer(), pieces=20)))
+    process = subprocess.run(
+        [sys.executable, str(PROGRAM), receiver.url, str(tmp_path), where, server.base_url],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    reports = [json.loads(line) for line in process.stdout.splitlines()]
+    assert all(report["flushed"] for report in reports), reports
+    assert {report["who"] for report in reports} == {"parent", *(f"child {numbers[0]}" for numbers in expected)}
+    came = names(receiver)
+    for numbers in (PARENT, *expected):
+        missing = [number for number in numbers if not came[f"span {number}"]]
+        assert not missing, f"{len(missing)} of {len(numbers)} are missing, {missing[0]} first"
+
+
+def test_a_childs_flush_reports_what_the_child_did(receiver: OtlpReceiver) -> None:
+    pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
+    room = pipeline.span_queue._max_spans
+
+    def flushed() -> str:
+        call(tracer)
+        report = pipeline.flush(60)
+        return f"{bool(report)} {report.dropped} {report.destinations['one'].delivered}"
+
+    with tracing(pipeline) as tracer:
+        pipeline.span_queue._max_spans = 0
+        call(tracer)
+        pipeline.span_queue._max_spans = room
+        assert in_child(flushed) == "True 0 1"
+        assert flushed() == "False 1 1"
+    pipeline.shutdown()
+
+
+AT_ONCE = """
+import concurrent.futures.thread  # whose own hook, registered later, would let no two forks meet in ours
+import os, threading
+from spancast.export import fork_hooks
+
+class Locked:
+    def __init__(self):
+        self.lock, self.ended = threading.RLock(), []
+        self.begun, self.met = threading.Event(), threading.Event()
+
+    def before_fork(self):
+        if self.begun.is_set():
+            self.met.set()
+        self.lock.acquire()
+        self.begun.set()
+        self.met.wait(0.5)  # for a second fork to come that far, if it can
+
+    def after_fork_in_parent(self):
+        self.ended.append(threading.current_thread().name)
+        self.lock.release()
+
+    def after_fork_in_child(self):
+        self.ended.append("child")
+
+def fork():
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if locked.ended[-1:] == ["child"] else 1)
+    told.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+locked, told = Locked(), []
+fork_watch.watch(locked)
+threads = [threading.Thread(target=fork, name=name, daemon=True) for name in ("first", "second")]
+threads[0].start()
+locked.begun.wait()
+threads[1].start()
+for thread in threads:
+    thread.join()
+print(told, locked.ended, locked.lock.acquire(timeout=10))
+"""
+
+
+def test_two_threads_that_fork_at_once_leave_nothing_locked() -> None:
+    process = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False, timeout=60)
+    assert (process.stdout, process.stderr) == ("[0, 0] ['first', 'second'] True\n", "")

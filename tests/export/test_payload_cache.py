@@ -1,0 +1,89 @@
+"""Payloads that several destinations share are made once, and forgotten in time."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from tests.export.spool_records import record
+
+from spancast.destinations.protocol import Payload
+from spancast.encoding.encoder import SpanEncoder
+from spancast.encoding.redaction import Redaction
+from spancast.export.payload_cache import PayloadCache
+from spancast.export.spool.protocol import Entry
+
+PLAIN = SpanEncoder()
+PRIVATE = SpanEncoder(redaction=Redaction(is_private=True, key="private"))
+
+
+def entries(first: int, count: int = 3, size: int = 40) -> Sequence[Entry]:
+    return [Entry(number, record(number, size=size)) for number in range(first, first + count)]
+
+
+def test_one_view_of_the_same_records_is_one_payload() -> None:
+    cache = PayloadCache()
+    payload = cache.payload(PLAIN, "log", entries(1))
+    assert cache.payload(SpanEncoder(), "log", entries(1)) is payload, "an equal view"
+    assert [one.body for one in payload.records] == [entry.record.body for entry in entries(1)]
+
+
+def test_another_view_or_other_records_are_another_payload() -> None:
+    cache = PayloadCache()
+    payload = cache.payload(PLAIN, "log", entries(1))
+    assert cache.payload(PRIVATE, "log", entries(1)) is not payload
+    assert cache.payload(PLAIN, "log", entries(2)) is not payload
+    assert cache.payload(PLAIN, "log", entries(1, count=2)) is not payload
+    assert cache.payload(PLAIN, "log", entries(1)) is payload, "which is known still"
+
+
+def test_the_same_sequences_of_another_log_are_another_payload() -> None:
+    cache = PayloadCache()
+    former = cache.payload(PLAIN, "log", entries(1))
+    others = [Entry(entry.sequence, record(100 + entry.sequence)) for entry in entries(1)]
+    payload = cache.payload(PLAIN, "other log", others)
+    assert payload is not former
+    assert [one.body for one in payload.records] == [entry.record.body for entry in others]
+    assert payload.protobuf != former.protobuf
+
+
+def test_only_the_last_are_known() -> None:
+    cache = PayloadCache()
+    first = cache.payload(PLAIN, "log", entries(1))
+    last = [cache.payload(PLAIN, "log", entries(10 * number)) for number in range(1, 20)][-1]
+    assert cache.payload(PLAIN, "log", entries(190)) is last
+    assert cache.payload(PLAIN, "log", entries(1)) is not first
+
+
+def test_large_batches_are_forgotten_sooner() -> None:
+    cache = PayloadCache()
+    large = [Entry(1, record(1, size=17 << 20))]
+    first = cache.payload(PLAIN, "log", large)
+    assert cache.payload(PLAIN, "log", large) is first
+    second = cache.payload(PLAIN, "log", [Entry(2, large[0].record)])
+    assert cache.payload(PLAIN, "log", [Entry(2, large[0].record)]) is second
+    assert cache.payload(PLAIN, "log", large) is not first
+
+
+def test_what_is_larger_than_the_bound_is_shared_still() -> None:
+    cache = PayloadCache()
+    huge = [Entry(1, record(1, size=40 << 20))]
+    assert cache.payload(PLAIN, "log", huge) is cache.payload(PLAIN, "log", huge)
+
+
+def test_threads_that_ask_at_once_get_one() -> None:
+    cache = PayloadCache()
+    got: list[Payload] = []
+    gate = threading.Barrier(8)
+
+    def ask() -> None:
+        gate.wait(60)
+        got.append(cache.payload(PLAIN, "log", entries(1)))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(got) == 8
+    assert len({id(payload) for payload in got}) == 1

@@ -1,0 +1,182 @@
+"""An ended span as a record: its bytes, whether it is of LLM work, and the facts rules ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
+from tests.destinations.spans import CALL, FAILED_CALL
+
+from spancast.encoding.otlp.encode import span_bytes
+from spancast.export.record_builder import ContextCache, filter_fields_of, is_genai_span, record_of
+from spancast.export.spool.memory import MemorySpool
+from spancast.model import semconv
+
+WORKER_THREADS = InstrumentationScope("spancast", "1")
+
+
+def ended(
+    parent_flags: int | None = None, scope: InstrumentationScope | None = WORKER_THREADS, **others: Any
+) -> ReadableSpan:
+    parent = None if parent_flags is None else SpanContext(7, 9, is_remote=True, trace_flags=TraceFlags(parent_flags))
+    given = {
+        "attributes": CALL,
+        "resource": Resource({"service.name": "bot"}),
+        "start_time": 1,
+        "end_time": 5,
+        **others,
+    }
+    context = SpanContext(7, 8, is_remote=False, trace_flags=TraceFlags(1))
+    return ReadableSpan("chat", context, parent, instrumentation_scope=scope, **given)
+
+
+def test_a_record_is_the_span_under_its_heads() -> None:
+    span = ended(1)
+    record = record_of(span, ContextCache())
+    assert (record.trace_id, record.span_id, record.parent_span_id) == (
+        (7).to_bytes(16, "big"), (8).to_bytes(8, "big"), (9).to_bytes(8, "big"),
+    )  # fmt: skip
+    assert record.end_ns == 5
+    assert record.body == span_bytes(span)
+    assert Span.FromString(record.body).name == "chat"
+    assert ResourceSpans.FromString(record.resource).resource.attributes[0].value.string_value == "bot"
+    assert ScopeSpans.FromString(record.scope).scope.name == "spancast"
+
+
+def test_a_root_has_no_parent_and_a_span_that_did_not_end_no_time() -> None:
+    record = record_of(ended(end_time=None), ContextCache())
+    assert (record.parent_span_id, record.end_ns) == (b"", 0)
+    assert "parent_sampled" not in record.facts
+    assert "genai_parent" not in record.facts
+
+
+def test_heads_are_encoded_once_and_bounded() -> None:
+    heads = ContextCache()
+    resource = Resource({"service.name": "bot"})
+    first = heads.resource(resource)
+    assert heads.resource(resource) is first
+    assert heads.scope(WORKER_THREADS) is heads.scope(WORKER_THREADS)
+    assert heads.scope(None) == b"\x0a\x00"
+    names = [heads.resource(Resource({"service.name": f"bot-{n}"})) for n in range(600)]
+    assert len(set(names)) == 600, "no other resource's bytes, though ids come again"
+    assert len(heads._known) <= 256
+    assert heads.resource(resource) == first
+
+
+@pytest.mark.parametrize(
+    ("scope", "attributes", "expected"),
+    [
+        ("spancast", {}, True),
+        ("other", {semconv.OPERATION_NAME: "chat"}, True),
+        ("other", {"gen_ai.system": "openai"}, True),
+        ("other", {"openinference.span.kind": "TOOL"}, True),
+        ("other", {"traceloop.span.kind": "workflow"}, True),
+        ("other", {"langfuse.observation.type": "span"}, True),
+        ("other", {"ai.operationId": "ai.generateText"}, True),
+        ("other", {"http.request.method": "GET"}, False),
+        ("other", None, False),
+        (None, {}, False),
+    ],
+)
+def test_which_spans_are_of_llm_work(scope: str | None, attributes: dict[str, Any] | None, expected: bool) -> None:
+    assert is_genai_span(InstrumentationScope(scope) if scope else None, attributes) is expected
+
+
+def test_the_facts_of_a_call() -> None:
+    attributes = {**CALL, semconv.TRACE_METADATA + "api_key_name": "production"}
+    facts = filter_fields_of(attributes)
+    assert facts.pop("input") == CALL[semconv.INPUT_MESSAGES]
+    assert facts.pop("output") == CALL[semconv.OUTPUT_MESSAGES]
+    assert facts == {
+        "operation": "chat", "model": "openai/gpt-4o", "provider": "OpenAI", "session_id": "session_abc",
+        "user_id": "user_12345", "api_key_name": "production", "total_cost": 0.00075, "total_tokens": 150,
+        "prompt_tokens": 100, "completion_tokens": 50, "finish_reason": "stop",
+    }  # fmt: skip
+
+
+def test_the_facts_of_other_instrumentations() -> None:
+    assert filter_fields_of(
+        {
+            "openinference.span.kind": "LLM", "llm.model_name": "gpt-4o", "llm.provider": "openai",
+            "llm.token_count.prompt": 3, "llm.token_count.completion": 4, "llm.cost.total": 0.1,
+            "input.value": "hi", "output.value": "ho",
+        }
+    ) == {
+        "operation": "LLM", "model": "gpt-4o", "provider": "openai", "prompt_tokens": 3, "completion_tokens": 4,
+        "total_tokens": 7, "total_cost": 0.1, "input": "hi", "output": "ho",
+    }  # fmt: skip
+
+
+def test_the_serving_provider_comes_before_the_api_that_was_called() -> None:
+    assert (
+        filter_fields_of({semconv.PROVIDER_NAME: "openrouter", semconv.RESPONSE_PROVIDER: "Azure"})["provider"]
+        == "Azure"
+    )
+    assert filter_fields_of({semconv.PROVIDER_NAME: "openrouter"})["provider"] == "openrouter"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [{}, {semconv.RESPONSE_FINISH_REASONS: []}, {semconv.REQUEST_MODEL: None}, {semconv.USAGE_INPUT_TOKENS: 5, semconv.USAGE_OUTPUT_TOKENS: "x"}],
+)  # fmt: skip
+def test_no_fact_is_made_up(attributes: dict[str, Any]) -> None:
+    assert not {"finish_reason", "model", "total_tokens", "session_id"} & set(filter_fields_of(attributes))
+
+
+@pytest.mark.parametrize(
+    ("status", "attributes", "expected"),
+    [
+        (StatusCode.ERROR, FAILED_CALL, "RateLimitError"),
+        (StatusCode.ERROR, {}, "error"),
+        (StatusCode.OK, FAILED_CALL, None),
+        (StatusCode.UNSET, CALL, None),
+    ],
+)
+def test_an_error_is_what_the_status_says(status: StatusCode, attributes: dict[str, Any], expected: str | None) -> None:
+    assert record_of(ended(status=Status(status), attributes=attributes), ContextCache()).facts.get("error") == expected
+
+
+@pytest.mark.parametrize(("flags", "expected"), [(None, None), (1, None), (0, False)])
+def test_a_parent_that_was_not_sampled_is_a_fact(flags: int | None, expected: bool | None) -> None:
+    assert record_of(ended(flags), ContextCache()).facts.get("parent_sampled") is expected
+
+
+@pytest.mark.parametrize(("above", "expected"), [(None, None), (b"", ""), (b"\x00" * 7 + b"\xaa", "00000000000000aa")])
+def test_the_llm_span_above_is_a_fact(above: bytes | None, expected: str | None) -> None:
+    assert record_of(ended(1), ContextCache(), above).facts.get("genai_parent") == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "facts"),
+    [
+        (2**70, 1, {"prompt_tokens": str(2**70), "completion_tokens": 1, "total_tokens": str(2**70 + 1)}),
+        (49 * 10**17, 49 * 10**17, {"prompt_tokens": 49 * 10**17, "completion_tokens": 49 * 10**17, "total_tokens": "9800000000000000000"}),
+        (10**6000, "12", {"prompt_tokens": hex(10**6000), "completion_tokens": "12"}),
+        ([1], -(2**64), {"completion_tokens": str(-(2**64))}),
+    ],
+    ids=["beyond", "sum beyond", "long", "odd"],
+)  # fmt: skip
+def test_a_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[str, Any]) -> None:
+    attributes = {semconv.USAGE_INPUT_TOKENS: asked, semconv.USAGE_OUTPUT_TOKENS: answered}
+    assert filter_fields_of(attributes) == facts
+
+
+@pytest.mark.parametrize("end_time", [2**63, 2**70, -5, 1.5e18, float("nan")])
+@pytest.mark.parametrize(
+    "attributes",
+    [CALL, {semconv.RESPONSE_FINISH_REASONS: (10**6000,), semconv.ERROR_TYPE: 10**6000}],
+    ids=["call", "odd"],
+)
+def test_a_record_of_odd_values_can_be_stored(end_time: Any, attributes: dict[str, Any]) -> None:
+    record = record_of(ended(end_time=end_time, attributes=attributes, status=Status(StatusCode.ERROR)), ContextCache())
+    spool = MemorySpool(1 << 20)
+    spool.register(["one"])
+    assert spool.put([record], {}) == 0
+    assert spool.state("one").waiting == 1
+    assert spool.drop("one") == 1
+    spool.close()

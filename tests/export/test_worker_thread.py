@@ -1,0 +1,76 @@
+"""Threads of ours, and the bell that wakes one: sticky, and for one who waits."""
+
+from __future__ import annotations
+
+import threading
+
+from spancast.export.worker_thread import Bell, WorkerThread
+
+
+def test_rung_before_anybody_waits() -> None:
+    bell = Bell()
+    bell.ring()
+    bell.ring()
+    bell.wait()
+    # Twice was the same as once: nothing is left of it, so that this one waits out its time.
+    assert not bell.wait(0.001)
+    bell.ring()
+    assert bell.wait(60)
+
+
+def test_who_waits_is_woken() -> None:
+    bell, heard_by = Bell(), threading.Event()
+
+    def wait() -> None:
+        bell.wait()
+        heard_by.set()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    bell.ring()
+    assert heard_by.wait(60)
+    thread.join(60)
+
+
+def test_many_ring_at_once() -> None:
+    bell = Bell()
+    rung = threading.Barrier(8)
+
+    def ring() -> None:
+        rung.wait(60)
+        for _ in range(200):
+            bell.ring()
+
+    threads = [threading.Thread(target=ring) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert bell.wait(60)
+    assert not bell.wait(0.001)
+
+
+def test_many_who_start_it_at_once_start_one() -> None:
+    """Whoever comes first starts it; nobody runs a second one beside it."""
+    begun: list[int] = []
+    gate = threading.Barrier(8)
+    ends = threading.Event()
+
+    def work() -> None:
+        begun.append(threading.get_ident())
+        ends.wait(60)
+
+    thread = WorkerThread("one", work)
+
+    def start() -> None:
+        gate.wait()
+        assert thread.start()
+
+    starters = [threading.Thread(target=start) for _ in range(8)]
+    for one in starters:
+        one.start()
+    for one in starters:
+        one.join()
+    ends.set()
+    assert thread.join(60)
+    assert len(begun) == 1

@@ -1,0 +1,83 @@
+"""What a stream's events take while they wait to be read: bounded, however many and however long they are."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+import spancast
+from spancast.instrumentation import stream_recorder
+from spancast.testing import CapturedSpans, ReplayServer, Reply
+from spancast.testing.answers import chat_answer, chat_chunks
+from spancast.testing.spans import attributes
+from spancast.tracing.pending import unparsed_bytes
+
+PIECE = "x" * 65_536
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
+
+
+def held_bytes() -> int:
+    """Return what the events of the SDK that are alive take."""
+    events = [one for one in gc.get_objects() if type(one).__name__ == "ServerSentEvent"]
+    return sum(len(event.data) for event in events)
+
+
+def chunks(count: int, piece: str) -> list[dict[str, Any]]:
+    return chat_chunks(chat_answer(text=" ".join([piece] * count)), pieces=count)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_long_events_are_read_before_they_fill_the_memory(
+    server: ReplayServer, spans: CapturedSpans, *, is_async: bool
+) -> None:
+    server.reply(Reply.stream(chunks(700, PIECE)))
+    most = text = 0
+    options: Any = {"model": "m", "messages": MESSAGES, "stream": True, "stream_options": {"include_usage": True}}
+    if is_async:
+        async with openai.AsyncOpenAI(base_url=server.base_url, api_key="k") as client:
+            spancast.instrument(client)
+            number = 0
+            async for chunk in await client.chat.completions.create(**options):
+                text += sum(len(choice.delta.content or "") for choice in chunk.choices)
+                number += 1
+                most = max(most, held_bytes()) if not number % 50 else most
+    else:
+        with openai.OpenAI(base_url=server.base_url, api_key="k") as client:
+            spancast.instrument(client)
+            for number, chunk in enumerate(client.chat.completions.create(**options)):
+                text += sum(len(choice.delta.content or "") for choice in chunk.choices)
+                most = max(most, held_bytes()) if not number % 50 else most
+    told = attributes(spans.one())
+    assert text >= 700 * len(PIECE)
+    assert len(str(told["gen_ai.output.messages"])) > text, "nothing of it is missing"
+    assert told["gen_ai.usage.output_tokens"]
+    assert most < stream_recorder._MOST_BYTES + (stream_recorder._BLOCK + 2) * (len(PIECE) + 1024) < text
+
+
+class Sizes(SpanProcessor):
+    """What ended spans hold that nobody has read."""
+
+    def __init__(self) -> None:
+        self.found: list[int | None] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Ask."""
+        self.found.append(unparsed_bytes(span))
+
+
+def test_what_waits_is_told_by_more_than_the_first_event(server: ReplayServer, spans: CapturedSpans) -> None:
+    """The first event tells a role and is short; what a process holds for its spans is bounded by this."""
+    spans.provider.add_span_processor(sizes := Sizes())
+    server.reply(Reply.stream(chunks(40, PIECE)))
+    with openai.OpenAI(base_url=server.base_url, api_key="k") as client:
+        spancast.instrument(client)
+        for _ in client.chat.completions.create(model="m", messages=MESSAGES, stream=True):
+            pass
+    (told,) = sizes.found
+    assert told is not None
+    assert 20 * len(PIECE) < told < 60 * len(PIECE)
+    assert "x" in str(attributes(spans.one())["gen_ai.output.messages"])

@@ -1,0 +1,124 @@
+"""JSON that the SDKs read and a strict reader refuses: the answer is on the span all the same, whole or streamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import Any
+
+import openai
+import openrouter
+import pytest
+from tests.contract.test_every_client import close, outcome
+from tests.instrumentation.drivers import CHAT, DRIVERS, MESSAGES_PATH, RESPONSES, Driver
+
+import spancast
+from spancast.testing import CapturedSpans, ReplayServer, Reply
+from spancast.testing.answers import (
+    chat_answer,
+    chat_chunks,
+    messages_answer,
+    messages_events,
+    responses_answer,
+    responses_events,
+)
+from spancast.testing.spans import attributes
+
+MAKERS: dict[str, tuple[Any, Any]] = {
+    CHAT: (chat_answer, chat_chunks),
+    RESPONSES: (responses_answer, responses_events),
+    MESSAGES_PATH: (messages_answer, messages_events),
+}
+TEXT = "Hello \ud83e world"
+READ = "Hello ? world"
+PLAIN = [driver for driver in DRIVERS if driver.stream != "helper" and "parse" not in driver.name]
+
+every_whole = pytest.mark.parametrize("driver", [d for d in PLAIN if not d.stream], ids=lambda driver: driver.id)
+every_stream = pytest.mark.parametrize("driver", [d for d in PLAIN if d.stream], ids=lambda driver: driver.id)
+
+
+def whole(body: bytes) -> Reply:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
+    return Reply.raw(head + body)
+
+
+def streamed(events: list[Any], *, before: bytes = b"") -> Reply:
+    named = (b"event: " + e["type"].encode() + b"\n" if "type" in e else b"" for e in events)
+    data = (b"data: " + json.dumps(e).encode() + b"\n\n" for e in events)
+    body = b"".join(name + text for name, text in zip(named, data, strict=True))
+    return Reply.sse(before + body + b"data: [DONE]\n\n")
+
+
+def said(found: dict[str, Any]) -> str:
+    (message,) = found["gen_ai.output.messages"]
+    return "".join(part["content"] for part in message["parts"] if part["type"] == "text")
+
+
+@every_whole
+@pytest.mark.parametrize("odd", ["surrogate", "nan", "infinity", "mark"])
+async def test_a_whole_answer(driver: Driver, odd: str, server: ReplayServer, spans: CapturedSpans) -> None:
+    if driver.sdk == "openrouter" and odd in ("surrogate", "mark"):
+        pytest.skip("its own reader refuses it")
+    answer = MAKERS[driver.path][0](TEXT if odd == "surrogate" else "Hello world", model="m-1")
+    if odd in ("nan", "infinity"):
+        answer["timings"] = {"took": float(odd)}
+    mark = "\ufeff" if odd == "mark" else ""
+    server.reply(whole((mark + json.dumps(answer)).encode()))
+    client = spancast.instrument(driver.make(server))
+    await outcome(driver, client)
+    await close(driver, client)
+    found = attributes(spans.one())
+    assert said(found) == (READ if odd == "surrogate" else "Hello world")
+    assert found["gen_ai.response.id"] == answer["id"]
+    assert found["gen_ai.usage.input_tokens"]
+    assert "spancast.validation_errors" not in found
+    str(found).encode()
+
+
+@every_stream
+@pytest.mark.parametrize("pieces", [3, 17])
+async def test_no_event_of_a_stream_is_left_out(
+    driver: Driver, pieces: int, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    make, events_of = MAKERS[driver.path]
+    text = "".join(f"{number} \ud83e " for number in range(40))
+    server.reply(streamed(events_of(make(text, model="m-1"), pieces=pieces)))
+    client = spancast.instrument(driver.make(server))
+    with contextlib.suppress(openrouter.errors.ResponseValidationError):
+        await outcome(driver, client)
+    await close(driver, client)
+    assert said(attributes(spans.one())) == text.replace("\ud83e", "?")
+
+
+@every_stream
+async def test_an_event_with_nan(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+    make, events_of = MAKERS[driver.path]
+    events = [{**event, "timings": {"took": float("nan")}} for event in events_of(make("Hello world", model="m-1"))]
+    server.reply(streamed(events))
+    client = spancast.instrument(driver.make(server))
+    await outcome(driver, client)
+    await close(driver, client)
+    assert said(attributes(spans.one())) == "Hello world"
+
+
+async def test_a_stream_that_begins_with_a_byte_order_mark(server: ReplayServer, spans: CapturedSpans) -> None:
+    """The SDK of OpenRouter skips it, as the format of server-sent events asks; openai takes it for a field's name."""
+    driver = next(driver for driver in DRIVERS if driver.id == "openrouter-chat-stream")
+    answer = chat_answer("Hello world", model="m-1")
+    server.reply(streamed(chat_chunks(answer, pieces=2), before=b"\xef\xbb\xbf"))
+    client = spancast.instrument(driver.make(server))
+    chunks = await outcome(driver, client)
+    await close(driver, client)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert said(attributes(spans.one())) == "Hello world"
+
+
+def test_an_error_that_quotes_half_of_an_emoji(server: ReplayServer, spans: CapturedSpans) -> None:
+    server.reply(streamed([{"error": {"message": TEXT, "code": "c"}}]))
+    with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
+        client = spancast.instrument(made)
+        with pytest.raises(openai.APIError):
+            list(client.chat.completions.create(model="m", messages=[{"role": "user", "content": "x"}], stream=True))
+    span = spans.one()
+    assert span.status.description == READ
+    assert READ in str(span.events[0].attributes).encode().decode()

@@ -1,0 +1,238 @@
+"""Providers and spans of other libraries: without a hash, wrapping the SDK's spans, taking no attribute of ours.
+
+The stand-ins below have the properties that break assumptions: logfire's providers are data classes, which have
+equality and no hash, and its spans wrap the SDK's.
+"""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from opentelemetry import context as context_api
+from opentelemetry import metrics as metrics_api
+from opentelemetry import trace as trace_api
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode, Tracer
+
+import spancast
+from spancast.model.identity_map import IdentityMap
+from spancast.testing import ReplayServer, Reply
+from spancast.testing.spans import attributes
+
+MESSAGES: Any = [{"role": "user", "content": "hi"}]
+
+
+class _Wrapper:
+    """A span around one of the SDK's, with slots: it answers for it by every name, and takes no other attribute."""
+
+    __slots__ = ("__weakref__", "inner")
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+trace_api.Span.register(_Wrapper)
+
+
+class _WrappingTracer(Tracer):
+    def __init__(self, inner: Tracer) -> None:
+        self._inner = inner
+
+    def start_span(self, *args: Any, **kwargs: Any) -> Any:
+        return _Wrapper(self._inner.start_span(*args, **kwargs))
+
+    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
+        return trace_api.use_span(self.start_span(*args, **kwargs), end_on_exit=True)
+
+
+class _Provider(TracerProvider):
+    """Equality without a hash, as a data class has it; ``is_wrapping``: tracers make spans that wrap the SDK's."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, *, is_wrapping: bool = False) -> None:
+        super().__init__(shutdown_on_exit=False)
+        self.is_wrapping = is_wrapping
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Provider)
+
+    def get_tracer(self, *args: Any, **kwargs: Any) -> Tracer:
+        tracer = super().get_tracer(*args, **kwargs)
+        return _WrappingTracer(tracer) if self.is_wrapping else tracer
+
+
+class _Meters(MeterProvider):
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Meters)
+
+
+class ProxyMeterProvider(metrics_api.MeterProvider):
+    """A real one, though its name is that of OpenTelemetry's placeholder: logfire's is called so."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __init__(self, inner: MeterProvider) -> None:
+        self._inner = inner
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ProxyMeterProvider)
+
+    def get_meter(self, *args: Any, **kwargs: Any) -> metrics_api.Meter:
+        return self._inner.get_meter(*args, **kwargs)
+
+
+class _Slotted(SpanProcessor):
+    """Gives the processor behind it ended spans that take no attribute."""
+
+    def __init__(self, behind: SpanProcessor) -> None:
+        self._behind = behind
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self._behind.on_end(_Wrapper(span))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def client(server: ReplayServer) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    spancast.diagnostics.counters.clear()
+    former = spancast.diagnostics.reraise_internal_errors(enabled=True)
+    yield
+    spancast.diagnostics.reraise_internal_errors(enabled=former)
+    spancast.shutdown(1)
+
+
+def to(path: Path) -> dict[str, Any]:
+    return {"file": {"type": "file", "path": str(path), "spans": "all"}}
+
+
+def ask(client: openai.OpenAI, **more: Any) -> Any:
+    return client.chat.completions.create(model="m", messages=MESSAGES, **more)
+
+
+def test_providers_without_a_hash_are_told_apart_and_delivered_once(client: openai.OpenAI, tmp_path: Path) -> None:
+    first, second, meters = _Provider(), _Provider(), _Meters(shutdown_on_exit=False)
+    for provider in (first, second, first):
+        spancast.configure(
+            tracer_provider=provider, meter_provider=meters, spool="memory", destinations=to(tmp_path / "spans.jsonl")
+        )
+    spancast.instrument(client)
+    ask(client)
+    second.get_tracer("application").start_span("of the provider that is not in use").end()
+    report = spancast.flush(30)
+    assert report
+    assert report.destinations["file"].delivered == 1
+
+
+def test_what_is_kept_for_a_provider_goes_with_it() -> None:
+    known: IdentityMap[Any, str] = IdentityMap()
+    first, second = _Provider(), _Provider()
+    known.set(first, "first")
+    assert (known.get(first), known.get(second)) == ("first", None)
+    gone = weakref.ref(first)
+    del first
+    gc.collect()
+    assert gone() is None
+    assert known.values() == []
+
+
+def test_a_key_that_takes_no_weak_reference_is_kept() -> None:
+    known: IdentityMap[Any, str] = IdentityMap()
+    key = ["unhashable, and without weak references"]
+    known.set(key, "kept")
+    assert (known.get(key), known.get(list(key))) == ("kept", None)
+
+
+def test_a_wrapped_span_gets_the_status_that_the_answer_decides(client: openai.OpenAI, server: ReplayServer) -> None:
+    """The wrapper answers to ``_status`` and ``_attributes``, but what is assigned to it does not reach the span."""
+    provider, ended = _Provider(is_wrapping=True), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(ended))
+    spancast.configure(tracer_provider=provider)
+    spancast.instrument(client)
+    server.reply("/chat/completions", Reply.json({"error": {"message": "the provider is down", "code": 502}}))
+    ask(client)
+    list(ask(client, stream=True))
+    server.reply("/chat/completions", Reply.error(429))
+    with pytest.raises(openai.RateLimitError):
+        ask(client)
+    refused, streamed, limited = ended.get_finished_spans()
+    assert [span.status.status_code for span in (refused, streamed, limited)] == [
+        StatusCode.ERROR, StatusCode.UNSET, StatusCode.ERROR,
+    ]  # fmt: skip
+    assert attributes(streamed)["gen_ai.output.messages"][0]["role"] == "assistant"
+    assert [event.name for event in limited.events] == ["exception"]
+    assert "internal_errors" not in spancast.stats()
+
+
+def test_an_ended_span_that_takes_no_attribute_is_taken_once(tmp_path: Path) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    spancast.configure(tracer_provider=provider, spool="memory", destinations=to(tmp_path / "spans.jsonl"))
+    pipeline = spancast.runtime._wiring().present()
+    for _ in range(2):
+        provider.add_span_processor(_Slotted(pipeline.processor))
+    # Its relay is the first way in; turned away, the other two hand over what cannot be marked.
+    for relay in spancast.tracing.span_processor.processors():
+        relay.set_target(None)
+    provider.get_tracer("application").start_span("one").end()
+    report = spancast.flush(30)
+    assert spancast.stats()["received"] == 1
+    assert (report.destinations["file"].delivered, report.dropped) == (1, 0)
+
+
+def test_metrics_go_to_a_real_provider_of_any_name(client: openai.OpenAI) -> None:
+    reader = InMemoryMetricReader()
+    spancast.configure(
+        tracer_provider=_Provider(),
+        meter_provider=ProxyMeterProvider(MeterProvider([reader], shutdown_on_exit=False)),
+    )
+    spancast.instrument(client)
+    ask(client)
+    data = reader.get_metrics_data()
+    assert data is not None
+    names = {metric.name for of in data.resource_metrics for scope in of.scope_metrics for metric in scope.metrics}
+    assert "gen_ai.client.inference.duration" in names
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logfire_inside_makes_no_second_span(client: openai.OpenAI, *, stream: bool) -> None:
+    """As ``logfire.instrument_openai(client)`` does it: ``request`` wrapped on the client, the client marked."""
+    provider, ended = _Provider(), InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(ended))
+    tracer, request = provider.get_tracer("logfire.openai"), client.request
+
+    def with_span(*args: Any, **kwargs: Any) -> Any:
+        if context_api.get_value("suppress_instrumentation"):
+            return request(*args, **kwargs)
+        with tracer.start_as_current_span("logfire's", attributes={"gen_ai.operation.name": "chat"}):
+            return request(*args, **kwargs)
+
+    client.request = with_span  # type: ignore[method-assign]
+    client._is_instrumented_by_logfire = True  # type: ignore[attr-defined]
+    spancast.configure(tracer_provider=provider)
+    spancast.instrument(client)
+    answer = ask(client, stream=stream)
+    if stream:
+        list(answer)
+    assert [span.name for span in ended.get_finished_spans()] == ["chat m"]
+    assert not context_api.get_value("suppress_instrumentation")

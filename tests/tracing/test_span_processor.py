@@ -1,0 +1,73 @@
+"""One processor on a provider, whoever asks for it and however often."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.trace import NoOpTracer
+
+import spancast
+from spancast.tracing.span_processor import install_processor, processors
+
+
+class RecordingProcessor(SpanProcessor):
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.ended: list[str] = []
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self.started.append(span.name)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended.append(span.name)
+
+
+class Foreign:
+    """A provider that takes no processors and cannot be remembered either."""
+
+    __slots__ = ()
+
+    def get_tracer(self, *_: object, **__: object) -> NoOpTracer:
+        return NoOpTracer()
+
+
+def test_one_for_each_provider() -> None:
+    provider = TracerProvider()
+    relay = install_processor(provider)
+    assert relay is not None
+    assert install_processor(provider) is relay
+    assert relay in processors()
+    assert install_processor(TracerProvider()) is not relay
+    assert install_processor(Foreign()) is None  # type: ignore[arg-type]
+
+
+def test_spans_go_to_the_target_of_the_moment() -> None:
+    provider = TracerProvider()
+    relay = install_processor(provider)
+    assert relay is not None
+    first, second = RecordingProcessor(), RecordingProcessor()
+    tracer = provider.get_tracer("app")
+    tracer.start_span("to nobody").end()
+    for target, name in ((first, "one"), (second, "two"), (None, "three"), (first, "four")):
+        relay.set_target(target)
+        tracer.start_span(name).end()
+    assert first.started == first.ended == ["one", "four"]
+    assert second.started == second.ended == ["two"]
+
+
+def test_starts_of_our_own_spans_concern_nobody() -> None:
+    provider = TracerProvider()
+    relay = install_processor(provider)
+    assert relay is not None
+    target = RecordingProcessor()
+    relay.set_target(target)
+    with spancast.trace(session_id="s-1", feature="billing"):
+        ours = provider.get_tracer("spancast").start_span("chat")
+        theirs: Any = provider.get_tracer("app").start_span("query")
+    ours.end()
+    theirs.end()
+    assert target.started == ["query"]
+    assert target.ended == ["chat", "query"]
+    assert theirs.attributes["session.id"] == "s-1"
+    assert theirs.attributes["trace.metadata.feature"] == "billing"
