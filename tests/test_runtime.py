@@ -43,7 +43,7 @@ from opentelemetry.sdk.trace import TracerProvider
 mine = TracerProvider()
 trace.set_tracer_provider(mine)
 spancast.configure()
-assert spancast.runtime.RECORDER.settings.tracer_provider is mine
+assert spancast.runtime.CALL_TRACER.settings.tracer_provider is mine
 """,
         "",
     ),

@@ -78,7 +78,7 @@ def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_keywords_beat_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(tmp_path, "service_name: file\nstrict: true\nforward: never\ntrace: {env: file}")
+    path = written(tmp_path, "service_name: file\nstrict: true\nforward_trace_keys: never\ntrace: {env: file}")
     monkeypatch.setenv("SPANCAST_SERVICE_NAME", "variable")
     monkeypatch.setenv("SPANCAST_FORWARD_TRACE_KEYS", "always")
     monkeypatch.setenv("SPANCAST_TRACE", "{env: variable}")
@@ -258,7 +258,7 @@ class TestMistakes:
             ({"base_url": "http://a:b:c/"}, "base_url", "must be a URL that starts with http:// or https:// and names a host (given: str)"),
             ({"base_url": "http://a/b c"}, "base_url", "must be a URL without spaces or control characters (given: str)"),
             ({"enabled": "perhaps"}, "enabled", "must be true or false (given: str)"),
-            ({"spans": "lmm"}, "spans", "must be one of llm, all; did you mean `llm`? (given: str)"),
+            ({"spans": "genia"}, "spans", "must be one of genai, all; did you mean `genai`? (given: str)"),
             ({"api_key_hashes": []}, "api_key_hashes", "must be a list that is not empty (given: list)"),
             ({"always_keep_cost_above": -1}, "always_keep_cost_above", "must be a number of at least 0 (given: int -1)"),
             ({"max_span_bytes": "1 MiBi"}, "max_span_bytes", "must be a size such as `512MiB` or `10MB`, or a number of bytes (given: str)"),
@@ -501,7 +501,7 @@ class TestYaml:
 
 class TestNames:
     def test_of_settings_in_camel_case(self, tmp_path: Path) -> None:
-        read = load(written(tmp_path, "serviceName: a\nspool: {maxBytes: 1MiB}\nstreamUsage: true"))
+        read = load(written(tmp_path, "serviceName: a\nspool: {maxBytes: 1MiB}\nrequestStreamUsage: true"))
         assert (read.service_name, read.spool.max_bytes, read.request_stream_usage) == ("a", 1024**2, True)
 
     def test_given_twice_in_one_place_only_is_a_mistake(self, tmp_path: Path) -> None:

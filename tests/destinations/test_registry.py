@@ -65,7 +65,7 @@ def test_which_take_whole_traces() -> None:
 
 
 def test_importing_the_table_loads_no_library_of_a_vendor() -> None:
-    code = "import json, sys; from spancast.destinations import registry; [table.config_model(kind) for kind in table.DESTINATIONS]; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
+    code = "import json, sys; from spancast.destinations import registry; [registry.config_model(kind) for kind in registry.DESTINATIONS]; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
     assert not loaded & {"boto3", "botocore", "clickhouse_connect", "chdb", "grpc", "requests", "urllib3", "httpx"}
 

@@ -20,7 +20,7 @@ from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 from spancast.model.json_codec import encode
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "profiles"
+GOLDEN = Path(__file__).parents[1] / "golden" / "conventions"
 NAMES = [name for name, row in CONVENTIONS.items() if row.module]
 TOOLS: dict[str, Any] = {
     **CALL,

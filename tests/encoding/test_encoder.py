@@ -237,8 +237,8 @@ def test_resources_that_only_look_alike_are_different_views() -> None:
 
 def test_the_llm_parent_of_a_root_is_none() -> None:
     [given] = records([span("call", 3, 2, attributes=TOOLS)], genai_parent="")
-    for encoder in (SpanEncoder(only_genai=True), SpanEncoder(only_genai=True, convention="langfuse")):
-        [mended] = read(encoder.payload([given]).protobuf)
+    for one in (SpanEncoder(only_genai=True), SpanEncoder(only_genai=True, convention="langfuse")):
+        [mended] = read(one.payload([given]).protobuf)
         assert mended.parent_span_id == ""
         assert mended.attributes[semconv.PARENT_SPAN_ID] == f"{2:016x}"
     [same] = records([span("call", 3, 2, attributes=TOOLS)])

@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.export.spool_records import START_S, Clock, deliver, fates, numbers, record, records, take
 
-from spancast import errors
+from spancast import diagnostics
 from spancast.diagnostics import counters
 from spancast.errors import ConfigError
 from spancast.export import fork_hooks
@@ -47,7 +47,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
 @pytest.fixture(autouse=True)
 def counts_and_warnings_anew() -> Iterator[None]:
     counters.clear()
-    errors.reset_warnings()
+    diagnostics.reset_warnings()
     yield
     counters.clear()
 

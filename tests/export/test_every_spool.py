@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.export.spool_records import START_S, Clock, deliver, fates, numbers, part, record, records, take
 
-from spancast import errors
+from spancast import diagnostics
 from spancast.diagnostics import counters
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.memory import MemorySpool
@@ -38,7 +38,7 @@ def make(
 @pytest.fixture(params=["memory", "sqlite"])
 def kind(request: pytest.FixtureRequest) -> Iterator[str]:
     counters.clear()
-    errors.reset_warnings()
+    diagnostics.reset_warnings()
     yield request.param
     counters.clear()
 

@@ -217,7 +217,7 @@ def test_a_record_that_our_own_code_cannot_read(
     with tracing(pipeline):
         pipeline._start()
         odd = made[position]
-        reason = "DecodeError in destinations" if kind == "store" else "ValueError in destinations"
+        reason = "DecodeError in encoding" if kind == "store" else "ValueError in encoding"
         assert_one_is_dead_lettered(pipeline, (odd.trace_id.hex(), odd.span_id.hex()), reason)
     good = {(one.trace_id.hex(), one.span_id.hex()) for one in made if one is not odd}
     if kind == "store":

@@ -188,7 +188,7 @@ def test_a_wrapped_span_gets_the_status_that_the_answer_decides(client: openai.O
 def test_an_ended_span_that_takes_no_attribute_is_taken_once(tmp_path: Path) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     spancast.configure(tracer_provider=provider, spool="memory", destinations=to(tmp_path / "spans.jsonl"))
-    pipeline = spancast.runtime._wiring().present()
+    pipeline = spancast.runtime._wiring().current_pipeline()
     for _ in range(2):
         provider.add_span_processor(_Slotted(pipeline.processor))
     # Its relay is the first way in; turned away, the other two hand over what cannot be marked.

@@ -330,7 +330,7 @@ FORWARDING = {
 }
 
 
-@pytest.mark.parametrize(("base_url", "forward"), FORWARDING)
+@pytest.mark.parametrize(("base_url", "forward_trace_keys"), FORWARDING)
 def test_keys_are_forwarded_to_openrouter_with_our_ids(
     base_url: str, forward_trace_keys: str, server: ReplayServer, spans: CapturedSpans
 ) -> None:

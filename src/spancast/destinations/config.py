@@ -11,7 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -219,8 +219,6 @@ ExistingFile = Annotated[Path, AfterValidator(_is_file)]
 class DestinationConfig(ConfigModel, frozen=True):
     """The rules of one destination: what reaches it, and how much of it."""
 
-    profile_default: ClassVar[str] = "gen_ai"
-
     type: str = Field(description="Which kind of destination.")
     enabled: bool = Field(default=True, description="False: nothing is sent, and nothing is kept for it.")
     privacy_mode: bool = Field(
@@ -250,7 +248,6 @@ class DestinationConfig(ConfigModel, frozen=True):
     max_span_bytes: ByteSize | None = Field(None, description="Larger spans are shortened.")
     convention: ConventionName | None = Field(
         None,
-        validation_alias=AliasChoices("convention", "convention"),
         description="The attribute convention, where another than the destination's own is wanted.",
     )
 

@@ -49,7 +49,7 @@ def _datadog(given: Values) -> Values:
     site = re.fullmatch(
         r"(?:api|app|otlp|trace\.agent)?\.?((?:[a-z0-9-]+\.)?(?:datadoghq|ddog-gov)\.(?:com|eu))", parts.netloc
     )
-    return {"span_queue": f"https://otlp.{site[1]}" if site else given["url"]}
+    return {"intake": f"https://otlp.{site[1]}" if site else given["url"]}
 
 
 def _sentry(given: Values) -> Values:

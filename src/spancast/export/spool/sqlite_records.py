@@ -27,7 +27,8 @@ _OBJECT_BYTES = 1500
 _APPEND_LOG = "INSERT INTO log VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _APPEND_BODY = "INSERT INTO bodies VALUES (?, ?, ?, ?)"
 _READ = f"""
-    SELECT l.sequence, l.trace_id, l.span_id, l.parent, l.end_ns, l.is_genai, l.resource, l.scope, b.crc, b.facts, b.body
+    SELECT l.sequence, l.trace_id, l.span_id, l.parent, l.end_ns, l.is_genai, l.resource, l.scope,
+        b.crc, b.facts, b.body
     FROM log l JOIN bodies b ON b.sequence = l.sequence WHERE l.sequence IN ({",".join("?" * _CHUNK)})"""  # noqa: S608 - question marks only
 
 
