@@ -146,7 +146,7 @@ def fork():
     told.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 locked, told = Locked(), []
-fork_watch.watch(locked)
+fork_hooks.watch(locked)
 threads = [threading.Thread(target=fork, name=name, daemon=True) for name in ("first", "second")]
 threads[0].start()
 locked.begun.wait()

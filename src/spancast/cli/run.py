@@ -10,7 +10,7 @@ from typing import Final
 
 from spancast.cli.command import Commands
 
-SITE: Final = Path(__file__).parents[1] / "auto" / "site"
+SITE: Final = Path(__file__).parents[1] / "auto_instrumentation" / "site"
 
 
 def add_commands(commands: Commands) -> None:
