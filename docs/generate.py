@@ -15,7 +15,6 @@ from spancast.destinations import registry
 from spancast.destinations.config import FilterField, FilterOperator
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.conventions.registry import CONVENTIONS
-from spancast.instrumentation.patching import Client
 from spancast.instrumentation.registry import CLIENTS, instrumentor
 from spancast.model import semconv
 
@@ -25,13 +24,12 @@ _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def clients() -> str:
     """Return the table of SDKs."""
-    rows = [instrumentor(name).client for name in CLIENTS]
-    lines = [f"| `{row.name}` | {row.oldest} | {_dialects(row)} |" for row in rows]
+    lines = [f"| `{name}` | {spec.min_version} | {_dialects(name)} |" for name, spec in CLIENTS.items()]
     return "\n".join(["| SDK | oldest version tested | answers read |", "|---|---|---|", *lines])
 
 
-def _dialects(row: Client) -> str:
-    return ", ".join(f"`{name}`" for name in row.dialects)
+def _dialects(client: str) -> str:
+    return ", ".join(f"`{name}`" for name in instrumentor(client).patches.dialects)
 
 
 def attributes() -> str:

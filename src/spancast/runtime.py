@@ -29,7 +29,7 @@ from spancast.dialects.registry import DIALECTS
 from spancast.errors import ConfigError
 from spancast.export.flush_report import FlushReport
 from spancast.instrumentation.function import instrument_function
-from spancast.instrumentation.registry import CLIENTS, instrumentor
+from spancast.instrumentation.registry import CLIENTS, installations, instrumentor, name_of
 from spancast.model import trace_keys
 from spancast.model.json_data import json_data
 from spancast.model.providers import UNKNOWN_SERVER, server_of
@@ -180,8 +180,8 @@ def uninstrument(target: object = None) -> None:
         ConfigError: ``target`` is neither; the message lists the names.
     """
     if target is None:
-        for name in CLIENTS:
-            instrumentor(name).uninstall()
+        for installed in list(installations.values()):
+            installed.uninstall()
     elif isinstance(target, str):
         instrumentor(_known(target, CLIENTS, "SDK")).uninstall()
     elif (name := _client_name(target)) is not None:
@@ -304,11 +304,10 @@ def _make_provider(settings: Settings, *, set_global: bool) -> SDKTracerProvider
 
 
 def _client_name(target: object) -> str | None:
-    for base in type(target).__mro__:
-        package = base.__module__.partition(".")[0]
-        if package in CLIENTS and not isinstance(target, type) and not hasattr(target, "__wrapped__"):
-            return package if not callable(target) else None
-    return None
+    if isinstance(target, type) or callable(target):
+        return None
+    name = name_of(target)
+    return None if name is None or hasattr(target, "__wrapped__") else name
 
 
 def _known(name: str, table: object, kind: str) -> str:

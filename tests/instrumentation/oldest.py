@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from spancast.instrumentation.registry import CLIENTS, instrumentor
+from spancast.instrumentation.registry import CLIENTS
 
 if __name__ == "__main__":
-    rows = (instrumentor(name).client for name in CLIENTS)
-    print(*(f"{row.distribution}=={row.oldest}" for row in rows))
+    print(*(f"{spec.distribution}=={spec.min_version}" for spec in CLIENTS.values()))

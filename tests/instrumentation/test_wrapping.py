@@ -246,13 +246,15 @@ def test_a10_provider_owned_keys_are_untouched(client: Any, server: ReplayServer
 
 
 def test_a11_a_missing_method_leaves_the_others_on(server: ReplayServer, spans: CapturedSpans) -> None:
+    from dataclasses import replace
+
     from spancast.instrumentation.patching import Instrumentor, Patch
     from spancast.instrumentation.registry import instrumentor
     from spancast.instrumentation.stainless import pop_trace_keys
 
-    row = instrumentor("openai").client
+    patches = instrumentor("openai").patches
     broken = Patch("openai._base_client", "SyncAPIClient.gone", pop_trace_keys)
-    one = Instrumentor(type(row)(**{**{f: getattr(row, f) for f in row.__slots__}, "patches": (broken, *row.patches)}))
+    one = Instrumentor(replace(patches, patches=(broken, *patches.patches)))
     one.instrument()
     try:
         with openai.OpenAI(base_url=server.base_url, api_key="k") as client:

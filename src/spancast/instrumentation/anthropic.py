@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from spancast.dialects.anthropic_messages.reader import ANTHROPIC_MESSAGES
-from spancast.instrumentation.stainless import Resource, stainless_client
+from spancast.instrumentation.stainless import Resource, stainless_patches
 
 _CLASSES: Final = ("Messages", "AsyncMessages")
 
@@ -25,10 +25,8 @@ def _without_own_span(client: Any, options: Any) -> Any:  # noqa: ANN401 - the S
     return changed
 
 
-CLIENT: Final = stainless_client(
-    name="anthropic",
-    distribution="anthropic",
-    oldest="1.0.0",
+PATCHES: Final = stainless_patches(
+    package="anthropic",
     endpoints={"/v1/messages": ANTHROPIC_MESSAGES},
     resources=(
         Resource("messages", "anthropic.resources.messages.messages", _CLASSES, ("create", "parse", "stream")),

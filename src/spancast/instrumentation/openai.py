@@ -6,15 +6,13 @@ from typing import Final
 
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
-from spancast.instrumentation.stainless import Resource, stainless_client
+from spancast.instrumentation.stainless import Resource, stainless_patches
 
 _COMPLETIONS: Final = "openai.resources.chat.completions.completions"
 _METHODS: Final = ("create", "parse", "stream")
 
-CLIENT: Final = stainless_client(
-    name="openai",
-    distribution="openai",
-    oldest="2.0.0",
+PATCHES: Final = stainless_patches(
+    package="openai",
     endpoints={"/chat/completions": OPENAI_CHAT, "/responses": OPENAI_RESPONSES},
     resources=(
         Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),

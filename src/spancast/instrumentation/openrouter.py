@@ -15,7 +15,7 @@ from spancast.diagnostics import never_raise
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
 from spancast.dialects.protocol import Dialect
-from spancast.instrumentation.patching import Client, InstancePatch, InstrumentedClients, Method, Patch
+from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Method, Patch
 from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_iterator, watch_wire, whole_body
 from spancast.model import json_codec
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server, server_of
@@ -154,12 +154,8 @@ _INSTRUMENTED: Final = InstrumentedClients()
 _CHAT: Final = _Send(OPENAI_CHAT, _INSTRUMENTED)
 _RESPONSES: Final = _Send(OPENAI_RESPONSES, _INSTRUMENTED)
 
-CLIENT: Final = Client(
-    name="openrouter",
-    distribution="openrouter",
-    oldest="1.0.0",
+PATCHES: Final = ClientPatches(
     dialects=(OPENAI_CHAT.name, OPENAI_RESPONSES.name),
-    skipped={},
     instrumented=_INSTRUMENTED,
     patches=(
         Patch("openrouter.chat", "Chat.send", _CHAT.send),

@@ -13,7 +13,7 @@ import inspect
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FunctionType, MethodType, ModuleType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
@@ -103,25 +103,37 @@ class InstancePatch(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
-    """One SDK: what ``instrument("name")`` patches, and what ``instrument(client)`` does to one object.
+class ClientSpec:
+    """One SDK: what is known of it before it is used; its patches are imported when it is instrumented.
 
-    ``oldest`` is the oldest version the contract suite runs against; ``copies`` are the
-    methods that return a new client of the same settings.
+    ``min_version`` is the oldest version the contract suite runs against.
     """
 
     name: str
+    """The name users write: ``instrument("openai")``."""
+
     distribution: str
-    oldest: str
+    packages: tuple[str, ...]
+    """The import packages it owns, dotted (``google.genai``): ``instrument(client)`` finds the SDK by its class's."""
+
+    min_version: str
+    patches: str
+    """``module:NAME`` of its ``ClientPatches``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientPatches:
+    """What is patched in the classes of an SDK, and what in one client object.
+
+    ``copy_methods`` return a new client of the same settings.
+    """
+
     dialects: tuple[str, ...]
     patches: tuple[Patch, ...]
     instance_patches: tuple[InstancePatch, ...]
-    copies: tuple[str, ...] = ()
-    skipped: Mapping[str, str]
-    """Methods of the SDK's resources that are passed through on purpose, each with the reason."""
-
+    copy_methods: tuple[str, ...] = ()
     instrumented: InstrumentedClients = field(default_factory=InstrumentedClients)
-    """Shared with the hooks of the row."""
+    """Shared with the hooks."""
 
     resource_bases: tuple[str, ...] = ()
     """Base classes of the SDK's resources, ``module:Class``; a resource keeps its client as ``_client``."""
@@ -133,12 +145,12 @@ class Client:
 class Instrumentor:
     """The patches of one SDK that are on, for its classes and for single objects."""
 
-    def __init__(self, client: Client) -> None:
-        self.client: Final = client
-        self._instrumented: Final = client.instrumented
+    def __init__(self, patches: ClientPatches) -> None:
+        self.patches: Final = patches
+        self._instrumented: Final = patches.instrumented
         self._registered: set[Patch] = set()
         self._places: dict[tuple[type, str], None] = {}
-        self._hooks: Final = {f"{patch.module}:{patch.attribute}": patch.hook for patch in client.patches}
+        self._hooks: Final = {f"{patch.module}:{patch.attribute}": patch.hook for patch in patches.patches}
         self._resource_kinds: set[type] = set()
         self._awaited: set[str] = set()
         self._beneath: list[tuple[Any, Method]] = []
@@ -152,7 +164,7 @@ class Instrumentor:
         with self._lock:
             self._instrumented.all = True
             self._notice_resources()
-            for patch in self.client.patches:
+            for patch in self.patches.patches:
                 if patch in self._registered:
                     module = sys.modules.get(patch.module)
                     if module is not None:
@@ -184,9 +196,9 @@ class Instrumentor:
         """Patch one client object, and the copies made of it; harmless when on."""
         self._instrumented.add(target)
         self._notice_resources()
-        for patch in self.client.instance_patches:
+        for patch in self.patches.instance_patches:
             _patch_instance(target, patch)
-        for name in self.client.copies:
+        for name in self.patches.copy_methods:
             _patch_instance(target, InstancePatch(name, self._instrument_copy))
         for resource in self._resources_within(target):
             self._patch_resource(resource)
@@ -194,7 +206,7 @@ class Instrumentor:
     def uninstall_from(self, target: object) -> None:
         """Take the patches of one client object off."""
         self._instrumented.discard(target)
-        for path in (*(patch.path for patch in self.client.instance_patches), *self.client.copies):
+        for path in (*(patch.path for patch in self.patches.instance_patches), *self.patches.copy_methods):
             owner, name = _resolve_path(target, path)
             if owner is not None:
                 _restore(owner, name)
@@ -209,7 +221,7 @@ class Instrumentor:
 
     def _bases(self) -> Iterator[type]:
         """Return the resource base classes that are imported."""
-        for reference in self.client.resource_bases:
+        for reference in self.patches.resource_bases:
             module, _, name = reference.partition(":")
             base = getattr(sys.modules.get(module), name, None)
             if isinstance(base, type):
@@ -221,7 +233,7 @@ class Instrumentor:
         Not before: there are hundreds, and the SDKs import most of them on first use.
         """
         self._notice_bases()
-        for reference in self.client.resource_bases:
+        for reference in self.patches.resource_bases:
             module = reference.partition(":")[0]
             if module not in sys.modules and reference not in self._awaited:
                 self._awaited.add(reference)
@@ -268,8 +280,8 @@ class Instrumentor:
                     continue
                 reference = f"{owner.__module__}:{owner.__name__}.{name}"
                 hook = self._hooks.get(reference)
-                if hook is None and self.client.hook_of_other is not None:
-                    hook = self.client.hook_of_other(reference, held)
+                if hook is None and self.patches.hook_of_other is not None:
+                    hook = self.patches.hook_of_other(reference, held)
                 if hook is not None:
                     yield owner, name, hook
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, cast
 from spancast.diagnostics import counters, never_raise, warn_once
 from spancast.dialects.protocol import Dialect
 from spancast.instrumentation.patching import (
-    Client,
+    ClientPatches,
     Hook,
     InstancePatch,
     InstrumentedClients,
@@ -65,26 +65,23 @@ class Resource:
     methods: tuple[str, ...]
 
 
-def stainless_client(  # noqa: PLR0913 - one argument per column of the row
+def stainless_patches(
     *,
-    name: str,
-    distribution: str,
-    oldest: str,
+    package: str,
     endpoints: Mapping[str, Dialect],
     resources: tuple[Resource, ...],
     takes_keys: frozenset[str] = frozenset(),
     prepare: Callable[[Any, Any], Any] | None = None,
-    skipped: Mapping[str, str] | None = None,
-) -> Client:
-    """Return the row of an SDK: ``endpoints`` maps the paths it posts to onto dialects.
+) -> ClientPatches:
+    """Return the patches of the SDK in ``package``: ``endpoints`` maps the paths it posts to onto dialects.
 
     ``takes_keys`` names further methods (``module:Class.method``) that post to ``endpoints``.
     ``prepare(client, options)`` may return changed options for a call we record.
     """
     instrumented = InstrumentedClients()
-    hook = _Hook(distribution, endpoints, prepare, instrumented)
+    hook = _Hook(package, endpoints, prepare, instrumented)
     take = _key_taker(instrumented)
-    base = f"{distribution}._base_client"
+    base = f"{package}._base_client"
     patches = [
         Patch(base, "SyncAPIClient.request", hook.request),
         Patch(base, "AsyncAPIClient.request", hook.request_async),
@@ -104,17 +101,13 @@ def stainless_client(  # noqa: PLR0913 - one argument per column of the row
     on_instance += [
         InstancePatch(f"{resource.path}.{method}", take) for resource in resources for method in resource.methods
     ]
-    return Client(
-        name=name,
-        distribution=distribution,
-        oldest=oldest,
+    return ClientPatches(
         dialects=tuple(dialect.name for dialect in endpoints.values()),
         patches=tuple(patches),
         instance_patches=tuple(on_instance),
-        copies=("copy", "with_options"),
-        skipped=skipped or {},
+        copy_methods=("copy", "with_options"),
         instrumented=instrumented,
-        resource_bases=(f"{distribution}._resource:SyncAPIResource", f"{distribution}._resource:AsyncAPIResource"),
+        resource_bases=(f"{package}._resource:SyncAPIResource", f"{package}._resource:AsyncAPIResource"),
         hook_of_other=lambda reference, method: take if reference in takes_keys else _key_dropper(method, instrumented),
     )
 
