@@ -6,6 +6,7 @@ the request body, the result (or what is yielded) is the answer.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from contextlib import nullcontext
@@ -77,31 +78,25 @@ class _Call:
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
         """Record a generator function; its call begins with its first step."""
-
-        def begin() -> Driven:
-            traced_call, changed = self._begin(wrapped, args, kwargs)
-            inner = wrapped(*args, **changed)
-            if traced_call is None or not traced_call.records_response:
-                return Driven(inner, _call, nullcontext())
-            watch = StepWatch(traced_call)
-            return Driven(inner, watch.step, watch)
-
-        return named(generator_function(begin)(), self._called)
+        return named(generator_function(self._begin_steps)(StepWatch.step, wrapped, args, kwargs), self._called)
 
     def async_generator(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
         """Record an async generator function; its call begins with its first step."""
+        begun = async_generator_function(self._begin_steps)
+        return named(begun(StepWatch.step_async, wrapped, args, kwargs), self._called)
 
-        def begin() -> Driven:
-            traced_call, changed = self._begin(wrapped, args, kwargs)
-            inner = wrapped(*args, **changed)
-            if traced_call is None or not traced_call.records_response:
-                return Driven(inner, _call, nullcontext())
-            watch = StepWatch(traced_call)
-            return Driven(inner, watch.step_async, watch)
-
-        return named(async_generator_function(begin)(), self._called)
+    def _begin_steps(
+        self, step: Callable[..., Any], wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Driven:
+        """Begin the call of a generator function, whose steps are recorded by ``step`` of its watch."""
+        traced_call, changed = self._begin(wrapped, args, kwargs)
+        inner = wrapped(*args, **changed)
+        if traced_call is None or not traced_call.records_response:
+            return Driven(inner, _call, nullcontext())
+        watch = StepWatch(traced_call)
+        return Driven(inner, functools.partial(step, watch), watch)
 
     async def _run(self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the function's own result
         traced_call, kwargs = self._begin(wrapped, args, kwargs)

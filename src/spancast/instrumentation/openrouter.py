@@ -11,12 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from spancast.diagnostics import never_raise
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
 from spancast.dialects.protocol import Dialect
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Method, Patch
-from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_iterator, watch_wire, whole_body
+from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_iterator, watch_wire
+from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
@@ -32,61 +32,39 @@ _NOT_BODY: Final = frozenset(
 _SESSION_HEADER: Final = "x-session-id"
 
 
-class _Send:
-    """Around ``send`` and ``send_async`` of one resource."""
+class _Send(CallDescription):
+    """``send`` and ``send_async`` of one resource: the request is their keyword arguments."""
 
     def __init__(self, dialect: Dialect, instrumented: InstrumentedClients) -> None:
         self._dialect = dialect
         self._instrumented = instrumented
 
-    def send(self, method: Method) -> Method:
-        """Record synchronous calls."""
-
-        def send(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-            traced_call, kwargs = self._begin(resource, kwargs)
-            if traced_call is None or not traced_call.records_response:
-                return method(resource, *args, **kwargs)
-            try:
-                with traced_call.inside(ends=False):
-                    result = method(resource, *args, **kwargs)
-            except BaseException as error:
-                _fail(traced_call, error)
-                raise
-            _hear(traced_call, result)
-            return result
-
-        return send
-
-    def send_async(self, method: Method) -> Method:
-        """Record asynchronous calls."""
-
-        async def send(resource: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-            traced_call, kwargs = self._begin(resource, kwargs)
-            if traced_call is None or not traced_call.records_response:
-                return await method(resource, *args, **kwargs)
-            try:
-                with traced_call.inside(ends=False):
-                    result = await method(resource, *args, **kwargs)
-            except BaseException as error:
-                _fail(traced_call, error)
-                raise
-            _hear(traced_call, result)
-            return result
-
-        return send
-
-    def _begin(self, resource: object, kwargs: dict[str, Any]) -> tuple[TracedCall | None, dict[str, Any]]:
-        if not self._instrumented.covers(getattr(resource, "parent_ref", None)):
-            return None, kwargs
+    def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's resource
+        """Start a call; the SDK takes trace keys itself, so those to forward stay in its arguments."""
+        if not self._instrumented.covers(getattr(owner, "parent_ref", None)):
+            return None, args, kwargs, None
         body = {name: value for name, value in kwargs.items() if name not in _NOT_BODY}
         traced_call = CALL_TRACER.begin(
-            self._dialect, body, server=_server(resource, kwargs), session_header=_session_header(kwargs)
+            self._dialect, body, server=_server(owner, kwargs), session_header=_session_header(kwargs)
         )
-        if traced_call is None or traced_call.keys is NO_KEYS:
-            return traced_call, kwargs
-        sent = {name: value for name, value in kwargs.items() if name not in ("trace", "session_id")}
-        forwarded = traced_call.forwarded() if traced_call.keys.enabled else None
-        return traced_call, {**sent, **(forwarded or {})}
+        if traced_call is not None and traced_call.keys is not NO_KEYS:
+            sent = {name: value for name, value in kwargs.items() if name not in ("trace", "session_id")}
+            kwargs = {**sent, **((traced_call.forwarded() if traced_call.keys.enabled else None) or {})}
+        return traced_call, args, kwargs, None
+
+    def record(self, traced_call: TracedCall, result: Any, note: None) -> None:  # noqa: ANN401, ARG002 - the SDK's result
+        """Record a stream or an answer by the bytes it is made of, in place."""
+        kind = type(result).__name__
+        if kind == "EventStream":
+            result.generator = record_iterator(result.generator, watch_wire(traced_call, result.response))
+        elif kind == "EventStreamAsync":
+            result.generator = AsyncRecordingIterator(result.generator, watch_wire(traced_call, result.response))
+        else:
+            response, traced_call.http_response = traced_call.http_response, None
+            if response is None or not response.is_closed:
+                traced_call.end_with(result)
+            else:
+                traced_call.end_with_bytes(response.content)
 
 
 def _keep_response(method: Method) -> Method:
@@ -110,28 +88,6 @@ def _kept(response: Any) -> Any:  # noqa: ANN401 - as above
     return response
 
 
-@never_raise
-def _fail(traced_call: TracedCall, error: BaseException) -> None:
-    # The provider has answered, and the caller pays for what the SDK then refused.
-    response, traced_call.http_response = traced_call.http_response, None
-    traced_call.fail(error, whole_body(response))
-
-
-@never_raise
-def _hear(traced_call: TracedCall, result: Any) -> None:  # noqa: ANN401 - the SDK's result
-    kind = type(result).__name__
-    if kind == "EventStream":
-        result.generator = record_iterator(result.generator, watch_wire(traced_call, result.response))
-    elif kind == "EventStreamAsync":
-        result.generator = AsyncRecordingIterator(result.generator, watch_wire(traced_call, result.response))
-    else:
-        response, traced_call.http_response = traced_call.http_response, None
-        if response is None or not response.is_closed:
-            traced_call.end_with(result)
-        else:
-            traced_call.end_with_bytes(response.content)
-
-
 def _server(resource: object, kwargs: dict[str, Any]) -> Server:
     url = kwargs.get("server_url")
     if not isinstance(url, str):
@@ -151,27 +107,27 @@ def _session_header(kwargs: dict[str, Any]) -> object:
 
 
 _INSTRUMENTED: Final = InstrumentedClients()
-_CHAT: Final = _Send(OPENAI_CHAT, _INSTRUMENTED)
-_RESPONSES: Final = _Send(OPENAI_RESPONSES, _INSTRUMENTED)
+_CHAT: Final = wrap_call(_Send(OPENAI_CHAT, _INSTRUMENTED))
+_RESPONSES: Final = wrap_call(_Send(OPENAI_RESPONSES, _INSTRUMENTED))
 
 PATCHES: Final = ClientPatches(
     dialects=(OPENAI_CHAT.name, OPENAI_RESPONSES.name),
     instrumented=_INSTRUMENTED,
     patches=(
-        Patch("openrouter.chat", "Chat.send", _CHAT.send),
-        Patch("openrouter.chat", "Chat.send_async", _CHAT.send_async),
-        Patch("openrouter.responses", "Responses.send", _RESPONSES.send),
-        Patch("openrouter.responses", "Responses.send_async", _RESPONSES.send_async),
+        Patch("openrouter.chat", "Chat.send", _CHAT.sync),
+        Patch("openrouter.chat", "Chat.send_async", _CHAT.asynchronous),
+        Patch("openrouter.responses", "Responses.send", _RESPONSES.sync),
+        Patch("openrouter.responses", "Responses.send_async", _RESPONSES.asynchronous),
         Patch("openrouter.basesdk", "BaseSDK.do_request", _keep_response),
         Patch("openrouter.basesdk", "BaseSDK.do_request_async", _keep_response_async),
     ),
     instance_patches=(
-        InstancePatch("chat.send", _CHAT.send),
-        InstancePatch("chat.send_async", _CHAT.send_async),
+        InstancePatch("chat.send", _CHAT.sync),
+        InstancePatch("chat.send_async", _CHAT.asynchronous),
         InstancePatch("chat.do_request", _keep_response),
         InstancePatch("chat.do_request_async", _keep_response_async),
-        InstancePatch("responses.send", _RESPONSES.send),
-        InstancePatch("responses.send_async", _RESPONSES.send_async),
+        InstancePatch("responses.send", _RESPONSES.sync),
+        InstancePatch("responses.send_async", _RESPONSES.asynchronous),
         InstancePatch("responses.do_request", _keep_response),
         InstancePatch("responses.do_request_async", _keep_response_async),
     ),

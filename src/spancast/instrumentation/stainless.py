@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
-from spancast.diagnostics import counters, never_raise, warn_once
+from spancast.diagnostics import counters, warn_once
 from spancast.dialects.protocol import Dialect
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -36,8 +36,8 @@ from spancast.instrumentation.stream_recorder import (
     pass_through,
     record_iterator,
     watch_raw,
-    whole_body,
 )
+from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
@@ -79,12 +79,12 @@ def stainless_patches(
     ``prepare(client, options)`` may return changed options for a call we record.
     """
     instrumented = InstrumentedClients()
-    hook = _Hook(package, endpoints, prepare, instrumented)
+    request = wrap_call(_Request(package, endpoints, prepare, instrumented))
     take = _key_taker(instrumented)
     base = f"{package}._base_client"
     patches = [
-        Patch(base, "SyncAPIClient.request", hook.request),
-        Patch(base, "AsyncAPIClient.request", hook.request_async),
+        Patch(base, "SyncAPIClient.request", request.sync),
+        Patch(base, "AsyncAPIClient.request", request.asynchronous),
         Patch(base, "SyncAPIClient._process_response", capture_response),
         Patch(base, "AsyncAPIClient._process_response", capture_response),
     ]
@@ -95,7 +95,7 @@ def stainless_patches(
         for method in resource.methods
     ]
     on_instance = [
-        InstancePatch("request", hook.request, hook.request_async),
+        InstancePatch("request", request.sync, request.asynchronous),
         InstancePatch("_process_response", capture_response),
     ]
     on_instance += [
@@ -172,8 +172,8 @@ def _keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
     return moved
 
 
-class _Hook:
-    """Around ``request``: begin, run the call in the span's context, hear the answer."""
+class _Request(CallDescription):
+    """The SDK's ``request``, which has the final body and headers."""
 
     def __init__(
         self,
@@ -187,54 +187,9 @@ class _Hook:
         self._prepare = prepare
         self._instrumented = instrumented
 
-    def request(self, method: Method) -> Method:
-        """Record synchronous calls."""
-
-        def request(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-            traced_call, args, kwargs, overridden = self._begin(client, args, kwargs)
-            if traced_call is None or not traced_call.records_response:
-                return method(client, *args, **kwargs)
-            entered = traced_call.enter()
-            try:
-                result = method(client, *args, **kwargs)
-            except BaseException as error:
-                traced_call.leave(entered)
-                _fail(traced_call, error, overridden)
-                raise
-            traced_call.leave(entered)
-            record_result(traced_call, result, self._streaming, overridden=overridden, is_on_wire=True)
-            return result
-
-        return request
-
-    def request_async(self, method: Method) -> Method:
-        """Record asynchronous calls."""
-
-        async def request(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-            traced_call, args, kwargs, overridden = self._begin(client, args, kwargs)
-            if traced_call is None or not traced_call.records_response:
-                return await method(client, *args, **kwargs)
-            entered = traced_call.enter()
-            try:
-                result = await method(client, *args, **kwargs)
-            except BaseException as error:
-                traced_call.leave(entered)
-                _fail(traced_call, error, overridden)
-                raise
-            traced_call.leave(entered)
-            record_result(traced_call, result, self._streaming, overridden=overridden, is_on_wire=True)
-            return result
-
-        return request
-
-    def _begin(
-        self,
-        client: object,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[TracedCall | None, tuple[Any, ...], dict[str, Any], Mapping[str, Any] | None]:
-        """Return the recording, what to call with, and the caller's values of fields that are sent for us."""
-        if not self._instrumented.covers(client):
+    def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's client
+        """Start a call; its note holds the caller's values of fields that are sent for us."""
+        if not self._instrumented.covers(owner):
             return None, args, kwargs, None
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
         dialect = self._dialect(options)
@@ -243,15 +198,15 @@ class _Hook:
             return None, args, kwargs, None
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data
-        headers = options.headers, getattr(client, "_custom_headers", None)
+        headers = options.headers, getattr(owner, "_custom_headers", None)
         session = _session_header(headers) if headers[0] or headers[1] else None
-        traced_call = CALL_TRACER.begin(dialect, body, _server(client), session, reads_now=False)
-        if traced_call is not None and traced_call.context is not None and is_wrapped_by_logfire(client):
+        traced_call = CALL_TRACER.begin(dialect, body, _server(owner), session, reads_now=False)
+        if traced_call is not None and traced_call.context is not None and is_wrapped_by_logfire(owner):
             traced_call.context = suppress_logfire(traced_call.context)
         changed = options
         has_keys = traced_call is None or traced_call.keys is not NO_KEYS or not _TAKEN.isdisjoint(data)
         if has_keys or extra or self._prepare is not None:
-            changed = self._changed(client, options, traced_call) or options
+            changed = self._changed(owner, options, traced_call) or options
         asked = None
         if traced_call is not None and traced_call.settings.request_stream_usage and traced_call.records_response:
             asked = _ask_for_usage(dialect, body)
@@ -261,6 +216,16 @@ class _Hook:
         if changed is not options:
             args, kwargs = _replaced(args, kwargs, changed)
         return traced_call, args, kwargs, {name: body.get(name) for name in asked} if asked else None
+
+    def record(self, traced_call: TracedCall, result: Any, note: Mapping[str, Any] | None) -> None:  # noqa: ANN401 - the SDK's result
+        """Record a stream, a raw response or a parsed one, in place."""
+        record_result(traced_call, result, self._streaming, overridden=note, is_on_wire=True)
+
+    def fail(self, traced_call: TracedCall, error: BaseException, note: Mapping[str, Any] | None) -> None:
+        """Record the exception, and the request as it was sent."""
+        response = traced_call.http_response
+        _note_sent(traced_call, error if response is None else response, note)
+        super().fail(traced_call, error, note)
 
     def _dialect(self, options: Any) -> Dialect | None:  # noqa: ANN401 - the SDK's options
         url = getattr(options, "url", None)
@@ -301,14 +266,6 @@ def capture_response(method: Method) -> Method:
     return keeping
 
 
-@never_raise
-def _fail(traced_call: TracedCall, error: BaseException, overridden: Mapping[str, Any] | None) -> None:
-    # The provider has answered, and the caller pays for what the SDK then refused.
-    response, traced_call.http_response = traced_call.http_response, None
-    _note_sent(traced_call, error if response is None else response, overridden)
-    traced_call.fail(error, whole_body(response))
-
-
 def _note_sent(traced_call: TracedCall, knows_request: Any, overridden: Mapping[str, Any] | None) -> None:  # noqa: ANN401 - an HTTP response, or the SDK's exception
     try:
         request = getattr(knows_request, "request", None)
@@ -319,7 +276,6 @@ def _note_sent(traced_call: TracedCall, knows_request: Any, overridden: Mapping[
     traced_call.sent(content, overridden=overridden)
 
 
-@never_raise
 def record_result(
     traced_call: TracedCall,
     result: Any,  # noqa: ANN401 - the SDK's result
