@@ -15,7 +15,7 @@ from spancast.destinations import registry
 from spancast.destinations.config import FilterField, FilterOperator
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.conventions.registry import CONVENTIONS
-from spancast.instrumentation.registry import CLIENTS, instrumentor
+from spancast.instrumentation.registry import CLIENTS, find_installation
 from spancast.model import semconv
 
 ROOT = Path(__file__).parents[1]
@@ -29,7 +29,7 @@ def clients() -> str:
 
 
 def _dialects(client: str) -> str:
-    return ", ".join(f"`{name}`" for name in instrumentor(client).patches.dialects)
+    return ", ".join(f"`{name}`" for name in find_installation(client).patches.dialects)
 
 
 def attributes() -> str:

@@ -19,8 +19,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import spancast
+from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import ReplayServer, Reply, tree_text
-from spancast.testing.answers import chat_answer, chat_chunks, messages_answer, messages_events
 
 ORDER = f"order-{uuid.uuid4().hex[:8]}"
 SESSION = "chat-42"

@@ -9,7 +9,7 @@ import importlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -25,11 +25,12 @@ from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from spancast.diagnostics import RaisedAsConfigError, counters
 from spancast.dialects.protocol import Dialect
-from spancast.dialects.registry import DIALECTS
+from spancast.dialects.registry import DIALECTS, find_dialect, installed_dialects
 from spancast.errors import ConfigError
 from spancast.export.flush_report import FlushReport
 from spancast.instrumentation.function import instrument_function
-from spancast.instrumentation.registry import CLIENTS, installations, instrumentor, name_of
+from spancast.instrumentation.patching import Instrumentor
+from spancast.instrumentation.registry import CLIENTS, find_installation, installations, installed_clients, name_of
 from spancast.model import trace_keys
 from spancast.model.json_data import json_data
 from spancast.model.providers import UNKNOWN_SERVER, server_of
@@ -147,8 +148,8 @@ def instrument(target: Any = None, *, dialect: str | None = None, base_url: str 
         ConfigError: ``target`` or ``dialect`` is none of these; the message lists the names.
     """
     if target is None and dialect is None and base_url is None:
-        for name in CLIENTS:
-            instrumentor(name).instrument()
+        for name in (*CLIENTS, *installed_clients()):
+            _installation(name).instrument()
         return None
     if target is None:
 
@@ -157,16 +158,15 @@ def instrument(target: Any = None, *, dialect: str | None = None, base_url: str 
 
         return decorator
     if isinstance(target, str):
-        instrumentor(_known(target, CLIENTS, "SDK")).instrument()
+        _installation(target).instrument()
         return None
     name = _client_name(target)
     if name is not None:
-        instrumentor(name).instrument_client(target)
+        _installation(name).instrument_client(target)
         return target
     if isinstance(target, (classmethod, staticmethod)) or (callable(target) and not isinstance(target, type)):
-        spoken: Dialect = DIALECTS[_known(dialect or DEFAULT_DIALECT, DIALECTS, "dialect")]
         server = server_of(base_url) if base_url else UNKNOWN_SERVER
-        return instrument_function(cast("Callable[..., Any]", target), spoken, server)
+        return instrument_function(cast("Callable[..., Any]", target), _dialect(dialect or DEFAULT_DIALECT), server)
     raise ConfigError(
         f"instrument: {type(target).__name__} given; allowed are a client object of {', '.join(CLIENTS)},"
         " one of these names, or a function"
@@ -183,9 +183,9 @@ def uninstrument(target: object = None) -> None:
         for installed in list(installations.values()):
             installed.uninstall()
     elif isinstance(target, str):
-        instrumentor(_known(target, CLIENTS, "SDK")).uninstall()
+        _installation(target).uninstall()
     elif (name := _client_name(target)) is not None:
-        instrumentor(name).uninstall_from(target)
+        _installation(name).uninstall_from(target)
     else:
         raise ConfigError(
             f"uninstrument: {type(target).__name__} given; allowed are a client object of {', '.join(CLIENTS)}"
@@ -310,8 +310,19 @@ def _client_name(target: object) -> str | None:
     return None if name is None or hasattr(target, "__wrapped__") else name
 
 
-def _known(name: str, table: object, kind: str) -> str:
-    names = list(cast("dict[str, Any]", table))
-    if name not in names:
-        raise ConfigError(f"{name!r} is no {kind} spancast knows; allowed are {', '.join(names)}")
-    return name
+def _installation(name: str) -> Instrumentor:
+    found = find_installation(name)
+    if found is None:
+        raise _unknown(name, "SDK", (*CLIENTS, *installed_clients()))
+    return found
+
+
+def _dialect(name: str) -> Dialect:
+    found = find_dialect(name)
+    if found is None:
+        raise _unknown(name, "dialect", (*DIALECTS, *installed_dialects()))
+    return found
+
+
+def _unknown(name: str, kind: str, known: Iterable[str]) -> ConfigError:
+    return ConfigError(f"{name!r} is no {kind} spancast knows; allowed are {', '.join(known)}")

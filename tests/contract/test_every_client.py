@@ -13,7 +13,7 @@ from tests.instrumentation.drivers import DRIVERS, MESSAGES, Driver
 
 import spancast
 from spancast.diagnostics import reraise_internal_errors
-from spancast.instrumentation.registry import CLIENTS, instrumentor
+from spancast.instrumentation.registry import CLIENTS, find_installation
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.answers import canned_answer
 from spancast.testing.spans import attributes
@@ -284,7 +284,7 @@ async def test_everything_installed_and_taken_off(driver: Driver, server: Replay
 def originals(sdk: str) -> list[Any]:
     """Return the functions that stand in the SDK's classes now, row by row."""
     found = []
-    for patch in instrumentor(sdk).patches.patches:
+    for patch in find_installation(sdk).patches.patches:
         class_name, _, method = patch.attribute.partition(".")
         owner = getattr(__import__(patch.module, fromlist=["_"]), class_name, None)
         if owner is not None and method in vars(owner):
@@ -314,7 +314,7 @@ async def test_attributes_and_signatures_are_the_sdks(driver: Driver, server: Re
     plain, client = driver.make(server), spancast.instrument(driver.make(server))
     assert type(client) is type(plain)
     assert set(dir(plain)) <= set(dir(client))
-    for patch in instrumentor(driver.sdk).patches.instance_patches:
+    for patch in find_installation(driver.sdk).patches.instance_patches:
         mine, theirs = client, plain
         for name in patch.path.split("."):
             mine, theirs = getattr(mine, name, None), getattr(theirs, name, None)

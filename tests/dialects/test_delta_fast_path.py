@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.dialects.streams import read_stream, recordings
 
 from spancast.dialects.delta_fast_path import DeltaFastPath, feed_texts
-from spancast.dialects.registry import DIALECTS
+from spancast.dialects.registry import find_dialect
 from spancast.model import json_codec
 from spancast.model.call import Response
 
@@ -26,7 +26,7 @@ HEAD = {"id": "c-1", "object": "chat.completion.chunk", "created": 5, "model": "
 
 
 def read_texts(dialect: str, texts: list[str], *, content: bool = True) -> Response:
-    reader: Any = DIALECTS[dialect].new_stream(content=content)
+    reader: Any = find_dialect(dialect).new_stream(content=content)
     feed_texts(reader, texts, reader.feed_text)
     return reader.result()
 
@@ -40,7 +40,7 @@ def chat(delta: dict[str, Any], index: int = 0, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("dialect", "events"), STREAMS)
 def test_every_recording(dialect: str, events: list[Any], content: bool, separators: tuple[str, str]) -> None:
     texts = [json.dumps(event, separators=separators) for event in events]
-    assert read_texts(dialect, texts, content=content) == read_stream(DIALECTS[dialect], events, content=content)
+    assert read_texts(dialect, texts, content=content) == read_stream(find_dialect(dialect), events, content=content)
 
 
 PIECES = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from('"\\{}[]:,\n\té'), max_size=12)
@@ -66,7 +66,7 @@ def test_any_chat_stream(events: list[dict[str, Any]], separators: tuple[str, st
     texts = [json.dumps(event, separators=separators, ensure_ascii=ascii_only) for event in told]
     # As the decoded events are: what JSON text says of them is the same.
     assert read_texts("openai_chat", texts) == read_stream(
-        DIALECTS["openai_chat"], [json.loads(text) for text in texts]
+        find_dialect("openai_chat"), [json.loads(text) for text in texts]
     )
 
 

@@ -406,8 +406,9 @@ def test_tools_are_definitions() -> None:
 
 
 def test_usage_is_asked_for_once() -> None:
-    assert OPENAI_CHAT.ask_for_usage({"stream": True}) == {"include_usage": True}
-    assert OPENAI_CHAT.ask_for_usage({"stream": True, "stream_options": {"x": 1}}) == {"x": 1, "include_usage": True}
+    assert OPENAI_CHAT.ask_for_usage({"stream": True}) == {"stream_options": {"include_usage": True}}
+    more = {"stream": True, "stream_options": {"x": 1}}
+    assert OPENAI_CHAT.ask_for_usage(more) == {"stream_options": {"x": 1, "include_usage": True}}
     assert OPENAI_CHAT.ask_for_usage({"stream": True, "stream_options": {"include_usage": False}}) is None
     assert OPENAI_CHAT.ask_for_usage({}) is None
 

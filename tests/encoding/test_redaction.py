@@ -12,7 +12,7 @@ from tests.encoding.test_conventions import TOOLS
 
 from spancast.diagnostics import counters, reraise_internal_errors
 from spancast.dialects.protocol import Dialect
-from spancast.dialects.registry import DIALECTS
+from spancast.dialects.registry import DIALECTS, find_dialect
 from spancast.encoding.redaction import MASKING_FAILED, Redaction, function_mask, pattern_mask, without_content
 from spancast.encoding.safe_regex import Pattern
 from spancast.encoding.span_data import EventData, SpanData
@@ -120,7 +120,7 @@ def test_privacy_mode_takes_nothing_else() -> None:
     assert without_content(span("x", 1, attributes=HARMLESS)).attributes == HARMLESS
 
 
-@pytest.mark.parametrize("dialect", DIALECTS.values(), ids=list(DIALECTS))
+@pytest.mark.parametrize("dialect", map(find_dialect, DIALECTS), ids=list(DIALECTS))
 def test_what_is_left_of_an_answer_is_what_is_recorded_without_content(dialect: Dialect) -> None:
     answer = {
         "id": "a", "model": "m", "object": "chat.completion", "type": "message", "role": "assistant",

@@ -16,9 +16,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.destinations.otlp_receiver import OtlpReceiver
 from tests.export.pipelines import call, otlp, pipeline_to, tracing
 
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.export.worker_thread import CURRENT_THREAD, WorkerThread
 from spancast.testing import ReplayServer, Reply
-from spancast.testing.answers import chat_answer, chat_chunks
 
 PROGRAM = Path(__file__).with_name("fork_program.py")
 ROOT = PROGRAM.parents[2]

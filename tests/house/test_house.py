@@ -14,8 +14,8 @@ from docs import generate
 from hypothesis import HealthCheck, settings
 
 import spancast
-from spancast.dialects.registry import DIALECTS
-from spancast.instrumentation.registry import CLIENTS, instrumentor
+from spancast.dialects.registry import DIALECTS, find_dialect
+from spancast.instrumentation.registry import CLIENTS, find_installation
 from spancast.model import semconv
 
 ROOT = Path(__file__).parents[2]
@@ -101,8 +101,8 @@ def test_documentation_tables_come_from_the_rows() -> None:
 
 def test_every_row_resolves() -> None:
     for name in CLIENTS:
-        assert set(instrumentor(name).patches.dialects) <= set(DIALECTS)
-    assert all(dialect.name == name for name, dialect in DIALECTS.items())
+        assert set(find_installation(name).patches.dialects) <= set(DIALECTS)
+    assert all(find_dialect(name).name == name for name in DIALECTS)
 
 
 def test_every_leaf_file_has_a_row() -> None:

@@ -25,8 +25,8 @@ from tests.tracing.test_generator_steps import (
 )
 
 import spancast
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import CapturedSpans
-from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
 
 REQUEST: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

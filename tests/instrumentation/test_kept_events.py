@@ -10,9 +10,9 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 import spancast
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.instrumentation import stream_recorder
 from spancast.testing import CapturedSpans, ReplayServer, Reply
-from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
 from spancast.tracing.pending import unparsed_bytes
 

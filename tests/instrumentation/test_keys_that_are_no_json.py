@@ -18,9 +18,9 @@ from tests.instrumentation.drivers import DRIVERS, Driver
 from tests.model.test_json_data import RULES, Unspeakable
 
 import spancast
+from spancast.dialects.openai_chat.answers import chat_answer
 from spancast.model import json_codec
 from spancast.testing import CapturedSpans, ReplayServer
-from spancast.testing.answers import chat_answer
 from spancast.testing.spans import attributes
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

@@ -20,15 +20,10 @@ import pytest
 from tests.instrumentation.drivers import CHAT, DRIVERS, MESSAGES_PATH, RESPONSES, Driver
 
 import spancast
+from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
+from spancast.dialects.openai_responses.answers import responses_answer, responses_events
 from spancast.testing import CapturedSpans, ReplayServer, Reply
-from spancast.testing.answers import (
-    chat_answer,
-    chat_chunks,
-    messages_answer,
-    messages_events,
-    responses_answer,
-    responses_events,
-)
 from spancast.testing.spans import attributes
 
 TRIALS = 12
@@ -424,7 +419,7 @@ import spancast
 from contextvars import ContextVar
 from opentelemetry import context
 from spancast.testing import captured_spans
-from spancast.testing.answers import chat_answer, chat_chunks
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 
 CHUNKS = chat_chunks(chat_answer("one two three", model="m"), pieces=3)
 VARIABLE, *OTHERS = [ContextVar(f"v{number}") for number in range(4)]

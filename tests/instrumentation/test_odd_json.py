@@ -13,15 +13,10 @@ from tests.contract.test_every_client import close, outcome
 from tests.instrumentation.drivers import CHAT, DRIVERS, MESSAGES_PATH, RESPONSES, Driver
 
 import spancast
+from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
+from spancast.dialects.openai_responses.answers import responses_answer, responses_events
 from spancast.testing import CapturedSpans, ReplayServer, Reply
-from spancast.testing.answers import (
-    chat_answer,
-    chat_chunks,
-    messages_answer,
-    messages_events,
-    responses_answer,
-    responses_events,
-)
 from spancast.testing.spans import attributes
 
 MAKERS: dict[str, tuple[Any, Any]] = {

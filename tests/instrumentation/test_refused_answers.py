@@ -14,8 +14,10 @@ import pytest
 from tests.instrumentation.drivers import DRIVERS
 
 import spancast
+from spancast.dialects.anthropic_messages.answers import messages_answer
+from spancast.dialects.openai_chat.answers import chat_answer
+from spancast.dialects.openai_responses.answers import responses_answer
 from spancast.testing import CapturedSpans, ReplayServer, Reply
-from spancast.testing.answers import chat_answer, messages_answer, responses_answer
 from spancast.testing.spans import attributes
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

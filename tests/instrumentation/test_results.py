@@ -19,8 +19,8 @@ import openai
 import pytest
 
 import spancast
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import CapturedSpans, ReplayServer
-from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
 
 REQUEST: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}

@@ -10,13 +10,13 @@ import pytest
 
 import spancast
 from spancast.diagnostics import reraise_internal_errors
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.instrumentation.patching import wrap_method
 from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, StreamRecorder, record_iterator
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model.providers import server_of
 from spancast.testing import CapturedSpans
-from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall

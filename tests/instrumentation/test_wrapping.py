@@ -26,10 +26,10 @@ from opentelemetry import trace as trace_api
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 import spancast
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.instrumentation.patching import wrap_method
 from spancast.instrumentation.stainless import pop_trace_keys
 from spancast.testing import CapturedSpans, ReplayServer, Reply
-from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -249,10 +249,10 @@ def test_a11_a_missing_method_leaves_the_others_on(server: ReplayServer, spans: 
     from dataclasses import replace
 
     from spancast.instrumentation.patching import Instrumentor, Patch
-    from spancast.instrumentation.registry import instrumentor
+    from spancast.instrumentation.registry import find_installation
     from spancast.instrumentation.stainless import pop_trace_keys
 
-    patches = instrumentor("openai").patches
+    patches = find_installation("openai").patches
     broken = Patch("openai._base_client", "SyncAPIClient.gone", pop_trace_keys)
     one = Instrumentor(replace(patches, patches=(broken, *patches.patches)))
     one.instrument()

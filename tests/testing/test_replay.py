@@ -19,15 +19,10 @@ from openrouter import errors as openrouter_errors
 from openrouter.utils import RetryConfig
 from openrouter.utils.retries import BackoffStrategy
 
-from spancast.testing.answers import (
-    chat_answer,
-    chat_chunks,
-    last_user_text,
-    messages_answer,
-    messages_events,
-    responses_answer,
-    responses_events,
-)
+from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
+from spancast.dialects.canned_answers import last_user_text
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
+from spancast.dialects.openai_responses.answers import responses_answer, responses_events
 from spancast.testing.replay import KEEP_ALIVE, Headers, ReplayServer, Reply
 
 FOREVER_S = 3600.0

@@ -9,8 +9,8 @@ import openai
 import pytest
 
 import spancast
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import CapturedSpans, ReplayServer, Reply
-from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]

@@ -10,8 +10,8 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 import spancast
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import ReplayServer, Reply, captured_spans
-from spancast.testing.answers import chat_answer, chat_chunks
 
 TURNS = 40
 JSON_NAMES = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.definitions", "spancast.request.plugins")

@@ -17,8 +17,8 @@ from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 
 import spancast
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import CapturedSpans
-from spancast.testing.answers import chat_answer, chat_chunks
 from spancast.testing.spans import attributes
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from spancast.dialects import accessors
-from spancast.model.call import Failure
+from spancast.model import semconv
+from spancast.model.call import Attributes, Failure
 
 OTHER: Final = "_OTHER"
 """``error.type`` where the provider gives no code (semantic conventions, ``error.type``)."""
@@ -50,3 +51,15 @@ def _code(value: object) -> str | None:
         return value if _CODE.fullmatch(value) else None
     number = accessors.count(value)
     return None if number is None or not 0 <= number < 1_000 else str(number)  # noqa: PLR2004 - HTTP statuses
+
+
+def http_error_attributes(error: BaseException) -> Attributes:
+    """Return HTTP status and the provider's code of an exception, by the names most SDKs give them."""
+    found: Attributes = {}
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        found[semconv.RESPONSE + "status_code"] = status
+    code = getattr(error, "code", None)
+    if isinstance(code, (str, int)) and code != status:
+        found[semconv.RESPONSE + "error_code"] = str(code)
+    return found

@@ -8,7 +8,6 @@ Invariants (tests/instrumentation/test_wrapping.py, test_other_tracers.py):
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 import sys
 import threading
@@ -473,12 +472,6 @@ def _coroutine_function(function: Method) -> Method:
         return await function(*args, **kwargs)
 
     return hide_frame(awaited)
-
-
-def load(reference: str) -> Any:  # noqa: ANN401 - whatever the row names
-    """Return the object a ``module:name`` row of a table names."""
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
 
 
 def _patch_instance(target: object, patch: InstancePatch) -> None:

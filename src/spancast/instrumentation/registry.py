@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from spancast.instrumentation.patching import ClientPatches, ClientSpec, Instrumentor, load
+from spancast.instrumentation.patching import ClientPatches, ClientSpec, Instrumentor
+from spancast.model.entry_points import installed, load
+
+ENTRY_POINTS: Final = "spancast.clients"
+"""The group in which a distribution offers SDKs: ``name = "module:SPEC"``."""
 
 CLIENTS: Final[dict[str, ClientSpec]] = {
     spec.name: spec
@@ -38,15 +43,19 @@ installations: Final[dict[str, Instrumentor]] = {}
 """The SDKs that have been instrumented, or clients of theirs."""
 
 
-def instrumentor(name: str) -> Instrumentor:
-    """Return the one installation of the SDK ``name``.
+def installed_clients(name: str | None = None) -> dict[str, ClientSpec]:
+    """Return the SDKs of installed distributions, only ``name`` if given."""
+    return installed(ENTRY_POINTS, ClientSpec.__name__, lambda value: isinstance(value, ClientSpec), name)
 
-    Raises:
-        KeyError: There is no such row.
-    """
+
+def find_installation(name: str) -> Instrumentor | None:
+    """Return the one installation of the SDK ``name``, one of ours or of an installed distribution; None if none is."""
     known = installations.get(name)
     if known is None:
-        patches: ClientPatches = load(CLIENTS[name].patches)
+        spec = CLIENTS.get(name) or installed_clients(name).get(name)
+        if spec is None:
+            return None
+        patches: ClientPatches = load(spec.patches)
         # Two threads may both get here: the first to store its installation wins.
         known = installations.setdefault(name, Instrumentor(patches))
     return known
@@ -57,7 +66,11 @@ def name_of(client: object) -> str | None:
 
     By the most specific package that a row owns, so that SDKs may share a namespace (``google.genai``).
     """
-    owners = {package: spec.name for spec in CLIENTS.values() for package in spec.packages}
+    return _owner(client, CLIENTS) or _owner(client, installed_clients())
+
+
+def _owner(client: object, specs: Mapping[str, ClientSpec]) -> str | None:
+    owners = {package: name for name, spec in specs.items() for package in spec.packages}
     for kind in type(client).__mro__:
         package = kind.__module__
         while package:

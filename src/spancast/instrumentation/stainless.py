@@ -209,7 +209,7 @@ class _Request(CallDescription):
             changed = self._changed(owner, options, traced_call) or options
         asked = None
         if traced_call is not None and traced_call.settings.request_stream_usage and traced_call.records_response:
-            asked = _ask_for_usage(dialect, body)
+            asked = dialect.ask_for_usage(body)
             if asked:
                 changed = _copy(changed, options)
                 changed.json_data = {**changed.json_data, **asked}
@@ -317,7 +317,7 @@ def _record_stream(traced_call: TracedCall, stream: Any, *, is_async: bool, hide
     decoder = getattr(stream, "_decoder", None)
     arrived = None
     if decoder is not None:
-        arrived = ArrivedEvents(traced_call.new_stream)
+        arrived = ArrivedEvents(traced_call)
         # In place before the iterator is: anthropic makes that when first asked for, with what the stream has then.
         stream._decoder = EventDecoder(decoder, arrived)  # noqa: SLF001
     watch = StreamRecorder(traced_call, arrived, hides_usage_chunk=hides_usage_chunk)
@@ -383,9 +383,3 @@ def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], options: object) ->
     if len(args) > 1:
         return (args[0], options, *args[2:]), kwargs
     return args, {**kwargs, "options": options}
-
-
-def _ask_for_usage(dialect: Dialect, body: Mapping[str, Any]) -> dict[str, Any] | None:
-    ask = getattr(dialect, "ask_for_usage", None)
-    stream_options = ask(body) if ask is not None else None
-    return {"stream_options": stream_options} if stream_options else None

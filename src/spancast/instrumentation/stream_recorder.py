@@ -34,7 +34,6 @@ _ASKED: Final = 4
 """Of how many events, spread over all, the length is taken for that of the others."""
 _EVENT_BYTES: Final = 320
 """What the SDK's object for one takes beside its text."""
-_DONE: Final = "[DONE]"
 
 
 @functools.cache
@@ -67,10 +66,11 @@ class Arrived:
     ours keeps an abandoned stream alive.
     """
 
-    __slots__ = ("_new_reader", "_reader", "is_complete")
+    __slots__ = ("_dialect", "_new_reader", "_reader", "is_complete")
 
-    def __init__(self, new_reader: Callable[[], StreamReader]) -> None:
-        self._new_reader: Final = new_reader
+    def __init__(self, traced_call: TracedCall) -> None:
+        self._dialect: Final = traced_call.dialect
+        self._new_reader: Final = traced_call.new_stream
         self._reader: StreamReader | None = None
         self.is_complete = False
         """Whether the answer, once read, turned out to be whole, however its stream was left."""
@@ -106,8 +106,8 @@ class ArrivedEvents(Arrived):
 
     __slots__ = ("events", "is_heard")
 
-    def __init__(self, new_reader: Callable[[], StreamReader]) -> None:
-        super().__init__(new_reader)
+    def __init__(self, traced_call: TracedCall) -> None:
+        super().__init__(traced_call)
         self.events: Final[list[Any]] = []
         self.is_heard = False
 
@@ -145,7 +145,7 @@ class ArrivedEvents(Arrived):
         # The same list goes on: the stream may be read on another thread.
         events = self.events[:]
         del self.events[: len(events)]
-        _feed_texts(self.reader, _texts_of(events))
+        _feed_texts(self.reader, _texts_of(events, self._dialect.end_marker))
 
     def result(self) -> Response:
         """Return the answer as far as it has arrived."""
@@ -159,7 +159,7 @@ class ArrivedBody(Arrived):
     __slots__ = ("_headers", "_response_class", "pieces")
 
     def __init__(self, traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
-        super().__init__(traced_call.new_stream)
+        super().__init__(traced_call)
         self.pieces: Final[list[bytes]] = []
         self._headers: Any = response.headers
         self._response_class: Any = type(response)
@@ -181,7 +181,7 @@ class ArrivedBody(Arrived):
 
     def result(self) -> Response:
         """Return the answer as far as it has arrived."""
-        return self._assembled(sse.payloads(self.body())[0])
+        return self._assembled(sse.payloads(self.body(), self._dialect)[0])
 
     def _assembled(self, payloads: list[Any]) -> Response:
         feed = super().feed
@@ -197,16 +197,14 @@ class ArrivedRawBody(ArrivedBody):
 
     def __init__(self, traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
         super().__init__(traced_call, response)
-        self._read_whole: Final = functools.partial(
-            traced_call.dialect.read_response, content=traced_call.captures_content
-        )
+        self._read_whole: Final = functools.partial(self._dialect.read_response, content=traced_call.captures_content)
 
     def result(self) -> Response:
         """Return the answer as far as it has arrived."""
         body = self.body()
         if "event-stream" in self._headers.get("content-type", ""):
-            # SDKs close the body at ``[DONE]`` without reading on: that is the end, not an early one.
-            payloads, self.is_complete = sse.payloads(body)
+            # SDKs close the body at its end marker without reading on: that is the end, not an early one.
+            payloads, self.is_complete = sse.payloads(body, self._dialect)
             return self._assembled(payloads)
         answer = json_codec.decode(body)
         self.is_complete = answer is not None
@@ -222,7 +220,7 @@ class StreamRecorder:
         self, traced_call: TracedCall, arrived: Arrived | None = None, *, hides_usage_chunk: bool = False
     ) -> None:
         self.traced_call: Final = traced_call
-        self.arrived: Final = Arrived(traced_call.new_stream) if arrived is None else arrived
+        self.arrived: Final = Arrived(traced_call) if arrived is None else arrived
         traced_call.expect(self.arrived)
         self.is_over = False
         self.in_sdk_iterator = False
@@ -271,8 +269,7 @@ class StreamRecorder:
 
     def is_hidden(self, chunk: object) -> bool:
         """Tell whether ``chunk`` is the usage chunk that we, not the user, asked for."""
-        is_usage_only = getattr(self.arrived.reader, "is_usage_only", None)
-        return bool(is_usage_only is not None and is_usage_only(chunk))
+        return self.arrived.reader.is_usage_only(chunk)
 
     def __del__(self) -> None:
         # Nobody holds the stream any more and nobody ended it.
@@ -339,14 +336,14 @@ class EventDecoder:
         return getattr(self._decoder, name)
 
 
-def _texts_of(events: list[Any]) -> list[str]:
-    """Return what the SDK's events say, without the mark of the end."""
+def _texts_of(events: list[Any], end_marker: str | None) -> list[str]:
+    """Return what the SDK's events say, without the marker of the end."""
     if events and getattr(events[0], "_data", None) is events[0].data and len({*map(type, events)}) == 1:
         # What ``data`` of the SDKs' events returns, without a step of Python for each.
         texts = [*map(_data_of, events)]
     else:
         texts = [event.data for event in events]
-    return [text for text in texts if text != _DONE] if _DONE in texts else texts
+    return [text for text in texts if text != end_marker] if end_marker in texts else texts
 
 
 _data_of: Final = attrgetter("_data")

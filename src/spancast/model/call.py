@@ -33,7 +33,6 @@ class Request:
 
     model: str | None
     stream: bool = False
-    operation: str = "chat"
     messages: list[Message] = field(default_factory=list[Message])
     system_instructions: list[ConfigModel] = field(default_factory=list[ConfigModel])
     tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])

@@ -1,4 +1,4 @@
-"""A provider to test against: OpenAI's and Anthropic's wire formats on a real loopback socket.
+"""A provider to test against: the wire formats of all dialects on a real loopback socket.
 
 Real SDKs talk to it as to the real thing: keep-alive, chunked server-sent events, errors, cut connections.
 Must never: reach out of the machine, or sleep where an event can be waited for.
@@ -369,7 +369,8 @@ class ReplayServer:
         headers = {"x-generation-id": canned.answer["id"]} if self.openrouter else {}
         if canned.events is None:
             return Reply.json(canned.answer, headers=headers)
-        return Reply.stream(canned.events, headers=headers, comments=(KEEP_ALIVE,) if self.openrouter else ())
+        comments = (KEEP_ALIVE,) if self.openrouter else ()
+        return Reply.stream(canned.events, headers=headers, comments=comments, done=canned.done)
 
 
 class _Conversation:

@@ -55,18 +55,6 @@ def error_type(error: BaseException) -> str:
     )
 
 
-def http_error_attributes(error: BaseException) -> Attributes:
-    """Return HTTP status and the provider's code of an exception, by the names openai, anthropic and openrouter use."""
-    details: Attributes = {}
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        details[semconv.RESPONSE + "status_code"] = status
-    code = getattr(error, "code", None)
-    if isinstance(code, (str, int)) and code != status:
-        details[semconv.RESPONSE + "error_code"] = str(code)
-    return details
-
-
 def within(attributes: Attributes, limit: int, value_limit: int | None) -> Attributes:
     """Fit ``attributes`` into the span's limits: of number, and of characters of a text, by which JSON stays JSON."""
     fitting = _within_number(attributes, limit)

@@ -38,14 +38,7 @@ from spancast.tracing.group_spans import SpanParent
 from spancast.tracing.openrouter_fields import forwarded
 from spancast.tracing.other_instrumentations import quiet
 from spancast.tracing.pending import LazyStatus
-from spancast.tracing.span_attributes import (
-    add_content,
-    add_response,
-    error_type,
-    http_error_attributes,
-    is_empty,
-    within,
-)
+from spancast.tracing.span_attributes import add_content, add_response, error_type, is_empty, within
 from spancast.tracing.trace_block import ACTIVE_KEYS, attach, context_of, current_context, detach, remember
 
 if TYPE_CHECKING:
@@ -150,14 +143,14 @@ class TracedCall:
         keys, recorder, server = self.keys, self._recorder, self.server
         model = self._body.get("model") if self._body is not None else None
         attributes = self._started_with = {
-            semconv.OPERATION_NAME: "chat",
+            semconv.OPERATION_NAME: self.dialect.operation,
             semconv.PROVIDER_NAME: server.provider or self.dialect.provider,
             **server.attributes,
         }
-        name = "chat"
-        if isinstance(model, str) and model:
+        model = model if isinstance(model, str) and model else None
+        if model is not None:
             attributes[semconv.REQUEST_MODEL] = model
-            name = f"chat {model}"
+        name = self.dialect.span_name(model)
         links, trace_id_override = _NO_LINKS, None
         if keys is not NO_KEYS:
             resolve_parent = self._place = recorder.tree.resolve_parent(keys, current)
@@ -220,8 +213,6 @@ class TracedCall:
         if self.outer is not None:
             attributes[semconv.PROVIDER_NAME] = self.server.provider or self.dialect.provider
             attributes.update(self.server.attributes)
-        if request.operation != "chat":
-            attributes[semconv.OPERATION_NAME] = request.operation
         if content:
             add_content(attributes, request)
         validation_errors = request.validation_errors
@@ -405,8 +396,9 @@ class TracedCall:
         is_exception = isinstance(error, Exception)
         self._incomplete = "failed" if is_exception else "cancelled"
         if is_exception or self.settings.cancellation_is_error:
-            self._failure = Failure(type=error_type(error), message=message_of(error))
-            self._details = http_error_attributes(error)
+            details = self._details = self.dialect.error_attributes(error)
+            kind = details.pop(semconv.ERROR_TYPE, None) or error_type(error)
+            self._failure = Failure(type=str(kind), message=message_of(error))
 
     @never_raise
     def _parse(self) -> tuple[Attributes, Status | None]:

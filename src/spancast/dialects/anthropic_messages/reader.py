@@ -19,6 +19,7 @@ from spancast.dialects.content import text_part
 from spancast.dialects.error_body import read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.parameters import Range, Row
+from spancast.dialects.protocol import Dialect
 from spancast.dialects.sanitize import plain, public_url
 from spancast.dialects.usage import Table, Usage, read_usage
 from spancast.model import json_codec, semconv
@@ -76,13 +77,16 @@ _FINISH_REASONS: Final = {
 }
 
 
-class _AnthropicMessages:
+class _AnthropicMessages(Dialect):
     """The dialect; has no state."""
 
     __slots__ = ()
 
     name: str = "anthropic_messages"
     provider: str = "anthropic"
+    end_marker: str | None = "[DONE]"
+    last_events: frozenset[str] = frozenset({"message_stop"})
+    answers: str | None = "spancast.dialects.anthropic_messages.answers:ANSWERS"
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; ``system`` is apart from the messages, as it is sent."""

@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from spancast.dialects import accessors
 from spancast.dialects.delta_fast_path import DeltaFastPath
+from spancast.dialects.protocol import StreamReader
 from spancast.dialects.sanitize import shallow_copy
 from spancast.model import json_codec
 from spancast.model.call import Response
@@ -40,7 +41,7 @@ class AnswerReader(Protocol):
         ...
 
 
-class MessagesStream:
+class MessagesStream(StreamReader):
     """Reads the events of one answer; without ``content`` it keeps no text at all."""
 
     __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "_usage", "run")

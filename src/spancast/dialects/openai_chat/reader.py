@@ -18,6 +18,7 @@ from spancast.dialects.finish import output_messages
 from spancast.dialects.openai_chat.messages import input_messages, is_prompt_message, message
 from spancast.dialects.openai_chat.stream import ChatStream
 from spancast.dialects.parameters import Range, Row
+from spancast.dialects.protocol import Dialect
 from spancast.dialects.sanitize import plain, to_json_string
 from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_codec, semconv
@@ -112,13 +113,15 @@ _USAGE: Final[Table] = {
 }
 
 
-class _OpenAIChat:
+class _OpenAIChat(Dialect):
     """The dialect; has no state."""
 
     __slots__ = ()
 
     name: str = "openai_chat"
     provider: str = "openai"
+    end_marker: str | None = "[DONE]"
+    answers: str | None = "spancast.dialects.openai_chat.answers:ANSWERS"
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; a system message stays among the messages, as the convention asks."""
@@ -172,11 +175,11 @@ class _OpenAIChat:
         return ChatStream(self.read_response, content=content)
 
     def ask_for_usage(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Return the ``stream_options`` that ask for usage, or None where there is nothing to ask or it is asked."""
+        """Return the ``stream_options`` that ask for usage; None if no stream is asked for, or they say so or not."""
         options = accessors.fields(body.get("stream_options"))
         if body.get("stream") is not True or "include_usage" in options:
             return None
-        return {**options, "include_usage": True}
+        return {"stream_options": {**options, "include_usage": True}}
 
 
 def _settle(body: Mapping[str, Any], attributes: Attributes) -> None:

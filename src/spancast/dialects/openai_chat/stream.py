@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol
 
 from spancast.dialects import accessors
 from spancast.dialects.delta_fast_path import DeltaFastPath
+from spancast.dialects.protocol import StreamReader
 from spancast.dialects.sanitize import shallow_copy
 from spancast.model import json_codec
 from spancast.model.call import Response
@@ -50,7 +51,7 @@ class AnswerReader(Protocol):
         ...
 
 
-class ChatStream:
+class ChatStream(StreamReader):
     """Reads the chunks of one answer; without ``content`` it keeps no text at all."""
 
     __slots__ = ("_answer", "_choices", "_content", "_is_told", "_read", "_texts", "run")

@@ -27,6 +27,7 @@ from spancast.dialects.openai_responses.items import (
 )
 from spancast.dialects.openai_responses.stream import ResponsesStream
 from spancast.dialects.parameters import Range, Row
+from spancast.dialects.protocol import Dialect
 from spancast.dialects.sanitize import plain, public_url
 from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_codec, semconv
@@ -119,13 +120,16 @@ _INCOMPLETE_REASONS: Final = {
 }
 
 
-class _OpenAIResponses:
+class _OpenAIResponses(Dialect):
     """The dialect; has no state."""
 
     __slots__ = ()
 
     name: str = "openai_responses"
     provider: str = "openai"
+    end_marker: str | None = "[DONE]"
+    last_events: frozenset[str] = frozenset({"response.completed", "response.incomplete", "response.failed"})
+    answers: str | None = "spancast.dialects.openai_responses.answers:ANSWERS"
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; ``input`` is the messages, ``instructions`` the system's."""

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from spancast.dialects import accessors
+from spancast.dialects.protocol import StreamReader
 from spancast.dialects.sanitize import shallow_copy
 from spancast.model.call import Response
 
@@ -64,7 +65,7 @@ _ERRORS: Final = frozenset({"error", "response.error"})
 _Key = tuple[str, Hashable, Hashable]
 
 
-class ResponsesStream:
+class ResponsesStream(StreamReader):
     """Reads the events of one answer; without ``content`` it keeps no text at all."""
 
     __slots__ = ("_closed", "_content", "_error", "_has_ended", "_items", "_parts", "_pieces", "_read", "_response")

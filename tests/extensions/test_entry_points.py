@@ -1,0 +1,116 @@
+"""A distribution installed beside spancast that adds an SDK, its dialect and a destination by entry points."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import spancast
+from spancast.errors import ConfigError
+from spancast.instrumentation import registry as clients
+from spancast.testing import CapturedSpans, ReplayServer, Reply
+from spancast.testing.spans import attributes
+
+SITE = Path(__file__).parent / "site"
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(SITE)
+    yield
+    spancast.uninstrument()
+    clients.installations.pop("acme", None)
+    for name in ("acme_llm", "acme_spancast"):
+        sys.modules.pop(name, None)
+
+
+def client(server: ReplayServer) -> Any:
+    import acme_llm
+
+    return acme_llm.Client(server.url)
+
+
+KEYS = {"trace": {"feature": "billing"}}
+OUTPUT = [{"role": "assistant", "parts": [{"type": "text", "content": "hi"}]}]
+
+
+async def test_client_of_an_installed_distribution_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
+    acme = client(server)
+    assert spancast.instrument(acme) is acme
+    assert acme.generate("m-1", "hi", **KEYS) == {"id": "a-1", "text": "hi", "tokens": 3}
+    assert [chunk.get("text") for chunk in acme.stream("m-1", "hi", **KEYS)] == ["h", "i", None]
+    assert (await acme.generate_async("m-1", "hi", **KEYS))["id"] == "a-3"
+    assert [span.name for span in spans.all()] == ["generate_content m-1"] * 3
+    for span in spans.all():
+        found = attributes(span)
+        assert found["gen_ai.operation.name"] == "generate_content"
+        assert found["gen_ai.provider.name"] == "acme"
+        assert found["gen_ai.output.messages"] == OUTPUT
+        assert found["gen_ai.usage.output_tokens"] == 3
+        assert found["trace.metadata.feature"] == "billing"
+
+
+def test_error_has_the_attributes_that_the_dialect_reads(server: ReplayServer, spans: CapturedSpans) -> None:
+    acme = spancast.instrument(client(server))
+    server.reply(Reply.error(429))
+    with pytest.raises(Exception, match="429 RESOURCE_EXHAUSTED"):
+        acme.generate("m-1", "hi")
+    found = attributes(spans.one())
+    assert found["error.type"] == "RESOURCE_EXHAUSTED"
+    assert found["spancast.response.status_code"] == 429
+
+
+def test_instrument_without_target_includes_installed_clients(
+    server: ReplayServer, spans: CapturedSpans, caplog: pytest.LogCaptureFixture
+) -> None:
+    spancast.instrument()
+    client(server).generate("m-1", "hi")
+    assert spans.one().name == "generate_content m-1"
+    assert "entry point broken = acme_spancast:NOTHING of spancast.clients: AttributeError; left out" in caplog.text
+
+
+def test_instrument_by_the_name_of_an_installed_client(server: ReplayServer, spans: CapturedSpans) -> None:
+    spancast.instrument("acme")
+    client(server).generate("m-1", "hi")
+    spancast.uninstrument("acme")
+    client(server).generate("m-1", "hi")
+    assert len(spans.all()) == 1
+
+
+def test_function_in_an_installed_dialect(spans: CapturedSpans) -> None:
+    @spancast.instrument(dialect="acme")
+    def generate(*, model: str, prompt: str) -> dict[str, Any]:
+        return {"text": prompt, "model": model}
+
+    generate(model="m-1", prompt="hi")
+    assert spans.one().name == "generate_content m-1"
+    assert attributes(spans.one())["gen_ai.output.messages"] == OUTPUT
+
+
+def test_unknown_name_lists_the_installed_ones_and_warns_of_broken_ones(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigError, match=r"'acmee' is no SDK spancast knows; allowed are openai, .*, acme$"):
+        spancast.instrument("acmee")
+    with pytest.raises(ConfigError, match=r"'acmee' is no dialect spancast knows; allowed are openai_chat, .*, acme$"):
+        spancast.instrument(lambda: None, dialect="acmee")
+    assert (
+        "entry point wrong = acme_spancast:INSTRUMENTED of spancast.dialects:"
+        " expected an object of a subclass of spancast's Dialect, got InstrumentedClients; left out"
+    ) in caplog.text
+
+
+def test_entry_points_are_not_read_for_our_own_names() -> None:
+    code = (
+        "import sys, spancast, openai, json;"
+        "spancast.instrument('openai'); spancast.instrument(openai.OpenAI(api_key='k'));"
+        "spancast.instrument(lambda: None, dialect='openai_chat');"
+        "spancast.configure(destinations={'a': {'type': 'console'}});"
+        "print(json.dumps([name for name in sys.modules if name.startswith('acme')]))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONPATH": str(SITE)})
+    assert json.loads(run.stdout) == []
