@@ -28,6 +28,7 @@ from benchmarks.environments import ROOT
 from benchmarks.processes import receiver, report
 from spancast.encoding.encoder import SpanEncoder
 from spancast.export.record_builder import ContextCache, record_of
+from spancast.model.unparsed import as_ended
 
 PAGE = ROOT / "docs" / "scale-out.md"
 BATCH = 512
@@ -48,7 +49,7 @@ def payloads() -> list[bytes]:
             said = MESSAGES.replace("order 4711", os.urandom(100).hex())
             span: Any = tracer.start_span("chat gpt-4o", attributes={**ATTRIBUTES, "gen_ai.input.messages": said})
             span.end()
-            records.append(record_of(span, heads))
+            records.append(record_of(*as_ended(span), heads))
         made.append(gzip.compress(SpanEncoder().payload(records).protobuf, 6))
     return made
 

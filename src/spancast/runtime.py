@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
 from opentelemetry import trace as trace_api
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
-from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
@@ -36,6 +35,7 @@ from spancast.model.json_data import json_data
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
 from spancast.tracing.call_tracer import CALL_TRACER, TracingSettings
+from spancast.tracing.span_factory import SpancastTracerProvider
 from spancast.tracing.span_processor import install_processor
 from spancast.tracing.trace_block import TraceBlock
 
@@ -49,7 +49,7 @@ _SAMPLER_VARIABLE: Final = "OTEL_TRACES_SAMPLER"
 _SETTINGS: Final = "spancast.config.settings"
 _WIRING: Final = "spancast.wiring"
 
-_own_provider: SDKTracerProvider | None = None
+_own_provider: SpancastTracerProvider | None = None
 
 
 def configure(
@@ -100,14 +100,18 @@ def _configure(
     provider = tracer_provider or _application_provider()
     is_ours = provider is None or provider is _own_provider
     in_effect: Settings | None = reading.in_effect(settings, has_other_exporters=not is_ours)
+    made = None
     if provider is None:
-        provider = _make_provider(settings, set_global=set_global)
+        provider = made = _make_provider(settings)
     if in_effect is not None:
         _wiring().start_pipeline(in_effect, meter_provider)
-        _wiring().attach(provider)
     elif _wiring_loaded():
         _wiring().stop_pipeline()
     install_processor(provider)
+    if _wiring_loaded():
+        _wiring().attach(provider)
+    if made is not None and set_global:
+        trace_api.set_tracer_provider(made)
     CALL_TRACER.configure(
         TracingSettings(
             tracer_provider=provider,
@@ -121,6 +125,8 @@ def _configure(
             defaults=defaults,
         )
     )
+    if made is not None:
+        _replace_own_provider(made)
 
 
 @overload
@@ -245,15 +251,12 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
 
 def shutdown(timeout_s: float = 5.0) -> FlushReport:
     """End every group span, flush, take all patches off, and shut down what spancast made."""
-    global _own_provider
     CALL_TRACER.tree.end_all()
     report = flush(timeout_s)
     uninstrument()
     if _wiring_loaded():
         _wiring().stop_pipeline()
-    own, _own_provider = _own_provider, None
-    if own is not None:
-        own.shutdown()
+    _replace_own_provider(None)
     CALL_TRACER.configure(TracingSettings())
     return report
 
@@ -285,22 +288,23 @@ def _application_provider() -> TracerProvider | None:
     return None if isinstance(provider, ProxyTracerProvider) else provider
 
 
-def _make_provider(settings: Settings, *, set_global: bool) -> SDKTracerProvider:
-    global _own_provider  # noqa: PLW0603 - as above
+def _make_provider(settings: Settings) -> SpancastTracerProvider:
     attributes = {SERVICE_NAME: settings.service_name} if settings.service_name else {}
     # A caller far away that did not sample its HTTP span has not decided about our calls.
     sampler = None if os.environ.get(_SAMPLER_VARIABLE) else ALWAYS_ON
     try:
-        provider = SDKTracerProvider(resource=Resource.create(attributes), sampler=sampler)
+        return SpancastTracerProvider(Resource.create(attributes), sampler)
     except ValueError as error:
         # A limit in a variable, which the text names.
         raise ConfigError(str(error)) from None
-    if _own_provider is not None:
-        _own_provider.shutdown()
-    if set_global:
-        trace_api.set_tracer_provider(provider)
-    _own_provider = provider
-    return provider
+
+
+def _replace_own_provider(provider: SpancastTracerProvider | None) -> None:
+    # Calls that still run on the former one are delivered as those of the new one are.
+    global _own_provider
+    former, _own_provider = _own_provider, provider
+    if former is not None:
+        former.shutdown()
 
 
 def _client_name(target: object) -> str | None:

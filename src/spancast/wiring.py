@@ -66,27 +66,36 @@ def start_pipeline(settings: Settings, meter_provider: MeterProvider | None = No
         shutdown_timeout_s=settings.shutdown_timeout,
     )
     for relay in processors():
-        relay.set_target(_present.processor)
+        relay.set_target(_present.processor, only_ours=True)
     _observe(meter_provider or metrics_api.get_meter_provider())
     return _present
 
 
 def stop_pipeline() -> None:
-    """Shut the present pipeline down, if there is one; spans that end from now on go nowhere."""
+    """Shut the present pipeline down, if there is one.
+
+    It stays the target of the calls that still run. Their spans are counted in ``dropped.after_shutdown``.
+    """
     global _present
     former, _present = _present, None
     if former is not None:
         for relay in processors():
-            relay.set_target(None)
+            relay.set_target(former.processor, only_ours=True)
         former.shutdown()
 
 
 def attach(provider: TracerProvider) -> None:
-    """Hand the spans of ``provider`` to the present pipeline and those that follow it; to no other provider's."""
+    """Hand the spans of ``provider`` to the present pipeline and those that follow it.
+
+    Of other providers only the calls that still run on them. Without a pipeline, nothing of ``provider``.
+    """
     own = install_processor(provider)
     for relay in processors():
-        relay.set_target(_present.processor if relay is own and _present is not None else None)
-    if own is None:
+        if _present is not None:
+            relay.set_target(_present.processor, only_ours=relay is not own)
+        elif relay is own:
+            relay.set_target(None)
+    if own is None and _present is not None:
         logger.warning(
             "spancast: %s takes no span processors, so its spans reach none of spancast's destinations",
             type(provider).__name__,

@@ -9,7 +9,10 @@ import inspect
 from typing import Any
 
 import pytest
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.instrumentation.drivers import DRIVERS, MESSAGES, Driver
+from tests.tracing.span_targets import captured_by_target, own_provider, shown
 
 import spancast
 from spancast.diagnostics import reraise_internal_errors
@@ -326,10 +329,37 @@ async def test_attributes_and_signatures_are_the_sdks(driver: Driver, server: Re
     await close(driver, plain)
 
 
+@pytest.mark.parametrize("status", [200, 400])
+@every
+async def test_a_call_parsed_on_the_export_thread_has_the_span_of_one_parsed_at_once(
+    driver: Driver, status: int, server: ReplayServer
+) -> None:
+    found: list[Any] = []
+    for others in ([], [SimpleSpanProcessor(InMemorySpanExporter())]):
+        provider = own_provider()
+        target = captured_by_target(provider)
+        for other in others:
+            provider.add_span_processor(other)
+        client = spancast.instrument(driver.make(server))
+        if status == 200:
+            await outcome(driver, client)
+        else:
+            server.reply(driver.path, Reply.error(status))
+            with pytest.raises(Exception, match=r".") as refused:
+                await outcome(driver, client)
+            del refused
+        await close(driver, client)
+        [(_, unparsed)] = target.taken
+        assert unparsed is None or not others
+        found.append(shown(target.parsed()[0]))
+    spancast.shutdown(1)
+    assert found[0] == found[1]
+
+
 HOOKS = [
     "spancast.tracing.call_tracer.CallTracer.read_keys",
     "spancast.tracing.traced_call.TracedCall.start",
-    "spancast.tracing.traced_call.TracedCall._tell",
+    "spancast.tracing.traced_call.TracedCall._finalize",
     "spancast.tracing.group_spans.GroupSpans.place",
     "spancast.instrumentation.stream_recorder.StreamRecorder.__init__",
     "spancast.instrumentation.stream_recorder.ArrivedEvents.result",
@@ -352,9 +382,6 @@ async def test_a_defect_of_ours_never_reaches_the_call(
 
     monkeypatch.setattr(hook, broken)
     mine = await outcome(driver, client, **KEYS)
-    for span in spans.all():
-        # What is read when somebody looks is looked at while it is broken.
-        dict(span.attributes)
     monkeypatch.undo()
     await close(driver, plain_client)
     await close(driver, client)

@@ -30,6 +30,7 @@ from spancast.export.filtering import DestinationFilter, TraceSeen
 from spancast.export.record_builder import ContextCache, record_of
 from spancast.model import json_codec, semconv
 from spancast.model.span_record import SpanRecord
+from spancast.model.unparsed import as_ended
 from spancast.testing.tree_text import tree_text
 
 NAMES = sorted(
@@ -68,7 +69,7 @@ def ended(attributes: dict[str, Any]) -> ReadableSpan:
 
 
 def record(attributes: dict[str, Any]) -> SpanRecord:
-    return record_of(ended(attributes), ContextCache())
+    return record_of(*as_ended(ended(attributes)), ContextCache())
 
 
 def span_of(attributes: dict[str, Any]) -> SpanData:

@@ -34,6 +34,7 @@ from spancast.encoding.span_data import EventData, SpanData, attributes_of, read
 from spancast.export.record_builder import ContextCache, record_of
 from spancast.model import semconv
 from spancast.model.span_record import SpanRecord
+from spancast.model.unparsed import as_ended
 
 
 def test_the_plain_view_is_the_record_itself() -> None:
@@ -93,7 +94,7 @@ def test_what_a_link_says_is_left_out_where_something_is_redacted() -> None:
     linked = provider.get_tracer("t").start_span("linked", links=[Link(other, {"quote": "canary"})])
     linked.end()
     assert isinstance(linked, ReadableSpan)
-    given = record_of(linked, ContextCache())
+    given = record_of(*as_ended(linked), ContextCache())
     assert b"canary" in SpanEncoder().payload([given]).protobuf
     for masked in ({"privacy_mode": True}, {"mask": ["x"]}):
         sent = ExportTraceServiceRequest.FromString(
@@ -135,7 +136,7 @@ def test_what_is_taken_out_before_the_disk() -> None:
 
 @given(SPANS)
 def test_the_gen_ai_view_of_any_span_is_the_record_byte_for_byte(ended: ReadableSpan) -> None:
-    one = record_of(ended, ContextCache())
+    one = record_of(*as_ended(ended), ContextCache())
     encoder = encoder_for(config("otlp"), "gen_ai")
     assert encoder.body(one) is one.body
     expected = message(b"\x0a", one.resource + message(b"\x12", one.scope + message(b"\x12", one.body)))
@@ -252,7 +253,7 @@ def test_what_a_view_rewrites_keeps_everything_it_does_not_name() -> None:
         attributes=CALL, links=[link], kind=SpanKind.CLIENT, start_time=3, end_time=4,
         events=[Event("e", {"a": 1}, 3)], status=Status(StatusCode.ERROR, "no"),
     )  # fmt: skip
-    body = SpanEncoder(redaction=Redaction(masks=(str,), key="m")).body(record_of(rich, ContextCache()))
+    body = SpanEncoder(redaction=Redaction(masks=(str,), key="m")).body(record_of(*as_ended(rich), ContextCache()))
     assert Span.FromString(body) == Span.FromString(span_bytes(rich))
 
 
@@ -291,7 +292,7 @@ def test_a_payload_cannot_be_made_larger_by_shortening_it() -> None:
 def test_a_resource_of_the_destinations_own_wins_and_leaves_the_schema() -> None:
     resource = Resource({"service.name": "bot", "project": "old"}, "https://schemas.test/1")
     rich = ReadableSpan("call", SpanContext(1, 2, is_remote=False), resource=resource, start_time=3, end_time=4)
-    given = record_of(rich, ContextCache())
+    given = record_of(*as_ended(rich), ContextCache())
     sent = ExportTraceServiceRequest.FromString(SpanEncoder(resource={"project": "new"}).payload([given]).protobuf)
     [of_resource] = sent.resource_spans
     assert attributes_of(of_resource.resource.attributes) == {"service.name": "bot", "project": "new"}

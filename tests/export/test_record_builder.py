@@ -16,6 +16,7 @@ from spancast.encoding.otlp.encode import span_bytes
 from spancast.export.record_builder import ContextCache, filter_fields_of, is_genai_span, record_of
 from spancast.export.spool.memory import MemorySpool
 from spancast.model import semconv
+from spancast.model.unparsed import as_ended
 
 WORKER_THREADS = InstrumentationScope("spancast", "1")
 
@@ -37,7 +38,7 @@ def ended(
 
 def test_a_record_is_the_span_under_its_heads() -> None:
     span = ended(1)
-    record = record_of(span, ContextCache())
+    record = record_of(*as_ended(span), ContextCache())
     assert (record.trace_id, record.span_id, record.parent_span_id) == (
         (7).to_bytes(16, "big"), (8).to_bytes(8, "big"), (9).to_bytes(8, "big"),
     )  # fmt: skip
@@ -49,7 +50,7 @@ def test_a_record_is_the_span_under_its_heads() -> None:
 
 
 def test_a_root_has_no_parent_and_a_span_that_did_not_end_no_time() -> None:
-    record = record_of(ended(end_time=None), ContextCache())
+    record = record_of(*as_ended(ended(end_time=None)), ContextCache())
     assert (record.parent_span_id, record.end_ns) == (b"", 0)
     assert "parent_sampled" not in record.facts
     assert "genai_parent" not in record.facts
@@ -138,17 +139,20 @@ def test_no_fact_is_made_up(attributes: dict[str, Any]) -> None:
     ],
 )
 def test_an_error_is_what_the_status_says(status: StatusCode, attributes: dict[str, Any], expected: str | None) -> None:
-    assert record_of(ended(status=Status(status), attributes=attributes), ContextCache()).facts.get("error") == expected
+    assert (
+        record_of(*as_ended(ended(status=Status(status), attributes=attributes)), ContextCache()).facts.get("error")
+        == expected
+    )
 
 
 @pytest.mark.parametrize(("flags", "expected"), [(None, None), (1, None), (0, False)])
 def test_a_parent_that_was_not_sampled_is_a_fact(flags: int | None, expected: bool | None) -> None:
-    assert record_of(ended(flags), ContextCache()).facts.get("parent_sampled") is expected
+    assert record_of(*as_ended(ended(flags)), ContextCache()).facts.get("parent_sampled") is expected
 
 
 @pytest.mark.parametrize(("above", "expected"), [(None, None), (b"", ""), (b"\x00" * 7 + b"\xaa", "00000000000000aa")])
 def test_the_llm_span_above_is_a_fact(above: bytes | None, expected: str | None) -> None:
-    assert record_of(ended(1), ContextCache(), above).facts.get("genai_parent") == expected
+    assert record_of(*as_ended(ended(1)), ContextCache(), above).facts.get("genai_parent") == expected
 
 
 @pytest.mark.parametrize(
@@ -173,7 +177,9 @@ def test_a_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[st
     ids=["call", "odd"],
 )
 def test_a_record_of_odd_values_can_be_stored(end_time: Any, attributes: dict[str, Any]) -> None:
-    record = record_of(ended(end_time=end_time, attributes=attributes, status=Status(StatusCode.ERROR)), ContextCache())
+    record = record_of(
+        *as_ended(ended(end_time=end_time, attributes=attributes, status=Status(StatusCode.ERROR))), ContextCache()
+    )
     spool = MemorySpool(1 << 20)
     spool.register(["one"])
     assert spool.put([record], {}) == 0

@@ -101,9 +101,9 @@ def test_a_batch_whose_taking_raises_is_counted_and_the_next_one_is_taken(error:
     taken: list[str] = []
 
     def take(ended: Sequence[QueuedSpan]) -> None:
-        if any(span.name == "odd" for span, _ in ended):
+        if any(span.name == "odd" for span, *_ in ended):
             raise error
-        taken.extend(span.name for span, _ in ended)
+        taken.extend(span.name for span, *_ in ended)
 
     span_queue = SpanQueue(take)
     before = counters.read().get("dropped.internal_error", 0)
@@ -164,4 +164,40 @@ def test_what_is_being_spooled_is_not_taken_for_delivered(receiver: OtlpReceiver
         may_end.set()
     report = pipeline.flush(PATIENCE_S)
     assert (bool(report), report.dropped, report.destinations["one"].delivered) == (True, 0, 1)
+    pipeline.shutdown()
+
+
+class SlottedSpan:
+    """An ended span of another library, with the fields that it was made for and no others."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, **fields: object) -> None:
+        self._fields = fields
+
+    def __getattr__(self, name: str) -> object:
+        try:
+            return self._fields[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@pytest.mark.parametrize("lacking", ["", "parent", "attributes", "resource", "get_span_context", "context"])
+def test_a_span_object_with_slots_is_delivered_or_counted(lacking: str, receiver: OtlpReceiver) -> None:
+    # Its ids are how such a span is recognised when it comes by two ways.
+    ids = 7, 1 + hash(lacking) % (1 << 62)
+    context = SpanContext(*ids, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    whole = ReadableSpan("slotted", context, start_time=1, end_time=2)
+    names = ("name", "context", "parent", "kind", "attributes", "events", "links", "status", "resource",
+             "instrumentation_scope", "start_time", "end_time", "dropped_attributes", "dropped_events",
+             "dropped_links", "get_span_context")  # fmt: skip
+    span = SlottedSpan(**{name: getattr(whole, name) for name in names if name != lacking})
+    before = counters.read()
+    pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
+    pipeline.processor.on_end(span)  # type: ignore[arg-type]
+    report = pipeline.flush(PATIENCE_S)
+    now = counters.read()
+    lost = now.get("dropped.internal_error", 0) - before.get("dropped.internal_error", 0)
+    assert now.get("received", 0) - before.get("received", 0) == 1
+    assert (report.destinations["one"].delivered, lost) == ((0, 1) if lacking else (1, 0))
     pipeline.shutdown()

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from docs import generate
 from hypothesis import HealthCheck, settings
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.sdk import trace as sdk_trace
+from opentelemetry.sdk.util import BoundedList
 
 import spancast
 from spancast.dialects.registry import DIALECTS, find_dialect
@@ -21,6 +24,12 @@ from spancast.model import semconv
 ROOT = Path(__file__).parents[2]
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "thread_time"}
 SOURCES = sorted((ROOT / "src" / "spancast").rglob("*.py"))
+SDK_PRIVATE = {
+    name
+    for kind in (sdk_trace.ReadableSpan, sdk_trace.Tracer, sdk_trace.TracerProvider, BoundedAttributes, BoundedList)
+    for name in (*vars(kind), *kind.__init__.__code__.co_names)
+    if name.startswith("_") and not name.startswith("__")
+} - {"_lock"}
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "types"}
 
 
@@ -67,6 +76,45 @@ def test_attribute_names_live_in_one_file() -> None:
         if name != "gen_ai.operation.name"
     ]
     assert not written, written
+
+
+def opentelemetry_names(tree: ast.Module) -> set[str]:
+    """Return the names by which a module knows what it imports from OpenTelemetry."""
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("opentelemetry"):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {alias.asname or "opentelemetry" for alias in node.names if alias.name.startswith("opentelemetry")}
+    return names
+
+
+def private_uses(source: Path) -> list[str]:
+    """Return where ``source`` imports, reads or writes a private name of OpenTelemetry or of the SDK's spans."""
+    tree = ast.parse(source.read_text())
+    ours = opentelemetry_names(tree)
+
+    def is_private(node: ast.AST) -> bool:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("opentelemetry"):
+            return any(part.startswith("_") for part in (*str(node.module).split("."), *(a.name for a in node.names)))
+        if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            of = node.value.id if isinstance(node.value, ast.Name) else ""
+            return of in ours or (node.attr in SDK_PRIVATE and of not in {"self", "cls"})
+        if isinstance(node, ast.Call):
+            # By name, as ``getattr`` takes it.
+            return any(isinstance(given, ast.Constant) and given.value in SDK_PRIVATE for given in node.args)
+        text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+        return text.startswith("opentelemetry.") and "._" in text
+
+    return [place(source, getattr(node, "lineno", None)) for node in ast.walk(tree) if is_private(node)]
+
+
+def test_one_file_reads_private_names_of_opentelemetry() -> None:
+    """Private state of the SDK changes without notice; where it is needed there is a fallback."""
+    private = ROOT / "src" / "spancast" / "otel_private.py"
+    assert private_uses(private), "the rule finds nothing any more"
+    found = [use for source in SOURCES if source != private for use in private_uses(source)]
+    assert not found, found
 
 
 def test_importing_loads_no_sdk_and_no_transport() -> None:

@@ -7,14 +7,13 @@ from typing import Any
 
 import openai
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from tests.tracing.span_targets import captured_by_target
 
 import spancast
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.instrumentation import stream_recorder
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.spans import attributes
-from spancast.tracing.pending import unparsed_bytes
 
 PIECE = "x" * 65_536
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -58,26 +57,18 @@ async def test_long_events_are_read_before_they_fill_the_memory(
     assert most < stream_recorder._MOST_BYTES + (stream_recorder._BLOCK + 2) * (len(PIECE) + 1024) < text
 
 
-class Sizes(SpanProcessor):
-    """What ended spans hold that nobody has read."""
-
-    def __init__(self) -> None:
-        self.found: list[int | None] = []
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Ask."""
-        self.found.append(unparsed_bytes(span))
-
-
-def test_what_waits_is_told_by_more_than_the_first_event(server: ReplayServer, spans: CapturedSpans) -> None:
-    """The first event tells a role and is short; what a process holds for its spans is bounded by this."""
-    spans.provider.add_span_processor(sizes := Sizes())
+def test_the_size_of_an_unparsed_stream_is_estimated_by_more_than_its_first_event(
+    server: ReplayServer, spans: CapturedSpans
+) -> None:
+    """The first event has a role and is short; the size bounds what the span queue keeps in memory."""
+    target = captured_by_target()
     server.reply(Reply.stream(chunks(40, PIECE)))
     with openai.OpenAI(base_url=server.base_url, api_key="k") as client:
         spancast.instrument(client)
         for _ in client.chat.completions.create(model="m", messages=MESSAGES, stream=True):
             pass
-    (told,) = sizes.found
-    assert told is not None
-    assert 20 * len(PIECE) < told < 60 * len(PIECE)
-    assert "x" in str(attributes(spans.one())["gen_ai.output.messages"])
+    [(_, unparsed)] = target.taken
+    assert unparsed is not None
+    assert 20 * len(PIECE) < unparsed.size_bytes < 60 * len(PIECE)
+    [(_, found, _)] = target.parsed()
+    assert "x" in found["gen_ai.output.messages"]

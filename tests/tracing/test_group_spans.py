@@ -25,7 +25,7 @@ from spancast.testing import CapturedSpans, ReplayServer, captured_spans
 from spancast.testing.spans import attributes
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.group_spans import GroupSpans
-from spancast.tracing.span_start import SpanFactory
+from spancast.tracing.span_factory import SpanFactory
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 

@@ -19,7 +19,7 @@ class RecordingProcessor(SpanProcessor):
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         self.started.append(span.name)
 
-    def on_end(self, span: ReadableSpan) -> None:
+    def put(self, span: ReadableSpan, unparsed: object = None) -> None:
         self.ended.append(span.name)
 
 

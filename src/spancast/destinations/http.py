@@ -39,18 +39,13 @@ from spancast.destinations.protocol import Delivered, Outcome, Rejected, Retry
 from spancast.diagnostics import never_raise
 from spancast.errors import ConfigError
 from spancast.model.version import VERSION
+from spancast.otel_private import suppress_instrumentation
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 MAX_SHOWN: Final = 200
 MAX_WAIT_S: Final = 3600.0
 USER_AGENT: Final = f"spancast/{VERSION}"
 
-# Keys by which instrumentations know that nobody wants to hear of a request; made at each start of Python.
-_SUPPRESS: Final = (
-    "suppress_instrumentation",
-    getattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY", "suppress_instrumentation"),
-    getattr(context_api, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY", "suppress_http_instrumentation"),
-)
 _CONNECTIONS: Final = 4
 _UNAUTHORIZED: Final = 401
 _TOO_LARGE: Final = 413
@@ -166,10 +161,7 @@ class _TlsPool(HTTPSConnectionPool):
 @contextlib.contextmanager
 def untraced() -> Generator[None, None, None]:
     """Let no instrumentation of HTTP or gRPC trace what is sent inside (F3)."""
-    context = context_api.get_current()
-    for key in _SUPPRESS:
-        context = context_api.set_value(key, True, context)
-    token = context_api.attach(context)
+    token = context_api.attach(suppress_instrumentation(context_api.get_current()))
     try:
         yield
     finally:

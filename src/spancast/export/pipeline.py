@@ -29,7 +29,7 @@ from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.memory import MemorySpool
 from spancast.export.spool.protocol import QueueStats, SpoolAdmin, route_name
 from spancast.model.span_record import SpanRecord
-from spancast.tracing.pending import read
+from spancast.model.unparsed import Parsed, Unparsed, as_ended
 
 SPOOL_FILE: Final = "spool.sqlite3"
 _DEFAULT_TIMEOUT_S: Final = 10.0
@@ -66,11 +66,15 @@ def open_spool(directory: Path | None, max_bytes: int, max_age_s: float) -> Spoo
     return SqliteSpool(directory / SPOOL_FILE, max_bytes=max_bytes, max_age_s=max_age_s)
 
 
-_read: Final = never_raise(read)
-
-
 def _not_stored(_: Exception) -> None:
     return None
+
+
+def _parse_call(unparsed: Unparsed, span: ReadableSpan) -> Parsed | None:
+    return unparsed.parse(span)
+
+
+_parse: Final = guarded(_parse_call, _not_stored)
 
 
 class ExportPipeline:
@@ -107,7 +111,7 @@ class ExportPipeline:
         self.workers = [DeliveryWorker(route, spool, payloads) for route in routes]
         self._told: dict[str, int] = counters.read()
         self.span_queue = SpanQueue(self._take)
-        self.processor: SpanProcessor = _Processor(self)
+        self.processor: Final = _Processor(self)
         self._keys = {route.name: route.key for route in routes}
         spool.register(list(self._keys.values()))
         self._warn_of_others()
@@ -139,10 +143,7 @@ class ExportPipeline:
 
     def _take(self, ended: Sequence[QueuedSpan]) -> None:
         counters.add("received", len(ended))
-        for span, _ in ended:
-            # All are read, then all are encoded: what was done a moment ago is still in the caches.
-            _read(span)
-        records = [record for span, above in ended if (record := self._record(span, above)) is not None]
+        records = [record for one in ended if (record := self._record(one)) is not None]
         skipped = self._evaluate(records)
         for record in records:
             # The spool keeps no content beside the body; rules have read it.
@@ -181,8 +182,12 @@ class ExportPipeline:
                 worker.notify()
 
     @never_raise
-    def _record(self, span: ReadableSpan, above: bytes | None) -> SpanRecord:
-        record = record_of(span, self._heads, above)
+    def _record(self, ended: QueuedSpan) -> SpanRecord:
+        given, above, unparsed = ended
+        # A call that can't be parsed is exported with the attributes its span was started with.
+        parsed = None if unparsed is None else _parse(unparsed, given)
+        span, attributes, status = as_ended(given) if parsed is None else parsed
+        record = record_of(span, attributes, status, self._heads, above)
         if self._redaction:
             record.body = self._disk_view.body(record)
         return record
@@ -294,6 +299,7 @@ class _Processor(SpanProcessor):
         # Every span passes here on its caller's thread.
         self.on_start = pipeline.span_queue.on_start
         self.on_end = pipeline.span_queue.on_end
+        self.put = pipeline.span_queue.put
 
     def shutdown(self) -> None:
         """Shut the pipeline down."""

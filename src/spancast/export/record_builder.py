@@ -13,12 +13,12 @@ from typing import Any, Final, NamedTuple
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Status
 
 from spancast.encoding.otlp.encode import nanoseconds, resource_bytes, scope_bytes, span_bytes
 from spancast.model import json_codec, semconv
 from spancast.model.privacy import may_pass
 from spancast.model.span_record import FactValue, SpanRecord
-from spancast.tracing.pending import attributes_and_status
 
 _LLM_MARKS: Final = (
     semconv.OPERATION_NAME,
@@ -97,15 +97,20 @@ class ContextCache:
         return head
 
 
-def record_of(span: ReadableSpan, heads: ContextCache, genai_parent: bytes | None = None) -> SpanRecord:
-    """Return ``span``, ended, as a record.
+def record_of(
+    span: ReadableSpan,
+    attributes: Mapping[str, Any],
+    status: Status,
+    heads: ContextCache,
+    genai_parent: bytes | None = None,
+) -> SpanRecord:
+    """Return ``span``, ended, with all its ``attributes`` and its ``status``, as a record.
 
     ``genai_parent`` is the id of the nearest LLM span above (empty for none), where the parent is none.
     """
     context = span.get_span_context()
     assert context is not None  # the type is that of the base class
     parent = span.parent
-    attributes, status = attributes_and_status(span)
     plan = _plan_of(attributes)
     facts = _facts(attributes, plan)
     if status.status_code.value == 2:  # noqa: PLR2004 - StatusCode.ERROR

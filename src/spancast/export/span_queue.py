@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, ParamSpec, TypeAlias
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -20,10 +20,12 @@ from spancast.export import process_exit
 from spancast.export.genai_ancestors import GenAIAncestors
 from spancast.export.worker_thread import CURRENT_THREAD, Bell, WorkerThread
 from spancast.model import semconv
-from spancast.tracing.pending import unparsed_bytes
+from spancast.model.unparsed import Unparsed
 
-QueuedSpan: TypeAlias = "tuple[ReadableSpan, bytes | None]"
-"""An ended span, and the LLM span above it where that is not its parent."""
+QueuedSpan: TypeAlias = tuple[ReadableSpan, bytes | None, Unparsed | None]
+"""An ended span, the nearest LLM span above it unless that is its parent, and what is left to parse."""
+
+P = ParamSpec("P")
 
 MAX_SPANS: Final = 32_768
 """Spans that wait to be spooled: what a process ends within three seconds and one thread of ours takes ten for."""
@@ -41,6 +43,17 @@ _unmarked: Final[dict[tuple[int, int], object]] = {}
 """Trace and span ids of those that could not be marked. Bounded; safe for threads without a lock."""
 
 
+def _drop(reason: str) -> None:
+    counters.add("received")
+    counters.add(f"dropped.{reason}")
+    warn_once(f"dropped.{reason}", "spancast: a span was dropped (%s); `dropped.%s` counts them", reason, reason)
+
+
+def _counted(function: Callable[P, None]) -> Callable[P, None]:
+    """Make ``function`` count a span as dropped if it raises."""
+    return guarded(function, lambda _: _drop("internal_error"))
+
+
 class SpanQueue(SpanProcessor):
     """Gives ``take`` the ended spans that were sampled, at most ``BATCH_SPANS`` at a time, from one thread.
 
@@ -53,7 +66,7 @@ class SpanQueue(SpanProcessor):
         self._take = guarded(take, _failed)
         self._max_spans = max_spans
         self._max_bytes = max_bytes
-        self._queue: deque[tuple[ReadableSpan, bytes | None, int]] = deque()
+        self._queue: deque[tuple[QueuedSpan, int]] = deque()
         self._lineage = GenAIAncestors()
         self._is_awake = False
         self._is_running = False
@@ -94,9 +107,16 @@ class SpanQueue(SpanProcessor):
         if context is not None:
             self._own_work.add(context.span_id)
 
-    @never_raise
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue ``span``; counted as dropped where the queue is full or after ``stop``."""
+        """Queue an ended span that is complete."""
+        self.put(span)
+
+    @_counted
+    def put(self, span: ReadableSpan, unparsed: Unparsed | None = None) -> None:
+        """Queue an ended span, and what is left to parse of it.
+
+        Counted as dropped if the queue is full, after ``stop``, and if the span can't be read.
+        """
         context = span.context
         if context is None or not context.trace_flags & _SAMPLED or hasattr(span, _MARK):
             return
@@ -114,13 +134,13 @@ class SpanQueue(SpanProcessor):
             return
         queue = self._queue
         if self._is_stopped or len(queue) >= self._max_spans or self._bytes >= self._max_bytes:
-            self._drop()
+            _drop("after_shutdown" if self._is_stopped else "queue_full")
             return
-        unread = unparsed_bytes(span)
-        size = _SPAN_BYTES + (_content_bytes(span) if unread is None else unread)
+        size = _SPAN_BYTES + (_content_bytes(span) if unparsed is None else unparsed.size_bytes)
+        above = None if span.parent is None else self._lineage.above(span)
         with self._counting:
             self._bytes += size
-        queue.append((span, None if span.parent is None else self._lineage.above(span), size))
+        queue.append(((span, above, unparsed), size))
         if not self._is_awake:
             self._is_awake = True
             if not self._is_running:
@@ -130,12 +150,6 @@ class SpanQueue(SpanProcessor):
                     # The system has no thread to spare; the next span asks again.
                     self._is_awake = self._is_running = False
             self._news.ring()
-
-    def _drop(self) -> None:
-        reason = "after_shutdown" if self._is_stopped else "queue_full"
-        counters.add("received")
-        counters.add(f"dropped.{reason}")
-        warn_once(f"dropped.{reason}", "spancast: a span was dropped (%s); `dropped.%s` counts them", reason, reason)
 
     def drain(self, timeout_s: float) -> bool:
         """Return once what was queued before this call was taken; False where it was not within ``timeout_s``."""
@@ -184,12 +198,12 @@ class SpanQueue(SpanProcessor):
                 # Before they leave the queue, so that they are missing from `waiting` at no moment.
                 self._in_hand = min(len(self._queue), BATCH_SPANS)
                 taken = [self._queue.popleft() for _ in range(self._in_hand)]
-                taken_bytes = sum(size for _, _, size in taken)
+                taken_bytes = sum(size for _, size in taken)
                 with self._counting:
                     self._bytes -= taken_bytes
                 lost = len(taken)
                 try:
-                    if self._take([(span, above) for span, above, _ in taken]) is None:
+                    if self._take([ended for ended, _ in taken]) is None:
                         lost = 0
                 finally:
                     if lost:

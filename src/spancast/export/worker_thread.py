@@ -10,8 +10,7 @@ from typing import Final
 from opentelemetry import context as context_api
 from opentelemetry.context import Context
 
-# By name: the module that defines the second is not ours to require.
-_SUPPRESSING: Final = ("suppress_instrumentation", "suppress_http_instrumentation")
+from spancast.otel_private import suppress_instrumentation
 
 
 class _CurrentThread(threading.local):
@@ -95,9 +94,7 @@ class WorkerThread:
 
     def _run(self) -> None:
         context = CURRENT_THREAD.outside = context_api.get_current()
-        for key in (*_SUPPRESSING, context_api._SUPPRESS_INSTRUMENTATION_KEY):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - OpenTelemetry's own packages use it
-            context = context_api.set_value(key, True, context)
-        context_api.attach(context)
+        context_api.attach(suppress_instrumentation(context))
         CURRENT_THREAD.is_ours = True
         try:
             self._work()

@@ -41,8 +41,9 @@ from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.model.trace_keys import NO_KEYS
+from spancast.otel_private import suppress_instrumentation
 from spancast.tracing.call_tracer import CALL_TRACER
-from spancast.tracing.other_instrumentations import is_wrapped_by_logfire, suppress_logfire
+from spancast.tracing.other_instrumentations import is_wrapped_by_logfire
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
 
 _TAKEN: Final = frozenset(("trace", "session_id"))
@@ -202,7 +203,8 @@ class _Request(CallDescription):
         session = _session_header(headers) if headers[0] or headers[1] else None
         traced_call = CALL_TRACER.begin(dialect, body, _server(owner), session, reads_now=False)
         if traced_call is not None and traced_call.context is not None and is_wrapped_by_logfire(owner):
-            traced_call.context = suppress_logfire(traced_call.context)
+            # Logfire has no key of its own; it suppresses HTTP instrumentations around a call, too.
+            traced_call.context = suppress_instrumentation(traced_call.context)
         changed = options
         has_keys = traced_call is None or traced_call.keys is not NO_KEYS or not _TAKEN.isdisjoint(data)
         if has_keys or extra or self._prepare is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,14 +73,19 @@ class CapturedSpans:
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
     """Return the attributes of ``span``, JSON texts of messages and tools decoded."""
-    decoded: dict[str, Any] = dict(span.attributes or {})
-    for name, value in decoded.items():
+    return decoded(span.attributes or {})
+
+
+def decoded(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of ``attributes``, JSON texts of messages and tools decoded."""
+    found = dict(attributes)
+    for name, value in found.items():
         if isinstance(value, tuple):
-            decoded[name] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+            found[name] = list(value)  # pyright: ignore[reportUnknownArgumentType]
         elif isinstance(value, str) and value[:1] in "[{" and value[:1]:
             parsed = json_codec.decode(value)
-            decoded[name] = value if parsed is None else parsed
-    return decoded
+            found[name] = value if parsed is None else parsed
+    return found
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
-from opentelemetry.context import Context
+from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
@@ -23,12 +23,13 @@ from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.version import VERSION
+from spancast.otel_private import has_readers
 from spancast.tracing.client_metrics import ClientMetrics
 from spancast.tracing.group_spans import IDLE_S, GroupSpans, SpanParent
 from spancast.tracing.openrouter_fields import Forward
 from spancast.tracing.other_instrumentations import active_inference_span, is_suppressed
-from spancast.tracing.span_start import SpanFactory
-from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys, current_context
+from spancast.tracing.span_factory import SpanFactory
+from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_streams
 
 _KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
@@ -88,7 +89,7 @@ class CallTracer:
         Raises:
             TraceKeyError: A trace key is wrong and ``strict`` is set.
         """
-        current = current_context()
+        current = get_current()
         keys = NO_KEYS
         if (
             not _KEY_FIELDS.isdisjoint(body)
@@ -99,7 +100,7 @@ class CallTracer:
         ):
             keys = self.read_keys(body, session_header, current)
             if keys.validation_errors:
-                self.tell(keys.validation_errors, TraceKeyError)
+                self.tell(keys.validation_errors, TraceKeyError, strict=self.settings.strict)
         traced_call = TracedCall(self, dialect, body, keys, server)
         if not keys.enabled:
             return traced_call
@@ -145,32 +146,30 @@ class CallTracer:
 
     def active_metrics(self) -> ClientMetrics | None:
         """Return the instruments of the meter provider in force; None where nobody listens."""
-        metrics = self._metrics
-        if metrics is not None and metrics.awaits_provider:
-            return None
         provider = self.settings.meter_provider or metrics_api.get_meter_provider()
+        metrics = self._metrics
         if metrics is None or metrics.provider is not provider:
             metrics = self._metrics = ClientMetrics(provider, VERSION)
-        return metrics if metrics.enabled else None
+        return metrics if has_readers(provider) else None
 
     @never_raise
     def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
         if given.validation_errors:
-            self.tell(given.validation_errors, TraceKeyError)
-        current = current_context()
+            self.tell(given.validation_errors, TraceKeyError, strict=self.settings.strict)
+        current = get_current()
         if is_suppressed(current):
             # On a thread of ours, a span of its own work would be delivered, which begins the next one.
             return None
         own = merged if given.span_name else merged.without("span_name")
         return self.tree.resolve_parent(own, current)
 
-    def tell(self, validation_errors: Sequence[str], error: type[SpancastError]) -> None:
-        """Count ``validation_errors`` and warn once of each field; raise them as ``error`` where ``strict`` is set.
+    def tell(self, validation_errors: Sequence[str], error: type[SpancastError], *, strict: bool) -> None:
+        """Count ``validation_errors`` and warn once of each field; raise them as ``error`` if ``strict``.
 
         Each is ``field: what was given, what is allowed``; texts of the caller's are never in it.
         """
         counters.add("validation_errors", len(validation_errors))
-        if self.settings.strict:
+        if strict:
             raise error("; ".join(validation_errors))
         for problem in validation_errors:
             warn_once(f"problem:{problem.partition(':')[0]}", "spancast: %s", problem)

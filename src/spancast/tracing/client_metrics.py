@@ -5,28 +5,15 @@ Must never: put a conversation, user or custom key on a metric.
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
 from opentelemetry.context import Context
-from opentelemetry.metrics import (
-    CallbackOptions,
-    Counter,
-    Histogram,
-    MeterProvider,
-    NoOpMeterProvider,
-    Observation,
-)
+from opentelemetry.metrics import Counter, Histogram, MeterProvider
 
-from spancast.diagnostics import after_fork_in_child
 from spancast.model import semconv
 from spancast.model.call import Attributes, AttributeValue
-
-if TYPE_CHECKING:
-    from spancast.tracing.pending import LazyStatus
 
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS: Final = tuple(4**power for power in range(14))
@@ -62,24 +49,12 @@ _COUNTED: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
 _ALWAYS_COUNTED: Final = ("usage.input_tokens", "usage.output_tokens")
 
 
-_MOST_WAITING: Final = 1_000
-_MOST_WAITING_BYTES: Final = 16 << 20
-
-
 class ClientMetrics:
-    """The instruments of one meter provider; ``enabled`` is False where nobody listens.
-
-    A call that nobody has read yet is read when metrics are collected, at the latest: the SDK asks its observable
-    instruments first, and what is recorded meanwhile is in that collection.
-    """
+    """The instruments of one meter provider."""
 
     def __init__(self, provider: MeterProvider, version: str) -> None:
         self.provider: Final = provider
-        self._is_real: Final = not (isinstance(provider, NoOpMeterProvider) or _is_placeholder(provider))
-        consumer: Any = getattr(provider, "_measurement_consumer", None)
-        self._consumer: Any = consumer if hasattr(consumer, "_reader_storages") else None
-        """Of the SDK's provider; it has a storage for each reader."""
-        meter = self._meter = provider.get_meter("spancast", version, semconv.SCHEMA_URL)
+        meter = provider.get_meter("spancast", version, semconv.SCHEMA_URL)
 
         def histogram(name: str, unit: str, buckets: Sequence[float]) -> Histogram:
             return meter.create_histogram(_PREFIX + name, unit, explicit_bucket_boundaries_advisory=buckets)
@@ -92,71 +67,18 @@ class ClientMetrics:
         self._counters: dict[str, Counter] = {
             name: meter.create_counter(_PREFIX + name, "{token}") for name in _COUNTED
         }
-        self._begin()
-        if self._consumer is not None:
-            meter.create_observable_gauge("spancast.unread", [self._read_all], "{call}")
-            begin = weakref.WeakMethod(self._begin)
-            after_fork_in_child(lambda: (method := begin()) and method())
-
-    @property
-    def enabled(self) -> bool:
-        """Tell whether anybody listens: the SDK's provider may have no reader, and get one later."""
-        consumer = self._consumer
-        return self._is_real if consumer is None else bool(consumer._reader_storages)  # noqa: SLF001 - not told otherwise
-
-    def _begin(self) -> None:
-        # In a forked child what waits is the parent's to tell, and its lock may be held for ever.
-        # Reentrant: the collector may end a call on the very thread that holds it.
-        self._lock = threading.RLock()
-        self._waiting: dict[object, LazyStatus] = {}
-        self._waiting_bytes = 0
-
-    def has_room(self, size_bytes: int) -> bool:
-        """Tell whether a call of ``size_bytes`` can wait to be read."""
-        is_room = len(self._waiting) < _MOST_WAITING and self._waiting_bytes + size_bytes <= _MOST_WAITING_BYTES
-        return is_room and self._consumer is not None
-
-    def expect(self, call: object, pending: LazyStatus) -> None:
-        """Have ``pending``, the reading of ``call``, done before the next collection."""
-        with self._lock:
-            self._waiting[call] = pending
-            self._waiting_bytes += pending.size_bytes
-
-    def _read_all(self, _: CallbackOptions) -> Iterable[Observation]:
-        with self._lock:
-            waiting = self._waiting.copy()
-        for call, pending in waiting.items():
-            pending.settle()
-            # Where somebody looked before it was expected.
-            self._forget_call(call)
-        return ()
-
-    def _forget_call(self, call: object) -> None:
-        with self._lock:
-            pending = self._waiting.pop(call, None)
-            self._waiting_bytes -= 0 if pending is None else pending.size_bytes
-
-    @property
-    def awaits_provider(self) -> bool:
-        """Tell whether the application has set no meter provider since; cheaper than asking for it.
-
-        A meter of the proxy provider learns of the real one; no other meter has this attribute.
-        """
-        return getattr(self._meter, "_real_meter", self) is None
 
     def record(
         self,
-        call: object,
         attributes: Attributes,
         duration_s: float,
         chunk_times_s: Sequence[float],
         context: Context | None = None,
     ) -> None:
-        """Record the ended ``call``; ``chunk_times_s`` are offsets from the request, empty if not streamed.
+        """Record an ended call; ``chunk_times_s`` are offsets from the request, empty if not streamed.
 
         ``context`` is the call's own, by which an exemplar names its span.
         """
-        self._forget_call(call)
         labels = {name: attributes[name] for name in _DIMENSIONS if name in attributes}
         self._duration.record(duration_s, labels, context)
         if chunk_times_s:
@@ -189,9 +111,3 @@ class ClientMetrics:
                     rest -= part
             if rest or rest == total:
                 counter.add(rest, {**labels, _MODALITY: "unknown"}, context)
-
-
-def _is_placeholder(provider: MeterProvider) -> bool:
-    # OpenTelemetry's has no public name, and stands until the application sets a real one. Logfire's is a real one.
-    kind = type(provider)
-    return "Proxy" in kind.__name__ and kind.__module__.startswith("opentelemetry.metrics")

@@ -24,7 +24,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from spancast.diagnostics import after_fork_in_child, counters
 from spancast.model.trace_keys import TraceKeys
 from spancast.tracing.id_generator import span_id_of, trace_id_of
-from spancast.tracing.span_start import SpanFactory
+from spancast.tracing.span_factory import SpanFactory
 
 MAX_GROUPS: Final = 1_024
 IDLE_S: Final = 30.0

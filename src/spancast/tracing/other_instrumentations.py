@@ -5,8 +5,7 @@ Must never: import one of them.
 
 from __future__ import annotations
 
-import sys
-from typing import Any, Final
+from typing import Final
 
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
@@ -14,15 +13,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span
 
 from spancast.model import semconv
+from spancast.otel_private import mark_inference
 
 _SUPPRESS: Final = ("suppress_instrumentation", "suppress_language_model_instrumentation")
-_SUPPRESS_ALL: Final = (
-    _SUPPRESS[0],
-    getattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY", _SUPPRESS[0]),
-)
 _LOGFIRE_MARK: Final = "_is_instrumented_by_logfire"
 _INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content"})
-_GENAI: Final = "opentelemetry.util.genai._inference_invocation"
 
 
 def is_suppressed(current: Context) -> bool:
@@ -44,24 +39,9 @@ def active_inference_span(current: Context) -> Span | None:
 
 def quiet(context: Context) -> Context:
     """Return ``context`` in which the instrumentations of others leave an LLM call alone."""
-    silent = context_api.set_value(_SUPPRESS[1], True, context)
-    # Looked up, not imported: it matters only where somebody else has loaded it.
-    module: Any = sys.modules.get(_GENAI)
-    if module is not None and hasattr(module, "InferenceData"):
-        silent = context_api.set_value(module.CLIENT_INFERENCE_CONTEXT_KEY, module.InferenceData(), silent)
-    return silent
+    return mark_inference(context_api.set_value(_SUPPRESS[1], True, context))
 
 
 def is_wrapped_by_logfire(client: object) -> bool:
     """Return whether logfire has wrapped the ``request`` of ``client``, which then makes a span for each call."""
     return getattr(client, _LOGFIRE_MARK, False) is True
-
-
-def suppress_logfire(context: Context) -> Context:
-    """Return ``context`` in which logfire makes no span for a call.
-
-    It knows no key of its own; these suppress HTTP instrumentations too, as logfire itself does around a call.
-    """
-    for key in _SUPPRESS_ALL:
-        context = context_api.set_value(key, True, context)
-    return context

@@ -1,68 +1,112 @@
-"""Our one processor on a provider: there for good, for providers give none back.
+"""Our span processor, the only one that spancast adds to a provider: a processor can't be removed again.
 
-It gives spans that others start in a ``with spancast.trace(...)`` block the block's session, user and
-custom keys, so that a back end which filters by session finds them, and hands all spans to a target.
-That can change: a second ``configure`` replaces, and never doubles. Every span of the application
-passes here on its own thread. Must never: raise, or cost where there is nothing to do.
+It adds the session, user and custom keys of a ``with spancast.trace(...)`` block to the spans that other
+instrumentations start in it, and passes ended spans to a target. Every span of the application passes here on
+its own thread. ``configure()`` changes the target.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
+from opentelemetry.trace import Span as APISpan
 from opentelemetry.trace import TracerProvider
 
 from spancast.diagnostics import never_raise
 from spancast.model.identity_map import IdentityMap
 from spancast.model.semconv import SCOPE_NAME
+from spancast.model.unparsed import Parsed, Unparsed
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
 
 _relays: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
 
 
-class SpancastProcessor(SpanProcessor):
-    """Stamps, and passes on to a target; to nobody while it has none.
+class Target(Protocol):
+    """Where ended spans go: the export side."""
 
-    A target sees no start of our own spans, which tell all it could learn there when they end.
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Note the start of a span of another instrumentation."""
+        ...
+
+    def put(self, span: ReadableSpan, unparsed: Unparsed | None = None) -> None:
+        """Take an ended span, once, and what is left to parse."""
+        ...
+
+    def shutdown(self) -> None:
+        """Export what was taken; take nothing more."""
+        ...
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what was taken; return whether nothing waits and nothing was lost."""
+        ...
+
+
+class SpancastProcessor(SpanProcessor):
+    """The processor on one provider; passes spans to its target, or nowhere while it has none.
+
+    A target sees no start of our own spans, which have all it could learn there when they end.
     """
 
     def __init__(self) -> None:
-        self.target: SpanProcessor | None = None
+        self._target: Target | None = None
+        self._only_ours = False
+        self._unparsed: dict[int, Unparsed] = {}
         self.is_flushed_by_us = False
 
-    def set_target(self, target: SpanProcessor | None) -> None:
-        """Pass on to ``target`` from now on."""
-        self.target = target
-        if target is None:
-            vars(self).pop("on_end", None)
-        else:
-            # Its own method in place of ours: a call less for each span.
-            self.on_end = target.on_end
+    def set_target(self, target: Target | None, *, only_ours: bool = False) -> None:
+        """Pass ended spans to ``target`` from now on.
+
+        ``only_ours`` of a provider that is no longer in use: the calls that still run on it are ours to deliver,
+        other spans are not.
+        """
+        self._target, self._only_ours = target, only_ours
+
+    def end_unparsed(self, span: APISpan, parse: Callable[[ReadableSpan], Parsed | None], size_bytes: int) -> None:
+        """End ``span``; the target calls ``parse`` later, on its own thread."""
+        span_id = span.get_span_context().span_id
+        self._unparsed[span_id] = Unparsed(parse, size_bytes)
+        try:
+            # Calls ``on_end`` unless the application has ended the span before.
+            span.end()
+        finally:
+            self._unparsed.pop(span_id, None)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Stamp and pass on; our own spans have their keys already."""
-        scope = span.instrumentation_scope
-        if scope is not None and scope.name == SCOPE_NAME:
+        """Add the keys of the block and pass on; our own spans have their keys already."""
+        if _is_ours(span):
             return
         if ACTIVE_KEYS.get() is not NO_ACTIVE_KEYS:
             _add_active_keys(span)
-        if self.target is not None:
-            self.target.on_start(span, parent_context)
+        if self._target is not None and not self._only_ours:
+            self._target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Pass on."""
+        target = self._target
+        if target is None or (self._only_ours and not _is_ours(span)):
+            return
+        unparsed = None
+        if self._unparsed and (context := span.get_span_context()) is not None:
+            unparsed = self._unparsed.get(context.span_id)
+        target.put(span, unparsed)
 
     def shutdown(self) -> None:
-        """Pass on."""
-        if self.target is not None:
-            self.target.shutdown()
+        """Pass on, unless the target serves another provider now."""
+        if self._target is not None and not self._only_ours:
+            self._target.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Pass on, unless whoever flushes the provider has flushed the target."""
-        return self.target is None or self.is_flushed_by_us or self.target.force_flush(timeout_millis)
+        """Pass on, unless the target has been flushed or serves another provider now."""
+        target = self._target
+        return target is None or self._only_ours or self.is_flushed_by_us or target.force_flush(timeout_millis)
+
+
+def _is_ours(span: ReadableSpan) -> bool:
+    scope = span.instrumentation_scope
+    return scope is not None and scope.name == SCOPE_NAME
 
 
 def install_processor(provider: TracerProvider) -> SpancastProcessor | None:

@@ -22,7 +22,7 @@ from opentelemetry import baggage
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, Status, StatusCode, propagation
+from opentelemetry.trace import Span, Status, StatusCode
 
 from spancast.model import semconv, trace_keys
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
@@ -44,12 +44,6 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 REMEMBERED: Final = 64
-
-_runtime: Final[Any] = getattr(context_api, "_RUNTIME_CONTEXT", None)
-"""What is behind ``opentelemetry.context``, chosen when that was loaded."""
-attach: Final[Callable[[Context], object]] = context_api.attach if _runtime is None else _runtime.attach
-current_context: Final[Callable[[], Context]] = context_api.get_current if _runtime is None else _runtime.get_current
-_SPAN_KEY: Final[str | None] = getattr(propagation, "_SPAN_KEY", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class Entry:
         self._recorder = recorder
         self._given = given
         self._around = ACTIVE_KEYS.get()
-        self.outer = current_context()
+        self.outer = context_api.get_current()
         self.context: Context | None = None
         """The OpenTelemetry context inside; None if this entry opened no span."""
         self._opened_groups = False
@@ -126,7 +120,7 @@ class Entry:
         """Make the keys and the spans of this entry current in the caller's context."""
         ACTIVE_KEYS.set(self.inside())
         if self.context is not None:
-            attach(self.context)
+            context_api.attach(self.context)
 
     def detach(self) -> None:
         """Undo ``attach``, in any order: entries that are still open in this context stay as they are."""
@@ -138,23 +132,23 @@ class Entry:
         ACTIVE_KEYS.set(_ambient_of(left))
         if self.context is None:
             return
-        current = current_context()
+        current = context_api.get_current()
         # Generators in one context may be left in the order they were entered: the other block's span stays current.
         if not any(entry.context is current for entry in left):
-            attach(self._context_around(left))
+            context_api.attach(self._context_around(left))
 
     def step(self, call: Callable[..., R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - the caller's own values
         """Return ``call(*args, **kwargs)``, called inside; what it left active is active in the next step again."""
-        former, outer = ACTIVE_KEYS.get(), current_context()
+        former, outer = ACTIVE_KEYS.get(), context_api.get_current()
         context = outer if self._context_inside is None else self._context_inside
         ambient = self.inside() if self._ambient_inside is None else self._ambient_inside
         ACTIVE_KEYS.set(ambient)
         if context is not outer:
-            attach(context)
+            context_api.attach(context)
         try:
             return call(*args, **kwargs)
         finally:
-            left, left_context = ACTIVE_KEYS.get(), current_context()
+            left, left_context = ACTIVE_KEYS.get(), context_api.get_current()
             if left is not ambient:
                 self._ambient_inside = left
             ACTIVE_KEYS.set(former)
@@ -163,7 +157,7 @@ class Entry:
             if is_ours or context is not outer:
                 self._context_inside = left_context if is_ours else None
                 if left_context is not outer:
-                    attach(outer)
+                    context_api.attach(outer)
 
     def __enter__(self) -> Self:
         """Begin to run the steps of one call."""
@@ -339,25 +333,3 @@ def _ambient_of(entries: tuple[Entry, ...]) -> ActiveKeys:
     for entry in entries:
         keys = entry.keys_over(keys)
     return ActiveKeys(keys, entries) if entries else NO_ACTIVE_KEYS
-
-
-def context_of(span: Span, current: Context) -> Context:
-    """Do what ``opentelemetry.trace.set_span_in_context`` does, without two copies and functions between."""
-    if _SPAN_KEY is None:
-        return trace_api.set_span_in_context(span, current)
-    return Context({**current, _SPAN_KEY: span})
-
-
-def detach(token: object) -> None:
-    """Take an attached OpenTelemetry context back, silently where it was attached in another context.
-
-    ``opentelemetry.context.detach`` logs an error there ("Failed to detach context"), which
-    users of async generators see by the thousand.
-    """
-    if _runtime is None:
-        context_api.detach(cast("Any", token))
-        return
-    try:
-        _runtime.detach(token)
-    except ValueError:
-        return

@@ -1,10 +1,9 @@
 """One call from its request to its end.
 
-The caller's thread starts the span, notes what cannot be noted later and ends it; what bytes on the
-wire tell is read when somebody looks at the span (``pending``). What the caller could still change (a
-decorated function's arguments and result) is read at once. Must never: raise into a client
-(``never_raise`` at each door), copy a message, record a call twice, or keep anything of the caller's
-that is not his to miss.
+The caller's thread starts the span, keeps the bytes of request and answer, and ends it. If only our processor
+sees the span, the bytes are parsed on the export thread; otherwise everything is on the span before it ends.
+What the caller could still change (a decorated function's arguments and result) is parsed at once. Nothing here
+raises into a client (``never_raise`` at each door), copies a message or records a call twice.
 """
 
 from __future__ import annotations
@@ -19,9 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 
 from opentelemetry import trace as trace_api
-from opentelemetry.attributes import BoundedAttributes
-from opentelemetry.context import Context
-from opentelemetry.sdk.trace import Event
+from opentelemetry.context import Context, attach, get_current
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
 
 from spancast.diagnostics import counters, never_raise, warn_once
@@ -32,18 +30,26 @@ from spancast.model.call import Attributes, Failure, Response
 from spancast.model.privacy import without_content
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
-from spancast.tracing.attributes import held_by, is_known, write
+from spancast.model.unparsed import Parsed
+from spancast.otel_private import detach
+from spancast.tracing.completed_span import completed, exception_event
 from spancast.tracing.exception_capture import CapturedException, message_of, raised, traceback_text
 from spancast.tracing.group_spans import SpanParent
 from spancast.tracing.openrouter_fields import forwarded
 from spancast.tracing.other_instrumentations import quiet
-from spancast.tracing.pending import LazyStatus
-from spancast.tracing.span_attributes import add_content, add_response, error_type, is_empty, within
-from spancast.tracing.trace_block import ACTIVE_KEYS, attach, context_of, current_context, detach, remember
+from spancast.tracing.span_attributes import (
+    add_content,
+    add_response,
+    error_type,
+    is_empty,
+    within,
+)
+from spancast.tracing.span_factory import SpanFactory
+from spancast.tracing.span_processor import SpancastProcessor
+from spancast.tracing.trace_block import ACTIVE_KEYS, remember
 
 if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
-    from spancast.tracing.client_metrics import ClientMetrics
 
 Entered: TypeAlias = "tuple[object, Token[TracedCall | None]]"
 Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
@@ -104,18 +110,15 @@ class TracedCall:
     _attributes: Attributes | None = None
     """What the request tells, once it is read."""
     _details: Attributes | None = None
-    _end_span: Callable[[Span], None]
     _ended = False
+    _failed_ns = 0
     _failure: Failure | None = None
     _first_chunk_s: float | None = None
     _incomplete: Incomplete | None = None
     _place: SpanParent | None = None
     _problems: Sequence[str] = ()
     _raised: list[CapturedException] | None = None
-    _room = 0
-    """How many attributes the span takes beside those it was started with."""
-    _value_limit: int | None = None
-    """How many characters of a text the span keeps; None for all."""
+    _starter: SpanFactory
     _chunk_times_s: list[float] = _NO_TIMES
     _sent: bytes | None = None
     _started_s = 0.0
@@ -162,10 +165,9 @@ class TracedCall:
             name = keys.generation_name or name
             self._problems = [*keys.validation_errors, *_unplaced(keys, resolve_parent)]
         self._started_s = time.perf_counter()
-        starter = recorder.starter()
-        self._end_span = starter.end_call
-        span = self.span = starter.start_call(name, current, _CLIENT, attributes, links, trace_id_override)
-        context = context_of(span, current)
+        starter = self._starter = recorder.starter()
+        span = self.span = starter.start_span(name, current, _CLIENT, attributes, links, trace_id_override)
+        context = trace_api.set_span_in_context(span, current)
         self.context = quiet(context) if suppress_others else context
         entries = ACTIVE_KEYS.get().entries
         if entries:
@@ -173,8 +175,6 @@ class TracedCall:
         if span.is_recording():
             self.records_response = True
             _count_started()
-            self._room = starter.attribute_limit - len(attributes)
-            self._value_limit = starter.value_limit
             if reads_now or self.settings.strict:
                 self._read_strictly()
 
@@ -222,12 +222,13 @@ class TracedCall:
         if validation_errors:
             attributes[semconv.PROBLEMS] = validation_errors
             if request.validation_errors:
-                self._recorder.tell(request.validation_errors, SpancastError)
+                # By the settings of this call: ``strict`` raises before a request is sent, never on another thread.
+                self._recorder.tell(request.validation_errors, SpancastError, strict=self.settings.strict)
         return attributes
 
     def enter(self) -> Entered:
         """Make the span current, and nested calls annotate this one; give the result to ``leave``."""
-        return attach(self.context or current_context()), CURRENT_CALL.set(self)
+        return attach(self.context or get_current()), CURRENT_CALL.set(self)
 
     def leave(self, entered: Entered) -> None:
         """Undo ``enter``."""
@@ -330,66 +331,84 @@ class TracedCall:
         span, resolve_parent = self.span, self._place
         is_due = not self._ended and (self.outer is not None or (span is not None and span.is_recording()))
         self._ended = True
+        processor: SpancastProcessor | None = None
         try:
             if is_due:
                 self._answer = answer
-                self._tell(span, waiting_bytes, error)
+                if error is not None:
+                    self._note(error)
+                processor = self._only_processor(waiting_bytes)
+                if processor is None:
+                    self._finalize(span)
         finally:
             # Whatever of ours broke, the span ends.
             if is_due and span is not None:
-                self._end_span(span)
-            # Whoever looks at the span later holds this recording by it, and not the other way about.
+                if processor is None:
+                    span.end()
+                else:
+                    processor.end_unparsed(span, self._complete, (waiting_bytes or 0) + len(self._sent or b""))
+            # The span queue holds this recording, which holds the span no longer.
             self.span = self.context = self._place = self._body = None
             if resolve_parent is not None and resolve_parent.groups:
                 self._recorder.tree.release(resolve_parent.groups, time.time_ns())
 
-    def _tell(self, span: Span | None, waiting_bytes: int | None, error: BaseException | None) -> None:
-        if error is not None:
-            self._note(error)
-        if self.outer is not None or span is None:
+    def _only_processor(self, waiting_bytes: int | None) -> SpancastProcessor | None:
+        """Return our processor if the parsing can be left to the export thread; None if it is due now.
+
+        It is due if another processor sees the span, if the call is measured, or if the caller could still change
+        what is to be parsed.
+        """
+        is_kept = self._sent is not None or self._attributes is not None
+        if self.span is None or self.outer is not None or waiting_bytes is None or not is_kept:
+            return None
+        return self._starter.only_processor if self._recorder.active_metrics() is None else None
+
+    def _finalize(self, span: Span | None) -> None:
+        """Parse request and answer, and put everything on the span."""
+        lasted_s = time.perf_counter() - self._started_s
+        if span is None:
             attributes, _ = self._read()
             if self.outer is not None:
                 self.outer.annotate(attributes)
             return
         failure = self._failure
-        if failure is not None and error is not None:
-            self._write_failure(span, failure, error)
-        metrics = self._recorder.active_metrics()
-        measure = None
-        if metrics is not None:
-            lasted_s = time.perf_counter() - self._started_s
-            measure = functools.partial(self._measure, metrics, lasted_s, self.context)
-        if waiting_bytes is not None and self._leave(span, waiting_bytes, metrics, measure):
-            return
-        attributes, told = self._read()
-        write(span, within(attributes, self._room, self._value_limit))
-        if told is not None and failure is None:
-            span.set_status(self._status_of(told))
-        if measure is not None:
-            measure()
-
-    def _leave(
-        self, span: Span, waiting_bytes: int, metrics: ClientMetrics | None, measure: Callable[[], None] | None
-    ) -> bool:
-        """Leave what is unread to whoever looks at the span; tell whether that can be."""
-        sent = self._sent
-        size = waiting_bytes + (0 if sent is None else len(sent))
-        held = held_by(span)
-        if (sent is None and self._attributes is None) or held is None:
-            return False
-        if metrics is not None and not metrics.has_room(size):
-            return False
-        pending = LazyStatus(held, self._parse, size, measure)
-        if self._failure is None and span._status.status_code is StatusCode.UNSET:  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - the SDK's span
-            span._status = pending  # noqa: SLF001 # pyright: ignore[reportAttributeAccessIssue] - as above
-        if metrics is not None:
-            metrics.expect(self, pending)
-        return True
+        if failure is not None:
+            # First: they are known, whatever the answer turns out to be.
+            span.set_status(self._status_of(failure))
+            event = self._exception_attributes()
+            if event is not None:
+                span.add_event("exception", event)
+        attributes, found = self._read()
+        span.set_attributes(self._fitted(attributes))
+        if found is not None and failure is None:
+            span.set_status(self._status_of(found))
+        self._measure(attributes, lasted_s)
 
     @never_raise
-    def _measure(self, metrics: ClientMetrics, lasted_s: float, context: Context | None) -> None:
-        attributes = {**self._started_with, **(self._attributes or {})}
-        metrics.record(self, attributes, lasted_s, self._chunk_times_s, context)
+    def _measure(self, attributes: Attributes, lasted_s: float) -> None:
+        metrics = self._recorder.active_metrics()
+        if metrics is not None:
+            metrics.record({**self._started_with, **attributes}, lasted_s, self._chunk_times_s, self.context)
+
+    def _complete(self, span: ReadableSpan) -> Parsed | None:
+        """Parse request and answer of the ended ``span``, on the export thread."""
+        attributes, failure = self._parse() or ({}, self._failure)
+        limits = self._starter.limits
+        told = self._exception_attributes() if self._failure is not None else None
+        event = None if told is None else exception_event(told, self._failed_ns, limits)
+        status = None if failure is None else self._status_of(failure)
+        return completed(span, attributes, status, event, limits)
+
+    @never_raise
+    def _parse(self) -> tuple[Attributes, Failure | None]:
+        attributes, failure = self._read()
+        return self._fitted(attributes), failure
+
+    def _fitted(self, attributes: Attributes) -> Attributes:
+        limits = self._starter.limits
+        most = limits.max_span_attributes
+        room = len(attributes) if most is None else most - len(self._started_with)
+        return within(attributes, room, limits.max_span_attribute_length)
 
     def _note(self, error: BaseException) -> None:
         """Note what an exception tells; a cancelled call has not failed, unless that is asked for."""
@@ -399,14 +418,11 @@ class TracedCall:
             details = self._details = self.dialect.error_attributes(error)
             kind = details.pop(semconv.ERROR_TYPE, None) or error_type(error)
             self._failure = Failure(type=str(kind), message=message_of(error))
-
-    @never_raise
-    def _parse(self) -> tuple[Attributes, Status | None]:
-        attributes, failure = self._read()
-        is_news = failure is not None and failure is not self._failure
-        return within(attributes, self._room, self._value_limit), self._status_of(
-            failure
-        ) if is_news and failure is not None else None
+            if self.outer is None and self.span is not None:
+                counters.add("spans.failed")
+                self._failed_ns = time.time_ns()
+                # Without the exception, which holds the caller's frames.
+                self._raised = raised(error) if self.captures_content else None
 
     def _read(self) -> tuple[Attributes, Failure | None]:
         """Return all that request and answer tell, and why there is no (whole) answer."""
@@ -447,21 +463,14 @@ class TracedCall:
         counters.add("validation_errors")
         warn_once(f"problem:answer:{self.dialect.name}", "spancast: %s", problem)
 
-    def _write_failure(self, span: Span, failure: Failure, error: BaseException) -> None:
-        span.set_status(self._status_of(failure))
-        if self.captures_content:
-            self._raised = raised(error)
-        _add_exception(span, self._read_exception)
-        counters.add("spans.failed")
-
     @never_raise
-    def _read_exception(self) -> tuple[Attributes, Status | None]:
+    def _exception_attributes(self) -> Attributes:
         failure, chain = self._failure, self._raised
         event: Attributes = {semconv.EXCEPTION_TYPE: failure.type if failure else ""}
         if failure is not None and chain is not None:
             event[semconv.EXCEPTION_MESSAGE] = failure.message
             event[semconv.EXCEPTION_STACKTRACE] = traceback_text(chain)
-        return event, None
+        return event
 
     def _status_of(self, failure: Failure) -> Status:
         message = failure.message[:_STATUS_LIMIT] if self.captures_content else None
@@ -542,18 +551,3 @@ class _Inside:
         self._recording.leave(self._entered)
         if error is not None and self._ends:
             self._recording.fail(error)
-
-
-def _add_exception(span: Span, read: Callable[[], tuple[Attributes, Status | None] | None]) -> None:
-    """Add the exception event; what it tells is looked up when somebody reads it."""
-    is_sdk = held_by(span) is not None
-    limits: Any = getattr(span, "_limits", None) if is_sdk else None
-    add_event: Any = getattr(span, "_add_event", None)
-    if limits is not None and add_event is not None:
-        held = BoundedAttributes(limits.max_event_attributes, max_value_len=limits.max_attribute_length)
-        if is_known(held):
-            LazyStatus(held, read, 0)
-            add_event(Event("exception", held))
-            return
-    told = read()
-    span.add_event("exception", told[0] if told else None)

@@ -196,23 +196,17 @@ def span_bytes(span: ReadableSpan, attributes: Attributes = None, status: Status
     parts.append(key_values(b"\x4a", span.attributes if attributes is None else attributes))
     if dropped := span.dropped_attributes:
         parts.append(_count(b"\x50", dropped))
-    if events := _held(span, "_events") and span.events:
+    if events := span.events:
         parts += [message(b"\x5a", _event(event)) for event in events]
     if dropped := span.dropped_events:
         parts.append(_count(b"\x60", dropped))
-    if links := _held(span, "_links") and span.links:
+    if links := span.links:
         parts += [message(b"\x6a", _link(link)) for link in links]
     if dropped := span.dropped_links:
         parts.append(_count(b"\x70", dropped))
     parts.append(b"\x7a\x00" if status.is_unset and not status.description else message(b"\x7a", _status(status)))
     parts.append(_FLAGS[parent is not None and parent.is_remote])
     return b"".join(parts)
-
-
-def _held(span: ReadableSpan, name: str) -> bool:
-    # The SDK's properties copy what they hold, under a lock; mostly it is nothing.
-    held: Any = getattr(span, name, True)
-    return bool(held)
 
 
 def nanoseconds(at_ns: float | None) -> int:

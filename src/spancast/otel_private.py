@@ -1,0 +1,83 @@
+"""Every use of a private name of OpenTelemetry, each with a fallback for versions that lack the name.
+
+No other module reads one (``tests/house/test_house.py``). ``tests/tracing/test_otel_private.py`` runs each
+fallback.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, Final
+
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+from opentelemetry.metrics import MeterProvider, NoOpMeterProvider
+from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.trace import Tracer
+
+_SUPPRESSING: Final = ("suppress_instrumentation", "suppress_http_instrumentation")
+"""The keys as older versions of OpenTelemetry and other libraries write them."""
+_UNIQUE_KEYS: Final = ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
+"""The names of the keys that instrumentations read. Their values differ in each process."""
+_GENAI: Final = "opentelemetry.util.genai._inference_invocation"
+_MOST: Final = 128
+_DEFAULT_LIMITS: Final = SpanLimits(
+    max_attributes=_MOST, max_events=_MOST, max_links=_MOST, max_event_attributes=_MOST, max_link_attributes=_MOST,
+    max_span_attributes=_MOST, max_attribute_length=SpanLimits.UNSET, max_span_attribute_length=SpanLimits.UNSET,
+)  # fmt: skip
+
+
+def suppress_instrumentation(context: Context) -> Context:
+    """Return ``context`` with every instrumentation suppressed, of HTTP and gRPC as well."""
+    unique = [getattr(context_api, name, None) for name in _UNIQUE_KEYS]
+    return Context({**context, **dict.fromkeys((*_SUPPRESSING, *filter(None, unique)), True)})
+
+
+def mark_inference(context: Context) -> Context:
+    """Return ``context`` in which OpenTelemetry's GenAI instrumentations create no span for a call.
+
+    Unchanged unless the application has loaded them.
+    """
+    # Not imported: the package is optional.
+    module: Any = sys.modules.get(_GENAI)
+    if module is None or not hasattr(module, "InferenceData"):
+        return context
+    key: str | None = getattr(module, "CLIENT_INFERENCE_CONTEXT_KEY", None)
+    return context if key is None else context_api.set_value(key, module.InferenceData(), context)
+
+
+def detach(token: object) -> None:
+    """Detach an attached context, without a log message if it was attached in another context.
+
+    ``opentelemetry.context.detach`` logs an error there ("Failed to detach context"), which users of
+    asynchronous generators see thousands of times.
+    """
+    runtime: Any = getattr(context_api, "_RUNTIME_CONTEXT", None)
+    if runtime is None:
+        context_api.detach(token)  # pyright: ignore[reportArgumentType] - a token of its own ``attach``
+        return
+    try:
+        runtime.detach(token)
+    except ValueError:
+        return
+
+
+def span_limits(tracer: Tracer) -> SpanLimits:
+    """Return the limits of the spans that ``tracer`` makes; those OpenTelemetry recommends if they are unknown."""
+    limits = getattr(tracer, "_span_limits", None)
+    return limits if isinstance(limits, SpanLimits) else _DEFAULT_LIMITS
+
+
+def has_readers(provider: MeterProvider) -> bool:
+    """Return whether anything collects what is measured with ``provider``; True if that is unknown.
+
+    The SDK's provider may have no reader, and get one later.
+    """
+    if isinstance(provider, NoOpMeterProvider):
+        return False
+    kind = type(provider)
+    if "Proxy" in kind.__name__ and kind.__module__.startswith("opentelemetry.metrics"):
+        # OpenTelemetry's placeholder until the application sets a provider. It has no public name.
+        return False
+    consumer = getattr(provider, "_measurement_consumer", None)
+    return bool(getattr(consumer, "_reader_storages", True))

@@ -1,0 +1,77 @@
+"""Starting spans on any tracer provider, and the provider that ``configure()`` makes."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Final
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
+from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.trace import Link, Span, SpanKind, TracerProvider
+
+from spancast.model import semconv
+from spancast.model.call import Attributes
+from spancast.model.version import VERSION
+from spancast.otel_private import span_limits
+from spancast.tracing.id_generator import FixedTraceIdGenerator
+from spancast.tracing.span_processor import SpancastProcessor, install_processor
+
+
+class SpancastTracerProvider(SDKTracerProvider):
+    """The provider of an application that has none.
+
+    Spans whose parsing is left to the export thread are complete for our processor only. This provider
+    knows whether any other processor was added.
+
+    Raises:
+        ValueError: A limit in the environment is no number.
+    """
+
+    def __init__(self, resource: Resource, sampler: Sampler | None) -> None:
+        self.limits: Final = SpanLimits()
+        self.has_other_processors = False
+        super().__init__(sampler, resource, span_limits=self.limits)
+
+    def add_span_processor(self, span_processor: SpanProcessor) -> None:
+        """Add ``span_processor``; calls that end from now on are parsed before their span ends."""
+        if not isinstance(span_processor, SpancastProcessor):
+            self.has_other_processors = True
+        super().add_span_processor(span_processor)
+
+
+class SpanFactory:
+    """Starts the spans of ``provider`` with a tracer of our own."""
+
+    def __init__(self, provider: TracerProvider) -> None:
+        self.provider: Final = provider
+        self._tracer: Final = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
+        own = self._own = provider if isinstance(provider, SpancastTracerProvider) else None
+        self._relay: Final = None if own is None else install_processor(own)
+        self.limits: Final = span_limits(self._tracer) if own is None else own.limits
+
+    @property
+    def only_processor(self) -> SpancastProcessor | None:
+        """Return our processor if no other one sees the spans of a provider of ours."""
+        own = self._own
+        return None if own is None or own.has_other_processors else self._relay
+
+    def start_span(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
+        self,
+        name: str,
+        context: Context,
+        kind: SpanKind,
+        attributes: Attributes,
+        links: list[Link],
+        trace_id_override: int | None,
+    ) -> Span:
+        """Start a span; a root span gets ``trace_id_override``."""
+        tracer: Any = self._tracer
+        generator = getattr(tracer, "id_generator", None) if trace_id_override is not None else None
+        if trace_id_override is not None and generator is not None:
+            tracer = copy.copy(tracer)
+            # A public attribute of the SDK's tracer. Others have none: there the id is only an attribute.
+            tracer.id_generator = FixedTraceIdGenerator(trace_id_override, generator)
+        return tracer.start_span(name, context, kind, attributes, links)

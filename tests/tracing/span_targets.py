@@ -1,0 +1,74 @@
+"""A provider as ``configure()`` makes it, whose ended calls stay in memory, unparsed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+
+import spancast
+from spancast.model.unparsed import Parsed, Unparsed, as_ended
+from spancast.testing.spans import decoded
+from spancast.tracing.span_factory import SpancastTracerProvider
+from spancast.tracing.span_processor import install_processor
+
+TIMES = ("gen_ai.response.time_to_first_chunk", "gen_ai.response.id", "spancast.response.created")
+
+
+class SpanTarget:
+    """Keeps what it is handed."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[ReadableSpan, Unparsed | None]] = []
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        pass
+
+    def put(self, span: ReadableSpan, unparsed: Unparsed | None = None) -> None:
+        self.taken.append((span, unparsed))
+
+    def shutdown(self) -> None:
+        pass
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+    def parsed(self) -> list[Parsed]:
+        """Return every span parsed; one that has been ended complete, or can't be parsed, as it is."""
+        return [(unparsed and unparsed.parse(span)) or as_ended(span) for span, unparsed in self.taken]
+
+
+def own_provider() -> SpancastTracerProvider:
+    return SpancastTracerProvider(Resource({"service.name": "test"}), None)
+
+
+def captured_by_target(provider: SpancastTracerProvider | None = None, **settings: Any) -> SpanTarget:
+    """Configure spancast with ``provider`` (one of its own), and return what its ended spans are handed to."""
+    provider = provider or own_provider()
+    spancast.configure(tracer_provider=provider, **settings)
+    target, relay = SpanTarget(), install_processor(provider)
+    assert relay is not None
+    relay.set_target(target)
+    return target
+
+
+def shown(parsed: Parsed) -> dict[str, Any]:
+    """Return what differs in no two runs of one call."""
+    span, attributes, status = parsed
+    found = decoded(attributes)
+    for message in found.get("gen_ai.output.messages", []):
+        for part in message["parts"]:
+            part.pop("id", None)
+    return {
+        "name": span.name,
+        "attributes": {name: value for name, value in found.items() if name not in TIMES},
+        "times": sorted(name for name in TIMES if name in found),
+        "status": (status.status_code, status.description),
+        "events": [
+            (event.name, {name: value for name, value in (event.attributes or {}).items() if "stack" not in name})
+            for event in span.events
+        ],
+        "dropped": (span.dropped_attributes, span.dropped_events, span.dropped_links),
+        "kind": span.kind,
+    }

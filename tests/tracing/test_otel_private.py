@@ -1,0 +1,89 @@
+"""The private names of OpenTelemetry that are used, and what is done in a version without them."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from opentelemetry import context as context_api
+from opentelemetry.context import Context
+from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled, is_instrumentation_enabled
+from opentelemetry.metrics import MeterProvider as APIMeterProvider
+from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.trace import NoOpTracer
+
+from spancast import otel_private
+
+
+def test_suppressed_instrumentations_are_off() -> None:
+    token = context_api.attach(otel_private.suppress_instrumentation(Context({"kept": 1})))
+    try:
+        assert not is_instrumentation_enabled()
+        assert not is_http_instrumentation_enabled()
+        assert context_api.get_value("kept") == 1
+    finally:
+        context_api.detach(token)
+    assert is_instrumentation_enabled()
+
+
+def test_a_version_without_suppression_keys_gets_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY")
+    monkeypatch.delattr(context_api, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
+    suppressed = otel_private.suppress_instrumentation(Context())
+    assert suppressed == {"suppress_instrumentation": True, "suppress_http_instrumentation": True}
+
+
+@pytest.mark.parametrize("version", ["this", "without a runtime context"])
+def test_a_context_is_detached(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = context_api.attach(Context({"mine": 1}))
+    if version != "this":
+        runtime = context_api._RUNTIME_CONTEXT
+        monkeypatch.setattr(context_api, "detach", runtime.detach)
+        monkeypatch.delattr(context_api, "_RUNTIME_CONTEXT")
+    otel_private.detach(token)
+    monkeypatch.undo()
+    assert context_api.get_value("mine") is None
+
+
+def test_detaching_in_another_context_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    token = contextvars.copy_context().run(context_api.attach, Context())
+    with caplog.at_level(logging.DEBUG):
+        otel_private.detach(token)
+    assert not caplog.records
+
+
+def test_limits_are_those_of_the_tracer() -> None:
+    limits = SpanLimits(max_span_attributes=7, max_span_attribute_length=11)
+    found = otel_private.span_limits(TracerProvider(span_limits=limits).get_tracer("x"))
+    assert (found.max_span_attributes, found.max_span_attribute_length) == (7, 11)
+
+
+@pytest.mark.parametrize("tracer", [NoOpTracer(), SimpleNamespace(_span_limits="renamed")])
+def test_limits_of_an_unknown_tracer_are_the_recommended_ones(tracer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "no number")
+    found = otel_private.span_limits(tracer)
+    assert (found.max_span_attributes, found.max_span_attribute_length, found.max_events) == (128, None, 128)
+
+
+def test_an_unknown_meter_provider_may_have_readers() -> None:
+    class Other(APIMeterProvider):
+        def get_meter(self, *args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+    assert otel_private.has_readers(Other())
+
+
+def test_inference_is_marked_by_the_key_of_the_genai_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = otel_private._GENAI
+    __import__(name)
+    key = sys.modules[name].CLIENT_INFERENCE_CONTEXT_KEY
+    assert otel_private.mark_inference(Context()).get(key) is not None
+    for other in (SimpleNamespace(), SimpleNamespace(InferenceData=object)):
+        monkeypatch.setitem(sys.modules, name, other)  # type: ignore[arg-type]
+        assert otel_private.mark_inference(Context()) == {}
+    monkeypatch.delitem(sys.modules, name)
+    assert otel_private.mark_inference(Context()) == {}
