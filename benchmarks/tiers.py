@@ -28,7 +28,6 @@ from benchmarks.environments import ROOT
 from benchmarks.processes import receiver, report
 from spancast.encoding.encoder import SpanEncoder
 from spancast.export.record_builder import ContextCache, record_of
-from spancast.model.unparsed import as_ended
 
 PAGE = ROOT / "docs" / "scale-out.md"
 BATCH = 512
@@ -47,9 +46,10 @@ def payloads() -> list[bytes]:
         records = []
         for _ in range(BATCH):
             said = MESSAGES.replace("order 4711", os.urandom(100).hex())
-            span: Any = tracer.start_span("chat gpt-4o", attributes={**ATTRIBUTES, "gen_ai.input.messages": said})
+            attributes = {**ATTRIBUTES, "gen_ai.input.messages": said}
+            span: Any = tracer.start_span("chat gpt-4o", attributes=attributes)
             span.end()
-            records.append(record_of(*as_ended(span), heads))
+            records.append(record_of(span, attributes, span.status, heads))
         made.append(gzip.compress(SpanEncoder().payload(records).protobuf, 6))
     return made
 

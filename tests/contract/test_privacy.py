@@ -26,7 +26,8 @@ from tests.instrumentation.drivers import DRIVERS, Driver
 from tests.instrumentation.peers_program import PEERS
 
 import spancast
-from spancast.encoding.span_data import SpanData, read
+from spancast.encoding.otlp.decode import read
+from spancast.encoding.span_data import SpanData
 from spancast.export import delivery_worker as courier_module
 from spancast.model import semconv
 from spancast.testing import ReplayServer, Reply

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
+from opentelemetry.sdk.trace import ReadableSpan
 
-from spancast.encoding.span_data import EventData, SpanData
+from spancast.encoding.span_data import (
+    EventData,
+    ResourceData,
+    ScopeData,
+    SpanData,
+    read_record,
+    resource_json,
+    scope_json,
+    span_json,
+)
+from spancast.export.record_builder import ContextCache, record_of
 from spancast.model import semconv
 from spancast.model.json_codec import encode
 from spancast.model.span_record import SpanRecord
@@ -95,7 +103,8 @@ FAILED_CALL: dict[str, Any] = {
     semconv.REQUEST_MODEL: "claude-4.5-sonnet",
     semconv.ERROR_TYPE: "RateLimitError",
 }
-RESOURCE = {"service.name": "support-bot"}
+RESOURCE = ResourceData({"service.name": "support-bot"})
+SCOPE = ScopeData("spancast")
 
 
 def span(name: str, number: int, parent: int = 0, *, at_ms: int = 0, ms: float = 1000, **others: Any) -> SpanData:
@@ -109,7 +118,7 @@ def span(name: str, number: int, parent: int = 0, *, at_ms: int = 0, ms: float =
         start_ns=start_ns,
         end_ns=start_ns + round(ms * MS),
         resource=RESOURCE,
-        scope="spancast",
+        scope=SCOPE,
         **given,
     )
 
@@ -126,7 +135,7 @@ def conversation() -> list[SpanData]:
     ]  # fmt: skip
 
 
-def records(spans: Iterable[SpanData], **facts: Any) -> list[SpanRecord]:
+def records(spans: Iterable[SpanData]) -> list[SpanRecord]:
     """Return ``spans`` as the records that are queued and delivered."""
     return [
         SpanRecord(
@@ -135,42 +144,19 @@ def records(spans: Iterable[SpanData], **facts: Any) -> list[SpanRecord]:
             parent_span_id=bytes.fromhex(one.parent_span_id),
             end_ns=one.end_ns,
             is_genai=True,
-            resource=ResourceSpans(resource=Resource(attributes=_pairs(one.resource))).SerializeToString(),
-            scope=ScopeSpans(scope=InstrumentationScope(name=one.scope)).SerializeToString(),
-            body=_message(one).SerializeToString(),
-            facts=facts,
+            resource=resource_json(one.resource),
+            scope=scope_json(one.scope),
+            body=span_json(one),
         )
         for one in spans
     ]
 
 
-def _message(one: SpanData) -> Span:
-    codes = {"unset": Status.STATUS_CODE_UNSET, "ok": Status.STATUS_CODE_OK, "error": Status.STATUS_CODE_ERROR}
-    return Span(
-        trace_id=bytes.fromhex(one.trace_id),
-        span_id=bytes.fromhex(one.span_id),
-        parent_span_id=bytes.fromhex(one.parent_span_id),
-        name=one.name,
-        kind=one.kind,  # type: ignore[arg-type]
-        start_time_unix_nano=one.start_ns,
-        end_time_unix_nano=one.end_ns,
-        attributes=_pairs(one.attributes),
-        events=[Span.Event(name=e.name, time_unix_nano=e.at_ns, attributes=_pairs(e.attributes)) for e in one.events],
-        status=Status(code=codes[one.status], message=one.status_message),
-    )
+def record_of_sdk(span: ReadableSpan) -> SpanRecord:
+    """Return an ended span of the SDK as the export thread makes a record of it."""
+    return record_of(span, dict(span.attributes or {}), span.status, ContextCache())
 
 
-def _pairs(attributes: Mapping[str, Any]) -> list[KeyValue]:
-    return [KeyValue(key=name, value=_any(value)) for name, value in attributes.items()]
-
-
-def _any(value: Any) -> AnyValue:
-    if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int):
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
-    if isinstance(value, (list, tuple)):
-        return AnyValue(array_value=ArrayValue(values=[_any(item) for item in value]))
-    return AnyValue(string_value=value)
+def of_sdk(span: ReadableSpan) -> SpanData:
+    """Return an ended span of the SDK as the neutral span."""
+    return read_record(record_of_sdk(span))

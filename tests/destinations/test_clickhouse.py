@@ -91,8 +91,12 @@ def test_privacy_mode_reaches_the_row(engine: Any) -> None:
 
 def test_a_row_per_span_and_once_only(engine: Any) -> None:
     to = destination(engine, create_table=True, entity_id="team", organization_id="org")
+    named = [
+        one.with_attributes({**one.attributes, semconv.TRACE_METADATA + "api_key_name": "prod-key"})
+        for one in conversation()
+    ]
     assert to.test_connection(60) == Delivered()
-    assert [to.deliver(payload(api_key_name="prod-key"), 60) for _ in range(2)] == [Delivered(), Delivered()]
+    assert [to.deliver(payload(named), 60) for _ in range(2)] == [Delivered(), Delivered()]
     to.close()
     found = rows(engine)
     assert len(found) == 4
@@ -130,7 +134,7 @@ def test_a_row_per_span_and_once_only(engine: Any) -> None:
         "TAGS": [],
         "INPUT": '{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Process this order..."}]}',
         "OUTPUT": '{"completion":"Order ORD-12345: 2 items.","reasoning":null}',
-        "METADATA": '{"trace_id":"order_processing_001","trace_name":"Order Processing Pipeline","generation_name":"Extract Order Details","order_id":"ORD-12345","priority":"high"}',
+        "METADATA": '{"trace_id":"order_processing_001","trace_name":"Order Processing Pipeline","generation_name":"Extract Order Details","order_id":"ORD-12345","priority":"high","api_key_name":"prod-key"}',
         "MODEL_PARAMETERS": '{"temperature":0.7,"max_tokens":150,"user_tier":"gold"}',
         "RESOURCE_ATTRIBUTES": '{"service.name":"support-bot"}',
     }
@@ -302,7 +306,7 @@ def test_credentials_and_headers_are_sent_and_a_wrong_password_is_refused(caplog
 
 def test_the_values_of_a_row_for_openrouters_example() -> None:
     golden = Path(__file__).parents[1] / "golden" / "destinations" / "clickhouse.json"
-    context = {"entity_id": "local", "organization_id": None, "api_key_name": "prod-key"}
+    context = {"entity_id": "local", "organization_id": None}
 
     def row(one: SpanData) -> dict[str, Any]:
         return {name: column.value(one, context) for name, column in COLUMNS.items()}

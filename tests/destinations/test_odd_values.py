@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
-from tests.destinations.spans import CALL
+from tests.destinations.spans import CALL, record_of_sdk
 
 from spancast.destinations import clickhouse, local_store, s3
 from spancast.destinations.config import DestinationConfig, FilterRule
@@ -24,13 +24,12 @@ from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
 from spancast.encoding.encoder import SpanEncoder
+from spancast.encoding.otlp.decode import read
 from spancast.encoding.span_data import SpanData, read_record
 from spancast.encoding.tree_view import render_tree, totals
 from spancast.export.filtering import DestinationFilter, TraceSeen
-from spancast.export.record_builder import ContextCache, record_of
 from spancast.model import json_codec, semconv
 from spancast.model.span_record import SpanRecord
-from spancast.model.unparsed import as_ended
 from spancast.testing.tree_text import tree_text
 
 NAMES = sorted(
@@ -69,7 +68,7 @@ def ended(attributes: dict[str, Any]) -> ReadableSpan:
 
 
 def record(attributes: dict[str, Any]) -> SpanRecord:
-    return record_of(*as_ended(ended(attributes)), ContextCache())
+    return record_of_sdk(ended(attributes))
 
 
 def span_of(attributes: dict[str, Any]) -> SpanData:
@@ -92,7 +91,7 @@ def test_every_convention_reads_them(attributes: dict[str, Any]) -> None:
             rename(span)
     body = record(attributes)
     for convention in CONVENTIONS:
-        assert Span.FromString(SpanEncoder(convention=convention).body(body)).span_id
+        assert read(SpanEncoder(convention=convention).payload([body]).protobuf)[0].span_id
 
 
 @UNTIMED
@@ -109,7 +108,7 @@ def test_the_store_holds_them(attributes: dict[str, Any]) -> None:
 @given(ODD)
 def test_clickhouse_s3_and_the_tree_show_them(attributes: dict[str, Any]) -> None:
     span = span_of(attributes)
-    context = {"entity_id": "local", "organization_id": None, "api_key_name": None}
+    context = {"entity_id": "local", "organization_id": None}
     row = {name: column.value(span, context) for name, column in clickhouse.COLUMNS.items()}
     assert json.loads(json_codec.encode(row))["SPAN_ID"] == span.span_id
     for name, column in clickhouse.COLUMNS.items():
@@ -159,8 +158,7 @@ def test_a_wait_that_is_none_is_left_out(waited_s: Any) -> None:
 def test_the_sums_of_a_trace_are_never_too_large(tmp_path: Path) -> None:
     file = Store(tmp_path / "spans.db")
     usage = {semconv.USAGE_INPUT_TOKENS: 49 * 10**17, semconv.USAGE_OUTPUT_TOKENS: 49 * 10**17}
-    spans = [span_of(usage), span_of(usage)]
-    spans[1].span_id = "0" * 15 + "9"
+    spans = [span_of(usage), replace(span_of(usage), span_id="0" * 15 + "9")]
     file.write(spans)
     [summary] = file.traces()
     assert (summary.input_tokens, summary.output_tokens) == (2**63 - 1, 2**63 - 1)

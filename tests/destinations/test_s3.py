@@ -20,7 +20,6 @@ from spancast.destinations.protocol import Delivered, Rejected, Retry
 from spancast.destinations.s3 import S3Config, S3Destination
 from spancast.encoding.encoder import SpanEncoder
 from spancast.encoding.redaction import Redaction
-from spancast.encoding.span_data import read
 from spancast.model import semconv
 
 boto3 = pytest.importorskip("boto3", reason="NO S3: boto3 is not installed")
@@ -145,7 +144,8 @@ def test_the_shape_of_openrouters_example(url: str, bucket: Any) -> None:
 )
 def test_key_templates(url: str, bucket: Any, template: str, prefix: str, key: str) -> None:
     to = destination(url, pathTemplate=template, prefix=prefix)
-    to.deliver(payload([span("a", 1, attributes={semconv.RAW_TRACE_ID: "x"})], api_key_name="prod/key 1-2"), 60)
+    named = {semconv.RAW_TRACE_ID: "x", semconv.TRACE_METADATA + "api_key_name": "prod/key 1-2"}
+    to.deliver(payload([span("a", 1, attributes=named)]), 60)
     assert list(objects(bucket)) == [f"{key}{START_NS}.json"]
 
 
@@ -211,7 +211,7 @@ def test_own_headers_are_signed_and_no_credential_is_shown(
 def test_spans_arrive_as_they_were(url: str, bucket: Any) -> None:
     destination(url).deliver(payload(), 60)
     (told,) = objects(bucket).values()
-    assert told == s3.trace_object(sorted(read(payload().protobuf), key=lambda one: one.start_ns))
+    assert told == s3.trace_object(sorted(payload().spans, key=lambda one: one.start_ns))
 
 
 @pytest.mark.parametrize("position", [0, 100, 200])
@@ -229,7 +229,7 @@ def test_one_span_that_cannot_be_read_is_dead_lettered_and_the_others_are_put(
     assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
     [buried] = pipeline.spool.buried()
     assert buried.span_id == odd.span_id.hex()
-    assert buried.reason.startswith("DecodeError in destinations.")
+    assert buried.reason.startswith("JSONDecodeError in destinations.")
     put = [one["id"] for told in objects(bucket).values() for one in told["observations"]]
     assert sorted(put) == sorted(one.span_id.hex() for one in made if one is not odd), "each once"
     pipeline.shutdown()

@@ -16,7 +16,7 @@ from tests.destinations.spans import CALL, conversation, span
 
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
 from spancast.encoding.redaction import without_content
-from spancast.encoding.span_data import SpanData
+from spancast.encoding.span_data import ScopeData, SpanData
 from spancast.model import semconv
 from spancast.model.json_codec import encode
 
@@ -66,12 +66,16 @@ def everything() -> list[SpanData]:
         *conversation(),
         span("chat with tools", 5, 1, attributes=TOOLS, kind=3),
         span("execute_tool find", 6, 1, attributes=tool),
-        replace(span("GET /", 7, attributes={"http.route": "/"}), scope="opentelemetry.instrumentation.asgi"),
+        replace(
+            span("GET /", 7, attributes={"http.route": "/"}), scope=ScopeData("opentelemetry.instrumentation.asgi")
+        ),
     ]
 
 
 def told(renamed: SpanData) -> dict[str, Any]:
     facts = asdict(renamed)
+    for event in facts["events"]:
+        assert event.pop("dropped_attributes") == 0
     return {name: facts[name] for name in ("name", "status", "status_message", "attributes", "events")}
 
 
@@ -131,7 +135,7 @@ def test_odd_values_hurt_nobody(name: str) -> None:
 def test_spans_of_others_keep_all_they_have(name: str) -> None:
     rename = convention_of(name)
     assert rename is not None
-    foreign = replace(span("GET /", 7, attributes={"http.route": "/", "x": 1}), scope="asgi")
+    foreign = replace(span("GET /", 7, attributes={"http.route": "/", "x": 1}), scope=ScopeData("asgi"))
     assert dict(foreign.attributes).items() <= dict(rename(foreign).attributes).items()
 
 

@@ -5,42 +5,41 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict
 from hypothesis import given
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceState
 from tests.destinations.configs import config
-from tests.destinations.payloads import PlainPayload, _hex_ids
-from tests.destinations.spans import CALL, conversation, records, span
+from tests.destinations.payloads import _hex_ids
+from tests.destinations.spans import CALL, conversation, record_of_sdk, records, span
 from tests.encoding.test_conventions import TOOLS
 from tests.encoding.test_otlp_encode import SPANS
 
 from spancast.destinations.protocol import Encoding
 from spancast.diagnostics import reraise_internal_errors
 from spancast.encoding import encoder
-from spancast.encoding.batch import Batch
 from spancast.encoding.conventions.registry import CONVENTIONS
 from spancast.encoding.encoder import SpanEncoder, encoder_for, redaction_of, shared_redaction
-from spancast.encoding.otlp import json_form
-from spancast.encoding.otlp.encode import message, span_bytes
+from spancast.encoding.otlp.decode import attributes_of, read
+from spancast.encoding.otlp.encode import span_bytes
 from spancast.encoding.redaction import Redaction, without_content
-from spancast.encoding.span_data import EventData, SpanData, attributes_of, read
-from spancast.export.record_builder import ContextCache, record_of
+from spancast.encoding.span_data import EventData, SpanData
 from spancast.model import semconv
 from spancast.model.span_record import SpanRecord
-from spancast.model.unparsed import as_ended
 
 
 def test_the_plain_view_is_the_record_itself() -> None:
     given = records(conversation())
     sent = ExportTraceServiceRequest.FromString(SpanEncoder().payload(given).protobuf)
-    assert read(sent.SerializeToString()) == read(PlainPayload(given).protobuf)
+    assert read(sent.SerializeToString()) == conversation()
     assert len(sent.resource_spans) == 1, "one resource, one scope: spans are grouped"
 
 
@@ -50,7 +49,6 @@ def test_json_is_what_the_official_message_gives() -> None:
     )
     official = MessageToDict(ExportTraceServiceRequest.FromString(payload.protobuf), use_integers_for_enums=True)
     assert json.loads(payload.json) == _hex_ids(official)
-    assert json_form.request_json(payload.protobuf) == payload.json
 
 
 def test_each_form_is_made_once_whoever_asks() -> None:
@@ -82,7 +80,7 @@ def test_values_and_spans_that_are_too_large() -> None:
     assert short.attributes[semconv.INPUT_MESSAGES + ".original_bytes"] == len(messages)
     assert short.attributes["text"].endswith("[truncated]")
     encoder = SpanEncoder(max_span_bytes=20_000)
-    assert len(encoder.body(given[0])) <= 20_000
+    assert len(body_of(encoder, given[0])) <= 20_000
     [span_short] = read(encoder.payload(given).protobuf)
     assert span_short.attributes[semconv.USAGE_INPUT_TOKENS] == 100
     assert len(encoder.payload(given).shortened(5_000).protobuf) < 6_500
@@ -94,7 +92,7 @@ def test_what_a_link_says_is_left_out_where_something_is_redacted() -> None:
     linked = provider.get_tracer("t").start_span("linked", links=[Link(other, {"quote": "canary"})])
     linked.end()
     assert isinstance(linked, ReadableSpan)
-    given = record_of(*as_ended(linked), ContextCache())
+    given = record_of_sdk(linked)
     assert b"canary" in SpanEncoder().payload([given]).protobuf
     for masked in ({"privacy_mode": True}, {"mask": ["x"]}):
         sent = ExportTraceServiceRequest.FromString(
@@ -109,11 +107,11 @@ def test_a_resource_of_the_destinations_own() -> None:
     [one, *_] = read(
         SpanEncoder(resource={"openinference.project.name": "p"}).payload(records(conversation())).protobuf
     )
-    assert one.resource == {"service.name": "support-bot", "openinference.project.name": "p"}
+    assert one.resource.attributes == {"service.name": "support-bot", "openinference.project.name": "p"}
 
 
 def test_an_llm_parent_stands_in_for_one_that_is_not_sent() -> None:
-    [given] = records([span("call", 3, 2, attributes=TOOLS)], genai_parent="00000000000000aa")
+    [given] = records([replace(span("call", 3, 2, attributes=TOOLS), genai_parent="00000000000000aa")])
     [whole] = read(SpanEncoder().payload([given]).protobuf)
     [mended] = read(SpanEncoder(only_genai=True).payload([given]).protobuf)
     [renamed] = read(SpanEncoder(only_genai=True, convention="langfuse").payload([given]).protobuf)
@@ -135,30 +133,42 @@ def test_what_is_taken_out_before_the_disk() -> None:
 
 
 @given(SPANS)
-def test_the_gen_ai_view_of_any_span_is_the_record_byte_for_byte(ended: ReadableSpan) -> None:
-    one = record_of(*as_ended(ended), ContextCache())
-    encoder = encoder_for(config("otlp"), "gen_ai")
-    assert encoder.body(one) is one.body
-    expected = message(b"\x0a", one.resource + message(b"\x12", one.scope + message(b"\x12", one.body)))
-    assert encoder.payload([one]).protobuf == expected
+def test_the_gen_ai_view_of_any_span_is_the_official_request(ended: ReadableSpan) -> None:
+    payload = encoder_for(config("otlp"), "gen_ai").payload([record_of_sdk(ended)])
+    assert payload.protobuf == encode_spans([ended]).SerializeToString()
 
 
 def test_forms_are_made_once_and_asked_for_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[SpanRecord] = []
-    bodies = SpanEncoder.bodies
+    spans = SpanEncoder.spans
 
-    def counted(self: SpanEncoder, batch: Batch, max_span_bytes: int | None = None) -> list[bytes]:
-        made.extend(batch)
-        return bodies(self, batch, max_span_bytes)
+    def counted(self: SpanEncoder, given: Sequence[SpanRecord], max_span_bytes: int | None = None) -> list[SpanData]:
+        made.extend(given)
+        return spans(self, given, max_span_bytes)
 
-    monkeypatch.setattr(SpanEncoder, "bodies", counted)
+    monkeypatch.setattr(SpanEncoder, "spans", counted)
     payload = SpanEncoder().payload(records(conversation()))
     zipped = payload.body("json", gzip=True)
     assert payload.body("json", gzip=True) is zipped
     assert gzip.decompress(zipped) == payload.json
     assert payload.json is payload.body("json", gzip=False)
     assert gzip.decompress(payload.body("protobuf", gzip=True)) == payload.protobuf
+    assert payload.spans is payload.spans
     assert len(made) == len(conversation())
+
+
+def test_nothing_is_decoded_that_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [record_of_sdk(ReadableSpan("call", SpanContext(1, 2, is_remote=False), attributes=CALL))]
+    given[0].body = b"not JSON"
+    for convention in ("gen_ai", "langfuse"):
+        assert SpanEncoder(convention=convention).payload(given).spans[0].span_id == f"{2:016x}"
+
+
+def test_spans_and_encoded_forms_are_the_same() -> None:
+    private = encoder_for(config("otlp", privacy_mode=True, convention="langfuse", max_attribute_bytes=2000), "gen_ai")
+    payload = private.payload(records([span("call", 1, attributes={**TOOLS, "trace.metadata.long": "x" * 9000})]))
+    assert list(payload.spans) == read(payload.protobuf)
+    assert len(payload.spans[0].attributes["langfuse.trace.metadata.long"]) <= 2000
 
 
 def test_the_same_payload_is_the_same_bytes_in_every_process() -> None:
@@ -208,6 +218,10 @@ def test_a_convention_that_fails_leaves_the_redacted_span(monkeypatch: pytest.Mo
     assert one.attributes == without_content(span("call", 1, attributes=TOOLS)).attributes
 
 
+def body_of(encoder: SpanEncoder, record: SpanRecord) -> bytes:
+    return span_bytes(encoder.spans([record])[0])
+
+
 def key(**fields: Any) -> str:
     return encoder_for(config("otlp", **fields), "gen_ai").key
 
@@ -237,13 +251,13 @@ def test_resources_that_only_look_alike_are_different_views() -> None:
 
 
 def test_the_llm_parent_of_a_root_is_none() -> None:
-    [given] = records([span("call", 3, 2, attributes=TOOLS)], genai_parent="")
+    [given] = records([replace(span("call", 3, 2, attributes=TOOLS), genai_parent="")])
     for one in (SpanEncoder(only_genai=True), SpanEncoder(only_genai=True, convention="langfuse")):
         [mended] = read(one.payload([given]).protobuf)
         assert mended.parent_span_id == ""
         assert mended.attributes[semconv.PARENT_SPAN_ID] == f"{2:016x}"
     [same] = records([span("call", 3, 2, attributes=TOOLS)])
-    assert SpanEncoder(only_genai=True).body(same) is same.body
+    assert SpanEncoder(only_genai=True).spans([same])[0].parent_span_id == f"{2:016x}"
 
 
 def test_what_a_view_rewrites_keeps_everything_it_does_not_name() -> None:
@@ -253,8 +267,8 @@ def test_what_a_view_rewrites_keeps_everything_it_does_not_name() -> None:
         attributes=CALL, links=[link], kind=SpanKind.CLIENT, start_time=3, end_time=4,
         events=[Event("e", {"a": 1}, 3)], status=Status(StatusCode.ERROR, "no"),
     )  # fmt: skip
-    body = SpanEncoder(redaction=Redaction(masks=(str,), key="m")).body(record_of(*as_ended(rich), ContextCache()))
-    assert Span.FromString(body) == Span.FromString(span_bytes(rich))
+    payload = SpanEncoder(redaction=Redaction(masks=(str,), key="m")).payload([record_of_sdk(rich)])
+    assert payload.protobuf == encode_spans([rich]).SerializeToString()
 
 
 @pytest.mark.parametrize("where", ["attribute", "list", "event", "status"])
@@ -269,7 +283,7 @@ def test_a_span_fits_wherever_its_large_text_is(where: str) -> None:
     }[where]
     [given] = records([large])
     encoder = SpanEncoder(max_span_bytes=8000)
-    assert len(encoder.body(given)) <= 8000
+    assert len(body_of(encoder, given)) <= 8000
     [one] = read(encoder.payload([given]).protobuf)
     assert one.attributes[semconv.USAGE_INPUT_TOKENS] == 100
     assert one.duration_ms == large.duration_ms
@@ -286,13 +300,13 @@ def test_a_payload_cannot_be_made_larger_by_shortening_it() -> None:
     [given] = records([span("x", 1, attributes={**CALL, "a": "x" * 50_000})])
     strict = SpanEncoder(max_span_bytes=8000)
     assert strict.payload([given]).shortened(1_000_000).protobuf == strict.payload([given]).protobuf
-    assert strict.payload([given]).shortened(8000).records == [given]
+    assert strict.payload([given]).shortened(8000).spans == strict.payload([given]).spans
 
 
 def test_a_resource_of_the_destinations_own_wins_and_leaves_the_schema() -> None:
     resource = Resource({"service.name": "bot", "project": "old"}, "https://schemas.test/1")
     rich = ReadableSpan("call", SpanContext(1, 2, is_remote=False), resource=resource, start_time=3, end_time=4)
-    given = record_of(*as_ended(rich), ContextCache())
+    given = record_of_sdk(rich)
     sent = ExportTraceServiceRequest.FromString(SpanEncoder(resource={"project": "new"}).payload([given]).protobuf)
     [of_resource] = sent.resource_spans
     assert attributes_of(of_resource.resource.attributes) == {"service.name": "bot", "project": "new"}

@@ -24,8 +24,8 @@ def test_kinds_and_levels() -> None:
 
 def test_metadata_with_and_without_the_names() -> None:
     own = {"order_id": "ORD-12345", "priority": "high"}
-    assert genai_fields.metadata(CALLED, with_names=False) == own
-    assert genai_fields.metadata(CALLED, with_names=True) == {
+    assert genai_fields.own_keys(CALLED) == own
+    assert genai_fields.metadata(CALLED) == {
         "trace_id": "order_processing_001",
         "trace_name": "Order Processing Pipeline",
         "generation_name": "Extract Order Details",

@@ -1,4 +1,4 @@
-"""Our OTLP bytes against OpenTelemetry's own encoder: equal, byte for byte, for any span."""
+"""Our OTLP bytes against OpenTelemetry's own encoder: equal, byte for byte, for any span of the SDK."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+from tests.destinations.spans import of_sdk
 
-from spancast.encoding.otlp.encode import any_value, fields, replaced, resource_bytes, scope_bytes, span_bytes
+from spancast.encoding.otlp.encode import any_value, request_bytes, size_bound, span_bytes
+from spancast.encoding.span_data import SpanData
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
@@ -57,37 +60,42 @@ SPANS = st.builds(
 )
 
 
-def official(span: ReadableSpan) -> tuple[bytes, bytes, bytes]:
-    """Return what the official encoder makes of the resource's head, the scope's head and the span."""
-    of_resource = encode_spans([span]).resource_spans[0]
-    of_scope = of_resource.scope_spans[0]
-    body = of_scope.spans[0].SerializeToString()
-    of_scope.ClearField("spans")
-    head = of_scope.SerializeToString()
-    of_resource.ClearField("scope_spans")
-    return of_resource.SerializeToString(), head, body
+def official(span: ReadableSpan) -> bytes:
+    """Return what the official encoder makes of the span itself."""
+    return encode_spans([span]).resource_spans[0].scope_spans[0].spans[0].SerializeToString()
 
 
 @given(SPANS)
 def test_equals_the_official_encoder_byte_for_byte(span: ReadableSpan) -> None:
-    resource, scope, body = official(span)
-    assert span_bytes(span) == body
-    assert span_bytes(span) == body, "what is remembered is the same"
-    assert resource_bytes(span.resource) == resource
-    assert scope_bytes(span.instrumentation_scope) == scope
+    ours = of_sdk(span)
+    assert span_bytes(ours) == official(span)
+    assert span_bytes(ours) == official(span), "what is remembered is the same"
+    assert request_bytes([ours]) == encode_spans([span]).SerializeToString()
+
+
+@given(SPANS, SPANS)
+def test_request_of_several_spans_is_the_official_one(one: ReadableSpan, other: ReadableSpan) -> None:
+    spans = [one, other, one]
+    assert request_bytes([of_sdk(span) for span in spans]) == encode_spans(spans).SerializeToString()
+
+
+@given(SPANS)
+def test_the_bound_is_not_below_the_size(span: ReadableSpan) -> None:
+    ours = of_sdk(span)
+    assert size_bound(ours) >= len(span_bytes(ours))
 
 
 @given(st.lists(st.sampled_from([0, False, 0.0, -0.0, 1, True, 1.0, "1", ("1",), (1,), (True,), (1.0,)]), max_size=12))
 def test_equal_values_of_several_types_stay_apart(values: list[Any]) -> None:
     for value in values:
         span = ReadableSpan(name="x", context=SpanContext(1, 1, is_remote=False), attributes={"key": value})
-        assert span_bytes(span) == official(span)[2]
+        assert span_bytes(of_sdk(span)) == official(span)
 
 
 @pytest.mark.parametrize("value", [2**63, "a\ud800b", [2**70], -(10**6000), object(), {1: "a\ud800"}], ids=lambda _: "")
 def test_what_the_official_encoder_loses_is_kept_as_text(value: Any) -> None:
     span = ReadableSpan(name="x", context=SpanContext(1, 1, is_remote=False), attributes={"key": value})
-    (pair,) = Span.FromString(span_bytes(span)).attributes
+    (pair,) = Span.FromString(span_bytes(of_sdk(span))).attributes
     assert pair.key == "key"
     assert pair.value.WhichOneof("value") in {"string_value", "array_value", "kvlist_value"}
 
@@ -103,30 +111,34 @@ def test_a_time_that_is_none_becomes_the_nearest_one(given: Any, kept: int) -> N
     context = SpanContext(1, 1, is_remote=False)
     event = Event("e", timestamp=1)
     event._timestamp = given
-    span = Span.FromString(span_bytes(ReadableSpan("x", context, start_time=given, end_time=given, events=[event])))
+    span = Span.FromString(
+        span_bytes(of_sdk(ReadableSpan("x", context, start_time=given, end_time=given, events=[event])))
+    )
     assert (span.start_time_unix_nano, span.end_time_unix_nano, span.events[0].time_unix_nano) == (kept, kept, kept)
 
 
-@given(SPANS, TEXT)
-def test_fields_can_be_replaced(span: ReadableSpan, name: str) -> None:
-    body = span_bytes(span)
-    expected = Span.FromString(body)
-    expected.name = name
-    expected.ClearField("parent_span_id")
-    encoded = name.encode()
-    head = Span(name=name).SerializeToString()
-    assert encoded in head
-    assert Span.FromString(replaced(body, {5: head, 4: b""})) == expected
+@pytest.mark.parametrize("value", [1 << 70, (1, 2), "a\ud800", {"k": (1,)}], ids=lambda _: "")
+def test_values_that_a_convention_made_are_encoded_like_those_of_a_span(value: Any) -> None:
+    context = SpanContext(1, 1, is_remote=False)
+    ours = of_sdk(ReadableSpan("x", context, attributes={"k": value}))
+    assert span_bytes(ours.with_attributes({"k": value})) == span_bytes(ours)
 
 
-@pytest.mark.parametrize("body", [b"\x0a\x05ab", b"\x0b", b"\x80", b"\x09\x00"])
-def test_what_is_no_message_is_said_to_be_none(body: bytes) -> None:
-    with pytest.raises(ValueError, match="no protobuf message"):
-        list(fields(body))
+def test_spans_of_equal_resources_are_one_group() -> None:
+    def ours(number: int) -> SpanData:
+        scope = InstrumentationScope("scope", "1")
+        return of_sdk(
+            ReadableSpan(
+                "x", SpanContext(1, number, is_remote=False), resource=Resource({"a": 1}), instrumentation_scope=scope
+            )
+        )
+
+    sent = ExportTraceServiceRequest.FromString(request_bytes([ours(1), ours(2)]))
+    [of_resource] = sent.resource_spans
+    [of_scope] = of_resource.scope_spans
+    assert [span.span_id[-1] for span in of_scope.spans] == [1, 2]
 
 
-def test_the_heads_are_what_their_names_say() -> None:
-    span = ReadableSpan(name="x", context=SpanContext(1, 1, is_remote=False), resource=Resource({"service.name": "a"}))
-    assert ResourceSpans.FromString(resource_bytes(span.resource)).resource.attributes[0].value.string_value == "a"
-    assert ScopeSpans.FromString(scope_bytes(InstrumentationScope("spancast", "1"))).scope.name == "spancast"
+def test_no_spans_are_an_empty_request() -> None:
+    assert request_bytes([]) == b""
     assert any_value(True) == b"\x10\x01"

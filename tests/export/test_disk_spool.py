@@ -15,6 +15,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -202,11 +203,7 @@ def test_a_smaller_bound_gives_disk_back(path: Path, clock: Clock) -> None:
 def test_contexts_of_many_processes_do_not_pile_up(path: Path, clock: Clock) -> None:
     spool = SqliteSpool(path, max_bytes=64 * MIB, max_age_s=60, clock=clock)
     for number in range(300):
-        told = record(number)
-        spool.put(
-            [type(told)(**{**{name: getattr(told, name) for name in told.__slots__}, "resource": b"%d" % number})],
-            {"a": {0: f"why {number}"}},
-        )
+        spool.put([replace(record(number), resource=b"%d" % number)], {"a": {0: f"why {number}"}})
     clock.now_s += 100
     spool.put(records([9]), {})
     spool.close()

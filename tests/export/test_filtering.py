@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from tests.destinations.configs import config
+from tests.destinations.spans import records, span
 
 from spancast.diagnostics import counters
 from spancast.export import filtering as rules_module
@@ -22,11 +24,9 @@ CALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-def record(*, is_genai: bool = True, trace: int = 1, **facts: Any) -> SpanRecord:
-    return SpanRecord(
-        trace_id=trace.to_bytes(16, "big"), span_id=b"12345678", end_ns=1, is_genai=is_genai, resource=b"", scope=b"",
-        body=b"", facts=facts,
-    )  # fmt: skip
+def record(*, is_genai: bool = True, trace: int = 1, parent_sampled: bool = True, **facts: Any) -> SpanRecord:
+    [made] = records([replace(span("call", 1), parent_sampled=parent_sampled)])
+    return replace(made, trace_id=trace.to_bytes(16, "big"), is_genai=is_genai, facts=facts)
 
 
 def evaluate(given: SpanRecord, seen: TraceSeen | None = None, **fields: Any) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,22 +203,15 @@ def test_a_record_that_our_own_code_cannot_read(
         "langfuse": otlp(receiver.url, convention="langfuse"),
     }
     pipeline = pipeline_to({"one": given[kind]}, directory)
-    [example] = records(conversation()[:1])
-    made = []
-    for number in range(201):
-        trace_id, span_id = (number + 1).to_bytes(16, "big"), (number + 1).to_bytes(8, "big")
-        body = example.body.replace(example.trace_id, trace_id).replace(example.span_id, span_id, 1)
-        made.append(
-            type(example)(
-                trace_id=trace_id, span_id=span_id, end_ns=example.end_ns, is_genai=True, resource=example.resource,
-                scope=example.scope, body=b"\x0b" + body if number == position else body,
-            )
-        )  # fmt: skip
+    example = replace(conversation()[0], parent_span_id="")
+    numbers = range(1, 202)
+    made = records([replace(example, trace_id=f"{number:032x}", span_id=f"{number:016x}") for number in numbers])
+    made[position].body = b"\x0b" + made[position].body
     pipeline.spool.put(made, {})
     with tracing(pipeline):
         pipeline._start()
         odd = made[position]
-        reason = "DecodeError in encoding" if kind == "store" else "ValueError in encoding"
+        reason = "JSONDecodeError in encoding"
         assert_one_is_dead_lettered(pipeline, (odd.trace_id.hex(), odd.span_id.hex()), reason)
     good = {(one.trace_id.hex(), one.span_id.hex()) for one in made if one is not odd}
     if kind == "store":

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from tests.export.spool_records import record
+from tests.destinations.spans import records, span
 
 from spancast.destinations.protocol import Payload
 from spancast.encoding.encoder import SpanEncoder
 from spancast.encoding.redaction import Redaction
+from spancast.encoding.span_data import SpanData
 from spancast.export.payload_cache import PayloadCache
 from spancast.export.spool.protocol import Entry
+from spancast.model.span_record import SpanRecord
 
 PLAIN = SpanEncoder()
 PRIVATE = SpanEncoder(redaction=Redaction(is_private=True, key="private"))
 
 
 def entries(first: int, count: int = 3, size: int = 40) -> Sequence[Entry]:
-    return [Entry(number, record(number, size=size)) for number in range(first, first + count)]
+    return [Entry(number, record(number, size)) for number in range(first, first + count)]
+
+
+def record(number: int, size: int = 40) -> SpanRecord:
+    [made] = records([span("x" * size, number + 1)])
+    return made
+
+
+def ids(spans: Iterable[SpanData]) -> list[str]:
+    return [one.span_id for one in spans]
 
 
 def test_one_view_of_the_same_records_is_one_payload() -> None:
     cache = PayloadCache()
     payload = cache.payload(PLAIN, "log", entries(1))
     assert cache.payload(SpanEncoder(), "log", entries(1)) is payload, "an equal view"
-    assert [one.body for one in payload.records] == [entry.record.body for entry in entries(1)]
+    assert ids(payload.spans) == [entry.record.span_id.hex() for entry in entries(1)]
 
 
 def test_another_view_or_other_records_are_another_payload() -> None:
@@ -43,7 +54,7 @@ def test_the_same_sequences_of_another_log_are_another_payload() -> None:
     others = [Entry(entry.sequence, record(100 + entry.sequence)) for entry in entries(1)]
     payload = cache.payload(PLAIN, "other log", others)
     assert payload is not former
-    assert [one.body for one in payload.records] == [entry.record.body for entry in others]
+    assert ids(payload.spans) == [entry.record.span_id.hex() for entry in others]
     assert payload.protobuf != former.protobuf
 
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
-from tests.destinations.spans import CALL, FAILED_CALL
+from tests.destinations.spans import CALL, FAILED_CALL, span
 
-from spancast.encoding.otlp.encode import span_bytes
+from spancast.encoding.redaction import Redaction, pattern_mask
+from spancast.encoding.span_data import ScopeData, SpanData, read_record
 from spancast.export.record_builder import ContextCache, filter_fields_of, is_genai_span, record_of
 from spancast.export.spool.memory import MemorySpool
 from spancast.model import semconv
-from spancast.model.unparsed import as_ended
+from spancast.model.span_record import SpanRecord
 
 WORKER_THREADS = InstrumentationScope("spancast", "1")
 
@@ -36,24 +38,38 @@ def ended(
     return ReadableSpan("chat", context, parent, instrumentation_scope=scope, **given)
 
 
+def recorded(span: ReadableSpan, above: bytes | None = None, **options: Any) -> SpanRecord:
+    return record_of(span, dict(span.attributes or {}), span.status, ContextCache(), above, **options)
+
+
+def from_disk(record: SpanRecord) -> SpanData:
+    """Return the span of a copy of ``record`` that holds no decoded span."""
+    return read_record(replace(record, held=None))
+
+
+def of_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
+    record = recorded(ReadableSpan("x", SpanContext(1, 2, is_remote=False), attributes=attributes))
+    return record.facts
+
+
 def test_a_record_is_the_span_under_its_heads() -> None:
     span = ended(1)
-    record = record_of(*as_ended(span), ContextCache())
+    record = recorded(span)
     assert (record.trace_id, record.span_id, record.parent_span_id) == (
         (7).to_bytes(16, "big"), (8).to_bytes(8, "big"), (9).to_bytes(8, "big"),
     )  # fmt: skip
     assert record.end_ns == 5
-    assert record.body == span_bytes(span)
-    assert Span.FromString(record.body).name == "chat"
-    assert ResourceSpans.FromString(record.resource).resource.attributes[0].value.string_value == "bot"
-    assert ScopeSpans.FromString(record.scope).scope.name == "spancast"
+    body = json.loads(record.body)
+    assert (body["name"], body["attributes"][semconv.REQUEST_MODEL]) == ("chat", "openai/gpt-4o")
+    assert json.loads(record.resource)["attributes"] == {"service.name": "bot"}
+    assert json.loads(record.scope)["name"] == "spancast"
 
 
 def test_a_root_has_no_parent_and_a_span_that_did_not_end_no_time() -> None:
-    record = record_of(*as_ended(ended(end_time=None)), ContextCache())
+    record = recorded(ended(end_time=None))
+    span = read_record(record)
     assert (record.parent_span_id, record.end_ns) == (b"", 0)
-    assert "parent_sampled" not in record.facts
-    assert "genai_parent" not in record.facts
+    assert (span.parent_span_id, span.end_ns, span.parent_sampled, span.genai_parent) == ("", 0, True, None)
 
 
 def test_heads_are_encoded_once_and_bounded() -> None:
@@ -62,8 +78,8 @@ def test_heads_are_encoded_once_and_bounded() -> None:
     first = heads.resource(resource)
     assert heads.resource(resource) is first
     assert heads.scope(WORKER_THREADS) is heads.scope(WORKER_THREADS)
-    assert heads.scope(None) == b"\x0a\x00"
-    names = [heads.resource(Resource({"service.name": f"bot-{n}"})) for n in range(600)]
+    assert heads.scope(None)[1] == ScopeData()
+    names = [heads.resource(Resource({"service.name": f"bot-{n}"}))[0] for n in range(600)]
     assert len(set(names)) == 600, "no other resource's bytes, though ids come again"
     assert len(heads._known) <= 256
     assert heads.resource(resource) == first
@@ -90,7 +106,7 @@ def test_which_spans_are_of_llm_work(scope: str | None, attributes: dict[str, An
 
 def test_the_facts_of_a_call() -> None:
     attributes = {**CALL, semconv.TRACE_METADATA + "api_key_name": "production"}
-    facts = filter_fields_of(attributes)
+    facts = filter_fields_of(span("call", 1, attributes=attributes))
     assert facts.pop("input") == CALL[semconv.INPUT_MESSAGES]
     assert facts.pop("output") == CALL[semconv.OUTPUT_MESSAGES]
     assert facts == {
@@ -101,7 +117,7 @@ def test_the_facts_of_a_call() -> None:
 
 
 def test_the_facts_of_other_instrumentations() -> None:
-    assert filter_fields_of(
+    assert of_attributes(
         {
             "openinference.span.kind": "LLM", "llm.model_name": "gpt-4o", "llm.provider": "openai",
             "llm.token_count.prompt": 3, "llm.token_count.completion": 4, "llm.cost.total": 0.1,
@@ -115,10 +131,9 @@ def test_the_facts_of_other_instrumentations() -> None:
 
 def test_the_serving_provider_comes_before_the_api_that_was_called() -> None:
     assert (
-        filter_fields_of({semconv.PROVIDER_NAME: "openrouter", semconv.RESPONSE_PROVIDER: "Azure"})["provider"]
-        == "Azure"
+        of_attributes({semconv.PROVIDER_NAME: "openrouter", semconv.RESPONSE_PROVIDER: "Azure"})["provider"] == "Azure"
     )
-    assert filter_fields_of({semconv.PROVIDER_NAME: "openrouter"})["provider"] == "openrouter"
+    assert of_attributes({semconv.PROVIDER_NAME: "openrouter"})["provider"] == "openrouter"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +141,7 @@ def test_the_serving_provider_comes_before_the_api_that_was_called() -> None:
     [{}, {semconv.RESPONSE_FINISH_REASONS: []}, {semconv.REQUEST_MODEL: None}, {semconv.USAGE_INPUT_TOKENS: 5, semconv.USAGE_OUTPUT_TOKENS: "x"}],
 )  # fmt: skip
 def test_no_fact_is_made_up(attributes: dict[str, Any]) -> None:
-    assert not {"finish_reason", "model", "total_tokens", "session_id"} & set(filter_fields_of(attributes))
+    assert not {"finish_reason", "model", "total_tokens", "session_id"} & set(of_attributes(attributes))
 
 
 @pytest.mark.parametrize(
@@ -139,26 +154,23 @@ def test_no_fact_is_made_up(attributes: dict[str, Any]) -> None:
     ],
 )
 def test_an_error_is_what_the_status_says(status: StatusCode, attributes: dict[str, Any], expected: str | None) -> None:
-    assert (
-        record_of(*as_ended(ended(status=Status(status), attributes=attributes)), ContextCache()).facts.get("error")
-        == expected
-    )
+    assert recorded(ended(status=Status(status), attributes=attributes)).facts.get("error") == expected
 
 
-@pytest.mark.parametrize(("flags", "expected"), [(None, None), (1, None), (0, False)])
-def test_a_parent_that_was_not_sampled_is_a_fact(flags: int | None, expected: bool | None) -> None:
-    assert record_of(*as_ended(ended(flags)), ContextCache()).facts.get("parent_sampled") is expected
+@pytest.mark.parametrize(("flags", "expected"), [(None, True), (1, True), (0, False)])
+def test_a_parent_that_was_not_sampled_is_marked(flags: int | None, expected: bool) -> None:
+    assert from_disk(recorded(ended(flags))).parent_sampled is expected
 
 
 @pytest.mark.parametrize(("above", "expected"), [(None, None), (b"", ""), (b"\x00" * 7 + b"\xaa", "00000000000000aa")])
-def test_the_llm_span_above_is_a_fact(above: bytes | None, expected: str | None) -> None:
-    assert record_of(*as_ended(ended(1)), ContextCache(), above).facts.get("genai_parent") == expected
+def test_the_llm_span_above_is_on_the_span(above: bytes | None, expected: str | None) -> None:
+    assert from_disk(recorded(ended(1), above)).genai_parent == expected
 
 
 @pytest.mark.parametrize(
     ("asked", "answered", "facts"),
     [
-        (2**70, 1, {"prompt_tokens": str(2**70), "completion_tokens": 1, "total_tokens": str(2**70 + 1)}),
+        (2**70, 1, {"prompt_tokens": str(2**70), "completion_tokens": 1}),
         (49 * 10**17, 49 * 10**17, {"prompt_tokens": 49 * 10**17, "completion_tokens": 49 * 10**17, "total_tokens": "9800000000000000000"}),
         (10**6000, "12", {"prompt_tokens": hex(10**6000), "completion_tokens": "12"}),
         ([1], -(2**64), {"completion_tokens": str(-(2**64))}),
@@ -167,7 +179,7 @@ def test_the_llm_span_above_is_a_fact(above: bytes | None, expected: str | None)
 )  # fmt: skip
 def test_a_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[str, Any]) -> None:
     attributes = {semconv.USAGE_INPUT_TOKENS: asked, semconv.USAGE_OUTPUT_TOKENS: answered}
-    assert filter_fields_of(attributes) == facts
+    assert of_attributes(attributes) == facts
 
 
 @pytest.mark.parametrize("end_time", [2**63, 2**70, -5, 1.5e18, float("nan")])
@@ -177,12 +189,28 @@ def test_a_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[st
     ids=["call", "odd"],
 )
 def test_a_record_of_odd_values_can_be_stored(end_time: Any, attributes: dict[str, Any]) -> None:
-    record = record_of(
-        *as_ended(ended(end_time=end_time, attributes=attributes, status=Status(StatusCode.ERROR))), ContextCache()
-    )
+    record = recorded(ended(end_time=end_time, attributes=attributes, status=Status(StatusCode.ERROR)))
     spool = MemorySpool(1 << 20)
     spool.register(["one"])
     assert spool.put([record], {}) == 0
     assert spool.state("one").waiting == 1
     assert spool.drop("one") == 1
     spool.close()
+
+
+def test_what_is_redacted_is_in_no_form_of_the_record_and_filters_have_read_it() -> None:
+    redaction = Redaction(masks=(pattern_mask("canary", "***"),), key="m")
+    said = {**CALL, semconv.INPUT_MESSAGES: '[{"role":"user","content":"canary"}]', semconv.USER_ID: "canary"}
+    record = recorded(ended(attributes=said), redaction=redaction)
+    assert b"canary" not in record.body
+    assert "canary" not in str(read_record(record))
+    assert record.facts["user_id"] == "canary"
+    assert recorded(ended(attributes=said), redaction=redaction, with_facts=False).facts == {}
+
+
+@pytest.mark.parametrize("redaction", [Redaction(), Redaction(masks=(str,), key="m")], ids=["plain", "masked"])
+def test_lone_surrogates_become_question_marks_in_memory_and_on_disk(redaction: Redaction) -> None:
+    odd = ended(attributes={"a\ud800": "b\udfff", "list": ("\ud800",)}, status=Status(StatusCode.ERROR, "no\ud800"))
+    record = recorded(odd, redaction=redaction)
+    for one in (read_record(record), from_disk(record)):
+        assert (one.attributes, one.status_message) == ({"a?": "b?", "list": ["?"]}, "no?")

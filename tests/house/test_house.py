@@ -154,7 +154,17 @@ def test_every_row_resolves() -> None:
 
 
 def test_every_leaf_file_has_a_row() -> None:
-    shared = {"__init__", "registry", "patching", "stainless", "stream_recorder", "sse", "function", "results", "wrap_call"}
+    shared = {
+        "__init__",
+        "registry",
+        "patching",
+        "stainless",
+        "stream_recorder",
+        "sse",
+        "function",
+        "results",
+        "wrap_call",
+    }
     leaves = {path.stem for path in (ROOT / "src/spancast/instrumentation").glob("*.py")} - shared
     assert leaves == {spec.patches.partition(":")[0].rpartition(".")[2] for spec in CLIENTS.values()}
     assert {path.name for path in (ROOT / "tests/recordings").iterdir()} >= set(DIALECTS)

@@ -152,8 +152,7 @@ def _judge(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str |
     rules, seen = DestinationFilter(name, config), TraceDecisions()
 
     def judged(record: SpanRecord) -> str | None:
-        # What was said is no more among the facts that are kept; rules may ask for it.
-        whole = replace(record, facts={**filter_fields_of(read_record(record).attributes), **record.facts})
+        whole = replace(record, facts=filter_fields_of(read_record(record)))
         return rules.evaluate(whole, seen.of(whole))
 
     return judged

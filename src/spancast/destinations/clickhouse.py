@@ -23,9 +23,8 @@ from spancast.destinations.optional_imports import required
 from spancast.destinations.place import Place
 from spancast.destinations.protocol import Delivered, Encoder, Failed, Outcome, Payload, Rejected, Retry
 from spancast.encoding import genai_fields
-from spancast.encoding.span_data import SpanData, read
+from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
-from spancast.model.attribute_values import text_of
 
 DEFAULT_TABLE: Final = "OPENROUTER_TRACES"
 DEFAULT_ENTITY: Final = "local"
@@ -61,7 +60,7 @@ class Address:
 
 
 Context = Mapping[str, Any]
-"""What a row holds beside its span: ``api_key_name``, ``entity_id``, ``organization_id``."""
+"""What a row holds beside its span: ``entity_id``, ``organization_id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "SESSION_ID": Column("Nullable(String)", _attribute(semconv.SESSION_ID)),
     "ORGANIZATION_ID": Column("Nullable(String)", lambda _, context: context["organization_id"]),
     "ENTITY_ID": Column("String", lambda _, context: context["entity_id"]),
-    "API_KEY_NAME": Column("Nullable(String)", lambda _, context: context["api_key_name"]),
+    "API_KEY_NAME": Column("Nullable(String)", _attribute(*semconv.API_KEY_NAMES)),
     "TIMESTAMP": Column("DateTime64(3)", lambda span, _: genai_fields.iso_time(span.start_ns)),
     "START_TIME": Column("DateTime64(3)", lambda span, _: genai_fields.iso_time(span.start_ns)),
     "END_TIME": Column("Nullable(DateTime64(3))", lambda span, _: genai_fields.iso_time(span.end_ns)),
@@ -113,9 +112,9 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "ATTRIBUTES": Column("String", lambda span, _: span.attributes, is_json=True),
     "INPUT": Column("String", lambda span, _: genai_fields.conversation(span), is_json=True),
     "OUTPUT": Column("String", lambda span, _: genai_fields.completion(span), is_json=True),
-    "METADATA": Column("String", lambda span, _: genai_fields.metadata(span, with_names=True), is_json=True),
+    "METADATA": Column("String", lambda span, _: genai_fields.metadata(span), is_json=True),
     "MODEL_PARAMETERS": Column("String", lambda span, _: genai_fields.model_parameters(span), is_json=True),
-    "RESOURCE_ATTRIBUTES": Column("String", lambda span, _: span.resource, is_json=True),
+    "RESOURCE_ATTRIBUTES": Column("String", lambda span, _: span.resource.attributes, is_json=True),
 }
 """The columns of D.4, in its order; a table may lack any of them."""
 
@@ -183,9 +182,7 @@ class ClickHouseDestination:
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
         """Insert a row for each span of ``payload``; the same batch is taken once by tables that deduplicate."""
-        key_names = {record.span_id.hex(): record.facts.get("api_key_name") for record in payload.records}
-        spans = read(payload.protobuf)
-        return self._tried(lambda client: self._insert(client, spans, key_names))
+        return self._tried(lambda client: self._insert(client, payload.spans))
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
         """Ask for the columns of the table: that takes the server, the user and the table."""
@@ -218,12 +215,12 @@ class ClickHouseDestination:
         rows = client.query(f"DESCRIBE TABLE {_quoted(self._config.table)}").result_rows
         self._types = {str(row[0]): str(row[1]) for row in rows if str(row[0]).upper() in COLUMNS}
 
-    def _insert(self, client: Any, spans: Sequence[SpanData], key_names: Mapping[str, Any]) -> None:  # noqa: ANN401
+    def _insert(self, client: Any, spans: Sequence[SpanData]) -> None:  # noqa: ANN401
         token = hashlib.sha256("".join(span.trace_id + span.span_id for span in spans).encode()).hexdigest()
         client.raw_insert(
             _quoted(self._config.table),
             column_names=[_quoted(name) for name in self._types],
-            insert_block=b"\n".join(json_codec.encode(self._row(span, key_names)).encode() for span in spans),
+            insert_block=b"\n".join(json_codec.encode(self._row(span)).encode() for span in spans),
             settings={
                 "insert_deduplication_token": token,
                 # Our times are ISO 8601 with a Z, whatever the time zone of the server.
@@ -232,12 +229,8 @@ class ClickHouseDestination:
             fmt="JSONEachRow",
         )
 
-    def _row(self, span: SpanData, key_names: Mapping[str, Any]) -> dict[str, Any]:
-        context = {
-            "entity_id": self._config.entity_id,
-            "organization_id": self._config.organization_id,
-            "api_key_name": text_of(key_names.get(span.span_id)),
-        }
+    def _row(self, span: SpanData) -> dict[str, Any]:
+        context = {"entity_id": self._config.entity_id, "organization_id": self._config.organization_id}
         return {name: _cell(COLUMNS[name.upper()], kind, span, context) for name, kind in self._types.items()}
 
     def _forget(self) -> None:

@@ -11,7 +11,7 @@ from pydantic import Field
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.place import Place, where_stream_goes
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Retry
-from spancast.encoding.span_data import SpanData, read
+from spancast.encoding.span_data import SpanData
 from spancast.encoding.tree_view import render_tree, totals
 
 
@@ -41,7 +41,7 @@ class ConsoleDestination:
         try:
             # A terminal that cannot show the lines of a tree shows `?` instead.
             encoding = stream.encoding or "utf-8"
-            stream.write(_text(read(payload.protobuf)).encode(encoding, "replace").decode(encoding))
+            stream.write(_text(payload.spans).encode(encoding, "replace").decode(encoding))
             stream.flush()
         except (OSError, ValueError) as error:
             return Retry(f"{self._name}: {type(error).__name__}")

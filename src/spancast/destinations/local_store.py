@@ -22,7 +22,7 @@ from spancast.destinations.field_types import Duration, UserPath, state_director
 from spancast.destinations.place import Place, absolute
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
 from spancast.encoding.genai_fields import costs, iso_time, raw_trace_id, total_tokens
-from spancast.encoding.span_data import EventData, SpanData, read
+from spancast.encoding.span_data import EventData, ResourceData, ScopeData, SpanData
 from spancast.model import json_codec, semconv
 
 _NO_HOME: Final = "there is no home directory for the local store: set XDG_STATE_HOME or the `path` of the store"
@@ -206,7 +206,7 @@ class StoreDestination:
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - SQLite has a limit of its own
         """Write ``payload``; a full disk or a locked file is tried again. Raises for a row that SQLite cannot hold."""
-        return self._tried(lambda store: self._write(store, read(payload.protobuf)))
+        return self._tried(lambda store: self._write(store, payload.spans))
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
         """Tell whether the file can be opened and written."""
@@ -251,8 +251,8 @@ def _row(span: SpanData) -> tuple[Any, ...]:
         span.end_ns, span.duration_ms, raw_trace_id(span), span.text(semconv.TRACE_NAME),
         span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL), span.text(semconv.PROVIDER_NAME),
         span.text(semconv.SESSION_ID), span.text(semconv.USER_ID), asked, answered, total_tokens(span),
-        costs(span).total, span.status, span.status_message, span.kind, span.scope,
-        json_codec.encode(span.attributes), _events_text(span.events), json_codec.encode(span.resource),
+        costs(span).total, span.status, span.status_message, span.kind, span.scope.name,
+        json_codec.encode(span.attributes), _events_text(span.events), json_codec.encode(span.resource.attributes),
     )  # fmt: skip
 
 
@@ -273,6 +273,6 @@ def _span(row: dict[str, Any]) -> SpanData:
         status_message=row["status_message"],
         attributes=json_codec.decode(row["attributes"]) or {},
         events=tuple(EventData(**event) for event in json_codec.decode(row["events"]) or ()),
-        resource=json_codec.decode(row["resource"]) or {},
-        scope=row["scope"],
+        resource=ResourceData(json_codec.decode(row["resource"]) or {}),
+        scope=ScopeData(row["scope"]),
     )

@@ -15,24 +15,22 @@ from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from spancast.destinations.config import NetworkConfig
 from spancast.destinations.http import MAX_WAIT_S, Answer, Credentials, HttpSender, merged, proxy_for, untraced
 from spancast.destinations.protocol import Delivered, Encoder, Encoding, Outcome, Payload, Rejected, Retry
+from spancast.encoding.otlp.encode import request_bytes
+from spancast.encoding.otlp.json_form import request_json
+from spancast.encoding.span_data import ResourceData, ScopeData, SpanData
 from spancast.errors import ConfigError
 
 CONTENT_TYPES: Final[Mapping[Encoding, str]] = {"protobuf": "application/x-protobuf", "json": "application/json"}
 EXPORT: Final = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 TEST_SPAN: Final = "spancast-connection-test"
-_TEST_TRACE_ID: Final = (1).to_bytes(16, "big")
-_TEST_SPAN_ID: Final = (1).to_bytes(8, "big")
+_TEST_TRACE_ID: Final = f"{1:032x}"
+_TEST_SPAN_ID: Final = f"{1:016x}"
+_INTERNAL: Final = 1
 _NO_RESOURCE: Final[Mapping[str, str]] = {}
 
 _RETRYABLE: Final = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
@@ -54,48 +52,23 @@ _inherited: Final[list[Any]] = []
 """Channels of the parent process, which a child must neither use nor close."""
 
 
-def connection_test_request(resource: Mapping[str, str] = _NO_RESOURCE) -> ExportTraceServiceRequest:
+def probe(resource: Mapping[str, str] = _NO_RESOURCE) -> SpanData:
     """Return the one span that asks a server whether it would take ours."""
     now = time.time_ns()
-    span = Span(
+    return SpanData(
         trace_id=_TEST_TRACE_ID,
         span_id=_TEST_SPAN_ID,
+        parent_span_id="",
         name=TEST_SPAN,
-        kind=Span.SPAN_KIND_INTERNAL,
-        start_time_unix_nano=now,
-        end_time_unix_nano=now,
+        kind=_INTERNAL,
+        start_ns=now,
+        end_ns=now,
+        status="unset",
+        status_message="",
+        attributes={},
+        resource=ResourceData({"service.name": "spancast", **resource}),
+        scope=ScopeData("spancast"),
     )
-    attributes = [
-        KeyValue(key=name, value=AnyValue(string_value=value))
-        for name, value in {"service.name": "spancast", **resource}.items()
-    ]
-    return ExportTraceServiceRequest(
-        resource_spans=[
-            ResourceSpans(
-                resource=Resource(attributes=attributes),
-                scope_spans=[ScopeSpans(scope=InstrumentationScope(name="spancast"), spans=[span])],
-            )
-        ]
-    )
-
-
-def probe_json(resource: Mapping[str, str] = _NO_RESOURCE) -> bytes:
-    """Return ``connection_test_request`` in OTLP/JSON, whose ids are hex."""
-    [spans] = connection_test_request(resource).resource_spans
-    [span] = spans.scope_spans[0].spans
-    told = {
-        "traceId": span.trace_id.hex(),
-        "spanId": span.span_id.hex(),
-        "name": span.name,
-        "kind": int(span.kind),
-        "startTimeUnixNano": str(span.start_time_unix_nano),
-        "endTimeUnixNano": str(span.end_time_unix_nano),
-    }
-    attributes = [
-        {"key": pair.key, "value": {"stringValue": pair.value.string_value}} for pair in spans.resource.attributes
-    ]
-    scope = {"scope": {"name": "spancast"}, "spans": [told]}
-    return json.dumps({"resourceSpans": [{"resource": {"attributes": attributes}, "scopeSpans": [scope]}]}).encode()
 
 
 class OtlpHttpDestination:
@@ -125,8 +98,8 @@ class OtlpHttpDestination:
 
     def test_connection(self, timeout_s: float) -> Outcome:
         """Post one span: many servers refuse a request without any."""
-        is_json = self._encoding == "json"
-        body = probe_json(self._resource) if is_json else connection_test_request(self._resource).SerializeToString()
+        encode = request_json if self._encoding == "json" else request_bytes
+        body = encode([probe(self._resource)])
         return self._outcome(self._sender.send(body, CONTENT_TYPES[self._encoding], gzip=False, timeout_s=timeout_s))
 
     def close(self) -> None:
@@ -171,7 +144,7 @@ class OtlpGrpcDestination:
 
     def test_connection(self, timeout_s: float) -> Outcome:
         """Send one span: many servers refuse a request without any."""
-        return self._send(connection_test_request().SerializeToString(), timeout_s)
+        return self._send(request_bytes([probe()]), timeout_s)
 
     def close(self) -> None:
         """Close the channel."""

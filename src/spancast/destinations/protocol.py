@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from spancast.encoding.span_data import SpanData
 from spancast.model.span_record import SpanRecord
 
 
@@ -61,8 +62,8 @@ class Payload(Protocol):
     """A batch in one view, encoded at first use and shared by all destinations of that view."""
 
     @property
-    def records(self) -> Sequence[SpanRecord]:
-        """Return the canonical records of the batch, oldest first."""
+    def spans(self) -> Sequence[SpanData]:
+        """Return the spans as this destination may see them, oldest first."""
         ...
 
     @property

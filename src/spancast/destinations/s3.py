@@ -25,7 +25,7 @@ from spancast.destinations.path_templates import DATE_NAMES, date_values, templa
 from spancast.destinations.place import Place
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
 from spancast.encoding import genai_fields
-from spancast.encoding.span_data import SpanData, read
+from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
 
 EXTRA: Final = "s3"
@@ -83,10 +83,9 @@ class S3Destination:
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
         """Put the objects of ``payload``; any that failed makes the batch be sent again under the same keys."""
-        key_names = {record.span_id.hex(): str(record.facts.get("api_key_name", "")) for record in payload.records}
         objects = [
-            (self._key(members, key_names), json_codec.encode(trace_object(members)).encode())
-            for members in _traces(read(payload.protobuf))
+            (self._key(members), json_codec.encode(trace_object(members)).encode())
+            for members in _traces(payload.spans)
         ]
         for key, body in objects:
             failure = self._put(key, body)
@@ -103,7 +102,7 @@ class S3Destination:
         """Close the connections."""
         self._client.close()
 
-    def _key(self, members: Sequence[SpanData], key_names: dict[str, str]) -> str:
+    def _key(self, members: Sequence[SpanData]) -> str:
         first = members[0]
         name = f"{_safe(genai_fields.raw_trace_id(first))}-{first.start_ns}.json"
         at = datetime.fromtimestamp(first.start_ns / _NS_PER_S, tz=UTC)
@@ -111,7 +110,7 @@ class S3Destination:
             {
                 **date_values(at),
                 "prefix": self._config.prefix,
-                "apiKeyName": _safe(key_names.get(first.span_id, "")) or _UNNAMED_KEY,
+                "apiKeyName": _safe(first.text(*semconv.API_KEY_NAMES) or "") or _UNNAMED_KEY,
             }
         )
         return f"{folder.strip('/')}/{name}".lstrip("/")
@@ -140,7 +139,7 @@ def trace_object(spans: Sequence[SpanData]) -> dict[str, Any]:
         "userId": first.text(semconv.USER_ID),
         "sessionId": first.text(semconv.SESSION_ID),
         "tags": genai_fields.tags(first),
-        "metadata": genai_fields.metadata(first, with_names=False),
+        "metadata": genai_fields.own_keys(first),
         "input": genai_fields.conversation(calls[0]),
         "output": genai_fields.completion(calls[-1]),
         "observations": [_observation(span) for span in spans],
@@ -158,7 +157,7 @@ def _observation(span: SpanData) -> dict[str, Any]:
         "endTime": genai_fields.iso_time(span.end_ns),
         "level": genai_fields.level(span),
         "statusMessage": span.status_message or None,
-        "metadata": genai_fields.metadata(span, with_names=False),
+        "metadata": genai_fields.own_keys(span),
     }
     return {**told, **_call(span)} if span.is_generation else told
 

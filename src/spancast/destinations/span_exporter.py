@@ -11,8 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, Literal
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1 import trace_pb2
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
@@ -26,11 +24,14 @@ from spancast.destinations.field_types import Text
 from spancast.destinations.place import Place, plain_url, secrets_of, where_stream_goes
 from spancast.destinations.protocol import Delivered, Destination, Encoder, Failed, Outcome, Payload, Retry
 from spancast.diagnostics import RaisedAsConfigError, guarded, never_raise
-from spancast.encoding.span_data import attributes_of
+from spancast.encoding.otlp.encode import by_origin
+from spancast.encoding.span_data import SpanData, StatusName
 from spancast.errors import ConfigError
 
 ENTRY_POINTS: Final = "opentelemetry_traces_exporter"
-_STATUS: Final[Mapping[int, StatusCode]] = {1: StatusCode.OK, 2: StatusCode.ERROR}
+_STATUS: Final[Mapping[StatusName, StatusCode]] = {
+    "unset": StatusCode.UNSET, "ok": StatusCode.OK, "error": StatusCode.ERROR,
+}  # fmt: skip
 _OURSELVES: Final = "spancast"
 _VARIABLES: Final = "OTEL_EXPORTER_"
 _REMOTE: Final = 0x200
@@ -100,7 +101,7 @@ class ExporterDestination:
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the exporter has its own
         """Export the spans; anything but success is a failure."""
-        return self._exported(readable_spans(payload.protobuf))
+        return self._exported(readable_spans(payload.spans))
 
     def test_connection(self, timeout_s: float) -> Outcome:
         """Export no span at all: what goes over a network asks for an answer to that as well."""
@@ -127,53 +128,50 @@ def _raised(error: Exception) -> str:
     return f"it raised {type(error).__name__}"
 
 
-def readable_spans(protobuf: bytes) -> list[ReadableSpan]:
-    """Return the spans of an encoded ``ExportTraceServiceRequest`` as the SDK's exporters take them."""
-    spans: list[ReadableSpan] = []
-    for of_resource in ExportTraceServiceRequest.FromString(protobuf).resource_spans:
-        resource = Resource(_attributes(of_resource.resource.attributes), of_resource.schema_url or None)
-        for of_scope in of_resource.scope_spans:
-            given = of_scope.scope
+def readable_spans(spans: Iterable[SpanData]) -> list[ReadableSpan]:
+    """Return ``spans`` as the SDK's exporters take them."""
+    readable: list[ReadableSpan] = []
+    for of_resource, scopes in by_origin(spans):
+        resource = Resource(_attributes(of_resource.attributes), of_resource.schema_url or None)
+        for of_scope, members in scopes:
+            attributes = _attributes(of_scope.attributes)
             scope = InstrumentationScope(
-                given.name, given.version or None, of_scope.schema_url or None, _attributes(given.attributes)
+                of_scope.name, of_scope.version or None, of_scope.schema_url or None, attributes
             )
-            spans.extend(_readable(span, resource, scope) for span in of_scope.spans)
-    return spans
+            readable += [_readable(span, resource, scope) for span in members]
+    return readable
 
 
-def _readable(span: trace_pb2.Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+def _readable(span: SpanData, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
     is_remote = bool(span.flags & _REMOTE)
     parent = _context(span.trace_id, span.parent_span_id, "", is_remote=is_remote) if span.parent_span_id else None
-    code = _STATUS.get(span.status.code, StatusCode.UNSET)
+    code = _STATUS[span.status]
     return ReadableSpan(
         name=span.name,
         context=_context(span.trace_id, span.span_id, span.trace_state),
         parent=parent,
         resource=resource,
         attributes=_attributes(span.attributes),
-        events=[Event(event.name, _attributes(event.attributes), event.time_unix_nano) for event in span.events],
-        links=[
-            Link(_context(link.trace_id, link.span_id, link.trace_state), _attributes(link.attributes))
-            for link in span.links
-        ],
+        events=[Event(event.name, _attributes(event.attributes), event.at_ns) for event in span.events],
+        links=[Link(_context(link.trace_id, link.span_id, ""), _attributes(link.attributes)) for link in span.links],
         kind=SpanKind(max(span.kind - 1, 0)),
-        status=Status(code, span.status.message if code is StatusCode.ERROR else None),
-        start_time=span.start_time_unix_nano,
-        end_time=span.end_time_unix_nano,
+        status=Status(code, span.status_message if code is StatusCode.ERROR else None),
+        start_time=span.start_ns,
+        end_time=span.end_ns,
         instrumentation_scope=scope,
     )
 
 
-def _context(trace_id: bytes, span_id: bytes, state: str, *, is_remote: bool = False) -> SpanContext:
+def _context(trace_id: str, span_id: str, state: str, *, is_remote: bool = False) -> SpanContext:
     return SpanContext(
-        int.from_bytes(trace_id, "big"),
-        int.from_bytes(span_id, "big"),
+        int(trace_id, 16),
+        int(span_id, 16),
         is_remote,
         TraceFlags(TraceFlags.SAMPLED),
         TraceState.from_header([state]) if state else TraceState(),
     )
 
 
-def _attributes(pairs: Iterable[Any]) -> dict[str, Any]:
+def _attributes(given: Mapping[str, Any]) -> dict[str, Any]:
     # The SDK's own spans have tuples where OTLP has arrays.
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in attributes_of(pairs).items()}  # pyright: ignore[reportUnknownArgumentType] - any attribute value
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}  # pyright: ignore[reportUnknownArgumentType] - any attribute value

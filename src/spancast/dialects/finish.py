@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from spancast.model.call import Part, Message
+from spancast.model.call import Message, Part
 
 _MESSAGE_REASONS: Final = {"tool_calls": "tool_call", "function_call": "tool_call"}
 

@@ -12,26 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
-
 from spancast.destinations.config import DestinationConfig, Mask
 from spancast.destinations.protocol import Encoding, Payload
 from spancast.diagnostics import never_raise
-from spancast.encoding.batch import Batch, batch_of
 from spancast.encoding.conventions.registry import convention_of
 from spancast.encoding.otlp import json_form
-from spancast.encoding.otlp.encode import (
-    event_bytes,
-    key_value,
-    key_values,
-    message,
-    replaced,
-    resource_head,
-    status_bytes,
-    varint,
-)
+from spancast.encoding.otlp.encode import request_bytes, size_bound, span_bytes
 from spancast.encoding.redaction import NO_REDACTION, Redaction, function_mask, pattern_mask
-from spancast.encoding.span_data import SpanData, attributes_of
+from spancast.encoding.span_data import ResourceData, SpanData, read_record
 from spancast.encoding.truncation import size_steps, truncate_values
 from spancast.model import semconv
 from spancast.model.span_record import SpanRecord
@@ -41,7 +29,6 @@ DEFAULT_MAX_ATTRIBUTE_BYTES: Final = 10_000_000
 DEFAULT_MAX_SPAN_BYTES: Final = 16 << 20
 _GZIP_LEVEL: Final = 1
 """Messages of 1.5 kB: 16 % more bytes than level 6, for two fifths of its time (docs/delivery.md)."""
-_STATUS_CODES: Final = {"unset": 0, "ok": 1, "error": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,64 +57,47 @@ class SpanEncoder:
         """Return the (lazily encoded) payload of ``records`` in this view."""
         return EncodedBatch(self, records)
 
-    def body(self, record: SpanRecord, max_span_bytes: int | None = None) -> bytes:
-        """Return ``record`` as an encoded ``Span`` of this view."""
-        return self.bodies(Batch((record,)), max_span_bytes)[0]
-
-    def bodies(self, batch: Batch, max_span_bytes: int | None = None) -> list[bytes]:
-        """Return each record of ``batch`` as an encoded ``Span`` of this view."""
+    def spans(self, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> list[SpanData]:
+        """Return the spans of ``records`` in this view, none over ``max_span_bytes``."""
         limit = min(max_span_bytes or self.max_span_bytes, self.max_span_bytes)
         rename = _safe_convention(self.convention)
-        if rename is not None or self.redaction:
-            return [self._changed(batch, index, limit, rename) for index in range(len(batch))]
-        small = min(limit, self.max_attribute_bytes)
-        bodies = [record.body for record in batch]
-        for index, body in enumerate(bodies):
-            if len(body) > small:
-                bodies[index] = self._changed(batch, index, limit, None)
-            elif self.only_genai and "genai_parent" in batch[index].facts:
-                bodies[index] = self._under_llm_parent(batch[index])
-        return bodies
+        spans = [self._changed(read_record(record), limit, rename) for record in records]
+        return self._with_resource(spans) if self.resource else spans
 
-    def _changed(
-        self, batch: Batch, index: int, limit: int, rename: Callable[[SpanData], SpanData | None] | None
-    ) -> bytes:
-        fields, span = batch.read(index)
-        span = self._placed(self.redaction.apply(span), batch[index])
+    def _changed(self, span: SpanData, limit: int, rename: Callable[[SpanData], SpanData | None] | None) -> SpanData:
+        if self.redaction:
+            span = self.redaction.apply(span)
+        if self.only_genai and span.genai_parent is not None:
+            attributes = {**span.attributes, semconv.PARENT_SPAN_ID: span.parent_span_id}
+            span = replace(span, parent_span_id=span.genai_parent, attributes=attributes)
         if rename is not None:
             # A convention that fails on an odd span leaves it as it is: redacted, whole, and sent.
             span = rename(span) or span
-        rest = _with_bare_links(fields.rest) if self.redaction and fields.has_links else fields.rest
-        body = _encoded(rest, span)
-        if len(body) > self.max_attribute_bytes:
+        return span if size_bound(span) <= min(limit, self.max_attribute_bytes) else self._shortened(span, limit)
+
+    def _shortened(self, span: SpanData, limit: int) -> SpanData:
+        size = len(span_bytes(span))
+        if size > self.max_attribute_bytes:
             span = truncate_values(span, self.max_attribute_bytes)
-            body = _encoded(rest, span)
-        for step in size_steps(span) if len(body) > limit else ():
-            body = _encoded(rest, truncate_values(span, step))
-            if len(body) <= limit:
+            size = len(span_bytes(span))
+        short = span
+        for step in size_steps(span) if size > limit else ():
+            short = truncate_values(span, step)
+            if len(span_bytes(short)) <= limit:
                 break
-        return body
+        return short
 
-    def _under_llm_parent(self, record: SpanRecord) -> bytes:
-        parent = record.facts.get("genai_parent") if self.only_genai else None
-        if parent is None:
-            return record.body
-        told = key_value(semconv.PARENT_SPAN_ID, record.parent_span_id.hex())
-        return replaced(record.body, {4: _parent_field(str(parent))}) + message(b"\x4a", told)
-
-    def _placed(self, span: SpanData, record: SpanRecord) -> SpanData:
-        parent = record.facts.get("genai_parent") if self.only_genai else None
-        if parent is None:
-            return span
-        attributes = {**span.attributes, semconv.PARENT_SPAN_ID: span.parent_span_id}
-        return replace(span, parent_span_id=str(parent), attributes=attributes)
-
-    def head(self, resource: bytes) -> bytes:
-        """Return the encoded ``ResourceSpans`` head with this view's resource attributes."""
-        if not self.resource:
-            return resource
-        given = ResourceSpans.FromString(resource)
-        return resource_head({**attributes_of(given.resource.attributes), **self.resource}, given.schema_url)
+    def _with_resource(self, spans: Sequence[SpanData]) -> list[SpanData]:
+        resources: dict[int, ResourceData] = {}
+        changed: list[SpanData] = []
+        for span in spans:
+            given = span.resource
+            resource = resources.get(id(given))
+            if resource is None:
+                attributes = {**given.attributes, **self.resource}
+                resource = resources[id(given)] = ResourceData(attributes, given.schema_url)
+            changed.append(replace(span, resource=resource))
+        return changed
 
 
 @functools.cache
@@ -136,38 +106,24 @@ def _safe_convention(convention: str) -> Callable[[SpanData], SpanData | None] |
     return rename and never_raise(rename)
 
 
-def _with_bare_links(body: bytes) -> bytes:
-    # What a link says is not looked into, so nothing of it is said where something may not be.
-    links = list(Span.FromString(body).links)
-    if not any(link.attributes for link in links):
-        return body
-    for link in links:
-        del link.attributes[:]
-    return replaced(body, {13: b"".join(message(b"\x6a", link.SerializeToString()) for link in links)})
-
-
-def _parent_field(parent: str) -> bytes:
-    return message(b"\x22", bytes.fromhex(parent)) if parent else b""
-
-
-def _encoded(rest: bytes, span: SpanData) -> bytes:
-    name = span.name.encode("utf-8", "replace")
-    parts = [rest, _parent_field(span.parent_span_id), b"\x2a", varint(len(name)), name]
-    parts.append(key_values(b"\x4a", span.attributes))
-    parts += [message(b"\x5a", event_bytes(event.name, event.at_ns, event.attributes)) for event in span.events]
-    parts.append(message(b"\x7a", status_bytes(_STATUS_CODES[span.status], span.status_message)))
-    return b"".join(parts)
-
-
 class EncodedBatch:
     """A batch in one view; each form is made at first use and kept, whichever thread asks."""
 
     def __init__(self, encoder: SpanEncoder, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> None:
         self._view = encoder
-        self.records = records
+        self._records = records
         self._max_span_bytes = max_span_bytes
         self._lock = threading.RLock()
+        self._spans: list[SpanData] | None = None
         self._forms: dict[tuple[Encoding, bool], bytes] = {}
+
+    @property
+    def spans(self) -> Sequence[SpanData]:
+        """Return the spans, oldest first."""
+        with self._lock:
+            if self._spans is None:
+                self._spans = self._view.spans(self._records, self._max_span_bytes)
+            return self._spans
 
     @property
     def protobuf(self) -> bytes:
@@ -191,28 +147,11 @@ class EncodedBatch:
     def _made(self, encoding: Encoding, *, gzip: bool) -> bytes:
         if gzip:
             return gzip_module.compress(self.body(encoding, gzip=False), _GZIP_LEVEL, mtime=0)
-        if encoding == "json":
-            return json_form.request_json(self.protobuf)
-        return self._request()
+        return json_form.request_json(self.spans) if encoding == "json" else request_bytes(self.spans)
 
     def shortened(self, max_span_bytes: int) -> Payload:
         """Return the same spans, none over ``max_span_bytes``."""
-        return EncodedBatch(self._view, self.records, max_span_bytes)
-
-    def _request(self) -> bytes:
-        groups: dict[bytes, dict[bytes, list[bytes]]] = {}
-        batch = batch_of(self.records)
-        for record, body in zip(batch, self._view.bodies(batch, self._max_span_bytes), strict=True):
-            of_scope = groups.setdefault(record.resource, {}).setdefault(record.scope, [])
-            of_scope += (b"\x12", varint(len(body)), body)
-        return b"".join([part for resource, scopes in groups.items() for part in self._of_resource(resource, scopes)])
-
-    def _of_resource(self, resource: bytes, scopes: Mapping[bytes, list[bytes]]) -> list[bytes]:
-        # Joined once, at the end: a batch is 2 MiB.
-        parts = [self._view.head(resource)]
-        for scope, spans in scopes.items():
-            parts += (b"\x12", varint(len(scope) + sum(map(len, spans))), scope, *spans)
-        return [b"\x0a", varint(sum(map(len, parts))), *parts]
+        return EncodedBatch(self._view, self._records, max_span_bytes)
 
 
 def redaction_of(config: DestinationConfig) -> Redaction:

@@ -66,16 +66,15 @@ def level(span: SpanData) -> str:
     return "ERROR" if span.status == "error" else "DEFAULT"
 
 
-def metadata(span: SpanData, *, with_names: bool) -> dict[str, Any]:
-    """Return the caller's own keys, nested ones dotted; and the trace keys too, ``with_names``."""
-    own = _own_keys(span)
-    if not with_names:
-        return own.copy()
-    return {**{key: span.attributes[name] for key, name in _NAMES.items() if name in span.attributes}, **own}
+@cached_on_span
+def metadata(span: SpanData) -> dict[str, Any]:
+    """Return the caller's own keys, nested ones dotted, with the trace keys."""
+    return {**{key: span.attributes[name] for key, name in _NAMES.items() if name in span.attributes}, **own_keys(span)}
 
 
 @cached_on_span
-def _own_keys(span: SpanData) -> dict[str, Any]:
+def own_keys(span: SpanData) -> dict[str, Any]:
+    """Return the caller's own keys alone."""
     start = len(_OWN)
     return {name[start:]: value for name, value in span.attributes.items() if name.startswith(_OWN)}
 

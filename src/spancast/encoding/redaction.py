@@ -21,6 +21,7 @@ MASKING_FAILED: Final = "[masking failed]"
 TextMask: TypeAlias = Callable[[str], "str | None"]
 """Returns the text to send, or None where it failed."""
 
+_NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
 _STRUCTURAL: Final = frozenset(
     {
         semconv.SESSION_ID, semconv.CONVERSATION_ID, semconv.RESPONSE_ID, semconv.OPERATION_NAME,
@@ -43,14 +44,12 @@ class Redaction:
         return self.is_private or bool(self.masks)
 
     def apply(self, span: SpanData) -> SpanData:
-        """Return ``span`` without what may not be seen."""
+        """Return ``span`` without what may not be seen; links lose their attributes, which are not looked into."""
+        if span.links:
+            span = replace(span, links=tuple([replace(link, attributes=_NO_ATTRIBUTES) for link in span.links]))
         if self.is_private:
             span = without_content(span)
         return _masked_span(span, self.masks) if self.masks else span
-
-    def text(self, text: str) -> str:
-        """Return one ``text`` as the masks leave it."""
-        return _masked_text(text, self.masks)
 
 
 NO_REDACTION: Final = Redaction()
@@ -157,5 +156,6 @@ def _through(text: str, masks: Sequence[TextMask]) -> str:
         masked = mask(text)
         if masked is None:
             raise _MaskFailedError
-        text = masked
+        # A user's function may return what UTF-8 has no bytes for.
+        text = masked if masked.isascii() else json_codec.well_formed(masked)
     return text

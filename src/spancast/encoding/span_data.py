@@ -1,30 +1,63 @@
-"""A span of a payload as plain Python values, for destinations that do not speak OTLP.
+"""The neutral span: what filters, redaction, conventions and destinations read, and whose JSON the spool keeps.
 
-Read from the payload's protobuf, so what privacy mode and masks took out is not here either.
+Attribute values are those that OTLP has: None, bool, str, int of 64 bits, float, bytes, list and dict. JSON has no
+bytes, NaN and infinities, so the JSON of a span that holds one of them is marked, and its values carry their type.
+
+Invariants: the JSON of a span gives an equal span; a span is never changed, because all encoders share it
+(``tests/encoding/test_span_data.py``).
 """
 
 from __future__ import annotations
 
+import base64
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Status
+import orjson
 
-from spancast.encoding.otlp.decode import SpanFields, read_span
-from spancast.model import semconv
+from spancast.model import json_codec, semconv
 from spancast.model.attribute_values import count_of, number_of, text_of
 from spancast.model.span_record import SpanRecord
 
 R = TypeVar("R")
-StatusName = Literal["unset", "ok", "error"]
+StatusName: TypeAlias = Literal["unset", "ok", "error"]
 
-_STATUS: Final[Mapping[int, StatusName]] = {Status.STATUS_CODE_OK: "ok", Status.STATUS_CODE_ERROR: "error"}
 _NS_PER_MS: Final = 1_000_000
+_INT64: Final = 1 << 63
+_MAX_DEPTH: Final = 40
+"""Protobuf readers refuse more than 100 nested messages; each list or dict takes two or three."""
 _CONTEXTS_REMEMBERED: Final = 256
+_TYPED: Final = "typed"
+_FLOAT: Final = "float"
+_BYTES: Final = "bytes"
+_DICT: Final = "dict"
+_HELD_BYTES: Final = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceData:
+    """What produced a span; one object for all spans of a provider."""
+
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    schema_url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeData:
+    """The instrumentation that made a span; one object for all spans of a tracer."""
+
+    name: str = ""
+    version: str = ""
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    schema_url: str = ""
+
+
+NO_RESOURCE: Final = ResourceData()
+NO_SCOPE: Final = ScopeData()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,13 +67,27 @@ class EventData:
     name: str
     at_ns: int
     attributes: Mapping[str, Any]
+    dropped_attributes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkData:
+    """Another span that a span names; ``flags`` are those of OTLP."""
+
+    trace_id: str
+    span_id: str
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    dropped_attributes: int = 0
+    flags: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
 class SpanData:
     """An ended span; ids are lowercase hex, ``parent_span_id`` is empty for a root.
 
-    Shared by all views of it, so it is never changed (``frozen`` would double the time to make one).
+    ``kind`` and ``flags`` are those of OTLP. ``genai_parent`` is the nearest GenAI span above
+    if the parent is not one (empty if there is none above), else None. ``parent_sampled`` is False if the parent was not sampled. Not ``frozen``,
+    which doubles the time to make one.
     """
 
     trace_id: str
@@ -53,11 +100,19 @@ class SpanData:
     status: StatusName
     status_message: str
     attributes: Mapping[str, Any]
-    events: tuple[EventData, ...] = ()
-    resource: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    scope: str = ""
+    events: Sequence[EventData] = ()
+    links: Sequence[LinkData] = ()
+    trace_state: str = ""
+    flags: int = 0
+    dropped_attributes: int = 0
+    dropped_events: int = 0
+    dropped_links: int = 0
+    genai_parent: str | None = None
+    parent_sampled: bool = True
+    resource: ResourceData = NO_RESOURCE
+    scope: ScopeData = NO_SCOPE
     told: dict[str, Any] = field(init=False, default_factory=dict[str, Any], compare=False, repr=False)
-    """What was read out of the attributes, by its name, so that JSON is parsed once for all who ask."""
+    """Results of ``cached_on_span`` functions: JSON in an attribute is parsed once for all readers."""
 
     @property
     def duration_ms(self) -> float:
@@ -66,13 +121,13 @@ class SpanData:
 
     @property
     def is_generation(self) -> bool:
-        """Tell whether it is a call of a model (and not a group, a tool or a web request)."""
+        """Return whether it is a call of a model (and not a group, a tool or a web request)."""
         return semconv.OPERATION_NAME in self.attributes and semconv.REQUEST_MODEL in self.attributes
 
     def with_attributes(
         self,
         attributes: Mapping[str, Any],
-        events: tuple[EventData, ...] | None = None,
+        events: Sequence[EventData] | None = None,
         status_message: str | None = None,
     ) -> SpanData:
         """Return the same span with other ``attributes``: ``dataclasses.replace`` at a third of its time."""
@@ -88,6 +143,14 @@ class SpanData:
             status_message=self.status_message if status_message is None else status_message,
             attributes=attributes,
             events=self.events if events is None else events,
+            links=self.links,
+            trace_state=self.trace_state,
+            flags=self.flags,
+            dropped_attributes=self.dropped_attributes,
+            dropped_events=self.dropped_events,
+            dropped_links=self.dropped_links,
+            genai_parent=self.genai_parent,
+            parent_sampled=self.parent_sampled,
             resource=self.resource,
             scope=self.scope,
         )
@@ -119,7 +182,7 @@ class SpanData:
 
 
 def cached_on_span(reader: Callable[[SpanData], R]) -> Callable[[SpanData], R]:
-    """Make ``reader`` read each span once. What it returns is shared by all who ask, so nobody may change it."""
+    """Make ``reader`` read each span once; all callers share its result and must not change it."""
     name = f"{reader.__module__}.{reader.__qualname__}"
 
     @functools.wraps(reader)
@@ -132,68 +195,237 @@ def cached_on_span(reader: Callable[[SpanData], R]) -> Callable[[SpanData], R]:
     return asked
 
 
-def read(protobuf: bytes) -> list[SpanData]:
-    """Return the spans of an encoded ``ExportTraceServiceRequest``, in its order."""
-    return list(_spans(ExportTraceServiceRequest.FromString(protobuf)))
+# --- values ------------------------------------------------------------------------------------
 
 
-def read_record(record: SpanRecord) -> SpanData:
-    """Return the canonical span of ``record``."""
-    return plain_span(read_span(record.body), record)
+def plain_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of ``given`` with the values of ``plain_value``."""
+    attributes = dict(given)
+    for name, value in attributes.items():
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
+        if kind is str or kind is bool or kind is float or (kind is int and -_INT64 <= value < _INT64):
+            continue
+        attributes[name] = plain_value(value)
+    return attributes
 
 
-def plain_span(found: SpanFields, record: SpanRecord) -> SpanData:
-    """Return what was ``found`` in ``record`` as its canonical span."""
-    return _plain(found, _resource(record.resource), _scope_name(record.scope))
+def plain_value(value: Any, depth: int = 0) -> Any:  # noqa: ANN401, PLR0911 - one case per kind of value
+    """Return ``value`` as a value that OTLP has: an integer beyond 64 bits and any other object become text."""
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
+    if kind is str or kind is bool or kind is float or value is None or kind is bytes:
+        return value
+    if kind is int:
+        return value if -_INT64 <= value < _INT64 else json_codec.integer_text(value)
+    for base in (str, int, float):
+        if isinstance(value, base):  # an enum, a numpy number
+            return plain_value(base(value))
+    if isinstance(value, bytearray):
+        return bytes(value)
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
+        items = cast("Mapping[Any, Any]", value).items()
+        return {str(key): plain_value(item, depth + 1) for key, item in items}
+    if depth < _MAX_DEPTH and isinstance(value, Sequence):
+        return [plain_value(item, depth + 1) for item in cast("Sequence[Any]", value)]
+    return json_codec.encode(value)
 
 
-@functools.lru_cache(_CONTEXTS_REMEMBERED)
-def _resource(head: bytes) -> Mapping[str, Any]:
-    return attributes_of(ResourceSpans.FromString(head).resource.attributes)
+# --- JSON --------------------------------------------------------------------------------------
 
 
-@functools.lru_cache(_CONTEXTS_REMEMBERED)
-def _scope_name(head: bytes) -> str:
-    return ScopeSpans.FromString(head).scope.name
+def resource_json(resource: ResourceData) -> bytes:
+    """Return ``resource`` as JSON."""
+    return _dumped({"attributes": resource.attributes, "schema_url": resource.schema_url})
 
 
-def _spans(request: ExportTraceServiceRequest) -> Iterator[SpanData]:
-    for of_resource in request.resource_spans:
-        resource = attributes_of(of_resource.resource.attributes)
-        for of_scope in of_resource.scope_spans:
-            for span in of_scope.spans:
-                yield _plain(read_span(span.SerializeToString()), resource, of_scope.scope.name)
-
-
-def _plain(found: SpanFields, resource: Mapping[str, Any], scope: str) -> SpanData:
-    return SpanData(
-        trace_id=found.trace_id.hex(),
-        span_id=found.span_id.hex(),
-        parent_span_id=found.parent_span_id.hex(),
-        name=found.name,
-        kind=found.kind,
-        start_ns=found.start_ns,
-        end_ns=found.end_ns,
-        status=_STATUS.get(found.status_code, "unset"),
-        status_message=found.status_message,
-        attributes=found.attributes,
-        events=tuple(
-            [EventData(name=event.name, at_ns=event.at_ns, attributes=event.attributes) for event in found.events]
-        ),
-        resource=resource,
-        scope=scope,
+def scope_json(scope: ScopeData) -> bytes:
+    """Return ``scope`` as JSON."""
+    return _dumped(
+        {
+            "name": scope.name,
+            "version": scope.version,
+            "attributes": scope.attributes,
+            "schema_url": scope.schema_url,
+        }
     )
 
 
-def attributes_of(pairs: Iterable[KeyValue]) -> dict[str, Any]:
-    """Return OTLP key values as a plain dict."""
-    return {pair.key: _value(pair.value) for pair in pairs}
+@functools.lru_cache(_CONTEXTS_REMEMBERED)
+def read_resource(body: bytes) -> ResourceData:
+    """Return the resource of ``resource_json``, the same object for the same bytes."""
+    return ResourceData(**_loaded(body))
 
 
-def _value(value: AnyValue) -> Any:  # noqa: ANN401
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return attributes_of(value.kvlist_value.values)
-    return None if kind is None else getattr(value, kind)
+@functools.lru_cache(_CONTEXTS_REMEMBERED)
+def read_scope(body: bytes) -> ScopeData:
+    """Return the scope of ``scope_json``, the same object for the same bytes."""
+    return ScopeData(**_loaded(body))
+
+
+def span_json(span: SpanData) -> bytes:
+    """Return ``span`` as JSON, without its resource and scope.
+
+    Raises:
+        TypeError: A text holds a lone surrogate (see ``well_formed``).
+    """
+    return _dumped(_fields(span))
+
+
+def well_formed(span: SpanData) -> SpanData:
+    """Return ``span`` with ``?`` for each lone surrogate, which UTF-8 has no bytes for."""
+    return _span(_well_formed(_fields(span)), span.resource, span.scope)
+
+
+def read_record(record: SpanRecord) -> SpanData:
+    """Return the span of ``record``, decoded at first use and then kept beside it for a while.
+
+    Raises:
+        ValueError: The record holds no span.
+    """
+    span = record.held
+    if span is None:
+        span = _span(_loaded(record.body), read_resource(record.resource), read_scope(record.scope))
+        hold(record, span)
+    return cast("SpanData", span)
+
+
+def _fields(span: SpanData) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "trace_id": span.trace_id,
+        "span_id": span.span_id,
+        "parent_span_id": span.parent_span_id,
+        "name": span.name,
+        "kind": span.kind,
+        "start_ns": span.start_ns,
+        "end_ns": span.end_ns,
+        "status": span.status,
+        "status_message": span.status_message,
+        "flags": span.flags,
+        "attributes": span.attributes,
+    }
+    if span.events:
+        fields["events"] = [_event_fields(event) for event in span.events]
+    if span.links:
+        fields["links"] = [_link_fields(link) for link in span.links]
+    if span.trace_state:
+        fields["trace_state"] = span.trace_state
+    if span.dropped_attributes or span.dropped_events or span.dropped_links:
+        fields["dropped_attributes"] = span.dropped_attributes
+        fields["dropped_events"] = span.dropped_events
+        fields["dropped_links"] = span.dropped_links
+    if span.genai_parent is not None:
+        fields["genai_parent"] = span.genai_parent
+    if not span.parent_sampled:
+        fields["parent_sampled"] = False
+    return fields
+
+
+def _event_fields(event: EventData) -> dict[str, Any]:
+    fields: dict[str, Any] = {"name": event.name, "at_ns": event.at_ns, "attributes": event.attributes}
+    if event.dropped_attributes:
+        fields["dropped_attributes"] = event.dropped_attributes
+    return fields
+
+
+def _link_fields(link: LinkData) -> dict[str, Any]:
+    return {
+        "trace_id": link.trace_id,
+        "span_id": link.span_id,
+        "attributes": link.attributes,
+        "dropped_attributes": link.dropped_attributes,
+        "flags": link.flags,
+    }
+
+
+def _span(fields: dict[str, Any], resource: ResourceData, scope: ScopeData) -> SpanData:
+    if "events" in fields:
+        fields["events"] = tuple([EventData(**event) for event in fields["events"]])
+    if "links" in fields:
+        fields["links"] = tuple([LinkData(**link) for link in fields["links"]])
+    return SpanData(resource=resource, scope=scope, **fields)
+
+
+def _dumped(fields: dict[str, Any]) -> bytes:
+    return orjson.dumps(fields if _is_json(fields) else {_TYPED: _typed(fields)})
+
+
+def _loaded(body: bytes) -> dict[str, Any]:
+    fields: dict[str, Any] = orjson.loads(body)
+    return _untyped(fields[_TYPED]) if _TYPED in fields else fields
+
+
+def _is_json(value: dict[str, Any] | list[Any]) -> bool:
+    """Return whether JSON has all values in ``value``."""
+    item: Any
+    for item in value.values() if isinstance(value, dict) else value:
+        kind = type(item)  # pyright: ignore[reportUnknownVariableType] - any value
+        if kind is str or kind is int:
+            continue
+        if kind is float:
+            # False for NaN and the infinities, at a third of the time of `math.isfinite`.
+            if item - item != 0.0:
+                return False
+        elif kind is bytes or ((kind is dict or kind is list) and not _is_json(item)):
+            return False
+    return True
+
+
+def _typed(value: Any) -> Any:  # noqa: ANN401 - any attribute value
+    """Return ``value`` with each dict, and each value that JSON lacks, as a dict of its type and itself."""
+    if isinstance(value, dict):
+        return {_DICT: {key: _typed(item) for key, item in cast("dict[str, Any]", value).items()}}
+    if isinstance(value, list):
+        return [_typed(item) for item in cast("list[Any]", value)]
+    if isinstance(value, bytes):
+        return {_BYTES: base64.b64encode(value).decode()}
+    return {_FLOAT: str(value)} if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _untyped(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, list):
+        return [_untyped(item) for item in cast("list[Any]", value)]
+    if not isinstance(value, dict):
+        return value
+    [(kind, held)] = cast("dict[str, Any]", value).items()
+    if kind == _DICT:
+        return {key: _untyped(item) for key, item in held.items()}
+    return float(held) if kind == _FLOAT else base64.b64decode(held)
+
+
+def _well_formed(value: Any) -> Any:  # noqa: ANN401
+    if isinstance(value, str):
+        return value if value.isascii() else json_codec.well_formed(value)
+    if isinstance(value, dict):
+        return {_well_formed(key): _well_formed(item) for key, item in cast("dict[str, Any]", value).items()}
+    return [_well_formed(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
+
+
+# --- spans still in memory ---------------------------------------------------------------------
+
+
+class _HeldSpans:
+    """Spans kept beside their records: of the last 8 to 16 MiB of JSON. Safe for threads and forks without a lock.
+
+    Two generations: when the younger one is full, the spans of the older one are given up.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._young: list[weakref.ref[SpanRecord]] = []
+        self._old: list[weakref.ref[SpanRecord]] = []
+        self._bytes = 0
+
+    def hold(self, record: SpanRecord, span: SpanData) -> None:
+        """Keep ``span`` beside ``record``."""
+        record.held = span
+        self._young.append(weakref.ref(record))
+        # Two threads that add at once may lose one addition; the count starts again with each generation.
+        self._bytes += len(record.body)
+        if self._bytes >= self._max_bytes:
+            given_up, self._old, self._young, self._bytes = self._old, self._young, [], 0
+            for reference in given_up:
+                if (former := reference()) is not None:
+                    former.held = None
+
+
+hold: Final = _HeldSpans(_HELD_BYTES).hold
+"""Keep a span beside its record, so that it is not decoded as long as it is in memory."""

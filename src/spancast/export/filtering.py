@@ -17,6 +17,7 @@ from typing import Any, Final, TypeAlias, cast
 from spancast.destinations.config import DestinationConfig, FilterRule
 from spancast.diagnostics import counters, warn_once
 from spancast.encoding.safe_regex import Pattern
+from spancast.encoding.span_data import read_record
 from spancast.model.span_record import FactValue, SpanRecord
 
 Facts: TypeAlias = Mapping[str, FactValue]
@@ -98,7 +99,7 @@ class DestinationFilter:
         facts = record.facts
         if self._only_genai and not record.is_genai:
             return NON_GENAI
-        if self._respects_parent and facts.get("parent_sampled") is False:
+        if self._respects_parent and not read_record(record).parent_sampled:
             return PARENT_NOT_SAMPLED
         if not self.needs_history:
             return None

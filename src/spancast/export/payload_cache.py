@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 from spancast.destinations.protocol import Encoder, Payload
-from spancast.encoding.batch import Batch
 from spancast.export.spool.protocol import Entry
 
 _Places: TypeAlias = "tuple[str, tuple[int, ...]]"
 """A log, and sequences in it."""
 
 _REMEMBERED: Final = 16
-_BATCHES_REMEMBERED: Final = 2
 _MAX_BYTES: Final = 32 << 20
 
 
@@ -30,7 +28,6 @@ class PayloadCache:
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, _Places], tuple[Payload, int]] = OrderedDict()
         self._bytes = 0
-        self._batches: OrderedDict[_Places, Batch] = OrderedDict()
 
     def payload(self, encoder: Encoder, log: str, entries: Sequence[Entry]) -> Payload:
         """Return the payload of ``entries`` of ``log`` in ``encoder``: the one made before, if it is still known."""
@@ -40,19 +37,10 @@ class PayloadCache:
             known = self._known.get(key)
             if known is not None:
                 return known[0]
-            payload = encoder.payload(self._batch(places, entries))
+            payload = encoder.payload([entry.record for entry in entries])
             size = sum([entry.record.size_bytes for entry in entries])
             self._known[key] = (payload, size)
             self._bytes += size
             while len(self._known) > _REMEMBERED or (self._bytes > _MAX_BYTES and len(self._known) > 1):
                 self._bytes -= self._known.popitem(last=False)[1][1]
             return payload
-
-    def _batch(self, places: _Places, entries: Sequence[Entry]) -> Batch:
-        # The same for all views, so that each record is decoded once.
-        batch = self._batches.get(places)
-        if batch is None:
-            batch = self._batches[places] = Batch(entry.record for entry in entries)
-            if len(self._batches) > _BATCHES_REMEMBERED:
-                self._batches.popitem(last=False)
-        return batch

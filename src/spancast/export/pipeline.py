@@ -16,14 +16,13 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
 from spancast.diagnostics import counters, guarded, logger, never_raise
-from spancast.encoding.encoder import SpanEncoder
 from spancast.encoding.redaction import NO_REDACTION, Redaction
 from spancast.export import process_exit
 from spancast.export.delivery_worker import DeliveryWorker, Route
 from spancast.export.filtering import NO_HISTORY, REASON_CATEGORY, DestinationFilter, TraceDecisions, group_filters
 from spancast.export.flush_report import DestinationReport, FlushReport
 from spancast.export.payload_cache import PayloadCache
-from spancast.export.record_builder import ContextCache, record_of, without_content
+from spancast.export.record_builder import ContextCache, record_of
 from spancast.export.span_queue import QueuedSpan, SpanQueue
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.memory import MemorySpool
@@ -101,7 +100,6 @@ class ExportPipeline:
         self._heads = ContextCache()
         self._seen = TraceDecisions()
         self._redaction = redaction
-        self._disk_view = SpanEncoder(redaction=redaction)
         # A rule that fails lets the span pass: nothing is lost by a defect.
         self._judges = [
             (names, never_raise(rules.evaluate)) for names, rules in group_filters([route.rules for route in routes])
@@ -146,13 +144,8 @@ class ExportPipeline:
         records = [record for one in ended if (record := self._record(one)) is not None]
         skipped = self._evaluate(records)
         for record in records:
-            # The spool keeps no content beside the body; rules have read it.
-            record.facts.pop("input", None)
-            record.facts.pop("output", None)
-            if self._redaction.is_private:
-                record.facts = without_content(record.facts)
-        for record in records if self._redaction.masks else ():
-            self._mask_user(record)
+            # The filters have read them, and they are not redacted.
+            record.facts = {}
         lost = len(ended) - len(records) + self._store(records, skipped)
         if lost:
             counters.add("dropped.internal_error", lost)
@@ -187,17 +180,15 @@ class ExportPipeline:
         # A call that can't be parsed is exported with the attributes its span was started with.
         parsed = None if unparsed is None else _parse(unparsed, given)
         span, attributes, status = as_ended(given) if parsed is None else parsed
-        record = record_of(span, attributes, status, self._heads, above)
-        if self._redaction:
-            record.body = self._disk_view.body(record)
-        return record
-
-    @never_raise
-    def _mask_user(self, record: SpanRecord) -> None:
-        # The only fact on disk that is neither a number nor what holds a trace together.
-        user = record.facts.get("user_id")
-        if isinstance(user, str):
-            record.facts["user_id"] = self._redaction.text(user)
+        return record_of(
+            span,
+            attributes,
+            status,
+            self._heads,
+            above,
+            redaction=self._redaction,
+            with_facts=self._is_history_asked,
+        )
 
     def _evaluate(self, records: Sequence[SpanRecord]) -> dict[str, dict[int, str]]:
         skipped: dict[str, dict[int, str]] = {}

@@ -1,4 +1,4 @@
-"""An ended span as a record: encoded, with the facts that rules read.
+"""An ended span as a record: the neutral span, its JSON, and what filters read of it.
 
 The conventions of other instrumentations are known by one attribute each, so that their spans
 count as LLM spans too.
@@ -7,37 +7,56 @@ count as LLM spans too.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar, cast
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Status
+from opentelemetry.trace import Link, SpanContext, Status
 
-from spancast.encoding.otlp.encode import nanoseconds, resource_bytes, scope_bytes, span_bytes
+from spancast.encoding.redaction import NO_REDACTION, Redaction
+from spancast.encoding.span_data import (
+    EventData,
+    LinkData,
+    ResourceData,
+    ScopeData,
+    SpanData,
+    StatusName,
+    hold,
+    plain_attributes,
+    read_resource,
+    read_scope,
+    resource_json,
+    scope_json,
+    span_json,
+    well_formed,
+)
 from spancast.model import json_codec, semconv
-from spancast.model.privacy import may_pass
+from spancast.model.json_codec import is_list
 from spancast.model.span_record import FactValue, SpanRecord
 
-_LLM_MARKS: Final = (
-    semconv.OPERATION_NAME,
-    "gen_ai.system",
-    "openinference.span.kind",
-    "traceloop.span.kind",
-    "llm.request.type",
-    "langfuse.observation.type",
-    "langsmith.span.kind",
-    "ai.operationId",
+T = TypeVar("T")
+
+_LLM_MARKS: Final = frozenset(
+    {
+        semconv.OPERATION_NAME,
+        "gen_ai.system",
+        "openinference.span.kind",
+        "traceloop.span.kind",
+        "llm.request.type",
+        "langfuse.observation.type",
+        "langsmith.span.kind",
+        "ai.operationId",
+    }
 )
-_API_KEY_NAMES: Final = (semconv.TRACE_METADATA + "api_key_name", semconv.TRACE_METADATA + "openrouter.api_key_name")
 _FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "operation": (semconv.OPERATION_NAME, "openinference.span.kind", "llm.request.type", "traceloop.span.kind"),
     "model": (semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL, "llm.model_name"),
     "provider": (semconv.RESPONSE_PROVIDER, semconv.PROVIDER_NAME, "gen_ai.system", "llm.provider"),
     "session_id": (semconv.SESSION_ID, semconv.CONVERSATION_ID),
     "user_id": (semconv.USER_ID,),
-    "api_key_name": _API_KEY_NAMES,
+    "api_key_name": semconv.API_KEY_NAMES,
     "total_cost": (semconv.USAGE_COST, "gen_ai.usage.cost", "llm.cost.total"),
     "total_tokens": (semconv.USAGE_TOTAL_TOKENS, "llm.usage.total_tokens", "llm.token_count.total"),
     "prompt_tokens": (semconv.USAGE_INPUT_TOKENS, "llm.token_count.prompt"),
@@ -45,162 +64,185 @@ _FACTS: Final[Mapping[str, tuple[str, ...]]] = {
     "input": (semconv.INPUT_MESSAGES, "input.value", "gen_ai.prompt"),
     "output": (semconv.OUTPUT_MESSAGES, "output.value", "gen_ai.completion"),
 }
-_FACT_ATTRIBUTES: Final[Mapping[str, str]] = {
-    **{fact: names[0] for fact, names in _FACTS.items()},
-    # An argument called ``conversation`` is written there too.
-    "session_id": semconv.CONVERSATION_ID,
-    "finish_reason": semconv.RESPONSE_FINISH_REASONS,
-    "error": semconv.ERROR_TYPE,
-}
-"""The attribute a fact is judged as when content may not be kept."""
-_SCALARS: Final = frozenset({str, int, float, bool})
+_STATUS: Final[Mapping[int, StatusName]] = {1: "ok", 2: "error"}
 _INT64: Final = 1 << 63
+_HAS_IS_REMOTE: Final = 0x100
+_IS_REMOTE: Final = 0x200
 _CONTEXTS: Final = 256
-_PLANS_REMEMBERED: Final = 1024
-_plans: dict[tuple[str, ...], _FieldPlan] = {}
 
 
 def is_genai_span(scope: InstrumentationScope | None, attributes: Mapping[str, Any] | None) -> bool:
-    """Tell whether a span belongs to LLM work: a call, its group, or another instrumentation's of that kind."""
-    return _is_ours(scope) or (bool(attributes) and _has_mark(attributes))
-
-
-def _is_ours(scope: InstrumentationScope | None) -> bool:
-    return scope is not None and scope.name == semconv.SCOPE_NAME
-
-
-def _has_mark(attributes: Mapping[str, Any]) -> bool:
-    return any(mark in attributes for mark in _LLM_MARKS)
+    """Return whether a span belongs to LLM work: a call, its group, or another instrumentation's of that kind."""
+    is_ours = scope is not None and scope.name == semconv.SCOPE_NAME
+    return is_ours or (bool(attributes) and any(mark in attributes for mark in _LLM_MARKS))
 
 
 class ContextCache:
-    """Encoded resources and scopes, the same object for the same one; bounded. For one thread."""
+    """Resources and scopes as JSON and as data, the same objects for the same one; bounded. For one thread."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, tuple[object, bytes]] = OrderedDict()
+        self._known: OrderedDict[int, tuple[object, tuple[bytes, Any]]] = OrderedDict()
 
-    def resource(self, given: Resource) -> bytes:
-        """Return ``given`` encoded."""
+    def resource(self, given: Resource) -> tuple[bytes, ResourceData]:
+        """Return ``given`` as JSON and as data."""
         known = self._known.get(id(given))
-        return known[1] if known else self._remember(given, resource_bytes(given))
+        return known[1] if known else self._remember(given, _resource_json(given), read_resource)
 
-    def scope(self, given: InstrumentationScope | None) -> bytes:
-        """Return ``given`` encoded."""
+    def scope(self, given: InstrumentationScope | None) -> tuple[bytes, ScopeData]:
+        """Return ``given`` as JSON and as data."""
         known = self._known.get(id(given))
-        return known[1] if known else self._remember(given, scope_bytes(given))
+        return known[1] if known else self._remember(given, _scope_json(given), read_scope)
 
-    def _remember(self, given: object, head: bytes) -> bytes:
+    def _remember(self, given: object, body: bytes, read: Callable[[bytes], T]) -> tuple[bytes, T]:
         # Held, so that no other object gets its id.
+        head = (body, read(body))
         self._known[id(given)] = (given, head)
         if len(self._known) > _CONTEXTS:
             self._known.popitem(last=False)
         return head
 
 
-def record_of(
+def _resource_json(given: Resource) -> bytes:
+    return resource_json(ResourceData(plain_attributes(given.attributes), given.schema_url))
+
+
+def _scope_json(given: InstrumentationScope | None) -> bytes:
+    if given is None:
+        return scope_json(ScopeData())
+    attributes = plain_attributes(getattr(given, "attributes", None) or {})
+    return scope_json(ScopeData(given.name or "", given.version or "", attributes, given.schema_url or ""))
+
+
+def record_of(  # noqa: PLR0913 - two are options
     span: ReadableSpan,
     attributes: Mapping[str, Any],
     status: Status,
     heads: ContextCache,
     genai_parent: bytes | None = None,
+    *,
+    redaction: Redaction = NO_REDACTION,
+    with_facts: bool = True,
 ) -> SpanRecord:
-    """Return ``span``, ended, with all its ``attributes`` and its ``status``, as a record.
+    """Return ``span``, ended, as a record.
 
-    ``genai_parent`` is the id of the nearest LLM span above (empty for none), where the parent is none.
+    Args:
+        span: The span of the SDK.
+        attributes: All of its attributes.
+        status: Its status.
+        heads: Resources and scopes seen before.
+        genai_parent: The id of the nearest LLM span above (empty for none) if its parent is none.
+        redaction: What no destination may see. It is applied before anything is encoded; ``facts`` are read before it.
+        with_facts: Whether a filter reads ``facts``.
     """
-    context = span.get_span_context()
-    assert context is not None  # the type is that of the base class
+    context = cast("SpanContext", span.get_span_context())
     parent = span.parent
-    plan = _plan_of(attributes)
-    facts = _facts(attributes, plan)
-    if status.status_code.value == 2:  # noqa: PLR2004 - StatusCode.ERROR
-        facts["error"] = _text(attributes.get(semconv.ERROR_TYPE) or "error")
-    if genai_parent is not None:
-        facts["genai_parent"] = genai_parent.hex()
-    if parent is not None and not parent.trace_flags.sampled:
-        facts["parent_sampled"] = False
-    scope = span.instrumentation_scope
-    return SpanRecord(
-        trace_id=context.trace_id.to_bytes(16, "big"),
-        span_id=context.span_id.to_bytes(8, "big"),
-        parent_span_id=parent.span_id.to_bytes(8, "big") if parent is not None else b"",
+    resource_body, resource = heads.resource(span.resource)
+    scope_body, scope = heads.scope(span.instrumentation_scope)
+    trace_id, span_id = context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")
+    parent_id = b"" if parent is None else parent.span_id.to_bytes(8, "big")
+    events, links = span.events, span.links
+    data = SpanData(
+        trace_id=trace_id.hex(),
+        span_id=span_id.hex(),
+        parent_span_id=parent_id.hex(),
+        name=str(span.name),
+        kind=span.kind.value + 1,
+        start_ns=nanoseconds(span.start_time),
         end_ns=nanoseconds(span.end_time),
-        is_genai=plan.has_mark or _is_ours(scope),
-        resource=heads.resource(span.resource),
-        scope=heads.scope(scope),
-        body=span_bytes(span, attributes, status),
+        status=_STATUS.get(status.status_code.value, "unset"),
+        status_message=status.description or "",
+        attributes=plain_attributes(attributes),
+        events=tuple([_event(event) for event in events]) if events else (),
+        links=tuple([_link(link) for link in links]) if links else (),
+        trace_state=_trace_state(context) if context.trace_state else "",
+        flags=_flags(parent),
+        dropped_attributes=span.dropped_attributes,
+        dropped_events=span.dropped_events,
+        dropped_links=span.dropped_links,
+        genai_parent=None if genai_parent is None else genai_parent.hex(),
+        parent_sampled=parent is None or parent.trace_flags.sampled,
+        resource=resource,
+        scope=scope,
+    )
+    facts = filter_fields_of(data) if with_facts else {}
+    is_genai = scope.name == semconv.SCOPE_NAME or not _LLM_MARKS.isdisjoint(data.attributes)
+    if redaction:
+        data = redaction.apply(well_formed(data) if redaction.masks else data)
+    try:
+        body = span_json(data)
+    except TypeError:
+        data = well_formed(data)
+        body = span_json(data)
+    record = SpanRecord(
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=parent_id,
+        end_ns=data.end_ns,
+        is_genai=is_genai,
+        resource=resource_body,
+        scope=scope_body,
+        body=body,
         facts=facts,
+    )
+    hold(record, data)
+    return record
+
+
+def _trace_state(context: SpanContext) -> str:
+    return ",".join(f"{key}={value}" for key, value in context.trace_state.items())
+
+
+def _flags(context: SpanContext | None) -> int:
+    return _HAS_IS_REMOTE | (_IS_REMOTE if context is not None and context.is_remote else 0)
+
+
+def _event(event: Event) -> EventData:
+    return EventData(
+        name=event.name,
+        at_ns=nanoseconds(event.timestamp),
+        attributes=plain_attributes(event.attributes or {}),
+        dropped_attributes=getattr(event, "dropped_attributes", 0),
     )
 
 
-class _FieldPlan(NamedTuple):
-    """What there is to be read of attributes with certain names."""
-
-    facts: tuple[tuple[str, tuple[str, ...]], ...]
-    has_reasons: bool
-    has_mark: bool
-
-
-def _plan_of(attributes: Mapping[str, Any]) -> _FieldPlan:
-    # Spans of one kind have the same names; a hundred questions for the others are asked once for all of them.
-    names = tuple(attributes)
-    plan = _plans.get(names)
-    if plan is None:
-        found = ((fact, tuple(name for name in given if name in attributes)) for fact, given in _FACTS.items())
-        plan = _FieldPlan(
-            tuple((fact, given) for fact, given in found if given),
-            semconv.RESPONSE_FINISH_REASONS in attributes,
-            _has_mark(attributes),
-        )
-        if len(_plans) >= _PLANS_REMEMBERED:
-            _plans.clear()
-        _plans[names] = plan
-    return plan
+def _link(link: Link) -> LinkData:
+    return LinkData(
+        trace_id=f"{link.context.trace_id:032x}",
+        span_id=f"{link.context.span_id:016x}",
+        attributes=plain_attributes(link.attributes or {}),
+        dropped_attributes=getattr(link, "dropped_attributes", 0),
+        flags=_flags(link.context),
+    )
 
 
-def filter_fields_of(attributes: Mapping[str, Any]) -> dict[str, FactValue]:
-    """Return what rules may ask of a span with ``attributes``."""
-    return _facts(attributes, _plan_of(attributes))
+def nanoseconds(at_ns: float | None) -> int:
+    """Return a time of a span between 0 (none) and 2**63 - 1: the SDK takes any value from an application."""
+    if type(at_ns) is int and 0 <= at_ns < _INT64:
+        return at_ns
+    if not isinstance(at_ns, (int, float)) or not at_ns > 0:
+        return 0
+    return int(at_ns) if at_ns < _INT64 else _INT64 - 1
 
 
-def without_content(facts: Mapping[str, FactValue]) -> dict[str, FactValue]:
-    """Return the facts that are known to be no content: any instrumentation may write any text under their names."""
-    return {
-        fact: value
-        for fact, value in facts.items()
-        if fact not in _FACT_ATTRIBUTES or may_pass(_FACT_ATTRIBUTES[fact], value)
-    }
-
-
-def _odd_facts(attributes: Mapping[str, Any], plan: _FieldPlan) -> dict[str, FactValue]:
+def filter_fields_of(span: SpanData) -> dict[str, FactValue]:
+    """Return what filters read of ``span``: the first of the names of a fact that holds a text, number or boolean."""
+    attributes = span.attributes
     facts: dict[str, FactValue] = {}
-    for fact, names in plan.facts:
+    for fact, names in _FACTS.items():
         for name in names:
-            value = attributes[name]
-            if isinstance(value, (str, int, float)):
+            if name in attributes and isinstance(value := attributes[name], (str, int, float)):
                 facts[fact] = value
                 break
-    return facts
-
-
-def _facts(attributes: Mapping[str, Any], plan: _FieldPlan) -> dict[str, FactValue]:
-    facts: dict[str, FactValue] = {fact: attributes[names[0]] for fact, names in plan.facts}
-    kinds = {*map(type, facts.values())}
-    if not kinds <= _SCALARS:
-        facts = _odd_facts(attributes, plan)
-    if plan.has_reasons:
-        reasons = attributes[semconv.RESPONSE_FINISH_REASONS]
-        if isinstance(reasons, (list, tuple)) and reasons:
-            facts["finish_reason"] = _text(reasons[0])  # pyright: ignore[reportUnknownArgumentType] - a sequence
+    reasons = attributes.get(semconv.RESPONSE_FINISH_REASONS)
+    if is_list(reasons) and reasons:
+        facts["finish_reason"] = _text(reasons[0])
     if "total_tokens" not in facts and "prompt_tokens" in facts and "completion_tokens" in facts:
         asked, answered = facts["prompt_tokens"], facts["completion_tokens"]
         if type(asked) is int and type(answered) is int:
-            facts["total_tokens"] = asked + answered
-    if int in kinds or not kinds <= _SCALARS:
-        for fact, value in facts.items():
-            if isinstance(value, int) and not -_INT64 <= value < _INT64:
-                # As in the body: what no 64 bits hold is text.
-                facts[fact] = json_codec.integer_text(value)
+            total = asked + answered
+            facts["total_tokens"] = total if -_INT64 <= total < _INT64 else json_codec.integer_text(total)
+    if span.status == "error":
+        facts["error"] = _text(attributes.get(semconv.ERROR_TYPE) or "error")
     return facts
 
 

@@ -79,6 +79,7 @@ EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
 # --- OpenRouter Broadcast -------------------------------------------------------------------------
 TRACE_NAME: Final = "trace.name"
 TRACE_METADATA: Final = "trace.metadata."
+API_KEY_NAMES: Final = (TRACE_METADATA + "api_key_name", TRACE_METADATA + "openrouter.api_key_name")
 
 # --- ours: what no convention names -------------------------------------------------------------------
 # spancast.request.<parameter>: the request parameter of that wire name (nested objects as JSON text)

@@ -20,7 +20,7 @@ from spancast.dialects.content import (
 )
 from spancast.dialects.sanitize import modality, plain
 from spancast.model import json_codec
-from spancast.model.call import Part, Message
+from spancast.model.call import Message, Part
 
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _URLS: Final = {"image_url": "image", "video_url": "video", "input_video": "video", "audio_url": "audio"}

@@ -20,7 +20,7 @@ from spancast.dialects.content import (
     tool_result_part,
 )
 from spancast.dialects.sanitize import plain, unknown_part
-from spancast.model.call import Part, Message
+from spancast.model.call import Message, Part
 
 Fields = Mapping[str, Any]
 

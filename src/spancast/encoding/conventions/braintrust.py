@@ -37,7 +37,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
         told |= facts.given(model=facts.model(span), provider=span.text(semconv.PROVIDER_NAME))
         told |= genai_fields.model_parameters(span)
     # The caller's own keys last: what was named by hand is not overwritten by us.
-    metadata = {**told, **facts.metadata(span)}
+    metadata = {**told, **genai_fields.metadata(span)}
     yield "braintrust.metadata", json_codec.encode(metadata) if metadata else None
     yield "braintrust.tags", genai_fields.tags(span) or None
     metrics = _metrics(span)

@@ -18,8 +18,8 @@ CONTENT_MESSAGES: Final = frozenset(
 CACHE_CREATION: Final = "gen_ai.usage.cache_creation.input_tokens"
 """What products read that know the conventions before ``cache_write``."""
 _COUNTS: Final = (
-    semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS, semconv.USAGE_TOTAL_TOKENS, semconv.USAGE_CACHE_READ,
-    semconv.USAGE_CACHE_WRITE, CACHE_CREATION, semconv.USAGE_REASONING,
+    semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS, semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE,
+    CACHE_CREATION, semconv.USAGE_REASONING,
 )  # fmt: skip
 SYSTEM: Final = "gen_ai.system"
 """``gen_ai.provider.name`` before version 1.37 of the conventions."""
@@ -50,20 +50,18 @@ def work(span: SpanData) -> Work:
     operation = span.first(semconv.OPERATION_NAME)
     if isinstance(operation, str):
         return _WORK.get(operation, "llm")
-    return "group" if span.scope == semconv.SCOPE_NAME else "other"
+    return "group" if span.scope.name == semconv.SCOPE_NAME else "other"
 
 
 @cached_on_span
 def usage(span: SpanData) -> Usage:
     """Return the tokens of ``span``."""
     attributes = span.attributes
-    asked, answered, total, cache_read, cache_write, former_cache_write, reasoning = [
+    asked, answered, cache_read, cache_write, former_cache_write, reasoning = [
         count_of(attributes[name]) if name in attributes else None for name in _COUNTS
     ]
-    if total is None and (asked is not None or answered is not None):
-        total = count_of((asked or 0) + (answered or 0))
     cache_write = former_cache_write if cache_write is None else cache_write
-    return Usage(asked, answered, total, cache_read, cache_write, reasoning)
+    return Usage(asked, answered, genai_fields.total_tokens(span), cache_read, cache_write, reasoning)
 
 
 def model(span: SpanData) -> str | None:
@@ -96,12 +94,6 @@ def answers_json(span: SpanData) -> str | None:
 
 
 @cached_on_span
-def metadata(span: SpanData) -> dict[str, Any]:
-    """Return the caller's own keys with the names of trace and generation."""
-    return genai_fields.metadata(span, with_names=True)
-
-
-@cached_on_span
 def readable_content(span: SpanData) -> frozenset[str]:
     """Return the names of the content that can be read, and so be written in other words; the rest stays as it is."""
     names = set(CONTENT_MESSAGES)
@@ -110,12 +102,6 @@ def readable_content(span: SpanData) -> frozenset[str]:
     if genai_fields.answers(span) is None:
         names.discard(semconv.OUTPUT_MESSAGES)
     return frozenset(names)
-
-
-@cached_on_span
-def own_keys(span: SpanData) -> dict[str, Any]:
-    """Return the caller's own keys alone."""
-    return genai_fields.metadata(span, with_names=False)
 
 
 def given(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value

@@ -36,7 +36,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "langfuse.user.id", span.text(semconv.USER_ID)
     yield "langfuse.session.id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "langfuse.trace.tags", genai_fields.tags(span) or None
-    own = facts.own_keys(span)
+    own = genai_fields.own_keys(span)
     yield "langfuse.environment", _text(own.get("environment"))
     yield "langfuse.release", _text(own.get("release"))
     for name, value in own.items():

@@ -38,7 +38,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
     session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "langsmith.metadata.session_id", session
     yield "langsmith.metadata.user_id", span.text(semconv.USER_ID)
-    for name, value in facts.metadata(span).items():
+    for name, value in genai_fields.metadata(span).items():
         yield f"langsmith.metadata.{name}", value
     if kind in ("llm", "embedding"):
         yield from _call(span)

@@ -34,7 +34,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "mlflow.spanType", _json(_TYPES.get(kind))
     if not span.parent_span_id:
         yield _TAG + "mlflow.traceName", str(span.text(semconv.TRACE_NAME) or span.name)
-        for name, value in facts.metadata(span).items():
+        for name, value in genai_fields.metadata(span).items():
             yield _TAG + name, value if isinstance(value, str) else json_codec.encode(value)
     if kind in ("llm", "embedding"):
         yield from _call(span)

@@ -57,7 +57,7 @@ def rename(span: SpanData) -> SpanData:
 
 
 def _common(span: SpanData) -> Iterator[tuple[str, Any]]:
-    metadata = facts.metadata(span)
+    metadata = genai_fields.metadata(span)
     yield "metadata", json_codec.encode(metadata) if metadata else None
     yield "session.id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "tag.tags", genai_fields.tags(span) or None

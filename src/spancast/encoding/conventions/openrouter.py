@@ -36,7 +36,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "span.type", "generation" if kind in ("llm", "embedding") else "span"
     yield "span.level", genai_fields.level(span)
     yield "span.status_message", span.status_message or None
-    for name, value in facts.own_keys(span).items():
+    for name, value in genai_fields.own_keys(span).items():
         yield f"span.metadata.{name}", value
     if kind in ("llm", "embedding"):
         yield from _call(span)

@@ -42,5 +42,5 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
         yield _METADATA + "input_cost", costs.input
         yield _METADATA + "output_cost", costs.output
     # Last: a key of the caller's wins over ours of the same name.
-    for name, value in facts.metadata(span).items():
+    for name, value in genai_fields.metadata(span).items():
         yield _METADATA + name, value

@@ -34,7 +34,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
     # Without one PostHog makes a random person for every span.
     yield "posthog.distinct_id", span.text(semconv.USER_ID) or session or span.trace_id
     yield "$ai_session_id", session
-    yield from facts.own_keys(span).items()
+    yield from genai_fields.own_keys(span).items()
     yield "$ai_trace_name", span.text(semconv.TRACE_NAME)
     if span.status == "error":
         yield "$ai_is_error", True

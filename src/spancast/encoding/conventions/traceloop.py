@@ -29,7 +29,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield _PROPERTY + "session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield _PROPERTY + "user_id", span.text(semconv.USER_ID)
-    for name, value in facts.metadata(span).items():
+    for name, value in genai_fields.metadata(span).items():
         yield _PROPERTY + name, value
     yield "traceloop.workflow.name", span.text(semconv.TRACE_NAME)
     if kind == "group":

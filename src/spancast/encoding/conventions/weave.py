@@ -42,7 +42,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
         input_cost=costs.input,
         output_cost=costs.output,
     )
-    attributes = {**told, **facts.metadata(span)}
+    attributes = {**told, **genai_fields.metadata(span)}
     yield "wandb.attributes", json_codec.encode(attributes) if attributes else None
     if kind in ("llm", "embedding"):
         yield "llm.provider", span.text(semconv.PROVIDER_NAME)

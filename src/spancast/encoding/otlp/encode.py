@@ -1,37 +1,34 @@
-"""OTLP protobuf written by hand: an ended span as bytes, once, in field order.
+"""OTLP protobuf written by hand: spans as bytes, in field order.
 
-Source: opentelemetry-proto ``trace/v1/trace.proto``, ``common/v1/common.proto``. The result equals
-that of OpenTelemetry's own encoder byte for byte (``tests/encoding/test_otlp_encode.py``),
-which builds a message object for every value. Where that one drops a value it cannot
-encode (an integer over 64 bits, a lone surrogate), this one writes it as text. A time that is no integer between 0 and
-2**63 - 1 becomes the nearest one, so that whatever reads a span later can keep its times as signed 64-bit integers.
+Source: opentelemetry-proto ``trace/v1/trace.proto``, ``common/v1/common.proto``. For a span of the SDK the
+result equals that of OpenTelemetry's own encoder byte for byte (``tests/encoding/test_otlp_encode.py``),
+which builds a message object for every value.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import Link, SpanContext, SpanKind, Status
+from spancast.encoding.span_data import EventData, LinkData, ResourceData, ScopeData, SpanData, plain_value
+from spancast.model.json_codec import is_mapping
 
-from spancast.encoding.otlp.decode import field_at
-from spancast.model import json_codec
+Attributes: TypeAlias = Mapping[str, Any]
+K = TypeVar("K")
+V = TypeVar("V")
 
-Attributes: TypeAlias = "Mapping[str, Any] | None"
-
+STATUS_CODES: Final = {"unset": 0, "ok": 1, "error": 2}
 _SMALL: Final = 1 << 14
 _INT64: Final = 1 << 63
 _MASK64: Final = (1 << 64) - 1
-_HAS_IS_REMOTE: Final = 0x100
-_IS_REMOTE: Final = 0x200
 _KEYS_REMEMBERED: Final = 4096
 _PAIRS_REMEMBERED: Final = 4096
 _LONG_TEXT: Final = 64
 _DOUBLE_BYTES: Final = 8
+_NODE_BYTES: Final = 32
+_CHARACTER_BYTES: Final = 4
+_SMALL_TYPES: Final = frozenset({int, float, bool, type(None)})
 
 _fixed64 = struct.Struct("<Q").pack
 _times = struct.Struct("<cQcQ").pack
@@ -53,8 +50,6 @@ def _varint(value: int) -> bytes:
 
 
 _VARINTS: Final = tuple(_varint(value) for value in range(_SMALL))
-_KINDS: Final = tuple(b"\x30" + _varint(kind + 1) for kind in range(len(SpanKind)))
-_FLAGS: Final = (_flags(b"\x85\x01", _HAS_IS_REMOTE), _flags(b"\x85\x01", _HAS_IS_REMOTE | _IS_REMOTE))
 
 
 def varint(value: int) -> bytes:
@@ -74,6 +69,10 @@ def _utf8(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
+def _text(tag: bytes, text: str) -> bytes:
+    return message(tag, _utf8(text)) if text else b""
+
+
 def any_value(value: Any) -> bytes:  # noqa: ANN401, PLR0911 - one case per kind of value
     """Return an encoded ``AnyValue``."""
     kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
@@ -82,33 +81,18 @@ def any_value(value: Any) -> bytes:  # noqa: ANN401, PLR0911 - one case per kind
         return b"\x0a" + varint(len(text)) + text
     if kind is bool:
         return b"\x10\x01" if value else b"\x10\x00"
-    if kind is int:
-        if -_INT64 <= value < _INT64:
-            return b"\x18" + varint(value & _MASK64)
-        return any_value(json_codec.integer_text(value))
+    if kind is int and -_INT64 <= value < _INT64:
+        return b"\x18" + varint(value & _MASK64)
     if kind is float:
         return b"\x21" + _double(value)
-    if kind is tuple or kind is list:
-        return _array(value)
-    return b"" if value is None else _other_value(value)
-
-
-def _other_value(value: Any) -> bytes:  # noqa: ANN401
-    for kind in (bool, str, int, float):
-        if isinstance(value, kind):  # an enum, a numpy number
-            return any_value(kind(value))
-    if isinstance(value, (bytes, bytearray)):
-        return message(b"\x3a", bytes(value))
-    if isinstance(value, Mapping):
-        items = cast("Mapping[Any, Any]", value).items()
-        return message(b"\x32", b"".join(message(b"\x0a", key_value(str(key), item)) for key, item in items))
-    if isinstance(value, Sequence):
-        return _array(cast("Sequence[Any]", value))
-    return any_value(json_codec.encode(value))
-
-
-def _array(items: Sequence[Any]) -> bytes:
-    return message(b"\x2a", b"".join([message(b"\x0a", any_value(item)) for item in items]))
+    if kind is list:
+        return message(b"\x2a", b"".join([message(b"\x0a", any_value(item)) for item in value]))
+    if kind is dict:
+        pairs = [message(b"\x0a", key_value(key, item)) for key, item in cast("dict[str, Any]", value).items()]
+        return message(b"\x32", b"".join(pairs))
+    if kind is bytes:
+        return message(b"\x3a", value)
+    return b"" if value is None else any_value(plain_value(value))
 
 
 def key_value(key: str, value: Any) -> bytes:  # noqa: ANN401
@@ -125,35 +109,34 @@ def _remembered(key: str) -> bytes:
     return head
 
 
-def key_values(tag: bytes, attributes: Attributes) -> bytes:
-    """Return ``attributes`` as repeated ``KeyValue`` fields of ``tag``."""
-    if not attributes:
-        return b""
-    pairs: list[bytes] = []
+def key_values(tag: bytes, attributes: Attributes) -> list[bytes]:
+    """Return ``attributes`` as the pieces of repeated ``KeyValue`` fields of ``tag``; a long text is not copied."""
+    pieces: list[bytes] = []
     for key, value in attributes.items():
         kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
-        if (
-            (kind is str and len(value) <= _LONG_TEXT)
-            or kind is int
-            or kind is bool
-            or (kind is tuple and len(value) == 1 and type(value[0]) is str)  # a finish reason
-        ):
+        if kind is str:
+            if len(value) > _LONG_TEXT:
+                pieces += _long_pair(tag, key, value)
+                continue
+            pair = _pairs.get((key, value, kind)) or _remembered_pair(key, value, value)
+        elif kind is int or kind is bool:
             # By its type too: 1 and True are equal.
-            pairs.append(_pairs.get((key, value, kind)) or _remembered_pair(key, value, kind))
-        elif kind is str:
-            pairs.append(_long_pair(key, value))
+            pair = _pairs.get((key, value, kind)) or _remembered_pair(key, value, value)
         elif kind is float:
-            pairs.append(_double_heads.get(key) or _double_head(key))
-            pairs[-1] += _double(value)
+            pair = (_double_heads.get(key) or _double_head(key)) + _double(value)
+        elif kind is list and len(value) == 1 and type(value[0]) is str and len(value[0]) <= _LONG_TEXT:
+            # A finish reason.
+            pair = _pairs.get((key, value[0], kind)) or _remembered_pair(key, value[0], value)
         else:
-            pairs.append(_encoded_pair(key, value))
-    return tag + tag.join(pairs)
+            pair = _encoded_pair(key, value)
+        pieces += (tag, pair)
+    return pieces
 
 
-def _remembered_pair(key: str, value: Any, kind: type) -> bytes:  # noqa: ANN401
+def _remembered_pair(key: str, known_as: Any, value: Any) -> bytes:  # noqa: ANN401
     if len(_pairs) >= _PAIRS_REMEMBERED:
         _pairs.clear()
-    pair = _pairs[key, value, kind] = _encoded_pair(key, value)
+    pair = _pairs[key, known_as, type(value)] = _encoded_pair(key, value)
     return pair
 
 
@@ -169,54 +152,43 @@ def _encoded_pair(key: str, value: Any) -> bytes:  # noqa: ANN401
     return varint(len(pair)) + pair
 
 
-def _long_pair(key: str, value: str) -> bytes:
-    # What `_encoded_pair` does, without copying a long text four times.
+def _long_pair(tag: bytes, key: str, value: str) -> tuple[bytes, ...]:
     text = _utf8(value)
     size = varint(len(text))
     head = _keys.get(key) or _remembered(key)
     content = len(text) + len(size) + 1
-    told = varint(content)
-    return b"".join((varint(len(head) + len(told) + content), head, told, b"\x0a", size, text))
+    inner = varint(content)
+    return tag, varint(len(head) + len(inner) + content), head, inner, b"\x0a", size, text
 
 
-def span_bytes(span: ReadableSpan, attributes: Attributes = None, status: Status | None = None) -> bytes:
-    """Return ``span`` as an encoded OTLP ``Span``; ``attributes`` and ``status`` are its own, where read already."""
-    context = cast("SpanContext", span.get_span_context())
-    parent, name, status = span.parent, span.name, status or span.status
-    parts = [b"\x0a\x10", context.trace_id.to_bytes(16, "big"), b"\x12\x08", context.span_id.to_bytes(8, "big")]
-    if context.trace_state:
-        parts.append(message(b"\x1a", _utf8(",".join(f"{key}={value}" for key, value in context.trace_state.items()))))
-    if parent is not None:
-        parts += (b"\x22\x08", parent.span_id.to_bytes(8, "big"))
-    if name:
-        parts.append(message(b"\x2a", _utf8(name)))
-    start_ns, end_ns = nanoseconds(span.start_time), nanoseconds(span.end_time)
-    parts.append(_KINDS[span.kind.value])
+def span_bytes(span: SpanData) -> bytes:
+    """Return ``span`` as an encoded ``Span``."""
+    parts = [b"\x0a\x10", bytes.fromhex(span.trace_id), b"\x12\x08", bytes.fromhex(span.span_id)]
+    if span.trace_state:
+        parts.append(_text(b"\x1a", span.trace_state))
+    if span.parent_span_id:
+        parts += (b"\x22\x08", bytes.fromhex(span.parent_span_id))
+    if span.name:
+        parts.append(_text(b"\x2a", span.name))
+    parts.append(b"\x30" + varint(span.kind))
+    start_ns, end_ns = span.start_ns, span.end_ns
     parts.append(_times(b"9", start_ns, b"A", end_ns) if start_ns and end_ns else _known_times(start_ns, end_ns))
-    parts.append(key_values(b"\x4a", span.attributes if attributes is None else attributes))
-    if dropped := span.dropped_attributes:
-        parts.append(_count(b"\x50", dropped))
-    if events := span.events:
-        parts += [message(b"\x5a", _event(event)) for event in events]
-    if dropped := span.dropped_events:
-        parts.append(_count(b"\x60", dropped))
-    if links := span.links:
-        parts += [message(b"\x6a", _link(link)) for link in links]
-    if dropped := span.dropped_links:
-        parts.append(_count(b"\x70", dropped))
-    parts.append(b"\x7a\x00" if status.is_unset and not status.description else message(b"\x7a", _status(status)))
-    parts.append(_FLAGS[parent is not None and parent.is_remote])
+    parts += key_values(b"\x4a", span.attributes)
+    if span.dropped_attributes:
+        parts.append(_count(b"\x50", span.dropped_attributes))
+    if span.events:
+        parts += [message(b"\x5a", _event(event)) for event in span.events]
+    if span.dropped_events:
+        parts.append(_count(b"\x60", span.dropped_events))
+    if span.links:
+        parts += [message(b"\x6a", _link(link)) for link in span.links]
+    if span.dropped_links:
+        parts.append(_count(b"\x70", span.dropped_links))
+    code, text = STATUS_CODES[span.status], span.status_message
+    parts.append(message(b"\x7a", _text(b"\x12", text) + _count(b"\x18", code)) if code or text else b"\x7a\x00")
+    if span.flags:
+        parts.append(_flags(b"\x85\x01", span.flags))
     return b"".join(parts)
-
-
-def nanoseconds(at_ns: float | None) -> int:
-    """Return a time of a span as it is encoded; 0 if there is none."""
-    if type(at_ns) is int and 0 <= at_ns < _INT64:
-        return at_ns
-    # Whatever an application gave the SDK, which does not look at it.
-    if not isinstance(at_ns, (int, float)) or not at_ns > 0:
-        return 0
-    return int(at_ns) if at_ns < _INT64 else _INT64 - 1
 
 
 def _known_times(start_ns: int, end_ns: int) -> bytes:
@@ -231,80 +203,93 @@ def _count(tag: bytes, count: int) -> bytes:
     return tag + varint(count) if count else b""
 
 
-def _remote_flags(context: SpanContext) -> int:
-    return _HAS_IS_REMOTE | (_IS_REMOTE if context.is_remote else 0)
+def _event(event: EventData) -> bytes:
+    pairs = key_values(b"\x1a", event.attributes)
+    named = (_time(b"\x09", event.at_ns), _text(b"\x12", event.name))
+    return b"".join((*named, *pairs, _count(b"\x20", event.dropped_attributes)))
 
 
-def _event(event: Event) -> bytes:
-    dropped = getattr(event, "dropped_attributes", 0)
-    return event_bytes(event.name, nanoseconds(event.timestamp), event.attributes, dropped)
+def _link(link: LinkData) -> bytes:
+    ids = b"\x0a\x10" + bytes.fromhex(link.trace_id) + b"\x12\x08" + bytes.fromhex(link.span_id)
+    flags = b"\x35" + link.flags.to_bytes(4, "little") if link.flags else b""
+    pairs = key_values(b"\x22", link.attributes)
+    return b"".join((ids, *pairs, _count(b"\x28", link.dropped_attributes), flags))
 
 
-def event_bytes(name: str, at_ns: int, attributes: Attributes, dropped: int = 0) -> bytes:
-    """Return an encoded ``Span.Event``."""
-    named = message(b"\x12", _utf8(name)) if name else b""
-    return _time(b"\x09", at_ns) + named + key_values(b"\x1a", attributes) + _count(b"\x20", dropped)
+def _resource(resource: ResourceData) -> bytes:
+    return message(b"\x0a", b"".join(key_values(b"\x0a", resource.attributes)))
 
 
-def _link(link: Link) -> bytes:
-    context = link.context
-    ids = b"\x0a\x10" + context.trace_id.to_bytes(16, "big") + b"\x12\x08" + context.span_id.to_bytes(8, "big")
-    dropped = _count(b"\x28", getattr(link, "dropped_attributes", 0))
-    flags = b"\x35" + _remote_flags(context).to_bytes(4, "little")
-    return ids + key_values(b"\x22", link.attributes) + dropped + flags
+def _scope(scope: ScopeData) -> bytes:
+    named = (_text(b"\x0a", scope.name), _text(b"\x12", scope.version))
+    return message(b"\x0a", b"".join((*named, *key_values(b"\x1a", scope.attributes))))
 
 
-def _status(status: Status) -> bytes:
-    return status_bytes(status.status_code.value, status.description or "")
+def request_bytes(spans: Iterable[SpanData]) -> bytes:
+    """Return ``spans`` as an encoded ``ExportTraceServiceRequest``, by resource and scope."""
+    # Joined once, at the end: a batch is 2 MiB.
+    parts: list[bytes] = []
+    for resource, scopes in by_origin(spans):
+        of_resource = [_resource(resource)]
+        for scope, members in scopes:
+            of_scope = [_scope(scope)]
+            for span in members:
+                body = span_bytes(span)
+                of_scope += (b"\x12", varint(len(body)), body)
+            of_scope.append(_text(b"\x1a", scope.schema_url))
+            of_resource += (b"\x12", varint(sum(map(len, of_scope))), *of_scope)
+        of_resource.append(_text(b"\x1a", resource.schema_url))
+        parts += (b"\x0a", varint(sum(map(len, of_resource))), *of_resource)
+    return b"".join(parts)
 
 
-def status_bytes(code: int, text: str) -> bytes:
-    """Return an encoded ``Status``."""
-    told = message(b"\x12", _utf8(text)) if text else b""
-    return told + (b"\x18" + varint(code) if code else b"")
+Origin: TypeAlias = "tuple[ResourceData, list[tuple[ScopeData, list[SpanData]]]]"
 
 
-def resource_bytes(resource: Resource) -> bytes:
-    """Return a ``ResourceSpans`` without its spans: the resource and its schema's URL."""
-    return resource_head(resource.attributes, resource.schema_url)
+def by_origin(spans: Iterable[SpanData]) -> list[Origin]:
+    """Return ``spans`` by resource and scope, in the order of the first span of each."""
+    groups: list[Origin] = []
+    known: dict[tuple[int, int], list[SpanData]] = {}
+    for span in spans:
+        members = known.get((id(span.resource), id(span.scope)))
+        if members is None:
+            # Equal ones may be several objects: of spans in memory and of spans from disk.
+            scopes = _listed(groups, span.resource)
+            members = known[id(span.resource), id(span.scope)] = _listed(scopes, span.scope)
+        members.append(span)
+    return groups
 
 
-def resource_head(attributes: Attributes, schema_url: str = "") -> bytes:
-    """Return a ``ResourceSpans`` of ``attributes`` without its spans."""
-    return message(b"\x0a", key_values(b"\x0a", attributes)) + _schema(schema_url)
+def _listed(groups: list[tuple[K, list[V]]], key: K) -> list[V]:
+    for known, members in groups:
+        if known == key:
+            return members
+    members = list[V]()
+    groups.append((key, members))
+    return members
 
 
-def scope_bytes(scope: InstrumentationScope | None) -> bytes:
-    """Return a ``ScopeSpans`` without its spans: the scope and its schema's URL."""
-    if scope is None:
-        return b"\x0a\x00"
-    named = message(b"\x0a", _utf8(scope.name)) if scope.name else b""
-    version = message(b"\x12", _utf8(scope.version)) if scope.version else b""
-    content = named + version + key_values(b"\x1a", getattr(scope, "attributes", None))
-    return message(b"\x0a", content) + _schema(scope.schema_url or "")
+def size_bound(span: SpanData) -> int:
+    """Return a size in bytes that ``span_bytes`` does not exceed, at a fifth of its time."""
+    characters = len(span.name) + len(span.status_message) + len(span.trace_state)
+    size = _CHARACTER_BYTES * characters + 8 * _NODE_BYTES + _bound(span.attributes)
+    for event in span.events:
+        size += _CHARACTER_BYTES * len(event.name) + 2 * _NODE_BYTES + _bound(event.attributes)
+    for link in span.links:
+        size += 3 * _NODE_BYTES + _bound(link.attributes)
+    return size
 
 
-def _schema(url: str) -> bytes:
-    return message(b"\x1a", _utf8(url)) if url else b""
-
-
-def fields(body: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield each top-level field of ``body``: its number, and where field, content and end are.
-
-    Raises:
-        ValueError: It is no protobuf message.
-    """
-    at = 0
-    while at < len(body):
-        begin = at
-        tag, _, start, at = field_at(body, at)
-        yield tag >> 3, begin, start, at
-
-
-def replaced(body: bytes, new: Mapping[int, bytes]) -> bytes:
-    """Return the message ``body`` with the fields ``new`` (number to encoded fields, tags included) instead of its own.
-
-    Fields that ``new`` does not name are copied as they are, in order; the new ones come last.
-    """
-    kept = [body[at:stop] for number, at, _, stop in fields(body) if number not in new]
-    return b"".join((*kept, *new.values()))
+def _bound(values: Attributes | Sequence[Any]) -> int:
+    characters, items = 0, values
+    if is_mapping(values):
+        characters, items = sum(map(len, values)), values.values()
+    size = 2 * _NODE_BYTES * len(values)
+    for item in items:
+        kind = type(item)  # pyright: ignore[reportUnknownVariableType] - any value
+        if kind is str or kind is bytes:
+            characters += len(item)
+        elif kind not in _SMALL_TYPES:
+            # What a convention may have made counts as what it is encoded as.
+            size += _bound(item if kind is list or kind is dict else [plain_value(item)])
+    return size + _CHARACTER_BYTES * characters

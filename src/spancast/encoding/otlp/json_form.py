@@ -1,4 +1,4 @@
-"""OTLP/JSON of an encoded request: hex ids, 64-bit integers as strings, enums as numbers.
+"""OTLP/JSON of spans: hex ids, 64-bit integers as strings, enums as numbers, bytes in base64.
 
 Source: opentelemetry.io/docs/specs/otlp, "JSON Protobuf Encoding".
 """
@@ -7,84 +7,84 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
-_VALUES: Final = {"string_value": "stringValue", "bool_value": "boolValue"}
+from spancast.encoding.otlp.encode import STATUS_CODES, by_origin
+from spancast.encoding.span_data import EventData, LinkData, ScopeData, SpanData, plain_value
 
-
-def request_json(protobuf: bytes) -> bytes:
-    """Return the ``ExportTraceServiceRequest`` ``protobuf`` in OTLP/JSON."""
-    request = ExportTraceServiceRequest.FromString(protobuf)
-    return orjson.dumps({"resourceSpans": [_resource_spans(one) for one in request.resource_spans]})
+_INT64: Final = 1 << 63
 
 
-def _resource_spans(given: ResourceSpans) -> dict[str, Any]:
-    return _told(
+def request_json(spans: Iterable[SpanData]) -> bytes:
+    """Return ``spans`` as an ``ExportTraceServiceRequest`` in OTLP/JSON, by resource and scope."""
+    return orjson.dumps(
         {
-            "resource": _told({"attributes": _pairs(given.resource.attributes)}),
-            "scopeSpans": [_scope_spans(one) for one in given.scope_spans],
-            "schemaUrl": given.schema_url,
+            "resourceSpans": [
+                _present(
+                    {
+                        "resource": _present({"attributes": _pairs(resource.attributes)}),
+                        "scopeSpans": [_scope_spans(scope, members) for scope, members in scopes],
+                        "schemaUrl": resource.schema_url,
+                    }
+                )
+                for resource, scopes in by_origin(spans)
+            ]
         }
     )
 
 
-def _scope_spans(given: ScopeSpans) -> dict[str, Any]:
-    scope = given.scope
-    told = {"name": scope.name, "version": scope.version, "attributes": _pairs(scope.attributes)}
+def _scope_spans(scope: ScopeData, spans: Iterable[SpanData]) -> dict[str, Any]:
+    fields = {"name": scope.name, "version": scope.version, "attributes": _pairs(scope.attributes)}
     return {
-        "scope": _told(told),
-        "spans": [_span(span) for span in given.spans],
-        **_told({"schemaUrl": given.schema_url}),
+        "scope": _present(fields),
+        "spans": [_span(span) for span in spans],
+        **_present({"schemaUrl": scope.schema_url}),
     }
 
 
-def _span(span: Span) -> dict[str, Any]:
-    told = {
-        "traceId": span.trace_id.hex(),
-        "spanId": span.span_id.hex(),
+def _span(span: SpanData) -> dict[str, Any]:
+    fields = {
+        "traceId": span.trace_id,
+        "spanId": span.span_id,
         "traceState": span.trace_state,
-        "parentSpanId": span.parent_span_id.hex(),
+        "parentSpanId": span.parent_span_id,
         "flags": span.flags,
         "name": span.name,
         "kind": span.kind,
-        "startTimeUnixNano": _time(span.start_time_unix_nano),
-        "endTimeUnixNano": _time(span.end_time_unix_nano),
+        "startTimeUnixNano": _time(span.start_ns),
+        "endTimeUnixNano": _time(span.end_ns),
         "attributes": _pairs(span.attributes),
-        "droppedAttributesCount": span.dropped_attributes_count,
+        "droppedAttributesCount": span.dropped_attributes,
         "events": [_event(event) for event in span.events],
-        "droppedEventsCount": span.dropped_events_count,
+        "droppedEventsCount": span.dropped_events,
         "links": [_link(link) for link in span.links],
-        "droppedLinksCount": span.dropped_links_count,
+        "droppedLinksCount": span.dropped_links,
     }
-    status = _told({"message": span.status.message, "code": span.status.code})
-    return {**_told(told), "status": status}
+    status = _present({"message": span.status_message, "code": STATUS_CODES[span.status]})
+    return {**_present(fields), "status": status}
 
 
-def _event(event: Span.Event) -> dict[str, Any]:
-    return _told(
+def _event(event: EventData) -> dict[str, Any]:
+    return _present(
         {
-            "timeUnixNano": _time(event.time_unix_nano),
+            "timeUnixNano": _time(event.at_ns),
             "name": event.name,
             "attributes": _pairs(event.attributes),
-            "droppedAttributesCount": event.dropped_attributes_count,
+            "droppedAttributesCount": event.dropped_attributes,
         }
     )
 
 
-def _link(link: Span.Link) -> dict[str, Any]:
-    return _told(
+def _link(link: LinkData) -> dict[str, Any]:
+    return _present(
         {
-            "traceId": link.trace_id.hex(),
-            "spanId": link.span_id.hex(),
-            "traceState": link.trace_state,
+            "traceId": link.trace_id,
+            "spanId": link.span_id,
             "attributes": _pairs(link.attributes),
-            "droppedAttributesCount": link.dropped_attributes_count,
+            "droppedAttributesCount": link.dropped_attributes,
             "flags": link.flags,
         }
     )
@@ -94,29 +94,31 @@ def _time(at_ns: int) -> str:
     return str(at_ns) if at_ns else ""
 
 
-def _told(values: dict[str, Any]) -> dict[str, Any]:
+def _present(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value}
 
 
-def _pairs(pairs: Iterable[KeyValue]) -> list[dict[str, Any]]:
-    return [{"key": pair.key, "value": _value(pair.value)} for pair in pairs]
+def _pairs(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": _value(value)} for key, value in attributes.items()]
 
 
-def _value(value: AnyValue) -> dict[str, Any]:  # noqa: PLR0911 - one case per kind of value
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return {}
-    if kind == "int_value":
-        return {"intValue": str(value.int_value)}
-    if kind == "double_value":
-        return {"doubleValue": _double(value.double_value)}
-    if kind == "bytes_value":
-        return {"bytesValue": base64.b64encode(value.bytes_value).decode()}
-    if kind == "array_value":
-        return {"arrayValue": {"values": [_value(item) for item in value.array_value.values]}}
-    if kind == "kvlist_value":
-        return {"kvlistValue": {"values": _pairs(value.kvlist_value.values)}}
-    return {_VALUES[kind]: getattr(value, kind)} if kind in _VALUES else {}
+def _value(value: Any) -> dict[str, Any]:  # noqa: ANN401, PLR0911 - one case per kind of value
+    kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
+    if kind is str:
+        return {"stringValue": value}
+    if kind is bool:
+        return {"boolValue": value}
+    if kind is int and -_INT64 <= value < _INT64:
+        return {"intValue": str(value)}
+    if kind is float:
+        return {"doubleValue": _double(value)}
+    if kind is list:
+        return {"arrayValue": {"values": [_value(item) for item in value]}}
+    if kind is dict:
+        return {"kvlistValue": {"values": _pairs(value)}}
+    if kind is bytes:
+        return {"bytesValue": base64.b64encode(value).decode()}
+    return {} if value is None else _value(plain_value(value))
 
 
 def _double(value: float) -> float | str:
