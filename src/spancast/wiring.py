@@ -17,9 +17,9 @@ from opentelemetry.trace import TracerProvider
 from spancast.config.settings import MEMORY_BYTES, Settings
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.encoder_config import shared_redaction
 from spancast.destinations.field_types import state_directory
 from spancast.diagnostics import logger
-from spancast.encoding.encoder import shared_redaction
 from spancast.export import self_metrics
 from spancast.export.pipeline import ExportPipeline, open_spool, routes_of
 from spancast.export.worker_thread import CURRENT_THREAD

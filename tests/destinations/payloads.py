@@ -40,7 +40,7 @@ class PlainPayload:
         plain = self.protobuf if encoding == "protobuf" else self.json
         return gzip_module.compress(plain) if gzip else plain
 
-    def shortened(self, max_span_bytes: int) -> Payload:
+    def truncated(self, max_span_bytes: int) -> Payload:
         raise NotImplementedError
 
     def _request(self) -> ExportTraceServiceRequest:
@@ -88,7 +88,7 @@ def _any(value: Any) -> AnyValue:
 
 
 class PlainView:
-    key = "plain"
+    cache_key = "plain"
 
     def payload(self, records: Iterable[SpanRecord]) -> Payload:
         return PlainPayload(map(read_record, records))

@@ -168,7 +168,7 @@ def test_what_may_pass_is_tried_again(receiver: OtlpReceiver, code: int) -> None
     with sender(receiver) as made:
         outcome = sent(made).outcome
     assert isinstance(outcome, Retry)
-    assert outcome.seconds == 7.0
+    assert outcome.after_s == 7.0
     assert outcome.reason.startswith(f"Product at 127.0.0.1:{receiver.port}/v1/traces: HTTP {code}")
     assert outcome.reason.endswith("(try later)")
     assert ("the credentials were refused" in outcome.reason) == (code in {401, 403, 407})
@@ -270,7 +270,7 @@ def test_retry_after_is_read_from_the_answer_as_a_date(receiver: OtlpReceiver) -
     with sender(receiver) as made:
         outcome = sent(made).outcome
     assert isinstance(outcome, Retry)
-    assert outcome.seconds == 30.0
+    assert outcome.after_s == 30.0
 
 
 # Connections that fail.

@@ -114,7 +114,7 @@ def test_failures_are_the_senders(receiver: OtlpReceiver) -> None:
     receiver.answer_with(status(503, headers={"Retry-After": "3"}))
     outcome = outcome_of(destination(receiver.url, kind="jaeger"))
     assert isinstance(outcome, Retry)
-    assert outcome.seconds == 3.0
+    assert outcome.after_s == 3.0
     assert outcome.reason.startswith("Jaeger at 127.0.0.1")
 
 
@@ -228,7 +228,7 @@ def test_retry_info_is_honoured(receiver: OtlpReceiver, asked_s: float, seconds:
         receiver.answer_with(grpc_status(code, retry_s=asked_s))
         outcome = outcome_of(by_grpc(receiver))
         assert isinstance(outcome, Retry)
-        assert outcome.seconds == seconds
+        assert outcome.after_s == seconds
 
 
 def test_details_that_are_none_of_ours_are_nothing() -> None:

@@ -23,11 +23,12 @@ from tests.destinations.spans import CALL, conversation, record_of_sdk, records,
 from tests.encoding.test_conventions import TOOLS
 from tests.encoding.test_otlp_encode import SPANS
 
+from spancast.destinations.encoder_config import encoder_for, redaction_of, shared_redaction
 from spancast.destinations.protocol import Encoding
 from spancast.diagnostics import reraise_internal_errors
 from spancast.encoding import encoder
 from spancast.encoding.conventions.registry import CONVENTIONS
-from spancast.encoding.encoder import SpanEncoder, encoder_for, redaction_of, shared_redaction
+from spancast.encoding.encoder import SpanEncoder
 from spancast.encoding.otlp.decode import attributes_of, read
 from spancast.encoding.otlp.encode import span_bytes
 from spancast.encoding.redaction import Redaction, without_content
@@ -83,7 +84,7 @@ def test_values_and_spans_that_are_too_large() -> None:
     assert len(body_of(encoder, given[0])) <= 20_000
     [span_short] = read(encoder.payload(given).protobuf)
     assert span_short.attributes[semconv.USAGE_INPUT_TOKENS] == 100
-    assert len(encoder.payload(given).shortened(5_000).protobuf) < 6_500
+    assert len(encoder.payload(given).truncated(5_000).protobuf) < 6_500
 
 
 def test_what_a_link_says_is_left_out_where_something_is_redacted() -> None:
@@ -190,7 +191,7 @@ def test_privacy_mode_holds_in_every_convention(convention: str, encoding: Encod
     assert b"canary" in SpanEncoder(convention=convention).payload(given).body(encoding, gzip=False)
     sent = encoder_for(config("otlp", privacy_mode=True, convention=convention), "gen_ai").payload(given)
     assert b"canary" not in sent.body(encoding, gzip=False)
-    assert b"canary" not in sent.shortened(500).body(encoding, gzip=False)
+    assert b"canary" not in sent.truncated(500).body(encoding, gzip=False)
     assert b"ORD-12345" in sent.body(encoding, gzip=False)
 
 
@@ -299,8 +300,8 @@ def test_shortening_keeps_what_was_said_of_the_length() -> None:
 def test_a_payload_cannot_be_made_larger_by_shortening_it() -> None:
     [given] = records([span("x", 1, attributes={**CALL, "a": "x" * 50_000})])
     strict = SpanEncoder(max_span_bytes=8000)
-    assert strict.payload([given]).shortened(1_000_000).protobuf == strict.payload([given]).protobuf
-    assert strict.payload([given]).shortened(8000).spans == strict.payload([given]).spans
+    assert strict.payload([given]).truncated(1_000_000).protobuf == strict.payload([given]).protobuf
+    assert strict.payload([given]).truncated(8000).spans == strict.payload([given]).spans
 
 
 def test_a_resource_of_the_destinations_own_wins_and_leaves_the_schema() -> None:

@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import Tracer
 
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.encoder_config import shared_redaction
 from spancast.destinations.protocol import Destination
 from spancast.destinations.registry import config_model
-from spancast.encoding.encoder import shared_redaction
 from spancast.export.delivery_worker import Route
 from spancast.export.filtering import DestinationFilter
 from spancast.export.flush_report import FlushReport

@@ -25,7 +25,7 @@ from spancast.errors import ConfigError
 
 _HERE: Final = "spancast.destinations"
 # What encodes loads with the first destination, not with the models: `spancast schema` encodes nothing.
-_ENCODER_FOR: Final = "spancast.encoding.encoder:encoder_for"
+_ENCODER_FOR: Final = "spancast.destinations.encoder_config:encoder_for"
 
 _NATIVE: Final[Mapping[str, Row]] = {
     "otlp": Row(

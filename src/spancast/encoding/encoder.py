@@ -1,6 +1,6 @@
-"""Views: what one destination sees of a span, in the words it knows, encoded once for all who see the same.
+"""The encoder of a destination: redaction, the nearest GenAI parent, the convention, size limits, bytes, in this order.
 
-Order: redaction, the parent where the real one is not sent, the convention, limits of size, bytes.
+Destinations with equal encoders share one encoded batch.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import gzip as gzip_module
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Final
 
-from spancast.destinations.config import DestinationConfig, Mask
-from spancast.destinations.protocol import Encoding, Payload
 from spancast.diagnostics import never_raise
 from spancast.encoding.conventions.registry import convention_of
 from spancast.encoding.otlp import json_form
 from spancast.encoding.otlp.encode import request_bytes, size_bound, span_bytes
-from spancast.encoding.redaction import NO_REDACTION, Redaction, function_mask, pattern_mask
+from spancast.encoding.protocol import Encoding, Payload
+from spancast.encoding.redaction import NO_REDACTION, Redaction
 from spancast.encoding.span_data import ResourceData, SpanData, read_record
 from spancast.encoding.truncation import size_steps, truncate_values
 from spancast.model import semconv
@@ -33,10 +32,10 @@ _GZIP_LEVEL: Final = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanEncoder:
-    """Redaction times convention times limits.
+    """Redaction, convention and limits of one destination.
 
-    ``only_genai``: spans that are none are not sent, so nothing may hang on them. ``resource`` are
-    attributes set on every resource, as vendors want a project named there.
+    ``only_genai``: the destination gets GenAI spans only, so the parent of a span is its nearest GenAI ancestor.
+    ``resource``: attributes added to every resource, such as a vendor's project name.
     """
 
     redaction: Redaction = NO_REDACTION
@@ -47,18 +46,18 @@ class SpanEncoder:
     resource: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
-    def key(self) -> str:
-        """Return a text equal for equal views."""
+    def cache_key(self) -> str:
+        """Return a text that is equal for equal encoders."""
         limits = (self.max_attribute_bytes, self.max_span_bytes)
-        # Each text quoted: joined bare, two views could run into one key, and one be sent the other's payload.
+        # ``repr`` quotes each text. Without quotes two encoders could have one key, and share payloads.
         return repr((self.convention, self.redaction.key, self.only_genai, limits, sorted(self.resource.items())))
 
     def payload(self, records: Sequence[SpanRecord]) -> Payload:
-        """Return the (lazily encoded) payload of ``records`` in this view."""
+        """Return the (lazily encoded) payload of ``records``."""
         return EncodedBatch(self, records)
 
     def spans(self, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> list[SpanData]:
-        """Return the spans of ``records`` in this view, none over ``max_span_bytes``."""
+        """Return the spans of ``records`` as this encoder shows them, none over ``max_span_bytes``."""
         limit = min(max_span_bytes or self.max_span_bytes, self.max_span_bytes)
         rename = _safe_convention(self.convention)
         spans = [self._changed(read_record(record), limit, rename) for record in records]
@@ -71,11 +70,11 @@ class SpanEncoder:
             attributes = {**span.attributes, semconv.PARENT_SPAN_ID: span.parent_span_id}
             span = replace(span, parent_span_id=span.genai_parent, attributes=attributes)
         if rename is not None:
-            # A convention that fails on an odd span leaves it as it is: redacted, whole, and sent.
+            # If a convention fails on an unusual span, the span is sent in the canonical convention.
             span = rename(span) or span
-        return span if size_bound(span) <= min(limit, self.max_attribute_bytes) else self._shortened(span, limit)
+        return span if size_bound(span) <= min(limit, self.max_attribute_bytes) else self._truncated(span, limit)
 
-    def _shortened(self, span: SpanData, limit: int) -> SpanData:
+    def _truncated(self, span: SpanData, limit: int) -> SpanData:
         size = len(span_bytes(span))
         if size > self.max_attribute_bytes:
             span = truncate_values(span, self.max_attribute_bytes)
@@ -107,10 +106,10 @@ def _safe_convention(convention: str) -> Callable[[SpanData], SpanData | None] |
 
 
 class EncodedBatch:
-    """A batch in one view; each form is made at first use and kept, whichever thread asks."""
+    """A batch of one encoder. Each form is made at first use and kept; safe for threads."""
 
     def __init__(self, encoder: SpanEncoder, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> None:
-        self._view = encoder
+        self._encoder = encoder
         self._records = records
         self._max_span_bytes = max_span_bytes
         self._lock = threading.RLock()
@@ -122,7 +121,7 @@ class EncodedBatch:
         """Return the spans, oldest first."""
         with self._lock:
             if self._spans is None:
-                self._spans = self._view.spans(self._records, self._max_span_bytes)
+                self._spans = self._encoder.spans(self._records, self._max_span_bytes)
             return self._spans
 
     @property
@@ -149,52 +148,6 @@ class EncodedBatch:
             return gzip_module.compress(self.body(encoding, gzip=False), _GZIP_LEVEL, mtime=0)
         return json_form.request_json(self.spans) if encoding == "json" else request_bytes(self.spans)
 
-    def shortened(self, max_span_bytes: int) -> Payload:
-        """Return the same spans, none over ``max_span_bytes``."""
-        return EncodedBatch(self._view, self._records, max_span_bytes)
-
-
-def redaction_of(config: DestinationConfig) -> Redaction:
-    """Return what ``config`` says may not be seen."""
-    return _redaction(config.privacy_mode, config.mask)
-
-
-def _redaction(is_private: bool, given: Sequence[Mask]) -> Redaction:
-    masks = tuple(
-        pattern_mask(mask.pattern, mask.replacement) if mask.pattern is not None else function_mask(_callable(mask))
-        for mask in given
-    )
-    named = [(mask.pattern, mask.replacement) if mask.pattern is not None else id(mask.function) for mask in given]
-    return Redaction(is_private, masks, repr((is_private, named)))
-
-
-def shared_redaction(configs: Sequence[DestinationConfig]) -> Redaction:
-    """Return what none of ``configs`` may see: it is taken out before anything is kept on disk.
-
-    Privacy mode where all have it, and the masks that all begin with. A mask function sees its own
-    result again in the view.
-    """
-    if not configs:
-        return NO_REDACTION
-    shared = configs[0].mask
-    for config in configs[1:]:
-        same = next((i for i, (a, b) in enumerate(zip(shared, config.mask, strict=False)) if a != b), None)
-        shared = shared[: min(len(shared), len(config.mask)) if same is None else same]
-    is_private = all(config.privacy_mode for config in configs)
-    return _redaction(is_private, shared)
-
-
-def _callable(mask: Any) -> Any:  # noqa: ANN401 - pydantic's model has seen to it
-    return mask.function
-
-
-def encoder_for(config: DestinationConfig, convention: str, resource: Mapping[str, str] | None = None) -> SpanEncoder:
-    """Return the view of the destination that ``config`` describes, whose own convention is ``convention``."""
-    return SpanEncoder(
-        redaction=redaction_of(config),
-        convention=config.convention or convention,
-        only_genai=config.spans == "genai",
-        max_attribute_bytes=config.max_attribute_bytes or DEFAULT_MAX_ATTRIBUTE_BYTES,
-        max_span_bytes=config.max_span_bytes or DEFAULT_MAX_SPAN_BYTES,
-        resource=dict(resource or {}),
-    )
+    def truncated(self, max_span_bytes: int) -> Payload:
+        """Return the same spans, each truncated to ``max_span_bytes``."""
+        return EncodedBatch(self._encoder, self._records, max_span_bytes)

@@ -86,8 +86,8 @@ class SpanData:
     """An ended span; ids are lowercase hex, ``parent_span_id`` is empty for a root.
 
     ``kind`` and ``flags`` are those of OTLP. ``genai_parent`` is the nearest GenAI span above
-    if the parent is not one (empty if there is none above), else None. ``parent_sampled`` is False if the parent was not sampled. Not ``frozen``,
-    which doubles the time to make one.
+    if the parent is not one (empty if there is none above), else None. ``parent_sampled`` is
+    False if the parent was not sampled. Not ``frozen``, which doubles the time to make one.
     """
 
     trace_id: str

@@ -250,7 +250,7 @@ class DeliveryWorker:
         # One span that is too large alone: smaller, rather than not at all.
         limit = part[0].record.size_bytes // 4
         while limit > _SMALLEST_SPAN_BYTES and isinstance(outcome, Rejected) and outcome.too_large:
-            outcome = self._delivered(payload.shortened(limit))
+            outcome = self._delivered(payload.truncated(limit))
             limit //= 4
         return outcome
 
@@ -288,7 +288,7 @@ class DeliveryWorker:
         backoff_s = min(FIRST_BACKOFF_S * 2 ** min(attempts, 10), LONGEST_BACKOFF_S)
         # Between half and the whole, so that a thousand processes do not come back in step.
         self._backs_off_until_s = now_s + backoff_s * (0.5 + self._jitter() / 2)
-        seconds = outcome.seconds if isinstance(outcome, Retry) else None
+        seconds = outcome.after_s if isinstance(outcome, Retry) else None
         self._server_said_until_s = now_s + seconds if seconds else 0.0
         due_s = max(self._backs_off_until_s, self._server_said_until_s)
         self._spool.nack(claim, due_s, outcome.reason)

@@ -32,7 +32,7 @@ class PayloadCache:
     def payload(self, encoder: Encoder, log: str, entries: Sequence[Entry]) -> Payload:
         """Return the payload of ``entries`` of ``log`` in ``encoder``: the one made before, if it is still known."""
         places = (log, tuple([entry.sequence for entry in entries]))
-        key = (encoder.key, places)
+        key = (encoder.cache_key, places)
         with self._lock:
             known = self._known.get(key)
             if known is not None:
