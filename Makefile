@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs servers jaeger bench versions peers
+.PHONY: help demo test check format docs servers jaeger bench otel versions peers
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -51,7 +51,24 @@ jaeger: servers ## run Jaeger on its usual ports: 4317, 4318, page and API on 16
 bench: $(READY) ## the benchmark
 	@$(BIN)/python -m benchmarks $(ARGS)
 
-versions: $(READY) ## the contract suite on the oldest supported SDKs and on Python 3.11 and 3.13 (or VERSIONS=...)
+# The oldest supported one, one between, and the newest: that of the development environment.
+OTEL ?= 1.30.0 1.37.0 newest
+OTEL_TESTS := pytest pytest-asyncio pytest-xdist hypothesis anyio certifi httpx jsonschema openai anthropic openrouter \
+  opentelemetry-distro opentelemetry-instrumentation-urllib3
+ARGS_OTEL ?= tests/tracing tests/contract/test_every_client.py
+
+otel: $(READY) ## the tests of tracing and the contract suite on three versions of OpenTelemetry (or OTEL=...)
+	@for version in $(OTEL); do \
+	  python=$(BIN)/python; \
+	  if [ $$version != newest ]; then \
+	    python=$(VENV)/otel-$$version/bin/python; \
+	    test -x $$python || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/otel-$$version || exit 1; \
+	    $(BIN)/uv pip install --quiet --python $$python --editable . $(OTEL_TESTS) opentelemetry-sdk==$$version || exit 1; \
+	  fi; \
+	  echo "== OpenTelemetry $$version"; \
+	  $$python -m pytest -q -W default -n $(WORKERS) $(ARGS_OTEL) || exit 1; done
+
+versions: otel ## as `make otel`, and the contract suite on the oldest supported SDKs and on Python 3.11 and 3.13 (or VERSIONS=...)
 	@for python in $(VERSIONS); do \
 	  venv=$$(mktemp -d) && \
 	  PATH="$$PATH:$(PYENVS)" $(BIN)/uv venv --quiet --no-python-downloads --clear --python $$python $$venv && \
