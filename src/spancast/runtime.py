@@ -94,7 +94,7 @@ def _configure(
     # Pydantic takes as long to make that model as a tenth of all there is to import: for those who configure.
     reading = importlib.import_module(_SETTINGS)
     settings: Settings = reading.load(path, given)
-    defaults = trace_keys.read(json_data(settings.trace)) if settings.trace else NO_KEYS
+    defaults = trace_keys.read(json_data(settings.default_trace)) if settings.default_trace else NO_KEYS
     if defaults.validation_errors:
         raise ConfigError("\n".join(defaults.validation_errors))
     provider = tracer_provider or _application_provider()

@@ -78,18 +78,23 @@ def test_the_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_keywords_beat_the_environment_beats_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = written(tmp_path, "service_name: file\nstrict: true\nforward_trace_keys: never\ntrace: {env: file}")
+    path = written(tmp_path, "service_name: file\nstrict: true\nforward_trace_keys: never\ndefault_trace: {env: file}")
     monkeypatch.setenv("SPANCAST_SERVICE_NAME", "variable")
     monkeypatch.setenv("SPANCAST_FORWARD_TRACE_KEYS", "always")
-    monkeypatch.setenv("SPANCAST_TRACE", "{env: variable}")
+    monkeypatch.setenv("SPANCAST_DEFAULT_TRACE", "{env: variable}")
     read = load(path, {"service_name": "keyword", "group_idle_timeout": None})
-    assert (read.service_name, read.forward_trace_keys, read.strict, read.trace) == (
+    assert (read.service_name, read.forward_trace_keys, read.strict, read.default_trace) == (
         "keyword",
         "always",
         True,
         {"env": "variable"},
     )
     assert read.group_idle_timeout == 30.0
+
+
+@pytest.mark.parametrize(("given", "seconds"), [("500ms", 0.5), ("2m", 120.0), (0.01, 0.01)])
+def test_group_idle_timeout_is_a_duration(given: str | float, seconds: float) -> None:
+    assert load(None, {"group_idle_timeout": given}).group_idle_timeout == seconds
 
 
 def test_destinations_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,15 +144,15 @@ def test_a_misspelt_variable_is_warned_of(monkeypatch: pytest.MonkeyPatch, caplo
 class TestReferences:
     def test_replaced_anywhere_in_a_text(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WHO", "me")
-        text = "trace: {a: '${env:WHO}-${env:NOBODY:-none}', b: '${env:NOBODY:-}', c: ['$$5', 'a$b', '${env:WHO:-x}']}"
-        assert load(written(tmp_path, text)).trace == {"a": "me-none", "b": "", "c": ["$5", "a$b", "me"]}
+        text = "default_trace: {a: '${env:WHO}-${env:NOBODY:-none}', b: '${env:NOBODY:-}', c: ['$$5', 'a$b', '${env:WHO:-x}']}"
+        assert load(written(tmp_path, text)).default_trace == {"a": "me-none", "b": "", "c": ["$5", "a$b", "me"]}
 
     def test_an_escaped_one_stays(self, tmp_path: Path) -> None:
-        assert load(written(tmp_path, "trace: {a: '$${env:WHO}'}")).trace == {"a": "${env:WHO}"}
+        assert load(written(tmp_path, "default_trace: {a: '$${env:WHO}'}")).default_trace == {"a": "${env:WHO}"}
 
     def test_what_was_put_in_is_not_read_again(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SECRET", "a$$b${env:X}")
-        assert load(written(tmp_path, "trace: {a: '${env:SECRET}'}")).trace == {"a": "a$$b${env:X}"}
+        assert load(written(tmp_path, "default_trace: {a: '${env:SECRET}'}")).default_trace == {"a": "a$$b${env:X}"}
 
     def test_numbers_and_truths(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("RATE", "0.5")
@@ -157,7 +162,7 @@ class TestReferences:
 
     def test_an_empty_variable_is_set(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("EMPTY", "")
-        assert load(written(tmp_path, "trace: {a: '${env:EMPTY:-default}'}")).trace == {"a": ""}
+        assert load(written(tmp_path, "default_trace: {a: '${env:EMPTY:-default}'}")).default_trace == {"a": ""}
 
     def test_an_unset_one_is_named_with_the_path_of_its_field(self, tmp_path: Path) -> None:
         text = "destinations: {l: {type: langfuse, public_key: '${env:NOT_SET}', secret_key: '${file:/x}', sampling_rate: 7}}"
@@ -177,7 +182,12 @@ class TestReferences:
     def test_in_keywords_a_lone_dollar_pair_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("WHO", "me")
         given = {"a": "${env:WHO}", "b": "pa$$word", "c": "$${env:WHO}", "d": "${date}"}
-        assert load(None, {"trace": given}).trace == {"a": "me", "b": "pa$$word", "c": "${env:WHO}", "d": "${date}"}
+        assert load(None, {"default_trace": given}).default_trace == {
+            "a": "me",
+            "b": "pa$$word",
+            "c": "${env:WHO}",
+            "d": "${date}",
+        }
 
 
 class TestFile:
@@ -231,7 +241,7 @@ class TestMistakes:
             },
         )
         assert {path: text.partition(" Allowed")[0][:60] for path, text in found.items()} == {
-            "group_idle_timeout": "must be a number above 0 (given: int 0)",
+            "group_idle_timeout": "must be a duration such as `500ms`, `30s`, `1h30m` or `7d`, ",
             "spool.max_age": "must be a duration such as `500ms`, `30s`, `1h30m` or `7d`, ",
             "destinations.a.sampling_rate": "must be a number from 0.0001 to 1 (given: int 0)",
             "destinations.a.secret_key": "is missing; it must be a text (it is a secret)",
@@ -470,17 +480,15 @@ class TestSchema:
 
 class TestYaml:
     def test_is_read_as_yaml_1_2(self, tmp_path: Path) -> None:
-        text = (
-            "trace: {a: no, b: 0123, c: 12:30:45, d: 2024-01-01, e: 1e3, f: -7, g: true, h: ~, i: 1_000, j: .5, k: 0}"
-        )
-        assert load(written(tmp_path, text)).trace == {
+        text = "default_trace: {a: no, b: 0123, c: 12:30:45, d: 2024-01-01, e: 1e3, f: -7, g: true, h: ~, i: 1_000, j: .5, k: 0}"
+        assert load(written(tmp_path, text)).default_trace == {
             "a": "no", "b": "0123", "c": "12:30:45", "d": "2024-01-01", "e": 1000.0, "f": -7, "g": True, "h": None,
             "i": "1_000", "j": 0.5, "k": 0,
         }  # fmt: skip
 
     def test_what_holds_itself_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"trace: holds itself \["):
-            load(written(tmp_path, "trace: &a {b: *a}"))
+        with pytest.raises(ConfigError, match=r"default_trace: holds itself \["):
+            load(written(tmp_path, "default_trace: &a {b: *a}"))
 
     @pytest.mark.parametrize("tag", ["!!python/object/apply:os.getcwd []", "!mine x", "!!int x"])
     def test_nothing_but_plain_values(self, tmp_path: Path, tag: str) -> None:
@@ -518,11 +526,11 @@ class TestNames:
 
 
 def test_a_wrong_reference_is_quoted_only_where_it_looks_like_one(tmp_path: Path) -> None:
-    path = written(tmp_path, f"trace: {{a: '${{HOME}}', b: '{CANARY}${{{CANARY}', c: '${{{CANARY}}}'}}")
+    path = written(tmp_path, f"default_trace: {{a: '${{HOME}}', b: '{CANARY}${{{CANARY}', c: '${{{CANARY}}}'}}")
     with pytest.raises(ConfigError) as caught:
         load(path)
     told = [line.strip().partition(" is no")[0] for line in str(caught.value).splitlines()[1:]]
-    assert told == ["trace.a: ${HOME}", "trace.b: ${…}", "trace.c: ${…}"]
+    assert told == ["default_trace.a: ${HOME}", "default_trace.b: ${…}", "default_trace.c: ${…}"]
     assert CANARY not in str(caught.value)
 
 

@@ -42,7 +42,7 @@ async def test_every_way_of_calling_every_sdk(driver: Driver, server: ReplayServ
     plain_client = driver.make(server)
     await outcome(driver, plain_client)
     await close(driver, plain_client)
-    always(spans, trace={"of_configuration": ONE})
+    always(spans, default_trace={"of_configuration": ONE})
     client = spancast.instrument(driver.make(server))
     with spancast.trace(of_block={ONE}, user=ONE):
         await outcome(driver, client, trace={"generation_name": ONE, **VALUES}, session_id=ONE)
@@ -222,14 +222,14 @@ def test_strict_raises_for_what_has_no_text_before_the_request(server: ReplaySer
 def test_values_in_configure_are_written_and_names_are_checked(server: ReplayServer, spans: CapturedSpans) -> None:
     # What holds itself, or can't be read, is a mistake of the configuration.
     values = {name: value for name, value in VALUES.items() if name not in {"cycle", "no mapping"}}
-    always(spans, trace={**values, "session_id": ONE})
+    always(spans, default_trace={**values, "session_id": ONE})
     with by_openai(server) as send:
         body = send()
     expected = {name: EXPECTED[name] for name in values}
     assert body["trace"] == {**expected, **ids(spans.one())}
     assert body["session_id"] == str(ONE)
     with pytest.raises(spancast.ConfigError, match=r"trace\.trace_id: list given, a string of 1 to 1024"):
-        always(spans, trace={"trace_id": {1}})
+        always(spans, default_trace={"trace_id": {1}})
 
 
 def test_a_decorated_functions_own_arguments_stay_as_they_are(spans: CapturedSpans) -> None:

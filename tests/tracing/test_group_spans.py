@@ -205,7 +205,8 @@ async def test_trace_as_a_decorator(client: Any, spans: CapturedSpans) -> None:
 
 def test_precedence_key_by_key(server: ReplayServer, spans: CapturedSpans) -> None:
     spancast.configure(
-        tracer_provider=spans.provider, trace={"a": "default", "b": "default", "c": "default", "session_id": "default"}
+        tracer_provider=spans.provider,
+        default_trace={"a": "default", "b": "default", "c": "default", "session_id": "default"},
     )
     client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k"))
     token = context_api.attach(baggage.set_baggage("user.id", "from baggage"))

@@ -75,10 +75,10 @@ class Settings(ConfigModel, frozen=True):
         default=False, description="Ask for usage on streamed chat completions, and keep the extra chunk from the user."
     )
     cancellation_is_error: bool = Field(default=False, description="Give cancelled calls the span status ERROR.")
-    group_idle_timeout: float = Field(
-        30.0, gt=0, allow_inf_nan=False, description="Seconds after which a group span without calls ends."
+    group_idle_timeout: Duration = Field(30.0, description="How long a group span without calls stays open.")
+    default_trace: dict[str, Any] = Field(
+        default_factory=dict, description="Trace keys of every call; a key that the call sets itself takes precedence."
     )
-    trace: dict[str, Any] = Field(default_factory=dict, description="Trace keys for every call that has none.")
     spool: SpoolSettings = Field(
         default_factory=SpoolSettings, description="Where spans wait until every destination has them, or `memory`."
     )
