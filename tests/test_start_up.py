@@ -122,7 +122,7 @@ def test_without_a_home_the_local_store_refuses_and_says_why(server: ReplayServe
         {"spool": {"path": "~/spool"}},
         {"destinations": {"a": {"type": "file", "path": "~/spans.jsonl"}}},
         {"destinations": {"a": {"type": "store", "path": "~/spans.db"}}},
-        {"destinations": {"a": {"type": "otlp", "endpoint": "http://h", "ca": "~/ca.pem"}}},
+        {"destinations": {"a": {"type": "otlp", "endpoint": "http://h", "ca_file": "~/ca.pem"}}},
         {"path": "~/spancast.yaml"},
     ],
     ids=["spool", "file", "store", "certificate", "settings"],

@@ -218,7 +218,7 @@ def test_the_variables_of_traces_replace_the_general_ones(tmp_path: Path, variab
     config = destinations()["otlp"]
     assert {name: value.get_secret_value() for name, value in config.headers.items()} == {"b": "3"}
     assert (config.timeout, config.compression) == (2.5, "gzip")
-    assert (config.ca, config.cert, config.key) == (file.cert, file.cert, file.key)
+    assert (config.ca_file, config.cert_file, config.key_file) == (file.cert, file.cert, file.key)
 
 
 def test_certificates_of_both_sides(tmp_path: Path, variables: Any) -> None:

@@ -247,7 +247,7 @@ def test_headers_may_name_an_account(kind: str, tmp_path: Path) -> None:
         {"headers": {"Authorization": "one"}},
         {"headers_from": json.loads},
         {"headers_from": json.dumps},
-        {"cert": str(certificate)},
+        {"cert_file": str(certificate)},
     ]
     assert len({config(kind, **fields).fingerprint() for fields in given}) == len(given)
     lower = config(kind, headers={"x-scope-orgid": "one"}).fingerprint()

@@ -318,7 +318,7 @@ def test_the_time_limit_holds_for_the_whole_exchange(tmp_path: Path, reply: Repl
     identity = certificate(tmp_path) if is_secure else None
     with OtlpReceiver(tls=identity) as receiver:
         receiver.answer_with(reply, ok())
-        with sender(receiver, tls=Tls(ca=identity and identity.cert)) as made:
+        with sender(receiver, tls=Tls(ca_file=identity and identity.cert)) as made:
             large = payload().json if reply.fault != "deaf" else b" " * 50_000_000
             outcome = sent(made, 0.3, large).outcome
             assert isinstance(outcome, Retry)
@@ -361,7 +361,7 @@ def test_an_unknown_certificate_is_told_as_such(identity: Certificate) -> None:
 
 def test_a_certificate_for_another_host_is_not_taken(tmp_path: Path) -> None:
     other = certificate(tmp_path, "other.test")
-    with OtlpReceiver(tls=other) as receiver, sender(receiver, tls=Tls(ca=other.cert)) as made:
+    with OtlpReceiver(tls=other) as receiver, sender(receiver, tls=Tls(ca_file=other.cert)) as made:
         outcome = sent(made).outcome
     assert isinstance(outcome, Retry)
     assert "certificate is not valid for '127.0.0.1'" in outcome.reason
@@ -369,7 +369,7 @@ def test_a_certificate_for_another_host_is_not_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("trusted", [True, False])
 def test_own_authorities_or_none_at_all(identity: Certificate, trusted: bool) -> None:
-    tls = Tls(ca=identity.cert) if trusted else Tls(verify=False)
+    tls = Tls(ca_file=identity.cert) if trusted else Tls(verify=False)
     with OtlpReceiver(tls=identity) as receiver, sender(receiver, tls=tls) as made:
         assert [sent(made).outcome, sent(made).outcome] == [Delivered(), Delivered()]
         assert len({request.connection for request in receiver.requests}) == 1
@@ -378,21 +378,21 @@ def test_own_authorities_or_none_at_all(identity: Certificate, trusted: bool) ->
 def test_a_client_certificate_is_shown(identity: Certificate, tmp_path: Path) -> None:
     client = certificate(tmp_path / "client", "client.test")
     with OtlpReceiver(tls=identity, client_ca=client.cert) as receiver:
-        with sender(receiver, tls=Tls(ca=identity.cert)) as made:
+        with sender(receiver, tls=Tls(ca_file=identity.cert)) as made:
             assert isinstance(sent(made).outcome, Retry)
-        with sender(receiver, tls=Tls(ca=identity.cert, cert=client.cert, key=client.key)) as made:
+        with sender(receiver, tls=Tls(ca_file=identity.cert, cert_file=client.cert, key_file=client.key)) as made:
             assert sent(made).outcome == Delivered()
 
 
 def test_files_that_are_no_certificates_are_told_at_once(tmp_path: Path, identity: Certificate) -> None:
     wrong = tmp_path / "wrong.pem"
     wrong.write_text("no certificate")
-    with pytest.raises(ConfigError, match=r"ca: .*wrong\.pem"):
-        HttpSender("https://h.test", product="P", tls=Tls(ca=wrong))
-    with pytest.raises(ConfigError, match=r"cert: .*wrong\.pem"):
-        HttpSender("https://h.test", product="P", tls=Tls(cert=wrong))
-    with pytest.raises(ConfigError, match=r"cert: .*127\.0\.0\.1\.pem"):
-        HttpSender("https://h.test", product="P", tls=Tls(cert=identity.cert, key=wrong))
+    with pytest.raises(ConfigError, match=r"ca_file: .*wrong\.pem"):
+        HttpSender("https://h.test", product="P", tls=Tls(ca_file=wrong))
+    with pytest.raises(ConfigError, match=r"cert_file: .*wrong\.pem"):
+        HttpSender("https://h.test", product="P", tls=Tls(cert_file=wrong))
+    with pytest.raises(ConfigError, match=r"cert_file: .*127\.0\.0\.1\.pem"):
+        HttpSender("https://h.test", product="P", tls=Tls(cert_file=identity.cert, key_file=wrong))
 
 
 # Proxies.

@@ -298,7 +298,7 @@ def test_tls_by_grpc(tmp_path: Path) -> None:
     identity = certificate(tmp_path)
     with OtlpReceiver(tls=identity) as receiver:
         endpoint = f"https://{receiver.grpc_target}"
-        assert outcome_of(destination(endpoint, protocol="grpc", ca=identity.cert)) == Delivered()
+        assert outcome_of(destination(endpoint, protocol="grpc", ca_file=identity.cert)) == Delivered()
         outcome = outcome_of(destination(endpoint, protocol="grpc"))
         assert isinstance(outcome, Retry)
         assert "UNAVAILABLE" in outcome.reason

@@ -33,9 +33,9 @@ _FIELDS: Final = {
     "protocol": "PROTOCOL",
     "compression": "COMPRESSION",
     "timeout": "TIMEOUT",
-    "ca": "CERTIFICATE",
-    "cert": "CLIENT_CERTIFICATE",
-    "key": "CLIENT_KEY",
+    "ca_file": "CERTIFICATE",
+    "cert_file": "CLIENT_CERTIFICATE",
+    "key_file": "CLIENT_KEY",
 }
 _LOWER_CASE: Final = frozenset({"protocol", "compression"})
 _DEFAULT_ENDPOINT: Final = "http://localhost:4318"

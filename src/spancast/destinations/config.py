@@ -268,18 +268,18 @@ class NetworkConfig(DestinationConfig, frozen=True):
         None, description="Function that returns further headers; asked again where the answer is 401."
     )
     timeout: Duration = Field(10.0, description="How long one delivery may take.")
-    ca: ExistingFile | None = Field(
+    ca_file: ExistingFile | None = Field(
         None, description="PEM file of the certificate authorities trusted, instead of the usual."
     )
-    cert: ExistingFile | None = Field(None, description="PEM file of the client certificate.")
-    key: ExistingFile | None = Field(None, description="PEM file of the client certificate's key.")
+    cert_file: ExistingFile | None = Field(None, description="PEM file of the client certificate.")
+    key_file: ExistingFile | None = Field(None, description="PEM file of the client certificate's key.")
     verify: bool = Field(default=True, description="False: accept any certificate. For tests only.")
     proxy: Address | None = Field(None, description="Proxy for this destination; absent: as HTTPS_PROXY says.")
 
     @model_validator(mode="after")
     def _key_has_its_certificate(self) -> NetworkConfig:
-        if self.key is not None and self.cert is None:
-            raise failure(("cert",), None, "is missing; `key` needs it")
+        if self.key_file is not None and self.cert_file is None:
+            raise failure(("cert_file",), None, "is missing; `key_file` needs it")
         return self
 
     def network_place(self, url: str, account: Facts | None = None, credentials: Facts | None = None) -> Place:
@@ -292,7 +292,7 @@ class NetworkConfig(DestinationConfig, frozen=True):
             address={"url": plain_url(url)},
             account={
                 **(account or {}),
-                "cert": absolute(self.cert) if self.cert else None,
+                "cert_file": absolute(self.cert_file) if self.cert_file else None,
                 "headers_from": _defined_at(self.headers_from) if self.headers_from else None,
             },
             credentials={

@@ -260,9 +260,9 @@ def _decoded(value: str) -> list[str]:
 class Tls:
     """Whom to trust, and who we are, as PEM files."""
 
-    ca: Path | None = None
-    cert: Path | None = None
-    key: Path | None = None
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
@@ -272,14 +272,18 @@ class Tls:
             ConfigError: A file cannot be read as what it should be.
         """
         try:
-            context = ssl.create_default_context(cafile=self.ca)
+            context = ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:
-            raise ConfigError(f"ca: {self.ca} is no PEM file of certificates ({type(error).__name__})") from None
-        if self.cert is not None:
+            raise ConfigError(
+                f"ca_file: {self.ca_file} is not a PEM file of certificates ({type(error).__name__})"
+            ) from None
+        if self.cert_file is not None:
             try:
-                context.load_cert_chain(self.cert, self.key, password=_no_password)
+                context.load_cert_chain(self.cert_file, self.key_file, password=_no_password)
             except (OSError, ValueError) as error:
-                raise ConfigError(f"cert: {self.cert} and its key cannot be used ({type(error).__name__})") from None
+                raise ConfigError(
+                    f"cert_file: {self.cert_file} and its key cannot be used ({type(error).__name__})"
+                ) from None
         if not self.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -470,7 +474,7 @@ def sender_of(
         headers=merged(headers, {name: value.get_secret_value() for name, value in config.headers.items()}),
         headers_from=config.headers_from,
         timeout=config.timeout,
-        tls=Tls(config.ca, config.cert, config.key, config.verify),
+        tls=Tls(config.ca_file, config.cert_file, config.key_file, config.verify),
         proxy=config.proxy,
     )
 

@@ -209,12 +209,12 @@ class OtlpGrpcDestination:
 
 def _channel_credentials(grpc: Any, config: NetworkConfig) -> Any:  # noqa: ANN401
     if not config.verify:
-        raise ConfigError("verify: gRPC always checks certificates; name the server's own as `ca` instead")
-    files = (config.ca, config.key or config.cert if config.cert else None, config.cert)
+        raise ConfigError("verify: gRPC always checks certificates; name the server's own as `ca_file` instead")
+    files = (config.ca_file, config.key_file or config.cert_file if config.cert_file else None, config.cert_file)
     try:
         root, key, chain = (path.read_bytes() if path else None for path in files)
     except OSError as error:
-        raise ConfigError(f"ca, cert, key: {error.filename} cannot be read") from None
+        raise ConfigError(f"ca_file, cert_file, key_file: {error.filename} cannot be read") from None
     return grpc.ssl_channel_credentials(root, key, chain)
 
 

@@ -236,7 +236,7 @@ def create(config: S3Config, encoder: Encoder) -> S3Destination:
         aws_access_key_id=config.access_key_id,
         aws_secret_access_key=_open(config.secret_access_key),
         aws_session_token=_open(config.session_token),
-        verify=str(config.ca) if config.ca else config.verify,
+        verify=str(config.ca_file) if config.ca_file else config.verify,
         config=options,
     )
 
@@ -249,9 +249,9 @@ def create(config: S3Config, encoder: Encoder) -> S3Destination:
 
 
 def _certificate(config: S3Config) -> str | tuple[str, str] | None:
-    if config.cert is None:
+    if config.cert_file is None:
         return None
-    return (str(config.cert), str(config.key)) if config.key else str(config.cert)
+    return (str(config.cert_file), str(config.key_file)) if config.key_file else str(config.cert_file)
 
 
 def _open(secret: SecretStr | None) -> str | None:
