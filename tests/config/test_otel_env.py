@@ -1,4 +1,4 @@
-"""OpenTelemetry's own variables: what they name is a destination of ours, with the spool before it."""
+"""OpenTelemetry's variables: the endpoints and exporters they name become spancast destinations with a spool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spancast import runtime
 from spancast.cli import main
 from spancast.config import settings
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 CANARY = "hunter2-canary"
 
 
@@ -67,7 +67,7 @@ FAULTS: dict[str, tuple[Reply | None, str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_an_endpoint_that_fails_makes_flush_false_and_gets_all_when_it_is_back(fault: str, variables: Any) -> None:
+def test_otlp_endpoint_down_flush_fails_then_all_spans_arrive(fault: str, variables: Any) -> None:
     reply, reason = FAULTS[fault]
     with OtlpReceiver() as failing:
         variables(EXPORTER_OTLP_ENDPOINT=failing.url)
@@ -83,20 +83,20 @@ def test_an_endpoint_that_fails_makes_flush_false_and_gets_all_when_it_is_back(f
     assert report.destinations["otlp"].waiting == 1
     assert reason in str(report)
     with OtlpReceiver(port=failing.port) as back:
-        assert spancast.flush(PATIENCE_S)
+        assert spancast.flush(TIMEOUT_S)
         assert len(back.spans) == 1
 
 
-def test_a_redirect_makes_flush_false_and_its_spans_can_be_sent_again(receiver: OtlpReceiver, variables: Any) -> None:
+def test_otlp_redirect_flush_fails_and_spans_can_be_requeued(receiver: OtlpReceiver, variables: Any) -> None:
     variables(EXPORTER_OTLP_ENDPOINT=receiver.url)
     spancast.configure()
     receiver.answer_with(redirect("https://login.test/sso", 302), ok())
     one_span()
-    report = spancast.flush(PATIENCE_S)
+    report = spancast.flush(TIMEOUT_S)
     assert not report
     assert "1 refused" in str(report)
     assert "HTTP 302, a redirect to login.test/sso" in str(report)
-    spancast.shutdown(PATIENCE_S)
+    spancast.shutdown(TIMEOUT_S)
     assert main(["spool", "retry"]) == 0
     assert len(receiver.spans) == 1
 
@@ -109,7 +109,7 @@ with spancast.trace(trace_name=sys.argv[1]):
 """
 
 
-def test_a_process_that_ended_while_the_endpoint_was_down_leaves_its_spans_to_the_next(variables: Any) -> None:
+def test_otlp_spans_of_ended_process_are_delivered_by_next_process(variables: Any) -> None:
     with OtlpReceiver() as gone:
         variables(EXPORTER_OTLP_ENDPOINT=gone.url)
     run = [sys.executable, "-c", PROGRAM]
@@ -139,11 +139,11 @@ def test_a_process_that_ended_while_the_endpoint_was_down_leaves_its_spans_to_th
         ({"TRACES_EXPORTER": "spancast", "EXPORTER_OTLP_ENDPOINT": "{}"}, "/v1/traces"),
     ],
 )
-def test_the_path_of_an_endpoint(values: dict[str, str], path: str, receiver: OtlpReceiver, variables: Any) -> None:
+def test_otlp_endpoint_path(values: dict[str, str], path: str, receiver: OtlpReceiver, variables: Any) -> None:
     variables(**{name: value.format(receiver.url) for name, value in values.items()})
     spancast.configure()
     one_span()
-    assert spancast.flush(PATIENCE_S)
+    assert spancast.flush(TIMEOUT_S)
     assert [request.path for request in receiver.requests] == [path]
     assert len(receiver.spans) == 1
 
@@ -151,13 +151,13 @@ def test_the_path_of_an_endpoint(values: dict[str, str], path: str, receiver: Ot
 @pytest.mark.parametrize(
     ("protocol", "content_type"), [("http/json", "application/json"), ("http/protobuf", "application/x-protobuf")]
 )
-def test_the_protocol_of_http(protocol: str, content_type: str, receiver: OtlpReceiver, variables: Any) -> None:
+def test_otlp_http_protocol(protocol: str, content_type: str, receiver: OtlpReceiver, variables: Any) -> None:
     variables(
         EXPORTER_OTLP_ENDPOINT=receiver.url, EXPORTER_OTLP_PROTOCOL="grpc", EXPORTER_OTLP_TRACES_PROTOCOL=protocol
     )
     spancast.configure()
     one_span()
-    assert spancast.flush(PATIENCE_S)
+    assert spancast.flush(TIMEOUT_S)
     assert receiver.requests[0].headers["content-type"] == content_type
 
 
@@ -169,20 +169,20 @@ def test_the_protocol_of_http(protocol: str, content_type: str, receiver: OtlpRe
         {"EXPORTER_OTLP_ENDPOINT": "{}", "EXPORTER_OTLP_PROTOCOL": "grpc", "EXPORTER_OTLP_INSECURE": "true"},
     ],
 )
-def test_grpc(values: dict[str, str], receiver: OtlpReceiver, variables: Any) -> None:
+def test_otlp_grpc_delivers(values: dict[str, str], receiver: OtlpReceiver, variables: Any) -> None:
     variables(
         **{name: value.format(receiver.grpc_target) for name, value in values.items()},
         EXPORTER_OTLP_HEADERS=f"Authorization=Bearer%20{CANARY}",
     )
     spancast.configure()
     one_span()
-    report = spancast.flush(PATIENCE_S)
+    report = spancast.flush(TIMEOUT_S)
     assert report, str(report)
     [request] = receiver.requests
     assert (request.method, request.headers["authorization"]) == ("gRPC", f"Bearer {CANARY}")
 
 
-def test_grpc_without_a_scheme_is_encrypted_unless_insecure(variables: Any) -> None:
+def test_otlp_grpc_without_scheme_uses_tls_unless_insecure(variables: Any) -> None:
     variables(EXPORTER_OTLP_ENDPOINT="collector:4317", EXPORTER_OTLP_PROTOCOL="grpc")
     assert destinations()["otlp"].endpoint == "https://collector:4317"
 
@@ -196,7 +196,7 @@ def test_grpc_without_a_scheme_is_encrypted_unless_insecure(variables: Any) -> N
         ({"EXPORTER_OTLP_ENDPOINT": "http://h:4318"}, "http://h:4318", "http/protobuf"),
     ],
 )
-def test_what_is_not_set_has_the_usual_values(
+def test_otlp_unset_variables_use_defaults(
     values: dict[str, str], endpoint: str, protocol: str, variables: Any
 ) -> None:
     variables(**values)
@@ -204,7 +204,7 @@ def test_what_is_not_set_has_the_usual_values(
     assert (config.endpoint, config.spoken, config.timeout, config.spans) == (endpoint, protocol, 10.0, "all")
 
 
-def test_the_variables_of_traces_replace_the_general_ones(tmp_path: Path, variables: Any) -> None:
+def test_otlp_traces_variables_override_general_ones(tmp_path: Path, variables: Any) -> None:
     file = certificate(tmp_path)
     variables(
         EXPORTER_OTLP_ENDPOINT="https://h",
@@ -221,21 +221,21 @@ def test_the_variables_of_traces_replace_the_general_ones(tmp_path: Path, variab
     assert (config.ca_file, config.cert_file, config.key_file) == (file.cert, file.cert, file.key)
 
 
-def test_certificates_of_both_sides(tmp_path: Path, variables: Any) -> None:
-    ours, theirs = certificate(tmp_path / "ours"), certificate(tmp_path / "theirs")
-    with OtlpReceiver(tls=theirs, client_ca=ours.cert) as receiver:
+def test_otlp_server_and_client_certificates(tmp_path: Path, variables: Any) -> None:
+    client, server = certificate(tmp_path / "ours"), certificate(tmp_path / "theirs")
+    with OtlpReceiver(tls=server, client_ca=client.cert) as receiver:
         variables(
-            EXPORTER_OTLP_ENDPOINT=receiver.url, EXPORTER_OTLP_CERTIFICATE=str(theirs.cert),
-            EXPORTER_OTLP_CLIENT_CERTIFICATE=str(ours.cert), EXPORTER_OTLP_CLIENT_KEY=str(ours.key),
+            EXPORTER_OTLP_ENDPOINT=receiver.url, EXPORTER_OTLP_CERTIFICATE=str(server.cert),
+            EXPORTER_OTLP_CLIENT_CERTIFICATE=str(client.cert), EXPORTER_OTLP_CLIENT_KEY=str(client.key),
         )  # fmt: skip
         spancast.configure()
         one_span()
-        report = spancast.flush(PATIENCE_S)
+        report = spancast.flush(TIMEOUT_S)
         assert report, str(report)
         assert len(receiver.spans) == 1
 
 
-def test_a_timeout_is_in_seconds_and_ends_a_delivery(receiver: OtlpReceiver, variables: Any) -> None:
+def test_otlp_timeout_in_seconds_ends_delivery(receiver: OtlpReceiver, variables: Any) -> None:
     variables(EXPORTER_OTLP_ENDPOINT=receiver.url, EXPORTER_OTLP_TIMEOUT="0.2")
     spancast.configure()
     receiver.answer_with(hold())
@@ -244,13 +244,13 @@ def test_a_timeout_is_in_seconds_and_ends_a_delivery(receiver: OtlpReceiver, var
     assert "no answer in time" in str(report)
 
 
-def test_a_timeout_in_milliseconds_is_pointed_out(variables: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_otlp_timeout_in_milliseconds_warns(variables: Any, caplog: pytest.LogCaptureFixture) -> None:
     variables(EXPORTER_OTLP_ENDPOINT="http://h", EXPORTER_OTLP_TIMEOUT="10000")
     assert destinations()["otlp"].timeout == 10_000
     assert "OTEL_EXPORTER_OTLP_TIMEOUT is in seconds" in caplog.text
 
 
-def test_headers_are_decoded_sent_and_never_shown(
+def test_otlp_headers_are_decoded_sent_and_never_shown(
     receiver: OtlpReceiver, variables: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -261,7 +261,7 @@ def test_headers_are_decoded_sent_and_never_shown(
     receiver.answer_with(status(401, f"no such key {CANARY}==".encode()), ok())
     spancast.configure()
     one_span()
-    report = spancast.flush(PATIENCE_S)
+    report = spancast.flush(TIMEOUT_S)
     assert report
     headers = receiver.requests[0].headers
     assert (headers["authorization"], headers["x-plain"], headers["x-key"]) == (
@@ -270,13 +270,13 @@ def test_headers_are_decoded_sent_and_never_shown(
     pipeline = runtime._wiring().current_pipeline()
     shown = [repr(destinations()), str(report), caplog.text, repr(pipeline.workers[0].route)]
     assert not [text for text in shown if CANARY in text]
-    spancast.shutdown(PATIENCE_S)
+    spancast.shutdown(TIMEOUT_S)
     kept = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert kept, "the spool is on disk"
     assert not [path for path in kept if CANARY.encode() in path.read_bytes()]
 
 
-MISTAKES: dict[str, tuple[dict[str, str], str]] = {
+ERRORS: dict[str, tuple[dict[str, str], str]] = {
     "no scheme": (
         {"EXPORTER_OTLP_ENDPOINT": f"{CANARY}:4318"},
         "OTEL_EXPORTER_OTLP_ENDPOINT: must be a URL that starts with http:// or https:// and names a host",
@@ -313,14 +313,14 @@ MISTAKES: dict[str, tuple[dict[str, str], str]] = {
     "a header that is not UTF-8": ({"EXPORTER_OTLP_HEADERS": f"a={CANARY}%ff"}, "OTEL_EXPORTER_OTLP_HEADERS: entry 1"),
     "a header with a line break": ({"EXPORTER_OTLP_HEADERS": f"a={CANARY}%0Ab"}, "OTEL_EXPORTER_OTLP_HEADERS: must not"),
     "an unknown exporter": (
-        {"TRACES_EXPORTER": "jaeger,otlp"}, "OTEL_TRACES_EXPORTER: 'jaeger' given, installed are console",
+        {"TRACES_EXPORTER": "jaeger,otlp"}, "OTEL_TRACES_EXPORTER: unknown exporter 'jaeger'; installed are console",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_reported_by_its_variable_and_shows_no_value(mistake: str, variables: Any) -> None:
-    values, message = MISTAKES[mistake]
+@pytest.mark.parametrize("case", ERRORS)
+def test_otlp_invalid_variable_error_names_variable_without_value(case: str, variables: Any) -> None:
+    values, message = ERRORS[case]
     variables(**{"EXPORTER_OTLP_ENDPOINT": "http://h:4318", **values})
     with pytest.raises(spancast.ConfigError) as error:
         spancast.configure()
@@ -328,9 +328,9 @@ def test_a_mistake_is_reported_by_its_variable_and_shows_no_value(mistake: str, 
     assert CANARY not in str(error.value)
 
 
-def test_all_mistakes_are_reported_at_once(variables: Any) -> None:
+def test_otlp_all_errors_are_listed(variables: Any) -> None:
     variables(TRACES_EXPORTER="otlp,jaeger", EXPORTER_OTLP_ENDPOINT="h:4318", EXPORTER_OTLP_COMPRESSION="br")
-    with pytest.raises(spancast.ConfigError, match="3 mistakes"):
+    with pytest.raises(spancast.ConfigError, match="3 errors"):
         spancast.configure()
 
 
@@ -344,7 +344,7 @@ def test_all_mistakes_are_reported_at_once(variables: Any) -> None:
         ({"TRACES_EXPORTER": "spancast"}, []),
     ],
 )
-def test_the_exporters_that_are_named(values: dict[str, str], names: list[str], variables: Any) -> None:
+def test_in_effect_named_exporters(values: dict[str, str], names: list[str], variables: Any) -> None:
     variables(**values)
     assert list(destinations()) == names
 
@@ -354,28 +354,26 @@ def test_the_exporters_that_are_named(values: dict[str, str], names: list[str], 
     [{"TRACES_EXPORTER": "none", "EXPORTER_OTLP_ENDPOINT": "not read"}, {"SDK_DISABLED": "True"}],
     ids=["none", "disabled"],
 )
-def test_nothing_is_sent_or_kept_where_that_is_asked_for(
+def test_in_effect_none_exporter_or_disabled_sdk_sends_nothing(
     values: dict[str, str], variables: Any, tmp_path: Path
 ) -> None:
     variables(**values)
     spancast.configure()
     one_span()
-    assert spancast.flush(PATIENCE_S).destinations == {}
+    assert spancast.flush(TIMEOUT_S).destinations == {}
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disabled_sdk_leaves_configured_destinations_out(
-    receiver: OtlpReceiver, variables: Any, tmp_path: Path
-) -> None:
+def test_in_effect_disabled_sdk_ignores_destinations(receiver: OtlpReceiver, variables: Any, tmp_path: Path) -> None:
     variables(SDK_DISABLED="true")
     spancast.configure(destinations={"one": {"type": "otlp", "endpoint": receiver.url}})
     one_span()
-    assert spancast.flush(PATIENCE_S)
+    assert spancast.flush(TIMEOUT_S)
     assert (receiver.requests, list(tmp_path.iterdir())) == ([], [])
 
 
-def test_the_console_exporter_prints_the_spans_of_its_own_process(tmp_path: Path, variables: Any) -> None:
-    """What its destination is, is not known: nothing is left in the spool that another process would print."""
+def test_console_exporter_prints_spans_of_own_process(tmp_path: Path, variables: Any) -> None:
+    """Its address is unknown, so no span stays in a spool from which another process would print it."""
     variables(TRACES_EXPORTER="console")
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "printed"], check=True, timeout=60, capture_output=True, text=True
@@ -384,41 +382,41 @@ def test_the_console_exporter_prints_the_spans_of_its_own_process(tmp_path: Path
     assert not list(tmp_path.rglob("spool*"))
 
 
-def test_configured_destinations_leave_an_endpoint_alone_unread(receiver: OtlpReceiver, variables: Any) -> None:
+def test_in_effect_destinations_ignore_unnamed_endpoint(receiver: OtlpReceiver, variables: Any) -> None:
     variables(EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     spancast.configure(destinations={"otlp": {"type": "otlp", "endpoint": receiver.url}}, spool="memory")
     one_span()
-    report = spancast.flush(PATIENCE_S)
+    report = spancast.flush(TIMEOUT_S)
     assert report
     assert list(report.destinations) == ["otlp"]
 
 
-def test_a_named_exporter_is_added_to_configured_destinations(receiver: OtlpReceiver, variables: Any) -> None:
+def test_in_effect_named_exporter_is_added_to_destinations(receiver: OtlpReceiver, variables: Any) -> None:
     variables(TRACES_EXPORTER="otlp", EXPORTER_OTLP_ENDPOINT=f"{receiver.url}/second")
     spancast.configure(destinations={"otlp": {"type": "otlp", "endpoint": receiver.url}}, spool="memory")
     one_span()
-    assert spancast.flush(PATIENCE_S)
+    assert spancast.flush(TIMEOUT_S)
     assert sorted(request.path for request in receiver.requests) == ["/second/v1/traces", "/v1/traces"]
 
 
-def test_the_application_s_own_provider_exports_what_it_exports(receiver: OtlpReceiver, variables: Any) -> None:
+def test_in_effect_own_provider_exports_are_not_duplicated(receiver: OtlpReceiver, variables: Any) -> None:
     variables(EXPORTER_OTLP_ENDPOINT=receiver.url, TRACES_EXPORTER="otlp")
     spancast.configure(tracer_provider=TracerProvider(shutdown_on_exit=False))
     one_span()
-    assert spancast.flush(PATIENCE_S).destinations == {}
+    assert spancast.flush(TIMEOUT_S).destinations == {}
 
 
-def test_configured_again_with_other_variables(receiver: OtlpReceiver, variables: Any) -> None:
+def test_configure_again_uses_new_variables(receiver: OtlpReceiver, variables: Any) -> None:
     variables(EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     spancast.configure()
     variables(EXPORTER_OTLP_ENDPOINT=receiver.url)
     spancast.configure()
     one_span()
-    assert spancast.flush(PATIENCE_S)
+    assert spancast.flush(TIMEOUT_S)
     assert len(receiver.spans) == 1
 
 
-def test_check_tests_what_the_variables_name(
+def test_check_tests_destinations_of_variables(
     receiver: OtlpReceiver, variables: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -62,7 +62,7 @@ def is_json(given: argparse.Namespace) -> bool:
     return getattr(given, "json", False)
 
 
-def settings_of(given: argparse.Namespace) -> Settings:
+def load_settings(given: argparse.Namespace) -> Settings:
     """Return the settings of the file that was named or found, and of the environment."""
     return effective(settings_module.load(getattr(given, "config", None) or settings_module.find()))
 
@@ -79,7 +79,7 @@ def configured(given: argparse.Namespace, *, is_needed: bool = True) -> Mapping[
     """
     if not is_needed and _named_spool(given) and not getattr(given, "config", None):
         return {}
-    return {name: config for name, config in settings_of(given).destinations.items() if config.enabled}
+    return {name: config for name, config in load_settings(given).destinations.items() if config.enabled}
 
 
 @contextmanager
@@ -116,7 +116,7 @@ def opened_store(given: argparse.Namespace) -> Store:
     Raises:
         CommandError: There is none.
     """
-    path: Path | None = getattr(given, "store", None) or _store_path(settings_of(given))
+    path: Path | None = getattr(given, "store", None) or _store_path(load_settings(given))
     if path is None:
         raise CommandError("there is no home directory and so no usual place for a store; `--store FILE` names one")
     if not path.is_file():
@@ -150,7 +150,7 @@ def _spool_settings(given: argparse.Namespace) -> SpoolSettings:
     if named is not None:
         return SpoolSettings(path=named)
     try:
-        return settings_of(given).spool
+        return load_settings(given).spool
     except ConfigError as error:
         raise ConfigError(f"{error}\n`--spool DIR` needs no configuration") from None
 

@@ -1,1 +1,1 @@
-"""Settings: keywords over environment over file, and clear errors for what is wrong in them."""
+"""Settings from keywords, environment variables and a file, and the errors in them."""

@@ -1,4 +1,4 @@
-"""The names of the environment variables that configure spancast."""
+"""Names of the environment variables that configure spancast."""
 
 from __future__ import annotations
 
@@ -7,4 +7,4 @@ from typing import Final
 CAPTURE_CONTENT_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 FILE_VARIABLE: Final = "SPANCAST_CONFIG"
 PREFIX: Final = "SPANCAST_"
-"""What stands before the name of a field."""
+"""Prefix of the variable of a settings field: ``SPANCAST_STRICT``."""

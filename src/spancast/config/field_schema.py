@@ -1,4 +1,4 @@
-"""What a field may hold, in words, read from the JSON Schema of its model. Pure."""
+"""Descriptions of the values that a field accepts, from the JSON Schema of its model."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from pydantic.alias_generators import to_snake
 Schema = Mapping[str, Any]
 
 _NOTHING: Final[Schema] = {}
-_WORDS: Final = {"string": "a text", "array": "a list", "object": "a mapping", "boolean": "true or false"}
+_TYPE_NAMES: Final = {"string": "a text", "array": "a list", "object": "a mapping", "boolean": "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
 class FieldSchema:
-    """The JSON Schema of one place in the configuration."""
+    """The JSON Schema of one field of the configuration."""
 
     schema: Schema
 
     @property
     def is_number(self) -> bool:
-        """Tell whether nothing but a number belongs here, so that one may be quoted."""
+        """Return whether the field accepts only numbers, so that a given number may be quoted."""
         return self.schema.get("type") in ("number", "integer")
 
     @property
     def choices(self) -> Sequence[str]:
-        """Return the texts that are allowed where only some are."""
-        only = (self.schema["const"],) if "const" in self.schema else ()
-        return [one for one in self.schema.get("enum", only) if isinstance(one, str)]
+        """Return the allowed strings if the field is an enumeration."""
+        constant = (self.schema["const"],) if "const" in self.schema else ()
+        return [one for one in self.schema.get("enum", constant) if isinstance(one, str)]
 
     @property
     def names(self) -> Sequence[str]:
-        """Return the names of the fields of a mapping."""
+        """Return the field names of a mapping."""
         return list(self.schema.get("properties", ()))
 
     @property
-    def expected(self) -> str:
-        """Return what is allowed, as it stands behind "must be"; nothing where the schema does not say."""
+    def description(self) -> str:
+        """Return a description of the allowed values that follows "must be"; empty if the schema has none."""
         schema, kind = self.schema, self.schema.get("type")
         if schema.get("format") == "password":
             return "a text (it is a secret)"
@@ -52,25 +52,25 @@ class FieldSchema:
             return "a list that is not empty"
         if schema.get("examples"):
             return f"a value such as {' or '.join(f'`{one}`' for one in schema['examples'])}"
-        return _WORDS.get(str(kind), "")
+        return _TYPE_NAMES.get(str(kind), "")
 
 
 def _range(schema: Schema) -> str:
-    low, high, above = (schema.get(name) for name in ("minimum", "maximum", "exclusiveMinimum"))
-    if low is not None and high is not None:
-        return f" from {low:g} to {high:g}"
+    minimum, maximum, above = (schema.get(name) for name in ("minimum", "maximum", "exclusiveMinimum"))
+    if minimum is not None and maximum is not None:
+        return f" from {minimum:g} to {maximum:g}"
     if above is not None:
         return f" above {above:g}"
-    return "" if low is None else f" of at least {low:g}"
+    return "" if minimum is None else f" of at least {minimum:g}"
 
 
-def shape_of(model: type[BaseModel], path: Sequence[Any]) -> FieldSchema:
-    """Return the shape of what stands at ``path`` below ``model``."""
-    whole = _schema(model)
-    schema: Schema = whole
+def schema_at(model: type[BaseModel], path: Sequence[Any]) -> FieldSchema:
+    """Return the schema of the field at ``path`` of ``model``."""
+    root = _schema(model)
+    schema: Schema = root
     for part in path:
-        schema = _child(_plain(schema, whole), part)
-    return FieldSchema(_plain(schema, whole))
+        schema = _child(_resolve(schema, root), part)
+    return FieldSchema(_resolve(schema, root))
 
 
 @functools.lru_cache(maxsize=8)
@@ -83,20 +83,20 @@ def _child(schema: Schema, part: object) -> Schema:
         return schema.get("items", _NOTHING)
     properties = schema.get("properties", _NOTHING)
     name = str(part)
-    found: Any = properties.get(name) or properties.get(to_snake(name)) or schema.get("additionalProperties")
-    return cast("Schema", found) if isinstance(found, Mapping) else _NOTHING
+    child: Any = properties.get(name) or properties.get(to_snake(name)) or schema.get("additionalProperties")
+    return cast("Schema", child) if isinstance(child, Mapping) else _NOTHING
 
 
-def _plain(schema: Schema, whole: Schema) -> Schema:
-    """Return ``schema`` without references, null, and short forms beside a mapping."""
+def _resolve(schema: Schema, root: Schema) -> Schema:
+    """Return ``schema`` with references resolved, without null and without the short form of a mapping."""
     while True:
         if "$ref" in schema:
-            schema = whole["$defs"][str(schema["$ref"]).rpartition("/")[2]]
+            schema = root["$defs"][str(schema["$ref"]).rpartition("/")[2]]
             continue
-        ways = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
-        mappings = [one for one in ways if "$ref" in one]
-        if len(ways) == 1:
-            schema = ways[0]
+        options = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+        mappings = [one for one in options if "$ref" in one]
+        if len(options) == 1:
+            schema = options[0]
         elif mappings:
             schema = mappings[0]
         else:

@@ -1,4 +1,4 @@
-"""The JSON Schema of ``spancast.yaml``, for editors: from the models, in the names of their fields."""
+"""The JSON Schema of ``spancast.yaml``, for editors, generated from the settings models."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from spancast.destinations.registry import ALIASES, DESTINATIONS, config_model
 Schema = dict[str, Any]
 
 _REFERENCE: Final[Schema] = {"type": "string", "pattern": r"\$\{env:"}
-_ABOUT: Final = ("description", "default", "examples")
+_ANNOTATIONS: Final = ("description", "default", "examples")
 _SCALARS: Final = frozenset({"boolean", "number", "integer"})
 
 
-def schema_of(model: type[BaseModel]) -> Schema:
-    """Return the JSON Schema of a file of ``model``."""
-    whole = model.model_json_schema()
-    parts: dict[str, Schema] = whole.pop("$defs", {})
+def settings_schema(model: type[BaseModel]) -> Schema:
+    """Return the JSON Schema of a configuration file that is validated by ``model``."""
+    root = model.model_json_schema()
+    parts: dict[str, Schema] = root.pop("$defs", {})
     for kind, row in DESTINATIONS.items():
         schema = config_model(kind).model_json_schema()
         parts |= schema.pop("$defs", {})
-        others = [alias for alias, name in ALIASES.items() if name == kind]
-        schema["properties"]["type"] = {"enum": [kind, *others], "description": row.about}
+        aliases = [alias for alias, name in ALIASES.items() if name == kind]
+        schema["properties"]["type"] = {"enum": [kind, *aliases], "description": row.about}
         parts[kind] = {**schema, "title": row.title}
-    for part in (whole, *parts.values()):
-        _or_references(part)
-    properties = whole["properties"]
-    properties["destinations"] = {**_about(properties["destinations"]), **_destinations()}
+    for part in (root, *parts.values()):
+        _allow_references(part)
+    properties = root["properties"]
+    properties["destinations"] = {**_annotations(properties["destinations"]), **_destinations()}
     properties["spool"] = {
-        **_about(properties["spool"]),
+        **_annotations(properties["spool"]),
         "anyOf": [{"const": "memory"}, {"$ref": "#/$defs/SpoolSettings"}],
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **whole,
+        **root,
         "title": "spancast.yaml",
         "patternProperties": {"^x-": {}},
         "$defs": parts,
@@ -43,7 +43,7 @@ def schema_of(model: type[BaseModel]) -> Schema:
 
 
 def _destinations() -> Schema:
-    kinds = [
+    branches = [
         {
             "if": {"properties": {"type": {"enum": [kind, *(one for one in ALIASES if ALIASES[one] == kind)]}}},
             "then": {"$ref": f"#/$defs/{kind}"},
@@ -54,25 +54,25 @@ def _destinations() -> Schema:
         "type": "object",
         "required": ["type"],
         "properties": {"type": {"enum": [*DESTINATIONS, *ALIASES]}},
-        "allOf": kinds,
+        "allOf": branches,
     }
     return {"type": "object", "additionalProperties": one}
 
 
-def _about(schema: Schema) -> Schema:
-    return {name: value for name, value in schema.items() if name in _ABOUT}
+def _annotations(schema: Schema) -> Schema:
+    return {name: value for name, value in schema.items() if name in _ANNOTATIONS}
 
 
-def _or_references(part: Schema) -> None:
+def _allow_references(part: Schema) -> None:
     fields = cast("dict[str, Schema]", part.get("properties", {}))
     for name, schema in fields.items():
-        fields[name] = _or_a_reference({key: value for key, value in schema.items() if key != "title"})
+        fields[name] = _or_reference({key: value for key, value in schema.items() if key != "title"})
 
 
-def _or_a_reference(schema: Schema) -> Schema:
-    """Return ``schema`` for a field that may also be written ``${env:NAME}``."""
-    rest = {name: value for name, value in schema.items() if name not in _ABOUT}
-    ways: list[Schema] = schema.get("anyOf", [rest])
-    if not any(way.get("type") in _SCALARS or {"enum", "format", "pattern"} & way.keys() for way in ways):
+def _or_reference(schema: Schema) -> Schema:
+    """Return ``schema`` for a field that also accepts ``${env:NAME}``."""
+    rest = {name: value for name, value in schema.items() if name not in _ANNOTATIONS}
+    options: list[Schema] = schema.get("anyOf", [rest])
+    if not any(option.get("type") in _SCALARS or {"enum", "format", "pattern"} & option.keys() for option in options):
         return schema
-    return {**_about(schema), "anyOf": [*ways, _REFERENCE]}
+    return {**_annotations(schema), "anyOf": [*options, _REFERENCE]}

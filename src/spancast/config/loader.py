@@ -1,4 +1,4 @@
-"""From file, environment and keywords to one checked ``Settings``; every mistake of all of them at once."""
+"""Settings loader: merges file, environment and keywords, validates once and reports all errors together."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from pydantic import BaseModel, ValidationError
 from spancast.config.env_substitution import EnvSubstitution
 from spancast.config.env_vars import CAPTURE_CONTENT_VARIABLE, FILE_VARIABLE, PREFIX
 from spancast.config.field_errors import FieldError, aliases, config_error, field_errors, suggestion, unknown
-from spancast.config.field_schema import shape_of
+from spancast.config.field_schema import schema_at
 from spancast.diagnostics import warn_once
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 _YAML: Final = "spancast.config.yaml_loader"
-_TABLE: Final = "spancast.destinations.registry"
-_CAPTURING: Final = frozenset({"true", "span_only", "span_and_event"})
+_REGISTRY: Final = "spancast.destinations.registry"
+_CAPTURE_VALUES: Final = frozenset({"true", "span_only", "span_and_event"})
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_NAME_FORM: Final = "a destination's name has up to 64 letters, digits, `_`, `-` and `.`, and a letter or digit first"
-_NEAR_VARIABLE: Final = 0.8
+_NAME_RULE: Final = "a destination's name has up to 64 letters, digits, `_`, `-` and `.`, and a letter or digit first"
+_VARIABLE_SIMILARITY: Final = 0.8
 _DESTINATIONS: Final = "destinations"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawField:
-    """One field as somebody gave it: under which name, where, and what."""
+    """One field as given: the name used, the value and its origin (file or variable; empty for a keyword)."""
 
     name: str
     value: Any
@@ -39,35 +39,35 @@ class RawField:
     is_file: bool = False
 
 
-def settings_of(model: type[ModelT], path: Path | None, keywords: Mapping[str, Any]) -> ModelT:
-    """Return ``model`` filled with ``keywords`` over environment over the file at ``path``.
+def load_settings(model: type[ModelT], path: Path | None, keywords: Mapping[str, Any]) -> ModelT:
+    """Return a ``model`` of ``keywords``, which override the environment, which overrides the file at ``path``.
 
     Raises:
-        ConfigError: Lists every mistake.
+        ConfigError: Lists every error.
     """
-    mistakes: list[FieldError] = []
+    errors: list[FieldError] = []
     fields: dict[str, RawField] = {}
     if path is not None:
         read = importlib.import_module(_YAML).read_file(path)
-        fields |= _layer(model, read, mistakes, origin=str(path), is_file=True)
-    fields |= _environment(model, mistakes)
-    fields |= _layer(model, keywords, mistakes)
+        fields |= _fields_of(model, read, errors, origin=str(path), is_file=True)
+    fields |= _environment(model, errors)
+    fields |= _fields_of(model, keywords, errors)
     values: dict[str, Any] = {}
     for field, given in fields.items():
-        values[field] = _resolved(given, mistakes)
-    destinations = _destinations(values.get(_DESTINATIONS), fields.get(_DESTINATIONS), mistakes)
+        values[field] = _substitute(given, errors)
+    destinations = _destinations(values.get(_DESTINATIONS), fields.get(_DESTINATIONS), errors)
     if destinations is not None:
         values[_DESTINATIONS] = destinations
-    made = _made(model, values, fields, mistakes)
-    if mistakes or made is None:
-        raise config_error(mistakes)
-    return made
+    result = _validate(model, values, fields, errors)
+    if errors or result is None:
+        raise config_error(errors)
+    return result
 
 
-def _layer(
+def _fields_of(
     model: type[BaseModel],
     given: Mapping[str, Any],
-    mistakes: list[FieldError],
+    errors: list[FieldError],
     *,
     origin: str = "",
     is_file: bool = False,
@@ -78,21 +78,21 @@ def _layer(
         if value is None or str(name).startswith("x-"):
             continue
         if field is None:
-            told = unknown("field", name, model.model_fields)
-            mistakes.append(FieldError(path=(name,), text=told, origin=origin))
+            message = unknown("field", name, model.model_fields)
+            errors.append(FieldError(path=(name,), text=message, origin=origin))
         elif field in fields:
-            told = f"is given twice, as `{fields[field].name}` too"
-            mistakes.append(FieldError(path=(name,), text=told, origin=origin))
+            message = f"is given twice, as `{fields[field].name}` too"
+            errors.append(FieldError(path=(name,), text=message, origin=origin))
         else:
             fields[field] = RawField(name=name, value=value, origin=origin, is_file=is_file)
     return fields
 
 
-def _environment(model: type[BaseModel], mistakes: list[FieldError]) -> dict[str, RawField]:
+def _environment(model: type[BaseModel], errors: list[FieldError]) -> dict[str, RawField]:
     fields: dict[str, RawField] = {}
     capture = os.environ.get(CAPTURE_CONTENT_VARIABLE)
     if capture is not None:
-        does_capture = capture.strip().lower() in _CAPTURING
+        does_capture = capture.strip().lower() in _CAPTURE_VALUES
         fields["capture_content"] = RawField(
             name="capture_content", value=does_capture, origin=CAPTURE_CONTENT_VARIABLE
         )
@@ -101,110 +101,117 @@ def _environment(model: type[BaseModel], mistakes: list[FieldError]) -> dict[str
         if not variable.startswith(PREFIX) or variable == FILE_VARIABLE or not text.strip():
             continue
         if variable not in variables:
-            _warn_of(variable, list(variables))
+            _warn_if_misspelled(variable, list(variables))
             continue
         field = variables[variable]
         try:
-            value = _variable(model, field, text)
+            value = _parse_variable(model, field, text)
         except ValueError as error:
-            mistakes.append(FieldError(path=(field,), text=str(error), origin=variable))
+            errors.append(FieldError(path=(field,), text=str(error), origin=variable))
         else:
             fields[field] = RawField(name=field, value=value, origin=variable)
     return fields
 
 
-def _variable(model: type[BaseModel], field: str, text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
-    shape = shape_of(model, (field,))
-    # A service called 1.10 is no number.
-    return text.strip() if shape.schema.get("type") == "string" else importlib.import_module(_YAML).parsed(text)
+def _parse_variable(model: type[BaseModel], field: str, text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
+    schema = schema_at(model, (field,))
+    # Not parsed as YAML: a service name of 1.10 is not a number.
+    return text.strip() if schema.schema.get("type") == "string" else importlib.import_module(_YAML).parse_yaml(text)
 
 
-def _warn_of(variable: str, known: list[str]) -> None:
-    meant = suggestion(
-        variable.removeprefix(PREFIX), [name.removeprefix(PREFIX).lower() for name in known], cutoff=_NEAR_VARIABLE
+def _warn_if_misspelled(variable: str, known: list[str]) -> None:
+    suggested = suggestion(
+        variable.removeprefix(PREFIX),
+        [name.removeprefix(PREFIX).lower() for name in known],
+        cutoff=_VARIABLE_SIMILARITY,
     )
-    if meant:
+    if suggested:
         warn_once(
-            f"variable:{variable}", "spancast: %s is not read; did you mean %s?", variable, PREFIX + meant.upper()
+            f"variable:{variable}",
+            "spancast: unknown variable %s; did you mean %s?",
+            variable,
+            PREFIX + suggested.upper(),
         )
 
 
-def _resolved(given: RawField, mistakes: list[FieldError]) -> Any:  # noqa: ANN401 - whatever was given
-    references = EnvSubstitution(origin=given.origin, is_file=given.is_file)
+def _substitute(given: RawField, errors: list[FieldError]) -> Any:  # noqa: ANN401 - whatever was given
+    substitution = EnvSubstitution(origin=given.origin, is_file=given.is_file)
     try:
-        value = references.resolved(given.value, (given.name,))
+        value = substitution.substitute(given.value, (given.name,))
     except RecursionError:
-        mistakes.append(FieldError(path=(given.name,), text="holds itself", origin=given.origin))
+        errors.append(FieldError(path=(given.name,), text="contains itself", origin=given.origin))
         return None
-    mistakes.extend(references.mistakes)
+    errors.extend(substitution.errors)
     return value
 
 
-def _destinations(value: Any, given: RawField | None, mistakes: list[FieldError]) -> dict[str, BaseModel] | None:  # noqa: ANN401
+def _destinations(value: Any, given: RawField | None, errors: list[FieldError]) -> dict[str, BaseModel] | None:  # noqa: ANN401
     if given is None or value is None:
         return None
     if not isinstance(value, Mapping):
-        told = f"must be a mapping of names to destinations (given: {type(value).__name__})"
-        mistakes.append(FieldError(path=(given.name,), text=told, origin=given.origin))
+        message = f"must be a mapping of names to destinations (given: {type(value).__name__})"
+        errors.append(FieldError(path=(given.name,), text=message, origin=given.origin))
         return None
-    made: dict[str, BaseModel] = {}
+    result: dict[str, BaseModel] = {}
     for name, entry in cast("Mapping[Any, Any]", value).items():
         path = (given.name, str(name))
         found: list[FieldError] = []
         if not isinstance(name, str) or not _NAME.fullmatch(name):
-            found.append(FieldError(path=path, text=_NAME_FORM))
+            found.append(FieldError(path=path, text=_NAME_RULE))
         config = _destination(entry, path, found)
-        _add(found, mistakes, given.origin)
+        _add_errors(found, errors, given.origin)
         if config is not None:
-            made[str(name)] = config
-    return made
+            result[str(name)] = config
+    return result
 
 
 def _destination(entry: Any, path: tuple[Any, ...], found: list[FieldError]) -> BaseModel | None:  # noqa: ANN401
-    table = importlib.import_module(_TABLE)
-    if isinstance(entry, table.DestinationConfig):
+    registry = importlib.import_module(_REGISTRY)
+    if isinstance(entry, registry.DestinationConfig):
         return cast("BaseModel", entry)
     if not isinstance(entry, Mapping):
-        told = f"must be a mapping with `type` and the fields of that type (given: {type(entry).__name__})"
-        found.append(FieldError(path=path, text=told))
+        message = f"must be a mapping with `type` and the fields of that type (given: {type(entry).__name__})"
+        found.append(FieldError(path=path, text=message))
         return None
     fields = cast("Mapping[str, Any]", entry)
-    written = fields.get("type")
-    kind = table.canonical(written) if isinstance(written, str) else None
+    type_name = fields.get("type")
+    kind = registry.canonical(type_name) if isinstance(type_name, str) else None
     if kind is None:
-        found.append(FieldError(path=(*path, "type"), text=_wrong_type(written, list(table.DESTINATIONS))))
+        found.append(FieldError(path=(*path, "type"), text=_type_error(type_name, list(registry.DESTINATIONS))))
         return None
-    model: type[BaseModel] = table.config_model(kind)
+    model: type[BaseModel] = registry.config_model(kind)
     values = {**fields, "type": kind}
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        found.extend(FieldError(path=(*path, *one.path), text=one.text) for one in field_errors(error, model, values))
+        found.extend(
+            FieldError(path=(*path, *item.path), text=item.text) for item in field_errors(error, model, values)
+        )
         return None
 
 
-def _wrong_type(written: object, kinds: list[str]) -> str:
-    if isinstance(written, str):
-        return unknown("type", written, kinds)
-    return f"must be one of {', '.join(kinds)} (given: {'nothing' if written is None else type(written).__name__})"
+def _type_error(type_name: object, kinds: list[str]) -> str:
+    if isinstance(type_name, str):
+        return unknown("type", type_name, kinds)
+    return f"must be one of {', '.join(kinds)} (given: {'nothing' if type_name is None else type(type_name).__name__})"
 
 
-def _made(
-    model: type[ModelT], values: Mapping[str, Any], fields: Mapping[str, RawField], mistakes: list[FieldError]
+def _validate(
+    model: type[ModelT], values: Mapping[str, Any], fields: Mapping[str, RawField], errors: list[FieldError]
 ) -> ModelT | None:
-    named = {fields[field].name: value for field, value in values.items() if value is not None}
+    values_as_given = {fields[field].name: value for field, value in values.items() if value is not None}
     try:
-        return model.model_validate(named)
+        return model.model_validate(values_as_given)
     except ValidationError as error:
         known = aliases(model)
-        for one in field_errors(error, model, named):
-            origin = fields[known[str(one.path[0])]].origin
-            _add([one], mistakes, origin)
+        for item in field_errors(error, model, values_as_given):
+            origin = fields[known[str(item.path[0])]].origin
+            _add_errors([item], errors, origin)
         return None
 
 
-def _add(found: list[FieldError], mistakes: list[FieldError], origin: str) -> None:
-    """Add what is not the consequence of a mistake at the same place or above it."""
-    known = [one.path for one in mistakes]
-    news = [one for one in found if not any(one.path[: len(path)] == path for path in known)]
-    mistakes.extend(FieldError(path=one.path, text=one.text, origin=origin) for one in news)
+def _add_errors(found: list[FieldError], errors: list[FieldError], origin: str) -> None:
+    """Add ``found`` except errors at or below a path that already has one: they are its consequences."""
+    known = [item.path for item in errors]
+    new = [item for item in found if not any(item.path[: len(path)] == path for path in known)]
+    errors.extend(FieldError(path=item.path, text=item.text, origin=origin) for item in new)

@@ -1,7 +1,7 @@
-"""The destinations that OpenTelemetry's own variables name: ``OTEL_TRACES_EXPORTER`` and ``OTEL_EXPORTER_OTLP_*``.
+"""Destinations from OpenTelemetry's variables ``OTEL_TRACES_EXPORTER`` and ``OTEL_EXPORTER_OTLP_*``.
 
-OTLP is sent by a destination of ours, because the SDK's exporter loses spans without an error: it counts a redirect
-as success and drops a batch after a few failures. The variables are read as the SDK reads them: one that is empty is
+OTLP is sent by a spancast destination, because the SDK's exporter loses spans without an error: it counts a redirect
+as success and drops a batch after a few failures. The variables are read as by the SDK: an empty one is
 not set, ``OTEL_EXPORTER_OTLP_TRACES_X`` replaces ``OTEL_EXPORTER_OTLP_X``, and a timeout is in seconds.
 """
 
@@ -21,14 +21,14 @@ from spancast.config.field_errors import FieldError, config_error, field_errors
 from spancast.diagnostics import logger
 
 EXPORTER_VARIABLE: Final = "OTEL_TRACES_EXPORTER"
-OURSELVES: Final = "spancast"
-"""The name of our own exporter, by which an application that only knows OpenTelemetry gets our destinations."""
+SPANCAST_EXPORTER: Final = "spancast"
+"""The exporter name by which an application that only configures OpenTelemetry uses spancast's destinations."""
 NO_EXPORTER: Final = "none"
 OTLP: Final = "otlp"
 
 _PREFIXES: Final = ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_")
 _PROTOCOLS: Final = {OTLP: None, "otlp_proto_grpc": "grpc", "otlp_proto_http": "http/protobuf"}
-"""The SDK's exporters of OTLP, and the protocol that the name says."""
+"""The SDK's OTLP exporters and the protocol that each name implies."""
 _FIELDS: Final = {
     "protocol": "PROTOCOL",
     "compression": "COMPRESSION",
@@ -40,7 +40,7 @@ _FIELDS: Final = {
 _LOWER_CASE: Final = frozenset({"protocol", "compression"})
 _DEFAULT_ENDPOINT: Final = "http://localhost:4318"
 _DEFAULT_GRPC_ENDPOINT: Final = "http://localhost:4317"
-_HEADER_FORM: Final = "must be `name=value`, separated by commas, values percent-encoded"
+_HEADER_RULE: Final = "must be `name=value`, separated by commas, values percent-encoded"
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LONG_S: Final = 1000.0
 _CONFIG: Final = "spancast.destinations.otlp_config"
@@ -48,18 +48,18 @@ _EXPORTERS: Final = "spancast.destinations.span_exporter"
 
 
 def is_sdk_disabled() -> bool:
-    """Return whether ``OTEL_SDK_DISABLED`` switches all of OpenTelemetry off."""
+    """Return whether ``OTEL_SDK_DISABLED`` disables OpenTelemetry."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def exporter_names() -> list[str]:
-    """Return the names in ``OTEL_TRACES_EXPORTER``, each once."""
+    """Return the names in ``OTEL_TRACES_EXPORTER`` without duplicates."""
     names = (name.strip() for name in os.environ.get(EXPORTER_VARIABLE, "").split(","))
     return list(dict.fromkeys(filter(None, names)))
 
 
 def has_endpoint() -> bool:
-    """Return whether a variable says where OTLP goes."""
+    """Return whether a variable sets the OTLP endpoint."""
     return _variable("ENDPOINT") is not None
 
 
@@ -67,28 +67,28 @@ def destinations_of(names: Sequence[str]) -> dict[str, BaseModel]:
     """Return a destination for each exporter of ``names``.
 
     Raises:
-        ConfigError: Lists every variable that is wrong. A header's name or value is never shown.
+        ConfigError: Lists every invalid variable. A header's name or value is never shown.
     """
-    made: dict[str, BaseModel] = {}
-    mistakes: list[FieldError] = []
+    configs: dict[str, BaseModel] = {}
+    errors: list[FieldError] = []
     for name in names:
-        config = _otlp(name, mistakes) if name in _PROTOCOLS else _exporter(name, mistakes)
+        config = _otlp(name, errors) if name in _PROTOCOLS else _exporter(name, errors)
         if config is not None:
-            made[name] = config
-    if mistakes:
-        raise config_error(mistakes)
-    return made
+            configs[name] = config
+    if errors:
+        raise config_error(errors)
+    return configs
 
 
 @dataclass(slots=True)
 class _Values:
-    """The fields of a configuration, and the variables that they come from."""
+    """The fields of a configuration and the variable that each comes from."""
 
     fields: dict[str, Any] = field(default_factory=dict[str, Any])
     origins: dict[str, str] = field(default_factory=dict[str, str])
 
     def read(self, name: str, suffix: str) -> str:
-        """Set the field ``name`` from the variable that ends in ``suffix``; return its text, empty if it is not set."""
+        """Set the field ``name`` from the variable that ends in ``suffix``; return its text, empty if unset."""
         found = _variable(suffix)
         self.origins[name] = found[0] if found else _PREFIXES[1] + suffix
         if found is None:
@@ -105,7 +105,7 @@ def _variable(suffix: str) -> tuple[str, str] | None:
     return None
 
 
-def _otlp(exporter: str, mistakes: list[FieldError]) -> BaseModel | None:
+def _otlp(exporter: str, errors: list[FieldError]) -> BaseModel | None:
     values = _Values()
     for name, suffix in _FIELDS.items():
         values.read(name, suffix)
@@ -122,12 +122,12 @@ def _otlp(exporter: str, mistakes: list[FieldError]) -> BaseModel | None:
     if headers := values.read("headers", "HEADERS"):
         values.fields["headers"] = _headers(headers, values.origins["headers"], found)
     module = importlib.import_module(_CONFIG)
-    is_whole_url = values.origins["endpoint"] == f"{_PREFIXES[0]}ENDPOINT"
-    model: type[BaseModel] = module.OtlpUrlConfig if is_whole_url else module.OtlpConfig
+    is_complete_url = values.origins["endpoint"] == f"{_PREFIXES[0]}ENDPOINT"
+    model: type[BaseModel] = module.OtlpUrlConfig if is_complete_url else module.OtlpConfig
     config = _validated(model, {"type": OTLP, **values.fields}, values.origins, found)
-    mistakes.extend(found)
+    errors.extend(found)
     if config is not None:
-        _note_long_timeout(config, values.origins["timeout"])
+        _warn_of_long_timeout(config, values.origins["timeout"])
     return config
 
 
@@ -137,13 +137,13 @@ def _validated(
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        # The path below a variable may be a header's name, which may be a credential without its name.
-        wrong = {
+        # Only the first part of the path is shown: below it may be a header name that is really a credential.
+        invalid = {
             origins.get(str(one.path[0]), str(one.path[0])): one.text for one in field_errors(error, model, values)
         }
         known = {str(one.path[0]) for one in found}
         found.extend(
-            FieldError(path=(variable,), text=text) for variable, text in wrong.items() if variable not in known
+            FieldError(path=(variable,), text=text) for variable, text in invalid.items() if variable not in known
         )
         return None
 
@@ -167,27 +167,27 @@ def _headers(text: str, variable: str, found: list[FieldError]) -> dict[str, str
         except UnicodeDecodeError:
             value = ""
         if not value or not _HEADER_NAME.fullmatch(name):
-            # By its number: all of it may be a credential.
-            found.append(FieldError(path=(variable,), text=f"entry {number} {_HEADER_FORM}"))
+            # Only the number is shown: the whole entry may be a credential.
+            found.append(FieldError(path=(variable,), text=f"entry {number} {_HEADER_RULE}"))
             continue
         headers[name.lower()] = value
     return headers
 
 
-def _note_long_timeout(config: Any, variable: str) -> None:  # noqa: ANN401 - a model of ``otlp_config``
+def _warn_of_long_timeout(config: Any, variable: str) -> None:  # noqa: ANN401 - a model of ``otlp_config``
     if config.timeout >= _LONG_S:
         logger.warning(
-            "spancast: %s is in seconds, as OpenTelemetry's Python SDK reads it; one delivery may take %g hours",
+            "spancast: %s is in seconds, as in OpenTelemetry's Python SDK; one delivery may take %g hours",
             variable,
             config.timeout / 3600,
         )
 
 
-def _exporter(name: str, mistakes: list[FieldError]) -> BaseModel | None:
+def _exporter(name: str, errors: list[FieldError]) -> BaseModel | None:
     module = importlib.import_module(_EXPORTERS)
     installed = module.installed_exporters()
     if name not in installed:
         names = ", ".join(sorted(installed))
-        mistakes.append(FieldError(path=(EXPORTER_VARIABLE,), text=f"{name!r} given, installed are {names}"))
+        errors.append(FieldError(path=(EXPORTER_VARIABLE,), text=f"unknown exporter {name!r}; installed are {names}"))
         return None
     return module.ExporterConfig(type="exporter", exporter=name)

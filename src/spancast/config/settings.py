@@ -1,7 +1,7 @@
-"""What a user can set: keywords over environment over file, checked all at once, then frozen.
+"""The settings models. Keywords override environment variables, which override the file; a model is frozen.
 
-Must never: be read again deep inside; ``runtime`` hands each room what it needs. What reads
-files and explains mistakes loads when it is needed: ``import spancast`` stays cheap.
+``runtime`` passes each part of the package the settings it needs. The loader is imported on first use, so that
+``import spancast`` stays cheap.
 """
 
 from __future__ import annotations
@@ -24,24 +24,26 @@ if TYPE_CHECKING:
 
     Destinations: TypeAlias = Mapping[str, DestinationConfig]
 else:
-    # The real class takes as long to import as all of this file; the table makes nothing else.
+    # Importing DestinationConfig doubles the import time; the registry creates no other class.
     Destinations = dict[str, SerializeAsAny[BaseModel]]
 
 FILE_NAME: Final = "spancast.yaml"
 DISK_BYTES: Final = 512 << 20
 MEMORY_BYTES: Final = 64 << 20
-SPOOL_FORM: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`"
+SPOOL_RULE: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`"
 
 
 class SpoolSettings(ConfigModel, frozen=True):
-    """Where spans wait until every destination has them."""
+    """The queue of spans that are not yet delivered to every destination."""
 
-    memory: bool = Field(default=False, description="Keep them in memory only: lost when the process ends.")
+    memory: bool = Field(default=False, description="Keep spans in memory only: they are lost when the process ends.")
     path: UserPath | None = Field(default_factory=state_directory, description="Directory of the spool's file.")
     max_bytes: ByteSize | None = Field(
-        default=None, description="The oldest go beyond this. Absent: 512MiB, or 64MiB in memory."
+        default=None, description="Size at which the oldest spans are dropped; default: 512MiB, or 64MiB in memory."
     )
-    max_age: Duration = Field(default=604_800.0, description="Older ones go, delivered or not; 7 days.")
+    max_age: Duration = Field(
+        default=604_800.0, description="Age at which spans are dropped, delivered or not; 7 days."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -49,30 +51,33 @@ class SpoolSettings(ConfigModel, frozen=True):
         if given == "memory":
             given = {"memory": True}
         if not isinstance(given, (Mapping, SpoolSettings)):
-            raise ValueError(SPOOL_FORM)  # noqa: TRY004 - pydantic reads ValueError
+            raise ValueError(SPOOL_RULE)  # noqa: TRY004 - pydantic reads ValueError
         return cast("Any", given)
 
     @property
     def limit_bytes(self) -> int:
-        """Return ``max_bytes``, or what holds where it is not given."""
+        """Return ``max_bytes``, or its default if not given."""
         return self.max_bytes or (MEMORY_BYTES if self.memory else DISK_BYTES)
 
 
 class Settings(ConfigModel, frozen=True):
-    """Everything ``spancast.configure()`` takes beside OpenTelemetry providers."""
+    """All arguments of ``spancast.configure()`` except the OpenTelemetry providers."""
 
-    service_name: Text | None = Field(None, description="`service.name` of the provider spancast makes.")
+    service_name: Text | None = Field(None, description="`service.name` of the provider that spancast creates.")
     capture_content: bool = Field(
         default=True,
-        description="Record messages, tools, error texts, unknown fields; if not, only what is known to be no content. "
-        f"{CAPTURE_CONTENT_VARIABLE} sets it too.",
+        description="Record messages, tools, error texts and unknown fields; if false, only what is no content. "
+        f"Also set by {CAPTURE_CONTENT_VARIABLE}.",
     )
-    strict: bool = Field(default=False, description="Raise for a wrong trace key or parameter, before the request.")
+    strict: bool = Field(
+        default=False, description="Raise for an invalid trace key or parameter before the request is sent."
+    )
     forward_trace_keys: Literal["auto", "always", "never"] = Field(
         "auto", description="Send trace keys in the request body: `auto` to OpenRouter only."
     )
     request_stream_usage: bool = Field(
-        default=False, description="Ask for usage on streamed chat completions, and keep the extra chunk from the user."
+        default=False,
+        description="Request usage for streamed chat completions and hide the extra chunk from the caller.",
     )
     cancellation_is_error: bool = Field(default=False, description="Give cancelled calls the span status ERROR.")
     group_idle_timeout: Duration = Field(30.0, description="How long a group span without calls stays open.")
@@ -80,16 +85,19 @@ class Settings(ConfigModel, frozen=True):
         default_factory=dict, description="Trace keys of every call; a key that the call sets itself takes precedence."
     )
     spool: SpoolSettings = Field(
-        default_factory=SpoolSettings, description="Where spans wait until every destination has them, or `memory`."
+        default_factory=SpoolSettings,
+        description="The queue of spans not yet delivered to every destination, or `memory`.",
     )
-    shutdown_timeout: Duration = Field(5.0, description="How long the process may wait at its end for deliveries.")
-    destinations: Destinations = Field(default_factory=dict, description="Where traces go, by names of your own.")
+    shutdown_timeout: Duration = Field(5.0, description="Longest wait for deliveries at process exit.")
+    destinations: Destinations = Field(
+        default_factory=dict, description="Destinations of traces, by a name of your choice."
+    )
 
 
 def find() -> Path | None:
-    """Return the file that ``SPANCAST_CONFIG`` names, else ``spancast.yaml`` of this directory if there is one.
+    """Return the file that ``SPANCAST_CONFIG`` names, else ``spancast.yaml`` in the working directory, else None.
 
-    For commands: an application reads only the file it names.
+    For the CLI only: an application reads no file that it does not name.
     """
     named = os.environ.get(FILE_VARIABLE)
     if named:
@@ -98,45 +106,45 @@ def find() -> Path | None:
 
 
 def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None) -> Settings:
-    """Return the settings of keywords ``given`` over environment over the file at ``path``.
+    """Return the settings: keywords ``given`` override the environment, which overrides the file at ``path``.
 
-    Without a ``path``, ``SPANCAST_CONFIG`` names the file. A field that is given in two places
-    is taken whole from the stronger one. What is None is not given.
+    Without ``path``, ``SPANCAST_CONFIG`` names the file. A field is taken whole from the source with the highest
+    precedence: mappings are not merged. None means not given.
 
     Raises:
-        ConfigError: Lists every mistake with its path, the value's type and what is allowed.
+        ConfigError: Lists every error with its path, the type given and the allowed values.
     """
     named = path or os.environ.get(FILE_VARIABLE)
     try:
         file = Path(named) if named else None
     except TypeError:
         raise ConfigError(f"path: must be the path of a file (given: {type(named).__name__})") from None
-    sources = importlib.import_module("spancast.config.loader")
-    # A variable that is empty is not set, as everywhere in OpenTelemetry.
-    return cast("Settings", sources.settings_of(Settings, file, given or {}))
+    loader = importlib.import_module("spancast.config.loader")
+    # An empty variable counts as unset, as everywhere in OpenTelemetry.
+    return cast("Settings", loader.load_settings(Settings, file, given or {}))
 
 
 def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Settings | None:
-    """Return ``settings`` with the destinations that OpenTelemetry's variables name; None if spans go nowhere.
+    """Return ``settings`` plus the destinations that OpenTelemetry's variables name; None if nothing is exported.
 
-    If neither they nor ``settings`` name a destination, spans go to the OTLP endpoint that a variable names, else to
-    the local store: the result has no destination. ``has_other_exporters``: the spans are those of an application
-    that has set OpenTelemetry up itself, so ``OTEL_TRACES_EXPORTER`` asks us for something only if it names us.
+    If neither names a destination, spans are sent to the OTLP endpoint of a variable. Without one the result has no
+    destination and spans are written to the local store. ``has_other_exporters``: the application configured
+    OpenTelemetry itself, so ``OTEL_TRACES_EXPORTER`` concerns spancast only if it names spancast.
 
     Raises:
-        ConfigError: Lists every variable that is wrong.
+        ConfigError: Lists every invalid variable.
     """
     variables = importlib.import_module("spancast.config.otel_env")
     if variables.is_sdk_disabled():
         return None
     exporters: list[str] = variables.exporter_names()
-    is_named = variables.OURSELVES in exporters
-    named = [name for name in exporters if name not in (variables.OURSELVES, variables.NO_EXPORTER)]
+    is_named = variables.SPANCAST_EXPORTER in exporters
+    named = [name for name in exporters if name not in (variables.SPANCAST_EXPORTER, variables.NO_EXPORTER)]
     names = [] if has_other_exporters else named
     if not names and not settings.destinations:
         if not is_named and (exporters or has_other_exporters):
             return None
-        # What the application's own exporter sends is not sent a second time.
+        # Spans that the application's own exporter sends are not sent twice.
         names = [variables.OTLP] if variables.has_endpoint() and variables.OTLP not in exporters else []
     added: dict[str, DestinationConfig] = {
         name if name not in settings.destinations else f"{name}-env": config
@@ -144,11 +152,11 @@ def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Setti
     }
     changed: dict[str, Any] = {"destinations": {**settings.destinations, **added}} if added else {}
     if added and all(config.type == "exporter" for config in changed["destinations"].values()):
-        # Where an installed exporter sends is not known here, so its spans are left to no other process.
+        # The address of an installed exporter is unknown, so no other process may deliver its spans.
         changed["spool"] = settings.spool.model_copy(update={"memory": True})
     return settings.model_copy(update=changed)
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the file, for editors."""
-    return importlib.import_module("spancast.config.json_schema").schema_of(Settings)
+    return importlib.import_module("spancast.config.json_schema").settings_schema(Settings)
