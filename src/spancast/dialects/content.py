@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import unquote, unquote_to_bytes
 
 from spancast.model import json_codec
-from spancast.model.call import Part
+from spancast.model.call import MessagePart
 
 _DATA: Final = "data:"
 _BASE64: Final = ";base64"
@@ -22,19 +22,19 @@ _BARE: Final = re.compile(r"[A-Za-z0-9+/_=\s-]{64}")
 _URL_SAFE: Final = str.maketrans("-_", "+/", " \t\r\n=")
 
 
-def text_part(content: str) -> Part:
+def text_part(content: str) -> MessagePart:
     """Return a text part."""
     return {"type": "text", "content": content}
 
 
-def reasoning_part(content: str) -> Part:
+def reasoning_part(content: str) -> MessagePart:
     """Return a reasoning (thinking) part."""
     return {"type": "reasoning", "content": content}
 
 
-def tool_call_part(call_id: str | None, name: str | None, arguments: object) -> Part:
+def tool_call_part(call_id: str | None, name: str | None, arguments: object) -> MessagePart:
     """Return a tool call; arguments that are JSON text are decoded, other text is kept."""
-    part: Part = {"type": "tool_call", "id": call_id, "name": name or ""}
+    part: MessagePart = {"type": "tool_call", "id": call_id, "name": name or ""}
     if isinstance(arguments, str):
         decoded = json_codec.decode(arguments) if arguments else None
         part["arguments"] = arguments if decoded is None else decoded
@@ -43,7 +43,7 @@ def tool_call_part(call_id: str | None, name: str | None, arguments: object) -> 
     return part
 
 
-def tool_result_part(call_id: str | None, response: object) -> Part:
+def tool_result_part(call_id: str | None, response: object) -> MessagePart:
     """Return what a tool answered to the call ``call_id``."""
     return {"type": "tool_call_response", "id": call_id, "response": response}
 
@@ -55,7 +55,7 @@ def media_part(
     data: str | None = None,
     mime_type: str | None = None,
     file_id: str | None = None,
-) -> Part:
+) -> MessagePart:
     """Return media by reference: its URL, the provider's file id, or type, size and SHA-256 of its bytes.
 
     ``data`` is base64 text; a ``data:`` URL is the same with its type in front. The digest
@@ -78,18 +78,18 @@ def media_part(
     return _typed({"type": "uri", "modality": modality, "uri": ""}, mime_type)
 
 
-def generic_part(kind: str, /, **fields: Any) -> Part:  # noqa: ANN401 - whatever the provider sent
+def generic_part(kind: str, /, **fields: Any) -> MessagePart:  # noqa: ANN401 - whatever the provider sent
     """Return a part of a kind the conventions do not name, with its fields as they are."""
     return {**fields, "type": kind}
 
 
-def _typed(part: Part, mime_type: str | None) -> Part:
+def _typed(part: MessagePart, mime_type: str | None) -> MessagePart:
     if mime_type:
         part["mime_type"] = mime_type
     return part
 
 
-def _base64_digest(modality: str, mime_type: str | None, data: str) -> Part:
+def _base64_digest(modality: str, mime_type: str | None, data: str) -> MessagePart:
     content = _decoded(data)
     if content is not None:
         return _digest(modality, mime_type, content)
@@ -109,7 +109,7 @@ def _decoded(data: str) -> bytes | None:
         return None
 
 
-def _digest(modality: str, mime_type: str | None, content: bytes) -> Part:
+def _digest(modality: str, mime_type: str | None, content: bytes) -> MessagePart:
     digest = hashlib.sha256(content).hexdigest()
-    part: Part = {"type": "uri", "modality": modality, "uri": f"sha256:{digest}", "byte_size": len(content)}
+    part: MessagePart = {"type": "uri", "modality": modality, "uri": f"sha256:{digest}", "byte_size": len(content)}
     return _typed(part, mime_type)

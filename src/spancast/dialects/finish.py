@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from spancast.model.call import Message, Part
+from spancast.model.call import Message, MessagePart
 
 _MESSAGE_REASONS: Final = {"tool_calls": "tool_call", "function_call": "tool_call"}
 
 
-def output_messages(parts: list[Part], reason: str | None, *, role: str = "assistant") -> list[Message]:
+def output_messages(parts: list[MessagePart], reason: str | None, *, role: str = "assistant") -> list[Message]:
     """Return the one message of an answer, or none where it has no parts."""
     if not parts:
         return []

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from spancast.dialects import accessors
 from spancast.dialects.content import media_part
 from spancast.model import json_codec
-from spancast.model.call import Part
+from spancast.model.call import MessagePart
 
 SECRETS: Final = frozenset(
     {
@@ -78,12 +78,12 @@ def to_json_string(value: object) -> str:
     return text if _SUSPECT.search(text) is None else json_codec.encode(_clean(json_codec.decode(text)))
 
 
-def unknown_part(kind: str, fields: Mapping[str, Any]) -> Part:
+def unknown_part(kind: str, fields: Mapping[str, Any]) -> MessagePart:
     """Return what the conventions have no part for, under its own type and with its fields.
 
     A malformed one of a type they do have must not claim to be it.
     """
-    kept: Part = plain(dict(fields)) if fields else {}
+    kept: MessagePart = plain(dict(fields)) if fields else {}
     return {**kept, "type": f"malformed_{kind}" if kind in _CONVENTIONAL else kind}
 
 

@@ -14,12 +14,12 @@ from typing import Any, TypeAlias
 AttributeValue: TypeAlias = str | bool | int | float | list[str] | list[bool] | list[int] | list[float]
 Attributes: TypeAlias = dict[str, AttributeValue]
 
-Part: TypeAlias = dict[str, Any]
+MessagePart: TypeAlias = dict[str, Any]
 """A message part: ``{"type": "text", "content": ...}``, ``tool_call``, ``tool_call_response``,
 ``reasoning``, ``uri``, ``file``, ... (gen-ai-input-messages.json)."""
 
 Message: TypeAlias = dict[str, Any]
-"""``{"role": str, "parts": [Part], "name"?: str}``; output messages also have ``finish_reason``."""
+"""``{"role": str, "parts": [MessagePart], "name"?: str}``; output messages also have ``finish_reason``."""
 
 
 # Frozen dataclasses cost a microsecond each to make; these are made once a call and changed by nobody.
@@ -34,7 +34,7 @@ class Request:
     model: str | None
     stream: bool = False
     messages: list[Message] = field(default_factory=list[Message])
-    system_instructions: list[Part] = field(default_factory=list[Part])
+    system_instructions: list[MessagePart] = field(default_factory=list[MessagePart])
     tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
     validation_errors: list[str] = field(default_factory=list[str])

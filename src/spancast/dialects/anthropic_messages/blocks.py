@@ -20,7 +20,7 @@ from spancast.dialects.content import (
     tool_result_part,
 )
 from spancast.dialects.sanitize import plain, unknown_part
-from spancast.model.call import Message, Part
+from spancast.model.call import Message, MessagePart
 
 Fields = Mapping[str, Any]
 
@@ -36,14 +36,14 @@ def input_messages(value: object) -> list[Message]:
     ]
 
 
-def content_parts(content: object) -> list[Part]:
+def content_parts(content: object) -> list[MessagePart]:
     """Return content as parts: a string, or a list of blocks."""
     if isinstance(content, str):
         return [text_part(content)]
     return [block_part(block) for block in accessors.items(content)]
 
 
-def block_part(value: object) -> Part:
+def block_part(value: object) -> MessagePart:
     """Return one block as a part."""
     if isinstance(value, str):
         return text_part(value)
@@ -58,7 +58,7 @@ def block_part(value: object) -> Part:
     return unknown_part(kind, {key: value for key, value in block.items() if key not in _FOR_PROVIDER})
 
 
-def _text(block: Fields) -> Part | None:
+def _text(block: Fields) -> MessagePart | None:
     content = block.get("text")
     if not isinstance(content, str):
         return None
@@ -68,20 +68,20 @@ def _text(block: Fields) -> Part | None:
     return read
 
 
-def _thinking(block: Fields) -> Part | None:
+def _thinking(block: Fields) -> MessagePart | None:
     return reasoning_part(accessors.text(block.get("thinking")) or "")
 
 
-def _redacted_thinking(_block: Fields) -> Part | None:
+def _redacted_thinking(_block: Fields) -> MessagePart | None:
     # Nobody but the provider can read it; that there was some is worth telling.
     return reasoning_part("")
 
 
-def _image(block: Fields) -> Part | None:
+def _image(block: Fields) -> MessagePart | None:
     return _media("image", accessors.fields(block.get("source")))
 
 
-def _document(block: Fields) -> Part | None:
+def _document(block: Fields) -> MessagePart | None:
     source = accessors.fields(block.get("source"))
     if source.get("type") == "text" and isinstance(source.get("data"), str):
         read = text_part(source["data"])
@@ -94,22 +94,22 @@ def _document(block: Fields) -> Part | None:
     return read
 
 
-def _container_upload(block: Fields) -> Part | None:
+def _container_upload(block: Fields) -> MessagePart | None:
     return _media("document", {"file_id": block.get("file_id")})
 
 
-def _media(kind: str, source: Fields) -> Part | None:
+def _media(kind: str, source: Fields) -> MessagePart | None:
     url, data, file_id = (accessors.text(source.get(name)) for name in ("url", "data", "file_id"))
     if url is None and data is None and file_id is None:
         return None
     return media_part(kind, url=url, data=data, mime_type=accessors.text(source.get("media_type")), file_id=file_id)
 
 
-def _tool_use(block: Fields) -> Part | None:
+def _tool_use(block: Fields) -> MessagePart | None:
     return tool_call_part(accessors.text(block.get("id")), accessors.text(block.get("name")) or "", block.get("input"))
 
 
-def _tool_result(block: Fields) -> Part | None:
+def _tool_result(block: Fields) -> MessagePart | None:
     content = block.get("content")
     response = content_parts(content) if accessors.items(content) else content
     read = tool_result_part(accessors.text(block.get("tool_use_id")), response)
@@ -118,21 +118,21 @@ def _tool_result(block: Fields) -> Part | None:
     return read
 
 
-def _server_tool_use(block: Fields) -> Part | None:
+def _server_tool_use(block: Fields) -> MessagePart | None:
     name = accessors.text(block.get("name")) or ""
     tool = "mcp" if block.get("type") == "mcp_tool_use" else name
     call = {**_rest(block, "id", "name"), "type": tool}
     return generic_part("server_tool_call", id=accessors.text(block.get("id")), name=name, server_tool_call=call)
 
 
-def _server_tool_result(kind: str, block: Fields) -> Part:
+def _server_tool_result(kind: str, block: Fields) -> MessagePart:
     response = {**_rest(block, "tool_use_id"), "type": kind.removesuffix(_RESULT)}
     return generic_part(
         "server_tool_call_response", id=accessors.text(block.get("tool_use_id")), server_tool_call_response=response
     )
 
 
-def _compaction(block: Fields) -> Part | None:
+def _compaction(block: Fields) -> MessagePart | None:
     return generic_part("compaction", content=accessors.text(block.get("content")))
 
 
@@ -144,7 +144,7 @@ def _rest(block: Fields, *known: str) -> dict[str, Any]:
     return read
 
 
-_BLOCKS: Final[Mapping[str, Callable[[Fields], Part | None]]] = {
+_BLOCKS: Final[Mapping[str, Callable[[Fields], MessagePart | None]]] = {
     "text": _text,
     "thinking": _thinking,
     "redacted_thinking": _redacted_thinking,

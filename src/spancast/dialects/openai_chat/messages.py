@@ -20,7 +20,7 @@ from spancast.dialects.content import (
 )
 from spancast.dialects.sanitize import modality, plain
 from spancast.model import json_codec
-from spancast.model.call import Message, Part
+from spancast.model.call import Message, MessagePart
 
 _TEXTS: Final = frozenset({"text", "input_text", "output_text"})
 _URLS: Final = {"image_url": "image", "video_url": "video", "input_video": "video", "audio_url": "audio"}
@@ -90,7 +90,7 @@ def _is_text_only(fields: Mapping[str, Any]) -> bool:
     return True
 
 
-def _parts(fields: Mapping[str, Any], content: object) -> list[Part]:
+def _parts(fields: Mapping[str, Any], content: object) -> list[MessagePart]:
     parts = _reasoning(fields)
     if isinstance(content, str):
         if content:
@@ -111,7 +111,7 @@ def _parts(fields: Mapping[str, Any], content: object) -> list[Part]:
     return parts
 
 
-def content_part(value: object) -> Part:  # noqa: PLR0911 - one case per kind
+def content_part(value: object) -> MessagePart:  # noqa: PLR0911 - one case per kind
     """Return one content part; a kind without a part of its own is generic."""
     if isinstance(value, str):
         return text_part(value)
@@ -136,7 +136,7 @@ def content_part(value: object) -> Part:  # noqa: PLR0911 - one case per kind
     return generic_part(kind, **kept) if isinstance(kept, dict) else generic_part(kind)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _file(held: Mapping[str, Any]) -> Part:
+def _file(held: Mapping[str, Any]) -> MessagePart:
     data = accessors.text(held.get("file_data"))
     name = accessors.text(held.get("filename"))
     is_url = data is not None and ":" in data[:16]
@@ -150,7 +150,7 @@ def _file(held: Mapping[str, Any]) -> Part:
     return {**part, "name": name} if name else part
 
 
-def _tool_call(value: object) -> Part:
+def _tool_call(value: object) -> MessagePart:
     call = accessors.fields(value)
     kind = accessors.text(call.get("type")) or "function"
     held = accessors.fields(call.get(kind)) or accessors.fields(call.get("function"))
@@ -158,7 +158,7 @@ def _tool_call(value: object) -> Part:
     return tool_call_part(accessors.text(call.get("id")), accessors.text(held.get("name")), arguments)
 
 
-def _reasoning(fields: Mapping[str, Any]) -> list[Part]:
+def _reasoning(fields: Mapping[str, Any]) -> list[MessagePart]:
     parts = [_detail(accessors.fields(each)) for each in accessors.items(fields.get("reasoning_details"))]
     # ``reasoning`` repeats the text of the details, where these have any.
     if not any(part["type"] == "reasoning" for part in parts):
@@ -168,7 +168,7 @@ def _reasoning(fields: Mapping[str, Any]) -> list[Part]:
     return parts
 
 
-def _detail(detail: Mapping[str, Any]) -> Part:
+def _detail(detail: Mapping[str, Any]) -> MessagePart:
     kind = accessors.text(detail.get("type")) or "reasoning.text"
     text = accessors.text(detail.get("text")) or accessors.text(detail.get("summary"))
     if text is not None:
@@ -189,7 +189,7 @@ def _detail(detail: Mapping[str, Any]) -> Part:
     return generic_part(kind, **kept) if isinstance(kept, dict) else generic_part(kind)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def _audio(audio: Mapping[str, Any]) -> Part:
+def _audio(audio: Mapping[str, Any]) -> MessagePart:
     data = accessors.text(audio.get("data"))
     part = media_part("audio", data=data, file_id=None if data else accessors.text(audio.get("id")))
     transcript = accessors.text(audio.get("transcript"))

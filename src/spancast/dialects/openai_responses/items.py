@@ -20,7 +20,7 @@ from spancast.dialects.content import (
     tool_result_part,
 )
 from spancast.dialects.sanitize import plain, unknown_part
-from spancast.model.call import Message, Part
+from spancast.model.call import Message, MessagePart
 
 Fields = Mapping[str, Any]
 
@@ -60,7 +60,7 @@ def input_messages(value: object) -> list[Message]:
     return messages
 
 
-def output_parts(output: object) -> list[Part]:
+def output_parts(output: object) -> list[MessagePart]:
     """Return all items of ``output`` as the parts of one message, in their order."""
     return [part for item in accessors.items(output) for part in item_parts(item)]
 
@@ -85,7 +85,7 @@ def awaits_caller(output: object) -> bool:
     return bool(called)
 
 
-def item_parts(value: object) -> list[Part]:
+def item_parts(value: object) -> list[MessagePart]:
     """Return one item as parts; a message has as many as its content, a server tool up to two."""
     if isinstance(value, str):
         return [text_part(value)]
@@ -106,14 +106,14 @@ def logprobs(output: object) -> list[Any]:
     return [plain(told) for part in contents if (told := accessors.items(_unwrapped(part).get("logprobs")))]
 
 
-def content_parts(content: object) -> list[Part]:
+def content_parts(content: object) -> list[MessagePart]:
     """Return the content of a message: a string, or a list of typed parts."""
     if isinstance(content, str):
         return [text_part(content)]
     return [_content_part(part) for part in accessors.items(content)]
 
 
-def _item_part(kind: str, item: Fields) -> Part:
+def _item_part(kind: str, item: Fields) -> MessagePart:
     if kind in _CALLS:
         return _call(kind, item)
     if kind.endswith("_output"):
@@ -123,7 +123,7 @@ def _item_part(kind: str, item: Fields) -> Part:
     return unknown_part(kind, item)
 
 
-def _content_part(value: object) -> Part:
+def _content_part(value: object) -> MessagePart:
     if isinstance(value, str):
         return text_part(value)
     part = _unwrapped(value)
@@ -133,7 +133,7 @@ def _content_part(value: object) -> Part:
     return unknown_part(kind, part) if read is None else read
 
 
-def _text(part: Fields) -> Part | None:
+def _text(part: Fields) -> MessagePart | None:
     content = part.get("text")
     if not isinstance(content, str):
         return None
@@ -144,28 +144,28 @@ def _text(part: Fields) -> Part | None:
     return read
 
 
-def _reasoning_text(part: Fields) -> Part | None:
+def _reasoning_text(part: Fields) -> MessagePart | None:
     content = part.get("text")
     return reasoning_part(content) if isinstance(content, str) else None
 
 
-def _refusal(part: Fields) -> Part | None:
+def _refusal(part: Fields) -> MessagePart | None:
     content = part.get("refusal")
     return generic_part("refusal", content=content) if isinstance(content, str) else None
 
 
-def _image(part: Fields) -> Part | None:
+def _image(part: Fields) -> MessagePart | None:
     return _media("image", url=part.get("image_url"), file_id=part.get("file_id"))
 
 
-def _file(part: Fields) -> Part | None:
+def _file(part: Fields) -> MessagePart | None:
     read = _media("document", url=part.get("file_url"), data=part.get("file_data"), file_id=part.get("file_id"))
     if read is not None and (name := accessors.text(part.get("filename"))):
         read["name"] = name
     return read
 
 
-def _audio(part: Fields) -> Part | None:
+def _audio(part: Fields) -> MessagePart | None:
     nested = accessors.fields(part.get("input_audio")) or part
     form = accessors.text(nested.get("format"))
     read = _media("audio", data=nested.get("data"), mime_type=f"audio/{form}" if form else None)
@@ -177,7 +177,7 @@ def _audio(part: Fields) -> Part | None:
     return read
 
 
-_CONTENT: Final[Mapping[str, Callable[[Fields], Part | None]]] = {
+_CONTENT: Final[Mapping[str, Callable[[Fields], MessagePart | None]]] = {
     "input_text": _text,
     "output_text": _text,
     "summary_text": _text,
@@ -193,7 +193,7 @@ _CONTENT: Final[Mapping[str, Callable[[Fields], Part | None]]] = {
 
 def _media(
     kind: str, *, url: object = None, data: object = None, file_id: object = None, mime_type: str | None = None
-) -> Part | None:
+) -> MessagePart | None:
     known_url, known_data, known_id = accessors.text(url), accessors.text(data), accessors.text(file_id)
     if known_data is not None and known_data.startswith("data:"):
         # ``file_data`` is documented as a data URL and accepted as bare base64.
@@ -203,14 +203,14 @@ def _media(
     return media_part(kind, url=known_url, data=known_data, mime_type=mime_type, file_id=known_id)
 
 
-def _reasoning(item: Fields) -> list[Part]:
+def _reasoning(item: Fields) -> list[MessagePart]:
     told = [*accessors.items(item.get("summary")), *accessors.items(item.get("content"))]
     parts = [part for part in map(_reasoning_text, map(accessors.fields, told)) if part is not None]
     # Sealed reasoning has no text anybody else can read; that there was some is worth telling.
     return parts or [reasoning_part("")]
 
 
-def _call(kind: str, item: Fields) -> Part:
+def _call(kind: str, item: Fields) -> MessagePart:
     name = accessors.text(item.get("name")) or kind.removesuffix("_call")
     field = _CALLS[kind]
     arguments = item.get(field)
@@ -226,7 +226,7 @@ def _result(output: object) -> object:
     return plain(output)
 
 
-def _server_tool(kind: str, item: Fields) -> list[Part]:
+def _server_tool(kind: str, item: Fields) -> list[MessagePart]:
     call_id = accessors.text(item.get("id"))
     asked = {key: value for key, value in item.items() if key not in _RESULTS and key not in ("id", "type")}
     answered = {key: value for key, value in item.items() if key in _RESULTS and value is not None}

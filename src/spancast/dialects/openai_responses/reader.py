@@ -31,7 +31,7 @@ from spancast.dialects.protocol import Dialect
 from spancast.dialects.sanitize import plain, public_url
 from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_codec, semconv
-from spancast.model.call import Attributes, Part, Request, Response
+from spancast.model.call import Attributes, MessagePart, Request, Response
 
 _PARAMETERS: Final[Mapping[str, Row]] = {
     "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.decimal),
@@ -230,7 +230,7 @@ def _add_conversation(attributes: Attributes, conversation: object) -> None:
         attributes[semconv.CONVERSATION_ID] = found
 
 
-def _instructions(value: object) -> list[Part]:
+def _instructions(value: object) -> list[MessagePart]:
     if isinstance(value, str):
         return content_parts(value)
     return [part for item in accessors.items(value) for part in item_parts(item)]
