@@ -1,4 +1,4 @@
-"""Values of any type, as the type a reader expects or as None."""
+"""Attribute values of any type are converted to the expected type or None."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ANY = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner), st.dictiona
         (None, None, None, None),
     ],
 )
-def test_values(value: Any, text: str | None, number: float | None, count: int | None) -> None:
+def test_conversion_of_each_type(value: Any, text: str | None, number: float | None, count: int | None) -> None:
     told = text_of(value)
     assert told == text
     assert (number_of(value), count_of(value)) == (number, count)
@@ -53,7 +53,7 @@ def test_values(value: Any, text: str | None, number: float | None, count: int |
 
 @settings(deadline=None)
 @given(ANY)
-def test_nothing_raises(value: Any) -> None:
+def test_conversion_of_any_value_never_raises(value: Any) -> None:
     assert isinstance(text_of(value), (str, type(None)))
     number, count = number_of(value), count_of(value)
     assert number is None or math.isfinite(number)

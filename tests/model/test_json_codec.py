@@ -1,4 +1,4 @@
-"""Any value becomes some JSON, and never an exception."""
+"""Any value is encoded as valid JSON, without an exception."""
 
 from __future__ import annotations
 
@@ -59,22 +59,22 @@ def _deep(levels: int) -> Any:
         ("\ud800", "?"),
     ],
 )
-def test_values(value: Any, expected: Any) -> None:
+def test_encode_each_type(value: Any, expected: Any) -> None:
     assert json.loads(json_codec.encode(value)) == expected
 
 
-def test_depth_is_bounded() -> None:
+def test_encode_deep_value_is_bounded() -> None:
     assert "<too deep>" in json_codec.encode(_deep(10_000))
 
 
 @given(
     st.recursive(st.floats() | st.text() | st.binary() | st.integers(), lambda inner: st.lists(inner), max_leaves=20)
 )
-def test_always_valid_json(value: Any) -> None:
+def test_encode_any_value_gives_valid_json(value: Any) -> None:
     json.loads(json_codec.encode(value))
 
 
-def test_a_class_is_its_name() -> None:
+def test_encode_class_gives_its_name() -> None:
     assert json_codec.encode({"model": Model, "plain": Point}) == '{"model":"Model","plain":"Point"}'
 
 
@@ -92,20 +92,20 @@ def test_a_class_is_its_name() -> None:
     ],
 )
 @pytest.mark.parametrize("is_bytes", [False, True], ids=["text", "bytes"])
-def test_what_the_standard_module_reads_is_read(text: str, expected: Any, *, is_bytes: bool) -> None:
+def test_decode_accepts_what_standard_json_accepts(text: str, expected: Any, *, is_bytes: bool) -> None:
     given = text.encode("utf-8", "surrogatepass") if is_bytes else text
     assert json_codec.decode(given) == expected
     json_codec.encode_bytes(json_codec.decode(given)).decode()
 
 
-def test_an_integer_over_64_bits_is_the_same_number_whoever_reads_it() -> None:
+def test_decode_large_integer_same_in_both_decoders() -> None:
     digits = str(2**64)
     plain, odd = json_codec.decode(f"[{digits}]"), json_codec.decode(f"[{digits}, NaN]")
     assert plain == odd[:1] == [2.0**64]
     assert type(plain[0]) is type(odd[0]) is float
 
 
-def test_nesting_that_no_reader_takes_is_no_json() -> None:
+def test_decode_excessive_nesting_returns_none() -> None:
     assert json_codec.decode("[" * 100_000 + "NaN" + "]" * 100_000) is None
 
 
@@ -116,7 +116,7 @@ def test_nesting_that_no_reader_takes_is_no_json() -> None:
         max_leaves=20,
     )
 )
-def test_what_was_read_can_be_sent_on(value: Any) -> None:
+def test_decode_then_encode_any_value(value: Any) -> None:
     text = json.dumps(value)
     read = json_codec.decode(text)
     sent = json_codec.encode_bytes(read)

@@ -1,4 +1,4 @@
-"""Any value becomes JSON data by its type's rule, and never an exception."""
+"""Any value is converted to JSON data by the rule of its type, without an exception."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Pair(NamedTuple):
     b: object
 
 
-class Unspeakable:
+class RaisingStr:
     def __str__(self) -> str:
         raise RuntimeError("no")
 
@@ -63,7 +63,7 @@ class Unspeakable:
     __hash__ = __str__  # type: ignore[assignment]
 
 
-class Spoken:
+class WithStr:
     def __str__(self) -> str:
         return "spoken"
 
@@ -125,8 +125,8 @@ RULES: dict[str, tuple[Any, Any]] = {
     "object": (object(), "<object>"),
     "function": (print, "<builtin_function_or_method>"),
     "class": (Point, "Point"),
-    "own text": (Spoken(), "spoken"),
-    "no text": (Unspeakable(), "<Unspeakable>"),
+    "own text": (WithStr(), "spoken"),
+    "no text": (RaisingStr(), "<Unspeakable>"),
     "no mapping": (Unreadable(), "<Unreadable>"),
     "other mapping": (types.MappingProxyType({"a": b"b"}), {"a": "b"}),
     "keys": (
@@ -140,7 +140,7 @@ RULES: dict[str, tuple[Any, Any]] = {
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_each_type_has_a_rule(name: str) -> None:
+def test_json_data_each_type(name: str) -> None:
     value, expected = RULES[name]
     data = json_data(value)
     assert (data, type(data)) == (expected, type(expected))
@@ -148,12 +148,12 @@ def test_each_type_has_a_rule(name: str) -> None:
     assert json.loads(json.dumps(data, allow_nan=False).encode()) == expected
 
 
-def test_what_repeats_is_no_cycle() -> None:
+def test_json_data_repeated_object_is_no_cycle() -> None:
     shared = [1]
     assert json_data([shared, shared]) == [[1], [1]]
 
 
-def test_depth_and_number_are_bounded() -> None:
+def test_json_data_depth_and_size_are_bounded() -> None:
     deep: Any = "end"
     for _ in range(10_000):
         deep = [deep]
@@ -164,7 +164,7 @@ def test_depth_and_number_are_bounded() -> None:
     assert "<too many>" in json.dumps(json_data(wide))
 
 
-def test_what_json_carries_is_sent_as_it_is() -> None:
+def test_sendable_json_value_is_returned_unchanged() -> None:
     value = {"a": [1, 2.5, None, True, "é", (1, {"b": []})]}
     assert sendable(value) is value
     assert sendable({"a": [b"b"]}) == {"a": ["b"]}
@@ -178,7 +178,7 @@ def test_what_json_carries_is_sent_as_it_is() -> None:
     ]
 
 
-def test_the_value_is_not_changed() -> None:
+def test_json_data_does_not_modify_value() -> None:
     inner = {"b": {1}}
     value = {"a": inner, 3: inner}
     json_data(value)
@@ -187,12 +187,12 @@ def test_the_value_is_not_changed() -> None:
     assert json_data(data) is not data
 
 
-def test_only_what_has_a_text_is_a_string() -> None:
-    texts = [uuid.UUID(int=1), b"b", Text.A, Tier.GOLD, "x\ud800", decimal.Decimal(1), Spoken()]
+def test_json_string_only_for_objects_with_str() -> None:
+    texts = [uuid.UUID(int=1), b"b", Text.A, Tier.GOLD, "x\ud800", decimal.Decimal(1), WithStr()]
     assert [json_string(one) for one in texts] == [json_data(one) for one in texts]
     assert [
         json_string(one)
-        for one in (1, 1.5, float("nan"), 2**70, True, Level.HIGH, {1}, Point(1), object(), Unspeakable())
+        for one in (1, 1.5, float("nan"), 2**70, True, Level.HIGH, {1}, Point(1), object(), RaisingStr())
     ] == [None] * 10
 
 
@@ -214,5 +214,5 @@ def test_only_what_has_a_text_is_a_string() -> None:
         max_leaves=20,
     )
 )
-def test_always_valid_json(value: Any) -> None:
+def test_json_data_any_value_gives_valid_json(value: Any) -> None:
     json.dumps(json_data(value), allow_nan=False, ensure_ascii=False).encode()

@@ -1,4 +1,4 @@
-"""What passes when content may not: the table, name by name, and what no name or value gets past."""
+"""Privacy filter: the allow-list by name, and content that never passes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ RECORDINGS = sorted(path for name in DIALECTS for path in (ROOT / "recordings" /
 CANARY = "canary-7781"
 
 
-def left_of(**parameters: Any) -> dict[str, Any]:
-    """Return what passes of request parameters, by wire name; objects as they are recorded, in JSON text."""
+def passing(**parameters: Any) -> dict[str, Any]:
+    """Return the request parameters that pass, by wire name; objects are given as JSON text, as on a span."""
     recorded = {
         semconv.REQUEST + name: json.dumps(value) if isinstance(value, (dict, list)) else value
         for name, value in parameters.items()
@@ -34,7 +34,7 @@ def left_of(**parameters: Any) -> dict[str, Any]:
     }
 
 
-def test_known_parameters_pass_as_they_are() -> None:
+def test_known_parameters_pass_unchanged() -> None:
     known: dict[str, Any] = {
         "seed": 7, "min_p": 0.1, "store": True, "logprobs": True, "verbosity": "low", "route": "fallback",
         "prompt_cache_key": "k", "reasoning": {"effort": "high", "summary": "detailed"},
@@ -45,7 +45,7 @@ def test_known_parameters_pass_as_they_are() -> None:
         "container": {"skills": [{"type": "anthropic", "skill_id": "pptx", "version": "latest"}]},
         "cache_control": {"type": "ephemeral"}, "image_config": {"aspect_ratio": "1:1"},
     }  # fmt: skip
-    assert left_of(**known) == known
+    assert passing(**known) == known
     lists: dict[str, Any] = {semconv.REQUEST + "models": ["a/b-1", "c/d:free"], semconv.REQUEST + "betas": ["mcp-2025"]}
     assert without_content(lists) == lists
 
@@ -56,13 +56,13 @@ def test_known_parameters_pass_as_they_are() -> None:
      "response_format", "logit_bias", "mcp_servers", "prompt", "stop"],
 )  # fmt: skip
 @pytest.mark.parametrize("value", [CANARY, [CANARY], {"a": CANARY}, {CANARY: 1}, [[{CANARY: [CANARY]}]]])
-def test_a_parameter_that_is_not_known_to_be_harmless_does_not_pass(name: str, value: Any) -> None:
-    left = left_of(**{name: value})
+def test_unknown_or_content_parameter_does_not_pass(name: str, value: Any) -> None:
+    left = passing(**{name: value})
     assert CANARY not in json.dumps(left)
     assert left in ({}, {semconv.REDACTED: [semconv.REQUEST + name]})
 
 
-def test_what_is_left_out_unknown_is_named_by_the_parameter_and_never_by_a_key_of_data() -> None:
+def test_redacted_lists_parameter_names_but_no_data_keys() -> None:
     recorded = {
         "spancast.request.question": CANARY,
         "spancast.request.history": CANARY,
@@ -83,8 +83,8 @@ def test_what_is_left_out_unknown_is_named_by_the_parameter_and_never_by_a_key_o
     }  # fmt: skip
 
 
-def test_of_an_object_that_is_known_the_known_fields_pass() -> None:
-    left = left_of(
+def test_known_object_passes_known_fields_only() -> None:
+    left = passing(
         plugins=[{"id": "web", "search_prompt": CANARY, "max_results": 3}, {CANARY: CANARY}],
         provider={"order": ["openai"], "options": {CANARY: 1}, "zdr": True},
         reasoning={"effort": "low", CANARY: 1},
@@ -106,13 +106,13 @@ def test_of_an_object_that_is_known_the_known_fields_pass() -> None:
 
 
 @pytest.mark.parametrize("value", ["two words", "東京の天気", "a\nb", '{"a"', "[cut", '"quoted"', "x" * 513, b"bytes"])
-def test_a_text_passes_as_a_word_only(value: Any) -> None:
+def test_string_passes_only_as_single_word(value: Any) -> None:
     assert not may_pass(semconv.REQUEST + "verbosity", value)
     assert not may_pass(semconv.RESPONSE_FINISH_REASONS, [value])
     assert not may_pass(semconv.REQUEST + "seed", value)
 
 
-def test_usage_passes_by_the_words_of_usage() -> None:
+def test_usage_passes_only_under_usage_words() -> None:
     usage: dict[str, Any] = {
         "spancast.usage.cost": 0.25,
         "spancast.usage.cost_details.upstream_inference_prompt_cost": 0.1,
@@ -139,7 +139,7 @@ def test_usage_passes_by_the_words_of_usage() -> None:
     }
 
 
-def test_overflow_is_filtered_attribute_by_attribute() -> None:
+def test_overflow_is_filtered_per_attribute() -> None:
     rest = {
         semconv.RESPONSE_LOGPROBS: CANARY,
         semconv.RESPONSE + "citations": CANARY,
@@ -161,7 +161,7 @@ def test_overflow_is_filtered_attribute_by_attribute() -> None:
     assert without_content({semconv.OVERFLOW: json.dumps({semconv.RESPONSE_LOGPROBS: CANARY})}) == {}
 
 
-def test_what_the_caller_gave_to_be_recorded_stays() -> None:
+def test_trace_keys_of_caller_pass() -> None:
     keys: dict[str, Any] = {
         semconv.SESSION_ID: "my session",
         semconv.CONVERSATION_ID: "my session",
@@ -186,7 +186,7 @@ def test_what_the_caller_gave_to_be_recorded_stays() -> None:
     assert without_content({semconv.CONVERSATION_ID: "an argument of that name"}) == {semconv.REDACTED: ["gen_ai.*"]}
 
 
-def test_an_error_keeps_its_type_and_loses_its_text() -> None:
+def test_error_keeps_type_without_message() -> None:
     failed = {semconv.ERROR_TYPE: "openai.BadRequestError", semconv.RESPONSE + "status_code": 400,
               semconv.RESPONSE + "error_code": "invalid_prompt"}  # fmt: skip
     assert without_content({**failed, "error.message": CANARY, "error.stack": CANARY}) == failed
@@ -195,8 +195,8 @@ def test_an_error_keeps_its_type_and_loses_its_text() -> None:
     assert event_without_content("exception", event) == {"exception.type": "ValueError", "attempt": 2}
 
 
-def test_every_name_of_ours_and_of_the_conventions_is_decided() -> None:
-    """Each either passes some value or is documented as content; a new name needs a row."""
+def test_every_attribute_name_has_a_rule() -> None:
+    """Each name passes some value or is documented as content; a new name needs a rule."""
     ours = [
         name
         for key, name in vars(semconv).items()
@@ -209,7 +209,7 @@ def test_every_name_of_ours_and_of_the_conventions_is_decided() -> None:
 
 
 @pytest.mark.parametrize("path", RECORDINGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_of_recorded_traffic_usage_and_parameters_stay(path: Path) -> None:
+def test_recorded_traffic_keeps_usage_and_parameters(path: Path) -> None:
     dialect, case = find_dialect(path.parent.name), json.loads(path.read_text())
     attributes: dict[str, Any] = {}
     if isinstance(case.get("request"), dict):
@@ -244,14 +244,14 @@ NAMES = st.sampled_from(sorted([
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(NAMES, JSON | JSON.map(json.dumps), max_size=6))
-def test_filtering_never_raises_and_is_done_once(attributes: dict[str, Any]) -> None:
+def test_filter_never_raises_and_is_idempotent(attributes: dict[str, Any]) -> None:
     kept = without_content(attributes)
     assert without_content(kept) == kept
     assert event_without_content("gen_ai.choice", event_without_content("gen_ai.choice", attributes)) is not None
 
 
-class Poison:
-    """Puts a canary under every key and into every text of JSON that hypothesis makes."""
+class CanaryInserter:
+    """Adds a canary to every key and string of a JSON value from hypothesis."""
 
     strategy = st.recursive(
         st.just(CANARY) | st.integers(),
@@ -267,10 +267,10 @@ class Poison:
 @given(
     st.sampled_from(["spancast.request.", "spancast.response.", "gen_ai.", "llm.", "ai.", "traceloop.", "input."]),
     st.sampled_from(["question", "answer", "x.0.content", "prompt.0.content", CANARY]),
-    Poison.strategy,
+    CanaryInserter.strategy,
     st.booleans(),
 )
-def test_no_shape_of_an_unknown_value_passes(namespace: str, name: str, value: Any, in_overflow: bool) -> None:
+def test_unknown_value_of_any_shape_never_passes(namespace: str, name: str, value: Any, in_overflow: bool) -> None:
     attributes: dict[str, Any] = {
         namespace + name: value if in_overflow or isinstance(value, int) else json.dumps(value)
     }

@@ -1,4 +1,4 @@
-"""What is read from the caller's keys, and what is said of wrong ones."""
+"""Trace keys: parsing, validation errors and merging."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spancast.model.trace_keys import MAX_CUSTOM_ATTRIBUTES, NO_KEYS, OVERFLOW_ATTRIBUTE, TraceKeys, flatten, read
 
 
-def test_every_key() -> None:
+def test_read_every_key() -> None:
     keys = read(
         {
             "trace_id": "order-7781", "trace_name": "Support", "span_name": "triage", "generation_name": "classify",
@@ -29,7 +29,7 @@ def test_every_key() -> None:
     )  # fmt: skip
 
 
-def test_every_json_type_becomes_an_attribute() -> None:
+def test_attributes_of_every_json_type() -> None:
     assert flatten(
         {
             "text": "x", "whole": 2, "real": 0.5, "yes": True, "none": None,
@@ -51,7 +51,7 @@ def test_every_json_type_becomes_an_attribute() -> None:
     }  # fmt: skip
 
 
-def test_more_custom_keys_than_a_span_holds_share_one_attribute() -> None:
+def test_attributes_too_many_custom_keys_share_overflow() -> None:
     flat = flatten({f"key-{number}": number for number in range(200)})
     assert len(flat) == MAX_CUSTOM_ATTRIBUTES
     assert '"key-199":199' in str(flat[OVERFLOW_ATTRIBUTE])
@@ -79,15 +79,15 @@ def test_more_custom_keys_than_a_span_holds_share_one_attribute() -> None:
         (None, {"metadata": {"k" * 65: "x"}}, "metadata: a pair is longer than the 64/512 characters allowed"),
     ],
 )
-def test_wrong_keys_are_told_by_field_type_and_what_is_allowed(trace: Any, others: Any, problem: str) -> None:
+def test_read_invalid_key_error_names_field_type_and_rule(trace: Any, others: Any, problem: str) -> None:
     assert read(trace, **others).validation_errors == (problem,)
 
 
-def test_an_over_long_session_is_cut() -> None:
+def test_read_long_session_is_truncated() -> None:
     assert read(session_id="s" * 257).session_id == "s" * 256
 
 
-def test_what_is_no_json_is_read_by_its_types_rule() -> None:
+def test_read_non_json_value_is_converted() -> None:
     one, tier = uuid.UUID(int=1), enum.Enum("Tier", {"GOLD": "gold"})
     inner = {"when": dt.date(2026, 1, 2), "\ud800": b"b"}
     keys = read(
@@ -106,7 +106,7 @@ def test_what_is_no_json_is_read_by_its_types_rule() -> None:
     }  # fmt: skip
 
 
-def test_the_first_that_has_a_value_wins_key_by_key() -> None:
+def test_over_merges_key_by_key() -> None:
     inner = read({"trace_name": "A", "a": 1}, session_id="s1")
     outer = read({"trace_name": "B", "span_name": "C", "a": 2, "b": 3}, session_id="s2", user="u")
     assert inner.over(outer) == read({"trace_name": "A", "span_name": "C", "a": 1, "b": 3}, session_id="s1", user="u")
@@ -122,6 +122,6 @@ JSON = st.recursive(
 
 
 @given(trace=JSON, session=JSON, user=JSON, metadata=JSON)
-def test_nothing_that_is_given_raises(trace: Any, session: Any, user: Any, metadata: Any) -> None:
+def test_read_any_input_never_raises(trace: Any, session: Any, user: Any, metadata: Any) -> None:
     attributes = read(trace, session_id=session, user=user, metadata=metadata).attributes()
     assert all(isinstance(value, (str, bool, int, float, list)) for value in attributes.values())

@@ -1,1 +1,1 @@
-"""The nouns: plain data that every other room may import."""
+"""Data types and pure functions that every other part of the package may import."""

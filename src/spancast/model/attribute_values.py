@@ -1,6 +1,6 @@
-"""Attribute values as the type a reader expects, whatever type another instrumentation gave them.
+"""Conversion of attribute values of any type to the type that a reader expects.
 
-Invariants: never raises (``tests/model/test_attribute_values.py``); no arithmetic is done on a text.
+Invariants: never raises (``test_attribute_values.py``).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _FLOAT_BITS: Final = 1024
 
 
 def text_of(value: Any) -> str | None:  # noqa: ANN401 - any attribute value
-    """Return ``value`` as text, JSON unless it is a text; None for None."""
+    """Return a string as it is, None for None, any other value as JSON text."""
     return value if value is None or isinstance(value, str) else json_codec.encode(value)
 
 
 def number_of(value: Any) -> float | None:  # noqa: ANN401
-    """Return ``value`` if it is a finite number or the decimal text of one, None for anything else.
+    """Return ``value`` if it is a finite number or a decimal string, else None.
 
-    An integer that 64 bits do not hold is returned as a float.
+    An integer that does not fit into 64 bits is returned as a float.
     """
     if isinstance(value, bool):
         return None
@@ -40,6 +40,6 @@ def number_of(value: Any) -> float | None:  # noqa: ANN401
 
 
 def count_of(value: Any) -> int | None:  # noqa: ANN401
-    """Return ``value`` as an integer if it is a number from 0 to 2**63 - 1 or the text of one, else None."""
+    """Return ``value`` as an integer if it is a number from 0 to 2**63 - 1 or the string of one, else None."""
     number = value if type(value) is int else number_of(value)
     return int(number) if number is not None and 0 <= number < _INT64 else None

@@ -1,8 +1,7 @@
-"""One request to a model with its answer, neutral of any provider.
+"""One call of a model: request, response and failure, independent of the provider.
 
-Attribute dicts are keyed by names from ``semconv``; messages have the JSON shape of the
-GenAI semantic conventions, so that nothing is copied between reading and writing.
-Must never: import OpenTelemetry, an SDK, or do I/O.
+Attribute dicts are keyed by names from ``semconv``. Messages have the JSON shape of the
+GenAI semantic conventions, so that they are written without copying.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ Message: TypeAlias = dict[str, Any]
 """``{"role": str, "parts": [MessagePart], "name"?: str}``; output messages also have ``finish_reason``."""
 
 
-# Frozen dataclasses cost a microsecond each to make; these are made once a call and changed by nobody.
+# Not frozen: creating a frozen dataclass takes a microsecond longer. Not modified after creation.
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """What was asked.
+    """The request.
 
     ``attributes`` holds every parameter under its canonical name. ``messages``,
     ``system_instructions`` and ``tools`` are empty when content is not captured.
@@ -38,14 +37,14 @@ class Request:
     tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
     validation_errors: list[str] = field(default_factory=list[str])
-    """Parameters out of the API's range: the field, what was given, what is allowed."""
+    """Parameters outside the API's range: the field, the value given and the range."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Failure:
-    """Why there is no (whole) answer.
+    """The reason that a response is missing or incomplete.
 
-    ``type`` is of low cardinality (``error.type``): the provider's error code, else the
+    ``type`` has low cardinality (``error.type``): the provider's error code, else the
     exception's class name, else ``_OTHER``. ``message`` may quote content.
     """
 
@@ -55,11 +54,11 @@ class Failure:
 
 @dataclass(slots=True, kw_only=True)
 class Response:
-    """What was answered; for a cut stream, what had arrived.
+    """The response; for an interrupted stream, the part that was received.
 
     ``usage`` holds token counts (int) and cost (float, USD) by canonical name, input and
-    output totals inclusive of cache and reasoning. ``failure`` is set where the answer
-    itself reports one (an error body with HTTP 200, a failed choice, an error event).
+    output totals including cache and reasoning. ``failure`` is set if the response
+    itself reports an error (an error body with HTTP 200, a failed choice, an error event).
     """
 
     id: str | None = None

@@ -1,4 +1,4 @@
-"""A mapping by identity, for objects of others that may define equality and no hash (logfire's providers)."""
+"""A mapping by identity, for objects that define equality but no hash (logfire's providers)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ V = TypeVar("V")
 class IdentityMap(Generic[K, V]):
     """Values by the identity of their keys; an entry is removed when its key is collected.
 
-    A key that takes no weak reference is kept for the life of the map.
+    A key that does not support weak references is kept for the life of the map.
     """
 
     def __init__(self) -> None:
@@ -26,13 +26,13 @@ class IdentityMap(Generic[K, V]):
 
     def set(self, key: K, value: V) -> None:
         """Set the value of ``key``."""
-        number = id(key)
+        key_id = id(key)
         reference: Callable[[], K | None]
         try:
-            reference = weakref.ref(key, lambda _: self._entries.pop(number, None))
+            reference = weakref.ref(key, lambda _: self._entries.pop(key_id, None))
         except TypeError:
             reference = lambda: key  # noqa: E731
-        self._entries[number] = reference, value
+        self._entries[key_id] = reference, value
 
     def values(self) -> list[V]:
         """Return the values of all keys that still exist."""

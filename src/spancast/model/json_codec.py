@@ -1,7 +1,8 @@
-"""Any Python value as JSON text, whatever it is.
+"""JSON encoder for any Python value, and a lenient decoder.
 
-Must never: raise, change the value, or call methods of user objects other than the
-documented ones of pydantic and dataclasses.
+Encoding calls no methods of user objects except those of pydantic and dataclasses.
+
+Invariants: never raises; the result is valid JSON (``test_json_codec.py``).
 """
 
 from __future__ import annotations
@@ -18,25 +19,25 @@ import orjson
 _OPTIONS = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 _MAX_DEPTH = 64
 _DECIMAL_BITS = 2048
-"""Python refuses to write integers of more than 640 to 4,300 digits, by its setting: longer ones are hexadecimal."""
+"""Longer integers are written in hexadecimal: Python limits decimal conversion to 640 to 4,300 digits."""
 _UNREADABLE = "<unserializable>"
 _CIRCULAR = "<circular>"
 _BYTE_ORDER_MARK = "\ufeff"
 _TWO_TO_63 = 1 << 63
 _TOO_DEEP = "<too deep>"
 
-# The "not given" marks of the SDKs (openai, anthropic: NotGiven, Omit; openrouter: Unset).
+# "Not given" sentinels of the SDKs (openai, anthropic: NotGiven, Omit; openrouter: Unset).
 _SENTINELS = frozenset({"NotGiven", "Omit", "Unset", "PydanticUndefinedType"})
 
 
 def is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
-    """Tell whether ``value`` is an object of JSON, its keys believed to be strings."""
-    # The class most of them have, before the abstract one, which takes five times as long.
+    """Return whether ``value`` is a JSON object; its keys are assumed to be strings."""
+    # `dict` first: the check against the abstract class takes five times as long.
     return isinstance(value, (dict, Mapping))
 
 
 def is_list(value: object) -> TypeGuard[list[Any] | tuple[Any, ...]]:
-    """Tell whether ``value`` is an array of JSON."""
+    """Return whether ``value`` is a JSON array."""
     return isinstance(value, (list, tuple))
 
 
@@ -45,12 +46,12 @@ def _is_set(value: object) -> TypeGuard[AbstractSet[Any]]:
 
 
 def is_sentinel(value: object) -> bool:
-    """Tell whether ``value`` is an SDK's mark for "this argument was not given"."""
+    """Return whether ``value`` is an SDK's sentinel for "this argument was not given"."""
     return type(value).__name__ in _SENTINELS
 
 
 def is_absent(value: object) -> bool:
-    """Tell whether ``value`` says nothing: None or an SDK's "not given"."""
+    """Return whether ``value`` is None or an SDK's "not given" sentinel."""
     return value is None or is_sentinel(value)
 
 
@@ -60,24 +61,24 @@ def encode(value: object) -> str:
     pydantic models and dataclasses become objects without their None fields, sets
     become lists, bytes become ``<n bytes>``, sentinels and NaN become null, integers of
     more than 2,048 bits become hexadecimal text, anything else its ``type`` name.
-    Cycles and depth over 64 are marked in place.
+    Cycles and values nested deeper than 64 levels are replaced by a marker.
     """
     try:
-        return orjson.dumps(value, _plain, _OPTIONS).decode()
+        return orjson.dumps(value, _to_plain, _OPTIONS).decode()
     except (TypeError, ValueError, RecursionError):
-        # Lone surrogates, integers over 64 bits, cycles, keys orjson refuses: rare, so the slow way is fine.
+        # Rare: lone surrogates, integers over 64 bits, cycles and keys that orjson rejects.
         return json.dumps(_simplify(value, 0, set()), ensure_ascii=True, separators=(",", ":"))
 
 
 def integer_text(value: int) -> str:
-    """Return ``value`` as text, however long it is."""
+    """Return ``value`` in decimal, or in hexadecimal if it has more than 2,048 bits."""
     return str(value) if value.bit_length() <= _DECIMAL_BITS else hex(value)
 
 
 def encode_bytes(value: object) -> bytes:
-    """Return what ``encode`` does as UTF-8, soonest where all keys are texts."""
+    """Return the UTF-8 bytes of ``encode``; faster if all keys are strings."""
     try:
-        return orjson.dumps(value, _plain)
+        return orjson.dumps(value, _to_plain)
     except (TypeError, ValueError, RecursionError):
         return encode(value).encode()
 
@@ -85,7 +86,7 @@ def encode_bytes(value: object) -> bytes:
 def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
     """Return the value of JSON ``text``, or None if it is not JSON.
 
-    The SDKs read answers with the standard ``json`` module, so what that accepts is accepted here: lone
+    Everything that the standard ``json`` module accepts is accepted, because the SDKs use it: lone
     surrogates (each becomes ``?``), NaN and infinities (null), a byte-order mark.
     """
     try:
@@ -95,12 +96,12 @@ def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
 
 
 def well_formed(text: str) -> str:
-    """Return ``text`` with ``?`` for each lone surrogate, which UTF-8 has no bytes for."""
+    """Return ``text`` with ``?`` for each lone surrogate, which UTF-8 cannot encode."""
     return text.encode("utf-8", "replace").decode()
 
 
 def _decode_leniently(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
-    # Of bytes, the standard module skips the mark by itself.
+    # For bytes, the standard module skips the mark itself.
     given = text.removeprefix(_BYTE_ORDER_MARK) if isinstance(text, str) else text
     try:
         return _simplify(json.loads(given, parse_int=_number), 0, set())
@@ -109,23 +110,23 @@ def _decode_leniently(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any 
 
 
 def _number(digits: str) -> float:
-    # As orjson has it, so that no reader meets an integer that fits no attribute of a span.
+    # Same as orjson: an integer that is too large for a span attribute becomes a float.
     number = int(digits)
     return number if -_TWO_TO_63 <= number < 2 * _TWO_TO_63 else float(digits)
 
 
-def _plain(value: object) -> object:  # noqa: PLR0911 - one case per kind of object
+def _to_plain(value: object) -> object:  # noqa: PLR0911 - one case per kind of object
     if is_sentinel(value):
         return None
     if isinstance(value, type):
-        # Before its fields: a pydantic class has those of its objects.
+        # Before the fields: a pydantic class has the same `__pydantic_fields_set__` as its instances.
         return value.__name__
     if is_mapping(value):
         return dict(value)
     fields = getattr(value, "__pydantic_fields_set__", None)
     if fields is not None:
-        shown: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
-        return {key: item for key, item in shown.items() if not is_absent(item)}
+        present: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        return {key: item for key, item in present.items() if not is_absent(item)}
     if _is_set(value):
         return list(value)
     if is_list(value):
@@ -158,7 +159,7 @@ def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401
             return {_key(key): _simplify(item, depth + 1, seen) for key, item in value.items()}
         if _is_set(value) or is_list(value):
             return [_simplify(item, depth + 1, seen) for item in value]
-        plain = _plain(value)
+        plain = _to_plain(value)
         return plain if isinstance(plain, (str, type(None))) else _simplify(plain, depth + 1, seen)
     finally:
         seen.discard(id(value))

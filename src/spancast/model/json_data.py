@@ -1,6 +1,8 @@
-"""Any Python value as JSON data: how trace keys travel in a request and stand on a span, by one rule per type.
+"""Conversion of any Python value to JSON data, for trace keys in a request and on a span.
 
-README, "Trace keys", has the rules. Must never: raise, change the value, or return what an SDK can't send.
+The rules per type are in README, "Trace keys". The value itself is not changed.
+
+Invariants: never raises; an SDK can send the result (``test_json_data.py``).
 """
 
 from __future__ import annotations
@@ -25,28 +27,28 @@ _CIRCULAR: Final = "<circular>"
 _TOO_DEEP: Final = "<too deep>"
 _TOO_MANY: Final = "<too many>"
 _SCALARS: Final[frozenset[type]] = frozenset({str, bool, int, float, type(None)})
-_AS_THEY_ARE: Final[frozenset[type]] = _SCALARS | {list, tuple, dict}
+_JSON_TYPES: Final[frozenset[type]] = _SCALARS | {list, tuple, dict}
 
 
 def json_data(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
-    """Return ``value`` as JSON data: None, bool, int, float, str, list and dict, of exactly these types, and copied."""
+    """Return a copy of ``value`` as JSON data: exactly None, bool, int, float, str, list and dict."""
     return _Conversion().data(value, 0)
 
 
-def sendable(value: object) -> Any:  # noqa: ANN401 - as above
-    """Return ``value`` itself if an SDK sends it as it is, else as JSON data."""
+def sendable(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
+    """Return ``value`` itself if an SDK can send it unchanged, else a copy as JSON data."""
     conversion = _Conversion()
     data = conversion.data(value, 0)
     return data if conversion.is_needed else value
 
 
 def is_json_type(value: object) -> bool:
-    """Tell whether JSON has a type for ``value``, whatever is inside of it."""
-    return math.isfinite(value) if type(value) is float else type(value) in _AS_THEY_ARE
+    """Return whether JSON has a type for ``value``, regardless of its items."""
+    return math.isfinite(value) if type(value) is float else type(value) in _JSON_TYPES
 
 
 def json_string(value: object) -> str | None:
-    """Return the text of ``value``; None of a number, of what becomes no string, and of an object without a text."""
+    """Return ``value`` as a string; None for a number, a container and an object without ``__str__``."""
     if isinstance(value, (int, float)):
         return None
     data = json_data(value)
@@ -54,44 +56,44 @@ def json_string(value: object) -> str | None:
 
 
 def unknown(value: object) -> str:
-    """Return what stands for an object without a text."""
+    """Return the placeholder for an object without ``__str__``: its type name in angle brackets."""
     return f"<{type(value).__name__}>"
 
 
 def clean(text: str) -> str:
-    """Return ``text`` with ``?`` for lone surrogates, which have no UTF-8."""
+    """Return ``text`` with ``?`` for each lone surrogate, which UTF-8 cannot encode."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class _Conversion:
-    """One value on its way to JSON."""
+    """The conversion of one value to JSON data."""
 
     def __init__(self) -> None:
         self.is_needed = False
-        """Whether JSON could not carry the value as it was."""
-        self._within: set[int] = set()
-        self._left = _MAX_VALUES
+        """True if the value cannot be sent unchanged."""
+        self._parents: set[int] = set()
+        self._remaining = _MAX_VALUES
 
     def data(self, value: object, depth: int) -> Any:  # noqa: ANN401 - JSON has any shape
         kind = cast("type[Any]", type(value))
-        self._left -= 1
+        self._remaining -= 1
         if kind in _SCALARS:
             return self._scalar(cast("Any", value))
-        if id(value) in self._within or depth >= _MAX_DEPTH or self._left < 0:
+        if id(value) in self._parents or depth >= _MAX_DEPTH or self._remaining < 0:
             self.is_needed = True
-            return _CIRCULAR if id(value) in self._within else _TOO_DEEP if depth >= _MAX_DEPTH else _TOO_MANY
-        self.is_needed |= kind not in _AS_THEY_ARE
-        self._within.add(id(value))
+            return _CIRCULAR if id(value) in self._parents else _TOO_DEEP if depth >= _MAX_DEPTH else _TOO_MANY
+        self.is_needed |= kind not in _JSON_TYPES
+        self._parents.add(id(value))
         try:
-            converted = attempt(self._converted, value, depth)
+            converted = attempt(self._convert, value, depth)
         finally:
-            self._within.discard(id(value))
+            self._parents.discard(id(value))
         if converted is None:
             self.is_needed = True
             return unknown(value)
         return converted[0]
 
-    def _converted(self, value: Any, depth: int) -> tuple[Any]:  # noqa: ANN401, PLR0911 - one case per kind of object
+    def _convert(self, value: Any, depth: int) -> tuple[Any]:  # noqa: ANN401, PLR0911 - one case per kind of object
         if json_codec.is_mapping(value):
             return (self._object(value, depth),)
         if isinstance(value, (list, tuple, deque)):
@@ -120,7 +122,7 @@ class _Conversion:
         return items
 
     def _array(self, value: AbstractSet[Any], depth: int) -> list[Any]:
-        # In the same order each time, if there is one.
+        # Sorted if possible, so that the result is deterministic.
         ordered: list[Any] | None = attempt(sorted, value)
         return [self.data(item, depth + 1) for item in (value if ordered is None else ordered)]
 
@@ -143,13 +145,13 @@ class _Conversion:
             return str(value)
         if isinstance(value, int) and not -_INT64 <= value < _INT64:
             self.is_needed = True
-            # Python refuses to write thousands of decimal digits.
+            # Python limits the number of decimal digits.
             return attempt(str, value) or hex(value)
         return value
 
 
 def key_text(key: object) -> str:
-    """Return a key of a mapping as a key of a JSON object."""
+    """Return ``key`` of a mapping as a key of a JSON object."""
     if key is None or isinstance(key, bool):
         return {None: "null", True: "true", False: "false"}[key]
     data = json_data(key)
@@ -159,15 +161,15 @@ def key_text(key: object) -> str:
 def _fields_of(value: Any) -> Mapping[str, Any] | None:  # noqa: ANN401 - any object
     """Return the fields of a pydantic model (without None) or a dataclass; None if ``value`` is neither."""
     if hasattr(cast("type[Any]", type(value)), "__pydantic_fields_set__"):
-        held: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
-        return {key: item for key, item in held.items() if not json_codec.is_absent(item)}
+        fields_set: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        return {key: item for key, item in fields_set.items() if not json_codec.is_absent(item)}
     if dataclasses.is_dataclass(value):
         return {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
     return None
 
 
 def _simple(value: Any) -> Any:  # noqa: ANN401, PLR0911 - one case per kind of object
-    """Return a value that says what ``value`` does."""
+    """Return ``value`` as a simpler type: str, int, float, bytes as text, ISO dates, seconds, numpy lists."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -182,7 +184,7 @@ def _simple(value: Any) -> Any:  # noqa: ANN401, PLR0911 - one case per kind of 
         return value.total_seconds()
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
         return value.tolist()
-    # That of every object would show where it is in memory.
+    # The default `__str__` contains a memory address.
     return unknown(value) if type(value).__str__ is object.__str__ else str.__str__(str(value))
 
 

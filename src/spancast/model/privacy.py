@@ -1,9 +1,9 @@
-"""Which attributes hold no content: the one table behind ``capture_content=False`` and privacy mode.
+"""Allow-list of attributes without content, used by ``capture_content=False`` and privacy mode.
 
-It is an allow-list. Under the names of GenAI instrumentations (ours first) an attribute passes only if
-its name is in the table, and only as much of its value as the row says. Other names (``http.route``,
-``db.statement``) are the application's own and pass, except for the few that are known to hold content.
-What is left out without being known is named in ``spancast.redacted``, so that it can be found and added here.
+In the namespaces of GenAI instrumentations (spancast included) an attribute passes only if its name is in the
+table, and only the part of its value that its rule allows. Names in other namespaces (``http.route``,
+``db.statement``) belong to the application and pass, except a few that are known to hold content. Unknown
+attributes that are left out are listed in ``spancast.redacted``, so that they can be added here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from spancast.model.json_codec import is_list, is_mapping
 from spancast.model.trace_keys import OVERFLOW_ATTRIBUTE
 
 Rule: TypeAlias = Callable[[Any], Any]
-"""Returns what may pass of a value (JSON text is decoded before), or None if nothing may."""
+"""Returns the part of a value that may pass, or None. JSON text is decoded before the call."""
 
 _WORD: Final = re.compile(r"[A-Za-z0-9_.:/@+~*=<>-]{0,512}", re.ASCII)
 _LABEL_LIMIT: Final = 64
@@ -28,35 +28,35 @@ _SHORT_NUMBER: Final = 2
 _DEPTH: Final = 4
 
 
-def _listed(names: str) -> list[str]:
+def _names(names: str) -> list[str]:
     return names.split()
 
 
 # --- rules ------------------------------------------------------------------------------------------
 def _anything(value: Any) -> Any:  # noqa: ANN401 - any attribute value
-    """Pass what the caller gave to be recorded: ids, names, metadata, the model."""
+    """Pass ids, names, metadata and the model, which the caller gave to be recorded."""
     return value
 
 
-def _of_others(value: Any) -> Any:  # noqa: ANN401 - as above
-    """Pass what no GenAI instrumentation writes."""
+def _application(value: Any) -> Any:  # noqa: ANN401 - any attribute value
+    """Pass attributes outside the GenAI namespaces."""
     return value
 
 
-def _content(_: Any) -> None:  # noqa: ANN401 - as above
-    """Pass nothing: this is content, as documented."""
+def _content(_: Any) -> None:  # noqa: ANN401 - any attribute value
+    """Pass nothing: documented as content."""
 
 
-def _unknown(_: Any) -> None:  # noqa: ANN401 - as above
+def _unknown(_: Any) -> None:  # noqa: ANN401 - any attribute value
     """Pass nothing: this may be content."""
 
 
-def _number(value: Any) -> Any:  # noqa: ANN401 - as above
+def _number(value: Any) -> Any:  # noqa: ANN401 - any attribute value
     """Pass a number or a flag."""
     return value if isinstance(value, (bool, int, float)) else None
 
 
-def _word(value: Any) -> Any:  # noqa: ANN401 - as above
+def _word(value: Any) -> Any:  # noqa: ANN401 - any attribute value
     """Pass an identifier or a value of an enumeration (no spaces, ASCII), a list of these, or a number."""
     if isinstance(value, str):
         return value if _WORD.fullmatch(value) else None
@@ -65,48 +65,48 @@ def _word(value: Any) -> Any:  # noqa: ANN401 - as above
     return _number(value)
 
 
-def _label(value: Any) -> Any:  # noqa: ANN401 - as above
+def _label(value: Any) -> Any:  # noqa: ANN401 - any attribute value
     """Pass the name of a provider, which may have spaces (``Amazon Bedrock``)."""
     return value if isinstance(value, str) and len(value) <= _LABEL_LIMIT and value.isprintable() else None
 
 
-def _error_type(value: Any) -> Any:  # noqa: ANN401 - as above
-    """Pass a code or the name of a class; that there was an error passes in any case."""
+def _error_type(value: Any) -> Any:  # noqa: ANN401 - any attribute value
+    """Pass an error code or a class name; anything else becomes ``_OTHER``."""
     return value if isinstance(value, str) and _WORD.fullmatch(value) else "_OTHER"
 
 
 def _fields(**rules: Rule) -> Rule:
-    """Return a rule for an object: of its fields those named, each by its own rule."""
+    """Return a rule that passes the named fields of an object, each by its own rule."""
 
-    def passing(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    def filter_value(value: Any) -> Any:  # noqa: ANN401 - any JSON
         if not is_mapping(value):
             return None
         given = cast("Mapping[object, Any]", value)
-        kept = {name: left for name, rule in rules.items() if (left := rule(given.get(name))) is not None}
+        kept = {name: kept_value for name, rule in rules.items() if (kept_value := rule(given.get(name))) is not None}
         return kept or None
 
-    return passing
+    return filter_value
 
 
 def _each(rule: Rule) -> Rule:
-    """Return a rule for a list: of its items what ``rule`` lets pass."""
+    """Return a rule that applies ``rule`` to each item of a list."""
 
-    def passing(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    def filter_value(value: Any) -> Any:  # noqa: ANN401 - any JSON
         if not is_list(value):
             return None
-        kept = [left for item in value if (left := rule(item)) is not None]
+        kept = [kept_value for item in value if (kept_value := rule(item)) is not None]
         return kept if kept or not value else None
 
-    return passing
+    return filter_value
 
 
 def _first_of(*rules: Rule) -> Rule:
-    """Return a rule for a value of several forms: the first of ``rules`` that lets something pass."""
-    return lambda value: next((left for rule in rules if (left := rule(value)) is not None), None)
+    """Return a rule for a value of several forms: the first result of ``rules`` that is not None."""
+    return lambda value: next((kept_value for rule in rules if (kept_value := rule(value)) is not None), None)
 
 
 _USAGE_WORDS: Final = frozenset(
-    _listed(
+    _names(
         """
         accepted audio avg billed by byok cache cached call calls candidate candidates characters completion completions
         cost count creation details discount duration embedding embeddings ephemeral executed execution fetch fetches
@@ -118,16 +118,16 @@ _USAGE_WORDS: Final = frozenset(
         """
     )
 )
-"""The words that names of counts, times and costs are made of. A name made of other words may be somebody's text."""
+"""Words in names of counts, times and costs. A name with other words may itself be content."""
 _NAME_PARTS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,128}", re.ASCII)
 _USAGE_TEXTS: Final = frozenset({"inference_geo", "modality", "model", "service_tier", "speed", "trafficType", "type"})
-"""Fields of usage that are no number."""
+"""Usage fields that are not numbers."""
 
 
 @functools.lru_cache(_NAMES_CACHED)
 def _is_usage_name(name: str) -> bool:
-    """Return whether ``name`` (``promptTokensDetails``, ``cost_details.input_cost``) is made of words of usage."""
+    """Return whether ``name`` (``promptTokensDetails``, ``cost_details.input_cost``) consists of usage words only."""
     if not _NAME.fullmatch(name):
         return False
     parts: list[str] = _NAME_PARTS.findall(name)
@@ -135,14 +135,18 @@ def _is_usage_name(name: str) -> bool:
 
 
 def _usage(value: Any, depth: int = _DEPTH) -> Any:  # noqa: ANN401 - any JSON
-    """Pass numbers, and those in objects and lists under names of usage."""
+    """Pass numbers, also inside lists and objects with usage names."""
     if isinstance(value, (bool, int, float)):
         return value
     if is_mapping(value) and depth:
-        kept = {name: left for name, item in value.items() if (left := _usage_field(name, item, depth)) is not None}
+        kept = {
+            name: kept_value
+            for name, item in value.items()
+            if (kept_value := _usage_field(name, item, depth)) is not None
+        }
         return kept or None
     if is_list(value) and depth:
-        return [left for item in value if (left := _usage(item, depth - 1)) is not None] or None
+        return [kept_value for item in value if (kept_value := _usage(item, depth - 1)) is not None] or None
     return None
 
 
@@ -156,7 +160,7 @@ def _usage_field(name: object, value: Any, depth: int) -> Any:  # noqa: ANN401 -
 
 # --- the table --------------------------------------------------------------------------------------
 def _rows(rule: Rule, names: str, prefix: str = "") -> dict[str, Rule]:
-    return {prefix + name: rule for name in _listed(names)}
+    return {prefix + name: rule for name in _names(names)}
 
 
 _THINKING: Final = _fields(type=_word, budget_tokens=_number, display=_word)
@@ -217,7 +221,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     "image_config": _fields(aspect_ratio=_word, image_size=_word, quality=_word, size=_word),
     "moderation": _fields(model=_word),
     "output_config": _BUDGET,
-    # Of a plugin what it is and its limits; its prompts, patterns and domains are the caller's texts.
+    # A plugin's type and limits; its prompts, patterns and domains are content.
     "plugins": _each(
         _fields(
             id=_word, enabled=_number, engine=_word, mode=_word, model=_word, allowed_models=_word, max_results=_number,
@@ -235,7 +239,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     "reasoning": _first_of(_word, _EFFORT),
     "stream_options": _fields(include_usage=_number, include_obfuscation=_number),
     "thinking": _THINKING,
-    # The names of tools are left out with the tools.
+    # Tool names are left out like the tools.
     "tool_choice": _first_of(_word, _fields(type=_word, mode=_word, disable_parallel_tool_use=_number)),
     "web_search_options": _fields(search_context_size=_word),
     **_rows(
@@ -246,7 +250,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         """,
     ),
 }  # fmt: skip
-"""Parameters by wire name. A row beats what the type suggests: ``temperature="…"`` is no number and does not pass."""
+"""Parameters by wire name. The rule decides, not the type of the value: ``temperature="…"`` does not pass."""
 
 _RESPONSE: Final[Mapping[str, Rule]] = {
     **_rows(_number, "completed_at created status_code"),
@@ -263,10 +267,10 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
         endpoints=_fields(total=_number, available=_each(_ATTEMPT)), attempts=_each(_ATTEMPT),
     ),
 }  # fmt: skip
-"""Fields of an answer by wire name."""
+"""Response fields by wire name."""
 
 _TABLE: Final[Mapping[str, Rule]] = {
-    # Ours
+    # spancast
     **{semconv.REQUEST + name: rule for name, rule in _REQUEST.items()},
     **{semconv.RESPONSE + name: rule for name, rule in _RESPONSE.items()},
     semconv.RAW_TRACE_ID: _anything,
@@ -277,7 +281,7 @@ _TABLE: Final[Mapping[str, Rule]] = {
     semconv.PARENT_SPAN_ID: _word,
     semconv.PROBLEMS: _anything,
     semconv.REDACTED: _anything,
-    # Read attribute by attribute instead.
+    # Filtered attribute by attribute in _filter_overflow.
     semconv.OVERFLOW: _content,
     # OpenTelemetry
     **_rows(
@@ -463,7 +467,7 @@ _TABLE: Final[Mapping[str, Rule]] = {
     **_rows(_word, "span.type span.instrumentation_source", "lmnr."),
     **_rows(_word, "component.name component.type", "haystack."),
     **_rows(_word, "agent.id crew.id task.id", "crewai."),
-    # Names without a namespace, and those of OpenRouter's own Broadcast
+    # Names without a namespace, and those of OpenRouter Broadcast
     **_rows(
         _content,
         """
@@ -474,7 +478,7 @@ _TABLE: Final[Mapping[str, Rule]] = {
         """,
     ),
 }
-"""What passes under each name that is known."""
+"""The rule of each known name."""
 
 _FAMILIES: Final[Mapping[str, Rule]] = {
     semconv.TRACE_METADATA: _anything,
@@ -487,7 +491,7 @@ _FAMILIES: Final[Mapping[str, Rule]] = {
     "lmnr.association.properties.": _anything,
     "mlflow.traceTag.": _anything,
     "traceloop.association.properties.": _anything,
-    # By number or by name: messages, tools and documents one by one.
+    # Messages, tools and documents with an index or name in the attribute name.
     **dict.fromkeys(
         (
             "gen_ai.completion.", "gen_ai.prompt.", "llm.choices.", "llm.completions.", "llm.input_messages.",
@@ -497,23 +501,23 @@ _FAMILIES: Final[Mapping[str, Rule]] = {
         _content,
     ),
 }  # fmt: skip
-"""What passes under names that begin so, unless the name itself is in the table."""
+"""Rules by prefix, for names that are not in the table."""
 
 _NAMESPACES: Final = frozenset(
-    _listed(
+    _names(
         """
         ai braintrust crewai embedding error exception gen_ai haystack input langfuse langsmith lk llm lmnr logfire mcp
         mlflow openai openinference output prompt pydantic_ai reranker retrieval spancast tool traceloop
         """
     )
 )
-"""Where a name that is not in the table does not pass."""
+"""Namespaces in which a name that is not in the table does not pass."""
 _OTHER_NAMESPACES: Final = ("gcp.vertex.agent.", "genkit:")
 _OWN: Final = "spancast"
 
 _EVENTS: Final = ("ai.", "gen_ai.", "langfuse.", "llm.", "openinference.", "pydantic_ai.", "traceloop.")
-_EVENT_FACTS: Final = frozenset({"event.name", "finish_reason", "id", "index", "role"})
-"""Of an event that holds a message, what passes beside the names in the table."""
+_EVENT_FIELDS: Final = frozenset({"event.name", "finish_reason", "id", "index", "role"})
+"""Attributes of a message event that pass in addition to those in the table."""
 
 
 @functools.lru_cache(_NAMES_CACHED)
@@ -525,64 +529,64 @@ def _rule_of(name: str) -> Rule:
         path = name[len(semconv.USAGE) :]
         is_text = path.rpartition(".")[2] in _USAGE_TEXTS
         return _word if is_text else _usage if _is_usage_name(path) else _unknown
-    for family, of_family in _FAMILIES.items():
+    for family, family_rule in _FAMILIES.items():
         if name.startswith(family):
-            return of_family
+            return family_rule
     namespace, dot, rest = name.partition(".")
     if dot and namespace in _NAMESPACES:
-        # A count by whatever name an instrumentation gives it, but no answer or argument that is a number.
+        # Counts pass under any usage name; other numbers may be arguments or answers.
         return _number if namespace != _OWN and _is_usage_name(rest) else _unknown
-    return _unknown if name.startswith(_OTHER_NAMESPACES) else _of_others
+    return _unknown if name.startswith(_OTHER_NAMESPACES) else _application
 
 
-def _passing(rule: Rule, value: Any) -> Any:  # noqa: ANN401 - any attribute value
-    """Return what ``rule`` lets pass of ``value``: itself if that is all, JSON text if it is JSON text."""
-    if rule is _anything or rule is _of_others:
+def _apply(rule: Rule, value: Any) -> Any:  # noqa: ANN401 - any attribute value
+    """Return the part of ``value`` that ``rule`` passes: ``value`` itself if complete, JSON text for JSON text."""
+    if rule is _anything or rule is _application:
         return value
     if rule is _content or rule is _unknown:
         return None
     is_json = isinstance(value, str) and value[:1] in ("{", "[")
     given = json_codec.decode(value) if is_json else value
-    left = None if given is None else rule(given)
-    if left is None:
+    kept_value = None if given is None else rule(given)
+    if kept_value is None:
         return None
-    return value if left == given else json_codec.encode(left) if is_json else left
+    return value if kept_value == given else json_codec.encode(kept_value) if is_json else kept_value
 
 
 def without_content(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of ``attributes`` is known to be no content; ``spancast.redacted`` names what else was there."""
-    kept, redacted = _filtered(attributes)
+    """Return ``attributes`` without content; ``spancast.redacted`` lists the names of unknown ones left out."""
+    kept, redacted = _filter(attributes)
     if redacted:
         kept[semconv.REDACTED] = sorted(redacted.union(_texts(kept.get(semconv.REDACTED))))
     return kept
 
 
-def _filtered(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
+def _filter(attributes: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
     kept: dict[str, Any] = {}
     redacted: set[str] = set()
     session = attributes.get(semconv.SESSION_ID)
     for name, value in attributes.items():
         rule = _rule_of(name)
         if name == semconv.CONVERSATION_ID and value == session:
-            # The caller's session by its second name, and not a conversation that was an argument.
+            # The caller's session under its second name, not a conversation id from the request.
             rule = _anything
-        left = _passing(rule, value)
-        if left is not None:
-            kept[name] = left
-        if left is not value and rule is not _content:
-            redacted.add(_shown(name))
+        kept_value = _apply(rule, value)
+        if kept_value is not None:
+            kept[name] = kept_value
+        if kept_value is not value and rule is not _content:
+            redacted.add(_reported_name(name))
     if semconv.OVERFLOW in attributes:
         redacted |= _filter_overflow(kept, attributes[semconv.OVERFLOW])
     return kept, redacted
 
 
 def _filter_overflow(kept: dict[str, Any], value: object) -> set[str]:
-    """Put into ``kept`` what may pass of the attributes that shared one; return the names of what may not."""
-    held = json_codec.decode(value) if isinstance(value, str) else None
-    if not is_mapping(held):
-        # Cut by a limit of the SDK.
-        return {_shown(semconv.OVERFLOW)}
-    rest, redacted = _filtered(held)
+    """Add the overflow attributes that may pass to ``kept``; return the names of the others."""
+    overflow = json_codec.decode(value) if isinstance(value, str) else None
+    if not is_mapping(overflow):
+        # Truncated by a limit of the SDK.
+        return {_reported_name(semconv.OVERFLOW)}
+    rest, redacted = _filter(overflow)
     redacted.update(_texts(rest.pop(semconv.REDACTED, None)))
     if rest:
         kept[semconv.OVERFLOW] = json_codec.encode(rest)
@@ -590,25 +594,25 @@ def _filter_overflow(kept: dict[str, Any], value: object) -> set[str]:
 
 
 def event_without_content(event: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of an event's ``attributes`` is known to be no content."""
-    kept, _ = _filtered(attributes)
+    """Return an event's ``attributes`` without content."""
+    kept, _ = _filter(attributes)
     if not event.startswith(_EVENTS):
         return kept
-    # An event of a GenAI instrumentation holds a message, under names without a namespace.
+    # A GenAI instrumentation's event holds a message in attributes without a namespace.
     return {
         name: value
         for name, value in kept.items()
-        if _rule_of(name) is not _of_others or (name in _EVENT_FACTS and _word(value) is not None)
+        if _rule_of(name) is not _application or (name in _EVENT_FIELDS and _word(value) is not None)
     }
 
 
 def may_pass(name: str, value: object) -> bool:
-    """Return whether all of ``value`` may pass under the attribute ``name``."""
-    return _passing(_rule_of(name), value) is value
+    """Return whether ``value`` passes unchanged under the attribute ``name``."""
+    return _apply(_rule_of(name), value) is value
 
 
-def _shown(name: str) -> str:
-    """Return ``name`` if it is code (a parameter), else its namespace: a key of an answer may be content itself."""
+def _reported_name(name: str) -> str:
+    """Return ``name`` if it is a parameter, else its namespace, because a response key may itself be content."""
     parameter = name[len(semconv.REQUEST) :] if name.startswith(semconv.REQUEST) else ""
     if parameter.isidentifier() and parameter.isascii() and len(parameter) <= _NAME_LIMIT:
         return name

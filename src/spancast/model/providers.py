@@ -1,7 +1,7 @@
-"""PROVIDERS: host of an API -> ``gen_ai.provider.name``. One row per provider.
+"""API hosts and their ``gen_ai.provider.name``.
 
-Well-known values of the convention where there is one; the convention allows custom
-values for the others (OpenRouter, Together, ...). A host in no row keeps the dialect's.
+Values are the well-known ones of the convention, which allows custom values for other
+providers (OpenRouter, Together, ...). An unknown host keeps the dialect's provider.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ PROVIDERS: Final = {
     "api.together.xyz": "together",
     "api.fireworks.ai": "fireworks",
 }
-"""A row matches its host and every subdomain of it."""
+"""An entry matches its host and every subdomain."""
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a call goes: what the conventions say of the server, found from the base URL."""
+    """The server of a call, derived from the base URL."""
 
     provider: str | None
-    """``gen_ai.provider.name`` by the host, None where no row matches."""
+    """``gen_ai.provider.name``, None if the host is unknown."""
 
     attributes: Attributes
-    """``server.address`` and ``server.port``, or nothing."""
+    """``server.address`` and ``server.port``; empty if unknown."""
 
 
 UNKNOWN_SERVER: Final = Server(None, {})

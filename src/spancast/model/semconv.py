@@ -1,9 +1,9 @@
-"""Every attribute name spancast writes, each as a constant beside its source.
+"""Constants for every attribute name that spancast writes, grouped by source.
 
 Sources: GenAI semantic conventions of autumn 2026 (semantic-conventions-genai, schema
 ``gen-ai-dev/1.42.0-dev``), semantic conventions 1.44 (``session``, ``user``, ``server``,
-``error``), OpenRouter Broadcast (``trace.*``). What neither names lies under ``spancast.``.
-The PyPI constants package is frozen at 1.41 and must not be used.
+``error``), OpenRouter Broadcast (``trace.*``). Names that none of them define start with ``spancast.``.
+The constants package on PyPI stops at 1.41 and is not used.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 SCOPE_NAME: Final = "spancast"
-"""The instrumentation scope of every span of ours."""
+"""The instrumentation scope of every span that spancast creates."""
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 
@@ -81,9 +81,9 @@ TRACE_NAME: Final = "trace.name"
 TRACE_METADATA: Final = "trace.metadata."
 API_KEY_NAMES: Final = (TRACE_METADATA + "api_key_name", TRACE_METADATA + "openrouter.api_key_name")
 
-# --- ours: what no convention names -------------------------------------------------------------------
+# --- spancast: names that no convention defines -------------------------------------------------------------------
 # spancast.request.<parameter>: the request parameter of that wire name (nested objects as JSON text)
-# spancast.response.<field>: the answer's field of that wire name
+# spancast.response.<field>: the response field of that wire name
 REQUEST: Final = "spancast.request."
 RESPONSE: Final = "spancast.response."
 
@@ -93,25 +93,25 @@ RESPONSE_PROVIDER: Final = "spancast.response.provider"
 RESPONSE_NATIVE_FINISH_REASONS: Final = "spancast.response.native_finish_reasons"
 RESPONSE_LOGPROBS: Final = "spancast.response.logprobs"
 RESPONSE_INCOMPLETE: Final = "spancast.response.incomplete"
-"""Why a stream was not read to its end: ``closed``, ``abandoned``, ``cancelled`` or ``failed``."""
+"""The reason that a stream was not read to its end: ``closed``, ``abandoned``, ``cancelled`` or ``failed``."""
 
 USAGE_TOTAL_TOKENS: Final = "spancast.usage.total_tokens"
 USAGE_COST: Final = "spancast.usage.cost"
-"""USD as the provider charged it (OpenRouter ``usage.cost``); never computed from prices."""
+"""Cost in USD as charged by the provider (OpenRouter ``usage.cost``); never computed from prices."""
 USAGE_COST_DETAILS: Final = "spancast.usage.cost_details."
 USAGE: Final = "spancast.usage."
 """Any other usage field by its wire name, nested ones joined with dots."""
 
 RAW_TRACE_ID: Final = "spancast.trace.id"
-"""``trace_id`` as the caller wrote it, where it was hashed."""
+"""``trace_id`` as given by the caller, if it was hashed."""
 RAW_PARENT_SPAN_ID: Final = "spancast.trace.parent_span_id"
 PARENT_SPAN_ID: Final = "spancast.parent_span_id"
-"""The parent's id where a destination gets only LLM spans, and so another parent or none."""
+"""The original parent's id, if a destination that receives only GenAI spans gets another parent or none."""
 SPAN_NAME: Final = "spancast.trace.span_name"
 GENERATION_NAME: Final = "spancast.trace.generation_name"
 PROBLEMS: Final = "spancast.validation_errors"
-"""What was wrong with this call's trace keys or answer, one sentence each."""
+"""Errors in the trace keys or parameters of this call, one string each."""
 OVERFLOW: Final = "spancast.overflow"
 """Attributes beyond the span's limit, as one JSON object."""
 REDACTED: Final = "spancast.redacted"
-"""Names of what was left out because it is not known to be free of content (``model/privacy.py``)."""
+"""Names of attributes that were left out because they may hold content (``model/privacy.py``)."""

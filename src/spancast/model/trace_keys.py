@@ -1,8 +1,8 @@
-"""The trace keys a caller passes, read, checked and merged key by key.
+"""Trace keys: parsing, validation and merging.
 
-Rules: OpenRouter's API reference (``trace``, ``session_id``, ``user``, ``metadata``) and
-design §3. A wrong key never breaks the call: it is clipped or left out, and the reason is
-kept in ``validation_errors``; strict callers turn those into a ``TraceKeyError``.
+Rules: OpenRouter's API reference (``trace``, ``session_id``, ``user``, ``metadata``). An
+invalid key never fails the call: it is truncated or left out, and the reason is added to
+``validation_errors``. With ``strict``, the caller raises these as a ``TraceKeyError``.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ METADATA_PAIRS: Final = 16
 METADATA_KEY_LIMIT: Final = 64
 METADATA_VALUE_LIMIT: Final = 512
 VALUE_LIMIT: Final = 65_536
-"""Characters of one custom value; a longer one is cut and noted."""
+"""Characters of one custom value; a longer one is truncated and reported."""
 MAX_DEPTH: Final = 4
-"""How deep nested objects become dotted keys; what lies deeper is JSON text."""
+"""Levels of nested objects that become dotted keys; deeper ones become JSON text."""
 MAX_CUSTOM_ATTRIBUTES: Final = 48
 """Custom attributes per span, of OpenTelemetry's default limit of 128 in all; the rest share one JSON attribute."""
 OVERFLOW_ATTRIBUTE: Final = "spancast.trace.metadata"
 
 _INT64 = 2**63
 NAMES: Final = frozenset(("trace_id", "trace_name", "span_name", "generation_name", "parent_span_id"))
-_OF_THE_CALL = frozenset(("session_id", "user"))
+_TOP_LEVEL = frozenset(("session_id", "user"))
 _SCALARS = frozenset({str, bool, int, float})
 _NO_CUSTOM: Mapping[str, Any] = {}
 
 
-# Not frozen, which would cost a microsecond an object; changed by nobody all the same.
+# Not frozen: that takes a microsecond longer per object. Not modified after creation.
 @dataclass(slots=True, kw_only=True)
 class TraceKeys:
-    """The keys of one call, each None where nobody gave it.
+    """The keys of one call; a key that is not given is None.
 
     ``custom`` holds the caller's own keys, their values as JSON data. ``enabled`` is False
-    where the caller wrote ``trace={"enabled": False}``: this call is not traced at all.
+    if the caller gave ``trace={"enabled": False}``: this call is not traced.
     """
 
     trace_id: str | None = None
@@ -58,7 +58,7 @@ class TraceKeys:
     validation_errors: tuple[str, ...] = ()
 
     def over(self, other: TraceKeys) -> TraceKeys:
-        """Return these keys, each missing one taken from ``other``."""
+        """Return these keys, with missing ones taken from ``other``."""
         if other is NO_KEYS:
             return self
         if self is NO_KEYS:
@@ -77,38 +77,38 @@ class TraceKeys:
         )
 
     def without(self, *names: str) -> TraceKeys:
-        """Return these keys without the named ones (and without problems already told)."""
+        """Return these keys without ``names`` and without the validation errors, which are already reported."""
         return replace(self, validation_errors=(), **dict.fromkeys(names))
 
     def attributes(self) -> Attributes:
         """Return session, user, names and custom keys by canonical attribute name."""
-        named: Attributes = {}
+        attributes: Attributes = {}
         if self.session_id:
-            named[semconv.SESSION_ID] = named[semconv.CONVERSATION_ID] = self.session_id
+            attributes[semconv.SESSION_ID] = attributes[semconv.CONVERSATION_ID] = self.session_id
         if self.user:
-            named[semconv.USER_ID] = self.user
+            attributes[semconv.USER_ID] = self.user
         if self.trace_name:
-            named[semconv.TRACE_NAME] = self.trace_name
+            attributes[semconv.TRACE_NAME] = self.trace_name
         if self.trace_id:
-            named[semconv.RAW_TRACE_ID] = self.trace_id
+            attributes[semconv.RAW_TRACE_ID] = self.trace_id
         if self.parent_span_id:
-            named[semconv.RAW_PARENT_SPAN_ID] = self.parent_span_id
+            attributes[semconv.RAW_PARENT_SPAN_ID] = self.parent_span_id
         if self.span_name:
-            named[semconv.SPAN_NAME] = self.span_name
+            attributes[semconv.SPAN_NAME] = self.span_name
         if self.generation_name:
-            named[semconv.GENERATION_NAME] = self.generation_name
+            attributes[semconv.GENERATION_NAME] = self.generation_name
         if self.custom:
-            named.update(flatten(self.custom))
-        return named
+            attributes.update(flatten(self.custom))
+        return attributes
 
 
 NO_KEYS: Final = TraceKeys()
 
 
 def read(trace: object = None, *, session_id: object = None, user: object = None, metadata: object = None) -> TraceKeys:
-    """Read one source of keys; whatever is wrong with them ends up in ``validation_errors``.
+    """Parse one source of keys; errors in them are added to ``validation_errors``.
 
-    What is no JSON becomes JSON data (``json_data``), a name or a session the text that it has.
+    A value that is not JSON is converted by ``json_data``, a name or a session by ``json_string``.
     """
     validation_errors: list[str] = []
     given = _mapping("trace", trace, validation_errors)
@@ -116,10 +116,10 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
     custom: dict[str, Any] = {}
     for key, value in given.items():
         if key in NAMES:
-            # Right, as nearly all are, before what looks for what is wrong.
-            is_right = type(value) is str and 0 < len(value) <= NAME_LIMIT and value.isascii()
-            known[key] = value if is_right else _name(f"trace.{key}", value, NAME_LIMIT, validation_errors)
-        elif key not in _OF_THE_CALL and not (key == "enabled" and value is False):
+            # Fast path: almost all names are valid.
+            is_valid = type(value) is str and 0 < len(value) <= NAME_LIMIT and value.isascii()
+            known[key] = value if is_valid else _name(f"trace.{key}", value, NAME_LIMIT, validation_errors)
+        elif key not in _TOP_LEVEL and not (key == "enabled" and value is False):
             custom[key if type(key) is str else _key(key, validation_errors)] = value
     if metadata is not None:
         for key, value in _read_metadata(metadata, validation_errors).items():
@@ -128,9 +128,9 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
         custom = {clean(key): value for key, value in custom.items()}
     given_custom = custom
     if not {*map(type, custom.values())} <= _SCALARS:
-        # Copied: what the caller changes afterwards is not read.
+        # Copied, so that later changes by the caller have no effect.
         custom = {key: json_data(value) for key, value in custom.items() if not json_codec.is_absent(value)}
-    validation_errors += _value_problems(given_custom, custom)
+    validation_errors += _value_errors(given_custom, custom)
     session_id, user = _first(session_id, given.get("session_id")), _first(user, given.get("user"))
     return TraceKeys(
         **known,
@@ -143,7 +143,7 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
 
 
 def flatten(custom: Mapping[str, Any]) -> Attributes:
-    """Return ``trace.metadata.<key>`` attributes; nested objects dotted, the rest as JSON text."""
+    """Return ``trace.metadata.<key>`` attributes; nested objects become dotted names, the rest JSON text."""
     flat: Attributes = {}
     _flatten(custom, semconv.TRACE_METADATA, MAX_DEPTH, flat)
     if len(flat) <= MAX_CUSTOM_ATTRIBUTES:
@@ -155,7 +155,7 @@ def flatten(custom: Mapping[str, Any]) -> Attributes:
 
 
 def attribute_value(value: object) -> AttributeValue:
-    """Return JSON data as an attribute: scalars and homogeneous lists as they are, else JSON text."""
+    """Return JSON data as an attribute value: scalars and homogeneous lists unchanged, else JSON text."""
     if isinstance(value, str):
         return clean(value)[:VALUE_LIMIT]
     if isinstance(value, bool):
@@ -166,10 +166,10 @@ def attribute_value(value: object) -> AttributeValue:
         return float(value) if math.isfinite(value) else str(value)
     if json_codec.is_list(value) and value and len(value) <= METADATA_VALUE_LIMIT:
         kinds: set[type] = {type(item) for item in value}
-        is_plain = kinds in ({str}, {bool}) or (
+        is_homogeneous = kinds in ({str}, {bool}) or (
             kinds in ({int}, {float}) and all(attribute_value(item) == item for item in value)
         )
-        if is_plain:
+        if is_homogeneous:
             return list(value)
     return json_codec.encode(value)[:VALUE_LIMIT]
 
@@ -190,10 +190,10 @@ def _mapping(name: str, value: object, validation_errors: list[str]) -> Mapping[
         return _NO_CUSTOM
     if json_codec.is_mapping(value):
         return value
-    # openrouter's TraceConfig and other models that hold the keys as fields
+    # openrouter's TraceConfig and other pydantic models with the keys as fields
     if hasattr(value, "__pydantic_fields_set__"):
-        held: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
-        return {key: item for key, item in held.items() if not json_codec.is_absent(item)}
+        fields_set: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
+        return {key: item for key, item in fields_set.items() if not json_codec.is_absent(item)}
     validation_errors.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
     return _NO_CUSTOM
 
@@ -238,16 +238,16 @@ def _read_metadata(metadata: object, validation_errors: list[str]) -> Mapping[st
     return {_key(key, validation_errors): value for key, value in pairs.items()}
 
 
-def _value_problems(given: Mapping[str, Any], custom: Mapping[str, Any]) -> list[str]:
-    found: list[str] = []
+def _value_errors(given: Mapping[str, Any], custom: Mapping[str, Any]) -> list[str]:
+    errors: list[str] = []
     for key, value in given.items():
         if isinstance(value, float) and not math.isfinite(value):
-            found.append(f"trace.{key}: {value} given, a finite number is allowed; written as text")
+            errors.append(f"trace.{key}: {value} given, a finite number is allowed; written as text")
         elif isinstance(value, str) and len(value) > VALUE_LIMIT:
-            found.append(f"trace.{key}: {len(value)} characters, at most {VALUE_LIMIT} are kept; cut")
+            errors.append(f"trace.{key}: {len(value)} characters, at most {VALUE_LIMIT} are kept; cut")
         elif type(value) not in _SCALARS and custom.get(key) == unknown(value):
-            found.append(f"trace.{key}: {type(value).__name__} given, a JSON value is allowed; written as its type")
-    return found
+            errors.append(f"trace.{key}: {type(value).__name__} given, a JSON value is allowed; written as its type")
+    return errors
 
 
 def _first(value: object, other: object) -> object:

@@ -1,7 +1,7 @@
-"""JSON text made smaller that stays JSON. Pure.
+"""Truncation of JSON text to valid JSON.
 
-A list keeps its beginning and its end (the system message and the last turns), texts their
-beginning. Sizes are bytes of UTF-8. Words of the marks: OpenRouter Broadcast, "large values".
+A list keeps its first and last items (the system message and the last turns), a string its
+beginning. Sizes are bytes of UTF-8. The markers are those of OpenRouter Broadcast, "large values".
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _TOO_LARGE: Final = '{"openrouter_truncated":{"reason":"too_large"}}'
 
 
 def fitted_json(text: str, max_length: int) -> str:
-    """Return ``text`` in ``max_length`` characters and still JSON if it is JSON; anything else as it is."""
+    """Return JSON ``text`` as JSON of at most ``max_length`` characters; any other text unchanged."""
     if len(text) <= max_length or text[:1] not in ("[", "{") or json_codec.decode(text) is None:
         return text
     if max_length >= len(_TOO_LARGE):
@@ -26,22 +26,22 @@ def fitted_json(text: str, max_length: int) -> str:
 
 
 def shortened(text: str, max_bytes: int) -> str:
-    """Return ``text`` in ``max_bytes`` bytes (64 at least); where it is JSON, the result is JSON."""
+    """Return ``text`` in at most ``max_bytes`` bytes (at least 64); JSON stays valid JSON."""
     if len(text) * 4 <= max_bytes or len(text.encode("utf-8", "replace")) <= max_bytes:
         return text
     value = json_codec.decode(text) if text[:1] in ("[", "{") else None
     try:
-        return _cut(text, max_bytes) if value is None else _smaller_json(value, max_bytes)
+        return _truncate_text(text, max_bytes) if value is None else _truncate_json(value, max_bytes)
     except RecursionError:
         return _TOO_LARGE
 
 
-def _cut(text: str, max_bytes: int) -> str:
-    room = max(max_bytes - len(MARK), 0)
-    return text.encode("utf-8", "replace")[:room].decode("utf-8", "ignore") + MARK
+def _truncate_text(text: str, max_bytes: int) -> str:
+    available = max(max_bytes - len(MARK), 0)
+    return text.encode("utf-8", "replace")[:available].decode("utf-8", "ignore") + MARK
 
 
-def _smaller_json(value: Any, max_bytes: int) -> str:  # noqa: ANN401 - any JSON
+def _truncate_json(value: Any, max_bytes: int) -> str:  # noqa: ANN401 - any JSON
     longest = max_bytes
     while longest >= SHORTEST_TEXT:
         text = json_codec.encode(cut_texts(value, longest))
@@ -52,9 +52,9 @@ def _smaller_json(value: Any, max_bytes: int) -> str:  # noqa: ANN401 - any JSON
 
 
 def cut_texts(value: Any, longest: int) -> Any:  # noqa: ANN401 - any JSON
-    """Return ``value`` with no text over ``longest`` bytes."""
+    """Return ``value`` with every string truncated to ``longest`` bytes."""
     if isinstance(value, str):
-        return value if len(value.encode("utf-8", "replace")) <= longest else _cut(value, longest)
+        return value if len(value.encode("utf-8", "replace")) <= longest else _truncate_text(value, longest)
     if is_mapping(value):
         return {key: cut_texts(item, longest) for key, item in value.items()}
     return [cut_texts(item, longest) for item in value] if is_list(value) else value
@@ -75,7 +75,7 @@ def _fewer_items(value: Any, max_bytes: int) -> str:  # noqa: ANN401
 
 def _omitted(example: Any, count: int) -> Any:  # noqa: ANN401
     if is_mapping(example) and "parts" in example:
-        # A message like the others, so that readers of messages go on reading.
+        # Shaped like a message, so that readers of messages can parse it.
         return {"role": "system", "parts": [{"type": "text", "content": f"[{count} messages truncated]"}]}
     if is_mapping(example) and "role" in example:
         return {"role": "system", "content": f"[{count} messages truncated]"}

@@ -1,4 +1,4 @@
-"""The version of spancast, also where its distribution's metadata is missing (a frozen program)."""
+"""The version of spancast; ``unknown`` if the distribution's metadata is missing (a frozen program)."""
 
 from __future__ import annotations
 
