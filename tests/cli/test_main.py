@@ -1,4 +1,4 @@
-"""The commands that need only configuration: ``schema``, ``destinations``, ``check``."""
+"""The commands that need only a configuration: ``schema``, ``destinations``, ``check``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 
 from spancast.cli import main
-from spancast.cli.connection_test import verdicts
+from spancast.cli.connection_test import check_connections
 from spancast.config import settings
 from spancast.destinations import clickhouse, registry
 from spancast.destinations.protocol import Delivered, Rejected, Retry
@@ -43,7 +43,7 @@ def test_schema_prints_json_schema(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 class TestDestinations:
-    def test_lists_every_type(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_destinations_lists_every_type(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["destinations"]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert [line.split()[0] for line in lines if line.startswith("  ") and line[2] != " "] == list(
@@ -51,14 +51,14 @@ class TestDestinations:
         )
 
     @pytest.mark.parametrize("kind", registry.DESTINATIONS)
-    def test_shows_every_field_of_a_type(self, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_destinations_type_shows_every_field(self, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["destinations", kind]) == 0
         printed = capsys.readouterr().out
         assert registry.DESTINATIONS[kind].about in printed
         shown = [line.split()[0] for line in printed.splitlines() if line.startswith("  ") and line[2] != " "]
         assert shown[: len(registry.fields(kind))] == [fact.name for fact in registry.fields(kind)]
 
-    def test_says_what_a_field_is(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_destinations_type_describes_fields(self, capsys: pytest.CaptureFixture[str]) -> None:
         main(["destinations", "LangFuse"])
         out = capsys.readouterr().out
         lines = [" ".join(line.split()) for line in out.splitlines()]
@@ -66,24 +66,24 @@ class TestDestinations:
         assert "enabled False: nothing is sent, and nothing is kept for it. [default: true]" in lines
         assert "[default: genai; allowed: genai, all]" in " ".join(out.split())
 
-    def test_shows_the_table_of_clickhouse(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_destinations_clickhouse_shows_table(self, capsys: pytest.CaptureFixture[str]) -> None:
         main(["destinations", "clickhouse"])
         printed = capsys.readouterr().out
         assert clickhouse.ddl() in printed
         assert "pip install 'spancast[clickhouse]'" in printed
 
-    def test_a_misspelt_type(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_destinations_misspelled_type_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["destinations", "jager"]) == 2
         assert "unknown type `jager`; did you mean `jaeger`?" in capsys.readouterr().err
 
 
 class TestCheck:
-    def test_offline_validates_only(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_offline_only_validates(self, capsys: pytest.CaptureFixture[str]) -> None:
         written("destinations: {a: {type: jaeger, endpoint: 'http://127.0.0.1:9'}, b: {type: console, enabled: false}}")
         assert main(["check", "--offline"]) == 0
         assert capsys.readouterr().out == "spancast.yaml: valid; 1 destination enabled\n  off   b (console)\n"
 
-    def test_prints_every_mistake(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_invalid_file_prints_every_error(self, capsys: pytest.CaptureFixture[str]) -> None:
         written(f"strict: perhaps\ndestinations: {{a: {{type: langfuse, public_key: x, secret_keys: {CANARY}}}}}")
         assert main(["check"]) == 1
         printed = capsys.readouterr()
@@ -93,44 +93,44 @@ class TestCheck:
         ]  # fmt: skip
         assert CANARY not in printed.err
 
-    def test_a_file_that_is_not_there(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_missing_file_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["check", "nowhere.yaml"]) == 1
         assert "nowhere.yaml: cannot be read" in capsys.readouterr().err
 
-    def test_without_a_file_the_environment_counts(
+    def test_check_without_file_uses_environment(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("SPANCAST_DESTINATIONS", "{out: {type: file, path: spans.jsonl}}")
         assert main(["check"]) == 0
         assert capsys.readouterr().out == "environment: valid; 1 destination enabled\n  ok    out (file)\n"
 
-    def test_one_that_fails_makes_the_status_1(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_failed_connection_returns_1(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("taken").write_text("a file, where a directory is needed")
         written("destinations: {good: {type: file, path: a.jsonl}, bad: {type: file, path: taken/a.jsonl}}")
         assert main(["check"]) == 1
         lines = capsys.readouterr().out.splitlines()
         assert lines[:2] == ["spancast.yaml: valid; 2 destinations enabled", "  ok    good (file)"]
         assert lines[2].startswith("  FAIL  bad (file): taken/a.jsonl: ")
-        assert lines[2].endswith("; it may pass, spans would wait")
+        assert lines[2].endswith("; temporary, spans would stay queued")
 
-    def test_a_package_that_is_missing_is_named(
+    def test_check_missing_package_is_named(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setitem(sys.modules, "boto3", None)
         written("destinations: {audit: {type: s3, bucket: traces}}")
         assert main(["check"]) == 1
-        told = "FAIL  audit (s3): destinations.audit: boto3 is not installed; `pip install 'spancast[s3]'` brings it"
-        assert told in capsys.readouterr().out
+        results = "FAIL  audit (s3): destinations.audit: boto3 is not installed; `pip install 'spancast[s3]'` brings it"
+        assert results in capsys.readouterr().out
 
-    def test_a_wrong_time(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_check_invalid_timeout_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
             main(["check", "--timeout", "soon"])
         assert ended.value.code == 2
         assert "must be a duration such as" in capsys.readouterr().err
 
 
-class Scripted:
-    """A destination whose test does what it is told; ``table.create`` hands it out."""
+class ScriptedDestination:
+    """A destination with a scripted connection test, returned by ``registry.create``."""
 
     def __init__(self, act: object) -> None:
         self._act = act
@@ -143,45 +143,49 @@ class Scripted:
         self.is_closed = True
 
 
-class TestVerdicts:
+class TestConnections:
     @pytest.fixture(autouse=True)
-    def destinations(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, Scripted]:
-        made: dict[str, Scripted] = {}
-        monkeypatch.setattr(registry, "create", lambda _, name: made[name])
-        return made
+    def destinations(self, monkeypatch: pytest.MonkeyPatch) -> dict[str, ScriptedDestination]:
+        created: dict[str, ScriptedDestination] = {}
+        monkeypatch.setattr(registry, "create", lambda _, name: created[name])
+        return created
 
-    def told(self, destinations: dict[str, Scripted], timeout_s: float = 10.0) -> list[tuple[str, bool, str]]:
+    def results(
+        self, destinations: dict[str, ScriptedDestination], timeout_s: float = 10.0
+    ) -> list[tuple[str, bool, str]]:
         config = registry.config_model("console").model_validate({"type": "console"})
-        return [(one.name, one.is_ok, one.text) for one in verdicts(dict.fromkeys(destinations, config), timeout_s)]
+        return [
+            (one.name, one.is_ok, one.text) for one in check_connections(dict.fromkeys(destinations, config), timeout_s)
+        ]
 
-    def test_of_every_outcome(self, destinations: dict[str, Scripted]) -> None:
+    def test_each_outcome_gives_its_result(self, destinations: dict[str, ScriptedDestination]) -> None:
         destinations.update(
-            fine=Scripted(Delivered(message="2 projects")),
-            part=Scripted(Delivered(rejected=1, message="no such project")),
-            mute=Scripted(Delivered(rejected=1)),
-            soon=Scripted(Retry("HTTP 503", 3.0)),
-            never=Scripted(Rejected("HTTP 401")),
+            fine=ScriptedDestination(Delivered(message="2 projects")),
+            part=ScriptedDestination(Delivered(rejected=1, message="no such project")),
+            mute=ScriptedDestination(Delivered(rejected=1)),
+            soon=ScriptedDestination(Retry("HTTP 503", 3.0)),
+            never=ScriptedDestination(Rejected("HTTP 401")),
         )
-        assert self.told(destinations) == [
+        assert self.results(destinations) == [
             ("fine", True, "2 projects"),
             ("part", False, "no such project"),
             ("mute", False, "the test span was rejected"),
-            ("soon", False, "HTTP 503; it may pass, spans would wait"),
+            ("soon", False, "HTTP 503; temporary, spans would stay queued"),
             ("never", False, "HTTP 401"),
         ]
         assert all(one.is_closed for one in destinations.values())
 
-    def test_they_run_at_once(self, destinations: dict[str, Scripted]) -> None:
+    def test_connections_are_tested_in_parallel(self, destinations: dict[str, ScriptedDestination]) -> None:
         both = threading.Barrier(2, timeout=30)
 
         def meet(_: float) -> Delivered:
             both.wait()
             return Delivered()
 
-        destinations.update(a=Scripted(meet), b=Scripted(meet))
-        assert [fine for _, fine, _ in self.told(destinations)] == [True, True]
+        destinations.update(a=ScriptedDestination(meet), b=ScriptedDestination(meet))
+        assert [fine for _, fine, _ in self.results(destinations)] == [True, True]
 
-    def test_one_that_hangs_is_left(self, destinations: dict[str, Scripted]) -> None:
+    def test_hanging_connection_does_not_block_others(self, destinations: dict[str, ScriptedDestination]) -> None:
         release, has_ended = threading.Event(), threading.Event()
 
         def hang(_: float) -> Delivered:
@@ -189,7 +193,7 @@ class TestVerdicts:
             has_ended.set()
             return Delivered()
 
-        destinations.update(hangs=Scripted(hang), fine=Scripted(Delivered()))
+        destinations.update(hangs=ScriptedDestination(hang), fine=ScriptedDestination(Delivered()))
         # Only the first has a short time limit, so that a busy machine cannot delay the second beyond its own.
         configs = {
             "hangs": registry.config_model("webhook").model_validate(
@@ -197,16 +201,16 @@ class TestVerdicts:
             ),
             "fine": registry.config_model("console").model_validate({"type": "console"}),
         }
-        assert [(one.name, one.is_ok, one.text) for one in verdicts(configs)] == [
-            ("hangs", False, "no answer within 0.01 s"),
+        assert [(one.name, one.is_ok, one.text) for one in check_connections(configs)] == [
+            ("hangs", False, "no response within 0.01 s"),
             ("fine", True, ""),
         ]
-        assert not has_ended.is_set(), "the verdicts came while the first was still hanging"
+        assert not has_ended.is_set(), "the results must come while the first test hangs"
         release.set()
 
 
-def test_a_server_that_never_answers_does_not_keep_the_command() -> None:
-    """As a process of its own: no thread may keep it from ending."""
+def test_check_silent_server_does_not_block_exit() -> None:
+    """In a separate process, to show that no thread prevents its exit."""
     with create_server(("127.0.0.1", 0)) as silent:
         written(f"destinations: {{a: {{type: webhook, url: 'http://127.0.0.1:{silent.getsockname()[1]}/in'}}}}")
         code = "import sys; from spancast.cli import main; sys.exit(main(['check', '--timeout', '200ms']))"

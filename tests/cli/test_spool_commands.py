@@ -83,7 +83,7 @@ class TestOverview:
         pipeline({"here": file("here")}, three)
         Path("spancast.yaml").write_text("destinations: {a: {type: langfuse, public_key: '${env:NOT_SET}'}}")
         assert "destinations.a" in run("spool", status=1) + run.err
-        assert "`--spool DIR` needs no configuration" in run.err
+        assert "pass --spool DIR to use no configuration" in run.err
         assert run.data("spool", "--spool", "queue")["spans"] == 3
         assert run.data("spool", "--spool", "queue/spool.sqlite3")["spans"] == 3
 

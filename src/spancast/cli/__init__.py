@@ -1,4 +1,4 @@
-"""The ``spancast`` command; each group of commands is a module with ``add_commands``."""
+"""The ``spancast`` command. Each group of commands is a module with ``add_commands``."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _INTERRUPTED: Final = 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line ``arguments`` (without the program's name); return the exit status."""
-    parser = argparse.ArgumentParser(prog="spancast", description="Traces of LLM calls, everywhere.")
+    parser = argparse.ArgumentParser(prog="spancast", description="Trace LLM calls and export them anywhere.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in GROUPS:
         group.add_commands(commands)
     given = parser.parse_args(arguments)
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
-        # A terminal that cannot show the lines of a tree shows `?` instead.
+        # A terminal without Unicode shows `?` for the lines of a tree.
         reconfigure(errors="replace")
     try:
         status = int(given.run(given) or 0)
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"spancast: {error}", file=sys.stderr)
         return error.status if isinstance(error, CommandError) else FAILED
     except BrokenPipeError:
-        # Whoever read us has enough; the interpreter must not fail to flush at its end.
+        # The reader closed the pipe; without this, the interpreter fails to flush stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:

@@ -1,6 +1,6 @@
-"""The seam of the command line: a module of commands has ``add_commands(commands)``.
+"""The interface of command modules: each has ``add_commands(commands)``.
 
-It sets ``run`` of each parser to a function from the parsed arguments to the exit status.
+``add_commands`` sets ``run`` of each parser to a function of the parsed arguments that returns the exit status.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ WRONG_USE: Final = 2
 
 
 class CommandError(SpancastError):
-    """Why a command ends without what was asked of it, in words for the user; ``status`` is its exit status."""
+    """A failed command: the message for the user and the exit ``status``."""
 
     def __init__(self, message: str, status: int = FAILED) -> None:
         super().__init__(message)
@@ -24,8 +24,8 @@ class CommandError(SpancastError):
 
 
 class Commands(Protocol):
-    """What ``add_subparsers()`` returns; argparse has no public name for it."""
+    """The type of ``add_subparsers()``, which argparse does not export."""
 
-    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's own word
-        """Add the command ``name``, ``help`` being its line in the list."""
+    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:  # noqa: A002 - argparse's name
+        """Add the command ``name`` with its line of help."""
         ...

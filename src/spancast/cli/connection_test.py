@@ -1,4 +1,4 @@
-"""Tests of connections, all at once, each within its time."""
+"""Connection tests of destinations, run in parallel with a time limit each."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from spancast.diagnostics import never_raise
 from spancast.errors import ConfigError
 
 _GRACE_S: Final = 1.0
-"""What a destination may take beyond its time: connecting and answering are limited one by one."""
+"""Extra time for a test: connecting and responding have a limit each."""
 _LOCAL_S: Final = 10.0
-"""For those without a ``timeout`` of their own, which write to this machine."""
+"""Limit for destinations without a ``timeout``, which write to the local machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionResult:
-    """What came of one test."""
+    """The result of one connection test."""
 
     name: str
     is_ok: bool
@@ -30,7 +30,7 @@ class ConnectionResult:
 
 
 class _Test(threading.Thread):
-    """Tests one destination; a daemon, so that one that hangs does not keep the command."""
+    """The test of one destination; a daemon thread, so that a hanging test does not block the command."""
 
     def __init__(self, name: str, config: DestinationConfig, timeout_s: float) -> None:
         super().__init__(name=name, daemon=True)
@@ -39,9 +39,9 @@ class _Test(threading.Thread):
         self._config = config
 
     def run(self) -> None:
-        self.outcome = never_raise(self._tested)() or Rejected("an error of spancast itself; please report it")
+        self.outcome = never_raise(self._test)() or Rejected("internal error in spancast; please report it")
 
-    def _tested(self) -> Outcome:
+    def _test(self) -> Outcome:
         try:
             destination = registry.create(self._config, self.name)
             try:
@@ -52,34 +52,34 @@ class _Test(threading.Thread):
             return Rejected(str(error))
 
 
-def verdicts(
+def check_connections(
     destinations: Mapping[str, DestinationConfig], timeout_s: float | None = None
 ) -> Iterator[ConnectionResult]:
-    """Test all ``destinations`` at once and yield what came of each, in their order.
+    """Test all ``destinations`` in parallel and yield the results in their order.
 
-    Each has ``timeout_s`` seconds, or what its own ``timeout`` says.
+    The limit of each is ``timeout_s`` seconds, or its own ``timeout``.
     """
     tests = [
         _Test(name, config, timeout_s or getattr(config, "timeout", _LOCAL_S)) for name, config in destinations.items()
     ]
-    begun_s = time.monotonic()
+    started_s = time.monotonic()
     for test in tests:
         test.start()
     for test in tests:
-        test.join(max(0.0, begun_s + test.timeout_s + _GRACE_S - time.monotonic()))
-        is_ok, text = _told(test.outcome, test.timeout_s)
+        test.join(max(0.0, started_s + test.timeout_s + _GRACE_S - time.monotonic()))
+        is_ok, text = _result(test.outcome, test.timeout_s)
         yield ConnectionResult(test.name, is_ok, text)
 
 
-def _told(outcome: Outcome | None, timeout_s: float) -> tuple[bool, str]:
+def _result(outcome: Outcome | None, timeout_s: float) -> tuple[bool, str]:
     match outcome:
         case None:
-            return False, f"no answer within {timeout_s:g} s"
+            return False, f"no response within {timeout_s:g} s"
         case Delivered(rejected=0, message=message):
             return True, message
         case Delivered(message=message):
             return False, message or "the test span was rejected"
         case Retry(reason=reason) | Failed(reason=reason):
-            return False, f"{reason}; it may pass, spans would wait"
+            return False, f"{reason}; temporary, spans would stay queued"
         case Rejected(reason=reason):
             return False, reason

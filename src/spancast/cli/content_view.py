@@ -1,4 +1,4 @@
-"""What was said in a call, for a terminal."""
+"""The messages of a call, formatted for a terminal."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from spancast.model.privacy import may_pass
 _INDENT: Final = "    "
 
 
-def told(span: SpanData) -> Iterator[str]:
-    """Yield what ``span`` holds of content, under its name; nothing where it holds none."""
-    asked, answered = conversation(span), completion(span)
-    if asked is None and answered is None:
-        rest = {name: value for name, value in sorted(span.attributes.items()) if not may_pass(name, value)}
-        if rest:
+def content_lines(span: SpanData) -> Iterator[str]:
+    """Yield the content of ``span`` under a heading with its name; nothing if it has none."""
+    request, response = conversation(span), completion(span)
+    if request is None and response is None:
+        attributes = {name: value for name, value in sorted(span.attributes.items()) if not may_pass(name, value)}
+        if attributes:
             yield _heading(span)
-        for name, value in rest.items():
-            yield _said(name, value)
+        for name, value in attributes.items():
+            yield _labelled(name, value)
         return
     yield _heading(span)
-    for message in (asked or {}).get("messages", ()):
+    for message in (request or {}).get("messages", ()):
         yield from _message(message)
-    if answered is not None:
-        yield from _answer(answered)
+    if response is not None:
+        yield from _completion(response)
 
 
 def _heading(span: SpanData) -> str:
@@ -42,25 +42,25 @@ def _message(message: Mapping[str, Any]) -> Iterator[str]:
     content, calls = message.get("content"), message.get("tool_calls")
     calls = calls if is_list(calls) else ()
     if content or not calls:
-        yield _said(str(message.get("role") or "message"), content)
+        yield _labelled(str(message.get("role") or "message"), content)
     yield from map(_call, calls)
 
 
-def _answer(answered: Mapping[str, Any]) -> Iterator[str]:
-    if answered.get("reasoning"):
-        yield _said("reasoning", answered["reasoning"])
-    calls = answered.get("toolCalls") or ()
-    if answered.get("completion") or not calls:
-        yield _said("assistant", answered.get("completion"))
+def _completion(response: Mapping[str, Any]) -> Iterator[str]:
+    if response.get("reasoning"):
+        yield _labelled("reasoning", response["reasoning"])
+    calls = response.get("toolCalls") or ()
+    if response.get("completion") or not calls:
+        yield _labelled("assistant", response.get("completion"))
     yield from map(_call, calls)
 
 
 def _call(call: object) -> str:
     function = call.get("function") if is_mapping(call) else None
     named: Mapping[str, Any] = function if is_mapping(function) else {}
-    return _said("calls", f"{named.get('name')}({named.get('arguments')})")
+    return _labelled("calls", f"{named.get('name')}({named.get('arguments')})")
 
 
-def _said(who: str, content: object) -> str:
+def _labelled(label: str, content: object) -> str:
     text = content if isinstance(content, str) else "" if content is None else json_codec.encode(content)
-    return folded(text, _INDENT, f"  {printable(who)}: ")
+    return folded(text, _INDENT, f"  {printable(label)}: ")

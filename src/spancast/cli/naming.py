@@ -1,7 +1,7 @@
-"""Routes of a spool by the names that users write.
+"""Names of the spool's destinations in the CLI.
 
-A name means the destination of the present configuration. Another one of that name (another
-program's, or one before its address or account was changed) is written with its fingerprint.
+A plain name is the destination of the current configuration. Another destination of that name (of another
+program, or with an earlier address or account) is shown as the name with its fingerprint.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _FINGERPRINT: Final = DIGITS + len("@")
 
 
 def keys_of(destinations: Mapping[str, DestinationConfig]) -> dict[str, str]:
-    """Return the routes of ``destinations`` by their names."""
+    """Return the route key of each destination by name."""
     return {name: route_key(name, config.fingerprint()) for name, config in destinations.items()}
 
 
 class Naming:
-    """Names for ``routes`` of a spool; ``configured`` are the destinations of the present configuration, if any."""
+    """Names of the spool's ``routes``; ``configured`` are the destinations of the current configuration, if any."""
 
     def __init__(self, routes: Sequence[str], configured: Mapping[str, DestinationConfig]) -> None:
         self._names = {key: name for name, key in keys_of(configured).items()}
@@ -42,14 +42,14 @@ class Naming:
         return self._names.get(route, route)
 
     def is_elsewhere(self, route: str) -> bool:
-        """Tell whether ``route`` (or a name of one) is another one than its name means, or one of several."""
+        """Return whether ``route`` (a key or a name) cannot be given by its name alone."""
         return self.shown(route) != route_name(route)
 
     def route(self, name: str) -> str:
-        """Return the route in the spool that ``name`` means.
+        """Return the route key in the spool for ``name``.
 
         Raises:
-            CommandError: None, or one of several.
+            CommandError: The name is unknown or ambiguous.
         """
         known = {self.shown(key): key for key in self.routes}
         found = known.get(name) or (name if name in self.routes else None)
@@ -59,7 +59,7 @@ class Naming:
 
 
 def shortened(name: str, width: int) -> str:
-    """Return ``name`` in ``width`` characters; what tells it from others of its name stays."""
+    """Return ``name`` in at most ``width`` characters; a fingerprint is kept."""
     if "@" not in name:
         return cut(name, width)
     return cut(route_name(name), width - _FINGERPRINT) + name[-_FINGERPRINT:]

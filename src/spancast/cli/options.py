@@ -1,6 +1,6 @@
-"""Where the spool and the store are: as options say, else the configuration, else the usual place.
+"""Common options, and the spool and store that they select: by option, else configuration, else default path.
 
-Must never: make a file that is not there, or hold anything a running process waits for.
+Opening them creates no file and holds no lock that a running process waits for.
 """
 
 from __future__ import annotations
@@ -23,13 +23,11 @@ from spancast.errors import ConfigError
 from spancast.export.pipeline import SPOOL_FILE, open_spool
 from spancast.export.spool.protocol import SpoolAdmin
 
-_IN_MEMORY: Final = (
-    "the configuration keeps the spool in memory, where only the process itself can look: `spancast.stats()`"
-)
+_IN_MEMORY: Final = "the spool is in memory, readable only by the process itself with `spancast.stats()`"
 
 
 def add_config_option(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config``; a subcommand's takes the place of its command's."""
+    """Add ``--config``; given after a subcommand, it overrides the one before it."""
     parser.add_argument(
         "--config",
         type=Path,
@@ -47,35 +45,35 @@ def add_spool_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         default=argparse.SUPPRESS,
-        help="directory of the spool; default: as configured",
+        help="directory of the spool; default: the configured one",
     )
     add_json_option(parser)
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--json``."""
-    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="for scripts")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
 def is_json(given: argparse.Namespace) -> bool:
-    """Tell whether a script is to read the answer."""
+    """Return whether ``--json`` was given."""
     return getattr(given, "json", False)
 
 
 def load_settings(given: argparse.Namespace) -> Settings:
-    """Return the settings of the file that was named or found, and of the environment."""
-    return effective(settings_module.load(getattr(given, "config", None) or settings_module.find()))
+    """Return the settings of the named or found file and of the environment."""
+    return with_otel_destinations(settings_module.load(getattr(given, "config", None) or settings_module.find()))
 
 
-def effective(settings: Settings) -> Settings:
+def with_otel_destinations(settings: Settings) -> Settings:
     """Return ``settings`` with the destinations that OpenTelemetry's variables name."""
     return settings_module.in_effect(settings) or settings
 
 
 def configured(given: argparse.Namespace, *, is_needed: bool = True) -> Mapping[str, DestinationConfig]:
-    """Return the enabled destinations; unless they are needed, none if only a spool was named.
+    """Return the enabled destinations; an empty mapping if not ``is_needed`` and ``--spool`` is given without a file.
 
-    That needs no configuration.
+    In that case no configuration is loaded.
     """
     if not is_needed and _named_spool(given) and not getattr(given, "config", None):
         return {}
@@ -84,23 +82,21 @@ def configured(given: argparse.Namespace, *, is_needed: bool = True) -> Mapping[
 
 @contextmanager
 def opened_spool(given: argparse.Namespace) -> Generator[SpoolAdmin]:
-    """Open the spool that is there.
+    """Open the existing spool.
 
     Raises:
-        CommandError: There is none, or it cannot be used.
+        CommandError: There is no spool, or it cannot be used.
     """
-    bounds = _spool_settings(given)
-    if bounds.memory:
+    spool_settings = _spool_settings(given)
+    if spool_settings.memory:
         raise CommandError(_IN_MEMORY)
-    if bounds.path is None:
-        raise CommandError("there is no home directory and so no usual place for a spool; `--spool DIR` names one")
-    file = bounds.path / SPOOL_FILE
+    if spool_settings.path is None:
+        raise CommandError("no home directory for the default spool; pass --spool DIR")
+    file = spool_settings.path / SPOOL_FILE
     if not file.is_file():
-        raise CommandError(
-            f"no spool at {file}; nothing was handed to a destination there. `--spool DIR` names another"
-        )
-    with _only_errors():
-        spool = open_spool(bounds.path, bounds.limit_bytes, bounds.max_age)
+        raise CommandError(f"no spool at {file}: no span was queued there; pass --spool DIR for another")
+    with _log_errors_only():
+        spool = open_spool(spool_settings.path, spool_settings.limit_bytes, spool_settings.max_age)
         try:
             trouble = spool.size().trouble
             if trouble:
@@ -111,24 +107,24 @@ def opened_spool(given: argparse.Namespace) -> Generator[SpoolAdmin]:
 
 
 def opened_store(given: argparse.Namespace) -> Store:
-    """Return the local store that is there.
+    """Open the existing local store.
 
     Raises:
-        CommandError: There is none.
+        CommandError: There is no store.
     """
     path: Path | None = getattr(given, "store", None) or _store_path(load_settings(given))
     if path is None:
-        raise CommandError("there is no home directory and so no usual place for a store; `--store FILE` names one")
+        raise CommandError("no home directory for the default store; pass --store FILE")
     if not path.is_file():
         raise CommandError(
-            f"no store at {path}. Traces are kept there by a destination of `type: store`, and wherever no destination"
-            " is configured, e.g. by `spancast run -- python app.py`. `--store FILE` names another"
+            f"no store at {path}; traces are stored by a destination of `type: store`, and if no destination is"
+            " configured, e.g. by `spancast run -- python app.py`; pass --store FILE for another"
         )
     return Store(path)
 
 
 def store_beside(given: argparse.Namespace) -> Store | None:
-    """Return the local store if there is one to be asked."""
+    """Return the local store, or None if there is none."""
     try:
         return opened_store(given)
     except (CommandError, ConfigError):
@@ -152,12 +148,12 @@ def _spool_settings(given: argparse.Namespace) -> SpoolSettings:
     try:
         return load_settings(given).spool
     except ConfigError as error:
-        raise ConfigError(f"{error}\n`--spool DIR` needs no configuration") from None
+        raise ConfigError(f"{error}\npass --spool DIR to use no configuration") from None
 
 
 @contextmanager
-def _only_errors() -> Generator[None]:
-    # What a command says it says itself; a spool that proves damaged is told all the same.
+def _log_errors_only() -> Generator[None]:
+    # Commands print their own messages; only errors, such as a damaged spool, are logged.
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.ERROR)
     logger.addHandler(handler)

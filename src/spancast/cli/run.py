@@ -1,4 +1,4 @@
-"""``spancast run``: somebody's program, recorded."""
+"""``spancast run``: run a program with auto-instrumentation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SITE: Final = Path(__file__).parents[1] / "auto_instrumentation" / "site"
 
 def add_commands(commands: Commands) -> None:
     """Add ``run``."""
-    run = commands.add_parser("run", help="run a program with every supported SDK recorded")
+    run = commands.add_parser("run", help="run a program with every supported SDK instrumented")
     run.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments"
     )
@@ -25,12 +25,12 @@ def add_commands(commands: Commands) -> None:
 def _run(given: argparse.Namespace) -> int:
     command = given.command[1:] if given.command[:1] == ["--"] else given.command
     if not command:
-        print("spancast run: name a program, e.g. `spancast run -- python app.py`", file=sys.stderr)
+        print("spancast run: no program given; expected e.g. `spancast run -- python app.py`", file=sys.stderr)
         return 2
     paths = [str(SITE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     try:
-        os.execvpe(command[0], command, environment)  # noqa: S606 - running the user's own program is the point
+        os.execvpe(command[0], command, environment)  # noqa: S606 - the user's own program
     except FileNotFoundError:
         print(f"spancast run: {command[0]}: not found", file=sys.stderr)
         return 127

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spancast.cli.command import FINE, CommandError, Commands
-from spancast.cli.content_view import told as conversation_of
+from spancast.cli.content_view import content_lines
 from spancast.cli.formatting import as_json, columns, folded, iso, lapse, moment, number, width
 from spancast.cli.options import add_config_option, add_json_option, is_json, opened_store
 from spancast.cli.spool_send import moment_of
@@ -27,44 +27,54 @@ _HEADING: Final = ("STARTED", "TRACE", "NAME", "CALLS", "TOKENS", "COST", "TOOK"
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _MS_PER_S: Final = 1000
-_UNBROKEN: Final = "\xa0"
-_MINUTES_MS: Final = 100_000
+_NO_BREAK_SPACE: Final = "\xa0"
+_MAX_SECONDS_MS: Final = 100_000
 _ID_DIGITS: Final = 32
 _SHORTEST_ID: Final = 8
-_LISTED: Final = 20
+_DEFAULT_LIMIT: Final = 20
 _THOUSAND: Final = 1000
-_MANY: Final = 10_000
+_EXACT_BELOW: Final = 10_000
 _MILLION: Final = 1_000_000
-_LEAST_COST: Final = 0.01
+_CENT: Final = 0.01
 
 
 def add_commands(commands: Commands) -> None:
     """Add ``traces`` and ``show``."""
     traces = commands.add_parser("traces", help="list the traces of the local store")
     _add_store_options(traces)
-    traces.add_argument("--session", metavar="ID", help="only of this session")
-    traces.add_argument("--model", metavar="NAME", help="only with a call of a model whose name contains this")
-    traces.add_argument("--errors", action="store_true", help="only with something that failed")
-    traces.add_argument("--since", type=moment_of, default=0.0, metavar="TIME", help="e.g. 1d, or 2026-11-20[T14:00]")
-    traces.add_argument("--limit", type=int, default=_LISTED, metavar="N", help=f"default: {_LISTED}")
+    traces.add_argument("--session", metavar="ID", help="only traces of this session")
+    traces.add_argument("--model", metavar="NAME", help="only traces with a call of a model whose name contains NAME")
+    traces.add_argument("--errors", action="store_true", help="only traces with an error")
+    traces.add_argument(
+        "--since", type=moment_of, default=0.0, metavar="TIME", help="only newer traces: e.g. 1d, or 2026-11-20[T14:00]"
+    )
+    traces.add_argument(
+        "--limit",
+        type=int,
+        default=_DEFAULT_LIMIT,
+        metavar="N",
+        help=f"maximum number of traces; default: {_DEFAULT_LIMIT}",
+    )
     traces.set_defaults(run=_traces)
     show = commands.add_parser("show", help="show one trace of the local store as a tree")
     _add_store_options(show)
-    show.add_argument("trace_id", metavar="TRACE_ID", help="as you gave it, 32 hex digits, or how these begin")
-    show.add_argument("--content", action="store_true", help="what was said, too")
+    show.add_argument(
+        "trace_id", metavar="TRACE_ID", help="the trace_id of the caller, 32 hex digits, or a prefix of these"
+    )
+    show.add_argument("--content", action="store_true", help="show messages, too")
     show.set_defaults(run=_show)
 
 
 def _add_store_options(parser: argparse.ArgumentParser) -> None:
     add_config_option(parser)
     parser.add_argument(
-        "--store", type=Path, metavar="FILE", help="default: the configured store's, else the usual one"
+        "--store", type=Path, metavar="FILE", help="default: the configured store, else the default path"
     )
     add_json_option(parser)
 
 
 @contextmanager
-def _asked(given: argparse.Namespace) -> Generator[Store]:
+def _open_store(given: argparse.Namespace) -> Generator[Store]:
     store = opened_store(given)
     try:
         yield store
@@ -73,7 +83,7 @@ def _asked(given: argparse.Namespace) -> Generator[Store]:
 
 
 def _traces(given: argparse.Namespace) -> int:
-    with _asked(given) as store:
+    with _open_store(given) as store:
         found = store.traces(
             max(given.limit, 0), given.session, given.since, model=given.model, with_errors=given.errors
         )
@@ -81,7 +91,7 @@ def _traces(given: argparse.Namespace) -> int:
         print(as_json([_summary_data(one) for one in found]))
         return FINE
     if not found:
-        print(f"no such trace in {store.path}")
+        print(f"no matching trace in {store.path}")
         return FINE
     short = _short_length([one.trace_id for one in found])
     rows = [_row(one, short) for one in found]
@@ -90,7 +100,7 @@ def _traces(given: argparse.Namespace) -> int:
 
 
 def _short_length(ids: Sequence[str]) -> int:
-    """Return how many digits tell the traces apart."""
+    """Return the number of id digits that distinguish the traces."""
     known = set(ids)
     return next(
         count for count in range(_SHORTEST_ID, _ID_DIGITS + 1) if len({one[:count] for one in known}) == len(known)
@@ -105,30 +115,34 @@ def _row(one: TraceSummary, short: int) -> tuple[str, ...]:
         str(one.calls),
         _tokens(one.input_tokens, one.output_tokens),
         "" if one.cost is None else _cost(one.cost),
-        _took(one.end_ns - one.start_ns),
+        _duration(one.end_ns - one.start_ns),
         f"{number(one.errors, 'error')}" if one.errors else "ok",
     )
 
 
-def _tokens(asked: int | None, answered: int | None) -> str:
-    return "" if asked is None and answered is None else f"{_rounded(asked or 0)}→{_rounded(answered or 0)}"
+def _tokens(input_tokens: int | None, output_tokens: int | None) -> str:
+    return (
+        ""
+        if input_tokens is None and output_tokens is None
+        else f"{_rounded(input_tokens or 0)}→{_rounded(output_tokens or 0)}"
+    )
 
 
 def _rounded(count: int) -> str:
-    if count < _MANY:
+    if count < _EXACT_BELOW:
         return str(count)
     return f"{count / _THOUSAND:.0f}k" if count < _MILLION else f"{count / _MILLION:.1f}M"
 
 
 def _cost(usd: float) -> str:
-    return f"${usd:.2f}" if usd >= _LEAST_COST or not usd else f"${usd:.2g}"
+    return f"${usd:.2f}" if usd >= _CENT or not usd else f"${usd:.2g}"
 
 
-def _took(span_ns: int) -> str:
+def _duration(span_ns: int) -> str:
     ms = span_ns / _NS_PER_MS
     if ms < _MS_PER_S:
         return f"{ms:.0f} ms"
-    return f"{ms / _MS_PER_S:.1f} s" if ms < _MINUTES_MS else lapse(ms / _MS_PER_S)
+    return f"{ms / _MS_PER_S:.1f} s" if ms < _MAX_SECONDS_MS else lapse(ms / _MS_PER_S)
 
 
 def _summary_data(one: TraceSummary) -> dict[str, Any]:
@@ -141,36 +155,36 @@ def _summary_data(one: TraceSummary) -> dict[str, Any]:
 
 
 def _show(given: argparse.Namespace) -> int:
-    with _asked(given) as store:
+    with _open_store(given) as store:
         spans = store.trace(full_id(store, given.trace_id))
     if is_json(given):
         print(as_json([_span_data(span, with_content=given.content) for span in spans]))
     else:
-        print("\n".join(_told(spans, with_content=given.content)))
+        print("\n".join(_trace_lines(spans, with_content=given.content)))
     return FINE
 
 
 def full_id(store: Store, given: str) -> str:
-    """Return the id of the trace in ``store`` that ``given`` means.
+    """Return the trace id in ``store`` for ``given``: the caller's id, the hex id or a prefix of it.
 
     Raises:
-        CommandError: There is none, or more than one.
+        CommandError: No trace or more than one matches.
     """
     found = store.ids(given) or store.ids(f"{trace_id_of(given):032x}")
     if not found:
-        raise CommandError(f"no trace {given!r} in {store.path}; `spancast traces` lists those that are")
+        raise CommandError(f"no trace {given!r} in {store.path}; see `spancast traces`")
     if len(found) > 1:
-        raise CommandError(f"{given!r} begins several traces: {', '.join(found)}")
+        raise CommandError(f"{given!r} is ambiguous: {', '.join(found)}")
     return found[0]
 
 
-def _told(spans: Sequence[SpanData], *, with_content: bool) -> Iterator[str]:
+def _trace_lines(spans: Sequence[SpanData], *, with_content: bool) -> Iterator[str]:
     raw = raw_trace_id(spans[0])
     trace_id = spans[0].trace_id
     yield trace_id if raw == trace_id else f"{trace_id} ({printable(raw)})"
-    # No fact is cut in two at the end of a line.
-    facts = (fact.replace(" ", _UNBROKEN) for fact in _facts(spans))
-    yield folded(" · ".join(facts), "  ", "").replace(_UNBROKEN, " ")
+    # Lines are not broken inside an item.
+    items = (item.replace(" ", _NO_BREAK_SPACE) for item in _summary(spans))
+    yield folded(" · ".join(items), "  ", "").replace(_NO_BREAK_SPACE, " ")
     yield ""
     yield render_tree(spans, width())
     failed = [span for span in spans if span.status == "error" and span.status_message]
@@ -180,10 +194,10 @@ def _told(spans: Sequence[SpanData], *, with_content: bool) -> Iterator[str]:
         yield folded(span.status_message, "    ", f"  {printable(span.name)}: ")
     if with_content:
         for span in spans:
-            yield from conversation_of(span)
+            yield from content_lines(span)
 
 
-def _facts(spans: Sequence[SpanData]) -> Iterator[str]:
+def _summary(spans: Sequence[SpanData]) -> Iterator[str]:
     sums = totals(spans)
     yield moment(min(span.start_ns for span in spans) / _NS_PER_S)
     for name, attribute in (("session", semconv.SESSION_ID), ("user", semconv.USER_ID)):
@@ -195,13 +209,13 @@ def _facts(spans: Sequence[SpanData]) -> Iterator[str]:
         yield f"{sums.input_tokens:,} → {sums.output_tokens:,} tokens"
     if sums.cost is not None:
         yield f"${sums.cost:.6f}"
-    yield _took(max(span.end_ns for span in spans) - min(span.start_ns for span in spans))
+    yield _duration(max(span.end_ns for span in spans) - min(span.start_ns for span in spans))
     errors = sum(span.status == "error" for span in spans)
     if errors:
         yield number(errors, "error")
 
 
 def _span_data(span: SpanData, *, with_content: bool) -> dict[str, Any]:
-    # The reason of a failure is told above as well.
-    shown = span if with_content else replace(without_content(span), status_message=span.status_message)
-    return {**asdict(shown), "start": iso(span.start_ns / _NS_PER_S), "duration_ms": span.duration_ms}
+    # The error message is shown in the tree view as well.
+    visible = span if with_content else replace(without_content(span), status_message=span.status_message)
+    return {**asdict(visible), "start": iso(span.start_ns / _NS_PER_S), "duration_ms": span.duration_ms}
