@@ -1,6 +1,6 @@
-"""Internal errors, warnings and counters: the one place where spancast catches what its own code raises.
+"""Internal errors, warnings and counters.
 
-A defect of spancast never reaches the user's call.
+Exceptions of spancast's own code are caught here, so that a defect never reaches the user's call.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from spancast.errors import ConfigError, SpancastError
 logger = logging.getLogger("spancast")
 
 _PACKAGE = __name__.partition(".")[0]
-_NAMES_TYPES_ONLY = (TypeError, OverflowError, AttributeError, RecursionError, ZeroDivisionError)
-"""Of these the interpreter's own text names types and attributes, never a value."""
+_VALUE_FREE = (TypeError, OverflowError, AttributeError, RecursionError, ZeroDivisionError)
+"""Exceptions whose text, if raised by the interpreter, names types and attributes but no values."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,9 +29,10 @@ S = TypeVar("S")
 
 
 class RaisedAsConfigError:
-    """Turn what a block raises that is no error of ours into ``ConfigError``: ``what`` and the error's type.
+    """A context manager that converts exceptions other than ``SpancastError`` into a ``ConfigError``.
 
-    The text of the error may quote a credential. It is in the cause, and not even there if it ``is_secret``.
+    The message is ``what`` and the type of the exception, whose text may quote a credential. The exception is the
+    cause unless ``is_secret``.
     """
 
     def __init__(self, what: str, *, is_secret: bool = False) -> None:
@@ -55,44 +56,44 @@ def after_fork_in_child(function: Callable[[], object]) -> None:
 
 
 class Counters:
-    """Named counts that any thread may raise; read by ``spancast.stats()``."""
+    """Named, thread-safe counters that ``spancast.stats()`` reads."""
 
     def __init__(self) -> None:
         self._counts: defaultdict[str, int] = defaultdict(int)
         self._steps: dict[str, tuple[Iterator[int], int]] = {}
         self._renew_lock()
-        # At the moment of a fork another thread may hold it, in the child for ever.
+        # A lock that another thread holds during a fork stays locked in the child.
         after_fork_in_child(self._renew_lock)
 
     def _renew_lock(self) -> None:
-        # Reentrant: the collector may run a finalizer that counts on the very thread that counts.
+        # Reentrant: a finalizer that counts may run on a thread that holds the lock.
         self._lock = threading.RLock()
 
     def add(self, name: str, amount: int = 1) -> None:
-        """Raise the count ``name`` by ``amount``."""
+        """Increase the counter ``name`` by ``amount``."""
         with self._lock:
             self._counts[name] += amount
 
     def step(self, name: str) -> Callable[[], object]:
-        """Return what raises the count ``name`` by one: for what every call does, a third of ``add``."""
+        """Return a function that increases the counter ``name`` by one, in a third of the time of ``add``."""
         with self._lock:
             steps, _ = self._steps.setdefault(name, (itertools.count(), 0))
         return steps.__next__
 
     def read(self) -> dict[str, int]:
-        """Return all counts as a plain dict."""
+        """Return all counters as a dict."""
         with self._lock:
             counts = dict(self._counts)
-            for name, (steps, own) in self._steps.items():
-                # How far it has come is known by one more step, which is ours.
-                taken = next(steps) - own
-                self._steps[name] = (steps, own + 1)
-                if taken:
-                    counts[name] = counts.get(name, 0) + taken
+            for name, (steps, own_steps) in self._steps.items():
+                # itertools.count has no read: take one more step and subtract the steps taken here.
+                count = next(steps) - own_steps
+                self._steps[name] = (steps, own_steps + 1)
+                if count:
+                    counts[name] = counts.get(name, 0) + count
             return counts
 
     def clear(self) -> None:
-        """Set every count to nothing; for tests and forked children."""
+        """Reset every counter; for tests and forked children."""
         with self._lock:
             self._counts.clear()
             self._steps = {name: (steps, next(steps) + 1) for name, (steps, _) in self._steps.items()}
@@ -109,31 +110,31 @@ def warn_once(kind: str, message: str, *arguments: object) -> None:
     """Log ``message`` the first time ``kind`` is seen in this process."""
     if kind in _seen:
         return
-    # A kind may hold user data (a key's name), so the memory of it is bounded.
+    # A kind may contain user data (a key's name), so their number is bounded.
     if len(_seen) < _SEEN_LIMIT:
         _seen.add(kind)
     logger.warning(message, *arguments)
 
 
 def reset_warnings() -> None:
-    """Let every kind of warning be logged again; for tests."""
+    """Forget the warnings already logged; for tests."""
     _seen.clear()
 
 
 def reraise_internal_errors(*, enabled: bool) -> bool:
-    """Make ``never_raise`` re-raise (tests) or swallow (production); return the former state."""
+    """Set whether ``never_raise`` re-raises (tests) or swallows (production); return the previous state."""
     global _reraise
-    former, _reraise = _reraise, enabled
-    return former
+    previous, _reraise = _reraise, enabled
+    return previous
 
 
 def report(where: str, error: BaseException) -> None:
-    """Count an internal error, log the first of its kind, re-raise it under test."""
+    """Count an internal error, log the first of its kind and re-raise it in tests."""
     counters.add("internal_errors")
     # The text of the error may quote a prompt or a key, so only its type is logged.
     warn_once(
         f"internal:{where}:{type(error).__name__}",
-        "spancast: internal error %s in %s; your call is unaffected, this call's telemetry may be incomplete",
+        "spancast: internal error %s in %s; the call is unaffected, its telemetry may be incomplete",
         type(error).__name__,
         where,
     )
@@ -143,50 +144,50 @@ def report(where: str, error: BaseException) -> None:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return the type of ``error`` and where in this package it was raised, and its text if that can quote no value."""
-    place, is_ours = "", False
+    """Return the type of ``error``, the function of this package that raised it, and its text if free of values."""
+    location, is_internal = "", False
     trace = error.__traceback__
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        is_ours = module.partition(".")[0] == _PACKAGE
-        if is_ours:
-            place = f" in {module.removeprefix(f'{_PACKAGE}.')}.{trace.tb_frame.f_code.co_name}"
+        is_internal = module.partition(".")[0] == _PACKAGE
+        if is_internal:
+            location = f" in {module.removeprefix(f'{_PACKAGE}.')}.{trace.tb_frame.f_code.co_name}"
         trace = trace.tb_next
-    text = f": {error}" if is_ours and type(error) in _NAMES_TYPES_ONLY else ""
-    return f"{type(error).__name__}{place}{text}"
+    text = f": {error}" if is_internal and type(error) in _VALUE_FREE else ""
+    return f"{type(error).__name__}{location}{text}"
 
 
 def never_raise(function: Callable[P, R]) -> Callable[P, R | None]:
-    """Make ``function`` return None where it would raise a defect of ours.
+    """Return ``function`` wrapped to return None instead of raising an internal error.
 
-    ``SpancastError`` passes: it is raised on purpose (``strict=True``).
+    ``SpancastError`` is not caught: it is intentional (``strict=True``).
     """
-    return _guarded(function, _nothing, SpancastError)
+    return _guarded(function, _none, SpancastError)
 
 
 def guarded(function: Callable[P, R], instead: Callable[[Exception], S]) -> Callable[P, R | S]:
-    """Make ``function`` return ``instead(error)`` if it raises anything, ``SpancastError`` included."""
+    """Return ``function`` wrapped to return ``instead(error)`` on any exception, including ``SpancastError``."""
     return _guarded(function, instead, ())
 
 
-def _nothing(_: Exception) -> None:
+def _none(_: Exception) -> None:
     return None
 
 
 def _guarded(
     function: Callable[P, R],
     instead: Callable[[Exception], S],
-    passing: type[Exception] | tuple[()],
+    uncaught: type[Exception] | tuple[()],
 ) -> Callable[P, R | S]:
-    """Do what ``never_raise`` and ``guarded`` say. This is the only broad ``except`` of the package."""
+    """Wrap ``function`` for ``never_raise`` and ``guarded``, with the only broad ``except`` for internal errors."""
 
     @functools.wraps(function)
     def guard(*args: P.args, **kwargs: P.kwargs) -> R | S:
         try:
             return function(*args, **kwargs)
-        except passing:
+        except uncaught:
             raise
-        except Exception as error:  # noqa: BLE001 - law 6: the one broad except
+        except Exception as error:  # noqa: BLE001 - internal errors must not reach the caller
             report(function.__qualname__, error)
             return instead(error)
 
@@ -194,11 +195,11 @@ def _guarded(
 
 
 def attempt(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-    """Return what ``function``, code of the caller's objects, returns; None if it raises.
+    """Return the result of ``function``, a method of the caller's objects; None if it raises.
 
-    An object of the caller's that can't be read (``__str__`` raises) is no defect of ours, and is not counted.
+    A caller's object that cannot be read (``__str__`` raises) is not an internal error and is not counted.
     """
     try:
         return function(*args, **kwargs)
-    except Exception:  # noqa: BLE001 - whatever the methods of the caller's objects raise
+    except Exception:  # noqa: BLE001 - methods of the caller's objects may raise anything
         return None

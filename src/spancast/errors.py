@@ -1,18 +1,18 @@
-"""The exceptions that spancast raises on purpose."""
+"""Exceptions that spancast raises for errors of the user."""
 
 from __future__ import annotations
 
 
 class SpancastError(Exception):
-    """Base of every error spancast raises on purpose."""
+    """Base class of every exception that spancast raises intentionally."""
 
 
 class ConfigError(SpancastError):
-    """A setting is wrong; the message lists every wrong field with its path."""
+    """An invalid setting; the message lists every invalid field with its path."""
 
 
 class TraceKeyError(SpancastError):
-    """A trace key is wrong and ``strict=True``; raised before the request is sent.
+    """An invalid trace key with ``strict=True``; raised before the request is sent.
 
-    A parameter out of its API's range raises ``SpancastError`` itself.
+    A parameter outside its API's range raises ``SpancastError`` itself.
     """

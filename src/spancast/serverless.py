@@ -1,6 +1,6 @@
-"""For functions whose process is frozen as soon as they return: AWS Lambda, Cloud Functions, Cloud Run jobs.
+"""Flush before a serverless function returns: AWS Lambda, Cloud Functions, Cloud Run jobs.
 
-Must never: hold the answer back longer than told, or change what the function returns or raises.
+The process of such a function is frozen as soon as it returns.
 """
 
 from __future__ import annotations
@@ -26,33 +26,33 @@ def flush_on_return(*, timeout_s: float = DEFAULT_TIMEOUT_S) -> Callable[[F], F]
 
 
 def flush_on_return(function: F | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> F | Callable[[F], F]:
-    """Deliver what was handed over before ``function`` returns, or raises, in ``timeout_s`` seconds at most.
+    """Deliver queued spans before ``function`` returns or raises, waiting at most ``timeout_s`` seconds.
 
-    A decorator for handlers, functions and coroutine functions, with or without arguments. What
-    is not delivered by then waits in the spool for the next invocation.
+    A decorator for functions and coroutine functions, with or without arguments. The return value and
+    exceptions are unchanged. Spans that are not delivered in time stay in the spool for the next invocation.
     """
     if function is None:
-        return lambda given: _flushed(given, timeout_s)
-    return _flushed(function, timeout_s)
+        return lambda decorated: _decorate(decorated, timeout_s)
+    return _decorate(function, timeout_s)
 
 
-def _flushed(function: F, timeout_s: float) -> F:
+def _decorate(function: F, timeout_s: float) -> F:
     if inspect.iscoroutinefunction(function):
 
         @functools.wraps(function)
-        async def after(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the function is anybody's
+        async def flush_after_await(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any function
             try:
                 return await function(*args, **kwargs)
             finally:
                 await asyncio.to_thread(never_raise(flush), timeout_s)
 
-        return cast("F", after)
+        return cast("F", flush_after_await)
 
     @functools.wraps(function)
-    def then(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
+    def flush_after(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - any function
         try:
             return function(*args, **kwargs)
         finally:
             never_raise(flush)(timeout_s)
 
-    return cast("F", then)
+    return cast("F", flush_after)

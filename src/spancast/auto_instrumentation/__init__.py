@@ -1,6 +1,6 @@
-"""Auto-instrumentation: by ``opentelemetry-instrument`` (entry point) or ``spancast run``.
+"""Auto-instrumentation by ``opentelemetry-instrument`` (entry point) or ``spancast run``.
 
-A mistake in the configuration never stops the application or another instrumentation: it is logged.
+An invalid configuration is logged; the application and other instrumentations start regardless.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from spancast.tracing.call_tracer import CALL_TRACER, TracingSettings
 
 
 class SpancastInstrumentor:
-    """What the ``opentelemetry_instrumentor`` entry point names.
+    """The instrumentor of the ``opentelemetry_instrumentor`` entry point.
 
-    Has the methods ``opentelemetry-instrument`` calls; no base class, so that spancast does
-    not depend on ``opentelemetry-instrumentation``.
+    It has the methods that ``opentelemetry-instrument`` calls, but no base class, so that spancast
+    does not depend on ``opentelemetry-instrumentation``.
     """
 
     def instrumentation_dependencies(self) -> tuple[str, ...]:
-        """Return nothing: SDKs are patched when they are imported, whichever are installed."""
+        """Return an empty tuple: any installed SDK is patched when it is imported."""
         return ()
 
     def instrument(self, **_: Any) -> None:  # noqa: ANN401 - whatever the loader passes
-        """Record every supported SDK, with the provider that the distro has set up."""
+        """Instrument every supported SDK with the provider that the distro configured."""
         if not isinstance(trace_api.get_tracer_provider(), ProxyTracerProvider):
             _configure()
         never_raise(runtime.instrument)()
 
     def uninstrument(self, **_: Any) -> None:  # noqa: ANN401 - whatever the loader passes
-        """Take every patch off."""
+        """Remove every patch."""
         runtime.uninstrument()
 
 
 def start() -> None:
-    """Configure from the environment and record every supported SDK; what ``spancast run`` runs first."""
+    """Configure from the environment and instrument every supported SDK; called first by ``spancast run``."""
     _configure()
     never_raise(runtime.instrument)()
 
@@ -48,7 +48,7 @@ def _configure() -> None:
     try:
         runtime.configure()
     except SpancastError as error:
-        # The application and other instrumentations start all the same; the log says why there are no traces.
+        # The application starts regardless; the log tells why there are no traces.
         logger.error("spancast: not configured: %s", error)
-        # What could not be read may say that content must not be recorded.
+        # The unreadable configuration may forbid recording content.
         CALL_TRACER.configure(TracingSettings(capture_content=False))

@@ -1,4 +1,4 @@
-"""Spancast as a ``SpanExporter``: ``OTEL_TRACES_EXPORTER=spancast`` in any application.
+"""The ``SpanExporter`` of ``OTEL_TRACES_EXPORTER=spancast``, for any application.
 
 The destinations are those of the file that ``SPANCAST_CONFIG`` names, else the OTLP endpoint of OpenTelemetry's
 variables, else the local store.
@@ -18,20 +18,20 @@ from spancast.errors import SpancastError
 
 
 class SpancastExporter(SpanExporter):
-    """Hands spans to the present pipeline; those that reached it as a processor are not taken twice."""
+    """An exporter to the current pipeline; spans that its processor already queued are not queued twice."""
 
     def __init__(self) -> None:
-        """Configure, if spancast is not yet. A mistake is logged: it must not stop the provider that is being made."""
+        """Configure spancast if needed. Errors are logged: the provider under construction must not fail."""
         if wiring.current_pipeline() is None:
             try:
                 with RaisedAsConfigError("configure"):
                     given = settings.load()
                     wiring.start_pipeline(settings.in_effect(given, has_other_exporters=True) or given)
             except SpancastError as error:
-                logger.error("spancast: not configured, so no span is exported: %s", error)
+                logger.error("spancast: invalid configuration, no spans are exported: %s", error)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Queue ``spans``; what became of them is in ``spancast.stats()``."""
+        """Queue ``spans``; ``spancast.stats()`` reports their delivery."""
         if wiring.current_pipeline() is None:
             counters.add("received", len(spans))
             counters.add("dropped.not_configured", len(spans))
@@ -41,10 +41,10 @@ class SpancastExporter(SpanExporter):
         return SpanExportResult.SUCCESS
 
     def shutdown(self) -> None:
-        """Shut the pipeline down."""
+        """Shut down the pipeline."""
         wiring.stop_pipeline()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Deliver; true only where nothing waits and nothing was lost."""
+        """Deliver queued spans; return True only if none is left and none was lost."""
         pipeline = wiring.current_pipeline()
         return pipeline is None or bool(pipeline.flush(timeout_millis / 1000))

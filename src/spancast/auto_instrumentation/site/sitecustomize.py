@@ -1,4 +1,4 @@
-"""Run by Python at start-up when ``spancast run`` put this folder on PYTHONPATH."""
+"""Started by Python at start-up if ``spancast run`` added this folder to PYTHONPATH."""
 
 import importlib.machinery
 import importlib.util
@@ -8,15 +8,15 @@ import sys
 _here = os.path.dirname(os.path.abspath(__file__))
 
 
-def _run_the_one_behind() -> None:
-    # Only one sitecustomize is imported; the environment's own must still run.
+def _run_next_sitecustomize() -> None:
+    # Python imports only one sitecustomize; run the environment's own, too.
     paths = [path for path in sys.path if os.path.abspath(path or os.getcwd()) != _here]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", paths)
     if spec is not None and spec.loader is not None:
         spec.loader.exec_module(importlib.util.module_from_spec(spec))
 
 
-_run_the_one_behind()
+_run_next_sitecustomize()
 
 import spancast.auto_instrumentation  # noqa: E402
 
