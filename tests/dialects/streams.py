@@ -1,4 +1,4 @@
-"""Recordings of a dialect, its streams cut anew, and the message schemas: for the tests of dialects."""
+"""Test helpers for dialects: recordings, streams split in other ways, and the message schemas."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ def read_stream(dialect: Dialect, events: list[Any], *, content: bool = True) ->
     return read
 
 
-def cut_anew(
+def resplit(
     events: list[Json], field_of: Callable[[Json], tuple[Json, str] | None], draw: Callable[..., Any]
 ) -> list[Json]:
-    """Return ``events`` with neighbouring deltas of one place joined, then cut at drawn points.
+    """Return ``events`` with adjacent deltas of one field joined, then split at drawn points.
 
     ``field_of(event)`` returns the object and the key that hold an event's text, or None.
     """
     found: list[Json] = []
     for event in _joined(events, field_of):
-        held = field_of(event)
-        if held is None:
+        location = field_of(event)
+        if location is None:
             found.append(event)
             continue
-        text = held[0][held[1]]
+        text = location[0][location[1]]
         points = sorted(draw(st.lists(st.integers(0, len(text)), max_size=4)))
         for start, end in zip([0, *points], [*points, len(text)], strict=True):
             piece = json.loads(json.dumps(event))
@@ -65,10 +65,10 @@ def _joined(events: list[Json], field_of: Callable[[Json], tuple[Json, str] | No
     last: Json | None = None
     for original in events:
         event = json.loads(json.dumps(original))
-        held = field_of(event)
-        if last is not None and held is not None and _place(last, field_of) == _place(event, field_of):
+        location = field_of(event)
+        if last is not None and location is not None and _place(last, field_of) == _place(event, field_of):
             target, key = field_of(last)
-            target[key] += held[0][held[1]]
+            target[key] += location[0][location[1]]
             continue
         if last is not None:
             yield last
@@ -79,10 +79,10 @@ def _joined(events: list[Json], field_of: Callable[[Json], tuple[Json, str] | No
 
 def _place(event: Json, field_of: Callable[[Json], tuple[Json, str] | None]) -> Json | None:
     copied = json.loads(json.dumps(event))
-    held = field_of(copied)
-    if held is None:
+    location = field_of(copied)
+    if location is None:
         return None
-    held[0][held[1]] = ""
+    location[0][location[1]] = ""
     return {key: value for key, value in copied.items() if key not in ("sequence_number", "obfuscation")}
 
 
@@ -96,7 +96,7 @@ json_values = st.recursive(
 _MISSING = object()
 
 
-def mutated(value: Any, draw: Callable[..., Any]) -> Any:
+def mutate(value: Any, draw: Callable[..., Any]) -> Any:
     """Return a copy of a JSON value in which a few nodes are replaced by random ones or missing.
 
     Drawn once for the whole value: hypothesis takes longer for a draw at each node than the test for the rest.
@@ -113,11 +113,11 @@ def _size(value: Any) -> int:
 
 
 def _changed(value: Any, changes: dict[int, Any], number: Iterator[int]) -> Any:
-    """Return ``value`` with the nodes whose number in depth-first order is in ``changes`` as they are there."""
+    """Return ``value`` with the nodes replaced whose number in depth-first order is in ``changes``."""
     own = next(number)
     if isinstance(value, dict):
-        made = {key: _changed(item, changes, number) for key, item in value.items()}
-        value = {key: item for key, item in made.items() if item is not _MISSING}
+        result = {key: _changed(item, changes, number) for key, item in value.items()}
+        value = {key: item for key, item in result.items() if item is not _MISSING}
     elif isinstance(value, list):
         value = [item for item in (_changed(one, changes, number) for one in value) if item is not _MISSING]
     return changes.get(own, value)
@@ -145,7 +145,7 @@ _PARTS = {
 
 
 def check_response(response: Response) -> None:
-    """Assert that the output messages are valid, each part by the type it claims."""
+    """Assert that the output messages are valid, each part by the schema of its type."""
     _check_messages(response.messages, "gen-ai-output-messages.json")
 
 
@@ -162,12 +162,12 @@ def _check_messages(messages: list[Any], schema: str) -> None:
         for part in message["parts"]:
             claimed = _PARTS.get(part["type"])
             if claimed is not None:
-                # The schema's anyOf lets a malformed part pass as a generic one.
+                # By the schema's anyOf, a malformed part is valid as a generic one.
                 _validator(schema, claimed).validate(part)
 
 
 def comparable(response: Response) -> Response:
-    """Return ``response`` with its JSON attributes decoded: SDK objects order the keys of theirs differently."""
+    """Return ``response`` with its JSON attributes decoded: SDK objects have another order of keys."""
     decoded: Any = {
         name: json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
         for name, value in response.attributes.items()
@@ -178,10 +178,10 @@ def comparable(response: Response) -> Response:
 _NAMES = frozenset({"type", "role", "id", "name", "finish_reason"})
 
 
-def texts_within(value: Any) -> set[str]:
-    """Return every text of a message list that is long enough to be told from a name."""
+def texts_of(value: Any) -> set[str]:
+    """Return every text of a message list that is too long to be a name."""
     if isinstance(value, dict):
-        return {text for key, item in value.items() if key not in _NAMES for text in texts_within(item)}
+        return {text for key, item in value.items() if key not in _NAMES for text in texts_of(item)}
     if isinstance(value, list):
-        return {text for item in value for text in texts_within(item)}
+        return {text for item in value for text in texts_of(item)}
     return {value} if isinstance(value, str) and len(value) > 12 else set()

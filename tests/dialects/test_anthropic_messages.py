@@ -16,12 +16,12 @@ from tests.dialects.streams import (
     check_request,
     check_response,
     comparable,
-    cut_anew,
     json_values,
-    mutated,
+    mutate,
     read_stream,
     recordings,
-    texts_within,
+    resplit,
+    texts_of,
 )
 
 from spancast.dialects.anthropic_messages.reader import ANTHROPIC_MESSAGES
@@ -35,7 +35,7 @@ WHOLES = sorted(set(CASES) - set(STREAMS))
 PAIRS = sorted(name for name in WHOLES if f"{name}.stream" in CASES)
 
 
-def whole(name: str, *, content: bool = True) -> Response:
+def complete(name: str, *, content: bool = True) -> Response:
     return ANTHROPIC_MESSAGES.read_response(CASES[name]["response"], content=content)
 
 
@@ -44,10 +44,10 @@ def streamed(name: str, *, content: bool = True) -> Response:
 
 
 def answer(name: str) -> Response:
-    return streamed(name) if name in STREAMS else whole(name)
+    return streamed(name) if name in STREAMS else complete(name)
 
 
-def asked(name: str, *, content: bool = True) -> Request:
+def request_of(name: str, *, content: bool = True) -> Request:
     return ANTHROPIC_MESSAGES.read_request(CASES[name]["request"], content=content)
 
 
@@ -63,11 +63,11 @@ def reference(data: str, modality: str, mime_type: str) -> dict[str, Any]:
     }
 
 
-# --- whole answers ------------------------------------------------------------------------------
+# --- complete responses ------------------------------------------------------------------------------
 
 
-def test_text():
-    assert whole("text") == Response(
+def test_read_response_text():
+    assert complete("text") == Response(
         id="msg_01AbCdEfGhIjKlMnOpQrStUv",
         model="claude-sonnet-4-5-20250929",
         finish_reasons=["stop"],
@@ -95,8 +95,8 @@ def test_text():
     )
 
 
-def test_calls():
-    response = whole("tool_use")
+def test_read_response_tool_calls():
+    response = complete("tool_use")
     assert (response.finish_reasons, response.messages) == (
         ["tool_calls"],
         [
@@ -119,8 +119,8 @@ def test_calls():
     )
 
 
-def test_thinking_is_reasoning_without_its_signature():
-    response = whole("thinking")
+def test_thinking_is_reasoning_without_signature():
+    response = complete("thinking")
     assert response.messages[0]["parts"] == [
         {"type": "reasoning", "content": "s-t-r-a-w-b-e-r-r-y: three."},
         {"type": "reasoning", "content": ""},
@@ -129,8 +129,8 @@ def test_thinking_is_reasoning_without_its_signature():
     assert response.usage[semconv.USAGE_REASONING] == 190
 
 
-def test_input_total_includes_the_cache():
-    assert whole("cache").usage == {
+def test_usage_input_total_includes_cache():
+    assert complete("cache").usage == {
         "gen_ai.usage.input_tokens": 21 + 188086 + 456,
         "gen_ai.usage.cache_read.input_tokens": 188086,
         "gen_ai.usage.cache_write.input_tokens": 456,
@@ -140,8 +140,8 @@ def test_input_total_includes_the_cache():
     }
 
 
-def test_a_web_search_with_its_citations():
-    response = whole("web_search")
+def test_read_response_web_search_keeps_citations():
+    response = complete("web_search")
     assert response.usage["spancast.usage.server_tool_use.web_search_requests"] == 1
     assert response.messages[0]["parts"] == [
         {"type": "text", "content": "I will search."},
@@ -176,8 +176,8 @@ def test_a_web_search_with_its_citations():
     ]
 
 
-def test_mcp_and_code_are_server_tools():
-    assert whole("mcp").messages[0]["parts"] == [
+def test_mcp_and_code_execution_are_server_tools():
+    assert complete("mcp").messages[0]["parts"] == [
         {
             "type": "server_tool_call",
             "id": "mcptoolu_1",
@@ -218,8 +218,8 @@ def test_mcp_and_code_are_server_tools():
     ]
 
 
-def test_compaction_and_its_iterations():
-    response = whole("compaction")
+def test_read_response_compaction_and_iterations():
+    response = complete("compaction")
     assert response.messages[0]["parts"][0] == {"type": "compaction", "content": "So far: two files read."}
     assert response.attributes["spancast.usage.iterations"] == (
         '[{"type":"compaction","input_tokens":80,"output_tokens":20,'
@@ -227,8 +227,8 @@ def test_compaction_and_its_iterations():
     )
 
 
-def test_openrouter_cost():
-    response = whole("openrouter")
+def test_usage_openrouter_cost():
+    response = complete("openrouter")
     assert (response.usage["gen_ai.usage.input_tokens"], response.usage["spancast.usage.cost"]) == (110, 0.0005)
     assert response.attributes["spancast.response.provider"] == "Anthropic"
     assert response.attributes["spancast.usage.is_byok"] is False
@@ -259,7 +259,7 @@ def test_openrouter_cost():
         ("error_first.stream", ["error"], None, Failure(type="overloaded_error", message="Overloaded")),
     ],
 )
-def test_how_it_ended(name: str, reasons: list[str], native: list[str] | None, failure: Failure | None):
+def test_finish_reasons_and_failure(name: str, reasons: list[str], native: list[str] | None, failure: Failure | None):
     read = answer(name)
     ended = (read.finish_reasons, read.attributes.get(semconv.RESPONSE_NATIVE_FINISH_REASONS), read.failure)
     assert ended == (reasons, native, failure)
@@ -275,14 +275,14 @@ def test_how_it_ended(name: str, reasons: list[str], native: list[str] | None, f
         (3, []),
     ],
 )
-def test_stop_reason_to_reason(stop_reason: object, reasons: list[str]):
+def test_stop_reason_gives_finish_reason(stop_reason: object, reasons: list[str]):
     read = ANTHROPIC_MESSAGES.read_response({"content": "a", "stop_reason": stop_reason}, content=True)
     assert read.finish_reasons == reasons
     assert [message.get("finish_reason") for message in read.messages] == [reasons[0] if reasons else None]
 
 
-def test_why_it_stopped_stays_with_the_content():
-    refused, stopped = whole("refusal"), whole("stop_sequence")
+def test_stop_details_are_part_of_message():
+    refused, stopped = complete("refusal"), complete("stop_sequence")
     assert refused.messages[0]["stop_details"] == {
         "type": "refusal",
         "category": "bio",
@@ -293,11 +293,11 @@ def test_why_it_stopped_stays_with_the_content():
 
 
 @pytest.mark.parametrize("nothing", [None, 5, True, b"bytes", [], {}, object(), ValueError("x"), ""])
-def test_no_answer_at_all_says_nothing(nothing: object):
+def test_read_response_without_fields_is_empty(nothing: object):
     assert ANTHROPIC_MESSAGES.read_response(nothing, content=True) == Response()
 
 
-def test_text_that_is_no_answer_is_the_assistants():
+def test_read_response_string_is_assistant_text():
     page = "<html>502 Bad Gateway</html>"
     assert ANTHROPIC_MESSAGES.read_response(page, content=True) == Response(
         messages=[{"role": "assistant", "parts": [{"type": "text", "content": page}]}]
@@ -309,7 +309,7 @@ def test_text_that_is_no_answer_is_the_assistants():
 
 
 def test_request_parameters():
-    assert asked("text") == Request(
+    assert request_of("text") == Request(
         model="claude-sonnet-4-5",
         messages=[{"role": "user", "parts": [{"type": "text", "content": "What is four plus five?"}]}],
         system_instructions=[{"type": "text", "content": "Be brief."}],
@@ -325,7 +325,7 @@ def test_request_parameters():
 
 
 def test_request_of_a_stream_with_tools():
-    request = asked("tool_use.stream")
+    request = request_of("tool_use.stream")
     assert (request.stream, request.attributes, request.tools) == (
         True,
         {
@@ -349,11 +349,11 @@ def test_request_of_a_stream_with_tools():
     )
 
 
-def test_request_blocks_are_parts():
+def test_request_blocks_become_parts():
     blocks = CASES["tool_results"]["request"]["messages"][0]["content"]
     png = reference(blocks[1]["source"]["data"], "image", "image/png")
     pdf = reference(blocks[4]["source"]["data"], "document", "application/pdf")
-    request = asked("tool_results")
+    request = request_of("tool_results")
     assert request.system_instructions == [
         {"type": "text", "content": "You read files."},
         {"type": "text", "content": "Be brief."},
@@ -402,7 +402,7 @@ def test_request_blocks_are_parts():
 
 
 def test_request_without_credentials():
-    assert asked("mcp").attributes == {
+    assert request_of("mcp").attributes == {
         "gen_ai.request.max_tokens": 1024,
         "spancast.request.betas": ["mcp-client-2025-11-20"],
         "spancast.request.container": '{"skills":[{"type":"anthropic","skill_id":"pptx","version":"latest"}]}',
@@ -410,7 +410,7 @@ def test_request_without_credentials():
             '[{"type":"url","name":"wiki","url":"https://mcp.example.com/sse","tool_configuration":{"enabled":true}}]'
         ),
     }
-    assert asked("mcp").tools == [{"type": "mcp_toolset", "name": "wiki", "mcp_server_name": "wiki"}]
+    assert request_of("mcp").tools == [{"type": "mcp_toolset", "name": "wiki", "mcp_server_name": "wiki"}]
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_request_output_shapes(given: dict[str, Any], read: dict[str, Any]):
     assert ANTHROPIC_MESSAGES.read_request(given, content=True).attributes == read
 
 
-def test_blocks_of_other_kinds():
+def test_unknown_blocks_become_generic_parts():
     blocks: list[Any] = [
         "bare text",
         {"type": "text"},
@@ -468,14 +468,14 @@ def test_blocks_of_other_kinds():
     ]
 
 
-def test_tools_and_servers_of_other_shapes():
+def test_tools_and_servers_of_unknown_shapes():
     request = ANTHROPIC_MESSAGES.read_request({"tools": [{"name": "f"}, 5], "mcp_servers": ["bare"]}, content=True)
     assert request.tools == [{"type": "function", "name": "f"}, {"type": "function", "name": "custom"}]
     assert request.attributes["spancast.request.mcp_servers"] == '["bare"]'
 
 
-def test_request_of_openrouter_keeps_its_parameters_and_leaves_the_trace_keys():
-    assert asked("openrouter").attributes == {
+def test_request_openrouter_parameters_without_trace_keys():
+    assert request_of("openrouter").attributes == {
         "gen_ai.request.max_tokens": 1024,
         "spancast.request.provider": '{"order":["anthropic"]}',
         "spancast.request.models": ["anthropic/claude-sonnet-4.5"],
@@ -487,11 +487,11 @@ def test_request_of_openrouter_keeps_its_parameters_and_leaves_the_trace_keys():
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("content", [True, False])
-def test_streamed_equals_whole(name: str, content: bool):
-    assert streamed(f"{name}.stream", content=content) == whole(name, content=content)
+def test_stream_equals_response(name: str, content: bool):
+    assert streamed(f"{name}.stream", content=content) == complete(name, content=content)
 
 
-def test_usage_last_wins_and_fields_left_out_keep_their_first_value():
+def test_stream_usage_last_value_wins_per_field():
     start = {"input_tokens": 10, "cache_read_input_tokens": 90, "output_tokens": 1, "service_tier": "priority"}
     events = [
         {"type": "message_start", "message": {"id": "msg", "content": [], "usage": start}},
@@ -513,7 +513,7 @@ def test_usage_last_wins_and_fields_left_out_keep_their_first_value():
     )
 
 
-def test_a_cut_stream_keeps_what_had_arrived():
+def test_stream_interrupted_keeps_received_part():
     assert streamed("cut.stream").messages == [
         {"role": "assistant", "parts": [{"type": "text", "content": "Four plus five i"}], "finish_reason": "error"}
     ]
@@ -524,7 +524,7 @@ def test_a_cut_stream_keeps_what_had_arrived():
     ]
 
 
-def test_events_of_the_sdks_helper_are_not_heard_twice():
+def test_stream_helper_events_are_ignored():
     events = [
         *CASES["thinking.stream"]["stream"],
         {"type": "text", "text": "Three.", "snapshot": "Three."},
@@ -532,67 +532,76 @@ def test_events_of_the_sdks_helper_are_not_heard_twice():
         {"type": "input_json", "partial_json": "{", "snapshot": {}},
         {"type": "signature", "signature": "x"},
     ]
-    assert read_stream(ANTHROPIC_MESSAGES, events) == whole("thinking")
+    assert read_stream(ANTHROPIC_MESSAGES, events) == complete("thinking")
 
 
-def test_an_empty_stream_says_nothing():
+def test_stream_empty_gives_empty_response():
     assert read_stream(ANTHROPIC_MESSAGES, []) == Response()
     assert read_stream(ANTHROPIC_MESSAGES, [{"type": "ping"}, {}, None, 3, {"type": 3}]) == Response()
 
 
 @pytest.mark.parametrize("name", WHOLES)
-def test_sdk_answer_equals_dict(name: str):
-    made: Any = construct_type(type_=BetaMessage, value=CASES[name]["response"])
-    assert comparable(ANTHROPIC_MESSAGES.read_response(made, content=True)) == comparable(whole(name))
+def test_read_response_sdk_object_equals_dict(name: str):
+    converted: Any = construct_type(type_=BetaMessage, value=CASES[name]["response"])
+    assert comparable(ANTHROPIC_MESSAGES.read_response(converted, content=True)) == comparable(complete(name))
 
 
 @pytest.mark.parametrize("name", STREAMS)
 @pytest.mark.parametrize("events_of", [RawMessageStreamEvent, BetaRawMessageStreamEvent])
-def test_sdk_events_equal_dicts(name: str, events_of: Any):
-    """The plain events too, whose SDK classes lack the betas' deltas."""
+def test_stream_sdk_events_equal_dicts(name: str, events_of: Any):
+    """Also events of the non-beta SDK classes, which lack the deltas of the betas."""
     events = CASES[name]["stream"]
-    made = [
+    converted = [
         construct_type(type_=events_of, value=event) if event["type"] not in ("ping", "error") else event
         for event in events
     ]
-    assert comparable(read_stream(ANTHROPIC_MESSAGES, made)) == comparable(streamed(name))
+    assert comparable(read_stream(ANTHROPIC_MESSAGES, converted)) == comparable(streamed(name))
 
 
 # --- for all recordings ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_schema(name: str):
-    check_request(asked(name))
+def test_messages_match_schema(name: str):
+    check_request(request_of(name))
     check_response(answer(name))
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_without_content_nothing_quotes_it(name: str):
-    request, response = asked(name, content=False), answer(name)
-    blind = streamed(name, content=False) if name in STREAMS else whole(name, content=False)
-    assert (request.messages, request.system_instructions, request.tools, blind.messages) == ([], [], [], [])
-    assert (blind.finish_reasons, blind.usage, blind.id) == (response.finish_reasons, response.usage, response.id)
-    told = repr((without_content(request.attributes), without_content(blind.attributes)))
-    assert not [text for text in texts_within(asked(name).messages + response.messages) if text in told]
+def test_without_content_no_text_is_recorded(name: str):
+    request, response = request_of(name, content=False), answer(name)
+    without_content_response = streamed(name, content=False) if name in STREAMS else complete(name, content=False)
+    assert (request.messages, request.system_instructions, request.tools, without_content_response.messages) == (
+        [],
+        [],
+        [],
+        [],
+    )
+    assert (without_content_response.finish_reasons, without_content_response.usage, without_content_response.id) == (
+        response.finish_reasons,
+        response.usage,
+        response.id,
+    )
+    recorded = repr((without_content(request.attributes), without_content(without_content_response.attributes)))
+    assert not [text for text in texts_of(request_of(name).messages + response.messages) if text in recorded]
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_no_credential_no_base64_and_no_seal_is_kept(name: str):
-    told = repr((asked(name), answer(name)))
+def test_no_credential_base64_or_encrypted_field_is_recorded(name: str):
+    recorded = repr((request_of(name), answer(name)))
     for kept_out in ("CANARYSECRET", "iVBOR", "c2lnbmF0dXJl", "EqgfCio", "Eo8BCio", "c2VhbGVk"):
-        assert kept_out not in told
+        assert kept_out not in recorded
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_nothing_given_is_changed(name: str):
+def test_readers_do_not_modify_input(name: str):
     before = copy.deepcopy(CASES[name])
-    asked(name)
+    request_of(name)
     answer(name)
     assert CASES[name] == before
 
 
-# --- laws -------------------------------------------------------------------------------------------
+# --- properties -------------------------------------------------------------------------------------------
 
 TEXTS = {
     "text_delta": "text",
@@ -611,26 +620,26 @@ def delta_of(event: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
 @pytest.mark.parametrize("name", STREAMS)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
-    events = cut_anew(CASES[name]["stream"], delta_of, data.draw)
+def test_stream_any_split_gives_same_response(name: str, data: st.DataObject):
+    events = resplit(CASES[name]["stream"], delta_of, data.draw)
     assert read_stream(ANTHROPIC_MESSAGES, events) == streamed(name)
     check_response(read_stream(ANTHROPIC_MESSAGES, events[: data.draw(st.integers(0, len(events)))]))
 
 
 @settings(max_examples=150)
-@given(answered=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
-def test_random_json_never_raises(answered: Any, events: list[Any], content: bool):
-    body = answered if isinstance(answered, dict) else {"messages": answered, "tools": answered, "system": answered}
+@given(value=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
+def test_readers_random_json_never_raises(value: Any, events: list[Any], content: bool):
+    body = value if isinstance(value, dict) else {"messages": value, "tools": value, "system": value}
     ANTHROPIC_MESSAGES.read_request(body, content=content)
-    ANTHROPIC_MESSAGES.read_response(answered, content=content)
+    ANTHROPIC_MESSAGES.read_response(value, content=content)
     read_stream(ANTHROPIC_MESSAGES, events, content=content)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
 @settings(max_examples=15)
 @given(data=st.data())
-def test_malformed_never_raises(name: str, data: st.DataObject):
-    case = mutated(CASES[name], data.draw)
+def test_readers_malformed_recording_never_raises(name: str, data: st.DataObject):
+    case = mutate(CASES[name], data.draw)
     if not isinstance(case, dict):
         return
     request = case.get("request")

@@ -41,7 +41,7 @@ def check(part: dict[str, Any]) -> None:
         (generic_part("new", kind="x", type="y"), {"type": "new", "kind": "x"}),
     ],
 )
-def test_parts(part: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_part_shapes(part: dict[str, Any], expected: dict[str, Any]) -> None:
     assert part == expected
     check(part)
 
@@ -57,13 +57,13 @@ def test_parts(part: dict[str, Any], expected: dict[str, Any]) -> None:
         (None, {}),
     ],
 )
-def test_tool_call_arguments(arguments: object, expected: dict[str, Any]) -> None:
+def test_tool_call_part_arguments(arguments: object, expected: dict[str, Any]) -> None:
     part = tool_call_part("c1", "f", arguments)
     assert part == {"type": "tool_call", "id": "c1", "name": "f", **expected}
     check(part)
 
 
-def test_a_tool_call_without_id_and_name_is_valid() -> None:
+def test_tool_call_part_without_id_and_name_is_valid() -> None:
     check(tool_call_part(None, None, None))
 
 
@@ -84,7 +84,7 @@ def test_a_tool_call_without_id_and_name_is_valid() -> None:
         ({}, {"type": "uri", "uri": ""}),
     ],
 )
-def test_media(given_as: dict[str, str], expected: dict[str, Any]) -> None:
+def test_media_part_forms(given_as: dict[str, str], expected: dict[str, Any]) -> None:
     part = media_part("image", **given_as)
     assert part == {"modality": "image", **expected}
     check(part)
@@ -100,12 +100,12 @@ def test_media(given_as: dict[str, str], expected: dict[str, Any]) -> None:
         TEXT[:5] + "\r\n" + TEXT[5:] + "\n",
     ],
 )
-def test_one_digest_for_every_way_to_write_base64(written: str) -> None:
+def test_media_part_same_digest_for_every_base64_form(written: str) -> None:
     assert media_part("audio", data=written) == {"type": "uri", "modality": "audio", **digest(DATA)}
 
 
 @pytest.mark.parametrize("written", ["A", "not base64!", "é", "\ud800"])
-def test_what_does_not_decode_says_so(written: str) -> None:
+def test_media_part_invalid_base64_is_undecodable(written: str) -> None:
     content = written.encode("utf-8", "replace")
     assert media_part("audio", data=written) == {
         "type": "uri", "modality": "audio", **digest(content), "undecodable": True,
@@ -113,14 +113,14 @@ def test_what_does_not_decode_says_so(written: str) -> None:
 
 
 @given(content=st.binary(min_size=48), as_url=st.booleans())
-def test_the_data_is_never_kept(content: bytes, as_url: bool) -> None:
+def test_media_part_never_keeps_data(content: bytes, as_url: bool) -> None:
     written = base64.b64encode(content).decode()
     part = media_part("image", url=written) if as_url else media_part("image", data=written)
     assert part == {"type": "uri", "modality": "image", **digest(content)}
 
 
 @given(url=st.text(), data=st.none() | st.text())
-def test_nothing_raises(url: str, data: str | None) -> None:
+def test_media_part_any_input_never_raises(url: str, data: str | None) -> None:
     media_part("image", url=url, data=data)
     media_part("image", url=f"data:{url}")
     check(tool_call_part(url, url, data))

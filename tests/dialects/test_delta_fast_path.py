@@ -1,4 +1,4 @@
-"""Text of events read by cutting equals the same events decoded."""
+"""Events read by the fast path equal the same events decoded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def chat(delta: dict[str, Any], index: int = 0, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("separators", SEPARATORS, ids=("compact", "spaced"))
 @pytest.mark.parametrize("content", [True, False], ids=("content", "private"))
 @pytest.mark.parametrize(("dialect", "events"), STREAMS)
-def test_every_recording(dialect: str, events: list[Any], content: bool, separators: tuple[str, str]) -> None:
+def test_feed_texts_every_recording_equals_decoded(
+    dialect: str, events: list[Any], content: bool, separators: tuple[str, str]
+) -> None:
     texts = [json.dumps(event, separators=separators) for event in events]
     assert read_texts(dialect, texts, content=content) == read_stream(find_dialect(dialect), events, content=content)
 
@@ -57,26 +59,28 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(EVENTS, max_size=30), st.sampled_from(SEPARATORS), st.booleans())
-def test_any_chat_stream(events: list[dict[str, Any]], separators: tuple[str, str], ascii_only: bool) -> None:
-    begun = [
+def test_feed_texts_any_chat_stream_equals_decoded(
+    events: list[dict[str, Any]], separators: tuple[str, str], ascii_only: bool
+) -> None:
+    first_events = [
         chat({"role": "assistant", "content": "so"}),
         chat({"tool_calls": [{"index": 0, "id": "t", "type": "function", "function": {"name": "f", "arguments": ""}}]}),
     ]
-    told = [*begun, *events]
-    texts = [json.dumps(event, separators=separators, ensure_ascii=ascii_only) for event in told]
-    # As the decoded events are: what JSON text says of them is the same.
+    all_events = [*first_events, *events]
+    texts = [json.dumps(event, separators=separators, ensure_ascii=ascii_only) for event in all_events]
+    # Decoded from the text, because json.dumps may change an event.
     assert read_texts("openai_chat", texts) == read_stream(
         find_dialect("openai_chat"), [json.loads(text) for text in texts]
     )
 
 
 @given(PIECES, PIECES, st.booleans())
-def test_what_is_taken_is_a_string_of_json(first: str, then: str, ascii_only: bool) -> None:
-    run, sink = DeltaFastPath(), [first]
-    run.learn(json.dumps({"text": first, "n": 1}), "text", first, sink)
+def test_match_accepts_only_json_strings(first: str, then: str, ascii_only: bool) -> None:
+    fast_path, target = DeltaFastPath(), [first]
+    fast_path.learn(json.dumps({"text": first, "n": 1}), "text", first, target)
     text = json.dumps({"text": then, "n": 1}, ensure_ascii=ascii_only)
-    if run.take([text], 0):
-        assert sink == [first, json_codec.decode(text)["text"]]
+    if fast_path.match([text], 0):
+        assert target == [first, json_codec.decode(text)["text"]]
 
 
 @pytest.mark.parametrize(
@@ -92,18 +96,18 @@ def test_what_is_taken_is_a_string_of_json(first: str, then: str, ascii_only: bo
         '{"text":"a","n":1}\n{"text":"b","n":1}',
     ],
 )
-def test_what_differs_otherwise_is_left(text: str) -> None:
-    run, sink = DeltaFastPath(), ["first"]
-    run.learn('{"text":"first","n":1}', "text", "first", sink)
-    assert run.take(['{"text":"second","n":1}', text], 0) == 1
-    assert sink == ["first", "second"]
+def test_match_other_difference_is_rejected(text: str) -> None:
+    fast_path, target = DeltaFastPath(), ["first"]
+    fast_path.learn('{"text":"first","n":1}', "text", "first", target)
+    assert fast_path.match(['{"text":"second","n":1}', text], 0) == 1
+    assert target == ["first", "second"]
 
 
-def test_a_stream_of_one_kind_is_cut_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_feed_texts_uniform_stream_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [json.dumps(chat({"content": f"w{number} "})) for number in range(200)]
     decoded: list[str] = []
-    whole = json_codec.decode
-    monkeypatch.setattr(json_codec, "decode", lambda text: decoded.append(text) or whole(text))
+    decode = json_codec.decode
+    monkeypatch.setattr(json_codec, "decode", lambda text: decoded.append(text) or decode(text))
     [message] = read_texts("openai_chat", texts).messages
     assert message["parts"][0]["content"] == "".join(f"w{number} " for number in range(200))
     assert len(decoded) <= 2

@@ -32,15 +32,15 @@ from spancast.model.call import Failure
         ({"code": True, "message": 5}, {}, Failure(type=OTHER)),
     ],
 )
-def test_read_failure(error: Any, outer: dict[str, Any], read: Failure | None):
+def test_read_failure_shapes(error: Any, outer: dict[str, Any], read: Failure | None):
     assert read_failure(error, outer) == read
 
 
-def test_a_failure_told_by_other_means():
+def test_read_failure_without_error_field():
     assert read_failure(None, {"error_type": "server"}, is_failed=True) == Failure(type="server")
 
 
 @given(error=json_values, outer=st.dictionaries(st.sampled_from(["error_type", "x"]), json_values))
-def test_any_type_is_of_low_cardinality(error: Any, outer: dict[str, Any]):
+def test_read_failure_type_is_a_code_for_any_input(error: Any, outer: dict[str, Any]):
     failure = read_failure(error, outer)
     assert failure is None or (len(failure.type) <= 64 and " " not in failure.type)

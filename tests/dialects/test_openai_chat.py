@@ -19,12 +19,12 @@ from tests.dialects.streams import (
     check_request,
     check_response,
     comparable,
-    cut_anew,
     json_values,
-    mutated,
+    mutate,
     read_stream,
     recordings,
-    texts_within,
+    resplit,
+    texts_of,
 )
 
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
@@ -39,7 +39,7 @@ PAIRS = sorted(name for name in WHOLES if f"{name}.stream" in CASES)
 PNG = "sha256:3eb10792d1f0c7e07e7248273540f1952d9a5a2996f4b5df70ab026cd9f05517"
 
 
-def whole(name: str, *, content: bool = True) -> Response:
+def complete(name: str, *, content: bool = True) -> Response:
     return OPENAI_CHAT.read_response(CASES[name]["response"], content=content)
 
 
@@ -48,18 +48,18 @@ def streamed(name: str, *, content: bool = True) -> Response:
 
 
 def answer(name: str, *, content: bool = True) -> Response:
-    return streamed(name, content=content) if name in STREAMS else whole(name, content=content)
+    return streamed(name, content=content) if name in STREAMS else complete(name, content=content)
 
 
-def asked(name: str, *, content: bool = True) -> Request:
+def request_of(name: str, *, content: bool = True) -> Request:
     return OPENAI_CHAT.read_request(CASES[name]["request"], content=content)
 
 
-# --- whole answers ------------------------------------------------------------------------------
+# --- complete responses ------------------------------------------------------------------------------
 
 
-def test_openrouters_whole_answer() -> None:
-    assert whole("openrouter") == Response(
+def test_read_response_openrouter() -> None:
+    assert complete("openrouter") == Response(
         id="chatcmpl-9xYz",
         model="anthropic/claude-sonnet-4.6",
         finish_reasons=["stop"],
@@ -105,8 +105,8 @@ def test_openrouters_whole_answer() -> None:
     )
 
 
-def test_tool_calls() -> None:
-    read = whole("parallel_tool_calls")
+def test_read_response_tool_calls() -> None:
+    read = complete("parallel_tool_calls")
     assert read.finish_reasons == ["tool_calls"]
     assert read.messages == [
         {
@@ -120,15 +120,17 @@ def test_tool_calls() -> None:
     ]
 
 
-def test_refusal_images_and_annotations() -> None:
-    assert whole("refusal").messages[0]["parts"] == [{"type": "refusal", "content": "I cannot help with that request."}]
-    assert {part["type"] for part in whole("images").messages[0]["parts"]} == {"text", "uri"}
-    assert "base64" not in json.dumps(whole("images").messages)
-    assert whole("annotations").messages[0]["annotations"][0]["type"] == "url_citation"
+def test_read_response_refusal_images_annotations() -> None:
+    assert complete("refusal").messages[0]["parts"] == [
+        {"type": "refusal", "content": "I cannot help with that request."}
+    ]
+    assert {part["type"] for part in complete("images").messages[0]["parts"]} == {"text", "uri"}
+    assert "base64" not in json.dumps(complete("images").messages)
+    assert complete("annotations").messages[0]["annotations"][0]["type"] == "url_citation"
 
 
-def test_several_choices_each_with_its_reason() -> None:
-    read = whole("two_choices")
+def test_read_response_choices_have_own_reasons() -> None:
+    read = complete("two_choices")
     assert read.finish_reasons == ["stop", "length"]
     assert [message["finish_reason"] for message in read.messages] == ["stop", "length"]
 
@@ -144,27 +146,27 @@ def test_several_choices_each_with_its_reason() -> None:
         ("length.stream", ["length"], False),
     ],
 )
-def test_how_it_ended(name: str, reasons: list[str], failure: bool) -> None:
+def test_finish_reasons_and_failure(name: str, reasons: list[str], failure: bool) -> None:
     read = answer(name)
     assert read.finish_reasons == reasons
     assert (read.failure is not None) == failure
 
 
-def test_the_type_of_a_failure_is_a_code() -> None:
+def test_failure_type_is_a_code() -> None:
     error = {"error": {"code": 429, "message": "slow down", "metadata": {"error_type": "rate_limit_exceeded"}}}
     assert OPENAI_CHAT.read_response(error, content=True).failure == Failure(
         type="rate_limit_exceeded", message="slow down"
     )
 
 
-def test_audio_is_told_by_type_size_digest_and_transcript() -> None:
+def test_audio_part_has_type_size_digest_transcript() -> None:
     parts = streamed("audio.stream").messages[0]["parts"]
     sound = next(part for part in parts if part.get("modality") == "audio")
     assert sound["uri"].startswith("sha256:")
     assert sound["transcript"]
 
 
-def test_unknown_fields_of_an_answer_are_kept_with_content_only() -> None:
+def test_unknown_response_fields_are_kept_with_content_only() -> None:
     unknown = {
         "citations": ["https://x.test"], "search_results": [{"title": "Paris", "date": None}], "tier": "gold", "count": 2,
     }  # fmt: skip
@@ -184,7 +186,7 @@ def test_unknown_fields_of_an_answer_are_kept_with_content_only() -> None:
     }
 
 
-def test_an_object_that_is_no_completion_keeps_its_insides() -> None:
+def test_read_response_other_object_records_no_nested_fields() -> None:
     class Page:
         def __init__(self) -> None:
             self.headers = {"set-cookie": "s=1"}
@@ -194,24 +196,24 @@ def test_an_object_that_is_no_completion_keeps_its_insides() -> None:
 
 
 @pytest.mark.parametrize("nothing", [None, 7, [], {}, b"<html>", object()])
-def test_no_answer_at_all_says_nothing(nothing: object) -> None:
+def test_read_response_without_fields_is_empty(nothing: object) -> None:
     assert OPENAI_CHAT.read_response(nothing, content=True) == Response()
 
 
-def test_text_that_is_no_answer_is_the_assistants() -> None:
-    said = [{"role": "assistant", "parts": [{"type": "text", "content": "hello"}]}]
-    assert OPENAI_CHAT.read_response("hello", content=True).messages == said
+def test_read_response_string_is_assistant_text() -> None:
+    completion = [{"role": "assistant", "parts": [{"type": "text", "content": "hello"}]}]
+    assert OPENAI_CHAT.read_response("hello", content=True).messages == completion
     stream = OPENAI_CHAT.new_stream(content=True)
     stream.feed("hel")
     stream.feed("lo")
-    assert stream.result().messages == said
+    assert stream.result().messages == completion
 
 
 # --- requests ---------------------------------------------------------------------------------------
 
 
-def test_every_parameter() -> None:
-    assert asked("every_parameter").attributes == {
+def test_request_every_parameter() -> None:
+    assert request_of("every_parameter").attributes == {
         "gen_ai.request.temperature": 1.0,
         "gen_ai.request.top_p": 0.9,
         "gen_ai.request.top_k": 40,
@@ -250,12 +252,12 @@ def test_every_parameter() -> None:
     }
 
 
-# Read as messages, tools and trace keys, or by the recorder itself.
+# Read as messages, tools and trace keys, or by the tracer.
 READ_ELSEWHERE = {"messages", "tools", "model", "metadata", "session_id", "trace", "user"}
 
 
 @pytest.mark.parametrize("parameter", json.loads((RECORDINGS / "schemas" / "chat_request_parameters.json").read_text()))
-def test_each_parameter_of_the_reference_reaches_the_span(parameter: str) -> None:
+def test_request_each_documented_parameter_is_recorded(parameter: str) -> None:
     if parameter in READ_ELSEWHERE:
         return
     values: dict[str, Any] = {"stream": True, "stop": "END", "service_tier": "flex", "reasoning_effort": "low"}
@@ -279,7 +281,7 @@ def test_each_parameter_of_the_reference_reaches_the_span(parameter: str) -> Non
         ({"api_key": "sk-1", "extra_headers": {"authorization": "Bearer x"}}, {"spancast.request.extra_headers": "{}"}),
     ],
 )
-def test_odd_parameters(body: dict[str, Any], attributes: dict[str, Any]) -> None:
+def test_request_unusual_parameters(body: dict[str, Any], attributes: dict[str, Any]) -> None:
     read = OPENAI_CHAT.read_request(body, content=True).attributes
     assert read == {"openai.api.type": "chat_completions", **attributes}
 
@@ -288,7 +290,7 @@ class Answer(pydantic.BaseModel):
     city: str
 
 
-def test_a_class_as_response_format() -> None:
+def test_request_response_format_class() -> None:
     assert OPENAI_CHAT.read_request({"response_format": Answer}, content=True).attributes == {
         "openai.api.type": "chat_completions",
         "gen_ai.output.type": "json",
@@ -297,7 +299,7 @@ def test_a_class_as_response_format() -> None:
 
 
 @pytest.mark.parametrize("names", [("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")])
-def test_the_new_name_of_a_limit_beats_the_old(names: tuple[str, str]) -> None:
+def test_request_max_completion_tokens_overrides_max_tokens(names: tuple[str, str]) -> None:
     body = {name: 5 if name == "max_completion_tokens" else 9 for name in names}
     assert OPENAI_CHAT.read_request(body, content=True).attributes == {
         "openai.api.type": "chat_completions",
@@ -305,10 +307,10 @@ def test_the_new_name_of_a_limit_beats_the_old(names: tuple[str, str]) -> None:
     }
 
 
-def test_legacy_names_are_read_as_their_heirs() -> None:
+def test_request_legacy_names() -> None:
     function = {"name": "f", "description": "d", "parameters": {"type": "object"}}
     body = {"prompt": "Say it.", "suffix": "Said.", "functions": [function], "function_call": "auto", "echo": False}
-    told = {
+    recorded = {
         "openai.api.type": "chat_completions",
         "spancast.request.suffix": "Said.",
         "spancast.request.function_call": "auto",
@@ -318,29 +320,29 @@ def test_legacy_names_are_read_as_their_heirs() -> None:
         model=None,
         messages=[{"role": "user", "parts": [{"type": "text", "content": "Say it."}]}],
         tools=[{"type": "function", **function}],
-        attributes=told,
+        attributes=recorded,
     )
-    assert OPENAI_CHAT.read_request(body, content=False) == Request(model=None, attributes=told)
+    assert OPENAI_CHAT.read_request(body, content=False) == Request(model=None, attributes=recorded)
 
 
-def test_objects_of_the_openrouter_sdk_as_messages() -> None:
-    said = components.ChatResult.model_validate(CASES["openrouter"]["response"])
-    message = said.choices[0].message
-    asked = components.ChatAssistantMessage(role="assistant", content="hi")
-    read = OPENAI_CHAT.read_request({"messages": [message, asked], "stop": UNSET, "n": UNSET}, content=True)
+def test_request_openrouter_sdk_objects_as_messages() -> None:
+    completion = components.ChatResult.model_validate(CASES["openrouter"]["response"])
+    message = completion.choices[0].message
+    request_of = components.ChatAssistantMessage(role="assistant", content="hi")
+    read = OPENAI_CHAT.read_request({"messages": [message, request_of], "stop": UNSET, "n": UNSET}, content=True)
     parts = [
         part if part["type"] != "reasoning.encrypted" else {**part, "format": "openai-responses-v1"}
         for part in read.messages[0]["parts"]
     ]
     assert (parts, read.messages[1], read.attributes) == (
-        whole("openrouter").messages[0]["parts"],
+        complete("openrouter").messages[0]["parts"],
         {"role": "assistant", "parts": [{"type": "text", "content": "hi"}]},
         {"openai.api.type": "chat_completions"},
     )
 
 
-def test_a_conversation() -> None:
-    assert asked("history").messages == [
+def test_request_conversation_messages() -> None:
+    assert request_of("history").messages == [
         {"role": "user", "parts": [{"type": "text", "content": "Weather in Boston?"}]},
         {
             "role": "assistant",
@@ -362,8 +364,8 @@ def test_a_conversation() -> None:
     ]
 
 
-def test_media_by_reference() -> None:
-    parts = asked("media").messages[0]["parts"]
+def test_request_media_by_reference() -> None:
+    parts = request_of("media").messages[0]["parts"]
     size = parts[1]["byte_size"]
     assert parts[1:] == [
         {"type": "uri", "modality": "image", "uri": parts[1]["uri"], "byte_size": size, "mime_type": "image/png"},
@@ -380,20 +382,20 @@ def test_media_by_reference() -> None:
     assert parts[1]["uri"].startswith("sha256:")
 
 
-def test_sdk_objects_as_messages() -> None:
-    said = construct_type(type_=ChatCompletion, value=CASES["parallel_tool_calls"]["response"])
-    read = OPENAI_CHAT.read_request({"messages": [said.choices[0].message]}, content=True)  # pyright: ignore[reportAttributeAccessIssue]
+def test_request_sdk_objects_as_messages() -> None:
+    completion = construct_type(type_=ChatCompletion, value=CASES["parallel_tool_calls"]["response"])
+    read = OPENAI_CHAT.read_request({"messages": [completion.choices[0].message]}, content=True)  # pyright: ignore[reportAttributeAccessIssue]
     assert [part["name"] for part in read.messages[0]["parts"]] == ["get_weather", "get_time"]
 
 
-def test_an_iterator_of_messages_is_not_consumed() -> None:
+def test_request_iterator_of_messages_is_not_consumed() -> None:
     messages = iter([{"role": "user", "content": "hi"}])
     assert OPENAI_CHAT.read_request({"messages": messages}, content=True).messages == []
     assert next(messages)["content"] == "hi"
 
 
-def test_tools_are_definitions() -> None:
-    assert asked("parallel_tool_calls").tools == [
+def test_request_tools_become_definitions() -> None:
+    assert request_of("parallel_tool_calls").tools == [
         {
             "type": "function",
             "name": "get_weather",
@@ -405,7 +407,7 @@ def test_tools_are_definitions() -> None:
     ]
 
 
-def test_usage_is_asked_for_once() -> None:
+def test_ask_for_usage_only_if_unset() -> None:
     assert OPENAI_CHAT.ask_for_usage({"stream": True}) == {"stream_options": {"include_usage": True}}
     more = {"stream": True, "stream_options": {"x": 1}}
     assert OPENAI_CHAT.ask_for_usage(more) == {"stream_options": {"x": 1, "include_usage": True}}
@@ -418,15 +420,15 @@ def test_usage_is_asked_for_once() -> None:
 
 @pytest.mark.parametrize("content", [True, False])
 @pytest.mark.parametrize("name", PAIRS)
-def test_streamed_equals_whole(name: str, content: bool) -> None:
-    assert comparable(streamed(f"{name}.stream", content=content)) == comparable(whole(name, content=content))
+def test_stream_equals_response(name: str, content: bool) -> None:
+    assert comparable(streamed(f"{name}.stream", content=content)) == comparable(complete(name, content=content))
 
 
-def test_usage_on_the_last_chunk_that_has_a_choice() -> None:
+def test_stream_usage_on_last_chunk_with_choice() -> None:
     assert streamed("text_usage_with_choice.stream").usage == streamed("streamed_text.stream").usage
 
 
-def test_cumulative_usage_is_not_summed() -> None:
+def test_stream_cumulative_usage_is_not_summed() -> None:
     chunks = [{"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": n}} for n in (1, 2, 3)]
     assert read_stream(OPENAI_CHAT, chunks).usage == {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.output_tokens": 3}
 
@@ -439,7 +441,7 @@ def fragment(index: int, text: str, **more: Any) -> dict[str, Any]:
     return {"index": index, "function": {"arguments": text}, **more}
 
 
-def test_interleaved_choices_and_calls() -> None:
+def test_stream_interleaved_choices_and_calls() -> None:
     chunks = [
         chunk({"tool_calls": [{**fragment(1, ""), "id": "b", "function": {"name": "g", "arguments": '{"y"'}}]}, 1),
         chunk({"role": "assistant", "content": "a"}),
@@ -461,20 +463,20 @@ def test_interleaved_choices_and_calls() -> None:
     assert read.finish_reasons == ["error", "error"]
 
 
-def test_a_whole_answer_as_one_chunk() -> None:
+def test_stream_complete_response_as_one_chunk() -> None:
     response = CASES["parallel_tool_calls"]["response"]
-    assert comparable(read_stream(OPENAI_CHAT, [response])) == comparable(whole("parallel_tool_calls"))
+    assert comparable(read_stream(OPENAI_CHAT, [response])) == comparable(complete("parallel_tool_calls"))
 
 
-def test_unset_fields_of_a_chunk_forget_nothing() -> None:
+def test_stream_unset_fields_keep_values() -> None:
     chunks = [components.ChatStreamChunk.model_validate(each) for each in CASES["streamed_reasoning.stream"]["stream"]]
     assert read_stream(OPENAI_CHAT, chunks).messages == streamed("streamed_reasoning.stream").messages
 
 
 @pytest.mark.parametrize("content", [True, False])
 @pytest.mark.parametrize("name", STREAMS)
-def test_the_fast_way_reads_what_the_slow_one_reads(name: str, content: bool) -> None:
-    # A mapping that is no dict is never read the fast way.
+def test_stream_fast_path_equals_slow_path(name: str, content: bool) -> None:
+    # A mapping that is not a dict never takes the fast path.
     slow = [MappingProxyType(each) for each in CASES[name]["stream"]]
     assert read_stream(OPENAI_CHAT, slow, content=content) == streamed(name, content=content)
 
@@ -495,21 +497,23 @@ def test_the_fast_way_reads_what_the_slow_one_reads(name: str, content: bool) ->
     ],
 )
 @pytest.mark.parametrize("of_sdk", [True, False])
-def test_nothing_beside_text_is_passed_over(more: dict[str, Any], of_sdk: bool) -> None:
+def test_stream_fields_beside_text_are_not_skipped(more: dict[str, Any], of_sdk: bool) -> None:
     plain = [chunk({"role": "assistant", "content": "a"}), {**chunk({"content": "b"}), **more}, chunk({"content": "c"})]
-    made: list[Any] = [construct_type(type_=ChatCompletionChunk, value=each) for each in plain] if of_sdk else plain
-    read = comparable(read_stream(OPENAI_CHAT, made))
+    converted: list[Any] = (
+        [construct_type(type_=ChatCompletionChunk, value=each) for each in plain] if of_sdk else plain
+    )
+    read = comparable(read_stream(OPENAI_CHAT, converted))
     assert read == comparable(read_stream(OPENAI_CHAT, [MappingProxyType(each) for each in plain]))
     assert read != comparable(read_stream(OPENAI_CHAT, [plain[0], chunk({"content": "b"}), plain[2]]))
 
 
-def test_a_chunk_of_usage_only() -> None:
+def test_is_usage_only() -> None:
     stream = OPENAI_CHAT.new_stream(content=True)
     asked_of = [{"choices": [], "usage": {}}, {"choices": []}, chunk({}, usage={}), {}, None, "text"]
     assert [stream.is_usage_only(each) for each in asked_of] == [True, False, False, False, False, False]
 
 
-def test_a_cut_stream_keeps_what_had_arrived() -> None:
+def test_stream_interrupted_keeps_received_part() -> None:
     read = streamed("truncated_disconnect.stream")
     assert read.messages[0]["parts"][0]["content"]
     assert read.usage == {}
@@ -532,73 +536,73 @@ def _delta_text(chunk: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
 @settings(max_examples=15)
 @given(data=st.data())
 @pytest.mark.parametrize("name", PAIRS)
-def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject) -> None:
-    chunks = cut_anew(CASES[f"{name}.stream"]["stream"], _delta_text, data.draw)
-    assert comparable(read_stream(OPENAI_CHAT, chunks)) == comparable(whole(name))
+def test_stream_any_split_gives_same_response(name: str, data: st.DataObject) -> None:
+    chunks = resplit(CASES[f"{name}.stream"]["stream"], _delta_text, data.draw)
+    assert comparable(read_stream(OPENAI_CHAT, chunks)) == comparable(complete(name))
 
 
 # --- SDK objects, schemas, privacy, anything ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", WHOLES)
-def test_sdk_answer_equals_dict(name: str) -> None:
-    made = construct_type(type_=ChatCompletion, value=copy.deepcopy(CASES[name]["response"]))
-    assert comparable(OPENAI_CHAT.read_response(made, content=True)) == comparable(whole(name))
+def test_read_response_sdk_object_equals_dict(name: str) -> None:
+    converted = construct_type(type_=ChatCompletion, value=copy.deepcopy(CASES[name]["response"]))
+    assert comparable(OPENAI_CHAT.read_response(converted, content=True)) == comparable(complete(name))
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_sdk_chunks_equal_dicts(name: str) -> None:
-    made = [construct_type(type_=ChatCompletionChunk, value=copy.deepcopy(c)) for c in CASES[name]["stream"]]
-    assert comparable(read_stream(OPENAI_CHAT, made)) == comparable(streamed(name))
+def test_stream_sdk_chunks_equal_dicts(name: str) -> None:
+    converted = [construct_type(type_=ChatCompletionChunk, value=copy.deepcopy(c)) for c in CASES[name]["stream"]]
+    assert comparable(read_stream(OPENAI_CHAT, converted)) == comparable(streamed(name))
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_schema(name: str) -> None:
+def test_messages_match_schema(name: str) -> None:
     check_response(answer(name))
-    check_request(asked(name))
+    check_request(request_of(name))
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_without_content_nothing_quotes_it(name: str) -> None:
-    texts = texts_within(answer(name).messages) | texts_within(asked(name).messages)
-    blind = answer(name, content=False).attributes, asked(name, content=False).attributes
-    kept = json.dumps([without_content(attributes) for attributes in blind])
+def test_without_content_no_text_is_recorded(name: str) -> None:
+    texts = texts_of(answer(name).messages) | texts_of(request_of(name).messages)
+    without_content_response = answer(name, content=False).attributes, request_of(name, content=False).attributes
+    kept = json.dumps([without_content(attributes) for attributes in without_content_response])
     assert not [text for text in texts if json.dumps(text)[1:-1] in kept]
-    assert answer(name, content=False).messages == asked(name, content=False).messages == []
-    assert asked(name, content=False).tools == []
+    assert answer(name, content=False).messages == request_of(name, content=False).messages == []
+    assert request_of(name, content=False).tools == []
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_nothing_given_is_changed(name: str) -> None:
+def test_readers_do_not_modify_input(name: str) -> None:
     before = json.dumps(CASES[name])
     answer(name)
-    asked(name)
+    request_of(name)
     assert json.dumps(CASES[name]) == before
 
 
 @settings(max_examples=150)
-@given(answered=json_values, chunks=st.lists(json_values, max_size=5), content=st.booleans())
-def test_random_json_never_raises(answered: Any, chunks: list[Any], content: bool) -> None:
-    OPENAI_CHAT.read_response(answered, content=content)
+@given(value=json_values, chunks=st.lists(json_values, max_size=5), content=st.booleans())
+def test_readers_random_json_never_raises(value: Any, chunks: list[Any], content: bool) -> None:
+    OPENAI_CHAT.read_response(value, content=content)
     read_stream(OPENAI_CHAT, chunks, content=content)
-    OPENAI_CHAT.read_request(answered if isinstance(answered, dict) else {"messages": answered}, content=content)
+    OPENAI_CHAT.read_request(value if isinstance(value, dict) else {"messages": value}, content=content)
 
 
 @settings(max_examples=15)
 @given(data=st.data())
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_malformed_never_raises(name: str, data: st.DataObject) -> None:
+def test_readers_malformed_recording_never_raises(name: str, data: st.DataObject) -> None:
     case = CASES[name]
-    body = mutated(case["request"], data.draw)
+    body = mutate(case["request"], data.draw)
     check_request(OPENAI_CHAT.read_request(body if isinstance(body, dict) else {}, content=True))
     if "response" in case:
-        check_response(OPENAI_CHAT.read_response(mutated(case["response"], data.draw), content=True))
+        check_response(OPENAI_CHAT.read_response(mutate(case["response"], data.draw), content=True))
     else:
-        chunks = mutated(case["stream"], data.draw)
+        chunks = mutate(case["stream"], data.draw)
         check_response(read_stream(OPENAI_CHAT, chunks if isinstance(chunks, list) else [chunks]))
 
 
-def test_a_part_with_a_field_called_kind() -> None:
+def test_content_part_with_field_named_kind() -> None:
     part = {"type": "brand_new", "kind": "x"}
     assert OPENAI_CHAT.read_request({"messages": [{"role": "user", "content": [part]}]}, content=True).messages == [
         {"role": "user", "parts": [part]}

@@ -18,12 +18,12 @@ from tests.dialects.streams import (
     check_request,
     check_response,
     comparable,
-    cut_anew,
     json_values,
-    mutated,
+    mutate,
     read_stream,
     recordings,
-    texts_within,
+    resplit,
+    texts_of,
 )
 
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
@@ -39,7 +39,7 @@ CUT = ("cut.stream", "cut_in_call.stream", "error_midstream.stream", "error_firs
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 3).decode()
 
 
-def whole(name: str, *, content: bool = True) -> Response:
+def complete(name: str, *, content: bool = True) -> Response:
     return OPENAI_RESPONSES.read_response(CASES[name]["response"], content=content)
 
 
@@ -48,10 +48,10 @@ def streamed(name: str, *, content: bool = True) -> Response:
 
 
 def answer(name: str) -> Response:
-    return streamed(name) if name in STREAMS else whole(name)
+    return streamed(name) if name in STREAMS else complete(name)
 
 
-def asked(name: str, *, content: bool = True) -> Request:
+def request_of(name: str, *, content: bool = True) -> Request:
     return OPENAI_RESPONSES.read_request(CASES[name]["request"], content=content)
 
 
@@ -66,11 +66,11 @@ def picture(data: str = PNG) -> dict[str, Any]:
     }
 
 
-# --- whole answers ------------------------------------------------------------------------------
+# --- complete responses ------------------------------------------------------------------------------
 
 
-def test_text():
-    assert whole("text") == Response(
+def test_read_response_text():
+    assert complete("text") == Response(
         id="resp_0a1b2c3d4e5f60718293a4b5c6d7e8f9",
         model="gpt-5.2-2025-12-11",
         finish_reasons=["stop"],
@@ -99,8 +99,8 @@ def test_text():
     )
 
 
-def test_calls_await_the_caller():
-    response = whole("tool_calls")
+def test_calls_of_caller_give_reason_tool_calls():
+    response = complete("tool_calls")
     assert (response.finish_reasons, response.messages) == (
         ["tool_calls"],
         [
@@ -117,7 +117,7 @@ def test_calls_await_the_caller():
 
 
 def test_reasoning_summary_and_text_are_reasoning_parts():
-    summary, text = whole("reasoning"), whole("reasoning_text")
+    summary, text = complete("reasoning"), complete("reasoning_text")
     assert summary.messages[0]["parts"] == [
         {"type": "reasoning", "content": "**Counting primes**\n\n2, 3, 5, 7, 11, 13, 17, 19."},
         {"type": "reasoning", "content": "That makes eight."},
@@ -130,7 +130,7 @@ def test_reasoning_summary_and_text_are_reasoning_parts():
     ]
 
 
-def test_sealed_reasoning_is_told_without_text():
+def test_encrypted_reasoning_is_empty_part():
     read = OPENAI_RESPONSES.read_response(
         {"output": [{"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "gAAAA"}]}, content=True
     )
@@ -139,8 +139,8 @@ def test_sealed_reasoning_is_told_without_text():
     ]
 
 
-def test_server_tools_have_a_call_and_what_it_gave():
-    parts = whole("server_tools").messages[0]["parts"]
+def test_server_tools_have_call_and_result():
+    parts = complete("server_tools").messages[0]["parts"]
     assert parts == [
         {
             "type": "server_tool_call",
@@ -215,8 +215,8 @@ def test_server_tools_have_a_call_and_what_it_gave():
     ]
 
 
-def test_tools_the_caller_runs():
-    response = whole("client_tools")
+def test_tools_of_caller_are_tool_calls():
+    response = complete("client_tools")
     assert response.finish_reasons == ["tool_calls"]
     assert response.messages[0]["parts"] == [
         {"type": "tool_call", "id": "call_c", "name": "sql", "arguments": "select 1;"},
@@ -248,7 +248,7 @@ def test_tools_the_caller_runs():
     ]
 
 
-def test_a_call_with_its_result_awaits_nobody():
+def test_call_with_result_gives_reason_stop():
     call = {"type": "shell_call", "call_id": "c", "action": {"commands": ["ls"]}}
     done = {"type": "shell_call_output", "call_id": "c", "output": [{"stdout": "a.py"}]}
     read = OPENAI_RESPONSES.read_response({"status": "completed", "output": [call, done]}, content=True)
@@ -256,8 +256,8 @@ def test_a_call_with_its_result_awaits_nobody():
     assert [part["type"] for part in read.messages[0]["parts"]] == ["tool_call", "tool_call_response"]
 
 
-def test_citations_stay_with_their_text():
-    assert whole("web_search").messages[0]["parts"][-1] == {
+def test_citations_are_part_of_text():
+    assert complete("web_search").messages[0]["parts"][-1] == {
         "type": "text",
         "content": "Version 3 is out.",
         "annotations": [
@@ -273,7 +273,7 @@ def test_citations_stay_with_their_text():
 
 
 def test_openrouter_cost_provider_and_routing():
-    response = whole("openrouter")
+    response = complete("openrouter")
     assert response.usage == {
         "gen_ai.usage.input_tokens": 420,
         "gen_ai.usage.output_tokens": 33,
@@ -319,7 +319,7 @@ def test_openrouter_cost_provider_and_routing():
         ("error_first.stream", ["error"], None, Failure(type="context_length_exceeded", message="Too long.")),
     ],
 )
-def test_how_it_ended(name: str, reasons: list[str], native: list[str] | None, failure: Failure | None):
+def test_finish_reasons_and_failure(name: str, reasons: list[str], native: list[str] | None, failure: Failure | None):
     read = answer(name)
     ended = (read.finish_reasons, read.attributes.get(semconv.RESPONSE_NATIVE_FINISH_REASONS), read.failure)
     assert ended == (reasons, native, failure)
@@ -337,14 +337,14 @@ def test_how_it_ended(name: str, reasons: list[str], native: list[str] | None, f
         ({}, ["stop"]),
     ],
 )
-def test_status_to_reason(status: dict[str, Any], reasons: list[str]):
+def test_status_gives_finish_reason(status: dict[str, Any], reasons: list[str]):
     text = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "a"}]}
     read = OPENAI_RESPONSES.read_response({"output": [text], **status}, content=True)
     assert read.finish_reasons == reasons
     assert (read.failure == Failure(type="_OTHER")) is (status.get("status") == "failed")
 
 
-def test_items_of_other_kinds():
+def test_unknown_items_become_generic_parts():
     wav = base64.b64encode(b"RIFF").decode()
     output: list[Any] = [
         "bare text",
@@ -383,7 +383,7 @@ def test_items_of_other_kinds():
     ]
 
 
-def test_what_the_openrouter_sdk_does_not_know_is_unwrapped():
+def test_openrouter_sdk_unknown_items_are_unwrapped():
     item: Any = TypeAdapter(components.OutputItems).validate_python({"type": "brand_new", "id": "x"})
     event: Any = TypeAdapter(components.StreamEvents).validate_python(
         {"type": "response.queued", "sequence_number": 0, "response": {"id": "resp_1", "status": "queued"}}
@@ -394,35 +394,35 @@ def test_what_the_openrouter_sdk_does_not_know_is_unwrapped():
     assert read_stream(OPENAI_RESPONSES, [event]).id == "resp_1"
 
 
-def test_the_openrouter_sdks_answer_equals_dict():
+def test_read_response_openrouter_sdk_object_equals_dict():
     body = {**CASES["openrouter"]["response"], "frequency_penalty": None, "presence_penalty": None}
-    made = components.OpenResponsesResult.model_validate(body)
-    read, of_dict = OPENAI_RESPONSES.read_response(made, content=True), whole("openrouter")
+    converted = components.OpenResponsesResult.model_validate(body)
+    read, of_dict = OPENAI_RESPONSES.read_response(converted, content=True), complete("openrouter")
     assert (read.usage, read.finish_reasons) == (of_dict.usage, of_dict.finish_reasons)
     assert read.messages[0]["parts"][1:] == of_dict.messages[0]["parts"][1:]
-    # Its model drops what its specification does not have.
+    # Its model drops fields that its specification lacks.
     assert of_dict.attributes.keys() - read.attributes.keys() == {"spancast.response.provider"}
 
 
-def test_refusal_is_a_part_of_its_own():
-    assert whole("refusal").messages[0]["parts"] == [{"type": "refusal", "content": "I can't help with that."}]
+def test_refusal_is_generic_part():
+    assert complete("refusal").messages[0]["parts"] == [{"type": "refusal", "content": "I can't help with that."}]
 
 
 def test_logprobs_are_content():
-    told = [{"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": []}]
-    text = {"type": "output_text", "text": "a", "logprobs": told}
+    recorded = [{"token": "a", "logprob": -0.1, "bytes": [97], "top_logprobs": []}]
+    text = {"type": "output_text", "text": "a", "logprobs": recorded}
     body = {"output": [{"type": "message", "content": [text]}]}
     with_content = OPENAI_RESPONSES.read_response(body, content=True).attributes
-    assert json_codec.decode(str(with_content[semconv.RESPONSE_LOGPROBS])) == [told]
+    assert json_codec.decode(str(with_content[semconv.RESPONSE_LOGPROBS])) == [recorded]
     assert OPENAI_RESPONSES.read_response(body, content=False).attributes == {}
 
 
 @pytest.mark.parametrize("nothing", [None, 5, True, b"bytes", [], {}, object(), ValueError("x"), ""])
-def test_no_answer_at_all_says_nothing(nothing: object):
+def test_read_response_without_fields_is_empty(nothing: object):
     assert OPENAI_RESPONSES.read_response(nothing, content=True) == Response()
 
 
-def test_text_that_is_no_answer_is_the_assistants():
+def test_read_response_string_is_assistant_text():
     page = "<html>502 Bad Gateway</html>"
     assert OPENAI_RESPONSES.read_response(page, content=True) == Response(
         messages=[{"role": "assistant", "parts": [{"type": "text", "content": page}]}]
@@ -434,7 +434,7 @@ def test_text_that_is_no_answer_is_the_assistants():
 
 
 def test_request_parameters():
-    assert asked("text") == Request(
+    assert request_of("text") == Request(
         model="gpt-5.2",
         messages=[{"role": "user", "parts": [{"type": "text", "content": "What is four plus five?"}]}],
         attributes={
@@ -448,7 +448,7 @@ def test_request_parameters():
 
 
 def test_request_of_a_stream_with_tools():
-    assert asked("tool_calls.stream") == Request(
+    assert request_of("tool_calls.stream") == Request(
         model="gpt-5.2",
         stream=True,
         messages=[{"role": "user", "parts": [{"type": "text", "content": "Weather in Paris and Berlin?"}]}],
@@ -463,11 +463,11 @@ def test_request_of_a_stream_with_tools():
     )
 
 
-def test_request_items_are_messages():
+def test_request_items_become_messages():
     pdf, wav = (CASES["tool_results"]["request"]["input"][1]["content"][place] for place in (3, 5))
     pdf_bytes = base64.b64decode(pdf["file_data"].partition(",")[2])
     wav_bytes = base64.b64decode(wav["input_audio"]["data"])
-    assert asked("tool_results").messages == [
+    assert request_of("tool_results").messages == [
         {"role": "developer", "parts": [{"type": "text", "content": "Be brief."}]},
         {
             "role": "user",
@@ -513,17 +513,17 @@ def test_request_items_are_messages():
         },
         {"role": "user", "parts": [{"type": "item_reference", "id": "msg_before"}]},
     ]
-    assert asked("tool_results").attributes[semconv.REQUEST_PREVIOUS_RESPONSE_ID] == "resp_before"
+    assert request_of("tool_results").attributes[semconv.REQUEST_PREVIOUS_RESPONSE_ID] == "resp_before"
 
 
 def test_request_reasoning_and_format():
-    assert asked("reasoning").attributes == {
+    assert request_of("reasoning").attributes == {
         "gen_ai.request.reasoning.level": "high",
         "spancast.request.reasoning": '{"effort":"high","summary":"detailed"}',
         "spancast.request.include": ["reasoning.encrypted_content"],
         "openai.api.type": "responses",
     }
-    attributes = asked("structured_output").attributes
+    attributes = request_of("structured_output").attributes
     assert attributes[semconv.OUTPUT_TYPE] == "json"
     assert (attributes["spancast.request.conversation"], attributes[semconv.CONVERSATION_ID]) == ("conv_1", "conv_1")
     assert "json_schema" in str(attributes["spancast.request.text"])
@@ -568,8 +568,8 @@ def test_request_reasoning_shapes(given: object, read: dict[str, Any]):
     assert {name: value for name, value in attributes.items() if "reasoning" in name} == read
 
 
-def test_request_of_openrouter_keeps_its_parameters_and_leaves_the_trace_keys():
-    assert asked("openrouter").attributes == {
+def test_request_openrouter_parameters_without_trace_keys():
+    assert request_of("openrouter").attributes == {
         "spancast.request.models": ["anthropic/claude-sonnet-4.5", "openai/gpt-5.2"],
         "spancast.request.provider": '{"order":["anthropic"],"zdr":true}',
         "spancast.request.plugins": '[{"id":"web"}]',
@@ -578,8 +578,8 @@ def test_request_of_openrouter_keeps_its_parameters_and_leaves_the_trace_keys():
     }
 
 
-def test_hosted_tools_are_definitions_without_credentials():
-    assert asked("server_tools").tools == [
+def test_request_hosted_tools_without_credentials():
+    assert request_of("server_tools").tools == [
         {
             "type": "mcp",
             "name": "deepwiki",
@@ -602,24 +602,24 @@ def test_hosted_tools_are_definitions_without_credentials():
 
 @pytest.mark.parametrize("name", PAIRS)
 @pytest.mark.parametrize("content", [True, False])
-def test_streamed_equals_whole(name: str, content: bool):
-    assert streamed(f"{name}.stream", content=content) == whole(name, content=content)
+def test_stream_equals_response(name: str, content: bool):
+    assert streamed(f"{name}.stream", content=content) == complete(name, content=content)
 
 
-def test_a_delta_the_sdk_has_no_class_for():
+def test_stream_delta_without_sdk_class():
     events = CASES["cut.stream"]["stream"]
-    made = [
+    converted = [
         ResponseAudioDeltaEvent.construct(**event) if event["type"].endswith(".delta") else event for event in events
     ]
-    assert "output_index" not in vars(made[-1])
-    assert read_stream(OPENAI_RESPONSES, made) == streamed("cut.stream")
+    assert "output_index" not in vars(converted[-1])
+    assert read_stream(OPENAI_RESPONSES, converted) == streamed("cut.stream")
 
 
-def test_a_terminal_event_without_output_is_completed_from_the_pieces():
-    assert streamed("terminal_without_output.stream") == whole("reasoning")
+def test_stream_terminal_event_without_output_uses_pieces():
+    assert streamed("terminal_without_output.stream") == complete("reasoning")
 
 
-def test_a_cut_stream_keeps_what_had_arrived():
+def test_stream_interrupted_keeps_received_part():
     assert streamed("cut.stream").messages == [
         {"role": "assistant", "parts": [{"type": "text", "content": "Four plus five is "}], "finish_reason": "error"}
     ]
@@ -631,19 +631,19 @@ def test_a_cut_stream_keeps_what_had_arrived():
 
 
 @pytest.mark.parametrize("name", [name for name in PAIRS if name not in ("openrouter",)])
-def test_cut_at_the_last_event_gives_the_same_parts(name: str):
+def test_stream_without_terminal_event_gives_same_parts(name: str):
     before_the_end = read_stream(OPENAI_RESPONSES, CASES[f"{name}.stream"]["stream"][:-1])
     parts = [message["parts"] for message in before_the_end.messages]
-    assert parts == [message["parts"] for message in whole(name).messages]
+    assert parts == [message["parts"] for message in complete(name).messages]
 
 
-# Hosted tools have no deltas: how they ended comes with the whole item only.
+# Hosted tools have no deltas: their result comes with the complete item only.
 HOSTED = ("server_tools.stream", "openrouter.stream", "web_search.stream", "client_tools.stream")
 
 
 @pytest.mark.parametrize("name", [name for name in STREAMS if name not in HOSTED])
-def test_deltas_alone_give_the_same_parts(name: str):
-    """Without the events that repeat a whole item: what a server sends that leaves them out."""
+def test_stream_deltas_alone_give_same_parts(name: str):
+    """Some servers omit the events that repeat a complete item."""
     events = [
         event
         for event in CASES[name]["stream"]
@@ -653,56 +653,65 @@ def test_deltas_alone_give_the_same_parts(name: str):
     assert parts == [message["parts"] for message in answer(name).messages]
 
 
-def test_an_empty_stream_says_nothing():
+def test_stream_empty_gives_empty_response():
     assert read_stream(OPENAI_RESPONSES, []) == Response()
     assert read_stream(OPENAI_RESPONSES, [{"type": "ping"}, {}, None, 3, {"type": 3}]) == Response()
 
 
 @pytest.mark.parametrize("name", WHOLES)
-def test_sdk_answer_equals_dict(name: str):
-    made: Any = construct_type(type_=SdkResponse, value=CASES[name]["response"])
-    assert comparable(OPENAI_RESPONSES.read_response(made, content=True)) == comparable(whole(name))
+def test_read_response_sdk_object_equals_dict(name: str):
+    converted: Any = construct_type(type_=SdkResponse, value=CASES[name]["response"])
+    assert comparable(OPENAI_RESPONSES.read_response(converted, content=True)) == comparable(complete(name))
 
 
 @pytest.mark.parametrize("name", STREAMS)
-def test_sdk_events_equal_dicts(name: str):
-    made = [construct_type(type_=ResponseStreamEvent, value=event) for event in CASES[name]["stream"]]
-    assert comparable(read_stream(OPENAI_RESPONSES, made)) == comparable(streamed(name))
+def test_stream_sdk_events_equal_dicts(name: str):
+    converted = [construct_type(type_=ResponseStreamEvent, value=event) for event in CASES[name]["stream"]]
+    assert comparable(read_stream(OPENAI_RESPONSES, converted)) == comparable(streamed(name))
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_schema(name: str):
-    check_request(asked(name))
+def test_messages_match_schema(name: str):
+    check_request(request_of(name))
     check_response(answer(name))
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_without_content_nothing_quotes_it(name: str):
-    request, response = asked(name, content=False), answer(name)
-    blind = streamed(name, content=False) if name in STREAMS else whole(name, content=False)
-    assert (request.messages, request.system_instructions, request.tools, blind.messages) == ([], [], [], [])
-    assert (blind.finish_reasons, blind.usage, blind.id) == (response.finish_reasons, response.usage, response.id)
-    told = repr((without_content(request.attributes), without_content(blind.attributes)))
-    assert not [text for text in texts_within(asked(name).messages + response.messages) if text in told]
+def test_without_content_no_text_is_recorded(name: str):
+    request, response = request_of(name, content=False), answer(name)
+    without_content_response = streamed(name, content=False) if name in STREAMS else complete(name, content=False)
+    assert (request.messages, request.system_instructions, request.tools, without_content_response.messages) == (
+        [],
+        [],
+        [],
+        [],
+    )
+    assert (without_content_response.finish_reasons, without_content_response.usage, without_content_response.id) == (
+        response.finish_reasons,
+        response.usage,
+        response.id,
+    )
+    recorded = repr((without_content(request.attributes), without_content(without_content_response.attributes)))
+    assert not [text for text in texts_of(request_of(name).messages + response.messages) if text in recorded]
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_no_credential_and_no_base64_is_kept(name: str):
-    told = repr((asked(name), answer(name)))
-    assert "CANARYSECRET" not in told
-    assert PNG[:40] not in told
-    assert "sealed" not in told
+def test_no_credential_or_base64_is_recorded(name: str):
+    recorded = repr((request_of(name), answer(name)))
+    assert "CANARYSECRET" not in recorded
+    assert PNG[:40] not in recorded
+    assert "sealed" not in recorded
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_nothing_given_is_changed(name: str):
+def test_readers_do_not_modify_input(name: str):
     before = copy.deepcopy(CASES[name])
-    asked(name)
+    request_of(name)
     answer(name)
     assert CASES[name] == before
 
 
-# --- laws -------------------------------------------------------------------------------------------
+# --- properties -------------------------------------------------------------------------------------------
 
 
 def delta_of(event: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
@@ -713,9 +722,9 @@ def delta_of(event: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
 @pytest.mark.parametrize("name", STREAMS)
 @settings(max_examples=15)
 @given(data=st.data())
-def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
-    events = cut_anew(CASES[name]["stream"], delta_of, data.draw)
-    # Without the end the answer is pieced together from the deltas.
+def test_stream_any_split_gives_same_response(name: str, data: st.DataObject):
+    events = resplit(CASES[name]["stream"], delta_of, data.draw)
+    # Without the terminal event, the response is assembled from the deltas.
     for upto in (len(events), data.draw(st.integers(0, len(events)))):
         cut = read_stream(OPENAI_RESPONSES, events[:upto])
         check_response(cut)
@@ -724,19 +733,19 @@ def test_any_splitting_gives_the_same_answer(name: str, data: st.DataObject):
 
 
 @settings(max_examples=150)
-@given(answered=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
-def test_random_json_never_raises(answered: Any, events: list[Any], content: bool):
-    body = answered if isinstance(answered, dict) else {"input": answered, "tools": answered, "text": answered}
+@given(value=json_values, events=st.lists(json_values, max_size=5), content=st.booleans())
+def test_readers_random_json_never_raises(value: Any, events: list[Any], content: bool):
+    body = value if isinstance(value, dict) else {"input": value, "tools": value, "text": value}
     OPENAI_RESPONSES.read_request(body, content=content)
-    OPENAI_RESPONSES.read_response(answered, content=content)
+    OPENAI_RESPONSES.read_response(value, content=content)
     read_stream(OPENAI_RESPONSES, events, content=content)
 
 
 @pytest.mark.parametrize("name", sorted(CASES))
 @settings(max_examples=15)
 @given(data=st.data())
-def test_malformed_never_raises(name: str, data: st.DataObject):
-    case = mutated(CASES[name], data.draw)
+def test_readers_malformed_recording_never_raises(name: str, data: st.DataObject):
+    case = mutate(CASES[name], data.draw)
     if not isinstance(case, dict):
         return
     request = case.get("request")

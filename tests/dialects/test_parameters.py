@@ -17,10 +17,10 @@ from spancast.model import semconv
 from spancast.model.privacy import without_content
 
 TABLE = {
-    "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.decimal),
-    "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.whole),
-    "stop": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.texts),
-    "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, parameters.tier),
+    "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.number),
+    "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.integer),
+    "stop": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.string_list),
+    "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, parameters.service_tier),
     "stream": Row(semconv.REQUEST_STREAM, parameters.true_flag),
     "effort": Row(semconv.REQUEST_REASONING_LEVEL, parameters.text),
 }
@@ -68,7 +68,7 @@ def read(body: dict[str, Any]) -> dict[str, Any]:
         ({"seed": 2**70, "min_p": math.nan}, {"spancast.request.seed": str(2**70), "spancast.request.min_p": "nan"}),
     ],
 )
-def test_parameters(body: dict[str, Any], found: dict[str, Any]):
+def test_read_parameters_values(body: dict[str, Any], found: dict[str, Any]):
     assert read(body) == found
     assert {name: type(value) for name, value in read(body).items()} == {
         name: type(value) for name, value in found.items()
@@ -90,17 +90,17 @@ def test_parameters(body: dict[str, Any], found: dict[str, Any]):
         ({"service_tier": 3}, {"spancast.request.service_tier": "3"}),
     ],
 )
-def test_a_wrong_type_is_text_beside_the_conventional_name(body: dict[str, Any], found: dict[str, Any]):
+def test_read_parameters_wrong_type_is_text_under_own_name(body: dict[str, Any], found: dict[str, Any]):
     assert read(body) == found
 
 
-def test_content_is_known_by_what_it_is_recorded_as():
+def test_read_parameters_content_is_filtered_by_name():
     body = {"stop": ["END"], "prediction": {"content": "a"}, "response_format": {"type": "x"}, "text": "t", "seed": 1}
     assert without_content(read(body)) == {"spancast.request.seed": 1}
     assert without_content(read({"stop": 5})) == {}
 
 
-def test_credentials_never_leave():
+def test_read_parameters_drops_credentials():
     body = {
         "api_key": "CANARY",
         "X-Api-Key": "CANARY",
@@ -114,7 +114,7 @@ def test_credentials_never_leave():
 
 
 @given(body=st.dictionaries(st.text(max_size=12) | st.sampled_from(sorted(TABLE)), json_values))
-def test_any_body_gives_attributes(body: dict[str, Any]):
+def test_read_parameters_any_body_gives_attributes(body: dict[str, Any]):
     for name, value in read(body).items():
         assert name.startswith(("gen_ai.", "spancast.request.", "openai."))
         kinds = {type(item) for item in value} if isinstance(value, list) else {type(value)}
@@ -123,7 +123,7 @@ def test_any_body_gives_attributes(body: dict[str, Any]):
         assert kinds != {int} or -(2**63) <= value < 2**63
 
 
-def test_fields_of_an_answer():
+def test_read_fields_of_response():
     answer = {
         "id": "skipped",
         "temperature": 1,
@@ -143,7 +143,7 @@ def test_fields_of_an_answer():
         "spancast.response.status": "completed",
         "spancast.response.count": 2,
     }
-    # A field that no row knows may quote the answer, whatever its type.
+    # An unknown field may quote content, whatever its type.
     assert without_content(found) == {
         semconv.REQUEST_TEMPERATURE: 1.0,
         "spancast.response.status": "completed",

@@ -9,7 +9,7 @@ from hypothesis import given
 from openai.types.responses import ResponseOutputText
 from tests.dialects.streams import json_values
 
-from spancast.dialects.sanitize import modality, plain, public_url, shallow_copy, to_json_string, unknown_part
+from spancast.dialects.sanitize import modality, public_url, shallow_copy, to_json_data, to_json_string, unknown_part
 
 RAW = b"\x89PNG" * 20
 DATA = base64.b64encode(RAW).decode()
@@ -40,23 +40,23 @@ REFERENCE = {
         ("data: not a URL", "data: not a URL"),
     ],
 )
-def test_plain(value: Any, read: Any):
-    assert plain(value) == read
+def test_to_json_data_values(value: Any, expected: Any):
+    assert to_json_data(value) == expected
 
 
-def test_base64_of_unknown_type_is_a_document():
-    read = plain({"type": "base64", "data": DATA})
-    assert (read["modality"], "mime_type" in read) == ("document", False)
+def test_to_json_data_base64_of_unknown_type_is_document():
+    expected = to_json_data({"type": "base64", "data": DATA})
+    assert (expected["modality"], "mime_type" in expected) == ("document", False)
 
 
-def test_text_is_cleaned_only_where_there_is_something_to_leave_out():
+def test_to_json_string_leaves_clean_text_unchanged():
     assert to_json_string({"a": 1}) == '{"a":1}'
     assert to_json_string({"a": 1, "api_key": "x", "b": None}) == '{"a":1}'
 
 
 @given(json_values)
-def test_plain_is_plain_already(value: Any):
-    assert plain(plain(value)) == plain(value)
+def test_to_json_data_is_idempotent(value: Any):
+    assert to_json_data(to_json_data(value)) == to_json_data(value)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_plain_is_plain_already(value: Any):
         (5, None),
     ],
 )
-def test_public_url(url: object, read: str | None):
-    assert public_url(url) == read
+def test_public_url_forms(url: object, expected: str | None):
+    assert public_url(url) == expected
 
 
 @pytest.mark.parametrize(
@@ -84,17 +84,17 @@ def test_public_url(url: object, read: str | None):
         (3, "document"),
     ],
 )
-def test_modality(mime_type: object, family: str):
+def test_modality_of_mime_type(mime_type: object, family: str):
     assert modality(mime_type) == family
 
 
-def test_other_parts_claim_no_conventional_type():
+def test_unknown_part_has_no_convention_type():
     assert unknown_part("datetime", {"type": "datetime", "kind": 1, "no": None}) == {"type": "datetime", "kind": 1}
     assert unknown_part("text", {"type": "text"}) == {"type": "malformed_text"}
     assert unknown_part("unknown", {}) == {"type": "unknown"}
 
 
-def test_shallow_has_lists_of_its_own():
+def test_shallow_copy_copies_lists():
     given_value = {"listed": [1], "text": "a"}
     copied = shallow_copy(given_value)
     given_value["listed"].append(2)

@@ -36,11 +36,11 @@ READ = {
 
 
 @pytest.mark.parametrize("usage", [USAGE, ResponseUsage.model_validate(USAGE)])
-def test_paths_of_the_table_are_named_and_the_rest_is_kept(usage: object):
+def test_read_usage_known_and_unknown_paths(usage: object):
     assert read_usage(usage, TABLE) == (READ, {})
 
 
-def test_cost_is_always_float():
+def test_read_usage_cost_is_float():
     counts, attributes = read_usage({"cost": 0, "cost_details": {"upstream": 1, "none": None}, "is_byok": True}, TABLE)
     assert [(name, value, type(value)) for name, value in counts.items()] == [
         ("spancast.usage.cost", 0.0, float),
@@ -63,11 +63,11 @@ def test_cost_is_always_float():
         ({"a": {"b": {"c": {"d": {"e": 1}}}}}, {}, {"spancast.usage.a.b.c.d": '{"e":1}'}),
     ],
 )
-def test_shapes(usage: object, counts: dict[str, Any], attributes: dict[str, Any]):
+def test_read_usage_shapes(usage: object, counts: dict[str, Any], attributes: dict[str, Any]):
     assert read_usage(usage, TABLE) == (counts, attributes)
 
 
 @given(json_values)
-def test_never_raises(usage: Any):
+def test_read_usage_any_input_never_raises(usage: Any):
     counts, _ = read_usage(usage, TABLE)
     assert all(type(count) in (int, float) for count in counts.values())

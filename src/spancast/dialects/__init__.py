@@ -1,1 +1,1 @@
-"""Hear: wire JSON to neutral exchange. Pure functions; no OpenTelemetry, no I/O, no SDK."""
+"""Dialects: parsers of each provider's requests and responses, without OpenTelemetry, I/O or SDKs."""

@@ -1,8 +1,9 @@
-"""Events alike but for one string, as nearly all of a stream's are: cut instead of decoded.
+"""A fast path for stream events that differ in one string only, as most do: slicing instead of JSON decoding.
 
-Two events with the same text before and after a JSON string say the same but for that string. So once one of
-them has been read whole, the others are a comparison and a slice. Must never: take a text for a string that
-``json`` would not read as one.
+If the text before and after a JSON string is equal in two events, the events differ in that string only. After one
+event is decoded, similar ones are handled by a comparison and a slice.
+
+Invariants: a text that is not a valid JSON string is never accepted (``test_delta_fast_path.py``).
 """
 
 from __future__ import annotations
@@ -13,78 +14,80 @@ from typing import Final, Protocol
 from spancast.model import json_codec
 
 _PADDING: Final = '"obfuscation":"'
-"""Random padding that OpenAI puts at the end of every event."""
+"""Random padding that OpenAI appends to every event."""
 _END: Final = '"}'
-_MAX_LESSONS: Final = 32
-_FEW: Final = 8
-"""How many texts are tried at first: where runs are short, not much is lost."""
+_MAX_ATTEMPTS: Final = 32
+_FIRST_COUNT: Final = 8
+"""Texts in the first comparison: if runs are short, little work is lost."""
 
 
 class DeltaFastPath:
-    """What surrounds the string of the events that come, and the list its pieces go to."""
+    """The text around the varying string of the expected events, and the list that collects the strings."""
 
-    __slots__ = ("_head", "_is_padded", "_lessons", "_sink", "_tail")
+    __slots__ = ("_attempts", "_is_padded", "_prefix", "_suffix", "_target")
 
     def __init__(self) -> None:
-        self._head: str | None = None
-        self._tail = ""
+        self._prefix: str | None = None
+        self._suffix = ""
         self._is_padded = False
-        self._sink: list[str] = []
-        self._lessons = 0
+        self._target: list[str] = []
+        self._attempts = 0
 
-    def learn(self, text: str, name: str, value: str, sink: list[str]) -> None:
-        """Learn from ``text``, of which the field ``name`` with ``value``, already in ``sink``, is all that is new."""
-        # Streams that alternate between two kinds of events are no run, and learning costs more than it saves.
-        if self._lessons >= _MAX_LESSONS or not value or "\\" in value or '"' in value:
+    def learn(self, text: str, name: str, value: str, target: list[str]) -> None:
+        """Use ``text`` as a template; only its field ``name`` with ``value``, already in ``target``, varies."""
+        # If two kinds of events alternate, learning costs more than it saves.
+        if self._attempts >= _MAX_ATTEMPTS or not value or "\\" in value or '"' in value:
             return
-        self._lessons += 1
+        self._attempts += 1
         for colon in (":", ": "):
             opening = f'"{name}"{colon}"'
             at = text.find(f'{opening}{value}"')
             if at >= 0 and text.count(opening) == 1:
                 start = at + len(opening)
-                self._head, self._tail = text[:start], text[start + len(value) :]
-                tail, found, padding = self._tail.partition(_PADDING)
+                self._prefix, self._suffix = text[:start], text[start + len(value) :]
+                suffix, found, padding = self._suffix.partition(_PADDING)
                 self._is_padded = bool(found) and padding.endswith(_END)
                 if self._is_padded:
-                    self._tail = tail + found
-                self._sink = sink
+                    self._suffix = suffix + found
+                self._target = target
                 return
 
-    def take(self, texts: Sequence[str], start: int) -> int:
-        """Take the texts from ``start`` on that continue the run; return the index of the first that does not."""
-        if self._head is None:
+    def match(self, texts: Sequence[str], start: int) -> int:
+        """Collect from the matching texts at ``start``; return the index of the first text that does not match."""
+        if self._prefix is None:
             return start
         if self._is_padded:
-            return self._take_padded(self._head, texts, start)
-        at, count = start, _FEW
+            return self._match_padded(self._prefix, texts, start)
+        at, count = start, _FIRST_COUNT
         while at < len(texts):
-            some = texts[at : at + count]
-            taken = self._take_together(self._head, some)
-            at += taken
-            if taken < len(some):
+            batch = texts[at : at + count]
+            matched = self._match_together(self._prefix, batch)
+            at += matched
+            if matched < len(batch):
                 break
             count *= 2
         return at
 
-    def _take_together(self, head: str, texts: Sequence[str]) -> int:
-        """Take the first ones of ``texts`` that continue the run: compared all at once, a fifth of one by one."""
-        tail = self._tail
-        begin, rest = len(head), len(tail)
-        values = [text[begin:-rest] for text in texts]
-        # Where one is too short, what is put together again is longer than what there was.
-        if f"{head}{f'{tail}{head}'.join(values)}{tail}" != "".join(texts):
+    def _match_together(self, prefix: str, texts: Sequence[str]) -> int:
+        """Collect from the matching texts at the start of ``texts``, with one comparison: five times faster."""
+        suffix = self._suffix
+        prefix_length, suffix_length = len(prefix), len(suffix)
+        values = [text[prefix_length:-suffix_length] for text in texts]
+        # If a text is too short, the rebuilt text is longer than the original.
+        if f"{prefix}{f'{suffix}{prefix}'.join(values)}{suffix}" != "".join(texts):
             for at, text in enumerate(texts):
-                if not (text.startswith(head) and text.endswith(tail) and len(text) >= begin + rest):
+                if not (
+                    text.startswith(prefix) and text.endswith(suffix) and len(text) >= prefix_length + suffix_length
+                ):
                     del values[at:]
                     break
-        return self._keep(values)
+        return self._collect(values)
 
-    def _keep(self, values: list[str]) -> int:
-        """Keep ``values``, each the inside of a string of JSON; return how many are, up to the first that is not."""
-        whole = "".join(values)
-        if '"' not in whole and "\\" not in whole and whole.isprintable():
-            self._sink += values
+    def _collect(self, values: list[str]) -> int:
+        """Collect ``values``, each the inside of a JSON string; return the number before the first invalid one."""
+        joined = "".join(values)
+        if '"' not in joined and "\\" not in joined and joined.isprintable():
+            self._target += values
             return len(values)
         for at, value in enumerate(values):
             text: object = value
@@ -92,39 +95,39 @@ class DeltaFastPath:
                 text = json_codec.decode(f'"{value}"')
             if type(text) is not str:
                 return at
-            self._sink.append(text)
+            self._target.append(text)
         return len(values)
 
-    def _take_padded(self, head: str, texts: Sequence[str], start: int) -> int:
-        tail = self._tail
-        begin, rest = len(head), len(tail)
+    def _match_padded(self, prefix: str, texts: Sequence[str], start: int) -> int:
+        suffix = self._suffix
+        prefix_length, suffix_length = len(prefix), len(suffix)
         values: list[str] = []
         for text in texts[start:]:
-            if not text.startswith(head):
+            if not text.startswith(prefix):
                 break
-            end = text.rfind(tail)
-            padding = text[end + rest :]
-            if end < begin or not padding.endswith(_END) or '"' in padding[:-2] or "\\" in padding:
+            end = text.rfind(suffix)
+            padding = text[end + suffix_length :]
+            if end < prefix_length or not padding.endswith(_END) or '"' in padding[:-2] or "\\" in padding:
                 break
-            values.append(text[begin:end])
-        return start + self._keep(values)
+            values.append(text[prefix_length:end])
+        return start + self._collect(values)
 
 
 class TextReader(Protocol):
-    """A reader of events that has a run of them."""
+    """A stream reader that also accepts JSON text."""
 
-    run: DeltaFastPath
+    fast_path: DeltaFastPath
 
     def feed_text(self, text: str) -> None:
-        """Take the next event as the JSON text it came as, and learn from it."""
+        """Process the next event given as JSON text, and learn from it."""
         ...
 
 
 def feed_texts(reader: TextReader, texts: Sequence[str], feed: Callable[[str], None]) -> None:
-    """Give ``texts`` to ``reader``: to its run as far as that goes, the others to ``feed``, its ``feed_text``."""
-    take, at, end = reader.run.take, 0, len(texts)
+    """Process ``texts`` with the fast path of ``reader`` if they match, else with ``feed``, its ``feed_text``."""
+    match, at, end = reader.fast_path.match, 0, len(texts)
     while at < end:
-        at = take(texts, at)
+        at = match(texts, at)
         if at < end:
             feed(texts[at])
             at += 1

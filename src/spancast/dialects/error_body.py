@@ -1,7 +1,6 @@
-"""The error envelopes of all dialects as a ``Failure``.
+"""Parser of error bodies, common to all dialects: gateways return the errors of other dialects.
 
-One reader for all, because gateways answer in one dialect with the error of another.
-Must never: raise, or make a free text the type of a failure.
+Invariants: never raises; free text is never an error type (``test_error_body.py``).
 """
 
 from __future__ import annotations
@@ -15,32 +14,32 @@ from spancast.model import semconv
 from spancast.model.call import Attributes, Failure
 
 OTHER: Final = "_OTHER"
-"""``error.type`` where the provider gives no code (semantic conventions, ``error.type``)."""
+"""``error.type`` if the provider gives no code (semantic conventions, ``error.type``)."""
 
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
 def read_failure(error: object, outer: Mapping[str, Any], *, is_failed: bool = False) -> Failure | None:
-    """Return the failure told by an ``error`` field and the object ``outer`` around it.
+    """Return the failure in an ``error`` field of the object ``outer``.
 
-    None where there is no error, unless ``is_failed``: the answer says so by other means.
+    None if there is no error, unless ``is_failed``: another field of the response reports a failure.
 
-    Its type is the first that is a code: OpenRouter's ``error_type`` (beside the error, in it, or in
+    The type is the first of these that is a code: OpenRouter's ``error_type`` (beside the error, in it, or in
     its metadata), then ``code``, ``http_status`` and ``type`` of the error.
     """
     if error is None and not is_failed:
         return None
-    told = accessors.fields(error)
-    message = error if isinstance(error, str) else told.get("message")
-    if not told and not message and not is_failed:
+    fields = accessors.fields(error)
+    message = error if isinstance(error, str) else fields.get("message")
+    if not fields and not message and not is_failed:
         return None
     candidates = (
         outer.get("error_type"),
-        told.get("error_type"),
-        accessors.fields(told.get("metadata")).get("error_type"),
-        told.get("code"),
-        told.get("http_status"),
-        told.get("type"),
+        fields.get("error_type"),
+        accessors.fields(fields.get("metadata")).get("error_type"),
+        fields.get("code"),
+        fields.get("http_status"),
+        fields.get("type"),
     )
     code = next((code for code in map(_code, candidates) if code), OTHER)
     return Failure(type=code, message=accessors.text(message) or "")

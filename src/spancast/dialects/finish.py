@@ -1,7 +1,7 @@
-"""The message of an answer with its finish reason.
+"""The output message with its finish reason.
 
-Two vocabularies: attributes and rules use OpenRouter's (``tool_calls``), messages the
-schema's ``FinishReason`` (``tool_call``); the other values are the same in both.
+Attributes and filters use OpenRouter's values (``tool_calls``), messages the schema's
+``FinishReason`` (``tool_call``). The other values are equal.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ _MESSAGE_REASONS: Final = {"tool_calls": "tool_call", "function_call": "tool_cal
 
 
 def output_messages(parts: list[MessagePart], reason: str | None, *, role: str = "assistant") -> list[Message]:
-    """Return the one message of an answer, or none where it has no parts."""
+    """Return the message of a response as a list, empty if it has no parts."""
     if not parts:
         return []
     message: Message = {"role": role, "parts": parts}

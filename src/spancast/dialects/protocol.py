@@ -1,7 +1,7 @@
 """The protocol of a dialect: the readers of one wire format, and what is particular to its provider. All pure.
 
-A dialect is lenient: an unknown field goes onto the span, a malformed one is left out,
-and nothing raises for what a provider sent.
+A dialect is lenient: an unknown field is recorded, a malformed one is left out, and no
+provider data raises an exception.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from spancast.model.call import Attributes, Request, Response
 
 
 class StreamReader(Protocol):
-    """Assembles one streamed answer from its chunks, for any split of chunks.
+    """A reader that assembles one response from the chunks of a stream, however they are split.
 
-    It may be a ``TextReader`` (``event_run``) as well, which does with JSON text, faster, what ``feed`` does with
-    what it says.
+    It may also be a ``TextReader`` (``delta_fast_path``), which reads JSON text faster than ``feed`` reads the
+    decoded chunks.
     """
 
     __slots__ = ()
 
     def feed(self, chunk: object) -> None:
-        """Take the next chunk: a dict of wire JSON or the SDK's object for it."""
+        """Process the next chunk: a dict of wire JSON or the SDK's object."""
         ...
 
     def result(self) -> Response:
-        """Return what has been received; equals the unstreamed answer once complete."""
+        """Return the response received so far; once complete, it equals the response without streaming."""
         ...
 
     def is_usage_only(self, chunk: object) -> bool:  # noqa: ARG002 - the default
@@ -41,7 +41,7 @@ class Dialect(Protocol):
     __slots__ = ()
 
     name: str
-    """The name users write: ``instrument(dialect="anthropic_messages")``."""
+    """The name in settings and arguments: ``instrument(dialect="anthropic_messages")``."""
 
     provider: str
     """``gen_ai.provider.name`` if the host is of no known provider."""
@@ -61,16 +61,16 @@ class Dialect(Protocol):
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; messages and tools only if ``content``.
 
-        Attributes are read either way: ``model/privacy.py`` decides what of them may be recorded.
+        Attributes are read in any case: ``model/privacy.py`` decides which of them are recorded.
         """
         ...
 
     def read_response(self, answer: object, *, content: bool) -> Response:
-        """Read a whole answer: a dict of wire JSON, the SDK's object, or text."""
+        """Read a complete response: a dict of wire JSON, the SDK's object, or text."""
         ...
 
     def new_stream(self, *, content: bool) -> StreamReader:
-        """Return a reader for one streamed answer."""
+        """Return a reader for one stream."""
         ...
 
     def span_name(self, model: str | None) -> str:

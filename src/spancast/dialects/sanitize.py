@@ -1,7 +1,8 @@
-"""Wire values of no known shape as plain JSON data, alike from dicts and SDK objects.
+"""Conversion of wire values of unknown shape (dicts or SDK objects) to JSON data without secrets and media.
 
-Must never: let a credential or base64 bytes through, raise, or be used on messages that are
-kept by reference (it copies: for tool results, server tools, and parameters only).
+The value is copied: use it for tool results, server tools and parameters, not for whole messages.
+
+Invariants: never raises; no credential or base64 data passes (``test_sanitize.py``).
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ SECRETS: Final = frozenset(
 )
 """Field names whose values never leave the process: MCP tokens and headers, container secrets."""
 
-_SEALED: Final = frozenset({"encrypted_content", "encrypted_index", "encrypted_stdout"})
-"""Fields only the provider can read; kilobytes each."""
+_ENCRYPTED: Final = frozenset({"encrypted_content", "encrypted_index", "encrypted_stdout"})
+"""Encrypted fields that only the provider can read; kilobytes each."""
 
-_CONVENTIONAL: Final = frozenset(
+_CONVENTION_TYPES: Final = frozenset(
     {
         "blob",
         "compaction",
@@ -57,15 +58,15 @@ _CONVENTIONAL: Final = frozenset(
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200};base64,", re.IGNORECASE)
 _SUSPECT: Final = re.compile(
-    '"(?:' + "|".join(re.escape(name) for name in sorted(SECRETS | _SEALED)) + ')":|;base64,|:"base64"|:null',
+    '"(?:' + "|".join(re.escape(name) for name in sorted(SECRETS | _ENCRYPTED)) + ')":|;base64,|:"base64"|:null',
     re.IGNORECASE,
 )
 
 
-def plain(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
-    """Return ``value`` as JSON data: SDK objects as objects, without fields that are null.
+def to_json_data(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
+    """Return ``value`` as JSON data: SDK objects become objects without null fields.
 
-    Credentials and sealed fields are left out; base64 is replaced by a reference.
+    Credentials and encrypted fields are left out; base64 data is replaced by a reference.
     """
     if isinstance(value, str):
         return _string(value)
@@ -73,39 +74,39 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
 
 
 def to_json_string(value: object) -> str:
-    """Return ``value`` as JSON text, by the same rules; cheap where there is nothing to leave out."""
+    """Return ``value`` as JSON text, by the rules of ``to_json_data``; faster if nothing is left out."""
     text = json_codec.encode(value)
     return text if _SUSPECT.search(text) is None else json_codec.encode(_clean(json_codec.decode(text)))
 
 
 def unknown_part(kind: str, fields: Mapping[str, Any]) -> MessagePart:
-    """Return what the conventions have no part for, under its own type and with its fields.
+    """Return a part of a type that the conventions do not define, with its fields.
 
-    A malformed one of a type they do have must not claim to be it.
+    A malformed part of a type that they define gets a ``malformed_`` type.
     """
-    kept: MessagePart = plain(dict(fields)) if fields else {}
-    return {**kept, "type": f"malformed_{kind}" if kind in _CONVENTIONAL else kind}
+    kept: MessagePart = to_json_data(dict(fields)) if fields else {}
+    return {**kept, "type": f"malformed_{kind}" if kind in _CONVENTION_TYPES else kind}
 
 
 def shallow_copy(value: object) -> dict[str, Any]:
-    """Return the fields of ``value`` as a dict of its own, with lists of its own.
+    """Return a copy of the fields of ``value`` and of their lists.
 
-    For what is kept while a stream runs: an SDK's stream helper grows its objects in place.
+    For objects kept during a stream, which an SDK's stream helper modifies in place.
     """
     return {key: [*item] if isinstance(item, list) else item for key, item in accessors.fields(value).items()}  # pyright: ignore[reportUnknownVariableType]
 
 
 def public_url(url: object) -> str | None:
-    """Return scheme, host and path of ``url``: MCP servers take tokens as user name or query."""
+    """Return scheme, host and path of ``url``, without user name and query, which may be tokens of an MCP server."""
     if not isinstance(url, str):
         return None
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        place = f"{host}:{parts.port}" if parts.port else host
+        location = f"{host}:{parts.port}" if parts.port else host
     except ValueError:
         return None
-    return urlunsplit((parts.scheme, place, parts.path, "", ""))
+    return urlunsplit((parts.scheme, location, parts.path, "", ""))
 
 
 def modality(mime_type: object) -> str:
@@ -121,18 +122,18 @@ def _clean(value: Any) -> Any:  # noqa: ANN401 - JSON has any shape
         return [_clean(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(value, dict):
         return value
-    found: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
-    if found.get("type") == "base64" and isinstance(found.get("data"), str):
-        mime_type = found.get("media_type")
+    fields_found: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+    if fields_found.get("type") == "base64" and isinstance(fields_found.get("data"), str):
+        mime_type = fields_found.get("media_type")
         known = mime_type if isinstance(mime_type, str) else None
-        return media_part(modality(known), data=found["data"], mime_type=known)
+        return media_part(modality(known), data=fields_found["data"], mime_type=known)
     return {
         key: _clean(item)
-        for key, item in found.items()
-        if item is not None and key.lower() not in SECRETS and key not in _SEALED
+        for key, item in fields_found.items()
+        if item is not None and key.lower() not in SECRETS and key not in _ENCRYPTED
     }
 
 
-def _string(value: str) -> Any:  # noqa: ANN401 - a string or what stands for it
+def _string(value: str) -> Any:  # noqa: ANN401 - a string or a media part
     match = _DATA_URL.match(value) if value[:5].lower() == "data:" else None
     return value if match is None else media_part(modality(match[1]), url=value)

@@ -1,11 +1,11 @@
-"""Token counts and cost by a table of each dialect; one walk over the usage object.
+"""Token counts and cost from the usage object, by a table per dialect.
 
-``TABLE`` maps a wire name to a canonical name, or to the table of what lies beneath it::
+``TABLE`` maps a wire name to a canonical name, or to the table of a nested object::
 
     TABLE = {"input_tokens": semconv.USAGE_INPUT_TOKENS, "details": {"cached": semconv.USAGE_CACHE_READ}}
     usage, attributes = read_usage(answer.get("usage"), TABLE)
 
-Must never: add counts up or guess one: what is summed, the dialect sums.
+Counts are neither summed nor estimated here; a dialect does that.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from spancast.dialects import accessors
-from spancast.dialects.parameters import attribute_value, decimal, whole
+from spancast.dialects.parameters import attribute_value, integer, number
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes
 
@@ -27,49 +27,49 @@ _LEAVES: Final = (bool, int, float, str, list, tuple)
 
 
 class Usage(NamedTuple):
-    """Counts and cost (USD) by canonical name; beside them what is no number (tier, flags)."""
+    """Counts and cost (USD) by canonical name, and attributes that are not numbers (tier, flags)."""
 
     counts: dict[str, int | float]
     attributes: Attributes
 
 
 def read_usage(usage: object, table: Table) -> Usage:
-    """Return what ``usage`` tells; a path not in ``table`` is kept as ``spancast.usage.<path>``.
+    """Return the counts in ``usage``; a path that is not in ``table`` is kept as ``spancast.usage.<path>``.
 
     ``cost`` and everything in ``cost_details`` are USD and always float.
     """
-    found = Usage({}, {})
+    result = Usage({}, {})
     if not json_codec.is_absent(usage):
-        _resolve_path(accessors.fields(usage), "", table, found, _DEPTH)
-    return found
+        _add_fields(accessors.fields(usage), "", table, result, _DEPTH)
+    return result
 
 
-def _resolve_path(counted: Mapping[str, Any], prefix: str, table: Table, found: Usage, depth: int) -> None:
-    counts = found.counts
-    for key, value in counted.items():
+def _add_fields(fields: Mapping[str, Any], prefix: str, table: Table, usage: Usage, depth: int) -> None:
+    counts = usage.counts
+    for key, value in fields.items():
         if value is None:
             continue
         row = table.get(key)
         name = row if type(row) is str else None
         if type(value) is int and name is not None and 0 <= value < _INT64:
-            # What nearly all of them are.
+            # The most common case.
             counts[name] = value
         elif depth == 1 or _is_leaf(value):
             if not json_codec.is_absent(value):
-                _keep(f"{prefix}{key}", value, name, found)
+                _add(f"{prefix}{key}", value, name, usage)
         else:
-            beneath = row if row is not None and not isinstance(row, str) else _NO_ROWS
-            _resolve_path(accessors.fields(value), f"{prefix}{key}.", beneath, found, depth - 1)
+            nested = row if row is not None and not isinstance(row, str) else _NO_ROWS
+            _add_fields(accessors.fields(value), f"{prefix}{key}.", nested, usage, depth - 1)
 
 
 def _is_leaf(value: object) -> bool:
     return isinstance(value, _LEAVES)
 
 
-def _keep(path: str, value: object, name: str | None, found: Usage) -> None:
+def _add(path: str, value: object, name: str | None, usage: Usage) -> None:
     is_cost = path == "cost" or path.startswith("cost_details.")
-    number = decimal(value) if is_cost else whole(value) if name is not None or type(value) is int else decimal(value)
-    if number is not None:
-        found.counts[name or f"{semconv.USAGE}{path}"] = number
+    count = number(value) if is_cost else integer(value) if name is not None or type(value) is int else number(value)
+    if count is not None:
+        usage.counts[name or f"{semconv.USAGE}{path}"] = count
     elif name is None:
-        found.attributes[f"{semconv.USAGE}{path}"] = attribute_value(value)
+        usage.attributes[f"{semconv.USAGE}{path}"] = attribute_value(value)

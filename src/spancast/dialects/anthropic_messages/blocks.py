@@ -1,8 +1,8 @@
-"""Content blocks of the Messages API, asked or answered, as parts.
+"""Conversion of request and response content blocks of the Messages API to parts.
 
-Shapes: Anthropic's ``ContentBlockParam`` and ``ContentBlock`` unions, betas included; parts
+Shapes: Anthropic's ``ContentBlockParam`` and ``ContentBlock`` unions, including betas; parts
 as in ``gen-ai-input-messages.json``.
-Must never: drop a block: what has no part of its own becomes a generic part.
+No block is dropped: an unknown type becomes a generic part.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
-from spancast.dialects.sanitize import plain, unknown_part
+from spancast.dialects.sanitize import to_json_data, unknown_part
 from spancast.model.call import Message, MessagePart
 
 Fields = Mapping[str, Any]
 
 _RESULT: Final = "_tool_result"
-_FOR_PROVIDER: Final = frozenset({"cache_control", "signature"})
+_PROVIDER_FIELDS: Final = frozenset({"cache_control", "signature"})
 
 
 def input_messages(value: object) -> list[Message]:
@@ -50,22 +50,22 @@ def block_part(value: object) -> MessagePart:
     block = accessors.fields(value)
     kind = accessors.text(block.get("type")) or "unknown"
     reader = _BLOCKS.get(kind)
-    read = reader(block) if reader is not None else None
-    if read is not None:
-        return read
+    part = reader(block) if reader is not None else None
+    if part is not None:
+        return part
     if kind.endswith(_RESULT):
         return _server_tool_result(kind, block)
-    return unknown_part(kind, {key: value for key, value in block.items() if key not in _FOR_PROVIDER})
+    return unknown_part(kind, {key: value for key, value in block.items() if key not in _PROVIDER_FIELDS})
 
 
 def _text(block: Fields) -> MessagePart | None:
     content = block.get("text")
     if not isinstance(content, str):
         return None
-    read = text_part(content)
+    part = text_part(content)
     if citations := accessors.items(block.get("citations")):
-        read["citations"] = plain(citations)
-    return read
+        part["citations"] = to_json_data(citations)
+    return part
 
 
 def _thinking(block: Fields) -> MessagePart | None:
@@ -73,7 +73,7 @@ def _thinking(block: Fields) -> MessagePart | None:
 
 
 def _redacted_thinking(_block: Fields) -> MessagePart | None:
-    # Nobody but the provider can read it; that there was some is worth telling.
+    # Encrypted reasoning has no readable text; an empty part records that it exists.
     return reasoning_part("")
 
 
@@ -84,14 +84,14 @@ def _image(block: Fields) -> MessagePart | None:
 def _document(block: Fields) -> MessagePart | None:
     source = accessors.fields(block.get("source"))
     if source.get("type") == "text" and isinstance(source.get("data"), str):
-        read = text_part(source["data"])
+        part = text_part(source["data"])
     elif source.get("type") == "content":
-        read = generic_part("document", content=content_parts(source.get("content")))
+        part = generic_part("document", content=content_parts(source.get("content")))
     else:
-        read = _media("document", source)
-    if read is not None and (title := accessors.text(block.get("title"))):
-        read["title"] = title
-    return read
+        part = _media("document", source)
+    if part is not None and (title := accessors.text(block.get("title"))):
+        part["title"] = title
+    return part
 
 
 def _container_upload(block: Fields) -> MessagePart | None:
@@ -112,21 +112,21 @@ def _tool_use(block: Fields) -> MessagePart | None:
 def _tool_result(block: Fields) -> MessagePart | None:
     content = block.get("content")
     response = content_parts(content) if accessors.items(content) else content
-    read = tool_result_part(accessors.text(block.get("tool_use_id")), response)
+    part = tool_result_part(accessors.text(block.get("tool_use_id")), response)
     if block.get("is_error") is True:
-        read["is_error"] = True
-    return read
+        part["is_error"] = True
+    return part
 
 
 def _server_tool_use(block: Fields) -> MessagePart | None:
     name = accessors.text(block.get("name")) or ""
     tool = "mcp" if block.get("type") == "mcp_tool_use" else name
-    call = {**_rest(block, "id", "name"), "type": tool}
+    call = {**_other_fields(block, "id", "name"), "type": tool}
     return generic_part("server_tool_call", id=accessors.text(block.get("id")), name=name, server_tool_call=call)
 
 
 def _server_tool_result(kind: str, block: Fields) -> MessagePart:
-    response = {**_rest(block, "tool_use_id"), "type": kind.removesuffix(_RESULT)}
+    response = {**_other_fields(block, "tool_use_id"), "type": kind.removesuffix(_RESULT)}
     return generic_part(
         "server_tool_call_response", id=accessors.text(block.get("tool_use_id")), server_tool_call_response=response
     )
@@ -136,12 +136,12 @@ def _compaction(block: Fields) -> MessagePart | None:
     return generic_part("compaction", content=accessors.text(block.get("content")))
 
 
-def _rest(block: Fields, *known: str) -> dict[str, Any]:
-    kept = {
-        key: value for key, value in block.items() if key not in known and key not in _FOR_PROVIDER and key != "type"
+def _other_fields(block: Fields, *known: str) -> dict[str, Any]:
+    fields_kept = {
+        key: value for key, value in block.items() if key not in known and key not in _PROVIDER_FIELDS and key != "type"
     }
-    read: dict[str, Any] = plain(kept)
-    return read
+    part: dict[str, Any] = to_json_data(fields_kept)
+    return part
 
 
 _BLOCKS: Final[Mapping[str, Callable[[Fields], MessagePart | None]]] = {

@@ -1,10 +1,9 @@
-"""Anthropic Messages (``POST /v1/messages``), as spoken by Anthropic and OpenRouter.
+"""Anthropic Messages (``POST /v1/messages``), used by Anthropic and OpenRouter.
 
-Finish reasons: ``stop_reason`` in OpenRouter's words on the attribute (``stop``, ``length``,
-``tool_calls``, ``content_filter``), in those of the message schema in the message
-(``tool_call``), and as it came in ``spancast.response.native_finish_reasons``: the registry
-asks for no vocabulary, and one for all dialects is what rules can be written on.
-Must never: count cached tokens twice. ``input_tokens`` excludes them here, the attribute includes them.
+``stop_reason`` is recorded three times: in OpenRouter's values on the attribute (``stop``, ``length``,
+``tool_calls``, ``content_filter``), in those of the message schema in the message (``tool_call``), and
+unchanged in ``spancast.response.native_finish_reasons``. Common values allow one filter for all dialects.
+Anthropic's ``input_tokens`` excludes cached tokens; the attribute includes them.
 """
 
 from __future__ import annotations
@@ -20,17 +19,17 @@ from spancast.dialects.error_body import read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
-from spancast.dialects.sanitize import plain, public_url
+from spancast.dialects.sanitize import public_url, to_json_data
 from spancast.dialects.usage import Table, Usage, read_usage
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, Message, Request, Response
 
 _PARAMETERS: Final[Mapping[str, Row]] = {
-    "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.whole),
-    "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.decimal),
-    "top_p": Row(semconv.REQUEST_TOP_P, parameters.decimal),
-    "top_k": Row(semconv.REQUEST_TOP_K, parameters.whole),
-    "stop_sequences": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.texts),
+    "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.integer),
+    "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.number),
+    "top_p": Row(semconv.REQUEST_TOP_P, parameters.number),
+    "top_k": Row(semconv.REQUEST_TOP_K, parameters.integer),
+    "stop_sequences": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.string_list),
     "stream": Row(semconv.REQUEST_STREAM, parameters.true_flag),
 }
 _RANGES: Final[Mapping[str, Range]] = {
@@ -39,21 +38,21 @@ _RANGES: Final[Mapping[str, Range]] = {
     "top_k": Range(0),
     "max_tokens": Range(1),
 }
-_READ_BY_NAME: Final = frozenset(
+_READ_SEPARATELY: Final = frozenset(
     {"mcp_servers", "messages", "model", "output_config", "output_format", "system", "tools"}
 )
 _TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
-_SKIPPED: Final = _READ_BY_NAME | _TRACE_KEYS
+_SKIPPED: Final = _READ_SEPARATELY | _TRACE_KEYS
 
 _FORMAT: Final = semconv.REQUEST + "response_format"
-"""Where ``output_config.format`` goes: its schema quotes content, and this name is known to."""
+"""The attribute of ``output_config.format``, whose schema may quote content."""
 
 _FIELDS: Final[Mapping[str, Row]] = {
     "type": Row(semconv.RESPONSE_OBJECT, parameters.text),
     "provider": Row(semconv.RESPONSE_PROVIDER, parameters.text),
     "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", parameters.json_attribute),
 }
-# ``stop_sequence`` quotes the request's content, so it stays with the message.
+# ``stop_sequence`` quotes content of the request, so it is part of the message.
 _NOT_FIELDS: Final = frozenset({"id", "model", "role", "stop_reason", "stop_sequence"})
 
 _USAGE: Final[Table] = {
@@ -78,7 +77,7 @@ _FINISH_REASONS: Final = {
 
 
 class _AnthropicMessages(Dialect):
-    """The dialect; has no state."""
+    """The dialect; stateless."""
 
     __slots__ = ()
 
@@ -89,7 +88,7 @@ class _AnthropicMessages(Dialect):
     answers: str | None = "spancast.dialects.anthropic_messages.answers:ANSWERS"
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
-        """Read a request body; ``system`` is apart from the messages, as it is sent."""
+        """Read a request body; ``system`` is separate from the messages, as in the request."""
         attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED)
         _add_output_config(attributes, body, content=content)
         if servers := accessors.items(body.get("mcp_servers")):
@@ -105,13 +104,13 @@ class _AnthropicMessages(Dialect):
         )
 
     def read_response(self, answer: object, *, content: bool) -> Response:
-        """Read a whole answer; text that is no answer at all is one assistant message."""
+        """Read a complete response; a string is one assistant message."""
         if isinstance(answer, str):
             return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
         return read_answer(accessors.fields(answer), content=content)
 
     def new_stream(self, *, content: bool) -> MessagesStream:
-        """Return a reader for one streamed answer."""
+        """Return a reader for one stream."""
         return MessagesStream(read_answer, content=content)
 
 
@@ -150,12 +149,12 @@ def _messages(answer: Mapping[str, Any], reason: str | None) -> list[Message]:
     for message in messages:
         for name in ("stop_sequence", "stop_details"):
             if not json_codec.is_absent(answer.get(name)):
-                message[name] = plain(answer[name])
+                message[name] = to_json_data(answer[name])
     return messages
 
 
 def _include_cache(usage: Usage) -> None:
-    """Make the input total inclusive: the anthropic refinement of ``gen_ai.usage.input_tokens``."""
+    """Add cached tokens to the input total, as the Anthropic convention for ``gen_ai.usage.input_tokens`` requires."""
     counts = usage.counts
     if semconv.USAGE_INPUT_TOKENS in counts:
         cached = counts.get(semconv.USAGE_CACHE_READ, 0) + counts.get(semconv.USAGE_CACHE_WRITE, 0)
@@ -168,34 +167,34 @@ def _add_output_config(attributes: Attributes, body: Mapping[str, Any], *, conte
     effort = accessors.text(config.get("effort"))
     if effort is not None:
         attributes[semconv.REQUEST_REASONING_LEVEL] = config.pop("effort")
-    # ``output_format`` is the beta's name of the same; ``format_`` that of the openrouter SDK's model.
+    # ``output_format`` is the beta's name, ``format_`` that of the openrouter SDK's model.
     found = (config.pop("format", None), config.pop("format_", None), body.get("output_format"))
-    wanted = next((value for value in found if not json_codec.is_absent(value)), None)
-    if wanted is not None:
-        kind = accessors.text(accessors.fields(wanted).get("type"))
+    output_format = next((value for value in found if not json_codec.is_absent(value)), None)
+    if output_format is not None:
+        kind = accessors.text(accessors.fields(output_format).get("type"))
         attributes[semconv.OUTPUT_TYPE] = "text" if kind == "text" else "json"
         if content:
-            attributes[_FORMAT] = parameters.json_attribute(wanted)
+            attributes[_FORMAT] = parameters.json_attribute(output_format)
     rest = {key: value for key, value in config.items() if not json_codec.is_absent(value)}
     if rest:
         attributes[semconv.REQUEST + "output_config"] = parameters.json_attribute(rest)
 
 
 def _server(value: object) -> Any:  # noqa: ANN401 - JSON has any shape
-    server = plain(value)
+    server = to_json_data(value)
     if not isinstance(server, dict):
         return server
-    told: dict[str, Any] = server  # pyright: ignore[reportUnknownVariableType]
-    return {**told, "url": public_url(told.get("url"))}
+    fields: dict[str, Any] = server  # pyright: ignore[reportUnknownVariableType]
+    return {**fields, "url": public_url(fields.get("url"))}
 
 
 def _tool(value: object) -> dict[str, Any]:
-    """Return a tool as a definition: custom ones are functions, their schema by reference; the server's plain."""
+    """Return a tool definition: custom tools as functions with their schema by reference, server tools as a copy."""
     tool = accessors.fields(value)
     kind = accessors.text(tool.get("type")) or "custom"
     name = accessors.text(tool.get("name")) or accessors.text(tool.get("mcp_server_name")) or kind
     if kind != "custom":
-        return {**plain(dict(tool)), "type": kind, "name": name}
+        return {**to_json_data(dict(tool)), "type": kind, "name": name}
     kept = {
         key: item
         for key, item in tool.items()

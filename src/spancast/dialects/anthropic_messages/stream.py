@@ -1,9 +1,9 @@
-"""A streamed answer of the Messages API, put together from its events.
+"""Stream reader of the Messages API: assembles the response from its events.
 
-Usage in ``message_delta`` is cumulative: the last value of each field wins, and fields it
-does not have keep those of ``message_start``. Events of the SDK's helper (``text``,
-``input_json``, ...) say again what the raw ones said and are ignored.
-Must never: keep an SDK object that its helper changes while it streams.
+Usage in ``message_delta`` is cumulative: the last value of each field wins, and missing
+fields keep the value of ``message_start``. Events of the SDK's stream helper (``text``,
+``input_json``, ...) repeat the raw events and are ignored.
+SDK objects are copied, because the SDK's stream helper modifies them.
 """
 
 from __future__ import annotations
@@ -26,90 +26,90 @@ _DELTAS: Final = {
     "input_json_delta": ("partial_json", "input"),
     "compaction_delta": ("content", "content"),
 }
-"""Type of a delta -> (its text, the field of the block it goes to)."""
+"""Type of a delta to its text field and the field of the block."""
 _DELTA_ONLY: Final = frozenset({"type", "index", "delta"})
 _PAIR: Final = 2
 
 _BLOCK_OF: Final = {"text": "text", "thinking": "thinking", "input": "tool_use", "content": "compaction"}
 
 
-class AnswerReader(Protocol):
-    """Reads a ``message`` object; ``is_cut``: no stop reason came."""
+class ResponseReader(Protocol):
+    """Reads a ``message`` object; ``is_cut``: the stop reason is missing."""
 
     def __call__(self, answer: _Fields, *, content: bool, is_cut: bool) -> Response:
-        """Return the neutral answer."""
+        """Return the parsed response."""
         ...
 
 
 class MessagesStream(StreamReader):
-    """Reads the events of one answer; without ``content`` it keeps no text at all."""
+    """A reader of the events of one response; without ``content`` it keeps no text."""
 
-    __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "_usage", "run")
+    __slots__ = ("_blocks", "_content", "_message", "_pieces", "_read", "_usage", "fast_path")
 
-    def __init__(self, read: AnswerReader, *, content: bool) -> None:
+    def __init__(self, read: ResponseReader, *, content: bool) -> None:
         self._read = read
         self._content = content
         self._message: dict[str, Any] = {}
         self._usage: dict[str, Any] = {}
         self._blocks: dict[Hashable, dict[str, Any]] = {}
-        """Content blocks as they began, by index."""
+        """Content blocks of ``content_block_start``, by index."""
         self._pieces: dict[tuple[Hashable, str], list[str]] = {}
         """Texts by (index of the block, field of the block)."""
-        self.run = DeltaFastPath()
+        self.fast_path = DeltaFastPath()
 
     def feed_text(self, text: str) -> None:
-        """Take the next event as the JSON text it came as, and learn from it."""
+        """Process the next event given as JSON text, and learn from it."""
         event = json_codec.decode(text)
         self.feed(event)
         if self._content and type(event) is dict and event.keys() == _DELTA_ONLY:  # pyright: ignore[reportUnknownMemberType] - wire JSON
-            self._learn(text, event)  # pyright: ignore[reportUnknownArgumentType] - as above
+            self._learn(text, event)  # pyright: ignore[reportUnknownArgumentType] - wire JSON
 
     def _learn(self, text: str, event: dict[str, Any]) -> None:
-        """Learn from a delta that tells a piece of one text and nothing else."""
+        """Learn from a delta that has only one piece of text."""
         delta: Any = event["delta"]
         if type(delta) is not dict or len(delta) != _PAIR:  # pyright: ignore[reportUnknownArgumentType] - wire JSON
             return
-        row = _DELTAS.get(delta.get("type"))  # pyright: ignore[reportArgumentType, reportUnknownArgumentType, reportUnknownMemberType] - as above
-        piece: object = delta.get(row[0]) if row is not None else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - as above
+        row = _DELTAS.get(delta.get("type"))  # pyright: ignore[reportArgumentType, reportUnknownArgumentType, reportUnknownMemberType] - wire JSON
+        piece: object = delta.get(row[0]) if row is not None else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - wire JSON
         if row is not None and isinstance(piece, str) and isinstance(event["index"], int):
-            self.run.learn(text, row[0], piece, self._pieces[event["index"], row[1]])
+            self.fast_path.learn(text, row[0], piece, self._pieces[event["index"], row[1]])
 
     def feed(self, chunk: object) -> None:
-        """Take the next event: a dict of wire JSON or an SDK's object."""
-        # A text delta is the hot path: no merging of extra fields.
+        """Process the next event: a dict of wire JSON or an SDK's object."""
+        # Text deltas are the hot path: extra fields are not merged.
         event: Any = chunk if type(chunk) is dict else getattr(chunk, "__dict__", None)  # pyright: ignore[reportUnknownVariableType]
         if not event or event.get("type") != "content_block_delta":
             self._feed_event(accessors.fields(chunk))  # pyright: ignore[reportUnknownArgumentType]
         elif self._content:
             delta = event.get("delta")
-            told: Any = delta if type(delta) is dict else getattr(delta, "__dict__", None)  # pyright: ignore[reportUnknownVariableType]
-            if told:
+            delta_fields: Any = delta if type(delta) is dict else getattr(delta, "__dict__", None)  # pyright: ignore[reportUnknownVariableType]
+            if delta_fields:
                 try:
-                    self._feed_delta(event.get("index"), told, delta)  # pyright: ignore[reportUnknownArgumentType]
+                    self._feed_delta(event.get("index"), delta_fields, delta)  # pyright: ignore[reportUnknownArgumentType]
                 except TypeError:
-                    # An index or a type that is no scalar names nothing.
+                    # An unhashable index or type is invalid.
                     return
 
     def result(self) -> Response:
-        """Return what has been received."""
+        """Return the response received so far."""
         answer = dict(self._message)
         if self._usage:
             answer["usage"] = self._usage
-        if self._content and (blocks := self._assembled()):
+        if self._content and (blocks := self._assemble()):
             answer["content"] = blocks
         return self._read(answer, content=self._content, is_cut=bool(answer) and not answer.get("stop_reason"))
 
-    def _feed_delta(self, index: Hashable, told: _Fields, delta: object) -> None:
-        kind = told.get("type")
+    def _feed_delta(self, index: Hashable, delta_fields: _Fields, delta: object) -> None:
+        kind = delta_fields.get("type")
         row = _DELTAS.get(kind)  # pyright: ignore[reportArgumentType] - any value may be looked up
         if row is None:
             if kind == "citations_delta":
                 block = self._blocks.setdefault(index, {"type": "text"})
                 block["citations"] = [*accessors.items(block.get("citations")), accessors.fields(delta).get("citation")]
             return
-        text = told.get(row[0])
+        text = delta_fields.get(row[0])
         if type(text) is not str:
-            # An SDK without a class for this delta keeps its fields apart.
+            # An SDK without a class for this delta has its fields in ``__pydantic_extra__``.
             text = accessors.fields(delta).get(row[0])
             if type(text) is not str:
                 return
@@ -124,18 +124,18 @@ class MessagesStream(StreamReader):
         kind = event.get("type")
         if kind == "message_start":
             self._message = {**accessors.fields(event.get("message"))}
-            self._usage = _given(accessors.fields(self._message.pop("usage", None)))
+            self._usage = _present(accessors.fields(self._message.pop("usage", None)))
         elif kind == "content_block_start" and self._content:
             index = event.get("index")
             if isinstance(index, Hashable):
                 self._blocks[index] = shallow_copy(event.get("content_block"))
         elif kind == "message_delta":
-            self._message.update(_given(accessors.fields(event.get("delta"))))
-            self._usage.update(_given(accessors.fields(event.get("usage"))))
+            self._message.update(_present(accessors.fields(event.get("delta"))))
+            self._usage.update(_present(accessors.fields(event.get("usage"))))
         elif kind == "error":
             self._message["error"] = event.get("error") or {"message": event.get("message")}
 
-    def _assembled(self) -> list[dict[str, Any]]:
+    def _assemble(self) -> list[dict[str, Any]]:
         blocks = {index: dict(block) for index, block in self._blocks.items()}
         for (index, field), pieces in self._pieces.items():
             block = blocks.setdefault(index, {"type": _BLOCK_OF[field]})
@@ -149,5 +149,5 @@ class MessagesStream(StreamReader):
         return list(blocks.values())
 
 
-def _given(fields: _Fields) -> dict[str, Any]:
+def _present(fields: _Fields) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if not json_codec.is_absent(value)}

@@ -1,8 +1,8 @@
-"""OpenAI Chat Completions (``POST /chat/completions``), as OpenRouter extends it.
+"""OpenAI Chat Completions (``POST /chat/completions``) with OpenRouter's extensions.
 
-Spoken by OpenAI, Azure, OpenRouter, Groq, Together, Fireworks, vLLM, Ollama and others.
-Finish reasons are the wire's (``tool_calls``) on the attribute and the message schema's
-(``tool_call``) in the message.
+Used by OpenAI, Azure, OpenRouter, Groq, Together, Fireworks, vLLM, Ollama and others.
+The attribute has the finish reason of the response (``tool_calls``), the message that of
+the message schema (``tool_call``).
 """
 
 from __future__ import annotations
@@ -19,46 +19,46 @@ from spancast.dialects.openai_chat.messages import input_messages, is_prompt_mes
 from spancast.dialects.openai_chat.stream import ChatStream
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
-from spancast.dialects.sanitize import plain, to_json_string
+from spancast.dialects.sanitize import to_json_data, to_json_string
 from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, AttributeValue, Message, Request, Response
 
 
-def _choices_beside_one(value: object) -> AttributeValue | None:
-    """Read ``n``, which the convention wants only where it is not 1."""
-    return [] if value == 1 else read.whole(value)
+def _choice_count(value: object) -> AttributeValue | None:
+    """Read ``n``, which by the convention is recorded only if it is not 1."""
+    return [] if value == 1 else read.integer(value)
 
 
 def _format(value: object) -> AttributeValue | None:
-    """Read ``response_format``; ``parse()`` takes a pydantic class, whose schema only the SDK makes."""
+    """Read ``response_format``; for a pydantic class given to ``parse()``, only its name is recorded."""
     if isinstance(value, type):
         value = {"type": "json_schema", "json_schema": {"name": value.__name__}}
     return read.json_attribute(value)
 
 
 def _object(value: object) -> AttributeValue | None:
-    """Read ``object``; a streamed answer, once assembled, is no chunk any more."""
+    """Read ``object`` without the ``.chunk`` of a stream."""
     return value.removesuffix(".chunk") if isinstance(value, str) else None
 
 
 _PARAMETERS: Final[Mapping[str, Row]] = {
-    "temperature": Row(semconv.REQUEST_TEMPERATURE, read.decimal),
-    "top_p": Row(semconv.REQUEST_TOP_P, read.decimal),
-    "top_k": Row(semconv.REQUEST_TOP_K, read.whole),
-    "seed": Row(semconv.REQUEST_SEED, read.whole),
-    "stop": Row(semconv.REQUEST_STOP_SEQUENCES, read.texts),
-    "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.whole),
-    "max_completion_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.whole),
-    "frequency_penalty": Row(semconv.REQUEST_FREQUENCY_PENALTY, read.decimal),
-    "presence_penalty": Row(semconv.REQUEST_PRESENCE_PENALTY, read.decimal),
+    "temperature": Row(semconv.REQUEST_TEMPERATURE, read.number),
+    "top_p": Row(semconv.REQUEST_TOP_P, read.number),
+    "top_k": Row(semconv.REQUEST_TOP_K, read.integer),
+    "seed": Row(semconv.REQUEST_SEED, read.integer),
+    "stop": Row(semconv.REQUEST_STOP_SEQUENCES, read.string_list),
+    "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.integer),
+    "max_completion_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.integer),
+    "frequency_penalty": Row(semconv.REQUEST_FREQUENCY_PENALTY, read.number),
+    "presence_penalty": Row(semconv.REQUEST_PRESENCE_PENALTY, read.number),
     "reasoning_effort": Row(semconv.REQUEST_REASONING_LEVEL, read.text),
     "response_format": Row(semconv.REQUEST + "response_format", _format),
-    "n": Row(semconv.REQUEST_CHOICE_COUNT, _choices_beside_one),
-    "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, read.tier),
+    "n": Row(semconv.REQUEST_CHOICE_COUNT, _choice_count),
+    "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, read.service_tier),
     "stream": Row(semconv.REQUEST_STREAM, read.true_flag),
 }
-# openrouter/README A.1; OpenAI documents the same where it has them.
+# From OpenRouter's API reference; OpenAI documents the same ranges for its parameters.
 _RANGES: Final[Mapping[str, Range]] = {
     "temperature": Range(0, 2),
     "top_p": Range(0, 1),
@@ -73,25 +73,25 @@ _RANGES: Final[Mapping[str, Range]] = {
     "max_completion_tokens": Range(1),
     "n": Range(1),
 }
-_STOPS: Final = 4
+_MAX_STOPS: Final = 4
 _TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
 _SKIPPED: Final = frozenset({"messages", "model", "tools", "functions"}) | _TRACE_KEYS
 
-_UNUSUAL: Final = frozenset({"max_completion_tokens", "reasoning", "prompt", "modalities", "response_format"})
-"""What ``_settle`` has to look at."""
+_COMBINED: Final = frozenset({"max_completion_tokens", "reasoning", "prompt", "modalities", "response_format"})
+"""Parameters that ``_add_derived`` reads."""
 
 _FORMATS: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 _MODALITIES: Final = {"audio": "speech", "image": "image"}
 
 _FIELDS: Final[Mapping[str, Row]] = {
-    "created": Row(semconv.RESPONSE_CREATED, read.whole),
+    "created": Row(semconv.RESPONSE_CREATED, read.integer),
     "object": Row(semconv.RESPONSE_OBJECT, _object),
     "provider": Row(semconv.RESPONSE_PROVIDER, read.text),
     "service_tier": Row(semconv.OPENAI_RESPONSE_SERVICE_TIER, read.text),
     "system_fingerprint": Row(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, read.text),
     "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", to_json_string),
 }
-# ``obfuscation`` is random padding that OpenAI puts on every chunk.
+# ``obfuscation`` is random padding in every chunk of OpenAI.
 _NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "obfuscation"})
 _USAGE: Final[Table] = {
     "prompt_tokens": semconv.USAGE_INPUT_TOKENS,
@@ -114,7 +114,7 @@ _USAGE: Final[Table] = {
 
 
 class _OpenAIChat(Dialect):
-    """The dialect; has no state."""
+    """The dialect; stateless."""
 
     __slots__ = ()
 
@@ -124,42 +124,42 @@ class _OpenAIChat(Dialect):
     answers: str | None = "spancast.dialects.openai_chat.answers:ANSWERS"
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
-        """Read a request body; a system message stays among the messages, as the convention asks."""
+        """Read a request body; system messages stay among the messages, as the convention requires."""
         attributes = read.read_parameters(body, _PARAMETERS, _SKIPPED)
         attributes[semconv.OPENAI_API_TYPE] = "chat_completions"
-        if not _UNUSUAL.isdisjoint(body):
-            _settle(body, attributes)
+        if not _COMBINED.isdisjoint(body):
+            _add_derived(body, attributes)
         return Request(
             model=accessors.text(body.get("model")),
             stream=body.get("stream") is True,
             messages=input_messages(body) if content else [],
             tools=_tools(body) if content else [],
             attributes=attributes,
-            validation_errors=_problems(body),
+            validation_errors=_validation_errors(body),
         )
 
     def read_response(self, answer: object, *, content: bool) -> Response:
-        """Read a whole answer; text that is no JSON object is the assistant's text."""
+        """Read a complete response; a string is the assistant's text."""
         if isinstance(answer, str):
             return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
         fields = accessors.fields(answer)
         usage = read_usage(fields.get("usage"), _USAGE)
-        # Unknown nested fields (citations, search results) only of a completion: another object holds cookies, headers.
+        # Unknown nested fields (citations, search results) of a completion only: others hold cookies and headers.
         attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, nested="choices" in fields)
         if usage.attributes:
             attributes.update(usage.attributes)
         failure = read_failure(fields.get("error"), fields)
         choices = [accessors.fields(choice) for choice in accessors.items(fields.get("choices"))]
         reasons: list[str] = []
-        says_more = False
+        has_more = False
         for choice in choices:
             reason = choice.get("finish_reason")
             reasons.append(accessors.text(reason) or "error")
             if failure is None:
                 failure = read_failure(choice.get("error"), choice, is_failed=reason == "error")
-            says_more = says_more or bool(choice.get("logprobs") or choice.get("native_finish_reason"))
-        if says_more:
-            _add_beside_message(choices, attributes, content=content)
+            has_more = has_more or bool(choice.get("logprobs") or choice.get("native_finish_reason"))
+        if has_more:
+            _add_choice_fields(choices, attributes, content=content)
         return Response(
             id=accessors.text(fields.get("id")),
             model=accessors.text(fields.get("model")),
@@ -171,7 +171,7 @@ class _OpenAIChat(Dialect):
         )
 
     def new_stream(self, *, content: bool) -> ChatStream:
-        """Return a reader for one streamed answer."""
+        """Return a reader for one stream."""
         return ChatStream(self.read_response, content=content)
 
     def ask_for_usage(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -182,11 +182,11 @@ class _OpenAIChat(Dialect):
         return {"stream_options": {**options, "include_usage": True}}
 
 
-def _settle(body: Mapping[str, Any], attributes: Attributes) -> None:
-    """Settle which of two parameters for the same thing is told, and where; read those that say two things."""
-    limit = read.whole(body.get("max_completion_tokens"))
+def _add_derived(body: Mapping[str, Any], attributes: Attributes) -> None:
+    """Add attributes that depend on several parameters or on a part of one."""
+    limit = read.integer(body.get("max_completion_tokens"))
     if limit is not None:
-        # It replaces ``max_tokens``, wherever in the body that stands.
+        # It replaces ``max_tokens``, regardless of their order.
         attributes[semconv.REQUEST_MAX_TOKENS] = limit
     level = accessors.text(accessors.fields(body.get("reasoning")).get("effort"))
     if level:
@@ -198,12 +198,14 @@ def _settle(body: Mapping[str, Any], attributes: Attributes) -> None:
         attributes[semconv.OUTPUT_TYPE] = output_type
 
 
-def _problems(body: Mapping[str, Any]) -> list[str]:
+def _validation_errors(body: Mapping[str, Any]) -> list[str]:
     validation_errors = read.out_of_range(body, _RANGES)
     stops = body.get("stop")
-    if stops is not None and len(accessors.items(stops)) > _STOPS:
+    if stops is not None and len(accessors.items(stops)) > _MAX_STOPS:
         stops = accessors.items(stops)
-        validation_errors.append(f"stop: {len(stops)} sequences given, at most {_STOPS} are allowed; sent as they are")
+        validation_errors.append(
+            f"stop: {len(stops)} sequences given, at most {_MAX_STOPS} are allowed; sent as they are"
+        )
     return validation_errors
 
 
@@ -212,55 +214,59 @@ def _output_type(body: Mapping[str, Any]) -> str | None:
     for wire_name, output_type in _MODALITIES.items():
         if wire_name in modalities:
             return output_type
-    asked = body.get("response_format")
-    kind = "json_schema" if isinstance(asked, type) else accessors.text(accessors.fields(asked).get("type"))
+    response_format = body.get("response_format")
+    kind = (
+        "json_schema"
+        if isinstance(response_format, type)
+        else accessors.text(accessors.fields(response_format).get("type"))
+    )
     return _FORMATS.get(kind) if kind else None
 
 
 def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
     if "tools" not in body and "functions" not in body:
         return []
-    legacy = [{"type": "function", "function": each} for each in accessors.items(body.get("functions"))]
-    return [_tool(each) for each in (*accessors.items(body.get("tools")), *legacy)]
+    legacy = [{"type": "function", "function": item} for item in accessors.items(body.get("functions"))]
+    return [_tool(item) for item in (*accessors.items(body.get("tools")), *legacy)]
 
 
 def _tool(value: object) -> dict[str, Any]:
     tool = accessors.fields(value)
     kind = accessors.text(tool.get("type")) or "function"
-    held = accessors.fields(tool.get(kind))
+    inner = accessors.fields(tool.get(kind))
     if kind != "function":
-        kept = plain(tool)
-        named = accessors.text(held.get("name")) or accessors.text(tool.get("name")) or kind
+        kept = to_json_data(tool)
+        named = accessors.text(inner.get("name")) or accessors.text(tool.get("name")) or kind
         return {**kept, "type": kind, "name": named} if isinstance(kept, dict) else {"type": kind, "name": named}
-    defined: dict[str, Any] = {"type": kind, "name": accessors.text(held.get("name")) or ""}
+    definition: dict[str, Any] = {"type": kind, "name": accessors.text(inner.get("name")) or ""}
     for name in ("description", "parameters", "strict"):
-        if not json_codec.is_absent(held.get(name)):
-            defined[name] = held[name]
-    return defined
+        if not json_codec.is_absent(inner.get(name)):
+            definition[name] = inner[name]
+    return definition
 
 
 def _output(choice: Mapping[str, Any]) -> Message:
-    held = choice.get("message")
-    made: Message = message(held) if held is not None else {"role": "assistant", "parts": []}
-    if made["role"] != "assistant" and not accessors.fields(held).get("role"):
-        made["role"] = "assistant"
-    if not made["parts"] and isinstance(text := choice.get("text"), str):
-        # The legacy completions endpoint answers so.
-        made["parts"] = [text_part(text)]
+    inner = choice.get("message")
+    converted: Message = message(inner) if inner is not None else {"role": "assistant", "parts": []}
+    if converted["role"] != "assistant" and not accessors.fields(inner).get("role"):
+        converted["role"] = "assistant"
+    if not converted["parts"] and isinstance(text := choice.get("text"), str):
+        # Response of the legacy completions endpoint.
+        converted["parts"] = [text_part(text)]
     reason = accessors.text(choice.get("finish_reason"))
     if reason:
-        made["finish_reason"] = "tool_call" if reason in ("tool_calls", "function_call") else reason
-    return made
+        converted["finish_reason"] = "tool_call" if reason in ("tool_calls", "function_call") else reason
+    return converted
 
 
-def _add_beside_message(choices: list[Mapping[str, Any]], attributes: Attributes, *, content: bool) -> None:
+def _add_choice_fields(choices: list[Mapping[str, Any]], attributes: Attributes, *, content: bool) -> None:
     native = [accessors.text(choice.get("native_finish_reason")) or "" for choice in choices]
     if any(native):
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = native
     if content:
         logprobs = [choice.get("logprobs") for choice in choices]
         if not all(map(json_codec.is_absent, logprobs)):
-            attributes[semconv.RESPONSE_LOGPROBS] = json_codec.encode(plain(logprobs))
+            attributes[semconv.RESPONSE_LOGPROBS] = json_codec.encode(to_json_data(logprobs))
 
 
 OPENAI_CHAT: Final = _OpenAIChat()

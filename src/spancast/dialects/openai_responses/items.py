@@ -1,8 +1,8 @@
-"""Items of the Responses API, asked or answered, as messages and parts.
+"""Conversion of request and response items of the Responses API to messages and parts.
 
 Shapes: OpenAI's ``ResponseInputItem`` and ``ResponseOutputItem`` unions and OpenRouter's
 ``openrouter:*`` items; parts as in ``gen-ai-input-messages.json``.
-Must never: drop an item: what has no part of its own becomes a generic part.
+No item is dropped: an unknown type becomes a generic part.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
-from spancast.dialects.sanitize import plain, unknown_part
+from spancast.dialects.sanitize import to_json_data, unknown_part
 from spancast.model.call import Message, MessagePart
 
 Fields = Mapping[str, Any]
 
 _PREFIX: Final = "openrouter:"
 _RESULTS: Final = frozenset({"output", "outputs", "results", "result", "error", "responses", "analysis"})
-_SENT_BY_USER: Final = frozenset({None, "item_reference", "mcp_approval_response", "compaction_trigger"})
+_USER_TYPES: Final = frozenset({None, "item_reference", "mcp_approval_response", "compaction_trigger"})
 
-# Calls the caller has to execute, each with the field that holds its arguments.
+# Calls that the caller executes, each with the field of its arguments.
 _CALLS: Final = {
     "function_call": "arguments",
     "custom_tool_call": "input",
@@ -40,17 +40,17 @@ _CALLS: Final = {
 
 
 def input_messages(value: object) -> list[Message]:
-    """Return ``input`` as messages: a string is one of the user, each item one of its own role.
+    """Return ``input`` as messages: a string is a user message, each item a message of its role.
 
-    Reasoning and calls of the model that follow each other are one assistant message, as they were answered.
+    Consecutive reasoning and calls of the model are one assistant message, as in the response.
     """
     if isinstance(value, str):
         return [{"role": "user", "parts": [text_part(value)]}]
     messages: list[Message] = []
     continues = False
-    for each in accessors.items(value):
-        item = _unwrapped(each)
-        role, parts = _role(item), item_parts(each)
+    for entry in accessors.items(value):
+        item = _unwrap(entry)
+        role, parts = _role(item), item_parts(entry)
         is_model_item = role == "assistant" and item.get("type") not in (None, "message")
         if is_model_item and continues:
             messages[-1]["parts"].extend(parts)
@@ -61,21 +61,21 @@ def input_messages(value: object) -> list[Message]:
 
 
 def output_parts(output: object) -> list[MessagePart]:
-    """Return all items of ``output`` as the parts of one message, in their order."""
+    """Return all items of ``output`` as parts of one message, in order."""
     return [part for item in accessors.items(output) for part in item_parts(item)]
 
 
 def output_role(output: object) -> str:
-    """Return the role of the first message in ``output``; the API knows only ``assistant``."""
-    roles = (accessors.text(_unwrapped(item).get("role")) for item in accessors.items(output))
+    """Return the role of the first message in ``output``; the API defines only ``assistant``."""
+    roles = (accessors.text(_unwrap(item).get("role")) for item in accessors.items(output))
     return next((role for role in roles if role), "assistant")
 
 
 def awaits_caller(output: object) -> bool:
-    """Tell whether ``output`` has a call that the caller must execute: one without its result."""
+    """Return whether ``output`` has a call without result, which the caller must execute."""
     called: set[object] = set()
-    for each in accessors.items(output):
-        item = _unwrapped(each)
+    for entry in accessors.items(output):
+        item = _unwrap(entry)
         kind = accessors.text(item.get("type")) or ""
         call_id = accessors.text(item.get("call_id"))
         if kind in _CALLS:
@@ -86,10 +86,10 @@ def awaits_caller(output: object) -> bool:
 
 
 def item_parts(value: object) -> list[MessagePart]:
-    """Return one item as parts; a message has as many as its content, a server tool up to two."""
+    """Return one item as parts: a message has those of its content, a server tool up to two."""
     if isinstance(value, str):
         return [text_part(value)]
-    item = _unwrapped(value)
+    item = _unwrap(value)
     kind = accessors.text(item.get("type")) or "message"
     if kind == "message":
         return content_parts(item.get("content"))
@@ -101,9 +101,9 @@ def item_parts(value: object) -> list[MessagePart]:
 
 
 def logprobs(output: object) -> list[Any]:
-    """Return the log probabilities of each text that has them."""
-    contents = (part for item in accessors.items(output) for part in accessors.items(_unwrapped(item).get("content")))
-    return [plain(told) for part in contents if (told := accessors.items(_unwrapped(part).get("logprobs")))]
+    """Return the log probabilities of each text part that has them."""
+    contents = (part for item in accessors.items(output) for part in accessors.items(_unwrap(item).get("content")))
+    return [to_json_data(values) for part in contents if (values := accessors.items(_unwrap(part).get("logprobs")))]
 
 
 def content_parts(content: object) -> list[MessagePart]:
@@ -126,22 +126,22 @@ def _item_part(kind: str, item: Fields) -> MessagePart:
 def _content_part(value: object) -> MessagePart:
     if isinstance(value, str):
         return text_part(value)
-    part = _unwrapped(value)
+    part = _unwrap(value)
     kind = accessors.text(part.get("type")) or "unknown"
     reader = _CONTENT.get(kind)
-    read = reader(part) if reader is not None else None
-    return unknown_part(kind, part) if read is None else read
+    converted = reader(part) if reader is not None else None
+    return unknown_part(kind, part) if converted is None else converted
 
 
 def _text(part: Fields) -> MessagePart | None:
     content = part.get("text")
     if not isinstance(content, str):
         return None
-    read = text_part(content)
+    converted = text_part(content)
     annotations = accessors.items(part.get("annotations"))
     if annotations:
-        read["annotations"] = plain(annotations)
-    return read
+        converted["annotations"] = to_json_data(annotations)
+    return converted
 
 
 def _reasoning_text(part: Fields) -> MessagePart | None:
@@ -159,22 +159,22 @@ def _image(part: Fields) -> MessagePart | None:
 
 
 def _file(part: Fields) -> MessagePart | None:
-    read = _media("document", url=part.get("file_url"), data=part.get("file_data"), file_id=part.get("file_id"))
-    if read is not None and (name := accessors.text(part.get("filename"))):
-        read["name"] = name
-    return read
+    converted = _media("document", url=part.get("file_url"), data=part.get("file_data"), file_id=part.get("file_id"))
+    if converted is not None and (name := accessors.text(part.get("filename"))):
+        converted["name"] = name
+    return converted
 
 
 def _audio(part: Fields) -> MessagePart | None:
     nested = accessors.fields(part.get("input_audio")) or part
-    form = accessors.text(nested.get("format"))
-    read = _media("audio", data=nested.get("data"), mime_type=f"audio/{form}" if form else None)
+    format_name = accessors.text(nested.get("format"))
+    converted = _media("audio", data=nested.get("data"), mime_type=f"audio/{format_name}" if format_name else None)
     transcript = accessors.text(part.get("transcript"))
-    if read is None:
+    if converted is None:
         return text_part(transcript) if transcript else None
     if transcript:
-        read["transcript"] = transcript
-    return read
+        converted["transcript"] = transcript
+    return converted
 
 
 _CONTENT: Final[Mapping[str, Callable[[Fields], MessagePart | None]]] = {
@@ -196,7 +196,7 @@ def _media(
 ) -> MessagePart | None:
     known_url, known_data, known_id = accessors.text(url), accessors.text(data), accessors.text(file_id)
     if known_data is not None and known_data.startswith("data:"):
-        # ``file_data`` is documented as a data URL and accepted as bare base64.
+        # ``file_data`` is documented as a data URL; plain base64 is accepted, too.
         known_url, known_data = known_data, None
     if known_url is None and known_data is None and known_id is None:
         return None
@@ -204,9 +204,9 @@ def _media(
 
 
 def _reasoning(item: Fields) -> list[MessagePart]:
-    told = [*accessors.items(item.get("summary")), *accessors.items(item.get("content"))]
-    parts = [part for part in map(_reasoning_text, map(accessors.fields, told)) if part is not None]
-    # Sealed reasoning has no text anybody else can read; that there was some is worth telling.
+    values = [*accessors.items(item.get("summary")), *accessors.items(item.get("content"))]
+    parts = [part for part in map(_reasoning_text, map(accessors.fields, values)) if part is not None]
+    # Encrypted reasoning has no readable text; an empty part records that it exists.
     return parts or [reasoning_part("")]
 
 
@@ -216,39 +216,39 @@ def _call(kind: str, item: Fields) -> MessagePart:
     arguments = item.get(field)
     if arguments is None and kind == "computer_call":
         arguments = item.get("actions")
-    return tool_call_part(_id(item), name, arguments if isinstance(arguments, str) else plain(arguments))
+    return tool_call_part(_id(item), name, arguments if isinstance(arguments, str) else to_json_data(arguments))
 
 
 def _result(output: object) -> object:
-    """Return a tool's output: text as it is, a list of content parts as parts, the rest as JSON data."""
+    """Return a tool's output: text unchanged, content parts as parts, anything else as JSON data."""
     if isinstance(output, (list, tuple)):
         return content_parts(output)  # pyright: ignore[reportUnknownArgumentType]
-    return plain(output)
+    return to_json_data(output)
 
 
 def _server_tool(kind: str, item: Fields) -> list[MessagePart]:
     call_id = accessors.text(item.get("id"))
-    asked = {key: value for key, value in item.items() if key not in _RESULTS and key not in ("id", "type")}
-    answered = {key: value for key, value in item.items() if key in _RESULTS and value is not None}
+    call_fields = {key: value for key, value in item.items() if key not in _RESULTS and key not in ("id", "type")}
+    result_fields = {key: value for key, value in item.items() if key in _RESULTS and value is not None}
     if kind == "image_generation_call":
-        asked.pop("result", None)
-        if image := accessors.text(answered.get("result")):
-            form = accessors.text(item.get("output_format")) or "png"
-            answered["result"] = _media("image", data=image, mime_type=f"image/{form}")
+        call_fields.pop("result", None)
+        if image := accessors.text(result_fields.get("result")):
+            format_name = accessors.text(item.get("output_format")) or "png"
+            result_fields["result"] = _media("image", data=image, mime_type=f"image/{format_name}")
     tool = kind.removeprefix(_PREFIX).removesuffix("_call")
     name = accessors.text(item.get("name")) or tool
     call = generic_part(
-        "server_tool_call", id=call_id, name=name, server_tool_call={**_plain_fields(asked), "type": tool}
+        "server_tool_call", id=call_id, name=name, server_tool_call={**_json_fields(call_fields), "type": tool}
     )
-    if not (told := _plain_fields(answered)):
+    if not (values := _json_fields(result_fields)):
         return [call]
-    response = generic_part("server_tool_call_response", id=call_id, server_tool_call_response={**told, "type": tool})
+    response = generic_part("server_tool_call_response", id=call_id, server_tool_call_response={**values, "type": tool})
     return [call, response]
 
 
-def _plain_fields(values: Fields) -> dict[str, Any]:
-    read: dict[str, Any] = plain(dict(values)) if values else {}
-    return read
+def _json_fields(values: Fields) -> dict[str, Any]:
+    converted: dict[str, Any] = to_json_data(dict(values)) if values else {}
+    return converted
 
 
 def _id(item: Fields) -> str | None:
@@ -262,10 +262,10 @@ def _role(item: Fields) -> str:
     kind = item.get("type")
     if isinstance(kind, str) and kind.endswith("_output"):
         return "tool"
-    return "assistant" if isinstance(kind, str) and kind not in _SENT_BY_USER else "user"
+    return "assistant" if isinstance(kind, str) and kind not in _USER_TYPES else "user"
 
 
-def _unwrapped(value: object) -> Fields:
-    """Return an item's fields; the openrouter SDK wraps what it does not know as ``{is_unknown, raw}``."""
+def _unwrap(value: object) -> Fields:
+    """Return an item's fields; the openrouter SDK wraps unknown items as ``{is_unknown, raw}``."""
     item = accessors.fields(value)
     return accessors.fields(item.get("raw")) if item.get("is_unknown") is True else item

@@ -1,10 +1,9 @@
-"""OpenAI Responses (``POST /responses``), as spoken by OpenAI, Azure and OpenRouter.
+"""OpenAI Responses (``POST /responses``), used by OpenAI, Azure and OpenRouter.
 
-Finish reasons: the API has a status instead, so the reason is derived from it, in
-OpenRouter's words on the attribute (``stop``, ``length``, ``tool_calls``,
-``content_filter``, ``error``) and in those of the message schema in the message
-(``tool_call``). What the API itself said is kept beside it.
-Must never: repeat the request's parameters, which the API echoes in its answer.
+The API has a status instead of finish reasons, so the reason is derived from it. The attribute
+has OpenRouter's values (``stop``, ``length``, ``tool_calls``, ``content_filter``, ``error``), the
+message those of the message schema (``tool_call``). The API's own value is kept as well.
+Request parameters that the response repeats are not recorded again.
 """
 
 from __future__ import annotations
@@ -28,22 +27,22 @@ from spancast.dialects.openai_responses.items import (
 from spancast.dialects.openai_responses.stream import ResponsesStream
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
-from spancast.dialects.sanitize import plain, public_url
+from spancast.dialects.sanitize import public_url, to_json_data
 from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, MessagePart, Request, Response
 
 _PARAMETERS: Final[Mapping[str, Row]] = {
-    "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.decimal),
-    "top_p": Row(semconv.REQUEST_TOP_P, parameters.decimal),
-    "top_k": Row(semconv.REQUEST_TOP_K, parameters.whole),
-    "seed": Row(semconv.REQUEST_SEED, parameters.whole),
-    "stop": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.texts),
-    "max_output_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.whole),
-    "frequency_penalty": Row(semconv.REQUEST_FREQUENCY_PENALTY, parameters.decimal),
-    "presence_penalty": Row(semconv.REQUEST_PRESENCE_PENALTY, parameters.decimal),
+    "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.number),
+    "top_p": Row(semconv.REQUEST_TOP_P, parameters.number),
+    "top_k": Row(semconv.REQUEST_TOP_K, parameters.integer),
+    "seed": Row(semconv.REQUEST_SEED, parameters.integer),
+    "stop": Row(semconv.REQUEST_STOP_SEQUENCES, parameters.string_list),
+    "max_output_tokens": Row(semconv.REQUEST_MAX_TOKENS, parameters.integer),
+    "frequency_penalty": Row(semconv.REQUEST_FREQUENCY_PENALTY, parameters.number),
+    "presence_penalty": Row(semconv.REQUEST_PRESENCE_PENALTY, parameters.number),
     "previous_response_id": Row(semconv.REQUEST_PREVIOUS_RESPONSE_ID, parameters.text),
-    "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, parameters.tier),
+    "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, parameters.service_tier),
     "stream": Row(semconv.REQUEST_STREAM, parameters.true_flag),
 }
 _RANGES: Final[Mapping[str, Range]] = {
@@ -52,16 +51,16 @@ _RANGES: Final[Mapping[str, Range]] = {
     "top_logprobs": Range(0, 20),
     "max_output_tokens": Range(1),
 }
-_READ_BY_NAME: Final = frozenset({"input", "instructions", "model", "reasoning", "tools"})
+_READ_SEPARATELY: Final = frozenset({"input", "instructions", "model", "reasoning", "tools"})
 _TRACE_KEYS: Final = frozenset({"metadata", "session_id", "trace", "user"})
-_SKIPPED: Final = _READ_BY_NAME | _TRACE_KEYS
+_SKIPPED: Final = _READ_SEPARATELY | _TRACE_KEYS
 
 _MODALITIES: Final = {"audio": "speech", "image": "image"}
 _OUTPUT_TYPES: Final = {"text": "text", "json_object": "json", "json_schema": "json"}
 
 _FIELDS: Final[Mapping[str, Row]] = {
-    "created_at": Row(semconv.RESPONSE_CREATED, parameters.whole),
-    "completed_at": Row(semconv.RESPONSE + "completed_at", parameters.whole),
+    "created_at": Row(semconv.RESPONSE_CREATED, parameters.integer),
+    "completed_at": Row(semconv.RESPONSE + "completed_at", parameters.integer),
     "object": Row(semconv.RESPONSE_OBJECT, parameters.text),
     "status": Row(semconv.RESPONSE + "status", parameters.text),
     "provider": Row(semconv.RESPONSE_PROVIDER, parameters.text),
@@ -69,7 +68,7 @@ _FIELDS: Final[Mapping[str, Row]] = {
     "system_fingerprint": Row(semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT, parameters.text),
     "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", parameters.json_attribute),
 }
-_ECHOED: Final = frozenset(
+_REPEATED: Final = frozenset(
     {
         *_PARAMETERS.keys() - {"service_tier"},
         *_SKIPPED,
@@ -89,8 +88,8 @@ _ECHOED: Final = frozenset(
         "truncation",
     }
 )
-# ``output_text`` is the SDKs' copy of the content.
-_NOT_FIELDS: Final = _ECHOED | {"id", "output", "output_text"}
+# ``output_text`` is a copy of the content, added by the SDKs.
+_NOT_FIELDS: Final = _REPEATED | {"id", "output", "output_text"}
 
 _USAGE: Final[Table] = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
@@ -121,7 +120,7 @@ _INCOMPLETE_REASONS: Final = {
 
 
 class _OpenAIResponses(Dialect):
-    """The dialect; has no state."""
+    """The dialect; stateless."""
 
     __slots__ = ()
 
@@ -132,7 +131,7 @@ class _OpenAIResponses(Dialect):
     answers: str | None = "spancast.dialects.openai_responses.answers:ANSWERS"
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
-        """Read a request body; ``input`` is the messages, ``instructions`` the system's."""
+        """Read a request body; ``input`` has the messages, ``instructions`` the system instructions."""
         attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED)
         attributes[semconv.OPENAI_API_TYPE] = "responses"
         _add_reasoning(attributes, body.get("reasoning"))
@@ -149,13 +148,13 @@ class _OpenAIResponses(Dialect):
         )
 
     def read_response(self, answer: object, *, content: bool) -> Response:
-        """Read a whole answer; text that is no answer at all is one assistant message."""
+        """Read a complete response; a string is one assistant message."""
         if isinstance(answer, str):
             return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
         return read_answer(accessors.fields(answer), content=content)
 
     def new_stream(self, *, content: bool) -> ResponsesStream:
-        """Return a reader for one streamed answer."""
+        """Return a reader for one stream."""
         return ResponsesStream(read_answer, content=content)
 
 
@@ -173,8 +172,8 @@ def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     attributes.update(usage.attributes)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
-    if content and (told := logprobs(output)):
-        attributes[semconv.RESPONSE_LOGPROBS] = json_codec.encode(told)
+    if content and (values := logprobs(output)):
+        attributes[semconv.RESPONSE_LOGPROBS] = json_codec.encode(values)
     return Response(
         id=accessors.text(answer.get("id")),
         model=accessors.text(answer.get("model")),
@@ -192,7 +191,7 @@ def _finish_reason(answer: Mapping[str, Any], native: str | None, *, has_failed:
         return "error"
     if status == "incomplete":
         return _INCOMPLETE_REASONS.get(native, native) if native else "error"
-    # Compatible servers may leave the status out; queued and running ones have not finished.
+    # Compatible servers may omit the status. Queued and running responses have no reason.
     if status == "completed" or (status is None and accessors.items(output)):
         return "tool_calls" if awaits_caller(output) else "stop"
     return None
@@ -205,25 +204,25 @@ def _add_reasoning(attributes: Attributes, reasoning: object) -> None:
     effort = accessors.text(config.get("effort"))
     if effort is not None:
         attributes[semconv.REQUEST_REASONING_LEVEL] = effort
-    # Beside the effort: summary, and OpenRouter's max_tokens, enabled, exclude.
+    # Other fields: summary, and OpenRouter's max_tokens, enabled, exclude.
     if len(config) > (effort is not None) or isinstance(reasoning, str):
         attributes[semconv.REQUEST + "reasoning"] = parameters.json_attribute(config or reasoning)
 
 
 def _add_output_type(attributes: Attributes, body: Mapping[str, Any]) -> None:
-    wanted = accessors.text(accessors.fields(accessors.fields(body.get("text")).get("format")).get("type"))
+    format_type = accessors.text(accessors.fields(accessors.fields(body.get("text")).get("format")).get("type"))
     modalities = accessors.items(body.get("modalities"))
     output_type = next((kind for name, kind in _MODALITIES.items() if name in modalities), None)
-    if output_type is None and wanted is not None:
-        output_type = _OUTPUT_TYPES.get(wanted, "text")
+    if output_type is None and format_type is not None:
+        output_type = _OUTPUT_TYPES.get(format_type, "text")
     if output_type is not None:
         attributes[semconv.OUTPUT_TYPE] = output_type
 
 
 def _add_conversation(attributes: Attributes, conversation: object) -> None:
-    """Name the conversation as the convention does, where OpenAI keeps it: an id, or an object with one.
+    """Add the id of a conversation stored by OpenAI, given as an id or an object.
 
-    A session id of the caller goes to the same attribute afterwards and wins.
+    A session id of the caller overrides it later.
     """
     found = accessors.text(conversation) or accessors.text(accessors.fields(conversation).get("id"))
     if found is not None:
@@ -237,13 +236,13 @@ def _instructions(value: object) -> list[MessagePart]:
 
 
 def _tool(value: object) -> dict[str, Any]:
-    """Return a tool as a definition: functions by reference, hosted ones plain and without their credentials."""
+    """Return a tool definition: functions by reference, hosted tools as a copy without credentials."""
     tool = accessors.fields(value)
     kind = accessors.text(tool.get("type")) or "unknown"
     if kind == "function":
         definition = {key: item for key, item in tool.items() if not json_codec.is_absent(item)}
         return {**definition, "name": accessors.text(tool.get("name")) or ""}
-    definition = plain(dict(tool))
+    definition = to_json_data(dict(tool))
     if "server_url" in tool:
         definition["server_url"] = public_url(tool["server_url"])
     name = accessors.text(tool.get("name")) or accessors.text(tool.get("server_label")) or kind
