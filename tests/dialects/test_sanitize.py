@@ -23,7 +23,7 @@ REFERENCE = {
 
 
 @pytest.mark.parametrize(
-    ("value", "read"),
+    ("value", "expected"),
     [
         (None, None),
         ("text", "text"),
@@ -60,7 +60,7 @@ def test_to_json_data_is_idempotent(value: Any):
 
 
 @pytest.mark.parametrize(
-    ("url", "read"),
+    ("url", "expected"),
     [
         ("https://user:key@mcp.example.com:8443/a/b?token=x#y", "https://mcp.example.com:8443/a/b"),
         ("https://mcp.example.com", "https://mcp.example.com"),
