@@ -109,7 +109,7 @@ def test_without_a_home_the_local_store_refuses_and_says_why(server: ReplayServe
     done = run(program(NO_HOME, {}), server.base_url)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("False store: 0 delivered, 0 waiting, 2 refused")
-    assert "there is no home directory for the local store: set XDG_STATE_HOME" in done.stdout
+    assert "no home directory for the local store: set XDG_STATE_HOME" in done.stdout
     assert (
         len([warning for warning in warnings(done) if "no destination is configured and there is no home" in warning])
         == 1

@@ -60,7 +60,7 @@ def destinations() -> Mapping[str, Any]:
 
 
 FAULTS: dict[str, tuple[Reply | None, str]] = {
-    "401": (status(401), "HTTP 401: the credentials were refused"),
+    "401": (status(401), "HTTP 401: invalid credentials"),
     "500": (status(500, b"out of order"), "HTTP 500 (out of order)"),
     "unreachable": (None, "Connection refused"),
 }
@@ -201,7 +201,12 @@ def test_otlp_unset_variables_use_defaults(
 ) -> None:
     variables(**values)
     config = destinations()["otlp"]
-    assert (config.endpoint, config.spoken, config.timeout, config.spans) == (endpoint, protocol, 10.0, "all")
+    assert (config.endpoint, config.effective_protocol, config.timeout, config.spans) == (
+        endpoint,
+        protocol,
+        10.0,
+        "all",
+    )
 
 
 def test_otlp_traces_variables_override_general_ones(tmp_path: Path, variables: Any) -> None:
@@ -241,7 +246,7 @@ def test_otlp_timeout_in_seconds_ends_delivery(receiver: OtlpReceiver, variables
     receiver.answer_with(hold())
     one_span()
     report = spancast.flush(1)
-    assert "no answer in time" in str(report)
+    assert "no response in time" in str(report)
 
 
 def test_otlp_timeout_in_milliseconds_warns(variables: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -45,7 +45,7 @@ def engine() -> Iterator[Any]:
     client = clickhouse_connect.get_client(interface="chdb", autogenerate_session_id=False)
     yield client
     for (name,) in client.query("SHOW TABLES").result_rows:
-        client.command(f"DROP TABLE {clickhouse._quoted(name)}")
+        client.command(f"DROP TABLE {clickhouse._quote(name)}")
     client.close()
 
 

@@ -32,10 +32,10 @@ from tests.destinations.otlp_receiver import (
 from tests.destinations.payloads import payload
 
 from spancast.destinations.http import (
-    MAX_ANSWER_BYTES,
-    MAX_SHOWN,
-    Answer,
+    MAX_RESPONSE_BYTES,
+    MAX_TEXT_LENGTH,
     Credentials,
+    HttpResult,
     HttpSender,
     Tls,
     proxy_for,
@@ -74,7 +74,7 @@ def sender(to: OtlpReceiver | str, **others: Any) -> Iterator[HttpSender]:
     made.close()
 
 
-def sent(made: HttpSender, timeout_s: float = 30.0, body: bytes = b"") -> Answer:
+def sent(made: HttpSender, timeout_s: float = 30.0, body: bytes = b"") -> HttpResult:
     return made.send(body, JSON, gzip=False, timeout_s=timeout_s)
 
 
@@ -132,11 +132,11 @@ def test_headers_that_change_are_sent_as_they_are_now(receiver: OtlpReceiver) ->
 
 
 def test_an_answer_too_long_to_read_costs_its_connection_only(receiver: OtlpReceiver) -> None:
-    receiver.answer_with(status(200, b"x" * (2 * MAX_ANSWER_BYTES)), ok())
+    receiver.answer_with(status(200, b"x" * (2 * MAX_RESPONSE_BYTES)), ok())
     with sender(receiver) as made:
         answer = sent(made)
         assert answer.outcome == Delivered()
-        assert len(answer.body) == MAX_ANSWER_BYTES
+        assert len(answer.body) == MAX_RESPONSE_BYTES
         assert sent(made).outcome == Delivered()
     assert len({request.connection for request in receiver.requests}) == 2
 
@@ -171,7 +171,7 @@ def test_what_may_pass_is_tried_again(receiver: OtlpReceiver, code: int) -> None
     assert outcome.after_s == 7.0
     assert outcome.reason.startswith(f"Product at 127.0.0.1:{receiver.port}/v1/traces: HTTP {code}")
     assert outcome.reason.endswith("(try later)")
-    assert ("the credentials were refused" in outcome.reason) == (code in {401, 403, 407})
+    assert ("invalid credentials" in outcome.reason) == (code in {401, 403, 407})
 
 
 @pytest.mark.parametrize("code", [400, 402, 404, 405, 406, 409, 410, 413, 415, 422, 451, 501, 505])
@@ -240,7 +240,7 @@ def test_a_long_answer_is_shortened(receiver: OtlpReceiver) -> None:
     with sender(receiver) as made:
         outcome = sent(made).outcome
     assert isinstance(outcome, Rejected)
-    assert outcome.reason.count("y") == MAX_SHOWN - 1
+    assert outcome.reason.count("y") == MAX_TEXT_LENGTH - 1
 
 
 @pytest.mark.parametrize(
@@ -322,7 +322,7 @@ def test_the_time_limit_holds_for_the_whole_exchange(tmp_path: Path, reply: Repl
             large = payload().json if reply.fault != "deaf" else b" " * 50_000_000
             outcome = sent(made, 0.3, large).outcome
             assert isinstance(outcome, Retry)
-            assert outcome.reason.endswith("no answer in time")
+            assert outcome.reason.endswith("no response in time")
             if reply.fault.startswith("drip"):
                 assert receiver.wait_for(lambda: receiver.hang_ups == 1)
             receiver.release()
@@ -340,7 +340,7 @@ def test_a_handshake_that_never_comes_ends_in_time() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         with sender(f"https://127.0.0.1:{silent.getsockname()[1]}") as made:
-            assert str(sent(made, 0.2).outcome).count("no answer in time") == 1
+            assert str(sent(made, 0.2).outcome).count("no response in time") == 1
 
 
 # Whom we trust.
@@ -513,9 +513,9 @@ def test_no_credential_is_ever_shown(receiver: OtlpReceiver, code: int, caplog: 
 
 def test_passwords_are_known_out_of_basic() -> None:
     given = Credentials("http://h", {"Authorization": "Basic dXNlcjpzM2NyM3QtcGFzcw==", "X-Bad": "Basic !"})
-    assert given.shown("user:s3cr3t-pass or s3cr3t-pass or dXNlcjpzM2NyM3QtcGFzcw==") == "*** or *** or ***"
+    assert given.redact("user:s3cr3t-pass or s3cr3t-pass or dXNlcjpzM2NyM3QtcGFzcw==") == "*** or *** or ***"
     assert "s3cr3t" not in repr(given)
-    assert Credentials("http://h", {}).shown("a\x00b\n\x1b[31m c") == "a b [31m c"
+    assert Credentials("http://h", {}).redact("a\x00b\n\x1b[31m c") == "a b [31m c"
 
 
 def test_what_a_destination_is_told_reaches_its_sender(receiver: OtlpReceiver) -> None:

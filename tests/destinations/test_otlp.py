@@ -127,7 +127,7 @@ def test_connection_test_is_one_span(receiver: OtlpReceiver, protocol: str) -> N
 
 
 def test_the_test_span_names_the_destinations_project(receiver: OtlpReceiver) -> None:
-    probe = otlp.probe({"openinference.project.name": "support"})
+    probe = otlp.connection_test_span({"openinference.project.name": "support"})
     assert (probe.name, probe.kind, probe.attributes) == ("spancast-connection-test", 1, {})
     assert (probe.trace_id, probe.span_id) == TEST_SPAN
     assert probe.resource.attributes == {"service.name": "spancast", "openinference.project.name": "support"}
@@ -201,7 +201,7 @@ def test_refused_credentials_may_be_restored(receiver: OtlpReceiver, code: str) 
     receiver.answer_with(grpc_status(code))
     outcome = outcome_of(by_grpc(receiver))
     assert isinstance(outcome, Retry)
-    assert "the credentials were refused" in outcome.reason
+    assert "invalid credentials" in outcome.reason
 
 
 @pytest.mark.parametrize(
@@ -367,7 +367,7 @@ def test_a_child_calls_by_a_channel_of_its_own(receiver: OtlpReceiver) -> None:
 )
 def test_what_stays_on_this_machine_is_not_compressed_unasked(kind: str, told: dict[str, Any], wanted: str) -> None:
     chosen: Any = config(kind, **told)
-    assert chosen.compressed == wanted
+    assert chosen.effective_compression == wanted
 
 
 def test_compression_follows_the_place(receiver: OtlpReceiver) -> None:

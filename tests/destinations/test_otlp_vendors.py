@@ -142,8 +142,8 @@ def test_what_names_a_field_that_is_not_given_is_left_out() -> None:
 
 
 def test_what_no_header_can_hold_is_told_at_configuration() -> None:
-    with pytest.raises(ValueError, match="goes into the header Langsmith-Project, so it must be ASCII"):
+    with pytest.raises(ValueError, match="is sent in the header Langsmith-Project, so it must be ASCII"):
         config("langsmith", project="客服")
-    with pytest.raises(ValueError, match="goes into the header api-key, so it must be ASCII"):
+    with pytest.raises(ValueError, match="is sent in the header api-key, so it must be ASCII"):
         config("newrelic", license_key="clé")
     assert reached("langfuse", secret_key="clé").headers["Authorization"].isascii()

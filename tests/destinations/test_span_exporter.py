@@ -118,7 +118,7 @@ def test_one_that_raises_is_tried_again(installed: None, monkeypatch: pytest.Mon
 
 def test_an_unknown_name_is_told(installed: None) -> None:
     with pytest.raises(
-        ConfigError, match=r"destinations\.other: exporter: 'nothing' given, installed are .*collecting"
+        ConfigError, match=r"destinations\.other: exporter: unknown exporter 'nothing'; installed are .*collecting"
     ):
         pipeline_to({"other": {"type": "exporter", "exporter": "nothing"}}, None)
     with pytest.raises(ConfigError, match="collecting cannot be made: TypeError"):

@@ -1,1 +1,1 @@
-"""Post: span records to what each vendor understands."""
+"""Destinations: configuration and delivery per type."""

@@ -1,8 +1,8 @@
-"""A row per span in OpenRouter's ``OPENROUTER_TRACES`` table of ClickHouse.
+"""The ClickHouse destination: a row per span in OpenRouter's ``OPENROUTER_TRACES`` table.
 
-Source: OpenRouter's ClickHouse destination (``openrouter/README`` D.4). Only columns that the
-table has are written, so the user's own DDL works; columns of JSON hold JSON text in a
-``String``, objects in a ``JSON`` or ``Map`` column.
+Source: OpenRouter's ClickHouse destination. Only columns that the table has are written, so that
+the user's own DDL works. JSON values are written as text to a ``String`` column, as objects to a
+``JSON`` or ``Map`` column.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _OBJECT_TYPES: Final = ("JSON", "Nullable(JSON", "Object", "Map")
 _CODE: Final = re.compile(r"\b[Cc]ode:? (\d+)")
 _UNKNOWN_TABLE: Final = 60
-_OF_TABLE: Final = frozenset({_UNKNOWN_TABLE, 81, 192, 193, 194, 497, 516})
-"""Unknown table or database, wrong user or password, no access: no row is taken."""
-_OF_ROWS: Final = frozenset({27, 53, 62, 117})
-"""A value that cannot be read, a type that does not match, syntax, incorrect data: other rows may be taken."""
-_MAY_PASS: Final = frozenset(
+_TABLE_ERRORS: Final = frozenset({_UNKNOWN_TABLE, 81, 192, 193, 194, 497, 516})
+"""Unknown table or database, wrong user or password, no access: every row is rejected."""
+_ROW_ERRORS: Final = frozenset({27, 53, 62, 117})
+"""Unparsable value, type mismatch, syntax, incorrect data: other rows may be accepted."""
+_TEMPORARY_ERRORS: Final = frozenset(
     {
-        # A column that went away: the table is described anew.
+        # A column was removed: the table is described again.
         16,
-        # Time, load, network, memory, space, and what is said of replicas.
+        # Timeouts, load, network, memory, disk space and replicas.
         159, 160, 164, 202, 209, 210, 225, 236, 241, 242, 243, 252, 279, 285, 286, 319, 394, 425, 439, 999,
     }
 )  # fmt: skip
-"""Of every other code it is not known whether a row is the cause: dozens are said of values, more with each version."""
+"""Temporary errors. For any other code it is unknown whether a row is the cause: every version adds codes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the HTTP interface is."""
+    """The address of the HTTP interface."""
 
     host: str
     port: int
@@ -60,12 +60,12 @@ class Address:
 
 
 Context = Mapping[str, Any]
-"""What a row holds beside its span: ``entity_id``, ``organization_id``."""
+"""Values of a row that are not in its span: ``entity_id``, ``organization_id``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: its type in the DDL offered, whether it holds JSON, and its value for a span."""
+    """A column: its type in the suggested DDL, its value for a span, and whether the value is JSON."""
 
     kind: str
     value: Callable[[SpanData, Context], Any]
@@ -116,17 +116,17 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "MODEL_PARAMETERS": Column("String", lambda span, _: genai_fields.model_parameters(span), is_json=True),
     "RESOURCE_ATTRIBUTES": Column("String", lambda span, _: span.resource.attributes, is_json=True),
 }
-"""The columns of D.4, in its order; a table may lack any of them."""
+"""The columns of OpenRouter's table, in its order; a table may lack any of them."""
 
 
 def ddl(table: str = DEFAULT_TABLE) -> str:
-    """Return a ``CREATE TABLE`` for those who have none yet.
+    """Return a ``CREATE TABLE`` statement for the table.
 
-    ReplacingMergeTree, so that a batch delivered twice leaves one row per span.
+    The engine is ReplacingMergeTree, so that a batch delivered twice leaves one row per span.
     """
     columns = ",\n".join(f"    {name} {column.kind}" for name, column in COLUMNS.items())
     return (
-        f"CREATE TABLE IF NOT EXISTS {_quoted(table)} (\n{columns}\n)\n"
+        f"CREATE TABLE IF NOT EXISTS {_quote(table)} (\n{columns}\n)\n"
         "ENGINE = ReplacingMergeTree ORDER BY (TIMESTAMP, TRACE_ID, SPAN_ID)"
     )
 
@@ -136,21 +136,21 @@ class ClickHouseConfig(NetworkConfig, frozen=True):
 
     type: Literal["clickhouse"]
     host: Text = Field(
-        description="Host, `host:port` or URL of the HTTP interface; https on 8443 unless said or local."
+        description="Host, `host:port` or URL of the HTTP interface; default: https on 8443, local: http on 8123."
     )
     database: Text = Field("default", description="Database of the table.")
-    username: Text = Field("default", description="User who may insert and describe the table.")
+    username: Text = Field("default", description="User with the rights to insert into and describe the table.")
     password: Secret | None = Field(None, description="Password of the user.")
     table: Text = Field(DEFAULT_TABLE, description="The table; `spancast destinations clickhouse` shows its DDL.")
-    entity_id: Text = Field(DEFAULT_ENTITY, description="What ENTITY_ID holds.")
-    organization_id: Text | None = Field(None, description="What ORGANIZATION_ID holds.")
-    create_table: bool = Field(default=False, description="Create the table where it is missing.")
+    entity_id: Text = Field(DEFAULT_ENTITY, description="Value of the column ENTITY_ID.")
+    organization_id: Text | None = Field(None, description="Value of the column ORGANIZATION_ID.")
+    create_table: bool = Field(default=False, description="Create the table if it does not exist.")
 
     def place(self) -> Place:
-        """Return the table, the user, and whose rows they are."""
+        """Return the table, the user, the entity and the organization."""
         server = self.address
         host = f"[{server.host}]" if ":" in server.host else server.host
-        where = self.network_place(
+        place = self.network_place(
             f"{'https' if server.is_secure else 'http'}://{host}:{server.port}",
             account={
                 "username": self.username,
@@ -158,11 +158,11 @@ class ClickHouseConfig(NetworkConfig, frozen=True):
                 "organization_id": self.organization_id,
             },
         )
-        return replace(where, address={**where.address, "database": self.database, "table": self.table})
+        return replace(place, address={**place.address, "database": self.database, "table": self.table})
 
     @property
     def address(self) -> Address:
-        """Return what ``host`` comes to."""
+        """Return the address from ``host``."""
         parts = urlsplit(self.host if "://" in self.host else f"//{self.host}")
         is_local = parts.hostname in _LOCAL_HOSTS
         secure = parts.scheme == "https" if parts.scheme else not (is_local or parts.port == _HTTP_PORT)
@@ -170,7 +170,7 @@ class ClickHouseConfig(NetworkConfig, frozen=True):
 
 
 class ClickHouseDestination:
-    """Inserts batches; connects at the first one, and again after a failure."""
+    """Inserts batches; connects for the first batch, and again after a failure."""
 
     def __init__(self, config: ClickHouseConfig, encoder: Encoder, connect: Callable[[], Any]) -> None:
         self.encoder = encoder
@@ -181,19 +181,19 @@ class ClickHouseDestination:
         self._lock = threading.Lock()
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
-        """Insert a row for each span of ``payload``; the same batch is taken once by tables that deduplicate."""
-        return self._tried(lambda client: self._insert(client, payload.spans))
+        """Insert a row per span of ``payload``; a deduplication token makes a repeated insert harmless."""
+        return self._attempt(lambda client: self._insert(client, payload.spans))
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
-        """Ask for the columns of the table: that takes the server, the user and the table."""
-        return self._tried(self._describe)
+        """Query the columns of the table, which tests the server, the user and the table."""
+        return self._attempt(self._describe)
 
     def close(self) -> None:
         """Close the connections."""
         with self._lock:
-            self._forget()
+            self._disconnect()
 
-    def _tried(self, act: Callable[[Any], None]) -> Outcome:
+    def _attempt(self, act: Callable[[Any], None]) -> Outcome:
         errors = required("clickhouse_connect.driver.exceptions", EXTRA)
         with self._lock:
             try:
@@ -202,7 +202,7 @@ class ClickHouseDestination:
                     self._prepare(self._client)
                 act(self._client)
             except errors.Error as error:
-                self._forget()
+                self._disconnect()
                 return _outcome(error, self._config)
         return Delivered()
 
@@ -212,18 +212,18 @@ class ClickHouseDestination:
         self._describe(client)
 
     def _describe(self, client: Any) -> None:  # noqa: ANN401
-        rows = client.query(f"DESCRIBE TABLE {_quoted(self._config.table)}").result_rows
+        rows = client.query(f"DESCRIBE TABLE {_quote(self._config.table)}").result_rows
         self._types = {str(row[0]): str(row[1]) for row in rows if str(row[0]).upper() in COLUMNS}
 
     def _insert(self, client: Any, spans: Sequence[SpanData]) -> None:  # noqa: ANN401
         token = hashlib.sha256("".join(span.trace_id + span.span_id for span in spans).encode()).hexdigest()
         client.raw_insert(
-            _quoted(self._config.table),
-            column_names=[_quoted(name) for name in self._types],
+            _quote(self._config.table),
+            column_names=[_quote(name) for name in self._types],
             insert_block=b"\n".join(json_codec.encode(self._row(span)).encode() for span in spans),
             settings={
                 "insert_deduplication_token": token,
-                # Our times are ISO 8601 with a Z, whatever the time zone of the server.
+                # Times are ISO 8601 with a Z, regardless of the server's time zone.
                 "date_time_input_format": "best_effort",
             },
             fmt="JSONEachRow",
@@ -233,7 +233,7 @@ class ClickHouseDestination:
         context = {"entity_id": self._config.entity_id, "organization_id": self._config.organization_id}
         return {name: _cell(COLUMNS[name.upper()], kind, span, context) for name, kind in self._types.items()}
 
-    def _forget(self) -> None:
+    def _disconnect(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             client.close()
@@ -248,27 +248,27 @@ def _cell(column: Column, kind: str, span: SpanData, context: Context) -> Any:  
     return json_codec.encode(value if value is not None else {})
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return ".".join(f"`{part.replace(chr(92), chr(92) * 2).replace('`', chr(92) + '`')}`" for part in name.split("."))
 
 
 def _outcome(error: Any, config: ClickHouseConfig) -> Outcome:  # noqa: ANN401 - the library's error
-    # Its own text may quote a row, so only the number and the name of the error go on.
-    found = _CODE.search(str(error))
-    code = getattr(error, "code", None) or (int(found[1]) if found else 0)
-    named = getattr(error, "name", None) or ""
+    # The error text may quote a row, so only the code and name are used.
+    match = _CODE.search(str(error))
+    code = getattr(error, "code", None) or (int(match[1]) if match else 0)
+    error_name = getattr(error, "name", None) or ""
     reason = f"ClickHouse {config.address.host}: " + (
-        f"error {code} {named}".rstrip() if code else type(error).__name__
+        f"error {code} {error_name}".rstrip() if code else type(error).__name__
     )
     if code == _UNKNOWN_TABLE:
         reason += f"; create {config.table}, or set create_table"
-    if code in _OF_TABLE or code in _OF_ROWS:
-        return Rejected(reason, invalid_content=code in _OF_ROWS)
-    return Retry(reason) if not code or code in _MAY_PASS else Failed(reason)
+    if code in _TABLE_ERRORS or code in _ROW_ERRORS:
+        return Rejected(reason, invalid_content=code in _ROW_ERRORS)
+    return Retry(reason) if not code or code in _TEMPORARY_ERRORS else Failed(reason)
 
 
 def create(config: ClickHouseConfig, encoder: Encoder) -> ClickHouseDestination:
-    """Return the destination of ``config``; it connects when first used.
+    """Return the destination of ``config``; it connects on first use.
 
     Raises:
         ConfigError: clickhouse-connect is not installed.

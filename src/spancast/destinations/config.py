@@ -1,7 +1,7 @@
-"""What every destination can be told, whatever its type: rules first, then transport.
+"""Configuration models common to all destinations: filters and redaction, then transport.
 
-Names and defaults are those of OpenRouter's observability destinations; its camelCase is
-read too. Secrets are ``SecretStr``: never in a repr, a message or a dump.
+Names and defaults are those of OpenRouter's observability destinations; its camelCase names are
+accepted, too. Secrets are ``SecretStr``: never in a repr, a message or a dump.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from spancast.encoding.conventions.registry import CONVENTIONS
 from spancast.encoding.safe_regex import pattern_fault
 
 MIN_SAMPLING_RATE: Final = 0.0001
-FIRST_API_KEYS: Final = ("api_keys", "apiKeys", "api_key_hashes", "apiKeyHashes")
+API_KEYS_ALIASES: Final = ("api_keys", "apiKeys", "api_key_hashes", "apiKeyHashes")
 
 FilterField = Literal[
     "model", "provider", "session_id", "user_id", "api_key_name", "finish_reason", "input", "output",
@@ -46,28 +46,28 @@ _NUMERIC: Final = frozenset({"gt", "lt", "gte", "lte"})
 _VALUELESS: Final = frozenset({"exists", "not_exists"})
 
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_FUNCTION_FORM: Final = "be a function, written `module:function`"
+_FUNCTION_RULE: Final = "be a function, written `module:function`"
 _FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
 
-def _no_boolean(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+def _reject_boolean(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
     if isinstance(value, bool):
         raise ValueError("must be a number")  # noqa: TRY004 - pydantic reads ValueError
     return value
 
 
-Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_boolean)]
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_reject_boolean)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_reject_boolean)]
 
 
-def failure(path: tuple[str, ...], given: object, message: str) -> ValidationError:
-    """Return an error about the field at ``path`` below the model that raises it."""
+def field_error(path: tuple[str, ...], given: object, message: str) -> ValidationError:
+    """Return a validation error for the field at ``path``, relative to the model that raises it."""
     kind = PydanticCustomError("spancast", "{message}", {"message": message})
     details = InitErrorDetails(type=kind, loc=path, input=given)
     return ValidationError.from_exception_data("spancast", [details], hide_input=True)
 
 
-def _is_regex(pattern: str) -> str:
+def _check_regex(pattern: str) -> str:
     if fault := pattern_fault(pattern):
         raise ValueError(fault)
     return pattern
@@ -80,44 +80,44 @@ def _is_number(value: str | float) -> bool:
         return False
 
 
-def function_given(given: Any) -> Any:  # noqa: ANN401 - whatever the file holds
-    """Return the function that ``given`` is, or that it names as ``module:function``.
+def resolve_function(given: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Return ``given`` if it is a function, or the function that it names as ``module:function``.
 
     Raises:
-        ValueError: The form is another, the module cannot be imported, or the name is no function of it.
+        ValueError: The form is invalid, the module cannot be imported, or the name is not a function in it.
     """
     if not isinstance(given, str):
         if callable(given):
             return given
-        raise ValueError(f"must {_FUNCTION_FORM}")
+        raise ValueError(f"must {_FUNCTION_RULE}")
     if not _FUNCTION.fullmatch(given):
-        raise ValueError(f"must {_FUNCTION_FORM}")
+        raise ValueError(f"must {_FUNCTION_RULE}")
     module, _, path = given.partition(":")
     try:
         found: Any = importlib.import_module(module)
         for part in path.split("."):
             found = getattr(found, part)
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"must {_FUNCTION_FORM}: {type(error).__name__} for {given}") from None
+        raise ValueError(f"must {_FUNCTION_RULE}: {type(error).__name__} for {given}") from None
     if not callable(found):
-        raise ValueError(f"must {_FUNCTION_FORM}: {given} is {type(found).__name__}")  # noqa: TRY004
+        raise ValueError(f"must {_FUNCTION_RULE}: {given} is {type(found).__name__}")  # noqa: TRY004
     return found
 
 
 def _function_name(function: Callable[..., Any]) -> str:
-    named: Any = function if hasattr(function, "__qualname__") else type(function)
-    return f"{getattr(named, '__module__', 'builtins')}:{named.__qualname__}"
+    owner: Any = function if hasattr(function, "__qualname__") else type(function)
+    return f"{getattr(owner, '__module__', 'builtins')}:{owner.__qualname__}"
 
 
 def _defined_at(function: Callable[..., Any]) -> str:
     name = _function_name(function)
-    # Every program has a module of that name.
+    # Every program has a module of this name.
     return f"{program()}:{name}" if name.startswith("__main__:") else name
 
 
 NamedFunction = Annotated[
     Callable[..., Any],
-    BeforeValidator(function_given),
+    BeforeValidator(resolve_function),
     PlainSerializer(_function_name, return_type=str),
     WithJsonSchema({"type": "string", "pattern": f"^{_FUNCTION.pattern}$"}),
 ]
@@ -134,45 +134,53 @@ FilterValue = Annotated[str | int | float, BeforeValidator(_text_or_number)]
 
 
 class FilterRule(ConfigModel, frozen=True):
-    """One comparison of a fact of the span with a value."""
+    """A comparison of a span field with a value."""
 
-    field: FilterField = Field(description="The fact compared; `input` and `output` as JSON text, before privacy mode.")
-    operator: FilterOperator = Field(description="`exists`: there and not empty. Negations are true of a missing fact.")
-    value: FilterValue | None = Field(None, description="What it is compared with; `regex` searches anywhere.")
+    field: FilterField = Field(
+        description="The field compared; `input` and `output` are JSON text, before privacy mode."
+    )
+    operator: FilterOperator = Field(
+        description="`exists`: present and not empty. Negations are true for a missing field."
+    )
+    value: FilterValue | None = Field(
+        None, description="The value compared with; `regex` matches anywhere in the field."
+    )
 
     @model_validator(mode="after")
-    def _value_fits(self) -> FilterRule:
+    def _check_value(self) -> FilterRule:
         if self.operator in _VALUELESS:
             return self
         if self.value is None:
-            raise failure(("value",), None, f"is missing; `{self.operator}` needs it")
+            raise field_error(("value",), None, f"is missing; `{self.operator}` needs it")
         if self.operator in _NUMERIC and not _is_number(self.value):
-            raise failure(("value",), self.value, f"must be a number, as `{self.operator}` compares numbers")
+            raise field_error(("value",), self.value, f"must be a number, as `{self.operator}` compares numbers")
         if self.operator == "regex" and (fault := pattern_fault(str(self.value))):
-            raise failure(("value",), self.value, fault)
+            raise field_error(("value",), self.value, fault)
         return self
 
 
 class FilterGroup(ConfigModel, frozen=True):
-    """Rules joined by ``logic``."""
+    """Rules combined by ``logic``."""
 
-    logic: Literal["and", "or"] = Field("and", description="How the rules of this group are joined.")
-    rules: tuple[FilterRule, ...] = Field(description="None: the group takes every span.")
+    logic: Literal["and", "or"] = Field("and", description="Operator that combines the rules of this group.")
+    rules: tuple[FilterRule, ...] = Field(description="The rules; an empty list matches every span.")
 
 
 class FilterRules(ConfigModel, frozen=True):
-    """Which spans a destination takes: those that some group takes."""
+    """A filter of spans: a span passes if at least one group matches it."""
 
-    enabled: bool = Field(default=True, description="False: take every span.")
-    groups: tuple[FilterGroup, ...] = Field((), description="Joined by `or`; none: take every span.")
+    enabled: bool = Field(default=True, description="False: pass every span.")
+    groups: tuple[FilterGroup, ...] = Field((), description="Groups combined by `or`; an empty list passes every span.")
 
 
 class Mask(ConfigModel, frozen=True):
-    """What is taken out of every text of a span before it leaves."""
+    """A replacement in every string of a span before it leaves the process."""
 
-    pattern: Annotated[str, AfterValidator(_is_regex)] | None = Field(None, description="A regular expression.")
-    replacement: str = Field("[masked]", description="What stands in its place.")
-    function: NamedFunction | None = Field(None, description="`module:function` of one text, returning what to send.")
+    pattern: Annotated[str, AfterValidator(_check_regex)] | None = Field(None, description="A regular expression.")
+    replacement: str = Field("[masked]", description="Replacement of each match.")
+    function: NamedFunction | None = Field(
+        None, description="`module:function` that gets a string and returns the string to send."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -182,111 +190,113 @@ class Mask(ConfigModel, frozen=True):
         return {"function": given} if callable(given) and not isinstance(given, Mask) else given
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> Mask:
+    def _check_one_of_two(self) -> Mask:
         if (self.pattern is None) == (self.function is None):
             raise ValueError("needs either `pattern` or `function`")
         return self
 
 
-def _or_a_pattern(schema: dict[str, Any]) -> None:
+def _allow_pattern(schema: dict[str, Any]) -> None:
     schema["items"] = {"anyOf": [{"type": "string"}, schema["items"]]}
 
 
-def _known_convention(name: str) -> str:
+def _check_convention(name: str) -> str:
     if name not in CONVENTIONS:
         raise ValueError(f"must be one of {', '.join(CONVENTIONS)}")
     return name
 
 
-def _is_header(name: str) -> str:
+def _check_header(name: str) -> str:
     if not _HEADER.fullmatch(name):
         raise ValueError("must be the name of an HTTP header")
     return name
 
 
-def _is_file(path: Path) -> Path:
+def _check_file(path: Path) -> Path:
     path = usable_path(path)
     if not path.is_file():
         raise ValueError("must name a file that exists")
     return path
 
 
-ConventionName = Annotated[str, AfterValidator(_known_convention), WithJsonSchema({"enum": sorted(CONVENTIONS)})]
-HeaderName = Annotated[str, AfterValidator(_is_header)]
-ExistingFile = Annotated[Path, AfterValidator(_is_file)]
+ConventionName = Annotated[str, AfterValidator(_check_convention), WithJsonSchema({"enum": sorted(CONVENTIONS)})]
+HeaderName = Annotated[str, AfterValidator(_check_header)]
+ExistingFile = Annotated[Path, AfterValidator(_check_file)]
 
 
 class DestinationConfig(ConfigModel, frozen=True):
-    """The rules of one destination: what reaches it, and how much of it."""
+    """The filters and redaction of one destination."""
 
-    type: str = Field(description="Which kind of destination.")
-    enabled: bool = Field(default=True, description="False: nothing is sent, and nothing is kept for it.")
+    type: str = Field(description="The destination type.")
+    enabled: bool = Field(default=True, description="False: nothing is sent or queued for it.")
     privacy_mode: bool = Field(
         default=False,
-        description="Send only what is known to be no content: no messages, tools, error texts or unknown fields.",
+        description="Send only fields known not to be content: no messages, tools, error texts or unknown fields.",
     )
     sampling_rate: Number = Field(
-        1.0, ge=MIN_SAMPLING_RATE, le=1, description="Share of sessions (else traces) sent, the same in every process."
+        1.0,
+        ge=MIN_SAMPLING_RATE,
+        le=1,
+        description="Share of sessions (or traces without session) sent; the same decision in every process.",
     )
     api_keys: tuple[Text, ...] | None = Field(
         None,
         min_length=1,
-        validation_alias=AliasChoices(*FIRST_API_KEYS),
-        description="Names or hashes of the API keys whose calls are sent; absent: all.",
+        validation_alias=AliasChoices(*API_KEYS_ALIASES),
+        description="Names or hashes of the API keys whose calls are sent; default: all.",
     )
-    filter_rules: FilterRules | None = Field(None, description="Which spans are sent; absent: all.")
+    filter_rules: FilterRules | None = Field(None, description="Filter of the spans sent; default: all.")
     respect_parent_sampling: bool = Field(default=False, description="Send only spans whose parent was sampled.")
-    spans: Literal["genai", "all"] = Field("genai", description="LLM spans and their groups only, or whole traces.")
-    always_keep_errors: bool = Field(default=False, description="Send failed calls whatever the sampling rate.")
+    spans: Literal["genai", "all"] = Field("genai", description="GenAI spans and group spans only, or complete traces.")
+    always_keep_errors: bool = Field(default=False, description="Send failed calls regardless of the sampling rate.")
     always_keep_cost_above: Amount | None = Field(
-        None, description="Send dearer calls (USD) whatever the sampling rate."
+        None, description="Send calls with a higher cost (USD) regardless of the sampling rate."
     )
     mask: tuple[Mask, ...] = Field(
-        (), description="Patterns and functions that take things out of every text.", json_schema_extra=_or_a_pattern
+        (), description="Patterns and functions that replace text in every string.", json_schema_extra=_allow_pattern
     )
-    max_attribute_bytes: ByteSize | None = Field(None, description="Longer values are shortened and stay valid JSON.")
-    max_span_bytes: ByteSize | None = Field(None, description="Larger spans are shortened.")
+    max_attribute_bytes: ByteSize | None = Field(None, description="Longer values are truncated and stay valid JSON.")
+    max_span_bytes: ByteSize | None = Field(None, description="Larger spans are truncated.")
     convention: ConventionName | None = Field(
         None,
-        description="The attribute convention, where another than the destination's own is wanted.",
+        description="Attribute convention; default: that of the destination type.",
     )
 
     def place(self) -> Place:
-        """Return where this destination sends: the address and the account, no secret that can be read."""
+        """Return the address and the account of this destination; secrets are hashed."""
         raise NotImplementedError
 
     def fingerprint(self) -> str:
-        """Return what is equal for two destinations if they have one type and send to one place."""
+        """Return a hash that is equal for destinations of the same type, address and account."""
         return self.place().fingerprint(self.type)
 
 
 class NetworkConfig(DestinationConfig, frozen=True):
-    """How one destination is reached over HTTP or gRPC."""
+    """The transport of a destination over HTTP or gRPC."""
 
-    headers: dict[HeaderName, Secret] = Field(default_factory=dict[str, Secret], description="Further headers.")
+    headers: dict[HeaderName, Secret] = Field(default_factory=dict[str, Secret], description="Additional headers.")
     headers_from: NamedFunction | None = Field(
-        None, description="Function that returns further headers; asked again where the answer is 401."
+        None, description="Function that returns additional headers; called again after HTTP 401."
     )
-    timeout: Duration = Field(10.0, description="How long one delivery may take.")
+    timeout: Duration = Field(10.0, description="Time limit of one delivery.")
     ca_file: ExistingFile | None = Field(
-        None, description="PEM file of the certificate authorities trusted, instead of the usual."
+        None, description="PEM file of trusted certificate authorities, instead of the default ones."
     )
     cert_file: ExistingFile | None = Field(None, description="PEM file of the client certificate.")
     key_file: ExistingFile | None = Field(None, description="PEM file of the client certificate's key.")
     verify: bool = Field(default=True, description="False: accept any certificate. For tests only.")
-    proxy: Address | None = Field(None, description="Proxy for this destination; absent: as HTTPS_PROXY says.")
+    proxy: Address | None = Field(None, description="Proxy of this destination; default: HTTPS_PROXY.")
 
     @model_validator(mode="after")
-    def _key_has_its_certificate(self) -> NetworkConfig:
+    def _check_key_has_certificate(self) -> NetworkConfig:
         if self.key_file is not None and self.cert_file is None:
-            raise failure(("cert_file",), None, "is missing; `key_file` needs it")
+            raise field_error(("cert_file",), None, "is missing; `key_file` needs it")
         return self
 
     def network_place(self, url: str, account: Facts | None = None, credentials: Facts | None = None) -> Place:
-        """Return the place at ``url``, with what the fields of this class say of the account.
+        """Return the place at ``url``, with account data from the fields of this class.
 
-        A header may be a tenant or a key, which cannot be told apart: all of them count. A token that
-        is renewed belongs into ``headers_from``.
+        All headers count, because a header may be a tenant or a key. Use ``headers_from`` for a token that changes.
         """
         return Place(
             address={"url": plain_url(url)},
@@ -303,6 +313,6 @@ class NetworkConfig(DestinationConfig, frozen=True):
         )
 
     def all_headers(self) -> dict[str, str]:
-        """Return ``headers`` and those of ``headers_from``, in clear: for the request only."""
-        own = {name: value.get_secret_value() for name, value in self.headers.items()}
-        return {**own, **self.headers_from()} if self.headers_from else own
+        """Return ``headers`` and those of ``headers_from`` with secrets in clear text, for the request only."""
+        configured = {name: value.get_secret_value() for name, value in self.headers.items()}
+        return {**configured, **self.headers_from()} if self.headers_from else configured

@@ -1,6 +1,6 @@
-"""What every part of the configuration is: frozen, closed, in snake_case or camelCase.
+"""The base class of all configuration models.
 
-Must never: import more than pydantic; ``import spancast`` pays for it.
+Only pydantic is imported here, because ``import spancast`` imports this module.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from pydantic.alias_generators import to_camel
 
 
 class ConfigModel(BaseModel, frozen=True):
-    """A part of the configuration: frozen, closed, in snake_case or camelCase."""
+    """A frozen configuration model without unknown fields, with names in snake_case or camelCase."""
 
     model_config = ConfigDict(
         extra="forbid",
         hide_input_in_errors=True,
         validate_default=False,
-        # A model is built when it is first used: most processes use one or two.
+        # Models are built on first use: most processes use one or two.
         defer_build=True,
         alias_generator=AliasGenerator(validation_alias=lambda name: AliasChoices(name, to_camel(name))),
     )

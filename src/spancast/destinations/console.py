@@ -1,4 +1,4 @@
-"""A tree in the terminal for every batch: names, durations, tokens, cost."""
+"""The console destination: prints each batch as trees with names, durations, tokens and cost."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from spancast.encoding.tree_view import render_tree, totals
 
 
 class ConsoleConfig(DestinationConfig, frozen=True):
-    """A tree in the terminal."""
+    """Trees printed in the terminal."""
 
     type: Literal["console"]
-    stream: Literal["stderr", "stdout"] = Field("stderr", description="Where it is written.")
+    stream: Literal["stderr", "stdout"] = Field("stderr", description="Output stream.")
 
     def place(self) -> Place:
-        """Return the terminal or file: prompts of one program do not belong into the log of another."""
+        """Return the terminal or file of the stream, so that prompts are not printed in another program's log."""
         return Place(address={"stream": self.stream, "goes_to": where_stream_goes(self.stream)})
 
 
 class ConsoleDestination:
-    """Writes each batch as trees, one per trace."""
+    """Prints each batch as trees, one per trace."""
 
     def __init__(self, config: ConsoleConfig, encoder: Encoder, stream: TextIO | None = None) -> None:
         self.encoder = encoder
@@ -35,11 +35,11 @@ class ConsoleDestination:
         self._stream = stream
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - a terminal has no time limit
-        """Write ``payload``; a closed terminal is tried again."""
-        # Looked up each time: programs and test runners replace them.
+        """Print ``payload``; a closed terminal gives ``Retry``."""
+        # Looked up each time, because programs and test runners replace the streams.
         stream = self._stream or (sys.stdout if self._name == "stdout" else sys.stderr)
         try:
-            # A terminal that cannot show the lines of a tree shows `?` instead.
+            # A terminal without Unicode shows `?` for the lines of a tree.
             encoding = stream.encoding or "utf-8"
             stream.write(_text(payload.spans).encode(encoding, "replace").decode(encoding))
             stream.flush()
@@ -48,7 +48,7 @@ class ConsoleDestination:
         return Delivered()
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
-        """Do nothing: there is always a terminal, or what stands for it."""
+        """Return success: the stream needs no connection."""
         return Delivered()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Sizes, durations, addresses and secrets as a user writes them: read strictly, never guessed."""
+"""Pydantic field types for sizes, durations, addresses, secrets and paths."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _UNIT_BYTES: Final = {
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d|w))+")
 _DURATION_PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-# What SQLite can count, and what `time` can add.
-_MOST_BYTES: Final = 2**63 - 1
-_LONGEST_S: Final = 1e12
+# Limits of SQLite integers and of `time`.
+_MAX_BYTES: Final = 2**63 - 1
+_MAX_S: Final = 1e12
 
-SIZE_FORM: Final = "a size such as `512MiB` or `10MB`, or a number of bytes"
-DURATION_FORM: Final = "a duration such as `500ms`, `30s`, `1h30m` or `7d`, or a number of seconds"
+SIZE_RULE: Final = "a size such as `512MiB` or `10MB`, or a number of bytes"
+DURATION_RULE: Final = "a duration such as `500ms`, `30s`, `1h30m` or `7d`, or a number of seconds"
 
 
 def read_size(value: object) -> int:
-    """Return the bytes of ``512MiB``, ``10MB``, ``4096`` or 4096.
+    """Parse a size such as ``512MiB``, ``10MB``, ``4096`` or 4096; return bytes.
 
     Raises:
-        ValueError: It is none of these, or nothing at all.
+        ValueError: The value has another form or is not positive.
     """
     if isinstance(value, str):
         match = _SIZE.fullmatch(value.strip())
@@ -40,16 +40,16 @@ def read_size(value: object) -> int:
             value = round(float(match[1]) * _UNIT_BYTES[match[2]])
         elif value.strip().isdecimal():
             value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MOST_BYTES:
-        raise ValueError(f"must be {SIZE_FORM}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_BYTES:
+        raise ValueError(f"must be {SIZE_RULE}")
     return value
 
 
 def read_duration(value: object) -> float:
-    """Return the seconds of ``7d``, ``1h30m``, ``2.5`` or 2.5.
+    """Parse a duration such as ``7d``, ``1h30m``, ``2.5`` or 2.5; return seconds.
 
     Raises:
-        ValueError: It is none of these, or nothing at all.
+        ValueError: The value has another form or is not positive.
     """
     if isinstance(value, str):
         text = value.strip()
@@ -57,13 +57,13 @@ def read_duration(value: object) -> float:
             value = sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
         elif re.fullmatch(r"\d+(\.\d+)?", text):
             value = float(text)
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _LONGEST_S:
-        raise ValueError(f"must be {DURATION_FORM}")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _MAX_S:
+        raise ValueError(f"must be {DURATION_RULE}")
     return float(value)
 
 
 def state_directory() -> Path | None:
-    """Return ``spancast`` in the directory for the user's state (``XDG_STATE_HOME``, else ``~/.local/state``).
+    """Return the directory ``spancast`` in the user's state directory (``XDG_STATE_HOME``, else ``~/.local/state``).
 
     None if there is no home directory, as for a user id without an entry in the password database (OpenShift).
     """
@@ -78,24 +78,24 @@ def usable_path(path: Path) -> Path:
     """Return ``path`` with ``~`` replaced by the home directory.
 
     Raises:
-        ValueError: There is no such home directory, or a character that no path may have.
+        ValueError: There is no such home directory, or the path contains a NUL character.
     """
     if "\0" in str(path):
         raise ValueError("must be a path without control characters")
     try:
         return path.expanduser()
     except RuntimeError:
-        raise ValueError("must be a path; `~` names no home directory here") from None
+        raise ValueError("must be a path; there is no home directory for `~`") from None
 
 
-def is_usable_path(text: str) -> str:
-    """Return ``text`` as it is if it is a path that ``usable_path`` accepts; raise its ValueError if not."""
+def check_path(text: str) -> str:
+    """Return ``text`` unchanged if ``usable_path`` accepts it, else raise its ValueError."""
     usable_path(Path(text))
     return text
 
 
 class WebAddress(str):
-    """An http(s) URL whose user name, password and query stay out of ``repr``: they may be credentials."""
+    """An http(s) URL; ``repr`` hides user name, password and query, which may be credentials."""
 
     __slots__ = ()
 
@@ -104,28 +104,28 @@ class WebAddress(str):
 
 
 def redacted_url(url: str) -> str:
-    """Return ``url`` as it may be shown: without user, password, query and fragment."""
+    """Return ``url`` for display, without user, password, query and fragment."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{'***@' if '@' in parts.netloc else ''}{host}{parts.path}{'?***' if parts.query else ''}"
 
 
-def _read_address(value: str) -> WebAddress:
+def _parse_address(value: str) -> WebAddress:
     text = value.strip()
     try:
         parts = urlsplit(text)
-        port_is_fine = parts.port is None or parts.port > 0
+        is_port_valid = parts.port is None or parts.port > 0
     except ValueError:
-        parts, port_is_fine = urlsplit(""), False
-    if parts.scheme not in {"http", "https"} or not parts.hostname or not port_is_fine:
+        parts, is_port_valid = urlsplit(""), False
+    if parts.scheme not in {"http", "https"} or not parts.hostname or not is_port_valid:
         raise ValueError("must be a URL that starts with http:// or https:// and names a host")
     if re.search(r"[\s\x00-\x1f]", text):
         raise ValueError("must be a URL without spaces or control characters")
     return WebAddress(text)
 
 
-def _read_secret(value: SecretStr) -> SecretStr:
-    # A key read from a file ends with a newline, which no header may hold.
+def _parse_secret(value: SecretStr) -> SecretStr:
+    # A key read from a file ends with a newline, which is invalid in a header.
     text = value.get_secret_value().strip()
     if not text:
         raise ValueError("must not be empty")
@@ -152,18 +152,18 @@ Duration = Annotated[
 """Seconds, written ``7d``."""
 Address = Annotated[
     str,
-    AfterValidator(_read_address),
+    AfterValidator(_parse_address),
     PlainSerializer(redacted_url, when_used="json"),
     WithJsonSchema({"type": "string", "format": "uri"}),
 ]
 """An http(s) URL; the value is a ``WebAddress``."""
-Secret = Annotated[SecretStr, AfterValidator(_read_secret)]
+Secret = Annotated[SecretStr, AfterValidator(_parse_secret)]
 """A credential: stripped, not empty, never printed."""
 Text = Annotated[
     str,
     BeforeValidator(_number_as_text),
     StringConstraints(strip_whitespace=True, min_length=1, pattern=r"^[^\x00-\x1f]*$"),
 ]
-"""A name or an id on one line; a number in YAML is read as its digits."""
+"""A name or id on one line; a number in YAML becomes a string."""
 UserPath = Annotated[Path, AfterValidator(usable_path)]
 """A path; ``~`` is the home directory."""

@@ -1,6 +1,6 @@
-"""One HTTP request per batch, within its time, and what came of it as an ``Outcome``.
+"""HTTP client of the destinations: one request per batch with a time limit, and its ``Outcome``.
 
-Must never: follow a redirect, show a credential, be traced itself, or raise for what a server did.
+Redirects are not followed, requests are not traced, credentials are never shown, and no server behaviour raises.
 """
 
 from __future__ import annotations
@@ -33,38 +33,38 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import parse_url
 
+from spancast import otel_private
 from spancast.destinations.config import NetworkConfig
 from spancast.destinations.field_types import redacted_url
 from spancast.destinations.protocol import Delivered, Outcome, Rejected, Retry
 from spancast.diagnostics import never_raise
 from spancast.errors import ConfigError
 from spancast.model.version import VERSION
-from spancast.otel_private import suppress_instrumentation
 
-MAX_ANSWER_BYTES: Final = 64 * 1024
-MAX_SHOWN: Final = 200
+MAX_RESPONSE_BYTES: Final = 64 * 1024
+MAX_TEXT_LENGTH: Final = 200
 MAX_WAIT_S: Final = 3600.0
 USER_AGENT: Final = f"spancast/{VERSION}"
 
-_CONNECTIONS: Final = 4
+_POOL_SIZE: Final = 4
 _UNAUTHORIZED: Final = 401
 _TOO_LARGE: Final = 413
-_OF_CONTENT: Final = frozenset({400, 422})
-_CREDENTIALS_REFUSED: Final = frozenset({_UNAUTHORIZED, 403, 407})
-_TRY_AGAIN: Final = frozenset({408, 425, 429})
-_NEVER: Final = frozenset({501, 505})
-"""Server errors that time does not heal: not implemented, HTTP version not supported."""
+_CONTENT_ERRORS: Final = frozenset({400, 422})
+_INVALID_CREDENTIALS: Final = frozenset({_UNAUTHORIZED, 403, 407})
+_TEMPORARY_ERRORS: Final = frozenset({408, 425, 429})
+_PERMANENT_ERRORS: Final = frozenset({501, 505})
+"""Permanent server errors: not implemented, HTTP version not supported."""
 _HINTS: Final[Mapping[int, str]] = {
-    **dict.fromkeys(_CREDENTIALS_REFUSED, ": the credentials were refused"),
-    404: ": nothing takes spans there, so the URL is wrong or the server too old",
-    405: ": nothing takes spans there, so the URL is wrong or the server too old",
+    **dict.fromkeys(_INVALID_CREDENTIALS, ": invalid credentials"),
+    404: ": no endpoint for spans at this URL, or the server is too old",
+    405: ": no endpoint for spans at this URL, or the server is too old",
     _TOO_LARGE: ": the batch is too large",
 }
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _GZIP: Final[Mapping[str, str]] = {"Content-Encoding": "gzip"}
 _SENDABLE: Final = re.compile(r"[!-9;-~]+:[^\x00-\x1f\x7f]*")
 _MIN_SECRET: Final = 4
-"""Shorter values ("0", "v1") are no credentials, and would make the rest of a text unreadable."""
+"""Shorter values ("0", "v1") are not credentials, and redacting them would make a text unreadable."""
 _MIN_SECRET_PART: Final = 8
 
 P = ParamSpec("P")
@@ -78,71 +78,71 @@ def _time_left() -> float | None:
     deadline = _deadline.get()
     if deadline is None:
         return None
-    if (left := deadline - time.monotonic()) <= 0:
-        raise TimeoutError("no answer in time")
-    return left
+    if (remaining := deadline - time.monotonic()) <= 0:
+        raise TimeoutError("no response in time")
+    return remaining
 
 
-# urllib3 writes the whole URL, its query too, to its log.
+# urllib3 logs the complete URL, including the query.
 logging.getLogger("urllib3.connectionpool").addFilter(lambda _: _deadline.get() is None)
 
 
-def _in_time(step: Callable[Concatenate[S, P], R]) -> Any:  # noqa: ANN401 - takes the place of a method of C
+def _with_deadline(step: Callable[Concatenate[S, P], R]) -> Any:  # noqa: ANN401 - replaces a C method
     @functools.wraps(step)
-    def timed(sock: S, *args: P.args, **others: P.kwargs) -> R:
+    def timed(sock: S, *args: P.args, **kwargs: P.kwargs) -> R:
         sock.settimeout(_time_left())
-        return step(sock, *args, **others)
+        return step(sock, *args, **kwargs)
 
     return timed
 
 
 class _Socket(socket.socket):
-    """A socket whose every step ends by the deadline: a timeout per step never ends for a server that drips."""
+    """A socket with a deadline for all operations: a timeout per operation has no effect on a slow sender."""
 
-    recv_into = _in_time(socket.socket.recv_into)
-    sendall = _in_time(socket.socket.sendall)
+    recv_into = _with_deadline(socket.socket.recv_into)
+    sendall = _with_deadline(socket.socket.sendall)
 
 
 class _TlsSocket(ssl.SSLSocket):
-    """The same over TLS; its ``sendall`` is made of ``send``, and a proxy spoken to by TLS is read by ``recv``."""
+    """The same for TLS; ``sendall`` uses ``send``, and a TLS proxy is read with ``recv``."""
 
-    recv_into = _in_time(ssl.SSLSocket.recv_into)
-    recv = _in_time(ssl.SSLSocket.recv)
-    send = _in_time(ssl.SSLSocket.send)
-    do_handshake = _in_time(ssl.SSLSocket.do_handshake)
+    recv_into = _with_deadline(ssl.SSLSocket.recv_into)
+    recv = _with_deadline(ssl.SSLSocket.recv)
+    send = _with_deadline(ssl.SSLSocket.send)
+    do_handshake = _with_deadline(ssl.SSLSocket.do_handshake)
 
 
-def _dialled(host: str, port: int, options: Any) -> socket.socket:  # noqa: ANN401 - urllib3's own type
+def _connect(host: str, port: int, options: Any) -> socket.socket:  # noqa: ANN401 - urllib3's own type
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except UnicodeError:
         found = []
-    failure = OSError("the name has no address")
+    failure = OSError("host name has no address")
     for number, (family, kind, protocol, _, address) in enumerate(found):
-        dialling = _Socket(family, kind, protocol)
+        sock = _Socket(family, kind, protocol)
         try:
             for option in options or ():
-                dialling.setsockopt(*option)
-            # A share for each address: one that swallows packets must not use up the time of the next.
-            left = _time_left()
-            dialling.settimeout(None if left is None else left / (len(found) - number))
-            dialling.connect(address)
+                sock.setsockopt(*option)
+            # Each address gets a share of the time, so that an unreachable one does not use all of it.
+            remaining = _time_left()
+            sock.settimeout(None if remaining is None else remaining / (len(found) - number))
+            sock.connect(address)
         except OSError as error:
-            dialling.close()
+            sock.close()
             failure = error
         else:
-            return dialling
+            return sock
     raise failure
 
 
 class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
-        return _dialled(self._dns_host, self.port, self.socket_options)
+        return _connect(self._dns_host, self.port, self.socket_options)
 
 
 class _TlsConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:
-        return _dialled(self._dns_host, self.port, self.socket_options)
+        return _connect(self._dns_host, self.port, self.socket_options)
 
 
 class _Pool(HTTPConnectionPool):
@@ -153,15 +153,15 @@ class _TlsPool(HTTPSConnectionPool):
     ConnectionCls: Any = _TlsConnection
 
     def _validate_conn(self, conn: Any) -> None:  # noqa: ANN401
-        # Without the warning for each unverified request: ``verify: false`` was asked for.
+        # Without the warning per unverified request: the user set ``verify: false``.
         if conn.is_closed:
             conn.connect()
 
 
 @contextlib.contextmanager
-def untraced() -> Generator[None, None, None]:
-    """Let no instrumentation of HTTP or gRPC trace what is sent inside (F3)."""
-    token = context_api.attach(suppress_instrumentation(context_api.get_current()))
+def suppress_instrumentation() -> Generator[None, None, None]:
+    """Suppress HTTP and gRPC instrumentation inside the block."""
+    token = context_api.attach(otel_private.suppress_instrumentation(context_api.get_current()))
     try:
         yield
     finally:
@@ -169,50 +169,50 @@ def untraced() -> Generator[None, None, None]:
 
 
 class Credentials:
-    """The headers of one destination, and what must never be shown of them.
+    """The headers of one destination, and the redaction of their values.
 
-    ``headers_from`` is asked at first use, and again when the server refuses what it gave.
+    ``headers_from`` is called on first use, and again if the server rejects its headers.
     """
 
     def __init__(self, url: str, headers: Mapping[str, str], headers_from: Callable[[], Any] | None = None) -> None:
-        self._given = merged(_basic(url), headers)
+        self._configured = merged(_basic(url), headers)
         self._headers_from = headers_from
-        self._current: Mapping[str, str] | None = None if headers_from else self._given
+        self._current: Mapping[str, str] | None = None if headers_from else self._configured
         self._url_secrets = _url_secrets(url)
-        self._secrets = _pattern([*self._url_secrets, *self._given.values()])
+        self._secrets = _pattern([*self._url_secrets, *self._configured.values()])
 
     def __repr__(self) -> str:
-        return f"Credentials({', '.join(self._given)})"
+        return f"Credentials({', '.join(self._configured)})"
 
     def headers(self) -> Mapping[str, str] | None:
-        """Return what to send; None where ``headers_from`` failed."""
-        return self.renewed() if self._current is None else self._current
+        """Return the headers to send; None if ``headers_from`` failed."""
+        return self.renew() if self._current is None else self._current
 
-    def renewed(self) -> Mapping[str, str] | None:
-        """Return what ``headers_from`` says now; None where it says the same as before, or nothing."""
-        former, found = self._current, self._asked()
-        if found is None or found == former:
+    def renew(self) -> Mapping[str, str] | None:
+        """Call ``headers_from`` and return the headers; None if they are unchanged or it failed."""
+        previous, found = self._current, self._call_headers_from()
+        if found is None or found == previous:
             return None
         self._current = found
-        self._secrets = _pattern([*self._url_secrets, *found.values(), *(former or {}).values()])
+        self._secrets = _pattern([*self._url_secrets, *found.values(), *(previous or {}).values()])
         return found
 
-    def shown(self, text: str) -> str:
-        """Return the start of ``text`` on one line, without any credential."""
+    def redact(self, text: str) -> str:
+        """Return the start of ``text`` on one line, with credentials replaced."""
         clean = self._secrets.sub("***", text) if self._secrets else text
-        line = " ".join("".join(sign if sign.isprintable() else " " for sign in clean).split())
-        return line if len(line) <= MAX_SHOWN else line[: MAX_SHOWN - 1] + "…"
+        line = " ".join("".join(character if character.isprintable() else " " for character in clean).split())
+        return line if len(line) <= MAX_TEXT_LENGTH else line[: MAX_TEXT_LENGTH - 1] + "…"
 
     @never_raise
-    def _asked(self) -> Mapping[str, str] | None:
-        return merged(self._given, self._headers_from()) if self._headers_from else None
+    def _call_headers_from(self) -> Mapping[str, str] | None:
+        return merged(self._configured, self._headers_from()) if self._headers_from else None
 
 
 def merged(*parts: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of all ``parts``; the later wins, whatever the case of its name.
+    """Return the headers of all ``parts``; later ones override, names are case-insensitive.
 
     Raises:
-        ValueError: A value cannot be sent; the message does not show it.
+        ValueError: A header is invalid; the message does not show its value.
     """
     found: dict[str, tuple[str, str]] = {}
     for name, value in (pair for part in parts for pair in part.items()):
@@ -232,20 +232,22 @@ def _basic(url: str) -> dict[str, str]:
 
 def _url_secrets(url: str) -> list[str]:
     parts = urlsplit(url)
-    queried = [value for _, value in parse_qsl(parts.query)]
-    return [parts.query, *queried, *(unquote(part) for part in (parts.username, parts.password) if part)]
+    query_values = [value for _, value in parse_qsl(parts.query)]
+    return [parts.query, *query_values, *(unquote(part) for part in (parts.username, parts.password) if part)]
 
 
 def _pattern(values: list[str]) -> re.Pattern[str] | None:
     secrets = {value for value in values if len(value) >= _MIN_SECRET}
-    # A server that refuses "Bearer KEY" may quote KEY alone, or the password out of Basic.
-    words = [word for value in values for word in (*value.split(), *re.split(r"[\s,;=:]+", value), *_decoded(value))]
+    # An error of the server may quote only KEY of "Bearer KEY", or the password of Basic.
+    words = [
+        word for value in values for word in (*value.split(), *re.split(r"[\s,;=:]+", value), *_decode_basic(value))
+    ]
     secrets |= {word for word in words if len(word) >= _MIN_SECRET_PART}
     forms = {form for one in secrets for form in (one, quote(one), quote(one, safe=""), json.dumps(one)[1:-1])}
     return re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True))) if forms else None
 
 
-def _decoded(value: str) -> list[str]:
+def _decode_basic(value: str) -> list[str]:
     scheme, _, rest = value.partition(" ")
     if scheme.lower() != "basic":
         return []
@@ -258,7 +260,7 @@ def _decoded(value: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """Whom to trust, and who we are, as PEM files."""
+    """PEM files of trusted authorities and of the client certificate."""
 
     ca_file: Path | None = None
     cert_file: Path | None = None
@@ -266,10 +268,10 @@ class Tls:
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """Return what sockets are made with.
+        """Return the SSL context.
 
         Raises:
-            ConfigError: A file cannot be read as what it should be.
+            ConfigError: A file is invalid.
         """
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
@@ -292,21 +294,21 @@ class Tls:
 
 
 def _no_password() -> str:
-    # OpenSSL would ask at the terminal.
+    # Otherwise OpenSSL asks on the terminal.
     raise ValueError("the key has a password")
 
 
 def proxy_for(url: str, given: str | None = None) -> str | None:
-    """Return the proxy to ``url``: the one given, else as HTTPS_PROXY, HTTP_PROXY and NO_PROXY say.
+    """Return the proxy for ``url``: ``given``, else from HTTPS_PROXY, HTTP_PROXY and NO_PROXY.
 
     Raises:
-        ConfigError: It is of a kind we do not speak.
+        ConfigError: The scheme of the proxy is not supported.
     """
     parts = urlsplit(url)
     found = given
     if found is None:
         found = getproxies_environment().get(parts.scheme)
-        # NO_PROXY may name a host, or a host with its port.
+        # NO_PROXY may contain hosts with or without a port.
         host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or ""
         if not found or proxy_bypass(host):
             return None
@@ -317,18 +319,18 @@ def proxy_for(url: str, given: str | None = None) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server said: ``status`` is 0 where there was no answer."""
+class HttpResult:
+    """The result of a request; ``status`` is 0 without a response."""
 
     outcome: Outcome
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS, repr=False)
-    """By lower-case names."""
+    """Response headers by lower-case name."""
     body: bytes = field(default=b"", repr=False)
 
 
-class _Way(NamedTuple):
-    """How requests get to a URL: whom to ask, what for, and how to close."""
+class _Connections(NamedTuple):
+    """The connection pool for a URL, the request target, and the function that closes the pool."""
 
     pool: HTTPConnectionPool | urllib3.PoolManager
     target: str
@@ -336,9 +338,9 @@ class _Way(NamedTuple):
 
 
 class HttpSender:
-    """Sends to one URL over connections that are kept."""
+    """Sends to one URL over persistent connections."""
 
-    def __init__(  # noqa: PLR0913 - all that the configuration of one destination says
+    def __init__(  # noqa: PLR0913 - the configuration of one destination
         self,
         url: str,
         *,
@@ -351,61 +353,61 @@ class HttpSender:
         proxy: str | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Raise ``ConfigError`` where a file or a proxy cannot be used; nothing is sent yet."""
+        """Raise ``ConfigError`` if a file or a proxy cannot be used; do not connect yet."""
         parts = urlsplit(url)
         self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
-        self._where = f"{product} at {_place(url)}"
+        self._label = f"{product} at {_host_and_path(url)}"
         self._method = method
         self._credentials = Credentials(url, headers, headers_from)
         self._timeout = timeout
         self._now = now
         self._proxy = proxy_for(url, proxy)
         self._tls = (tls or Tls()).context()
-        self._ways: dict[int, _Way] = {}
+        self._connections: dict[int, _Connections] = {}
         self._last_headers: tuple[tuple[Mapping[str, str], ...], dict[str, str]] = ((), {})
 
     def __repr__(self) -> str:
-        return f"HttpSender({self._where})"
+        return f"HttpSender({self._label})"
 
-    def shown(self, text: str) -> str:
-        """Return ``text`` as it may stand in an outcome."""
-        return self._credentials.shown(text)
+    def redact(self, text: str) -> str:
+        """Return the start of ``text`` with credentials replaced, for an outcome."""
+        return self._credentials.redact(text)
 
     def send(
         self, body: bytes, content_type: str, *, gzip: bool, timeout_s: float, headers: Mapping[str, str] = _NO_HEADERS
-    ) -> Answer:
-        """Send ``body`` (compressed already where ``gzip``); all of it, the answer too, within ``timeout_s``."""
-        own = {"Content-Type": content_type, "User-Agent": USER_AGENT, **(_GZIP if gzip else _NO_HEADERS)}
+    ) -> HttpResult:
+        """Send ``body`` (already compressed if ``gzip``); ``timeout_s`` includes reading the response."""
+        request_headers = {"Content-Type": content_type, "User-Agent": USER_AGENT, **(_GZIP if gzip else _NO_HEADERS)}
         given = self._credentials.headers()
         if given is None:
-            return Answer(Retry(f"{self._where}: headers_from failed, so nothing was sent"))
-        with _within(min(timeout_s, self._timeout)), untraced():
-            answer = self._exchange(body, self._encoded(given, own, headers))
-            if answer.status == _UNAUTHORIZED and (renewed := self._credentials.renewed()) is not None:
-                answer = self._exchange(body, self._encoded(renewed, own, headers))
-        return answer
+            return HttpResult(Retry(f"{self._label}: headers_from failed, nothing was sent"))
+        with _time_limit(min(timeout_s, self._timeout)), suppress_instrumentation():
+            result = self._send_once(body, self._encode_headers(given, request_headers, headers))
+            if result.status == _UNAUTHORIZED and (renew := self._credentials.renew()) is not None:
+                result = self._send_once(body, self._encode_headers(renew, request_headers, headers))
+        return result
 
     def close(self) -> None:
         """Close the connections."""
-        way = self._ways.pop(os.getpid(), None)
-        if way is not None:
-            way.close()
+        connections = self._connections.pop(os.getpid(), None)
+        if connections is not None:
+            connections.close()
 
-    def _encoded(self, *parts: Mapping[str, str]) -> dict[str, str]:
-        """Return the headers of all ``parts`` as urllib3 wants them; made once for batches alike."""
+    def _encode_headers(self, *parts: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers of all ``parts`` in the encoding of urllib3; cached for equal parts."""
         known, encoded = self._last_headers
         if known != parts:
-            # A header is bytes to the server; text beyond ASCII goes as UTF-8.
+            # Headers are sent as bytes; non-ASCII text as UTF-8.
             encoded = {name: value.encode().decode("latin-1") for name, value in merged(*parts).items()}
             self._last_headers = tuple(map(dict, parts)), encoded
         return encoded
 
-    def _exchange(self, body: bytes, headers: dict[str, str]) -> Answer:
+    def _send_once(self, body: bytes, headers: dict[str, str]) -> HttpResult:
         try:
-            way = self._current_way()
-            response = way.pool.urlopen(
+            connections = self._current_connections()
+            response = connections.pool.urlopen(
                 self._method,
-                way.target,
+                connections.target,
                 body=body,
                 headers=headers,
                 redirect=False,
@@ -415,40 +417,46 @@ class HttpSender:
             )
             text = _read(response)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
-            return Answer(Retry(f"{self._where}: {self.shown(_cause(error))}"))
-        told = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(self._outcome(response.status, told, text), response.status, told, text)
+            return HttpResult(Retry(f"{self._label}: {self.redact(_cause(error))}"))
+        response_headers = {name.lower(): value for name, value in response.headers.items()}
+        return HttpResult(
+            self._outcome(response.status, response_headers, text), response.status, response_headers, text
+        )
 
     def _outcome(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
         is_page = _is_page(body)
         if http.client.OK <= status < http.client.MULTIPLE_CHOICES:
             if is_page:
-                return Rejected(f"{self._where}: HTTP {status} with an HTML page, so the URL is not that of an API")
+                return Rejected(f"{self._label}: HTTP {status} with an HTML page; the URL is not an API endpoint")
             return Delivered()
         if http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST:
-            to = self.shown(_place(urljoin(self._url, headers.get("location", ""))))
-            return Rejected(f"{self._where}: HTTP {status}, a redirect to {to}, which is not followed: give that URL")
-        text = "an HTML page" if is_page else self.shown(body.decode(errors="replace"))
-        reason = f"{self._where}: HTTP {status}{_HINTS.get(status, '')}{f' ({text})' if text else ''}"
-        is_passing = status in _TRY_AGAIN or (status >= http.client.INTERNAL_SERVER_ERROR and status not in _NEVER)
-        # A key that is refused may be restored or replaced; its spans must not be lost meanwhile.
-        if is_passing or status in _CREDENTIALS_REFUSED:
+            location = self.redact(_host_and_path(urljoin(self._url, headers.get("location", ""))))
+            return Rejected(f"{self._label}: HTTP {status}, redirect to {location} is not followed; configure that URL")
+        text = "an HTML page" if is_page else self.redact(body.decode(errors="replace"))
+        reason = f"{self._label}: HTTP {status}{_HINTS.get(status, '')}{f' ({text})' if text else ''}"
+        is_temporary = status in _TEMPORARY_ERRORS or (
+            status >= http.client.INTERNAL_SERVER_ERROR and status not in _PERMANENT_ERRORS
+        )
+        # An invalid key may be corrected, so spans stay queued.
+        if is_temporary or status in _INVALID_CREDENTIALS:
             return Retry(reason, retry_after_s(headers.get("retry-after"), self._now()))
-        # A page comes from a server that is not the one meant, whatever the batch holds.
-        return Rejected(reason, too_large=status == _TOO_LARGE, invalid_content=status in _OF_CONTENT and not is_page)
+        # An HTML page comes from the wrong server, regardless of the content of the batch.
+        return Rejected(
+            reason, too_large=status == _TOO_LARGE, invalid_content=status in _CONTENT_ERRORS and not is_page
+        )
 
-    def _current_way(self) -> _Way:
-        here = os.getpid()
-        way = self._ways.get(here)
-        if way is None:
-            # After a fork: on an inherited connection, parent and child would talk at once.
-            for parent in [owner for owner in self._ways if owner != here]:
-                self._ways.pop(parent, None)
-            way = self._ways.setdefault(here, self._way())
-        return way
+    def _current_connections(self) -> _Connections:
+        process_id = os.getpid()
+        connections = self._connections.get(process_id)
+        if connections is None:
+            # After a fork, parent and child must not share a connection.
+            for parent in [owner for owner in self._connections if owner != process_id]:
+                self._connections.pop(parent, None)
+            connections = self._connections.setdefault(process_id, self._open_connections())
+        return connections
 
-    def _way(self) -> _Way:
-        options: dict[str, Any] = {"maxsize": _CONNECTIONS, "ssl_context": self._tls}
+    def _open_connections(self) -> _Connections:
+        options: dict[str, Any] = {"maxsize": _POOL_SIZE, "ssl_context": self._tls}
         if self._proxy is None:
             pools = urllib3.PoolManager(**options)
         else:
@@ -458,15 +466,15 @@ class HttpSender:
             )
         pools.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
         if self._proxy is not None:
-            return _Way(pools, self._url, pools.clear)
-        # The pool itself: the manager would take the URL apart and look for its pool with each batch.
-        return _Way(pools.connection_from_url(self._url), parse_url(self._url).request_uri, pools.clear)
+            return _Connections(pools, self._url, pools.clear)
+        # The pool itself: the manager would parse the URL and look up the pool for each batch.
+        return _Connections(pools.connection_from_url(self._url), parse_url(self._url).request_uri, pools.clear)
 
 
 def sender_of(
     config: NetworkConfig, url: str, *, product: str, method: str = "POST", headers: Mapping[str, str] = _NO_HEADERS
 ) -> HttpSender:
-    """Return the sender to ``url`` with the transport of ``config``; its headers beat ``headers``."""
+    """Return a sender to ``url`` with the transport of ``config``, whose headers override ``headers``."""
     return HttpSender(
         url,
         product=product,
@@ -480,7 +488,7 @@ def sender_of(
 
 
 def retry_after_s(value: str | None, now: float) -> float | None:
-    """Return the seconds of a ``Retry-After``, a number or a date, between none and an hour."""
+    """Return the seconds of ``Retry-After`` (a number or a date), from 0 to one hour; None if invalid."""
     if value is None:
         return None
     if re.fullmatch(r"\s*[0-9]+(\.[0-9]*)?\s*", value):
@@ -495,7 +503,7 @@ def retry_after_s(value: str | None, now: float) -> float | None:
 
 
 @contextlib.contextmanager
-def _within(timeout_s: float) -> Generator[None, None, None]:
+def _time_limit(timeout_s: float) -> Generator[None, None, None]:
     token = _deadline.set(time.monotonic() + timeout_s)
     try:
         yield
@@ -504,35 +512,35 @@ def _within(timeout_s: float) -> Generator[None, None, None]:
 
 
 def _read(response: urllib3.BaseHTTPResponse) -> bytes:
-    body = response.read(MAX_ANSWER_BYTES)
-    if len(body) < MAX_ANSWER_BYTES:
+    body = response.read(MAX_RESPONSE_BYTES)
+    if len(body) < MAX_RESPONSE_BYTES:
         response.release_conn()
     else:
-        # What else it says is nothing to us; the connection cannot be used again.
+        # The rest of the body is not read, so the connection cannot be reused.
         response.close()
     return body
 
 
 def _is_page(body: bytes) -> bool:
-    # By what is there: frameworks say text/html of a bare "ok" too.
+    # By content: some frameworks send a plain "ok" as text/html.
     return body[:1024].removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith((b"<!doctype html", b"<html", b"<!--"))
 
 
-def _place(url: str) -> str:
+def _host_and_path(url: str) -> str:
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] + (parts.path or "/")
 
 
 def _cause(error: BaseException) -> str:
-    # urllib3's own messages quote the URL with its query, so what lies below them is told.
+    # urllib3's messages quote the URL with its query, so the underlying error is shown.
     chain = [error]
-    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None and below not in chain:
-        chain.append(below)
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
+        chain.append(cause)
     if any(isinstance(link, (TimeoutError, urllib3.exceptions.TimeoutError)) for link in chain):
-        return "no answer in time"
+        return "no response in time"
     for link in reversed(chain):
         if isinstance(link, ssl.SSLCertVerificationError):
             return f"TLS: {link.verify_message}"
         if isinstance(link, OSError):
             return link.strerror or str(link.args[0] if link.args else type(link).__name__)
-    return f"the answer broke off ({type(chain[-1]).__name__})"
+    return f"the response was interrupted ({type(chain[-1]).__name__})"

@@ -1,7 +1,7 @@
-"""Spans in a SQLite file of one's own, to be asked with SQL or ``spancast traces`` and ``show``.
+"""The local store: spans in a SQLite file, for SQL queries or ``spancast traces`` and ``show``.
 
-One row per span, written again under the same key when it comes again: delivery is at least
-once. The file is the user's only (mode 0600).
+One row per span; a span that is delivered again replaces its row. Only the user can read the
+file (mode 0600).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from spancast.encoding.genai_fields import costs, iso_time, raw_trace_id, total_
 from spancast.encoding.span_data import EventData, ResourceData, ScopeData, SpanData
 from spancast.model import json_codec, semconv
 
-_NO_HOME: Final = "there is no home directory for the local store: set XDG_STATE_HOME or the `path` of the store"
+_NO_HOME: Final = "no home directory for the local store: set XDG_STATE_HOME or the `path` of the store"
 _MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 _NS_PER_S: Final = 1_000_000_000
 _BUSY_S: Final = 5.0
-_FORGET_EVERY_S: Final = 3600.0
+_DELETE_EVERY_S: Final = 3600.0
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS spans (
     trace_id TEXT NOT NULL,         -- 32 lowercase hex digits
@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS spans (
     start_ns INTEGER NOT NULL,
     end_ns INTEGER NOT NULL,
     duration_ms REAL NOT NULL,
-    raw_trace_id TEXT NOT NULL,     -- trace_id as the caller wrote it
+    raw_trace_id TEXT NOT NULL,     -- trace_id as given by the caller
     trace_name TEXT,
     model TEXT,
     provider TEXT,
@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS spans (
     input_tokens INTEGER,
     output_tokens INTEGER,
     total_tokens INTEGER,
-    cost REAL,                      -- USD as the provider charged it
+    cost REAL,                      -- USD, as charged by the provider
     status TEXT NOT NULL,           -- unset, ok, error
     status_message TEXT NOT NULL,
     kind INTEGER NOT NULL,
@@ -64,14 +64,14 @@ CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns);
 CREATE INDEX IF NOT EXISTS spans_by_session ON spans (session_id, start_ns) WHERE session_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS spans_by_raw_trace_id ON spans (raw_trace_id);
 """
-_OF_CONTENT: Final = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.IntegrityError)
-"""What SQLite raises for a value of a row; everything else is about the file."""
+_VALUE_ERRORS: Final = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite3.DataError, sqlite3.IntegrityError)
+"""SQLite errors caused by a value of a row; others are caused by the file."""
 _COLUMNS: Final = (
     "trace_id", "span_id", "parent", "name", "start", "start_ns", "end_ns", "duration_ms", "raw_trace_id", "trace_name",
     "model", "provider", "session_id", "user_id", "input_tokens", "output_tokens", "total_tokens", "cost", "status",
     "status_message", "kind", "scope", "attributes", "events", "resource",
 )  # fmt: skip
-_UPSERT: Final = f"INSERT OR REPLACE INTO spans ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - names of ours
+_UPSERT: Final = f"INSERT OR REPLACE INTO spans ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))})"  # noqa: S608 - constant names
 _SUMMARIES: Final = """
 SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = '' THEN name END), min(name)),
        max(session_id), max(user_id), min(start_ns), max(end_ns), count(*), count(model),
@@ -101,13 +101,13 @@ class StoreConfig(DestinationConfig, frozen=True):
     max_age: Duration = Field(30 * 86_400.0, description="Older spans are deleted.")
 
     def place(self) -> Place:
-        """Return the file."""
+        """Return the path of the file."""
         return Place(address={"path": None if self.path is None else absolute(self.path)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceSummary:
-    """What ``spancast traces`` shows of one trace."""
+    """The summary of one trace, for ``spancast traces``."""
 
     trace_id: str
     raw_trace_id: str
@@ -125,19 +125,19 @@ class TraceSummary:
 
 
 class Store:
-    """The file, to write to and to ask."""
+    """Read and write access to the SQLite file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def write(self, spans: Iterable[SpanData]) -> None:
-        """Insert ``spans``, over those of the same ids."""
-        with self._opened(make=True) as database, database:
+        """Insert ``spans``, replacing those with the same ids."""
+        with self._connect(create=True) as database, database:
             database.executemany(_UPSERT, [_row(span) for span in spans])
 
     def forget(self, before_ns: int) -> None:
-        """Delete spans that started earlier."""
-        with self._opened(make=True) as database, database:
+        """Delete spans that started before ``before_ns``."""
+        with self._connect(create=True) as database, database:
             database.execute("DELETE FROM spans WHERE start_ns < ?", (before_ns,))
 
     def traces(
@@ -149,68 +149,68 @@ class Store:
         model: str | None = None,
         with_errors: bool = False,
     ) -> list[TraceSummary]:
-        """Return the latest traces, newest first; only those of ``session``, started since ``since_s`` (Unix).
+        """Return at most ``limit`` traces, newest first, optionally of one ``session`` or since ``since_s`` (Unix).
 
-        ``model`` is a part of a model's name; ``with_errors`` leaves only traces with a failed span.
+        ``model`` is a part of a model name; ``with_errors`` selects traces with a failed span.
         """
-        asked = {
+        query_values = {
             "limit": limit,
             "session": session,
             "since": int(since_s * _NS_PER_S),
             "model": model,
             "errors": with_errors,
         }
-        with self._opened() as database:
-            rows: list[tuple[Any, ...]] = database.execute(_SUMMARIES, asked).fetchall() if database else []
+        with self._connect() as database:
+            rows: list[tuple[Any, ...]] = database.execute(_SUMMARIES, query_values).fetchall() if database else []
         return [TraceSummary(**dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))) for row in rows]
 
     def ids(self, given: str, limit: int = 10) -> list[str]:
-        """Return the trace ids that ``given`` may mean: one by its id, several by their beginning."""
-        with self._opened() as database:
+        """Return the trace ids that match ``given``: the hex id, the caller's id, or a prefix of the hex id."""
+        with self._connect() as database:
             return _full_ids(database, given, limit) if database else []
 
     def trace(self, trace_id: str) -> list[SpanData]:
-        """Return the spans of one trace, by its id, the id as the caller wrote it, or the id's beginning."""
-        with self._opened() as database:
+        """Return the spans of one trace by its hex id, the caller's id, or a unique prefix of the hex id."""
+        with self._connect() as database:
             if database is None:
                 return []
-            several = _full_ids(database, trace_id, 2)
-            found = several[0] if len(several) == 1 else trace_id
+            matches = _full_ids(database, trace_id, 2)
+            found = matches[0] if len(matches) == 1 else trace_id
             query = f"SELECT {', '.join(_COLUMNS)} FROM spans WHERE trace_id = ? ORDER BY start_ns"  # noqa: S608
             return [_span(dict(zip(_COLUMNS, row, strict=True))) for row in database.execute(query, (found,))]
 
     @contextmanager
-    def _opened(self, *, make: bool = False) -> Generator[Any]:
-        if not make and not self.path.is_file():
+    def _connect(self, *, create: bool = False) -> Generator[Any]:
+        if not create and not self.path.is_file():
             yield None
             return
-        if make:
+        if create:
             self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE))
         with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
-            if make:
+            if create:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.executescript(_SCHEMA)
             yield database
 
 
 class StoreDestination:
-    """Writes batches to a ``Store`` and forgets what is too old."""
+    """Writes batches to a ``Store`` and deletes old spans."""
 
     def __init__(self, config: StoreConfig, encoder: Encoder, now_s: Callable[[], float] = time.time) -> None:
         self.encoder = encoder
         self.store = Store(config.path) if config.path else None
         self._max_age_s = config.max_age
         self._now_s = now_s
-        self._forgot_s = 0.0
+        self._deleted_s = 0.0
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - SQLite has a limit of its own
-        """Write ``payload``; a full disk or a locked file is tried again. Raises for a row that SQLite cannot hold."""
-        return self._tried(lambda store: self._write(store, payload.spans))
+        """Write ``payload``; a full disk or locked file gives ``Retry``, a value that SQLite cannot store raises."""
+        return self._attempt(lambda store: self._write(store, payload.spans))
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
-        """Tell whether the file can be opened and written."""
-        return self._tried(lambda store: store.write(()))
+        """Return success if the file can be opened and written."""
+        return self._attempt(lambda store: store.write(()))
 
     def close(self) -> None:
         """Do nothing: the file is open only while it is used."""
@@ -218,17 +218,17 @@ class StoreDestination:
     def _write(self, store: Store, spans: Sequence[SpanData]) -> None:
         store.write(spans)
         now_s = self._now_s()
-        if now_s - self._forgot_s > _FORGET_EVERY_S:
-            self._forgot_s = now_s
+        if now_s - self._deleted_s > _DELETE_EVERY_S:
+            self._deleted_s = now_s
             store.forget(int((now_s - self._max_age_s) * _NS_PER_S))
 
-    def _tried(self, act: Callable[[Store], None]) -> Outcome:
+    def _attempt(self, act: Callable[[Store], None]) -> Outcome:
         if self.store is None:
             return Rejected(_NO_HOME)
         try:
             act(self.store)
         except (OSError, sqlite3.Error) as error:
-            if isinstance(error, _OF_CONTENT):
+            if isinstance(error, _VALUE_ERRORS):
                 raise
             return Retry(f"{self.store.path}: {error}")
         return Delivered()
@@ -236,21 +236,21 @@ class StoreDestination:
 
 def _full_ids(database: sqlite3.Connection, given: str, limit: int) -> list[str]:
     query = "SELECT DISTINCT trace_id FROM spans WHERE trace_id = :id OR raw_trace_id = :id LIMIT :limit"
-    asked = {"id": given, "limit": limit}
-    found = database.execute(query, asked).fetchall()
+    query_values = {"id": given, "limit": limit}
+    found = database.execute(query, query_values).fetchall()
     if not found and given:
-        begins = "SELECT DISTINCT trace_id FROM spans WHERE substr(trace_id, 1, length(:id)) = :id LIMIT :limit"
-        found = database.execute(begins, {**asked, "id": given.lower()}).fetchall()
+        by_prefix = "SELECT DISTINCT trace_id FROM spans WHERE substr(trace_id, 1, length(:id)) = :id LIMIT :limit"
+        found = database.execute(by_prefix, {**query_values, "id": given.lower()}).fetchall()
     return [trace_id for (trace_id,) in found]
 
 
 def _row(span: SpanData) -> tuple[Any, ...]:
-    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
+    input_tokens, output_tokens = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
     return (
         span.trace_id, span.span_id, span.parent_span_id, span.name, iso_time(span.start_ns), span.start_ns,
         span.end_ns, span.duration_ms, raw_trace_id(span), span.text(semconv.TRACE_NAME),
         span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL), span.text(semconv.PROVIDER_NAME),
-        span.text(semconv.SESSION_ID), span.text(semconv.USER_ID), asked, answered, total_tokens(span),
+        span.text(semconv.SESSION_ID), span.text(semconv.USER_ID), input_tokens, output_tokens, total_tokens(span),
         costs(span).total, span.status, span.status_message, span.kind, span.scope.name,
         json_codec.encode(span.attributes), _events_text(span.events), json_codec.encode(span.resource.attributes),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Vendors' libraries, imported when a destination that needs one is made."""
+"""Import of optional dependencies, when a destination that needs one is created."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from spancast.errors import ConfigError
 
 
 def required(module: str, extra: str) -> Any:  # noqa: ANN401 - a module
-    """Return ``module``.
+    """Import and return ``module``.
 
     Raises:
-        ConfigError: It is not installed; the message says what to install.
+        ConfigError: The module is not installed; the message has the command that installs it.
     """
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is not installed; `pip install 'spancast[{extra}]'` brings it") from None
+        raise ConfigError(f"{error.name} is not installed; run `pip install 'spancast[{extra}]'`") from None

@@ -1,7 +1,4 @@
-"""OTLP over HTTP and over gRPC: a payload as it is, and the answer read to its end (partial success).
-
-Source: the OTLP specification, its sections on failures, throttling and partial success.
-"""
+"""OTLP destinations over HTTP and gRPC, with retries and partial success as in the OTLP specification."""
 
 from __future__ import annotations
 
@@ -18,7 +15,15 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from spancast.destinations.config import NetworkConfig
-from spancast.destinations.http import MAX_WAIT_S, Answer, Credentials, HttpSender, merged, proxy_for, untraced
+from spancast.destinations.http import (
+    MAX_WAIT_S,
+    Credentials,
+    HttpResult,
+    HttpSender,
+    merged,
+    proxy_for,
+    suppress_instrumentation,
+)
 from spancast.destinations.protocol import Delivered, Encoder, Encoding, Outcome, Payload, Rejected, Retry
 from spancast.encoding.otlp.encode import request_bytes
 from spancast.encoding.otlp.json_form import request_json
@@ -34,26 +39,26 @@ _INTERNAL: Final = 1
 _NO_RESOURCE: Final[Mapping[str, str]] = {}
 
 _RETRYABLE: Final = frozenset({"CANCELLED", "DEADLINE_EXCEEDED", "ABORTED", "OUT_OF_RANGE", "UNAVAILABLE", "DATA_LOSS"})
-_CREDENTIALS_REFUSED: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
-_OF_CONTENT: Final = frozenset({"INVALID_ARGUMENT", "INTERNAL", "UNKNOWN"})
-"""What a server says that stumbled over something in the batch, if perhaps without meaning to."""
+_INVALID_CREDENTIALS: Final = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
+_CONTENT_ERRORS: Final = frozenset({"INVALID_ARGUMENT", "INTERNAL", "UNKNOWN"})
+"""Codes of servers that failed because of the content of a batch, intentionally or not."""
 _TOO_LARGE: Final = re.compile(r"larger than max|exceeds maximum size")
-"""As gRPC for C, Python and Go say it, and for Java."""
+"""Messages of gRPC for C, Python, Go and Java."""
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _GRPC_OPTIONS: Final = (
-    # The courier decides when to try again; by itself a channel would stay away for up to two minutes.
+    # The delivery worker controls retries; a channel by itself would wait for up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
-    # Two channels to one address are two destinations, with connections of their own.
+    # Two channels to one address belong to two destinations and must not share a connection.
     ("grpc.use_local_subchannel_pool", 1),
 )
 _inherited: Final[list[Any]] = []
-"""Channels of the parent process, which a child must neither use nor close."""
+"""Channels of the parent process, which a child process must not use or close."""
 
 
-def probe(resource: Mapping[str, str] = _NO_RESOURCE) -> SpanData:
-    """Return the one span that asks a server whether it would take ours."""
+def connection_test_span(resource: Mapping[str, str] = _NO_RESOURCE) -> SpanData:
+    """Return the span of a connection test."""
     now = time.time_ns()
     return SpanData(
         trace_id=_TEST_TRACE_ID,
@@ -90,28 +95,28 @@ class OtlpHttpDestination:
         self._resource = resource
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
-        """Post ``payload``; what the server says it rejected of it is in the outcome."""
+        """Send ``payload``; the outcome has the number of spans that the server rejected."""
         body = payload.body(self._encoding, gzip=self._gzip)
         return self._outcome(
             self._sender.send(body, CONTENT_TYPES[self._encoding], gzip=self._gzip, timeout_s=timeout_s)
         )
 
     def test_connection(self, timeout_s: float) -> Outcome:
-        """Post one span: many servers refuse a request without any."""
+        """Send one span: many servers reject a request without spans."""
         encode = request_json if self._encoding == "json" else request_bytes
-        body = encode([probe(self._resource)])
+        body = encode([connection_test_span(self._resource)])
         return self._outcome(self._sender.send(body, CONTENT_TYPES[self._encoding], gzip=False, timeout_s=timeout_s))
 
     def close(self) -> None:
         """Close the connections."""
         self._sender.close()
 
-    def _outcome(self, answer: Answer) -> Outcome:
-        if not isinstance(answer.outcome, Delivered):
-            return answer.outcome
-        is_json = "json" in answer.headers.get("content-type", "") or answer.body.lstrip().startswith(b"{")
-        rejected, message = partial_json(answer.body) if is_json else partial_protobuf(answer.body)
-        return Delivered(rejected, self._sender.shown(message))
+    def _outcome(self, result: HttpResult) -> Outcome:
+        if not isinstance(result.outcome, Delivered):
+            return result.outcome
+        is_json = "json" in result.headers.get("content-type", "") or result.body.lstrip().startswith(b"{")
+        rejected, message = partial_json(result.body) if is_json else partial_protobuf(result.body)
+        return Delivered(rejected, self._sender.redact(message))
 
 
 class OtlpGrpcDestination:
@@ -120,15 +125,15 @@ class OtlpGrpcDestination:
     def __init__(
         self, endpoint: str, config: NetworkConfig, encoder: Encoder, *, product: str, compression: str = "gzip"
     ) -> None:
-        """Raise ``ConfigError`` where a file cannot be used, or gRPC cannot do what is asked; nothing is sent yet."""
+        """Raise ``ConfigError`` if a file cannot be used or gRPC does not support an option; do not connect yet."""
         self.encoder = encoder
         parts = urlsplit(endpoint)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         self._target = f"{host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
-        self._where = f"{product} at {self._target} (gRPC)"
+        self._label = f"{product} at {self._target} (gRPC)"
         self._grpc: Any = importlib.import_module("grpc")
-        own = {name: value.get_secret_value() for name, value in config.headers.items()}
-        self._credentials = Credentials(endpoint, own, config.headers_from)
+        configured = {name: value.get_secret_value() for name, value in config.headers.items()}
+        self._credentials = Credentials(endpoint, configured, config.headers_from)
         self._timeout = config.timeout
         self._compression = self._grpc.Compression.Gzip if compression == "gzip" else None
         self._tls = _channel_credentials(self._grpc, config) if parts.scheme == "https" else None
@@ -136,15 +141,15 @@ class OtlpGrpcDestination:
         self._channel: tuple[int, Any, Any] | None = None
 
     def __repr__(self) -> str:
-        return f"OtlpGrpcDestination({self._where})"
+        return f"OtlpGrpcDestination({self._label})"
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
-        """Send ``payload``; what the server says it rejected of it is in the outcome."""
+        """Send ``payload``; the outcome has the number of spans that the server rejected."""
         return self._send(payload.body("protobuf", gzip=False), timeout_s)
 
     def test_connection(self, timeout_s: float) -> Outcome:
-        """Send one span: many servers refuse a request without any."""
-        return self._send(request_bytes([probe()]), timeout_s)
+        """Send one span: many servers reject a request without spans."""
+        return self._send(request_bytes([connection_test_span()]), timeout_s)
 
     def close(self) -> None:
         """Close the channel."""
@@ -156,17 +161,17 @@ class OtlpGrpcDestination:
         deadline = time.monotonic() + min(timeout_s, self._timeout)
         given = self._credentials.headers()
         if given is None:
-            return Retry(f"{self._where}: headers_from failed, so nothing was sent")
-        code, outcome = self._exchange(body, given, deadline)
-        if code == "UNAUTHENTICATED" and (renewed := self._credentials.renewed()) is not None:
-            _, outcome = self._exchange(body, renewed, deadline)
+            return Retry(f"{self._label}: headers_from failed, nothing was sent")
+        code, outcome = self._send_once(body, given, deadline)
+        if code == "UNAUTHENTICATED" and (renew := self._credentials.renew()) is not None:
+            _, outcome = self._send_once(body, renew, deadline)
         return outcome
 
-    def _exchange(self, body: bytes, headers: Mapping[str, str], deadline: float) -> tuple[str, Outcome]:
+    def _send_once(self, body: bytes, headers: Mapping[str, str], deadline: float) -> tuple[str, Outcome]:
         metadata = tuple((name.lower(), value) for name, value in merged(headers).items())
         try:
-            with untraced():
-                answer = self._export()(
+            with suppress_instrumentation():
+                result = self._export()(
                     body,
                     timeout=max(deadline - time.monotonic(), 0.0),
                     metadata=metadata,
@@ -175,31 +180,31 @@ class OtlpGrpcDestination:
         except self._grpc.RpcError as error:
             code = str(error.code().name)
             return code, self._failure(code, str(error.details() or ""), retry_delay_s(error.trailing_metadata()))
-        rejected, message = partial_protobuf(answer)
-        return "OK", Delivered(rejected, self._credentials.shown(message))
+        rejected, message = partial_protobuf(result)
+        return "OK", Delivered(rejected, self._credentials.redact(message))
 
     def _failure(self, code: str, details: str, delay_s: float | None) -> Outcome:
-        refused = ": the credentials were refused" if code in _CREDENTIALS_REFUSED else ""
-        text = self._credentials.shown(details)
-        reason = f"{self._where}: {code}{refused}{f' ({text})' if text else ''}"
+        hint = ": invalid credentials" if code in _INVALID_CREDENTIALS else ""
+        text = self._credentials.redact(details)
+        reason = f"{self._label}: {code}{hint}{f' ({text})' if text else ''}"
         is_throttled = code == "RESOURCE_EXHAUSTED" and delay_s is not None
-        # A key that is refused may be restored or replaced; its spans must not be lost meanwhile.
-        if is_throttled or code in _RETRYABLE or code in _CREDENTIALS_REFUSED:
+        # An invalid key may be corrected, so spans stay queued.
+        if is_throttled or code in _RETRYABLE or code in _INVALID_CREDENTIALS:
             return Retry(reason, delay_s)
         is_large = code == "RESOURCE_EXHAUSTED" and _TOO_LARGE.search(details) is not None
-        return Rejected(reason, too_large=is_large, invalid_content=code in _OF_CONTENT)
+        return Rejected(reason, too_large=is_large, invalid_content=code in _CONTENT_ERRORS)
 
     def _export(self) -> Any:  # noqa: ANN401 - grpc has no types
         if self._channel is None or self._channel[0] != os.getpid():
             if self._channel is not None:
                 _inherited.append(self._channel)
-            channel = self._opened()
-            # Without (de)serializers, what goes in and comes out are bytes.
+            channel = self._open_channel()
+            # Without serializers, request and response are bytes.
             self._channel = (os.getpid(), channel, channel.unary_unary(EXPORT))
         return self._channel[2]
 
-    def _opened(self) -> Any:  # noqa: ANN401
-        # gRPC itself reads the environment's proxies by other rules than HTTP clients.
+    def _open_channel(self) -> Any:  # noqa: ANN401
+        # gRPC's own rules for proxy variables differ from those of HTTP clients.
         proxy = (("grpc.http_proxy", self._proxy),) if self._proxy else (("grpc.enable_http_proxy", 0),)
         options = (*_GRPC_OPTIONS, *proxy)
         if self._tls is None:
@@ -209,7 +214,7 @@ class OtlpGrpcDestination:
 
 def _channel_credentials(grpc: Any, config: NetworkConfig) -> Any:  # noqa: ANN401
     if not config.verify:
-        raise ConfigError("verify: gRPC always checks certificates; name the server's own as `ca_file` instead")
+        raise ConfigError("verify: gRPC always checks certificates; set `ca_file` to the certificate of the server")
     files = (config.ca_file, config.key_file or config.cert_file if config.cert_file else None, config.cert_file)
     try:
         root, key, chain = (path.read_bytes() if path else None for path in files)
@@ -219,7 +224,7 @@ def _channel_credentials(grpc: Any, config: NetworkConfig) -> Any:  # noqa: ANN4
 
 
 def retry_delay_s(metadata: Any) -> float | None:  # noqa: ANN401 - grpc has no types
-    """Return the delay that a failed call's ``RetryInfo`` asks for, between none and an hour."""
+    """Return the delay in seconds of a failed call's ``RetryInfo``, from 0 to one hour; None without one."""
     details = next((item.value for item in metadata or () if item.key == _STATUS_DETAILS), None)
     if details is None:
         return None
@@ -237,23 +242,23 @@ def retry_delay_s(metadata: Any) -> float | None:  # noqa: ANN401 - grpc has no 
 def partial_protobuf(body: bytes) -> tuple[int, str]:
     """Return the number of rejected spans and the message of an ``ExportTraceServiceResponse``."""
     try:
-        told = ExportTraceServiceResponse.FromString(body).partial_success
+        response = ExportTraceServiceResponse.FromString(body).partial_success
     except DecodeError:
-        # The status said that the batch was taken; whatever this is, it is no complaint.
+        # The status reported success; an unreadable body changes nothing.
         return 0, ""
-    return max(told.rejected_spans, 0), told.error_message
+    return max(response.rejected_spans, 0), response.error_message
 
 
 def partial_json(body: bytes) -> tuple[int, str]:
-    """Return the same of a response in JSON, where 64-bit numbers are texts."""
+    """Return the same for a response in JSON, in which 64-bit numbers are strings."""
     try:
-        told: Any = json.loads(body)
-        partial: Any = _part(told, "partialSuccess") or _part(told, "partial_success") or {}
+        response: Any = json.loads(body)
+        partial: Any = _part(response, "partialSuccess") or _part(response, "partial_success") or {}
         rejected = int(_part(partial, "rejectedSpans") or _part(partial, "rejected_spans") or 0)
     except (ValueError, TypeError, RecursionError):
         return 0, ""
     return max(rejected, 0), str(_part(partial, "errorMessage") or _part(partial, "error_message") or "")
 
 
-def _part(told: Any, name: str) -> Any:  # noqa: ANN401 - whatever a server says
-    return cast("dict[str, Any]", told).get(name) if isinstance(told, dict) else None
+def _part(response: Any, name: str) -> Any:  # noqa: ANN401 - any JSON
+    return cast("dict[str, Any]", response).get(name) if isinstance(response, dict) else None

@@ -1,4 +1,4 @@
-"""The models of everything that is reached by OTLP, and how each becomes a destination."""
+"""Configuration models and factories of the destinations that use OTLP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, create_model, model_validator
 
-from spancast.destinations.config import NetworkConfig, failure
+from spancast.destinations.config import NetworkConfig, field_error
 from spancast.destinations.field_types import Address
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.place import Place
@@ -24,53 +24,55 @@ Compression = Literal["gzip", "none"]
 
 
 class ServerConfig(NetworkConfig, frozen=True):
-    """A server that takes OTLP at the place it is told."""
+    """A server that accepts OTLP at a configured endpoint."""
 
-    endpoint: Address = Field(description="`http://host:4318`, with or without the path; `http://host:4317` is gRPC.")
-    protocol: Protocol | None = Field(None, description="Absent: gRPC on port 4317, else http/protobuf.")
-    compression: Compression | None = Field(
-        None, description="How bodies are compressed. Absent: gzip, or none where the server is on this machine."
+    endpoint: Address = Field(description="`http://host:4318`, with or without the path; port 4317 is gRPC.")
+    protocol: Protocol | None = Field(
+        None, description="OTLP protocol; default: gRPC on port 4317, else http/protobuf."
     )
-    spans: Literal["genai", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
+    compression: Compression | None = Field(
+        None, description="Compression of bodies; default: gzip, or none for a server on this machine."
+    )
+    spans: Literal["genai", "all"] = Field("all", description="GenAI spans and group spans only, or complete traces.")
 
     @property
-    def spoken(self) -> Protocol:
-        """Return the protocol asked for, else that of the port."""
+    def effective_protocol(self) -> Protocol:
+        """Return the configured protocol, else that of the port."""
         return self.protocol or ("grpc" if urlsplit(self.endpoint).port == _GRPC_PORT else "http/protobuf")
 
     @property
     def url(self) -> str:
-        """Return where spans are posted by HTTP."""
+        """Return the URL for OTLP over HTTP."""
         return signal_url(self.endpoint)
 
     @property
-    def compressed(self) -> Compression:
-        """Return the compression asked for, else what is worth its time: more than all else that a span costs."""
-        return self.compression or ("none" if _is_here(urlsplit(self.endpoint).hostname or "") else "gzip")
+    def effective_compression(self) -> Compression:
+        """Return the configured compression, else gzip for remote servers only, because gzip is CPU-intensive."""
+        return self.compression or ("none" if _is_local(urlsplit(self.endpoint).hostname or "") else "gzip")
 
     def place(self) -> Place:
         """Return the server; gRPC has no path."""
-        if self.spoken == "grpc":
+        if self.effective_protocol == "grpc":
             return self.network_place(urlsplit(self.endpoint)._replace(path="").geturl())
         return self.network_place(signal_url(self.endpoint))
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     return host == "localhost" or host.endswith(".localhost") or host == "::1" or _LOOPBACK.fullmatch(host) is not None
 
 
 class OtlpConfig(ServerConfig, frozen=True):
-    """Any server that takes OTLP."""
+    """Any server that accepts OTLP."""
 
     type: Literal["otlp"]
 
 
 class OtlpUrlConfig(OtlpConfig, frozen=True):
-    """The same with the whole URL as its endpoint, as ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`` has it."""
+    """An OTLP server with the complete URL as endpoint, as in ``OTEL_EXPORTER_OTLP_TRACES_ENDPOINT``."""
 
     @property
     def url(self) -> str:
-        """Return the endpoint as it is."""
+        """Return the endpoint unchanged."""
         return self.endpoint
 
 
@@ -81,37 +83,37 @@ class CollectorConfig(ServerConfig, frozen=True):
 
 
 class JaegerConfig(ServerConfig, frozen=True):
-    """A Jaeger."""
+    """A Jaeger server."""
 
     type: Literal["jaeger"]
     endpoint: Address = Field("http://localhost:4318", description="OTLP endpoint of Jaeger, HTTP or gRPC.")
 
 
 class VendorConfig(NetworkConfig, frozen=True):
-    """A product that takes OTLP over HTTP; its own fields are in its row of ``otlp_vendors``."""
+    """A product that accepts OTLP over HTTP; its fields are defined in ``otlp_vendors``."""
 
-    compression: Compression = Field("gzip", description="How bodies are compressed.")
+    compression: Compression = Field("gzip", description="Compression of bodies.")
 
     @model_validator(mode="after")
-    def _headers_can_be_sent(self) -> VendorConfig:
+    def _check_headers(self) -> VendorConfig:
         row = OTLP_VENDORS[self.type]
         for header, value in target(row, self).headers.items():
             if not value.isascii():
-                named = [name for name in row.fields if f"{{{name}}}" in row.headers.get(header, "")]
-                raise failure(tuple(named[:1]), None, f"goes into the header {header}, so it must be ASCII")
+                field_names = [name for name in row.fields if f"{{{name}}}" in row.headers.get(header, "")]
+                raise field_error(tuple(field_names[:1]), None, f"is sent in the header {header}, so it must be ASCII")
         return self
 
     def place(self) -> Place:
-        """Return the address and the account that the row makes of the fields."""
-        reached = target(OTLP_VENDORS[self.type], self)
-        return self.network_place(reached.url, reached.account, reached.credentials)
+        """Return the address and the account from the vendor's description and the fields."""
+        request_target = target(OTLP_VENDORS[self.type], self)
+        return self.network_place(request_target.url, request_target.account, request_target.credentials)
 
 
 @functools.cache
 def vendor_config(kind: str) -> type[VendorConfig]:
-    """Return the model of the vendor ``kind``: what every destination can be told, and the fields of its row."""
+    """Return the model of the vendor ``kind``: the common fields and those of the vendor."""
     row = OTLP_VENDORS[kind]
-    fields: dict[str, Any] = {"type": (Literal[kind], Field(description="Which kind of destination.")), **row.fields}
+    fields: dict[str, Any] = {"type": (Literal[kind], Field(description="The destination type.")), **row.fields}
     return create_model(f"{kind.title()}Config", __base__=VendorConfig, __doc__=row.about, **fields)
 
 
@@ -119,48 +121,50 @@ _TITLES: Final = {"otlp": "OTLP", "otel-collector": "OpenTelemetry Collector", "
 
 
 def create(config: ServerConfig, encoder: Encoder) -> Destination:
-    """Return the destination of ``config``, by gRPC or HTTP.
+    """Return the destination of ``config``, using gRPC or HTTP.
 
     Raises:
         ConfigError: A certificate or a proxy cannot be used.
     """
     product = _TITLES[config.type]
-    if config.spoken == "grpc":
+    if config.effective_protocol == "grpc":
         return cast(
             "Destination",
-            _sending("otlp").OtlpGrpcDestination(
-                config.endpoint, config, encoder, product=product, compression=config.compressed
+            _module("otlp").OtlpGrpcDestination(
+                config.endpoint, config, encoder, product=product, compression=config.effective_compression
             ),
         )
-    sender = _sending("http").sender_of(config, config.url, product=product)
-    encoding = "json" if config.spoken == "http/json" else "protobuf"
+    sender = _module("http").sender_of(config, config.url, product=product)
+    encoding = "json" if config.effective_protocol == "http/json" else "protobuf"
     return cast(
         "Destination",
-        _sending("otlp").OtlpHttpDestination(sender, encoder, encoding=encoding, gzip=config.compressed == "gzip"),
+        _module("otlp").OtlpHttpDestination(
+            sender, encoder, encoding=encoding, gzip=config.effective_compression == "gzip"
+        ),
     )
 
 
 def create_vendor(config: VendorConfig, encoder: Encoder) -> Destination:
-    """Return the destination of ``config``, by its row of ``otlp_vendors``.
+    """Return the destination of ``config``, using its description in ``otlp_vendors``.
 
     Raises:
         ConfigError: A certificate or a proxy cannot be used.
     """
     row = OTLP_VENDORS[config.type]
-    reached = target(row, config)
-    sender = _sending("http").sender_of(config, reached.url, product=row.title, headers=reached.headers)
+    request_target = target(row, config)
+    sender = _module("http").sender_of(config, request_target.url, product=row.title, headers=request_target.headers)
     return cast(
         "Destination",
-        _sending("otlp").OtlpHttpDestination(
+        _module("otlp").OtlpHttpDestination(
             sender,
             encoder,
             encoding=row.accepted[0],
             gzip=config.compression == "gzip",
-            resource=reached.resource,
+            resource=request_target.resource,
         ),
     )
 
 
-def _sending(module: str) -> Any:  # noqa: ANN401 - a module
-    # An HTTP client is loaded by whoever sends, not by whoever reads a configuration.
+def _module(module: str) -> Any:  # noqa: ANN401 - a module
+    # Imported on first use, because reading a configuration needs no HTTP client.
     return importlib.import_module(f"spancast.destinations.{module}")

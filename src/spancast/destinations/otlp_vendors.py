@@ -1,7 +1,7 @@
-"""One row per product that speaks OTLP: its fields, its URL, its headers, its words.
+"""The registry of OTLP vendors: fields, URL, headers and convention of each product.
 
-Names and defaults of fields are those of OpenRouter's observability destinations where it has
-the product; URL and headers those of the vendor's own page, named in ``source``.
+Names and defaults of fields are those of OpenRouter's observability destinations if it has
+the product. URL and headers are those of the vendor's page in ``source``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _type_of(kind: Any, default: Any) -> Any:  # noqa: ANN401 - pydantic's types
     return kind | None if default is None else kind
 
 
-def _secret(about: str, *, default: Any = ...) -> FieldSpec:  # noqa: ANN401 - pydantic's own mark for "required"
+def _secret(about: str, *, default: Any = ...) -> FieldSpec:  # noqa: ANN401 - pydantic's marker for "required"
     return _type_of(Secret, default), Field(default, description=about)
 
 
@@ -36,31 +36,31 @@ def _url(default: Any = ..., about: str = _ANY_BASE) -> FieldSpec:  # noqa: ANN4
 
 
 def _region(default: str, *others: str) -> FieldSpec:
-    return Literal[(default, *others)], Field(default, description="Where your account lives; `base_url` beats it.")  # pyright: ignore[reportInvalidTypeForm] - the names are the row's
+    return Literal[(default, *others)], Field(default, description="Region of the account; `base_url` overrides it.")  # pyright: ignore[reportInvalidTypeForm] - the names are the row's
 
 
-def _by_region(**hosts: str) -> Callable[[Values], Values]:
-    return lambda given: {"base_url": given.get("base_url") or hosts[given["region"]]}
+def _region_url(**hosts: str) -> Callable[[Values], Values]:
+    return lambda values: {"base_url": values.get("base_url") or hosts[values["region"]]}
 
 
-def _datadog(given: Values) -> Values:
-    # The contract's `url` is the API host of the site (https://api.us5.datadoghq.com); OTLP has a host of its own.
-    parts = urlsplit(given["url"])
+def _datadog(values: Values) -> Values:
+    # OpenRouter's `url` is the API host of the site (https://api.us5.datadoghq.com); OTLP has another host.
+    parts = urlsplit(values["url"])
     site = re.fullmatch(
         r"(?:api|app|otlp|trace\.agent)?\.?((?:[a-z0-9-]+\.)?(?:datadoghq|ddog-gov)\.(?:com|eu))", parts.netloc
     )
-    return {"intake": f"https://otlp.{site[1]}" if site else given["url"]}
+    return {"intake": f"https://otlp.{site[1]}" if site else values["url"]}
 
 
-def _sentry(given: Values) -> Values:
-    dsn = cast("re.Match[str]", _DSN.fullmatch(given["dsn"]))
+def _sentry(values: Values) -> Values:
+    dsn = cast("re.Match[str]", _DSN.fullmatch(values["dsn"]))
     scheme, key, host, path, project = dsn.groups()
-    endpoint = given.get("otlp_endpoint") or f"{scheme}://{host}{path}/api/{project}/integration/otlp"
+    endpoint = values.get("otlp_endpoint") or f"{scheme}://{host}{path}/api/{project}/integration/otlp"
     return {"base_url": endpoint, "key": key, "project": f"{host.lower()}{path}/{project}"}
 
 
-def _elastic(given: Values) -> Values:
-    key, token = given.get("api_key"), given.get("secret_token")
+def _elastic(values: Values) -> Values:
+    key, token = values.get("api_key"), values.get("secret_token")
     return {"authorization": f"ApiKey {key}"} if key else {"authorization": f"Bearer {token}"} if token else {}
 
 
@@ -127,7 +127,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         source="arize.com/docs/phoenix (arize-phoenix-otel 0.17)",
         fields={
             "base_url": _url("http://localhost:6006"),
-            "api_key": _secret("API key, where the server asks for one.", default=None),
+            "api_key": _secret("API key, if the server requires one.", default=None),
             "project": _text("Project name.", "default"),
         },
         headers={"Authorization": "Bearer {api_key}"},
@@ -209,7 +209,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         headers={"api-key": "{license_key}"},
         account=("license_key",),
         convention="newrelic",
-        derive=_by_region(us="https://otlp.nr-data.net", eu="https://otlp.eu01.nr-data.net"),
+        derive=_region_url(us="https://otlp.nr-data.net", eu="https://otlp.eu01.nr-data.net"),
     ),
     "sentry": OtlpVendor(
         title="Sentry",
@@ -217,7 +217,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         source="docs.sentry.io/concepts/otlp",
         fields={
             "dsn": (Annotated[Secret, AfterValidator(_read_dsn)], Field(description="DSN of the project.")),
-            "otlp_endpoint": _url(None, "`…/integration/otlp/v1/traces`; absent: that of the DSN's project."),
+            "otlp_endpoint": _url(None, "`…/integration/otlp/v1/traces`; default: that of the DSN's project."),
         },
         headers={"x-sentry-auth": "sentry sentry_key={key}"},
         account=("project",),
@@ -252,7 +252,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         },
         headers={"x-honeycomb-team": "{api_key}", "x-honeycomb-dataset": "{dataset}"},
         account=("api_key", "dataset"),
-        derive=_by_region(us="https://api.honeycomb.io", eu="https://api.eu1.honeycomb.io"),
+        derive=_region_url(us="https://api.honeycomb.io", eu="https://api.eu1.honeycomb.io"),
     ),
     "dynatrace": OtlpVendor(
         title="Dynatrace",
@@ -272,7 +272,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         source="elastic.co/docs (managed OTLP endpoint; APM Server OTLP intake)",
         fields={
             "base_url": _url(),
-            "api_key": _secret("API key, as Kibana shows it encoded.", default=None),
+            "api_key": _secret("API key in the encoded form that Kibana shows.", default=None),
             "secret_token": _secret("Secret token of an APM Server.", default=None),
         },
         headers={"Authorization": "{authorization}"},
@@ -294,8 +294,8 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         source="mlflow.org/docs/latest/genai/tracing/opentelemetry/ingest",
         fields={
             "base_url": _url("http://localhost:5000"),
-            "experiment_id": _text("Experiment that takes the traces.", "0"),
-            "token": _secret("Access token, where the server asks for one.", default=None),
+            "experiment_id": _text("Experiment for the traces.", "0"),
+            "token": _secret("Access token, if the server requires one.", default=None),
         },
         headers={"x-mlflow-experiment-id": "{experiment_id}", "Authorization": "Bearer {token}"},
         account=("experiment_id",),

@@ -1,4 +1,4 @@
-"""``{date}`` and its like in paths and object keys. Pure."""
+"""Templates of paths and object keys with placeholders such as ``{date}``."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ DATE_NAMES: Final = ("date", "year", "month", "day")
 
 
 def template_of(*names: str) -> Callable[[str], str]:
-    """Return a check that a template names nothing but ``names``."""
+    """Return a validator of templates whose placeholders are ``names``."""
 
-    def checked(text: str) -> str:
+    def validate(text: str) -> str:
         _check(text, names)
         return text
 
-    return checked
+    return validate
 
 
 def _check(text: str, names: Collection[str]) -> None:
-    allowed = f"must be a text in which {', '.join(f'{{{name}}}' for name in names)} may stand"
+    allowed = f"must be a template with the placeholders {', '.join(f'{{{name}}}' for name in names)}"
     try:
         parts = list(string.Formatter().parse(text))
     except ValueError:
-        raise ValueError(f"{allowed}; a brace is open") from None
+        raise ValueError(f"{allowed}; unbalanced brace") from None
     for _, name, spec, conversion in parts:
         if name is not None and (name not in names or spec or conversion):
-            shown = f"{{{name}}}" if name.isidentifier() and name not in names else "what stands in a brace"
-            raise ValueError(f"{allowed}; {shown} is unknown")
+            placeholder = f"{{{name}}}" if name.isidentifier() and name not in names else "a placeholder"
+            raise ValueError(f"{allowed}; {placeholder} is unknown")
 
 
 def date_values(at: datetime) -> dict[str, str]:
-    """Return what the date placeholders stand for at ``at``."""
+    """Return the values of the date placeholders for ``at``."""
     return {"date": f"{at:%Y-%m-%d}", "year": f"{at:%Y}", "month": f"{at:%m}", "day": f"{at:%d}"}

@@ -1,7 +1,7 @@
-"""Where a destination sends, and its fingerprint.
+"""The address and account of a destination, and their fingerprint.
 
-A spool is shared by programs. A route in it is a destination's name and this fingerprint, so that
-programs which use one name for two addresses or two accounts never deliver each other's spans.
+A spool is shared by programs. It identifies a destination by name and fingerprint, so that programs
+with the same name for different addresses or accounts never deliver each other's spans.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ Facts: TypeAlias = Mapping[str, "str | None"]
 DIGITS: Final = 12
 _NOTHING: Final[Facts] = {}
 _PORTS: Final = {"http": 80, "https": 443}
-# 12 ms. Keys are random, but a password in a URL or a header may be guessed.
+# Takes 12 ms. Keys are random, but a password in a URL or header may be guessable.
 _ROUNDS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """An address and an account there; what is None does not count.
+    """An address and an account; None values are ignored.
 
-    ``credentials`` are those that name the account because nothing else does (an API key, headers). A
-    credential beside which something else names the account is left out, so that it can be replaced
-    while spans wait.
+    ``credentials`` are those that alone identify the account (an API key, headers). A credential is
+    left out if another field identifies the account, so that it can be replaced while spans are queued.
     """
 
     address: Facts
@@ -40,9 +39,9 @@ class Place:
     credentials: Facts = field(default_factory=lambda: _NOTHING, repr=False)
 
     def fingerprint(self, kind: str) -> str:
-        """Return ``DIGITS`` hexadecimal digits, equal in every process for the same place of a destination ``kind``.
+        """Return ``DIGITS`` hexadecimal digits, the same in every process for one place and destination type ``kind``.
 
-        A one-way hash: neither credentials nor accounts can be read from it.
+        It is a one-way hash, so credentials and accounts cannot be recovered.
         """
         open_part = _text({"type": kind, "address": _text(self.address), "account": _text(self.account)})
         secret_part = _text(self.credentials)
@@ -56,9 +55,9 @@ def _text(facts: Facts) -> str:
 
 
 def plain_url(url: str) -> str:
-    """Return ``url`` without user, password, query and fragment, the same for every spelling of it.
+    """Return ``url`` normalized, without user, password, query and fragment.
 
-    The host in lower case, the port written out, no slash at the end.
+    The host is in lower case, the port explicit, a final slash removed.
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -66,14 +65,14 @@ def plain_url(url: str) -> str:
 
 
 def secrets_of(url: str) -> Facts:
-    """Return the parts of ``url`` that may be credentials, and may name the account."""
+    """Return the parts of ``url`` that may be credentials or identify the account."""
     parts = urlsplit(url)
     return {"user": parts.netloc.rpartition("@")[0] or None, "query": parts.query or None}
 
 
 def absolute(path: str | Path) -> str:
-    """Return ``path`` from the root, without ``~`` and ``..``."""
-    # Path.resolve() would follow links, which may be changed.
+    """Return ``path`` as an absolute path, with ``~`` and ``..`` resolved."""
+    # Path.resolve() would follow links, whose targets may change.
     try:
         return os.path.abspath(os.path.expanduser(path))  # noqa: PTH100, PTH111
     except OSError:  # the working directory was removed
@@ -81,16 +80,16 @@ def absolute(path: str | Path) -> str:
 
 
 def program() -> str:
-    """Return which program this is: its file, and the directory it runs in if it has none."""
+    """Return the path of this program, or the working directory if it has no file."""
     return absolute(sys.argv[0] if sys.argv and sys.argv[0] else ".")
 
 
 def where_stream_goes(name: str) -> str:
-    """Return where ``stdout`` or ``stderr`` of this process goes: a file or a terminal, else the program's own."""
+    """Return the file or terminal of ``stdout`` or ``stderr``, else the path of the program."""
     try:
         status = os.fstat(getattr(sys, name).fileno())
     except (AttributeError, OSError, ValueError):  # replaced by an object without a file, or closed
         return program()
-    # Pipes and sockets are new at every start; what waits for one would never be delivered.
+    # Pipes and sockets differ at every start; spans queued for one would never be delivered.
     is_lasting = stat.S_ISREG(status.st_mode) or stat.S_ISCHR(status.st_mode)
     return f"{status.st_dev}:{status.st_ino}" if is_lasting else program()

@@ -1,4 +1,4 @@
-"""The shape of a row of ``table``: what there is to say of one type of destination."""
+"""The description of a destination type in the registry."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One type of destination.
+    """A destination type.
 
-    ``config`` and ``factory`` name (``module:name``) its model and what makes a
-    ``Destination`` of ``(config, encoder)``; they are imported when first used.
-    ``convention`` is its attribute convention, ``extra`` what ``pip install spancast[extra]``
-    adds for it, ``source`` the page its contract was read from. ``extra_help`` names a function
-    that returns what `spancast destinations TYPE` shows behind the fields.
+    ``config`` and ``factory`` are import names (``module:name``) of its model and of the function that
+    creates a ``Destination`` from ``(config, encoder)``; they are imported on first use.
+    ``convention`` is its attribute convention, ``extra`` the pip extra with its dependencies,
+    ``source`` the page with its contract. ``extra_help`` is the import name of a function whose
+    result `spancast destinations TYPE` shows after the fields.
     """
 
     title: str

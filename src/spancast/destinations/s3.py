@@ -1,10 +1,9 @@
-"""An object per trace and batch in S3, in OpenRouter's shape.
+"""The S3 destination: an object per trace and batch, in OpenRouter's format.
 
-Source: OpenRouter's S3 destination (``openrouter/README`` D.3): key
-``{pathTemplate}/{traceId}-{timestamp}.json``, a trace with its observations. Where it says
-nothing: dates are UTC, ids are made safe for keys, and the timestamp is the start of the
-batch's first span in nanoseconds: two batches of a trace never share a key, and a batch sent
-again writes the same object again.
+Source: OpenRouter's S3 destination: key ``{pathTemplate}/{traceId}-{timestamp}.json``, content a
+trace with its observations. Not defined there: dates are UTC, unsafe characters in ids are replaced,
+and the timestamp is the start of the first span of the batch in nanoseconds. Two batches of a trace
+have different keys, and a batch that is sent again writes the same object.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from spancast.model import json_codec, semconv
 EXTRA: Final = "s3"
 DEFAULT_PREFIX: Final = "openrouter-traces"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._=-]+")
-_LONGEST_ID: Final = 128
+_MAX_ID_LENGTH: Final = 128
 _NS_PER_S: Final = 1_000_000_000
 _ANY_REGION: Final = "us-east-1"
-"""What servers other than Amazon's take where they have no regions."""
+"""A region for servers other than Amazon's, which have no regions."""
 _UNNAMED_KEY: Final = "default"
 _AMAZON: Final = "https://s3.amazonaws.com"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
@@ -47,34 +46,36 @@ _TOO_MANY_REQUESTS: Final = 429
 
 
 class S3Config(NetworkConfig, frozen=True):
-    """A bucket."""
+    """A bucket in S3 or a compatible server."""
 
     type: Literal["s3"]
     bucket: Text = Field(
         validation_alias=AliasChoices("bucket", "bucket_name", "bucketName"), description="Name of the bucket."
     )
-    access_key_id: Text | None = Field(None, description="Absent: what boto3 finds (environment, profile, role).")
-    secret_access_key: Secret | None = Field(None, description="Belongs to `access_key_id`.")
-    session_token: Secret | None = Field(None, description="Of temporary credentials.")
-    region: Text | None = Field(None, description="Absent: what boto3 finds.")
-    endpoint: Address | None = Field(None, description="Of a server other than Amazon's.")
-    prefix: str = Field(DEFAULT_PREFIX, description="What {prefix} stands for.")
+    access_key_id: Text | None = Field(
+        None, description="Access key id; default: from boto3 (environment, profile, role)."
+    )
+    secret_access_key: Secret | None = Field(None, description="Secret of `access_key_id`.")
+    session_token: Secret | None = Field(None, description="Session token of temporary credentials.")
+    region: Text | None = Field(None, description="Region; default: from boto3.")
+    endpoint: Address | None = Field(None, description="URL of a server other than Amazon's.")
+    prefix: str = Field(DEFAULT_PREFIX, description="Value of {prefix}.")
     path_template: Annotated[str, AfterValidator(template_of("prefix", *DATE_NAMES, "apiKeyName"))] = Field(
         "{prefix}/{date}", description="Folder of the object: {prefix}, {date}, {year}, {month}, {day}, {apiKeyName}."
     )
 
     def place(self) -> Place:
-        """Return the bucket and the folder in it."""
+        """Return the bucket and the folder."""
         endpoint = self.endpoint or next(filter(None, map(os.environ.get, _ENDPOINTS)), None)
-        # Names of Amazon's buckets are unique; elsewhere each account may have a bucket of that name.
+        # Bucket names are unique at Amazon; on other servers two accounts may use the same name.
         key = self.access_key_id if endpoint and not self.session_token else None
-        where = self.network_place(endpoint or _AMAZON, account={"access_key_id": key})
+        place = self.network_place(endpoint or _AMAZON, account={"access_key_id": key})
         folder = self.path_template.replace("{prefix}", self.prefix).strip("/")
-        return replace(where, address={**where.address, "bucket": self.bucket, "region": self.region, "folder": folder})
+        return replace(place, address={**place.address, "bucket": self.bucket, "region": self.region, "folder": folder})
 
 
 class S3Destination:
-    """Puts an object per trace of each batch."""
+    """Writes an object per trace of each batch."""
 
     def __init__(self, config: S3Config, encoder: Encoder, client: Any) -> None:  # noqa: ANN401 - boto3 has no types
         self.encoder = encoder
@@ -82,7 +83,7 @@ class S3Destination:
         self._client = client
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
-        """Put the objects of ``payload``; any that failed makes the batch be sent again under the same keys."""
+        """Write the objects of ``payload``; after a failure, the batch is sent again with the same keys."""
         objects = [
             (self._key(members), json_codec.encode(trace_object(members)).encode())
             for members in _traces(payload.spans)
@@ -94,7 +95,7 @@ class S3Destination:
         return Delivered()
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
-        """Put an empty object under the prefix: what delivery needs, and nothing more."""
+        """Write an empty object under the prefix, which needs the same rights as delivery."""
         key = f"{self._config.prefix}/connection-test".lstrip("/")
         return self._put(key, b"") or Delivered()
 
@@ -122,13 +123,13 @@ class S3Destination:
         except errors.ClientError as error:
             return _outcome(error.response, self._config.bucket)
         except errors.BotoCoreError as error:
-            where = redacted_url(self._config.endpoint) if self._config.endpoint else "Amazon"
-            return Retry(f"S3: {type(error).__name__} at {where}")
+            place = redacted_url(self._config.endpoint) if self._config.endpoint else "Amazon"
+            return Retry(f"S3: {type(error).__name__} at {place}")
         return None
 
 
 def trace_object(spans: Sequence[SpanData]) -> dict[str, Any]:
-    """Return what is put for ``spans``, all of one trace, in the order of their start."""
+    """Return the object for ``spans`` of one trace, ordered by start time."""
     first = spans[0]
     calls = [span for span in spans if span.is_generation] or list(spans)
     root = next((span for span in spans if not span.parent_span_id), first)
@@ -147,7 +148,7 @@ def trace_object(spans: Sequence[SpanData]) -> dict[str, Any]:
 
 
 def _observation(span: SpanData) -> dict[str, Any]:
-    told = {
+    observation = {
         "id": span.span_id,
         "traceId": genai_fields.raw_trace_id(span),
         "type": genai_fields.span_type(span),
@@ -159,7 +160,7 @@ def _observation(span: SpanData) -> dict[str, Any]:
         "statusMessage": span.status_message or None,
         "metadata": genai_fields.own_keys(span),
     }
-    return {**told, **_call(span)} if span.is_generation else told
+    return {**observation, **_call(span)} if span.is_generation else observation
 
 
 def _call(span: SpanData) -> dict[str, Any]:
@@ -199,17 +200,17 @@ def _traces(spans: Iterable[SpanData]) -> list[list[SpanData]]:
 
 
 def _safe(text: str) -> str:
-    return _UNSAFE.sub("_", text)[:_LONGEST_ID]
+    return _UNSAFE.sub("_", text)[:_MAX_ID_LENGTH]
 
 
 def _outcome(response: Any, bucket: str) -> Outcome:  # noqa: ANN401 - boto3 has no types
     code = str(response.get("Error", {}).get("Code", "unknown"))
-    about = response.get("ResponseMetadata", {})
-    status = int(about.get("HTTPStatusCode", 0))
+    metadata = response.get("ResponseMetadata", {})
+    status = int(metadata.get("HTTPStatusCode", 0))
     reason = f"S3: {code} (HTTP {status}) for bucket {bucket}"
     if code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS:
-        waits = about.get("HTTPHeaders", {}).get("retry-after", "")
-        return Retry(reason, float(waits) if waits.isdecimal() else None)
+        retry_after = metadata.get("HTTPHeaders", {}).get("retry-after", "")
+        return Retry(reason, float(retry_after) if retry_after.isdecimal() else None)
     return Rejected(reason, too_large=code == "EntityTooLarge")
 
 
@@ -223,7 +224,7 @@ def create(config: S3Config, encoder: Encoder) -> S3Destination:
     options = botocore.Config(
         connect_timeout=config.timeout,
         read_timeout=config.timeout,
-        # The courier tries again, by rules that are the same for every destination.
+        # The delivery worker retries, by the same rules for every destination.
         retries={"total_max_attempts": 1},
         proxies={"http": config.proxy, "https": config.proxy} if config.proxy else None,
         client_cert=_certificate(config),
@@ -234,8 +235,8 @@ def create(config: S3Config, encoder: Encoder) -> S3Destination:
         region_name=config.region or (_ANY_REGION if config.endpoint else None),
         endpoint_url=config.endpoint,
         aws_access_key_id=config.access_key_id,
-        aws_secret_access_key=_open(config.secret_access_key),
-        aws_session_token=_open(config.session_token),
+        aws_secret_access_key=_reveal(config.secret_access_key),
+        aws_session_token=_reveal(config.session_token),
         verify=str(config.ca_file) if config.ca_file else config.verify,
         config=options,
     )
@@ -254,5 +255,5 @@ def _certificate(config: S3Config) -> str | tuple[str, str] | None:
     return (str(config.cert_file), str(config.key_file)) if config.key_file else str(config.cert_file)
 
 
-def _open(secret: SecretStr | None) -> str | None:
+def _reveal(secret: SecretStr | None) -> str | None:
     return None if secret is None else secret.get_secret_value()

@@ -1,6 +1,6 @@
-"""Any OpenTelemetry ``SpanExporter`` of an installed package, named as in ``OTEL_TRACES_EXPORTER``.
+"""The exporter destination: an installed ``SpanExporter``, named as in ``OTEL_TRACES_EXPORTER``.
 
-Its result has two values only, and it may raise: a failure may be one span's or everything's.
+An exporter returns success or failure only, and may raise: a failure may concern one span or all.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ENTRY_POINTS: Final = "opentelemetry_traces_exporter"
 _STATUS: Final[Mapping[StatusName, StatusCode]] = {
     "unset": StatusCode.UNSET, "ok": StatusCode.OK, "error": StatusCode.ERROR,
 }  # fmt: skip
-_OURSELVES: Final = "spancast"
+_OWN_EXPORTER: Final = "spancast"
 _VARIABLES: Final = "OTEL_EXPORTER_"
 _REMOTE: Final = 0x200
 """``SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK`` of OTLP."""
@@ -43,13 +43,13 @@ class ExporterConfig(DestinationConfig, frozen=True):
 
     type: Literal["exporter"]
     exporter: Text = Field(description="Its `opentelemetry_traces_exporter` name: `console`, `otlp_proto_grpc`, …")
-    options: dict[str, Any] = Field(default_factory=dict, description="Keywords it is made with.")
-    spans: Literal["genai", "all"] = Field("all", description="LLM spans and their groups only, or whole traces.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of its constructor.")
+    spans: Literal["genai", "all"] = Field("all", description="GenAI spans and group spans only, or complete traces.")
 
     def place(self) -> Place:
-        """Return the exporter with all that may say where it sends: its options, and variables."""
-        options = {name: _same(value) for name, value in self.options.items()}
-        variables = {name: _same(value) for name, value in os.environ.items() if name.startswith(_VARIABLES)}
+        """Return the exporter with everything that may set its address: options and variables."""
+        options = {name: _comparable(value) for name, value in self.options.items()}
+        variables = {name: _comparable(value) for name, value in os.environ.items() if name.startswith(_VARIABLES)}
         return Place(
             address={
                 "exporter": self.exporter,
@@ -59,77 +59,79 @@ class ExporterConfig(DestinationConfig, frozen=True):
         )
 
 
-def _same(value: Any) -> Any:  # noqa: ANN401 - any option
+def _comparable(value: Any) -> Any:  # noqa: ANN401 - any option
     is_url = isinstance(value, str) and value.startswith(("http://", "https://"))
     return [plain_url(value), secrets_of(value)] if is_url else value
 
 
 def _text(values: Mapping[str, Any]) -> str | None:
-    # Of an object only its type is the same in every process.
+    # Objects are compared by type, which is the same in every process.
     pairs = sorted(values.items(), key=lambda pair: pair[0])
     return json.dumps(pairs, skipkeys=True, default=lambda value: type(value).__qualname__) if pairs else None
 
 
 def installed_exporters() -> dict[str, EntryPoint]:
-    """Return the exporters of all installed packages by their names, except our own."""
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS) if point.name != _OURSELVES}
+    """Return the exporters of all installed packages by name, except spancast's."""
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS) if point.name != _OWN_EXPORTER}
 
 
 def create(config: ExporterConfig, encoder: Encoder) -> Destination:
-    """Return the destination that hands spans to the exporter ``config`` names.
+    """Return the destination for the exporter named in ``config``.
 
     Raises:
-        ConfigError: None of that name is installed, or it cannot be made with ``options``.
+        ConfigError: The exporter is not installed or cannot be created with ``options``.
     """
     installed = installed_exporters()
     if config.exporter not in installed:
-        raise ConfigError(f"exporter: {config.exporter!r} given, installed are {', '.join(sorted(installed))}")
-    # The text may quote an option, and an option may be a key.
+        raise ConfigError(
+            f"exporter: unknown exporter {config.exporter!r}; installed are {', '.join(sorted(installed))}"
+        )
+    # The error text may quote an option, which may be a key.
     with RaisedAsConfigError(f"exporter: {config.exporter} cannot be made", is_secret=True):
         exporter = installed[config.exporter].load()(**config.options)
     return ExporterDestination(config.exporter, exporter, encoder)
 
 
 class ExporterDestination:
-    """One exporter; called by one thread at a time, as its contract wants it."""
+    """Delivers to one exporter, from one thread at a time, as its contract requires."""
 
     def __init__(self, name: str, exporter: SpanExporter, encoder: Encoder) -> None:
         self.encoder = encoder
         self._name = name
         self._exporter = exporter
-        self._export = guarded(exporter.export, _raised)
+        self._export = guarded(exporter.export, _exception_text)
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the exporter has its own
         """Export the spans; anything but success is a failure."""
-        return self._exported(readable_spans(payload.spans))
+        return self._export_spans(readable_spans(payload.spans))
 
     def test_connection(self, timeout_s: float) -> Outcome:
-        """Export no span at all: what goes over a network asks for an answer to that as well."""
-        outcome = self._exported([])
+        """Export an empty list: network exporters send a request for it."""
+        outcome = self._export_spans([])
         if isinstance(outcome, Failed):
             return Retry(outcome.reason)
-        # Exporters that have nothing to flush answer None, the SDK's own method among them; one that raises has failed.
+        # Exporters without a queue return None, like the SDK's default method; an exception is a failure.
         flushed = never_raise(lambda: self._exporter.force_flush(int(timeout_s * 1000)) is not False)()
         return outcome if flushed else Retry(f"exporter {self._name}: force_flush failed")
 
-    def _exported(self, spans: Sequence[ReadableSpan]) -> Delivered | Failed:
+    def _export_spans(self, spans: Sequence[ReadableSpan]) -> Delivered | Failed:
         result = self._export(spans)
         if result is SpanExportResult.SUCCESS:
             return Delivered()
-        # Its text may quote a span or a key.
+        # Only the type of an exception is shown: its text may quote a span or a key.
         return Failed(f"exporter {self._name}: {result if isinstance(result, str) else 'failure'}")
 
     def close(self) -> None:
-        """Shut the exporter down."""
+        """Shut down the exporter."""
         never_raise(self._exporter.shutdown)()
 
 
-def _raised(error: Exception) -> str:
+def _exception_text(error: Exception) -> str:
     return f"it raised {type(error).__name__}"
 
 
 def readable_spans(spans: Iterable[SpanData]) -> list[ReadableSpan]:
-    """Return ``spans`` as the SDK's exporters take them."""
+    """Return ``spans`` as spans of the SDK, for an SDK exporter."""
     readable: list[ReadableSpan] = []
     for of_resource, scopes in by_origin(spans):
         resource = Resource(_attributes(of_resource.attributes), of_resource.schema_url or None)

@@ -1,8 +1,8 @@
-"""The shape of a row of ``otlp_vendors``, and what it comes to with a user's values.
+"""The description of an OTLP vendor, and the request target for a user's configuration.
 
-``{field}`` in ``base``, ``headers``, ``basic`` and ``resource`` stands for the user's value; what
-names a field that is not given is left out. ``basic`` is ``user:password`` of HTTP Basic.
-``account`` are the fields that name the account and the part of it that gets the spans.
+``{field}`` in ``base``, ``headers``, ``basic`` and ``resource`` is replaced by the user's value. Headers
+and resource attributes with a field that is not given are left out. ``basic`` is ``user:password`` of
+HTTP Basic. ``account`` has the fields that identify the account and the project in it.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OtlpVendor:
-    """How one product takes OTLP over HTTP.
+    """A product that accepts OTLP over HTTP.
 
-    ``path`` is added to ``base`` as far as it is not there yet; ``derive`` adds values that
-    templates and ``account`` may name; ``accepted`` are the encodings the product takes, the preferred
-    first. A credential is in ``account`` only if nothing else names the account: spans that wait are
-    not delivered with another one.
+    The missing part of ``path`` is added to ``base``. ``derive`` adds values for templates and ``account``.
+    ``accepted`` has the encodings that the product accepts, the preferred one first. A credential is in
+    ``account`` only if nothing else identifies the account: queued spans are not delivered with another one.
     """
 
     title: str
@@ -52,7 +51,7 @@ class OtlpVendor:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where and how one entry of the configuration is reached; ``headers`` hold credentials."""
+    """The request target of one destination; ``headers`` contain credentials."""
 
     url: str
     headers: Mapping[str, str] = field(repr=False)
@@ -62,9 +61,9 @@ class Target:
 
 
 def target(row: OtlpVendor, config: BaseModel) -> Target:
-    """Return what ``row`` comes to with the values of ``config``."""
+    """Return the request target of ``row`` with the values of ``config``."""
     values = _values(row, config)
-    headers = _filled(row.headers, values)
+    headers = _fill(row.headers, values)
     if row.basic:
         credentials = row.basic.format_map(values).encode()
         headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
@@ -73,24 +72,24 @@ def target(row: OtlpVendor, config: BaseModel) -> Target:
     return Target(
         signal_url(row.base.format_map(values), row.path),
         headers,
-        _filled(row.resource, values),
+        _fill(row.resource, values),
         account={name: value for name, value in account.items() if name not in secret},
         credentials={name: value for name, value in account.items() if name in secret},
     )
 
 
 def signal_url(base: str, path: str = TRACES) -> str:
-    """Return ``base`` with ``path`` behind it, as far as it is not there yet.
+    """Return ``base`` with the missing part of ``path`` appended.
 
-    Base, full and half-full addresses come to the same, with or without a last slash:
+    Base URLs and partial or complete URLs give the same result, with or without a final slash:
     ``https://h``, ``https://h/otlp/``, ``https://h/otlp/v1/traces`` for ``/otlp/v1/traces``.
     """
     parts = urlsplit(base)
-    there, wanted = _segments(parts.path), _segments(path)
-    if there[-len(_segments(TRACES)) :] != _segments(TRACES):
-        shared = max(size for size in range(len(wanted) + 1) if there[len(there) - size :] == wanted[:size])
-        there = [*there, *wanted[shared:]]
-    return urlunsplit(parts._replace(path="/" + "/".join(there)))
+    existing, expected = _segments(parts.path), _segments(path)
+    if existing[-len(_segments(TRACES)) :] != _segments(TRACES):
+        shared = max(size for size in range(len(expected) + 1) if existing[len(existing) - size :] == expected[:size])
+        existing = [*existing, *expected[shared:]]
+    return urlunsplit(parts._replace(path="/" + "/".join(existing)))
 
 
 def _segments(path: str) -> list[str]:
@@ -108,9 +107,9 @@ def _values(row: OtlpVendor, config: BaseModel) -> dict[str, str]:
     return values
 
 
-def _filled(templates: Mapping[str, str], values: Values) -> dict[str, str]:
+def _fill(templates: Mapping[str, str], values: Values) -> dict[str, str]:
     return {
         name: template.format_map(values)
         for name, template in templates.items()
-        if all(named in values for _, named, _, _ in string.Formatter().parse(template) if named)
+        if all(field_name in values for _, field_name, _, _ in string.Formatter().parse(template) if field_name)
     }

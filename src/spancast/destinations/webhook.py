@@ -1,7 +1,7 @@
-"""The user's own endpoint, which gets OTLP JSON.
+"""The webhook destination: OTLP JSON to the user's endpoint.
 
-Source: OpenRouter's webhook destination: the test is an empty body with ``X-Test-Connection: true``,
-passed by any 2xx and by 400, as an endpoint may well refuse what holds no spans.
+Source: OpenRouter's webhook destination. The connection test is an empty body with ``X-Test-Connection: true``.
+Any 2xx passes, and 400, because an endpoint may reject a body without spans.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _JSON: Final = "application/json"
 
 
 class WebhookConfig(NetworkConfig, frozen=True):
-    """Your own endpoint."""
+    """An HTTP endpoint of your own."""
 
     type: Literal["webhook"]
-    url: Address = Field(description="Where each batch goes.")
-    method: Literal["POST", "PUT"] = Field("POST", description="How.")
+    url: Address = Field(description="URL of the endpoint.")
+    method: Literal["POST", "PUT"] = Field("POST", description="HTTP method.")
 
     def place(self) -> Place:
         """Return the URL."""
@@ -34,21 +34,21 @@ class WebhookConfig(NetworkConfig, frozen=True):
 
 
 class WebhookDestination:
-    """Sends each batch as OTLP JSON to a URL that is taken as it is."""
+    """Sends each batch as OTLP JSON to the configured URL."""
 
-    def __init__(self, sender: Any, encoder: Encoder) -> None:  # noqa: ANN401 - an HttpSender, whose module loads urllib3
+    def __init__(self, sender: Any, encoder: Encoder) -> None:  # noqa: ANN401 - an HttpSender; its module imports urllib3
         self.encoder = encoder
         self._sender = sender
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
-        """Send ``payload``, uncompressed: an endpoint of one's own reads what is there."""
+        """Send ``payload`` uncompressed, because a simple endpoint may not decompress."""
         body = payload.body("json", gzip=False)
         return cast("Outcome", self._sender.send(body, _JSON, gzip=False, timeout_s=timeout_s).outcome)
 
     def test_connection(self, timeout_s: float) -> Outcome:
-        """Send an empty body, marked as a test; 400 passes too."""
-        answer = self._sender.send(b"", _JSON, gzip=False, timeout_s=timeout_s, headers=TEST_HEADERS)
-        return Delivered() if answer.status == http.client.BAD_REQUEST else cast("Outcome", answer.outcome)
+        """Send an empty body with the test header; HTTP 400 passes, too."""
+        result = self._sender.send(b"", _JSON, gzip=False, timeout_s=timeout_s, headers=TEST_HEADERS)
+        return Delivered() if result.status == http.client.BAD_REQUEST else cast("Outcome", result.outcome)
 
     def close(self) -> None:
         """Close the connections."""
@@ -61,6 +61,8 @@ def create(config: WebhookConfig, encoder: Encoder) -> Destination:
     Raises:
         ConfigError: A certificate or a proxy cannot be used.
     """
-    # An HTTP client is loaded by whoever sends, not by whoever reads a configuration.
-    sending: Any = importlib.import_module("spancast.destinations.http")
-    return WebhookDestination(sending.sender_of(config, config.url, product="Webhook", method=config.method), encoder)
+    # Imported here, because reading a configuration needs no HTTP client.
+    http_module: Any = importlib.import_module("spancast.destinations.http")
+    return WebhookDestination(
+        http_module.sender_of(config, config.url, product="Webhook", method=config.method), encoder
+    )
