@@ -24,8 +24,8 @@ _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 8640
 _MAX_BYTES: Final = 2**63 - 1
 _MAX_S: Final = 1e12
 
-SIZE_RULE: Final = "a size such as `512MiB` or `10MB`, or a number of bytes"
-DURATION_RULE: Final = "a duration such as `500ms`, `30s`, `1h30m` or `7d`, or a number of seconds"
+SIZE_FORM: Final = "a size such as `512MiB` or `10MB`, or a number of bytes"
+DURATION_FORM: Final = "a duration such as `500ms`, `30s`, `1h30m` or `7d`, or a number of seconds"
 
 
 def read_size(value: object) -> int:
@@ -41,7 +41,7 @@ def read_size(value: object) -> int:
         elif value.strip().isdecimal():
             value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _MAX_BYTES:
-        raise ValueError(f"must be {SIZE_RULE}")
+        raise ValueError(f"must be {SIZE_FORM}")
     return value
 
 
@@ -58,7 +58,7 @@ def read_duration(value: object) -> float:
         elif re.fullmatch(r"\d+(\.\d+)?", text):
             value = float(text)
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _MAX_S:
-        raise ValueError(f"must be {DURATION_RULE}")
+        raise ValueError(f"must be {DURATION_FORM}")
     return float(value)
 
 

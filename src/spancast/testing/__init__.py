@@ -1,4 +1,4 @@
-"""For tests of code that calls LLMs: a replay server that speaks the wire formats, and captured spans.
+"""Tools for tests of code that calls LLMs: a replay server and captured spans.
 
 from spancast.testing import ReplayServer, captured_spans
 

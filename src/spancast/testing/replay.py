@@ -1,7 +1,7 @@
-"""A provider to test against: the wire formats of all dialects on a real loopback socket.
+"""A replay server for tests: the wire formats of all dialects on a loopback socket.
 
-Real SDKs talk to it as to the real thing: keep-alive, chunked server-sent events, errors, cut connections.
-Must never: reach out of the machine, or sleep where an event can be waited for.
+Real SDKs connect to it as to a provider: keep-alive, chunked server-sent events, errors, interrupted connections.
+It opens no connection to another machine.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from spancast.dialects.accessors import fields
 from spancast.testing.answers import canned_answer, error_body
 
 KEEP_ALIVE = ": OPENROUTER PROCESSING"
-"""The comment line OpenRouter sends while a provider is thinking."""
+"""The comment line that OpenRouter sends while it waits for a provider."""
 
-# How often a reply held by the caller's event looks whether the server was closed.
+# Interval in which a reply that waits for a gate checks for close().
 _GATE_POLL_S = 0.01
-# SO_LINGER on, zero seconds: close() sends a reset instead of an orderly end.
+# SO_LINGER on, zero seconds: close() sends a TCP reset.
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _GZIP_WBITS = 31
 _JSON_TYPE = {"content-type": "application/json"}
@@ -38,13 +38,13 @@ _SSE_TYPE = {"content-type": "text/event-stream; charset=utf-8", "cache-control"
 
 
 class Headers(Mapping[str, str]):
-    """HTTP headers; names are case-insensitive, repeated ones are joined by a comma."""
+    """HTTP headers; names are case-insensitive, repeated ones are joined with a comma."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]]) -> None:
         self._values: dict[str, str] = {}
         for name, value in pairs:
-            former = self._values.get(name.lower())
-            self._values[name.lower()] = value if former is None else f"{former}, {value}"
+            previous = self._values.get(name.lower())
+            self._values[name.lower()] = value if previous is None else f"{previous}, {value}"
 
     def __getitem__(self, name: str) -> str:
         return self._values[name.lower()]
@@ -61,7 +61,7 @@ class Headers(Mapping[str, str]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """One request as it came over the socket; ``body`` is the parsed JSON, None where it is none."""
+    """One received request; ``body`` is the parsed JSON, None if it is not JSON."""
 
     method: str
     path: str
@@ -73,7 +73,7 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Bytes of a body, sent together ``wait_s`` seconds after the piece before, and not before ``gate`` is set."""
+    """Bytes of a body, sent together ``wait_s`` seconds after the previous piece and after ``gate`` is set."""
 
     data: bytes
     wait_s: float = 0.0
@@ -82,7 +82,7 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What the server does with one request; made by the methods below, usable any number of times.
+    """The server's reply to one request; created by the class methods, reusable.
 
     ``delay_s`` is the time in seconds from the request to the first byte.
     """
@@ -93,12 +93,12 @@ class Reply:
     gate: threading.Event | None = None
     pieces: tuple[_Piece, ...] = ()
     framing: Literal["length", "chunked", "raw", "canned"] = "canned"
-    """``raw``: the pieces are the whole response. ``canned``: the server makes the body."""
+    """``raw``: the pieces are the complete response. ``canned``: the server generates the body."""
     ending: Literal["keep", "cut", "reset"] = "keep"
-    """Of the connection: kept for the next request, ended in order, or reset."""
+    """State of the connection after the reply: kept open, closed, or reset."""
 
     def held_by(self, gate: threading.Event) -> Reply:
-        """Return this reply, its first byte held back until ``gate`` is set."""
+        """Return a copy of this reply that waits until ``gate`` is set before its first byte."""
         return dataclasses.replace(self, gate=gate)
 
     @classmethod
@@ -110,13 +110,13 @@ class Reply:
         headers: Mapping[str, str] | None = None,
         delay_s: float = 0.0,
     ) -> Reply:
-        """Answer ``body`` as JSON."""
+        """Return a reply with ``body`` as JSON."""
         piece = _Piece(orjson.dumps(body))
-        merged = {**_JSON_TYPE, **(headers or {})}
-        return cls(status=status, headers=merged, delay_s=delay_s, pieces=(piece,), framing="length")
+        all_headers = {**_JSON_TYPE, **(headers or {})}
+        return cls(status=status, headers=all_headers, delay_s=delay_s, pieces=(piece,), framing="length")
 
     @classmethod
-    def stream(  # noqa: PLR0913 - one parameter per thing that goes differently on real wires
+    def stream(  # noqa: PLR0913 - one parameter per property of a stream
         cls,
         events: Iterable[Mapping[str, Any] | str],
         *,
@@ -132,22 +132,22 @@ class Reply:
         headers: Mapping[str, str] | None = None,
         delay_s: float = 0.0,
     ) -> Reply:
-        """Answer ``events`` as server-sent events, each in a packet of its own.
+        """Return a reply with ``events`` as server-sent events, each in its own packet.
 
         Args:
-            events: JSON objects; one with a ``type`` is preceded by an ``event:`` line. A string is data as it is.
+            events: JSON objects; one with a ``type`` is preceded by an ``event:`` line. A string is sent unchanged.
             gap_s: Seconds between two events.
             first_gap_s: Seconds between the headers (and first comments) and the first event.
-            gates: ``{2: event}`` holds ``events[2]`` back until the event is set; the index after the last event
-                holds ``[DONE]``, or the cut.
-            comments: Lines such as ``KEEP_ALIVE``, sent before each event, ahead of its gap.
+            gates: ``{2: event}`` delays ``events[2]`` until the event is set; the index after the last event
+                delays ``[DONE]`` or the end of the connection.
+            comments: Lines such as ``KEEP_ALIVE``, sent before the gap of each event.
             done: Whether to end with ``[DONE]``; typed events (Responses, Messages) never do.
             crlf: Whether lines end in CRLF.
             gzip: Whether to compress the body, flushed after each event.
-            cut_after: Send so many events, then end the connection within the unfinished body.
-            reset: Whether that end is a TCP reset. It may overtake events the client has not read; a gate at
+            cut_after: Number of events after which the connection ends within the body.
+            reset: Whether that end is a TCP reset, which may discard events that the client has not read; a gate at
                 ``cut_after`` prevents that.
-            headers: Further response headers.
+            headers: Additional response headers.
             delay_s: Seconds before the response headers.
         """
         events = list(events)
@@ -164,7 +164,7 @@ class Reply:
         if crlf:
             pieces = [dataclasses.replace(piece, data=piece.data.replace(b"\n", b"\r\n")) for piece in pieces]
         if gzip:
-            pieces = list(_gzipped(pieces))
+            pieces = list(_gzip(pieces))
         encoding = {"content-encoding": "gzip"} if gzip else {}
         return cls(
             headers={**_SSE_TYPE, **encoding, **(headers or {})},
@@ -184,10 +184,10 @@ class Reply:
         cut: bool = False,
         delay_s: float = 0.0,
     ) -> Reply:
-        """Answer ``body`` (an ``.sse`` sample) byte for byte.
+        """Return a reply with ``body`` (an ``.sse`` sample) unchanged.
 
-        It goes in packets of ``piece_bytes`` (default: all in one), ``gap_s`` seconds apart; with ``cut`` the
-        connection then ends within the unfinished body.
+        It is sent in packets of ``piece_bytes`` (default: one packet), ``gap_s`` seconds apart. With ``cut``, the
+        connection then ends within the body.
         """
         size = piece_bytes or max(1, len(body))
         parts = (body[start : start + size] for start in range(0, len(body), size))
@@ -205,24 +205,24 @@ class Reply:
         headers: Mapping[str, str] | None = None,
         delay_s: float = 0.0,
     ) -> Reply:
-        """Answer an error; without ``body`` the canned one for ``status`` in the envelope of the path's provider."""
+        """Return an error reply; default ``body``: an error for ``status`` in the format of the path's provider."""
         if body is not None:
             return cls.json(body, status=status, headers=headers, delay_s=delay_s)
         return cls(status=status, headers=headers or {}, delay_s=delay_s)
 
     @classmethod
     def raw(cls, response: bytes, *, delay_s: float = 0.0) -> Reply:
-        """Answer the bytes of a whole HTTP response (an ``.http`` sample) as they are, then end the connection."""
+        """Return a reply with the bytes of a complete HTTP response (an ``.http`` sample), then close."""
         return cls(delay_s=delay_s, pieces=(_Piece(response),), framing="raw", ending="cut")
 
     @classmethod
     def drop(cls, *, delay_s: float = 0.0) -> Reply:
-        """End the connection without an answer."""
+        """Return a reply that closes the connection without a response."""
         return cls.raw(b"", delay_s=delay_s)
 
     @classmethod
     def hang(cls, seconds: float) -> Reply:
-        """Answer as with an empty script, but only after ``seconds``; closing the server ends the wait."""
+        """Return the default reply, delayed by ``seconds``; closing the server ends the wait."""
         return cls(delay_s=seconds)
 
 
@@ -233,7 +233,7 @@ def _frame(event: Mapping[str, Any] | str) -> bytes:
     return name + b"data: " + orjson.dumps(event) + b"\n\n"
 
 
-def _gzipped(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
+def _gzip(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
     compressor = zlib.compressobj(wbits=_GZIP_WBITS)
     for piece in pieces:
         data = compressor.compress(piece.data) + compressor.flush(zlib.Z_SYNC_FLUSH)
@@ -243,19 +243,19 @@ def _gzipped(pieces: Iterable[_Piece]) -> Iterator[_Piece]:
 
 @final
 class ReplayServer:
-    """A scripted provider on ``127.0.0.1``; thread-safe, serves as many connections at once as come.
+    """A scripted provider on ``127.0.0.1``; thread-safe, with any number of parallel connections.
 
-    Replies come from the script of the request's endpoint, else from the script for every path, first in first
-    out. With both empty it answers by itself: an echo of the last user message in the endpoint's format,
-    streamed where asked, 404 elsewhere. SDKs retry: one call may use up several replies.
+    Replies are taken from the script of the request's endpoint, else from the script for every path, first in
+    first out. The default reply echoes the last user message in the endpoint's format, streamed if requested;
+    an unknown path gives 404. SDKs retry, so one call may use several replies.
 
     Attributes:
-        openrouter: Whether own answers are OpenRouter's: cost, provider, ``X-Generation-Id``, keep-alive
-            comments, usage in every stream, its error envelope.
+        openrouter: Whether default replies are OpenRouter's: cost, provider, ``X-Generation-Id``, keep-alive
+            comments, usage in every stream, its error format.
     """
 
     def __init__(self, *, openrouter: bool = False, port: int = 0) -> None:
-        """Take the settings; ``port`` 0 is any free port. Nothing listens before ``start()``."""
+        """Create a server; ``port`` 0 means any free port. ``start()`` opens the port."""
         self.openrouter = openrouter
         self._port = port
         self._scripts: dict[str, deque[Reply]] = {}
@@ -264,7 +264,7 @@ class ReplayServer:
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._acceptor: threading.Thread | None = None
-        self._conversations: list[_Conversation] = []
+        self._connections: list[_Connection] = []
 
     def __enter__(self) -> ReplayServer:
         return self.start()
@@ -274,9 +274,9 @@ class ReplayServer:
 
     @property
     def url(self) -> str:
-        """``http://127.0.0.1:<port>``: the ``base_url`` for anthropic. Stays the same after ``close()``."""
+        """``http://127.0.0.1:<port>``: the ``base_url`` for anthropic. Unchanged after ``close()``."""
         if not self._port:
-            msg = "the replay server has no port yet: start() it, or use it in a with block"
+            msg = "the replay server is not started: call start() or use a with block"
             raise RuntimeError(msg)
         return f"http://127.0.0.1:{self._port}"
 
@@ -287,12 +287,12 @@ class ReplayServer:
 
     @property
     def requests(self) -> list[Received]:
-        """Every request so far, in order of arrival; a copy."""
+        """A copy of all requests in order of arrival."""
         with self._changed:
             return list(self._requests)
 
     def wait_for_requests(self, count: int, *, timeout_s: float = 10.0) -> list[Received]:
-        """Return the requests once there are ``count``; raises TimeoutError where they do not come."""
+        """Wait for ``count`` requests and return all; raise TimeoutError after ``timeout_s``."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._requests) >= count, timeout_s):
                 msg = f"{len(self._requests)} of {count} requests arrived within {timeout_s} s"
@@ -300,15 +300,15 @@ class ReplayServer:
             return list(self._requests)
 
     def reply(self, first: str | Reply, *more: Reply) -> None:
-        """Append replies to the script for every path, or of the endpoint whose path ends with ``first``."""
+        """Append replies to the script for every path, or for paths that end with ``first`` if it is a string."""
         suffix, replies = (first, more) if isinstance(first, str) else ("", (first, *more))
         with self._changed:
             self._scripts.setdefault(suffix, deque()).extend(replies)
 
     def start(self) -> ReplayServer:
-        """Listen, after ``close()`` on the same port again. Raises OSError where the port is taken."""
+        """Start listening, after ``close()`` on the same port. Raise OSError if the port is in use."""
         if self._acceptor is not None:
-            msg = "the replay server is running"
+            msg = "the replay server is already running"
             raise RuntimeError(msg)
         listener = socket.create_server(("127.0.0.1", self._port), backlog=1024)
         self._port = listener.getsockname()[1]
@@ -318,27 +318,27 @@ class ReplayServer:
         return self
 
     def close(self) -> None:
-        """End every connection, also within an answer, and return when no thread or socket is left; idempotent."""
+        """Close every connection, also during a reply, and wait until all threads have ended; idempotent."""
         if self._acceptor is None:
             return
         self._stopping.set()
-        # Only a connection wakes accept() on every platform; refused means that it has woken by itself.
+        # Only a connection wakes accept() on every platform; if refused, accept() has already returned.
         with contextlib.suppress(ConnectionError):
             socket.create_connection(("127.0.0.1", self._port)).close()
         self._acceptor.join()
         self._acceptor = None
-        for conversation in self._conversations:
-            conversation.end()
+        for connection in self._connections:
+            connection.end()
 
     def _accept(self, listener: socket.socket) -> None:
         with listener:
             while not self._stopping.is_set():
                 with contextlib.suppress(ConnectionAbortedError):
                     connection, _ = listener.accept()
-                    self._conversations = [former for former in self._conversations if former.is_alive()]
-                    self._conversations.append(_Conversation(connection, self._stopping, self._take))
+                    self._connections = [previous for previous in self._connections if previous.is_alive()]
+                    self._connections.append(_Connection(connection, self._stopping, self._handle))
 
-    def _take(self, received: Received) -> Reply:
+    def _handle(self, received: Received) -> Reply:
         with self._changed:
             self._requests.append(received)
             self._changed.notify_all()
@@ -346,20 +346,25 @@ class ReplayServer:
         return self._canned(reply, received) if reply.framing == "canned" else reply
 
     def _next_scripted(self, path: str) -> Reply:
-        # The empty suffix, the script for every path, comes last.
+        # The empty suffix (the script for every path) is last.
         for suffix in sorted(self._scripts, key=len, reverse=True):
             if path.endswith(suffix) and self._scripts[suffix]:
                 return self._scripts[suffix].popleft()
         return Reply()
 
-    def _canned(self, ordered: Reply, received: Received) -> Reply:
+    def _canned(self, scripted: Reply, received: Received) -> Reply:
         serial = next(self._serial)
-        made = self._canned_answer(received, serial) if ordered.status == http.client.OK else None
-        if made is None:
-            status = ordered.status if ordered.status != http.client.OK else http.client.NOT_FOUND
-            made = Reply.json(error_body(status, received.path, openrouter=self.openrouter), status=status)
-        headers = {"request-id": f"req_{serial}", "x-request-id": f"req_{serial}", **made.headers, **ordered.headers}
-        return dataclasses.replace(made, headers=headers, delay_s=ordered.delay_s, gate=ordered.gate)
+        default = self._canned_answer(received, serial) if scripted.status == http.client.OK else None
+        if default is None:
+            status = scripted.status if scripted.status != http.client.OK else http.client.NOT_FOUND
+            default = Reply.json(error_body(status, received.path, openrouter=self.openrouter), status=status)
+        headers = {
+            "request-id": f"req_{serial}",
+            "x-request-id": f"req_{serial}",
+            **default.headers,
+            **scripted.headers,
+        }
+        return dataclasses.replace(default, headers=headers, delay_s=scripted.delay_s, gate=scripted.gate)
 
     def _canned_answer(self, received: Received, serial: int) -> Reply | None:
         body = fields(received.body)
@@ -373,40 +378,42 @@ class ReplayServer:
         return Reply.stream(canned.events, headers=headers, comments=comments, done=canned.done)
 
 
-class _Conversation:
-    """One connection and its thread: requests in, replies out, until either side ends it."""
+class _Connection:
+    """One connection and its thread, which replies to requests until either side closes."""
 
-    def __init__(self, connection: socket.socket, stopping: threading.Event, take: Callable[[Received], Reply]) -> None:
+    def __init__(
+        self, connection: socket.socket, stopping: threading.Event, handle: Callable[[Received], Reply]
+    ) -> None:
         self._connection = connection
         self._stopping = stopping
-        self._take = take
+        self._handle = handle
         self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="replay-connection", daemon=True)
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Tell whether the connection is still being served."""
+        """Return whether the connection is still served."""
         return self._thread.is_alive()
 
     def end(self) -> None:
-        """Wake the thread from whatever it waits for and return when it is gone."""
+        """Close the connection and wait for the thread to end."""
         with self._closing, contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_RDWR)
         self._thread.join()
 
     def _run(self) -> None:
-        # OSError: the client went away, or the server is being closed; both just end the conversation.
+        # OSError: the client disconnected or the server is closing; both end the connection.
         try:
             with contextlib.suppress(OSError), self._connection.makefile("rb") as file:
                 self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._converse(file)
+                self._serve(file)
         finally:
             with self._closing:
                 self._connection.close()
 
-    def _converse(self, file: BinaryIO) -> None:
+    def _serve(self, file: BinaryIO) -> None:
         while (received := _read_request(file)) is not None:
-            reply = self._take(received)
+            reply = self._handle(received)
             self._send(reply)
             if reply.ending != "keep" or received.headers.get("connection", "").lower() == "close":
                 return
@@ -440,7 +447,7 @@ class _Conversation:
 
 
 def _read_request(file: BinaryIO) -> Received | None:
-    """Return the next request, or None at the end of the connection or where it is not HTTP/1.1 with a length."""
+    """Return the next request, or None at the end of the connection or if it is not HTTP/1.1 with a length."""
     try:
         method, target, _ = file.readline(65_537).decode("latin-1").split()
         headers = Headers(http.client.parse_headers(file).items())

@@ -1,4 +1,4 @@
-"""Spans kept in memory, for assertions on whole trees."""
+"""Captured spans in memory, for assertions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spancast.tracing.call_tracer import CALL_TRACER
 
 
 class CapturedSpans:
-    """The spans that ended since ``captured_spans()`` was entered, in the order they ended."""
+    """The spans that ended since the start of ``captured_spans()``, in order of their end."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self.provider = provider
@@ -25,7 +25,7 @@ class CapturedSpans:
         provider.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     def all(self) -> list[ReadableSpan]:
-        """End idle groups and return every ended span."""
+        """End idle group spans and return every ended span."""
         CALL_TRACER.tree.end_idle()
         return list(self._exporter.get_finished_spans())
 
@@ -33,7 +33,7 @@ class CapturedSpans:
         """Return the only span.
 
         Raises:
-            AssertionError: There is none, or more than one; the message lists their names.
+            AssertionError: There is no span or more than one; the message lists their names.
         """
         spans = self.all()
         if len(spans) != 1:
@@ -42,15 +42,15 @@ class CapturedSpans:
         return spans[0]
 
     def calls(self) -> list[ReadableSpan]:
-        """Return the generations only: spans with ``gen_ai.operation.name``."""
+        """Return the spans with ``gen_ai.operation.name``."""
         return [span for span in self.all() if "gen_ai.operation.name" in (span.attributes or {})]
 
     def names(self) -> list[str]:
-        """Return the names of all spans in order of their start."""
+        """Return the names of all spans, ordered by start time."""
         return [span.name for span in sorted(self.all(), key=lambda span: span.start_time or 0)]
 
     def tree(self) -> dict[str, Any]:
-        """Return names nested as the spans are: ``{"Support": {"triage": {"classify": {}}}}``."""
+        """Return the span tree as nested names: ``{"Support": {"triage": {"classify": {}}}}``."""
         spans = sorted(self.all(), key=lambda span: span.start_time or 0)
         nodes: dict[int, dict[str, Any]] = {}
         root: dict[str, Any] = {}
@@ -59,25 +59,25 @@ class CapturedSpans:
             nodes[context.span_id if context else 0] = {}
         for span in spans:
             context = span.get_span_context()
-            above = nodes.get(span.parent.span_id, root) if span.parent else root
+            parent = nodes.get(span.parent.span_id, root) if span.parent else root
             name = span.name
-            while name in above:
+            while name in parent:
                 name += "'"
-            above[name] = nodes[context.span_id if context else 0]
+            parent[name] = nodes[context.span_id if context else 0]
         return root
 
     def clear(self) -> None:
-        """Forget the spans seen so far."""
+        """Remove the captured spans."""
         self._exporter.clear()
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
-    """Return the attributes of ``span``, JSON texts of messages and tools decoded."""
+    """Return the attributes of ``span``, with JSON text decoded."""
     return decoded(span.attributes or {})
 
 
 def decoded(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of ``attributes``, JSON texts of messages and tools decoded."""
+    """Return a copy of ``attributes``, with JSON text decoded."""
     found = dict(attributes)
     for name, value in found.items():
         if isinstance(value, tuple):
@@ -90,19 +90,19 @@ def decoded(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextmanager
 def captured_spans(**settings: Any) -> Generator[CapturedSpans]:  # noqa: ANN401 - the fields of Settings
-    """Capture spans in a provider of their own; ``settings`` as for ``spancast.configure()``.
+    """Capture the spans of a separate provider; ``settings`` are those of ``spancast.configure()``.
 
-    Internal errors of spancast are raised inside, not swallowed.
+    Internal errors of spancast are raised inside the block.
     """
     provider = settings.pop("tracer_provider", None) or TracerProvider(shutdown_on_exit=False)
     captured = CapturedSpans(provider)
     counters.clear()
     reset_warnings()
-    former = reraise_internal_errors(enabled=True)
+    previous = reraise_internal_errors(enabled=True)
     runtime.configure(tracer_provider=provider, **settings)
     try:
         yield captured
     finally:
-        reraise_internal_errors(enabled=former)
+        reraise_internal_errors(enabled=previous)
         runtime.shutdown()
         provider.shutdown()

@@ -1,4 +1,4 @@
-"""A span tree as text for a terminal: names, durations, tokens, cost."""
+"""A span tree as text for a terminal, with names, durations, tokens and cost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MS_PER_S: Final = 1_000
 
 
 def tree_text(spans: Iterable[ReadableSpan]) -> str:
-    """Return ``spans`` as an indented tree, one line each, roots in order of their start."""
+    """Return ``spans`` as an indented tree with one line per span, roots ordered by start time."""
     ordered = sorted(spans, key=lambda span: span.start_time or 0)
     ids = {span.get_span_context().span_id for span in ordered if span.get_span_context()}  # pyright: ignore[reportOptionalMemberAccess]
     children: dict[int, list[ReadableSpan]] = {}
@@ -39,11 +39,11 @@ def _add(
     span: ReadableSpan, first: str, rest: str, children: Mapping[int, list[ReadableSpan]], rows: list[tuple[str, ...]]
 ) -> None:
     context = span.get_span_context()
-    below = children.get(context.span_id, []) if context else []
+    child_spans = children.get(context.span_id, []) if context else []
     attributes: Mapping[str, Any] = span.attributes or {}
     rows.append((first + span.name, _duration(span), _tokens(attributes), _cost(attributes), _note(span, attributes)))
-    for position, child in enumerate(below):
-        is_last = position == len(below) - 1
+    for position, child in enumerate(child_spans):
+        is_last = position == len(child_spans) - 1
         _add(child, rest + ("└─ " if is_last else "├─ "), rest + ("   " if is_last else "│  "), children, rows)
 
 
@@ -55,9 +55,11 @@ def _duration(span: ReadableSpan) -> str:
 
 
 def _tokens(attributes: Mapping[str, Any]) -> str:
-    asked = count_of(attributes.get(semconv.USAGE_INPUT_TOKENS))
-    answered = count_of(attributes.get(semconv.USAGE_OUTPUT_TOKENS))
-    return "" if asked is None and answered is None else f"{asked or 0} → {answered or 0} tokens"
+    input_tokens = count_of(attributes.get(semconv.USAGE_INPUT_TOKENS))
+    output_tokens = count_of(attributes.get(semconv.USAGE_OUTPUT_TOKENS))
+    return (
+        "" if input_tokens is None and output_tokens is None else f"{input_tokens or 0} → {output_tokens or 0} tokens"
+    )
 
 
 def _cost(attributes: Mapping[str, Any]) -> str:
