@@ -1,1 +1,1 @@
-"""The benchmark: what tracing costs the caller, against a span written by hand and against the peers."""
+"""Benchmark of the cost of tracing, compared with a span written by hand and with other libraries (peers)."""

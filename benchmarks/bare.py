@@ -1,4 +1,4 @@
-"""The span a careful engineer writes by hand: the same content as spancast's, and nothing that is not needed."""
+"""Spans written by hand with the OpenTelemetry API: the same content as spancast's, with no unnecessary work."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from benchmarks.cases import SESSION, USER, Case
 from benchmarks.provider import method
 
-_NAMED = {"trace_id", "trace_name", "span_name", "generation_name", "parent_span_id"}
-_REQUEST = {
+_TRACE_KEYS = {"trace_id", "trace_name", "span_name", "generation_name", "parent_span_id"}
+_REQUEST_ATTRIBUTES = {
     "temperature": "gen_ai.request.temperature",
     "max_tokens": "gen_ai.request.max_tokens",
     "max_output_tokens": "gen_ai.request.max_tokens",
@@ -23,32 +23,32 @@ _REQUEST = {
 
 
 class Bare:
-    """Calls of ``case`` inside a span of ``tracer``; streams and errors included."""
+    """Calls of ``case``, each inside a span of ``tracer``; streams and errors included."""
 
     def __init__(self, tracer: Tracer, case: Case) -> None:
         self._tracer = tracer
         self._case = case
-        self._read = {"chat": _read_chat, "responses": _read_responses, "messages": _read_message}[case.api]
+        self._read_response = {"chat": _read_chat, "responses": _read_responses, "messages": _read_message}[case.api]
         self._server = "api.anthropic.com" if case.api == "messages" else "api.openai.com"
         self._provider = "anthropic" if case.api == "messages" else "openai"
         self._keys, self._name, self._parent = {}, f"chat {case.request['model']}", None
         if case.keys is not None:
-            custom = {f"trace.metadata.{name}": value for name, value in case.keys.items() if name not in _NAMED}
+            custom = {f"trace.metadata.{name}": value for name, value in case.keys.items() if name not in _TRACE_KEYS}
             self._keys = {"session.id": SESSION, "gen_ai.conversation.id": SESSION, "user.id": USER, **custom}
             self._name = case.keys.get("generation_name", self._name)
-            # As spancast has it: one group over all the calls of the round.
+            # Like spancast's group span: one parent for all calls of the process.
             self._parent = trace.set_span_in_context(tracer.start_span(case.keys.get("span_name", "group")))
 
     def call(self, client: Any) -> None:
         request = self._case.request
-        attributes = self._asked(request)
+        attributes = self._request_attributes(request)
         with self._span() as span:
             try:
-                answer = method(client, self._case)(**request)
+                response = method(client, self._case)(**request)
             except Exception as error:
                 _fail(span, attributes, error)
                 raise
-            self._read(answer, attributes)
+            self._read_response(response, attributes)
             span.set_attributes(attributes)
 
     def open(self, client: Any) -> Iterator[Any]:
@@ -56,14 +56,14 @@ class Bare:
 
     async def acall(self, client: Any) -> None:
         request = self._case.request
-        attributes = self._asked(request)
+        attributes = self._request_attributes(request)
         with self._span() as span:
             try:
-                answer = await method(client, self._case)(**request)
+                response = await method(client, self._case)(**request)
             except Exception as error:
                 _fail(span, attributes, error)
                 raise
-            self._read(answer, attributes)
+            self._read_response(response, attributes)
             span.set_attributes(attributes)
 
     def _span(self) -> Any:
@@ -72,7 +72,7 @@ class Bare:
         )
 
     def _stream(self, create: Callable[..., Any], request: dict[str, Any]) -> Iterator[Any]:
-        attributes = self._asked(request)
+        attributes = self._request_attributes(request)
         span = self._tracer.start_span(self._name, self._parent, SpanKind.CLIENT)
         started = time.perf_counter()
         first = None
@@ -97,7 +97,7 @@ class Bare:
                     usage = chunk.usage
                 yield chunk
             if chunk is not None and usage is not None:
-                _chat_head(attributes, chunk, usage)
+                _add_chat_response(attributes, chunk, usage)
             attributes["gen_ai.response.time_to_first_chunk"] = first or 0.0
             attributes["gen_ai.response.finish_reasons"] = [reason or "error"]
             message = {"role": "assistant", "content": "".join(texts), "tool_calls": list(calls.values())}
@@ -109,7 +109,7 @@ class Bare:
         finally:
             span.end()
 
-    def _asked(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _request_attributes(self, request: dict[str, Any]) -> dict[str, Any]:
         attributes = {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": self._provider,
@@ -118,7 +118,7 @@ class Bare:
             "server.port": 443,
             "gen_ai.input.messages": json.dumps(request.get("messages") or request["input"]),
         }
-        for name, attribute in _REQUEST.items():
+        for name, attribute in _REQUEST_ATTRIBUTES.items():
             if name in request:
                 attributes[attribute] = request[name]
         instructions = request.get("system") or request.get("instructions")
@@ -131,7 +131,7 @@ class Bare:
 
 
 class Empty(Bare):
-    """The span alone, with what conventions want at its start: what a tracer built on the SDK costs at least."""
+    """An empty span with the attributes the conventions require at its start: the minimum cost of an SDK span."""
 
     def call(self, client: Any) -> None:
         with self._span():
@@ -143,12 +143,12 @@ class Empty(Bare):
 
     def _span(self) -> Any:
         return self._tracer.start_as_current_span(
-            self._name, self._parent, SpanKind.CLIENT, self._at_start,
+            self._name, self._parent, SpanKind.CLIENT, self._start_attributes,
             record_exception=False, set_status_on_exception=False,
         )  # fmt: skip
 
     def _stream(self, create: Callable[..., Any], request: dict[str, Any]) -> Iterator[Any]:
-        span = self._tracer.start_span(self._name, self._parent, SpanKind.CLIENT, self._at_start)
+        span = self._tracer.start_span(self._name, self._parent, SpanKind.CLIENT, self._start_attributes)
         try:
             with trace.use_span(span):
                 chunks = create(**request)
@@ -157,7 +157,7 @@ class Empty(Bare):
             span.end()
 
     @property
-    def _at_start(self) -> dict[str, Any]:
+    def _start_attributes(self) -> dict[str, Any]:
         return {
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": self._provider,
@@ -175,11 +175,11 @@ def _fail(span: Span, attributes: dict[str, Any], error: Exception) -> None:
     span.set_status(Status(StatusCode.ERROR, str(error)))
 
 
-def _chat_head(attributes: dict[str, Any], answer: Any, usage: Any) -> None:
-    attributes["gen_ai.response.id"] = answer.id
-    attributes["gen_ai.response.model"] = answer.model
-    attributes["openai.response.system_fingerprint"] = answer.system_fingerprint
-    attributes["spancast.response.created"] = answer.created
+def _add_chat_response(attributes: dict[str, Any], response: Any, usage: Any) -> None:
+    attributes["gen_ai.response.id"] = response.id
+    attributes["gen_ai.response.model"] = response.model
+    attributes["openai.response.system_fingerprint"] = response.system_fingerprint
+    attributes["spancast.response.created"] = response.created
     attributes["gen_ai.usage.input_tokens"] = usage.prompt_tokens
     attributes["gen_ai.usage.output_tokens"] = usage.completion_tokens
     attributes["gen_ai.usage.cache_read.input_tokens"] = usage.prompt_tokens_details.cached_tokens
@@ -187,35 +187,35 @@ def _chat_head(attributes: dict[str, Any], answer: Any, usage: Any) -> None:
     attributes["spancast.usage.total_tokens"] = usage.total_tokens
 
 
-def _read_chat(answer: Any, attributes: dict[str, Any]) -> None:
-    _chat_head(attributes, answer, answer.usage)
-    attributes["gen_ai.response.finish_reasons"] = [choice.finish_reason for choice in answer.choices]
-    said = [{"role": choice.message.role, "content": choice.message.content} for choice in answer.choices]
-    attributes["gen_ai.output.messages"] = json.dumps(said)
+def _read_chat(response: Any, attributes: dict[str, Any]) -> None:
+    _add_chat_response(attributes, response, response.usage)
+    attributes["gen_ai.response.finish_reasons"] = [choice.finish_reason for choice in response.choices]
+    output = [{"role": choice.message.role, "content": choice.message.content} for choice in response.choices]
+    attributes["gen_ai.output.messages"] = json.dumps(output)
 
 
-def _read_responses(answer: Any, attributes: dict[str, Any]) -> None:
-    attributes["gen_ai.response.id"] = answer.id
-    attributes["gen_ai.response.model"] = answer.model
-    attributes["gen_ai.response.finish_reasons"] = [answer.status]
-    attributes["gen_ai.usage.input_tokens"] = answer.usage.input_tokens
-    attributes["gen_ai.usage.output_tokens"] = answer.usage.output_tokens
-    attributes["gen_ai.usage.cache_read.input_tokens"] = answer.usage.input_tokens_details.cached_tokens
-    attributes["gen_ai.usage.reasoning.output_tokens"] = answer.usage.output_tokens_details.reasoning_tokens
-    said = [{"role": item.role, "content": item.content[0].text} for item in answer.output]
-    attributes["gen_ai.output.messages"] = json.dumps(said)
+def _read_responses(response: Any, attributes: dict[str, Any]) -> None:
+    attributes["gen_ai.response.id"] = response.id
+    attributes["gen_ai.response.model"] = response.model
+    attributes["gen_ai.response.finish_reasons"] = [response.status]
+    attributes["gen_ai.usage.input_tokens"] = response.usage.input_tokens
+    attributes["gen_ai.usage.output_tokens"] = response.usage.output_tokens
+    attributes["gen_ai.usage.cache_read.input_tokens"] = response.usage.input_tokens_details.cached_tokens
+    attributes["gen_ai.usage.reasoning.output_tokens"] = response.usage.output_tokens_details.reasoning_tokens
+    output = [{"role": item.role, "content": item.content[0].text} for item in response.output]
+    attributes["gen_ai.output.messages"] = json.dumps(output)
 
 
-def _read_message(answer: Any, attributes: dict[str, Any]) -> None:
-    attributes["gen_ai.response.id"] = answer.id
-    attributes["gen_ai.response.model"] = answer.model
-    attributes["gen_ai.response.finish_reasons"] = [answer.stop_reason]
-    attributes["gen_ai.usage.input_tokens"] = answer.usage.input_tokens
-    attributes["gen_ai.usage.output_tokens"] = answer.usage.output_tokens
-    attributes["gen_ai.usage.cache_read.input_tokens"] = answer.usage.cache_read_input_tokens
-    attributes["gen_ai.usage.cache_write.input_tokens"] = answer.usage.cache_creation_input_tokens
-    said = [{"role": answer.role, "content": [block.text for block in answer.content]}]
-    attributes["gen_ai.output.messages"] = json.dumps(said)
+def _read_message(response: Any, attributes: dict[str, Any]) -> None:
+    attributes["gen_ai.response.id"] = response.id
+    attributes["gen_ai.response.model"] = response.model
+    attributes["gen_ai.response.finish_reasons"] = [response.stop_reason]
+    attributes["gen_ai.usage.input_tokens"] = response.usage.input_tokens
+    attributes["gen_ai.usage.output_tokens"] = response.usage.output_tokens
+    attributes["gen_ai.usage.cache_read.input_tokens"] = response.usage.cache_read_input_tokens
+    attributes["gen_ai.usage.cache_write.input_tokens"] = response.usage.cache_creation_input_tokens
+    output = [{"role": response.role, "content": [block.text for block in response.content]}]
+    attributes["gen_ai.output.messages"] = json.dumps(output)
 
 
 def _add_tool_calls(calls: dict[int, dict[str, str]], deltas: list[Any]) -> None:

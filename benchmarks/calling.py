@@ -1,4 +1,4 @@
-"""How calls are made: one after another, together on a loop or on threads, or a stream chunk by chunk."""
+"""Functions that make calls: sequentially, concurrently on an event loop or on threads, or a stream per chunk."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from benchmarks.cases import Case
 from benchmarks.running import Running
 
 Batch: TypeAlias = Callable[[int], int]
-"""Makes so many calls; returns the CPU ns of threads other than the caller's that made them."""
+"""Makes the given number of calls; returns the CPU time, in ns, of the other threads that made them."""
 
-_FIRST_ERROR = 400
+_FIRST_ERROR_STATUS = 400
 
 
 def batch_of(running: Running, case: Case) -> Batch:
-    """Return what makes calls as ``case`` says."""
+    """Return a function that makes calls of ``case``."""
     if case.is_async:
         return _on_loop(lambda: running.acall(running.client), case.concurrency)
-    in_a_row = _in_a_row(running, case)
-    return _on_threads(in_a_row, case.threads) if case.threads else in_a_row
+    sequential = _sequential(running, case)
+    return _on_threads(sequential, case.threads) if case.threads else sequential
 
 
-def _in_a_row(running: Running, case: Case) -> Batch:
-    client, call, opened = running.client, running.call, running.open
+def _sequential(running: Running, case: Case) -> Batch:
+    client, call, open_stream = running.client, running.call, running.open
 
     def one_by_one(count: int) -> int:
         for _ in range(count):
@@ -36,7 +36,7 @@ def _in_a_row(running: Running, case: Case) -> Batch:
 
     def streaming(count: int) -> int:
         for _ in range(count):
-            for _ in opened(client):
+            for _ in open_stream(client):
                 pass
         return 0
 
@@ -49,18 +49,18 @@ def _in_a_row(running: Running, case: Case) -> Batch:
                     raise
         return 0
 
-    return failing if case.status >= _FIRST_ERROR else streaming if case.is_stream else one_by_one
+    return failing if case.status >= _FIRST_ERROR_STATUS else streaming if case.is_stream else one_by_one
 
 
 def _on_loop(call: Callable[[], Any], concurrency: int) -> Batch:
     loop = asyncio.new_event_loop()
 
-    async def together(count: int) -> None:
+    async def concurrently(count: int) -> None:
         for start in range(0, count, concurrency):
             await asyncio.gather(*(call() for _ in range(min(concurrency, count - start))))
 
     def batch(count: int) -> int:
-        loop.run_until_complete(together(count))
+        loop.run_until_complete(concurrently(count))
         return 0
 
     return batch
@@ -70,23 +70,23 @@ def _on_threads(one_by_one: Batch, threads: int) -> Batch:
     pool = ThreadPoolExecutor(threads)
     local = threading.local()
 
-    def part(count: int, together: threading.Barrier) -> int:
-        # The barrier gives each thread one part. All its CPU since its last part is the callers', waiting included.
-        together.wait()
+    def part(count: int, barrier: threading.Barrier) -> int:
+        # The barrier gives each thread one part. A thread's CPU time since its last part counts, waiting included.
+        barrier.wait()
         one_by_one(count)
         last, local.last = getattr(local, "last", 0), time.thread_time_ns()
         return local.last - last
 
     def batch(count: int) -> int:
-        together = threading.Barrier(threads)
-        parts = [pool.submit(part, count // threads, together) for _ in range(threads)]
-        return sum(one.result() for one in parts)
+        barrier = threading.Barrier(threads)
+        parts = [pool.submit(part, count // threads, barrier) for _ in range(threads)]
+        return sum(future.result() for future in parts)
 
     return batch
 
 
 class AsyncCall:
-    """One call on a loop, the CPU of its own steps taken together; what the loop does between them is nobody's."""
+    """One call on an event loop; sums the time of its own steps. The loop's work between steps is not counted."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -108,20 +108,20 @@ class AsyncCall:
             yield waited
 
 
-def all_at_once(loop: asyncio.AbstractEventLoop, calls: Sequence[AsyncCall]) -> None:
-    """Run ``calls`` together."""
+def run_concurrently(loop: asyncio.AbstractEventLoop, calls: Sequence[AsyncCall]) -> None:
+    """Run ``calls`` concurrently on ``loop``."""
 
-    async def one(call: AsyncCall) -> None:
+    async def await_call(call: AsyncCall) -> None:
         await call
 
-    async def together() -> None:
-        await asyncio.gather(*(one(call) for call in calls))
+    async def concurrently() -> None:
+        await asyncio.gather(*(await_call(call) for call in calls))
 
-    loop.run_until_complete(together())
+    loop.run_until_complete(concurrently())
 
 
-class Steps:
-    """One stream, read chunk by chunk: the first step makes the call as well, the last one sees the end."""
+class TimedStream:
+    """One stream, timed per chunk. The first step also makes the call; the last one reads the end."""
 
     def __init__(self, running: Running) -> None:
         self._running = running
@@ -130,13 +130,13 @@ class Steps:
         self.thread = self.wall = 0
 
     def step(self) -> bool:
-        """Return whether there was a chunk."""
+        """Read one chunk; return False at the end of the stream."""
         if self._ended:
             return False
         wall, thread = time.perf_counter_ns(), time.thread_time_ns()
         if self._chunks is None:
             self._chunks = iter(self._running.open(self._running.client))
-        # The sentinel is the chunk's owner: no chunk is this object.
+        # No chunk is this object, so it can be the sentinel.
         self._ended = next(self._chunks, self) is self
         self.thread += time.thread_time_ns() - thread
         self.wall += time.perf_counter_ns() - wall

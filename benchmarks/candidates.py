@@ -1,4 +1,4 @@
-"""Who is measured: how each one is set up, called and flushed, as its own documentation says."""
+"""The measured libraries: how each is set up, called and flushed, following its own documentation."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ _MINUTE_MS = 60_000
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """``package`` is named in the tables with its version; ``environ`` is what its process is started with."""
+    """A measured library. ``package`` and its version are in the tables; ``environ`` is added to its process."""
 
     start: Callable[[Case], Running]
     package: str = ""
     environment: str = HERE
     apis: tuple[str, ...] = ("chat", "responses")
     keys: bool = False
-    """Has trace keys: the case that measures them is for it."""
+    """Supports trace keys."""
     environ: dict[str, str] = field(default_factory=dict)
     modules: tuple[str, ...] = ("openai",)
-    """Loaded before anything is measured; none that patches when it is loaded."""
+    """Modules to import before measuring; none of them patches an SDK when imported."""
     program: tuple[str, ...] = ()
-    """The program its interpreter is started by, with arguments."""
+    """The command, with arguments, that starts its interpreter."""
     baseline: Callable[[Case], Running] = baseline
-    """Makes the uninstrumented client of the same process; called before ``start``."""
+    """Returns the uninstrumented client of the same process; called before ``start``."""
 
-    def takes(self, case: Case) -> bool:
+    def supports(self, case: Case) -> bool:
         return case.api in self.apis and (self.keys or case.keys is None)
 
 
 def _provider() -> Any:
-    # Each contestant loads only what it needs.
+    # Local imports: each candidate loads only what it needs.
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
 
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    # Not made global: the anthropic SDK would write spans of its own there.
+    # Not the global provider: the anthropic SDK would write its own spans there.
     return provider
 
 
-def _by_hand(name: str) -> Callable[[Case], Running]:
+def _manual(name: str) -> Callable[[Case], Running]:
     def start(case: Case) -> Running:
         from benchmarks import bare  # noqa: PLC0415
 
         provider = _provider()
         running = plain(case)
-        made = getattr(bare, name)(provider.get_tracer("bare"), case)
-        running.call, running.acall, running.open = made.call, made.acall, made.open
+        manual = getattr(bare, name)(provider.get_tracer("bare"), case)
+        running.call, running.acall, running.open = manual.call, manual.acall, manual.open
         running.flush = lambda: provider.force_flush(_MINUTE_MS)
         return running
 
@@ -69,7 +69,7 @@ def _start_spancast(case: Case, **more: Any) -> Running:
 
     import spancast  # noqa: PLC0415
 
-    # As an application that lives with it: one destination, the spool on disk.
+    # A typical production setup: one destination, the spool on disk.
     spancast.configure(
         spool={"path": tempfile.mkdtemp(prefix="spancast-bench-")},
         destinations={"bench": {"type": "otlp", "endpoint": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"], "spans": "all"}},
@@ -93,7 +93,7 @@ def _start_spancast_metrics(case: Case) -> Running:
     running = _start_spancast(case, meter_provider=meters)
 
     def flush() -> None:
-        # A collection before each flush, far more often than anybody has it.
+        # One collection per flush, far more often than in production.
         reader.get_metrics_data()
         spancast.flush(60.0)
 
@@ -177,17 +177,17 @@ def _start_litellm(case: Case) -> Running:
     import litellm  # noqa: PLC0415
 
     running = _litellm(case)
-    # Its callbacks are a switch of the whole process; the twin is called while they are off.
+    # Its callbacks are global to the process; the baseline is called while they are off.
     kept: dict[str, list[Any]] = {name: [] for name in _LITELLM_LISTS}
     kept["callbacks"] = ["otel"]
 
     def drain() -> None:
         from litellm.litellm_core_utils.thread_pool_executor import executor  # noqa: PLC0415
 
-        # Its callbacks run on threads of its own; one worker's queue is emptied in order.
-        waiting = [executor.submit(lambda: None) for _ in range(executor._max_workers)]  # noqa: SLF001
-        for one in waiting:
-            one.result(60)
+        # Its callbacks run on a thread pool; a job per thread waits for those before it.
+        futures = [executor.submit(lambda: None) for _ in range(executor._max_workers)]  # noqa: SLF001
+        for future in futures:
+            future.result(60)
 
     def on() -> None:
         drain()
@@ -210,14 +210,14 @@ def _start_litellm(case: Case) -> Running:
     return running
 
 
-def _zero_code_twin(case: Case) -> Running:
+def _zero_code_baseline(case: Case) -> Running:
     import spancast  # noqa: PLC0415
 
-    # `opentelemetry-instrument` has patched the classes already: off, until the twin is made.
+    # `opentelemetry-instrument` has already patched the classes: undo it while the baseline is created.
     spancast.uninstrument()
-    made = baseline(case)
+    running = baseline(case)
     spancast.instrument()
-    return made
+    return running
 
 
 def _start_zero_code(case: Case) -> Running:
@@ -242,19 +242,19 @@ _CHAT = ("chat",)
 _EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 _SDK = ("openai", "anthropic", "opentelemetry.sdk.trace.export", _EXPORTER)
 _ZERO_CODE = {
-    # All that is installed here beside spancast, switched off by its name.
+    # Disables every other instrumentation installed here.
     "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "openai,urllib3",
     "OTEL_TRACES_EXPORTER": "otlp",
 }
 
-CONTESTANTS: dict[str, Candidate] = {
+CANDIDATES: dict[str, Candidate] = {
     "none": Candidate(start=plain, apis=_ALL_APIS, keys=True, modules=_SDK),
     "an empty span": Candidate(
-        start=_by_hand("Empty"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK
+        start=_manual("Empty"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK
     ),
-    "bare": Candidate(start=_by_hand("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
+    "bare": Candidate(start=_manual("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK),
     "bare again": Candidate(
-        start=_by_hand("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK
+        start=_manual("Bare"), package="opentelemetry-sdk", apis=_ALL_APIS, keys=True, modules=_SDK
     ),
     "spancast": Candidate(
         start=_start_spancast, package="spancast", apis=_ALL_APIS, keys=True, modules=(*_SDK, "spancast")
@@ -271,7 +271,7 @@ CONTESTANTS: dict[str, Candidate] = {
         environ=_ZERO_CODE,
         program=("opentelemetry-instrument",),
         modules=_SDK,
-        baseline=_zero_code_twin,
+        baseline=_zero_code_baseline,
     ),
     "genai-openai": Candidate(
         start=_instrumentor("opentelemetry.instrumentation.genai.openai"),
@@ -318,5 +318,5 @@ CONTESTANTS: dict[str, Candidate] = {
 }
 FLOOR = "an empty span"
 OWN = ("none", FLOOR, "bare", "bare again", "spancast", "spancast, metrics on", "spancast, zero-code")
-"""The check of the measure, what spancast is compared with, and spancast."""
-PEERS = tuple(name for name in CONTESTANTS if name not in OWN)
+"""The candidates that check the benchmark, those that spancast is compared with, and spancast."""
+PEERS = tuple(name for name in CANDIDATES if name not in OWN)

@@ -1,4 +1,4 @@
-"""What is measured: requests, and the bytes the provider answers. Standard library only: workers run anywhere."""
+"""The measured cases: requests and the provider's response bytes. Standard library only, for every environment."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TRACE_KEYS: dict[str, Any] = {
 SESSION = "chat-42"
 USER = "u-7"
 _MIB = 1 << 20
-_STREAMED = 200
+_STREAM_CHUNKS = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One way of calling; ``pieces`` are the body as it arrives, one bytes object per event of a stream."""
+    """One kind of call. ``pieces`` is the response body as it arrives: one bytes object per event of a stream."""
 
     name: str
     title: str
@@ -33,14 +33,14 @@ class Case:
     pieces: list[bytes]
     status: int = 200
     calls: int = 40
-    """Calls in a row before a flush, where what other threads do is counted: some 50 ms of the SDK's own work."""
+    """Calls per flush if the CPU time of other threads is measured: about 50 ms of the SDK's own work."""
     concurrency: int = 0
     threads: int = 0
     keys: dict[str, Any] | None = None
-    visit: float = 1.0
-    """How long it is looked at, where an ordinary case is 1: what takes long is timed less often in the same time."""
+    duration_factor: float = 1.0
+    """Time to measure this case, relative to an ordinary case: slow calls give fewer samples in the same time."""
     expected: dict[str, str] = field(default_factory=dict)
-    """Piece of content -> text that must be in the span."""
+    """Piece of content -> text that the span must contain."""
 
     @property
     def is_stream(self) -> bool:
@@ -52,15 +52,15 @@ class Case:
 
     @property
     def unit(self) -> int:
-        """Return how many calls are timed at a time: as few as can be, so that the twin is timed in the same ms."""
+        """Return the number of calls timed together: the minimum, so that the baseline is timed in the same ms."""
         return max(1, self.concurrency, self.threads)
 
 
 def case_of(name: str) -> Case:
-    """Return the case of that name; ``messages=300``, ``chunks=50``, ``attributes=16`` are points of a curve."""
+    """Return the case of that name. ``messages=300``, ``chunks=50`` and ``attributes=16`` are points of a curve."""
     kind, _, number = name.partition("=")
     if number:
-        return _GROWTH[kind](name, int(number))
+        return _CURVE_POINTS[kind](name, int(number))
     return _CASES[name]()
 
 
@@ -71,10 +71,10 @@ def _chat(messages: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
 def _messages(count: int, length: int = 200) -> list[dict[str, Any]]:
     words = ("the order was sent on monday and has not arrived yet " * (length // 50 + 1))[:length]
     roles = ("user", "assistant")
-    made = [{"role": roles[index % 2], "content": f"{index}: {words}"} for index in range(count)]
-    made[0]["content"] = f"{PROMPT_FIRST} {words}"
-    made[-1] = {"role": "user", "content": f"{words} {PROMPT_LAST}"}
-    return made
+    messages = [{"role": roles[index % 2], "content": f"{index}: {words}"} for index in range(count)]
+    messages[0]["content"] = f"{PROMPT_FIRST} {words}"
+    messages[-1] = {"role": "user", "content": f"{words} {PROMPT_LAST}"}
+    return messages
 
 
 def _short_messages() -> list[dict[str, Any]]:
@@ -148,22 +148,22 @@ def _expected(answer: str = "ANSWEREND", model: str = MODEL) -> dict[str, str]:
     }
 
 
-def _whole(name: str, title: str, messages: list[dict[str, Any]], calls: int, **more: Any) -> Case:
+def _complete(name: str, title: str, messages: list[dict[str, Any]], calls: int, **more: Any) -> Case:
     tools = {"tools": more.pop("tools")} if "tools" in more else {}
     request = _chat(messages, **tools)
     return Case(name=name, title=title, request=request, pieces=_chat_body(), calls=calls, expected=_expected(), **more)
 
 
 def _short() -> Case:
-    return replace(_whole("short", "short", _short_messages(), 40), visit=2.0)
+    return replace(_complete("short", "short", _short_messages(), 40), duration_factor=2.0)
 
 
 def _long() -> Case:
-    return replace(_whole("long", "40 messages + tools", _messages(40), 30, tools=_tools(5)), visit=3.0)
+    return replace(_complete("long", "40 messages + tools", _messages(40), 30, tools=_tools(5)), duration_factor=3.0)
 
 
 def _stream(name: str, count: int) -> Case:
-    # The role comes first, the reason and the usage last: count chunks in all.
+    # The first chunk has the role, the last two the finish reason and the usage: ``count`` chunks in total.
     words = [f"w{index} " for index in range(count - 3)]
     return Case(
         name=name,
@@ -171,18 +171,18 @@ def _stream(name: str, count: int) -> Case:
         request=_chat(_short_messages(), stream=True, stream_options={"include_usage": True}),
         pieces=_chat_events([{"content": word} for word in words], "stop"),
         calls=max(2, min(50, 1_000 // count)),
-        visit=2.0,
+        duration_factor=2.0,
         expected=_expected("".join(words).strip()),
     )
 
 
 def _async() -> Case:
-    return _whole("async", "50 async", _short_messages(), 50, concurrency=50)
+    return _complete("async", "50 async", _short_messages(), 50, concurrency=50)
 
 
 def _error() -> Case:
-    told = {"message": "Rate limit exceeded", "type": "rate_limit_error", "param": None, "code": "rate_limit_exceeded"}
-    body = {"error": told}
+    error = {"message": "Rate limit exceeded", "type": "rate_limit_error", "param": None, "code": "rate_limit_exceeded"}
+    body = {"error": error}
     expected = {
         "model": MODEL,
         "first message": PROMPT_FIRST,
@@ -202,27 +202,27 @@ def _error() -> Case:
 
 def _keys(name: str = "keys", keys: dict[str, Any] | None = None) -> Case:
     keys = keys or TRACE_KEYS
-    case = _whole(name, "trace keys", _short_messages(), 50, keys=keys)
+    case = _complete(name, "trace keys", _short_messages(), 50, keys=keys)
     case.request["user"] = USER
     case.expected.update(session=SESSION, user=USER)
     return case
 
 
 def _anthropic() -> Case:
-    answer = {
+    response = {
         "id": "msg_1", "type": "message", "role": "assistant", "model": CLAUDE,
         "content": [{"type": "text", "text": _TEXT}], "stop_reason": "end_turn", "stop_sequence": None,
         "usage": {"input_tokens": TOKENS_IN, "output_tokens": TOKENS_OUT,
                   "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0},
     }  # fmt: skip
-    asked = [{"role": "user", "content": f"Where is my order? {PROMPT_LAST}"}]
-    request = {"model": CLAUDE, "max_tokens": 500, "system": f"{PROMPT_FIRST} One sentence.", "messages": asked}
+    messages = [{"role": "user", "content": f"Where is my order? {PROMPT_LAST}"}]
+    request = {"model": CLAUDE, "max_tokens": 500, "system": f"{PROMPT_FIRST} One sentence.", "messages": messages}
     return Case(
         name="anthropic",
         title="Anthropic",
         api="messages",
         request=request,
-        pieces=[_json(answer)],
+        pieces=[_json(response)],
         calls=40,
         expected=_expected(model=CLAUDE),
     )
@@ -230,7 +230,7 @@ def _anthropic() -> Case:
 
 def _responses() -> Case:
     part = {"type": "output_text", "text": _TEXT, "annotations": [], "logprobs": []}
-    answer = {
+    response = {
         "id": "resp_1", "object": "response", "created_at": 1_790_700_000, "completed_at": 1_790_700_001,
         "status": "completed", "error": None, "incomplete_details": None, "instructions": None, "metadata": {},
         "model": MODEL, "parallel_tool_calls": True, "temperature": 0.2, "top_p": 1.0,
@@ -242,14 +242,14 @@ def _responses() -> Case:
             "total_tokens": TOKENS_IN + TOKENS_OUT,
         },
     }  # fmt: skip
-    asked = [{"role": "user", "content": f"Where is my order? {PROMPT_LAST}"}]
-    request = {"model": MODEL, "instructions": f"{PROMPT_FIRST} One sentence.", "input": asked, "temperature": 0.2}
+    messages = [{"role": "user", "content": f"Where is my order? {PROMPT_LAST}"}]
+    request = {"model": MODEL, "instructions": f"{PROMPT_FIRST} One sentence.", "input": messages, "temperature": 0.2}
     return Case(
         name="responses",
         title="Responses",
         api="responses",
         request={**request, "max_output_tokens": 500},
-        pieces=[_json(answer)],
+        pieces=[_json(response)],
         calls=40,
         expected=_expected(),
     )
@@ -272,24 +272,26 @@ def _tool_stream() -> Case:
 
 def _megabyte() -> Case:
     text = ("all the work of a long day in one prompt " * (_MIB // 40))[:_MIB]
-    asked = [{"role": "user", "content": f"{PROMPT_FIRST} {text} {PROMPT_LAST}"}]
-    return _whole("megabyte", "1 MB prompt", asked, 5)
+    messages = [{"role": "user", "content": f"{PROMPT_FIRST} {text} {PROMPT_LAST}"}]
+    return _complete("megabyte", "1 MB prompt", messages, 5)
 
 
 def _thousand() -> Case:
-    return _whole("thousand", "1 000 messages", _messages(1_000), 3)
+    return _complete("thousand", "1 000 messages", _messages(1_000), 3)
 
 
 def _growing_messages(name: str, count: int) -> Case:
-    return replace(_whole(name, f"{count} messages", _messages(count), max(3, min(50, 2_000 // count))), visit=5.0)
+    return replace(
+        _complete(name, f"{count} messages", _messages(count), max(3, min(50, 2_000 // count))), duration_factor=5.0
+    )
 
 
 def _growing_concurrency(name: str, count: int) -> Case:
-    return _whole(name, f"{count} together", _short_messages(), max(count, 50), concurrency=count)
+    return _complete(name, f"{count} together", _short_messages(), max(count, 50), concurrency=count)
 
 
 def _growing_threads(name: str, count: int) -> Case:
-    return _whole(name, f"{count} threads", _short_messages(), max(count, 48), threads=count)
+    return _complete(name, f"{count} threads", _short_messages(), max(count, 48), threads=count)
 
 
 def _growing_keys(name: str, count: int) -> Case:
@@ -299,7 +301,7 @@ def _growing_keys(name: str, count: int) -> Case:
 _CASES = {
     "short": _short,
     "long": _long,
-    "stream": lambda: _stream("stream", _STREAMED),
+    "stream": lambda: _stream("stream", _STREAM_CHUNKS),
     "stream_20": lambda: _stream("stream_20", 20),
     "async": _async,
     "error": _error,
@@ -310,7 +312,7 @@ _CASES = {
     "megabyte": _megabyte,
     "thousand": _thousand,
 }
-_GROWTH = {
+_CURVE_POINTS = {
     "messages": _growing_messages,
     "chunks": _stream,
     "attributes": _growing_keys,
@@ -319,7 +321,7 @@ _GROWTH = {
 }
 
 FIRST_SIX = ("short", "long", "stream", "stream_20", "async", "error")
-"""The table of the goals; ``stream_20`` is there for the cost of one chunk only."""
+"""The cases with goals. ``stream_20`` is only needed for the cost per chunk."""
 ALL = tuple(_CASES)
 CURVES = {
     "messages": tuple(f"messages={count}" for count in (10, 40, 100, 300)),

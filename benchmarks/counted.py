@@ -1,6 +1,6 @@
-"""One contestant at one case, stage by stage: ``python -m benchmarks.counted CONTESTANT CASE``, below Valgrind.
+"""One candidate and one case, run in stages under Valgrind: ``python -m benchmarks.counted CANDIDATE CASE``.
 
-Says ``counted: STAGE`` after each and waits for a line, so that what the stage took can be read off.
+Prints ``counted: STAGE`` after each stage and waits for a line, so that the parent can read the counters.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ import os
 import sys
 
 from benchmarks.calling import batch_of
-from benchmarks.candidates import CONTESTANTS
+from benchmarks.candidates import CANDIDATES
 from benchmarks.cases import Case, case_of
 
 WARM_UP = 2
 SERIES = 2
-"""The contestant's stages, and the twin's: before them and after."""
+"""Number of stages of the candidate. The baseline has as many: one before them and one after."""
 _LONG_CALLS = 6
 
 
 def main() -> None:
-    name, case = sys.argv[1:]
-    for module in CONTESTANTS[name].modules:
+    name, case_name = sys.argv[1:]
+    for module in CANDIDATES[name].modules:
         importlib.import_module(module)
-    chosen, candidate = case_of(case), CONTESTANTS[name]
-    baseline = candidate.baseline(chosen)
-    running = candidate.start(chosen)
-    plain, ours = batch_of(baseline, chosen), batch_of(running, chosen)
-    calls = calls_of(chosen)
+    case, candidate = case_of(case_name), CANDIDATES[name]
+    baseline = candidate.baseline(case)
+    running = candidate.start(case)
+    plain, ours = batch_of(baseline, case), batch_of(running, case)
+    calls = calls_of(case)
 
     def flush() -> None:
         running.flush()
@@ -41,26 +41,26 @@ def main() -> None:
         flush()
     gc.collect()
     gc.freeze()
-    say("ready")
+    emit("ready")
     plain(calls)
-    say("plain")
+    emit("plain")
     for _ in range(SERIES):
         running.on()
         ours(calls)
-        say("ours")
+        emit("ours")
         flush()
-        say("flush")
+        emit("flush")
     plain(calls)
-    say("plain")
+    emit("plain")
     os._exit(0)
 
 
 def calls_of(case: Case) -> int:
-    """Return how many calls a stage is: fewer of what takes long, for here it takes fifty times as long."""
+    """Return the number of calls per stage: fewer if they are slow, since Valgrind makes them 50 times slower."""
     return case.calls if case.calls >= case_of("short").calls else min(case.calls, _LONG_CALLS)
 
 
-def say(stage: str) -> None:
+def emit(stage: str) -> None:
     os.write(1, f"\ncounted: {stage}\n".encode())
     os.read(0, 1)
 

@@ -1,4 +1,4 @@
-"""What delivery is measured with: one span, and processes that make many of them for many destinations."""
+"""Workloads for measuring delivery: processes that create many copies of one span for many destinations."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-# Loaded before the processes are forked: what is measured is not the loading.
+# Loaded before the processes fork, so that loading is not measured.
 import urllib3
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -26,8 +26,8 @@ DEAD = "http://127.0.0.1:9"
 _US = 1_000_000
 _NS = 1_000_000_000
 _MIB = 1 << 20
-_TOGETHER = 500
-_LOADED = urllib3
+_BURST = 500
+_PRELOADED = urllib3
 MESSAGES = json.dumps(
     [
         {"role": role, "parts": [{"type": "text", "content": "Could you look into order 4711 for me? " * 6}]}
@@ -49,59 +49,59 @@ _MIXED: tuple[dict[str, Any], ...] = (
 
 
 def run(role: str, spans: int, ports: list[int]) -> dict[str, Any]:
-    """Make ``spans`` spans and deliver them to ``ports`` as ``role`` says; return CPU per span and what was told."""
+    """Create ``spans`` spans and deliver them to ``ports`` in the given ``role``; return CPU and rate per span."""
     provider = TracerProvider(shutdown_on_exit=False)
     with tempfile.TemporaryDirectory(prefix="spancast-bench-") as directory:
         flush = _sdk(ports, provider) if role == "sdk" else _spancast(role, ports, provider, directory)
         tracer = provider.get_tracer("spancast")
-        _make(tracer, _TOGETHER)
+        _create_spans(tracer, _BURST)
         flush()
         gc.collect()
         gc.freeze()
         started, cpu, probes = time.perf_counter(), time.process_time(), [probe()]
-        for _ in range(spans // _TOGETHER):
-            _make(tracer, _TOGETHER)
+        for _ in range(spans // _BURST):
+            _create_spans(tracer, _BURST)
             probes.append(probe())
-            # A busy service, not one that does nothing else: the queue of none of them overflows.
+            # Slow enough that no queue overflows, like a busy service.
             if role == "sdk":
                 flush()
             else:
                 time.sleep(0.02)
         flush()
         probes.append(probe())
-        took, cpu = time.perf_counter() - started, time.process_time() - cpu - sum(probes) / _NS
+        duration, cpu = time.perf_counter() - started, time.process_time() - cpu - sum(probes) / _NS
         if role != "sdk":
             spancast.shutdown(0.5)
-    return {"cpu_us": cpu / spans * _US, "spans_per_s": spans / took, "probe": sum(probes) / len(probes)}
+    return {"cpu_us": cpu / spans * _US, "spans_per_s": spans / duration, "probe": sum(probes) / len(probes)}
 
 
 def outage(spans: int, parts: int) -> dict[str, Any]:
-    """Make ``spans`` spans as fast as can be while the only destination is dead; return memory after each part."""
+    """Create ``spans`` spans as fast as possible while the only destination is down; return memory after each part."""
     provider = TracerProvider(shutdown_on_exit=False)
     with tempfile.TemporaryDirectory(prefix="spancast-bench-") as directory:
         _spancast("dead", [9], provider, directory)
         tracer = provider.get_tracer("spancast")
-        _make(tracer, 1)
-        before, grown = _rss(), []
+        _create_spans(tracer, 1)
+        before, growth = _rss(), []
         started = time.perf_counter()
         for _ in range(parts):
-            _make(tracer, spans // parts)
-            grown.append((_rss() - before) / _MIB)
-        took = time.perf_counter() - started
+            _create_spans(tracer, spans // parts)
+            growth.append((_rss() - before) / _MIB)
+        duration = time.perf_counter() - started
         spancast.flush(5.0)
         size = sum(path.stat().st_size for path in Path(directory).rglob("*") if path.is_file())
         counts = spancast.stats()
         spancast.shutdown(0.5)
     return {
-        "spans": spans, "taken_per_s": spans / took, "grown_mib": grown, "disk_mib": size / _MIB,
+        "spans": spans, "spans_per_s": spans / duration, "grown_mib": growth, "disk_mib": size / _MIB,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "dropped": sum(value for name, value in counts.items() if name.startswith("dropped")), "counts": counts,
     }  # fmt: skip
 
 
-def _make(tracer: Any, count: int) -> None:
+def _create_spans(tracer: Any, count: int) -> None:
     for number in range(count):
-        # Sessions of their own: a sample is of sessions.
+        # One session per span: sampling is per session.
         tracer.start_span("chat gpt-4o", attributes={**ATTRIBUTES, "session.id": f"session-{number}"}).end()
 
 
@@ -114,7 +114,7 @@ def _sdk(ports: list[int], provider: TracerProvider) -> Callable[[], Any]:
 
 def _spancast(role: str, ports: list[int], provider: TracerProvider, directory: str) -> Callable[[], Any]:
     def entry(index: int, port: int) -> dict[str, Any]:
-        # Compressed as to another machine, and as the SDK's exporters are here; to loopback it is not by default.
+        # gzip like the SDK's exporters here; spancast does not compress for loopback by default.
         common: dict[str, Any] = {
             "type": "otlp", "endpoint": f"http://127.0.0.1:{port}", "spans": "all", "compression": "gzip"
         }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Python environments of the contestants: this one, or one made by ``uv venv`` and kept in the cache."""
+"""Python environments of the candidates: the current one, or one created with ``uv venv`` and cached."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 CACHE = Path(os.environ.get("SPANCAST_BENCH_CACHE") or Path.home() / ".cache" / "spancast" / "bench")
 ROOT = Path(__file__).parents[1]
 HERE = ""
-"""The name of the environment the benchmark itself runs in."""
+"""Name of the environment that the benchmark itself runs in."""
 
 PACKAGES: dict[str, tuple[str, ...]] = {
     "langfuse": ("langfuse", "openai"),
@@ -22,11 +22,11 @@ PACKAGES: dict[str, tuple[str, ...]] = {
     "litellm": ("litellm", "openai", "opentelemetry-sdk", "opentelemetry-exporter-otlp-proto-http"),
     "plots": ("matplotlib",),
 }
-_MINUTES = 5 * 60
+_TIMEOUT_S = 5 * 60
 
 
 def python_of(environment: str) -> Path | None:
-    """Return the interpreter of ``environment``, made first where it is missing; None where it cannot be made."""
+    """Return the interpreter of ``environment``, creating the environment if needed; None if that fails."""
     if environment == HERE:
         return Path(sys.executable)
     packages = PACKAGES[environment]
@@ -42,17 +42,17 @@ def python_of(environment: str) -> Path | None:
             ["pip", "install", "--quiet", "--python", str(python), *packages],
         ):
             subprocess.run(
-                [sys.executable, "-m", "uv", *command], check=True, timeout=_MINUTES, stdin=subprocess.DEVNULL
+                [sys.executable, "-m", "uv", *command], check=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
             )
     except (OSError, subprocess.SubprocessError) as error:
-        print(f"environment {environment}: {error}", file=sys.stderr)
+        print(f"cannot create environment {environment}: {error}", file=sys.stderr)
         return None
     (folder / ".ready").touch()
     return python
 
 
 def clean_environ(**more: str) -> dict[str, str]:
-    """Return this process's environment without OpenTelemetry's variables and proxies, for a worker."""
+    """Return the environment variables for a worker: this process's, without those of OpenTelemetry and of proxies."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -69,11 +69,11 @@ print(json.dumps({d.metadata["Name"].lower(): d.version for d in distributions()
 
 
 def versions(environment: str) -> dict[str, str]:
-    """Return the installed distributions of ``environment`` with their versions."""
+    """Return the versions of the distributions installed in ``environment``, by name."""
     python = python_of(environment)
     if python is None:
         return {}
-    done = subprocess.run(
+    completed = subprocess.run(
         [python, "-c", _LISTING], capture_output=True, check=True, timeout=60, env=clean_environ(), cwd="/"
     )
-    return json.loads(done.stdout)
+    return json.loads(completed.stdout)

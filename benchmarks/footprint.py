@@ -1,4 +1,4 @@
-"""What spancast costs a process that does nothing yet: time to import, memory, modules loaded."""
+"""Cost of spancast in an idle process: import time, memory, loaded modules."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 provider = TracerProvider()
 provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
 """
-_OURS_RUNNING = """
+_SPANCAST_RUNNING = """
 import spancast
 spancast.configure(
     spool="memory", destinations={"bench": {"type": "otlp", "endpoint": "http://127.0.0.1:9", "spans": "all"}}
@@ -62,7 +62,7 @@ class Footprint:
     """Resident memory with openai, the SDK and a batch exporter."""
     spancast_mib: list[float]
     unwanted: list[str]
-    """Vendor SDKs and HTTP clients loaded by ``import spancast`` alone."""
+    """Vendor SDKs and HTTP clients that ``import spancast`` loads."""
 
     @property
     def memory_mib(self) -> float:
@@ -73,27 +73,27 @@ class Footprint:
 
 
 def measure(times: int) -> Footprint:
-    taken: list[list[float]] = []
+    import_s: list[list[float]] = []
     plain: list[float] = []
-    ours: list[float] = []
-    # As an installation has it: where no bytecode is written (PYTHONDONTWRITEBYTECODE) every start would compile.
+    traced: list[float] = []
+    # Like an installed package: with PYTHONDONTWRITEBYTECODE every start would compile the sources.
     compileall.compile_dir(ROOT / "src", quiet=1)
     for _ in range(times):
-        taken.append(_run(_SDK + _IMPORT))
+        import_s.append(_run(_SDK + _IMPORT))
         plain.append(_run(_SDK + _PLAIN_RUNNING + _RSS) / _MIB)
-        ours.append(_run(_SDK + _OURS_RUNNING + _RSS) / _MIB)
+        traced.append(_run(_SDK + _SPANCAST_RUNNING + _RSS) / _MIB)
     return Footprint(
-        import_ms=[wall * _MS for wall, _ in taken],
-        import_cpu_ms=[cpu * _MS for _, cpu in taken],
+        import_ms=[wall * _MS for wall, _ in import_s],
+        import_cpu_ms=[cpu * _MS for _, cpu in import_s],
         plain_mib=plain,
-        spancast_mib=ours,
+        spancast_mib=traced,
         unwanted=sorted(set(_run(_MODULES)) & set(_UNWANTED)),
     )
 
 
 def _run(program: str) -> Any:
     environ = clean_environ(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", program], env=environ, cwd=ROOT, check=True, capture_output=True, timeout=60
     )
-    return json.loads(done.stdout)
+    return json.loads(completed.stdout)

@@ -1,6 +1,6 @@
-"""The same calls counted in machine instructions by Valgrind: what no neighbour of the machine can change.
+"""The same calls measured in machine instructions by Valgrind, which other load on the machine does not change.
 
-Kept in ``instructions.json``, so that it can be done at any time, by ``make bench ARGS=--count``.
+``make bench ARGS=--count`` stores the counts in ``instructions.json``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from benchmarks.candidates import CONTESTANTS, FLOOR, PEERS
+from benchmarks.candidates import CANDIDATES, FLOOR, PEERS
 from benchmarks.cases import ALL, case_of
 from benchmarks.counted import SERIES, WARM_UP, calls_of
 from benchmarks.environments import ROOT, python_of, versions
@@ -28,18 +28,18 @@ from benchmarks.goals import PEER, THREAD
 from benchmarks.markdown import rows, verdict
 from benchmarks.processes import environ_of, receiver, report
 
-KEPT = Path(__file__).parent / "instructions.json"
+STORED = Path(__file__).parent / "instructions.json"
 CASES = tuple(name for name in ALL if name not in {"stream_20", "thousand"})
 _OF_PEERS = frozenset(THREAD)
-_TOGETHER = 2
-_PATIENCE_S = 240.0
+_WORKERS = 2
+_TIMEOUT_S = 240.0
 
 Counts = dict[str, dict[str, dict[str, Any]]]
-"""Case -> contestant -> ``thread`` (above plain) and ``plain``, thousands of instructions a call; or a ``failure``."""
+"""Case -> candidate -> thousands of instructions per call, ``thread`` (above plain) and ``plain``; or ``failure``."""
 
 
 def missing() -> list[str]:
-    """Return the programs this needs that are not installed."""
+    """Return the required programs that are not installed."""
     return [program for program in ("valgrind", "callgrind_control") if shutil.which(program) is None]
 
 
@@ -49,10 +49,10 @@ def count(cases: Sequence[str], peers: Sequence[str]) -> Counts:
         (case, one)
         for case in cases
         for one in (FLOOR, "bare", "spancast", *(peers if case in _OF_PEERS else ()))
-        if CONTESTANTS[one].takes(case_of(case))
+        if CANDIDATES[one].supports(case_of(case))
     ]
     found: Counts = {case: {} for case in cases}
-    with receiver(_TOGETHER) as ports, ThreadPoolExecutor(_TOGETHER) as together:
+    with receiver(_WORKERS) as ports, ThreadPoolExecutor(_WORKERS) as pool:
         free: SimpleQueue[int] = SimpleQueue()
         for port in ports:
             free.put(port)
@@ -66,18 +66,18 @@ def count(cases: Sequence[str], peers: Sequence[str]) -> Counts:
             finally:
                 free.put(port)
 
-        for (case, one), counted in zip(wanted, together.map(lambda pair: one_of(*pair), wanted), strict=True):
+        for (case, one), counted in zip(wanted, pool.map(lambda pair: one_of(*pair), wanted), strict=True):
             found[case][one] = counted
             print(f"{case}: {one}: {counted}", file=sys.stderr, flush=True)
     return found
 
 
 def _counted(candidate: str, case: str, port: int) -> dict[str, Any]:
-    one, chosen = CONTESTANTS[candidate], case_of(case)
+    one, chosen = CANDIDATES[candidate], case_of(case)
     calls = calls_of(chosen)
     python = python_of(one.environment)
     if python is None:
-        raise RuntimeError("its environment could not be made")
+        raise RuntimeError(f"cannot create environment {one.environment}")
     report(port, chosen.expected)
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
@@ -86,12 +86,12 @@ def _counted(candidate: str, case: str, port: int) -> dict[str, Any]:
             cwd=ROOT, env=environ_of(port, 1, one.environ), text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        patience = threading.Timer(_PATIENCE_S, process.kill)
-        patience.start()
+        watchdog = threading.Timer(_TIMEOUT_S, process.kill)
+        watchdog.start()
         try:
             stages = list(_stages(process, Path(folder)))
         finally:
-            patience.cancel()
+            watchdog.cancel()
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
@@ -101,9 +101,9 @@ def _counted(candidate: str, case: str, port: int) -> dict[str, Any]:
     if [stage for stage, _ in stages] != ["plain", *["ours", "flush"] * SERIES, "plain"]:
         raise RuntimeError(f"ended after {len(stages)} stages")
     arrived = report(port, chosen.expected)
-    # The warm-up's are among them; a contestant that lost some was not counted at what it is for.
+    # Includes the warm-up's. A candidate that lost some did less work than the others.
     short = [piece for piece in chosen.expected if arrived.get(piece, 0) < (WARM_UP + SERIES) * calls]
-    own, plain = (sum(took for stage, took in stages if stage == wanted) for wanted in ("ours", "plain"))
+    own, plain = (sum(executed for stage, executed in stages if stage == wanted) for wanted in ("ours", "plain"))
     per = SERIES * calls * 1_000
     return {
         "thread": round((own - plain) / per, 1),
@@ -113,7 +113,7 @@ def _counted(candidate: str, case: str, port: int) -> dict[str, Any]:
 
 
 def _stages(process: subprocess.Popen[str], folder: Path) -> Iterator[tuple[str, int]]:
-    """Yield each stage with the instructions of the thread that calls."""
+    """Yield the name and the calling thread's instructions of each stage."""
     assert process.stdout is not None
     assert process.stdin is not None
     seen: set[Path] = set()
@@ -133,12 +133,12 @@ def _stages(process: subprocess.Popen[str], folder: Path) -> Iterator[tuple[str,
         process.stdin.flush()
 
 
-def _control(process: subprocess.Popen[str], *order: str) -> None:
-    subprocess.run(["callgrind_control", *order, str(process.pid)], check=True, capture_output=True, timeout=60)
+def _control(process: subprocess.Popen[str], *command: str) -> None:
+    subprocess.run(["callgrind_control", *command, str(process.pid)], check=True, capture_output=True, timeout=60)
 
 
 def _of_the_caller(dumps: Iterable[Path]) -> int:
-    """Return what the first thread executed. What runs beside it is not told: see the page."""
+    """Return the instructions of the first thread. Other threads are not counted; the page says why."""
     totals = (
         re.search(r"^totals: (\d+)", path.read_text(errors="replace"), re.MULTILINE)
         for path in dumps
@@ -147,28 +147,32 @@ def _of_the_caller(dumps: Iterable[Path]) -> int:
     return sum(int(total[1]) for total in totals if total)
 
 
-def keep(found: Counts) -> None:
-    """Store what was counted, with the versions it was counted of."""
-    told = {one: versions(CONTESTANTS[one].environment).get(CONTESTANTS[one].package, "") for of_case in found.values()
-            for one in of_case}  # fmt: skip
-    kept = {"on": time.strftime("%Y-%m-%d", time.gmtime()), "versions": told, "counts": found}
-    KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+def store(found: Counts) -> None:
+    """Store the counts with the versions of the candidates."""
+    names = {one for by_candidate in found.values() for one in by_candidate}
+    installed = {
+        one: versions(CANDIDATES[one].environment).get(CANDIDATES[one].package, "")
+        for one in CANDIDATES
+        if one in names
+    }
+    stored = {"on": time.strftime("%Y-%m-%d", time.gmtime()), "versions": installed, "counts": found}
+    STORED.write_text(json.dumps(stored, indent=1) + "\n")
 
 
 def section() -> str:
-    """Return the section of the page, of what was last counted."""
-    if not KEPT.exists():
+    """Return the section of the page, from the stored counts."""
+    if not STORED.exists():
         return "Not counted yet: `make bench ARGS=--count`."
-    kept = json.loads(KEPT.read_text())
-    return f"Counted on {kept['on']} by `make bench ARGS=--count`.\n\n{table(kept['counts'])}"
+    stored = json.loads(STORED.read_text())
+    return f"Counted on {stored['on']} by `make bench ARGS=--count`.\n\n{table(stored['counts'])}"
 
 
 def table(found: Counts) -> str:
-    """Return instructions as ratios to bare, beside the goals for time."""
+    """Return the table of instructions as ratios to bare, with the goals for time."""
     lines: list[list[str]] = []
-    for case, of_case in found.items():
+    for case, by_candidate in found.items():
         title = case_of(case).title
-        bare, ours, floor = (of_case.get(one, {}).get("thread") for one in ("bare", "spancast", FLOOR))
+        bare, ours, floor = (by_candidate.get(one, {}).get("thread") for one in ("bare", "spancast", FLOOR))
         if not bare or ours is None:
             lines.append([title, "failed", "", "", "", "", ""])
             continue
@@ -176,10 +180,10 @@ def table(found: Counts) -> str:
         now = ours / bare
         lines.append([title, f"{bare:.0f}", f"{ours:.0f}", f"{now:.2f}", least, *verdict(now, THREAD.get(case), "≤")])
         costs = [
-            (told["thread"], one)
-            for one, told in of_case.items()
-            # Who did not record what the others did is not cheaper.
-            if one in PEERS and told.get("thread", 0) > 0 and not told.get("lacking")
+            (counts["thread"], one)
+            for one, counts in by_candidate.items()
+            # A candidate that recorded less is not cheaper.
+            if one in PEERS and counts.get("thread", 0) > 0 and not counts.get("lacking")
         ]
         if costs and ours > 0:
             cost, one = min(costs)
@@ -187,5 +191,5 @@ def table(found: Counts) -> str:
             lines.append(
                 [what, f"{cost:.0f}", f"{ours:.0f}", f"{cost / ours:.1f}", "", *verdict(cost / ours, PEER, "≥")]
             )
-    head = ["thousands of instructions a call", "bare or peer", "spancast", "ratio", FLOOR, "goal, for time", "met"]
+    head = ["thousands of instructions per call", "bare or peer", "spancast", "ratio", FLOOR, "goal, for time", "met"]
     return rows(head, lines)

@@ -1,4 +1,4 @@
-"""Tables of a page."""
+"""Markdown tables."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def rows(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table, its columns padded so that the source reads as one too."""
+    """Return a table with padded columns, so that its source is readable."""
     every = [list(head), ["---", *("--:" for _ in head[1:])], *map(list, lines)]
     widths = [max(len(line[column]) for line in every) for column in range(len(head))]
     return "\n".join(
@@ -15,7 +15,7 @@ def rows(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def verdict(value: float | None, goal: float | None, sign: str) -> tuple[str, str]:
-    """Return the cells of a goal: what it is, and whether it is met."""
+    """Return the cells "goal" and "met"."""
     if goal is None:
         return "", ""
     if value is None:

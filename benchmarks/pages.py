@@ -1,5 +1,5 @@
-"""A run as tables on the terminal, and as docs/performance.md."""
-# ruff: noqa: E501, RUF001 - prose, with its typography
+"""Reports of a run: tables for the terminal, and docs/performance.md."""
+# ruff: noqa: E501, RUF001 - prose with typographic characters
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import goals, instructions, posting
-from benchmarks.candidates import CONTESTANTS, FLOOR
+from benchmarks.candidates import CANDIDATES, FLOOR
 from benchmarks.cases import case_of
-from benchmarks.drawing import WHO, draw
+from benchmarks.drawing import COMPARED, draw
 from benchmarks.environments import HERE, ROOT, versions
 from benchmarks.fanout import Fanout
 from benchmarks.footprint import Footprint
 from benchmarks.markdown import rows
 from benchmarks.measure import Results
-from benchmarks.results import EVEN, Result, ratio
+from benchmarks.results import MAX_UNEVEN, Result, ratio
 
 PAGE = ROOT / "docs" / "performance.md"
 _KINDS = {"thread": "calling thread, CPU", "process": "whole process with export, CPU", "wall": "wall time"}
@@ -31,14 +31,14 @@ class Run:
     curves: dict[str, Results]
     footprint: Footprint
     fanout: Fanout | None
-    turns: int
-    peer_turns: int
+    rounds: int
+    peer_rounds: int
     command: str
     seconds: float
 
 
 def terminal(run: Run) -> str:
-    """Return the run for the terminal."""
+    """Return the report for the terminal."""
     parts = [
         times(run, "thread"),
         times(run, "process"),
@@ -50,90 +50,90 @@ def terminal(run: Run) -> str:
 
 
 def write(run: Run) -> list[Path]:
-    """Write the page and the images; returns their paths."""
+    """Write the page and the images; return their paths."""
     images = draw(run.curves, run.fanout)
     PAGE.write_text(_page(run, images))
     return [PAGE, *images]
 
 
-def everybody(run: Run) -> list[str]:
-    present = {one for of_case in run.cases.values() for one in of_case}
-    return [one for one in CONTESTANTS if one in present]
+def measured_candidates(run: Run) -> list[str]:
+    present = {one for by_candidate in run.cases.values() for one in by_candidate}
+    return [one for one in CANDIDATES if one in present]
 
 
-def shown(run: Run) -> list[str]:
-    return [one for one in everybody(run) if one not in {"none", "bare again"}]
+def listed_candidates(run: Run) -> list[str]:
+    return [one for one in measured_candidates(run) if one not in {"none", "bare again"}]
 
 
 def times(run: Run, kind: str) -> str:
     cases = [name for name in run.cases if name != "stream_20"]
-    lines = [[one, *(cell(run.cases[name].get(one), kind) for name in cases)] for one in shown(run)]
-    lines.append(["*the plain call*", *(f"{_plain(run.cases[name]):.0f}" for name in cases)])
+    lines = [[one, *(cell(run.cases[name].get(one), kind) for name in cases)] for one in listed_candidates(run)]
+    lines.append(["*uninstrumented call*", *(f"{_plain(run.cases[name]):.0f}" for name in cases)])
     return rows([_KINDS[kind], *(case_of(name).title for name in cases)], lines)
 
 
 def cell(result: Result | None, kind: str) -> str:
     if result is None:
         return "–"
-    middle = result.median(kind)
-    if middle is None:
+    median = result.median(kind)
+    if median is None:
         return "failed"
     least, most = result.spread(kind)
-    return f"{middle:.0f} ({least:.0f}…{most:.0f})"
+    return f"{median:.0f} ({least:.0f}…{most:.0f})"
 
 
-def _plain(of_case: dict[str, Result]) -> float:
-    return next((of_case[one].plain for one in ("bare", "spancast") if one in of_case), 0.0)
+def _plain(by_candidate: dict[str, Result]) -> float:
+    return next((by_candidate[one].plain for one in ("bare", "spancast") if one in by_candidate), 0.0)
 
 
 def check(run: Run) -> str:
-    """Return the check of the measure: what must be nothing, and what must be one."""
+    """Return the table that checks the benchmark: differences that must be 0 and ratios that must be 1."""
     lines: list[list[str]] = []
-    for name, of_case in run.cases.items():
-        none, again, bare = (of_case.get(one) for one in ("none", "bare again", "bare"))
+    for name, by_candidate in run.cases.items():
+        none, again, bare = (by_candidate.get(one) for one in ("none", "bare again", "bare"))
         if none is None or again is None or bare is None:
             continue
-        counted = sum(len(one.counted()) for one in of_case.values())
-        taken = sum(one.taken() for one in of_case.values())
+        valid = sum(len(result.valid_samples()) for result in by_candidate.values())
+        total = sum(result.sample_count() for result in by_candidate.values())
         line = [case_of(name).title, cell(none, "thread")]
         for kind in ("thread", "process"):
             found = ratio(again, bare, kind)
             line.append(f"{found[0]:.2f} ({found[1]:.2f}…{found[2]:.2f})" if found else "noise")
-        lines.append([*line, f"{_plain(of_case):.0f}", f"{taken - counted} of {taken}"])
+        lines.append([*line, f"{_plain(by_candidate):.0f}", f"{total - valid} of {total}"])
     head = [
         "",
-        "nothing, µs (0)",
+        "none, µs (0)",
         "bare again / bare, thread (1)",
         "the same, process (1)",
-        "the plain call, µs",
-        "quads left out",
+        "uninstrumented call, µs",
+        "samples discarded",
     ]
     return rows(head, lines)
 
 
 def content(run: Run) -> str:
-    """Say, for each contestant, which cases' spans arrived whole, and what the others lacked."""
+    """Return the table of the cases whose spans arrived complete, and of the content missing in the others."""
     lines: list[list[str]] = []
-    for one in shown(run):
+    for one in listed_candidates(run):
         if one == FLOOR:
             continue
-        whole, lacking, calls = 0, [], 0
-        for name, of_case in run.cases.items():
-            result = of_case.get(one)
+        complete, incomplete, calls = 0, [], 0
+        for name, by_candidate in run.cases.items():
+            result = by_candidate.get(one)
             if result is None:
                 continue
             title = case_of(name).title
             if result.failure:
-                lacking.append(f"{title}: failed ({result.failure.strip().splitlines()[-1][:80]})")
+                incomplete.append(f"{title}: failed ({result.failure.strip().splitlines()[-1][:80]})")
                 continue
             calls += result.calls
             missing = [f"{piece} {result.received.get(piece, 0)}/{result.calls}" for piece in result.missing()]
             if missing:
-                lacking.append(f"{title}: {', '.join(missing)}")
+                incomplete.append(f"{title}: {', '.join(missing)}")
             else:
-                whole += 1
-        lines.append([one, f"{calls}", f"{whole}", "; ".join(lacking).replace("|", "/")])
-    return rows(["spans at the receiver", "calls", "cases whole", "missing"], lines)
+                complete += 1
+        lines.append([one, f"{calls}", f"{complete}", "; ".join(incomplete).replace("|", "/")])
+    return rows(["spans at the receiver", "calls", "complete cases", "missing"], lines)
 
 
 def _machine() -> str:
@@ -144,11 +144,11 @@ def _machine() -> str:
 
 def _versions(run: Run) -> str:
     lines: list[list[str]] = []
-    for one in shown(run):
-        candidate = CONTESTANTS[one]
+    for one in listed_candidates(run):
+        candidate = CANDIDATES[one]
         found = versions(candidate.environment)
-        where = "the benchmark's own" if candidate.environment == HERE else candidate.environment
-        lines.append([one, f"{candidate.package} {found.get(candidate.package, '?')}", where,
+        environment = "the benchmark's own" if candidate.environment == HERE else candidate.environment
+        lines.append([one, f"{candidate.package} {found.get(candidate.package, '?')}", environment,
                       found.get("openai", "?"), found.get("opentelemetry-sdk", "–")])  # fmt: skip
     return rows(["candidate", "package", "environment", "openai", "opentelemetry-sdk"], lines)
 
@@ -157,20 +157,23 @@ def _curves(run: Run) -> str:
     parts: list[str] = []
     for name, points in run.curves.items():
         lines = [
-            [point.partition("=")[2], *(cell(of_case.get(one), kind) for kind in ("thread", "process") for one in WHO)]
-            for point, of_case in points.items()
+            [
+                point.partition("=")[2],
+                *(cell(by_candidate.get(one), kind) for kind in ("thread", "process") for one in COMPARED),
+            ]
+            for point, by_candidate in points.items()
         ]
         parts.append(rows([name, "bare, thread", "spancast, thread", "bare, process", "spancast, process"], lines))
     return "\n\n".join(parts) or "Not measured in this run."
 
 
-def _left_out(run: Run) -> str:
-    missing = [one for one in CONTESTANTS if one not in everybody(run)]
-    failed = {one for of_case in run.cases.values() for one, result in of_case.items() if result.failure}
-    told = [f"Left out of this run: {', '.join(missing)}."] if missing else []
+def _omissions(run: Run) -> str:
+    missing = [one for one in CANDIDATES if one not in measured_candidates(run)]
+    failed = {one for by_candidate in run.cases.values() for one, result in by_candidate.items() if result.failure}
+    sentences = [f"Not in this run: {', '.join(missing)}."] if missing else []
     if failed:
-        told.append(f"Failed in some case, see below: {', '.join(sorted(failed))}.")
-    return " ".join(told)
+        sentences.append(f"Failed in at least one case, see below: {', '.join(sorted(failed))}.")
+    return " ".join(sentences)
 
 
 def _page(run: Run, images: Sequence[Path]) -> str:
@@ -178,35 +181,39 @@ def _page(run: Run, images: Sequence[Path]) -> str:
     curves = "\n\n".join(drawn[name] for name in run.curves if name in drawn)
     return f"""# Performance
 
-Written by `{run.command}` on {time.strftime("%Y-%m-%d", time.gmtime())}; do not edit. The run took {run.seconds / 60:.0f} minutes. {_left_out(run)}
+Written by `{run.command}` on {time.strftime("%Y-%m-%d", time.gmtime())}; do not edit. The run took {run.seconds / 60:.0f} minutes. {_omissions(run)}
 
 Machine: {_machine()}.
 
 ## How it is measured
 
-Every figure is microseconds per call **above the same client uninstrumented**. Each contestant runs in processes of its own, peers with many dependencies in environments of their own;
-the uninstrumented client, its *twin*, is called in the same process, in turn with the contestant's: twin, contestant, contestant, twin (a *quad*), one call each; streams side by side, a chunk of each in turn, and asynchronous calls on one loop, one of each in turn, each call's own steps timed.
-A quad gives one figure, what the contestant's two calls took more than the twin's two. The provider is a transport inside the process, so no network is measured; the receiver of the traces is another process on
-127.0.0.1 and another core. *bare* is a plain OpenTelemetry span written by hand with the same content ([benchmarks/bare.py](../benchmarks/bare.py)), exported by the SDK's batch processor.
-*an empty span* is the same with nothing but the five attributes that conventions want at the start of a span: what a tracer costs at least that leaves starting and ending its spans to the SDK.
-*trace keys* name two groups around the call; bare opens one span for all its calls, once, while spancast's groups end with each flush and begin anew: here, where two calls are timed and then flushed, that is two more spans in two calls.
-*spancast, metrics on* also measures every call for an SDK meter provider with a reader in memory, collected before each flush.
-*spancast, zero-code* is a program that knows nothing of it, started by `opentelemetry-instrument`, all other instrumentations off, exported by the SDK's batch processor.
+Every figure is in microseconds per call **above the same client without instrumentation**. Each candidate runs in its own processes; peers with many dependencies run in their own environments.
+The *baseline* is the uninstrumented client in the same process. A *sample* times baseline, candidate, candidate, baseline, one call each. Two streams are read side by side, alternating by chunk. Asynchronous calls of both run on one event loop, alternating, and the steps of each call are timed.
+A sample gives one figure: the time of the candidate's two calls minus that of the baseline's two calls. The provider is a transport inside the process, so no network is measured. The receiver of the traces is another process on
+127.0.0.1 and another core.
 
-- **The middle figure** is the median of all quads; **in brackets** are the least and the greatest of the medians of single processes: {run.turns} for bare and spancast, {run.peer_turns} for each peer, with another hash seed and
-  memory layout in each, all contestants in shuffled order in each.
-- **These cores halve their speed** for seconds when a neighbour works. So some fixed work (the *probe*) is done before and amid each quad, and the quad's figure is divided by how much longer the probe took than in
-  the quickest tenth of this run: figures are those of a core at full speed. A quad is left out where the probe's times are more than {EVEN:g} apart, so that the speed changed meanwhile, or where the hypervisor took the core away.
-  The contestant's own figures are asked for neither.
-- **Calling thread** is the CPU time of the thread (or threads) that call. What runs on other threads is waited for before the twin goes on, so that it does not pay for it.
-- **Whole process** adds the CPU of all other threads, and of the flush at the end, of a series of calls in a row ({case_of("short").calls} short ones); it is counted, not compared.
-- The worker has one core to itself, all threads together, which makes *wall* what a caller waits for on a busy machine. The collector is on; what is loaded before the first quad is frozen out of it.
+- *bare* is an OpenTelemetry span written by hand with the same content ([benchmarks/bare.py](../benchmarks/bare.py)), exported by the SDK's batch processor.
+- *an empty span* is the same span with only the five attributes that the conventions require at its start: the minimum cost of a tracer that leaves starting and ending spans to the SDK.
+- *trace keys* name two groups around the call. bare opens one span for all its calls. spancast's groups end with each flush: two calls are timed per flush, so spancast creates two more spans for them.
+- *spancast, metrics on* also records metrics of every call with an SDK meter provider and an in-memory reader, collected before each flush.
+- *spancast, zero-code* is a program without spancast in its code, started by `opentelemetry-instrument`, with all other instrumentations disabled, exported by the SDK's batch processor.
+
+How to read the figures:
+
+- **The first figure** is the median of all samples. **In brackets** are the minimum and maximum of the medians of single processes: {run.rounds} for bare and spancast, {run.peer_rounds} for each peer. Each process has another hash seed and
+  memory layout; the order of the candidates is shuffled.
+- **These cores halve their speed** for seconds while a neighbour on the host is busy. Fixed work (the *probe*) therefore runs before and during each sample, and the sample's time is divided by the slowdown of the probe compared with
+  the fastest tenth of this run: figures are those of a core at full speed. A sample is discarded if the times of its probes differ by a factor of more than {MAX_UNEVEN:g}, or if the hypervisor took the core away.
+  The candidate's own times do not decide.
+- **Calling thread** is the CPU time of the thread (or threads) that call. Work on other threads finishes before the baseline continues, so that the baseline does not pay for it.
+- **Whole process** adds the CPU time of all other threads and of the final flush, for a series of calls ({case_of("short").calls} short ones). The baseline's is not subtracted.
+- All threads of the worker share one core, so *wall* is the time a caller waits on a busy machine. Garbage collection is on; objects loaded before the first sample are frozen out of it.
 
 Compare ratios within one run, not microseconds across runs.
 
-## The check of the measure
+## Validity of the measurement
 
-*nothing* is a second uninstrumented client measured as if it were a contestant, and *bare again* is bare once more, in other processes. How far the first is from 0 and the others are from 1 is how far the figures below can be trusted.
+*none* is a second uninstrumented client measured like a candidate, and *bare again* is bare measured again in other processes. The distance of the first from 0 and of the others from 1 is the error of the figures below.
 
 {check(run)}
 
@@ -214,7 +221,7 @@ Compare ratios within one run, not microseconds across runs.
 
 {times(run, "thread")}
 
-## The whole process, export included
+## The whole process, with export
 
 {times(run, "process")}
 
@@ -224,8 +231,8 @@ Compare ratios within one run, not microseconds across runs.
 
 ## Against the goals
 
-In brackets the least and the greatest of processes of one turn. `noise`: bare itself is not told from nothing in every process. Beside it the same ratio from the same quads with nothing scaled, and scaled by what the
-twin took instead of the probe: where the three disagree, the machine's speed decides and not the code. Then what *an empty span* costs, in the same measure: the floor.
+In brackets are the minimum and maximum over the rounds. `noise`: bare's own cost is not above zero in every process. The next column has the same ratio unscaled, and scaled by the
+baseline instead of the probe: if the three differ, the machine's speed decides and not the code. *an empty span* is the floor, in the same measure.
 
 {goals.of_calls(run.cases)}
 
@@ -233,18 +240,18 @@ twin took instead of the probe: where the three disagree, the machine's speed de
 
 {goals.of_the_process(run.footprint, run.fanout)}
 
-## The same in instructions
+## Instructions
 
-Time on a shared machine depends on the neighbour; how many instructions the calling thread executes does not. Valgrind counts them: the same clients, cases and receiver, one process each, twin, contestant, flush, contestant, flush,
-twin, {case_of("short").calls} short calls in a row each time (fewer of what is long). What it does not see is the work of the kernel, and that code which has left the caches takes longer than code that has not. The whole process is not told: below
-Valgrind everything takes fifty times as long, so who works at intervals in the background does so fifty times as often. A peer whose spans lacked some of the content is not among the cheapest.
-Anthropic's SDK makes a span of its own for each call, the twin's too, though here it goes nowhere; spancast has it make none, so that one call is one span. So what a call costs more with spancast is less there than what spancast does.
+Time on a shared machine depends on its other load; the number of instructions of the calling thread does not. Valgrind counts them for the same clients, cases and receiver. One process runs baseline, candidate, flush, candidate, flush,
+baseline, with {case_of("short").calls} short calls per stage (fewer if they are slow). The count does not include the kernel, and does not show cache misses. The whole process is not counted: under
+Valgrind everything is fifty times slower, so periodic background work runs fifty times as often per call. A peer whose spans lacked content is not a candidate for the cheapest.
+Anthropic's SDK creates its own span per call, in the baseline too, although nothing exports it here. spancast suppresses that span, so the difference is less than the cost of spancast itself.
 
 {instructions.section()}
 
 ## Growth
 
-Spancast and bare. The shade is from the least to the greatest process. *concurrency* is calls together on one event loop, *threads* is calls on so many threads (the CPU of all of them).
+spancast and bare. The shaded area is from the minimum to the maximum over the processes. *concurrency* is the number of concurrent calls on one event loop; *threads* is the number of calling threads (CPU time of all of them).
 
 {curves}
 
@@ -252,13 +259,13 @@ Spancast and bare. The shade is from the least to the greatest process. *concurr
 
 {posting.section(run.fanout, drawn.get("destinations", ""))}
 
-## Was everything recorded?
+## Recorded content
 
-Every span is counted at the receiver and searched for the model, both token counts, the first and the last message and the whole answer (of an error: its message).
+The receiver counts every span and searches it for the model, both token counts, the first and the last message and the complete response (of an error: its message).
 
 {content(run)}
 
-`litellm` is its own client: its figure is `litellm.completion` with the callback `otel` above `litellm.completion` without. It records on a thread of its own, so its calling thread tells little of its cost and its whole process tells it. Contestants that have no such API, or no trace keys, have no figure there.
+`litellm` is its own client: its figure is `litellm.completion` with the callback `otel` above `litellm.completion` without it. It records on another thread, so its cost is in the whole process rather than the calling thread. Candidates without such an API, or without trace keys, have no figure in that case.
 
 ## Versions
 

@@ -1,35 +1,35 @@
-"""The part of the page that is about delivery: many destinations, a dead one, the spool."""
-# ruff: noqa: E501 - prose, with its typography
+"""The section of the page about delivery: many destinations, a dead destination, the spool."""
+# ruff: noqa: E501 - prose
 
 from __future__ import annotations
 
 import statistics
 
 from benchmarks.delivery import ATTRIBUTES, MESSAGES
-from benchmarks.fanout import LEFT, SPANS, Fanout, Role
+from benchmarks.fanout import RECOVERED_RECORDS, SPANS, Fanout, Role
 from benchmarks.markdown import rows
 
 _TITLES = {
-    "same": "spancast, {count}, one view",
-    "mixed": "spancast, {count}, 4 views (gen_ai, OpenInference, Langfuse, private)",
-    "private": "spancast, {count}, private",
-    "sampled": "spancast, {count}, a tenth sampled",
-    "one_dead": "spancast, {count}, one of them dead",
+    "same": "spancast, {count}, one encoding",
+    "mixed": "spancast, {count}, 4 encodings (gen_ai, OpenInference, Langfuse, privacy mode)",
+    "private": "spancast, {count}, privacy mode",
+    "sampled": "spancast, {count}, sampling rate 0.1",
+    "one_dead": "spancast, {count}, one of them down",
     "memory": "spancast, {count}, `spool: memory`",
-    "sdk": "the SDK's way: {count} by a batch processor each",
+    "sdk": "SDK, {count}, one batch processor each",
 }
 
 
 def section(fanout: Fanout | None, image: str) -> str:
-    """Return the section, with ``image`` in it."""
+    """Return the section with ``image``."""
     if fanout is None:
         return "## Delivery\n\nNot measured in this run."
-    failed = "".join(f"\n- failed: {what}: {why}" for what, why in fanout.failures.items())
+    failed = "".join(f"\n- failed: {name}: {reason}" for name, reason in fanout.failures.items())
     return f"""## Delivery
 
-A span with {len(ATTRIBUTES)} attributes and {len(MESSAGES) + 300} bytes of messages is made and delivered, gzip, OTLP over HTTP; CPU time is that of the whole process, all threads, making the span included,
-at full speed of the core as above.
-Medians of {fanout.rounds} processes of {SPANS:,} spans, forward and backward through the list in turn; every span was counted at every receiver. The ratio is the median of those within one round, in brackets the least and the greatest.
+A span with {len(ATTRIBUTES)} attributes and {len(MESSAGES) + 300} bytes of messages is created and delivered with OTLP over HTTP, gzip. The CPU time is that of the whole process, all threads, including the creation of the span,
+at full speed of the core.
+Medians of {fanout.rounds} processes of {SPANS:,} spans; the order of the list alternates by round. Every span was counted at every receiver. The ratio is the median of the ratios within one round, in brackets the minimum and maximum.
 
 {image}
 
@@ -42,22 +42,22 @@ Medians of {fanout.rounds} processes of {SPANS:,} spans, forward and backward th
 
 {_recovery(fanout)}
 
-### A destination that is down
+### Outage of a destination
 
 {_outage(fanout)}"""
 
 
 def _roles(fanout: Fanout) -> str:
     lines: list[list[str]] = []
-    for role in fanout.taken:
-        costs, against = fanout.costs(role), fanout.ratio(role, ("same", 1))
-        rates = [one["spans_per_s"] for one in fanout.taken[role] if one]
-        told = f"{against[0]:.2f} ({against[1]:.2f}…{against[2]:.2f})" if against else "failed"
+    for role in fanout.runs:
+        costs, found = fanout.costs(role), fanout.ratio(role, ("same", 1))
+        rates = [one["spans_per_s"] for one in fanout.runs[role] if one]
+        ratio = f"{found[0]:.2f} ({found[1]:.2f}…{found[2]:.2f})" if found else "failed"
         cells = (
-            [f"{statistics.median(costs):.0f}", told, f"{statistics.median(rates):,.0f}"] if costs else ["failed"] * 3
+            [f"{statistics.median(costs):.0f}", ratio, f"{statistics.median(rates):,.0f}"] if costs else ["failed"] * 3
         )
         lines.append([_title(role), *cells])
-    return rows(["", "µs CPU per span", "against one destination", "spans/s, end to end"], lines)
+    return rows(["", "µs CPU per span", "ratio to one destination", "spans/s, end to end"], lines)
 
 
 def _title(role: Role) -> str:
@@ -67,23 +67,25 @@ def _title(role: Role) -> str:
 
 def _spool(fanout: Fanout) -> str:
     lines = [
-        [name, *(f"{statistics.median(one[kind] for one in taken):,.0f}" for kind in ("put_per_s", "taken_per_s"))]
-        for name, taken in fanout.spool.items()
+        [name, *(f"{statistics.median(one[kind] for one in runs):,.0f}" for kind in ("appended_per_s", "leased_per_s"))]
+        for name, runs in fanout.spool.items()
     ]
-    return rows(["by itself, 512 records at a time", "records/s put", "records/s claimed and acknowledged"], lines)
+    return rows(
+        ["spool alone, batches of 512 records", "records/s appended", "records/s leased and acknowledged"], lines
+    )
 
 
 def _recovery(fanout: Fanout) -> str:
     if not fanout.recovery:
-        return f"Recovery from {LEFT:,} records was not measured."
+        return f"Recovery from {RECOVERED_RECORDS:,} records was not measured."
     found = fanout.recovery[0]
-    opened, first, whole = (
+    opened, first, last = (
         statistics.median(one[kind] for one in fanout.recovery) for kind in ("opened_ms", "first_ms", "all_s")
     )
-    outcome = "all arrived" if all(one["whole"] for one in fanout.recovery) else "NOT all were delivered in time"
+    outcome = "all arrived" if all(one["complete"] for one in fanout.recovery) else "not all were delivered in time"
     return (
-        f"A process killed with `kill -9` leaves {found['records']:,} records on disk, some of them leased. The next process has the spool open after {opened:.0f} ms (`configure()` as a whole), "
-        f"the receiver has the first of them after {first:,.0f} ms and the last after {whole:.1f} s: {outcome}."
+        f"A process killed with `kill -9` leaves {found['records']:,} records on disk, some of them leased. `configure()` of the next process takes {opened:.0f} ms, which includes opening the spool. "
+        f"The first of the records arrives after {first:,.0f} ms and the last after {last:.1f} s: {outcome}."
     )
 
 
@@ -93,9 +95,9 @@ def _outage(fanout: Fanout) -> str:
         return "Not measured in this run."
     parts = len(found["grown_mib"])
     head = ["spans made", *(f"{found['spans'] * (part + 1) // parts:,}" for part in range(parts))]
-    grown = rows(head, [["memory grown, MiB", *(f"{one:.0f}" for one in found["grown_mib"])]])
+    table = rows(head, [["memory growth, MiB", *(f"{one:.0f}" for one in found["grown_mib"])]])
     dropped = ", ".join(f"`{name}` {count:,}" for name, count in found["counts"].items() if name.startswith("dropped"))
-    return f"""{found["spans"]:,} spans, as fast as they can be made ({found["taken_per_s"]:,.0f} spans/s), while the only destination refuses connections. The process may be killed and not one that is on disk is lost;
-what is over the bounds of the queue and of the spool (512 MiB, the oldest first) is dropped and counted: {dropped or "nothing"}. On disk: {found["disk_mib"]:.0f} MiB. Peak memory of the process: {found["peak_mib"]:.0f} MiB.
+    return f"""{found["spans"]:,} spans, created as fast as possible ({found["spans_per_s"]:,.0f} spans/s), while the only destination refuses connections. Spans on disk survive a kill of the process.
+Spans beyond the limits of the span queue and of the spool (512 MiB, oldest first) are dropped and counted: {dropped or "none"}. On disk: {found["disk_mib"]:.0f} MiB. Peak memory of the process: {found["peak_mib"]:.0f} MiB.
 
-{grown}"""
+{table}"""

@@ -1,4 +1,4 @@
-"""The provider: an in-process transport given to the SDK's own client, so that no network is measured."""
+"""The provider: an in-process transport for the SDK's client, so that no network is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLIENTS = {"chat": "openai", "responses": "openai", "messages": "anthropic"}
 
 
 def http_client(sdk: ModuleType, case: Case) -> Any:
-    """Return an HTTP client for ``sdk`` that answers what ``case`` says, asynchronous where it is."""
+    """Return an HTTP client for ``sdk`` that returns the response of ``case``; asynchronous if the case is."""
     base = sys.modules[f"{sdk.__name__}._base_client"]
     http = getattr(base, "httpx2", None) or base.httpx
     kind = "text/event-stream; charset=utf-8" if case.is_stream else "application/json"
@@ -45,7 +45,7 @@ def client_class(sdk: ModuleType, case: Case) -> Any:
 
 
 def owner(client: Any, case: Case) -> Any:
-    """Return what has the method ``case`` calls, reached as a user's line would."""
+    """Return the object whose method ``case`` calls, accessed as in user code."""
     if case.api == "chat":
         return client.chat.completions
     return client.responses if case.api == "responses" else client.messages

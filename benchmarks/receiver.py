@@ -1,7 +1,7 @@
-"""The receiver of everybody's traces, in a process of its own: keeps what comes, reads it only when asked.
+"""The receiver of all traces, in its own process. Stores request bodies and decodes them for a report only.
 
-One port for each contestant. ``POST /report`` with ``{piece: text}`` counts what came since the last report:
-spans of LLM calls, and how many hold each piece. Nothing is decoded before, so that rounds are not disturbed.
+One port per candidate. ``POST /report`` with ``{piece: text}`` counts GenAI spans since the last report, and
+how many contain each piece. Nothing is decoded earlier, so that measurements are not disturbed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-_LLM = frozenset({"gen_ai.request.model", "llm.model_name", "langfuse.observation.model.name"})
-_LLM_EVENTS = frozenset({"$ai_generation"})
+_GENAI_ATTRIBUTES = frozenset({"gen_ai.request.model", "llm.model_name", "langfuse.observation.model.name"})
+_GENAI_EVENTS = frozenset({"$ai_generation"})
 
 
 class Port(ThreadingHTTPServer):
@@ -44,10 +44,10 @@ class _Handler(BaseHTTPRequestHandler):
         if "protobuf" in self.headers.get("content-type", ""):
             self._answer(None)
         else:
-            self._answer(_courtesy(self.path))
+            self._answer(_handshake_response(self.path))
 
     def do_GET(self) -> None:
-        self._answer(_courtesy(self.path))
+        self._answer(_handshake_response(self.path))
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("transfer-encoding", ""):
@@ -72,8 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
         return
 
 
-def _courtesy(path: str) -> dict[str, Any]:
-    """What a peer wants to hear before it sends anything."""
+def _handshake_response(path: str) -> dict[str, Any]:
+    """Return the response that a peer requires before it sends spans."""
     if path.startswith("/api/apikey/login"):
         return {"org_info": [{"id": "org", "name": "bench", "api_url": None, "proxy_url": None}]}
     if path.startswith("/api/project/register"):
@@ -82,7 +82,7 @@ def _courtesy(path: str) -> dict[str, Any]:
 
 
 def report(bodies: Iterable[tuple[str, str, bytes]], expected: dict[str, str]) -> dict[str, int]:
-    """Count the requests, the calls told and, by piece, the records that hold it."""
+    """Count requests, bytes, calls and, for each piece, the records that contain it."""
     counts = {"requests": 0, "bytes": 0, "calls": 0, **dict.fromkeys(expected, 0)}
     for path, encoding, sent in bodies:
         counts["requests"] += 1
@@ -110,14 +110,14 @@ def _records(path: str, body: bytes) -> Iterator[tuple[bool, str]]:
         return
     events = value.get("batch") or value.get("rows") or () if isinstance(value, dict) else value
     for event in events if isinstance(events, list) else ():
-        is_call = event.get("event") in _LLM_EVENTS or (event.get("span_attributes") or {}).get("type") == "llm"
+        is_call = event.get("event") in _GENAI_EVENTS or (event.get("span_attributes") or {}).get("type") == "llm"
         yield is_call, json.dumps(event)
 
 
 def _is_call(span: Any) -> bool:
     keys = {attribute.key for attribute in span.attributes}
-    # logfire writes a log beside the span of a stream, for the same call.
-    return bool(keys & _LLM) and span.start_time_unix_nano != span.end_time_unix_nano
+    # logfire also writes a log, as a span without duration, for a streamed call.
+    return bool(keys & _GENAI_ATTRIBUTES) and span.start_time_unix_nano != span.end_time_unix_nano
 
 
 def _span_texts(span: Any) -> Iterator[str]:
@@ -140,7 +140,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def main() -> None:
-    """Serve ``sys.argv[1]`` ports, print their numbers, end when stdin is closed."""
+    """Serve ``sys.argv[1]`` ports and print their numbers; end when stdin is closed."""
     ports = [Port() for _ in range(int(sys.argv[1]))]
     for port in ports:
         threading.Thread(target=port.serve_forever, daemon=True).start()

@@ -1,4 +1,4 @@
-"""What was found of one contestant in one case, and which of it counts."""
+"""The samples of one candidate in one case, and the statistics over them."""
 
 from __future__ import annotations
 
@@ -7,113 +7,113 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-EVEN = 1.25
-"""A quad counts where its probes are no further apart than this: the core had one speed meanwhile."""
-_LEAST = 0.1
+MAX_UNEVEN = 1.25
+"""Maximum ratio between the probes of a valid sample: the core's speed did not change during it."""
+_FULL_SPEED_QUANTILE = 0.1
 
 
 @dataclass(kw_only=True)
 class Result:
-    """Microseconds per call above the twin, and what the receiver got of it."""
+    """Microseconds per call above the baseline, and the content that arrived at the receiver."""
 
     candidate: str
     calls: int = 0
-    visits: list[dict[str, Any]] = field(default_factory=list)
-    """What each process gave: ``quads`` and ``batches``."""
+    processes: list[dict[str, Any]] = field(default_factory=list)
+    """``samples`` and ``batches`` of each process."""
     received: dict[str, int] = field(default_factory=dict)
     failure: str = ""
     reference: float = 0.0
-    """Microseconds of the probe at full speed, the same for all of a run."""
+    """Duration of the probe at full speed, in µs; the same for all results of a run."""
 
-    def take(self, found: dict[str, Any]) -> None:
+    def add(self, found: dict[str, Any]) -> None:
         self.calls += found["calls"]
-        self.visits.append(found)
+        self.processes.append(found)
 
-    def counts(self, one: Mapping[str, float]) -> bool:
-        """Tell whether a quad was undisturbed; nothing of the contestant's own is asked."""
-        return not one["stolen"] and one["uneven"] <= EVEN
+    def is_valid(self, one: Mapping[str, float]) -> bool:
+        """Return True if the sample was undisturbed. The candidate's own times are not considered."""
+        return not one["stolen"] and one["uneven"] <= MAX_UNEVEN
 
-    def counted(self) -> list[dict[str, float]]:
-        return [one for visit in self.visits for one in visit["quads"] if self.counts(one)]
+    def valid_samples(self) -> list[dict[str, float]]:
+        return [one for process in self.processes for one in process["samples"] if self.is_valid(one)]
 
-    def taken(self) -> int:
-        return sum(len(visit["quads"]) for visit in self.visits)
+    def sample_count(self) -> int:
+        return sum(len(process["samples"]) for process in self.processes)
 
-    def scaled(self, taken: Iterable[Mapping[str, float]], kind: str, by: str = "probe") -> list[float]:
-        """Return what ``kind`` was at full speed, told ``by`` the probe or the twin; by ``nothing``, as taken."""
+    def scaled(self, samples: Iterable[Mapping[str, float]], kind: str, by: str = "probe") -> list[float]:
+        """Return the values of ``kind``, scaled to full speed ``by`` the probe or the baseline, or by ``nothing``."""
         if by == "nothing":
-            return [one[kind] for one in taken]
+            return [one[kind] for one in samples]
         if by == "baseline":
-            every = [one["baseline"] for visit in self.visits for one in visit["quads"]]
+            every = [one["baseline"] for process in self.processes for one in process["samples"]]
             usual = statistics.median(every)
-            return [one[kind] * usual / one["baseline"] if one.get("baseline") else one[kind] for one in taken]
-        return [one[kind] * self.reference / one["probe"] for one in taken]
+            return [one[kind] * usual / one["baseline"] if one.get("baseline") else one[kind] for one in samples]
+        return [one[kind] * self.reference / one["probe"] for one in samples]
 
     def by_process(self, kind: str) -> list[float]:
-        """Return the median of each process."""
+        """Return the median of each process that has valid samples."""
         found: list[float] = []
-        for visit in self.visits:
-            value = self._median([visit], kind)
+        for process in self.processes:
+            value = self._median([process], kind)
             if value is not None:
                 found.append(value)
         return found
 
     def median(self, kind: str, by: str = "probe") -> float | None:
-        """Return the median of all quads that count, plus that of all batches for the whole process."""
-        return self._median(self.visits, kind, by)
+        """Return the median of all valid samples; for ``process``, plus the median of all batches."""
+        return self._median(self.processes, kind, by)
 
-    def _median(self, visits: Sequence[Mapping[str, Any]], kind: str, by: str = "probe") -> float | None:
-        quads = [one for visit in visits for one in visit["quads"] if self.counts(one)]
-        if not quads:
+    def _median(self, processes: Sequence[Mapping[str, Any]], kind: str, by: str = "probe") -> float | None:
+        samples = [one for process in processes for one in process["samples"] if self.is_valid(one)]
+        if not samples:
             return None
-        middle = statistics.median(self.scaled(quads, "wall" if kind == "wall" else "thread", by))
+        median = statistics.median(self.scaled(samples, "wall" if kind == "wall" else "thread", by))
         if kind != "process":
-            return middle
-        # Counted, not compared: a batch of which a part ran slower is scaled like any other.
-        return middle + statistics.median(
-            self.scaled([one for visit in visits for one in visit["batches"]], "background", by)
+            return median
+        # Batches are not filtered: one that partly ran slower is scaled like any other.
+        return median + statistics.median(
+            self.scaled([one for process in processes for one in process["batches"]], "background", by)
         )
 
     def spread(self, kind: str) -> tuple[float, float]:
-        """Return the least and the greatest of the processes' medians."""
+        """Return the minimum and maximum of the processes' medians."""
         found = self.by_process(kind) or [0.0]
         return min(found), max(found)
 
     def is_clear(self, kind: str) -> bool:
-        """Tell whether the cost stands out of the noise: no process found it below nothing."""
+        """Return True if the cost is above the noise: positive in every process."""
         return bool(self.by_process(kind)) and self.spread(kind)[0] > 0
 
     @property
     def plain(self) -> float:
-        """Return what the plain call took."""
-        return statistics.median(self.scaled(self.counted(), "baseline") or [0.0])
+        """Return the time of the baseline's call, in µs."""
+        return statistics.median(self.scaled(self.valid_samples(), "baseline") or [0.0])
 
     def missing(self) -> list[str]:
-        """Name the pieces that not every call's record held."""
+        """Return the pieces of content that some records did not contain."""
         pieces = {piece: count for piece, count in self.received.items() if piece not in {"requests", "bytes"}}
         return [piece for piece, count in pieces.items() if count < self.calls]
 
 
-def refer(results: Iterable[Result]) -> None:
-    """Set the reference of all of a run: a tenth of its probes took less."""
-    every = [result for result in results if result.visits]
-    probes = sorted(one["probe"] for result in every for visit in result.visits for one in visit["quads"])
+def set_reference(results: Iterable[Result]) -> None:
+    """Set the reference of all results of a run to the 10th percentile of its probes."""
+    every = [result for result in results if result.processes]
+    probes = sorted(one["probe"] for result in every for process in result.processes for one in process["samples"])
     for result in every:
-        result.reference = probes[int(len(probes) * _LEAST)]
+        result.reference = probes[int(len(probes) * _FULL_SPEED_QUANTILE)]
 
 
 def ratio(one: Result, other: Result, kind: str) -> tuple[float, float, float] | None:
-    """Return how many times ``other`` costs ``one`` does, with the least and greatest of processes of one turn."""
+    """Return the ratio of the costs of ``one`` and ``other``, with its minimum and maximum over the rounds."""
     top, bottom = one.median(kind), other.median(kind)
     if top is None or bottom is None or top <= 0 or bottom <= 0 or not other.is_clear(kind):
         return None
-    turns = [mine / its for mine, its in zip(one.by_process(kind), other.by_process(kind), strict=False) if its > 0]
+    by_round = [mine / its for mine, its in zip(one.by_process(kind), other.by_process(kind), strict=False) if its > 0]
     found = top / bottom
-    return found, min([found, *turns]), max([found, *turns])
+    return found, min([found, *by_round]), max([found, *by_round])
 
 
-def otherwise(one: Result, other: Result, kind: str) -> str:
-    """Return the same ratio with nothing scaled, and scaled by the twin: what it owes to the probe."""
+def unscaled_ratios(one: Result, other: Result, kind: str) -> str:
+    """Return the same ratio unscaled, and scaled by the baseline, to show the effect of the probe."""
     found: list[str] = []
     for by in ("nothing", "baseline"):
         top, bottom = one.median(kind, by), other.median(kind, by)

@@ -1,4 +1,4 @@
-"""A client at work in this process, and its twin: the same client with nothing around it."""
+"""A client of a candidate in this process, and its baseline: the same client without instrumentation."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ def _nothing() -> None:
 
 @dataclass(kw_only=True)
 class Running:
-    """One client, the ways to call it, the way to be sure that all has been sent."""
+    """One client, with functions that call it and flush its spans."""
 
     client: Any
     call: Callable[[Any], Any]
     acall: Callable[[Any], Any]
     open: Callable[[Any], Iterable[Any]]
-    """Make the call of a stream; returns what the user iterates over."""
+    """Makes a streamed call; returns the iterable that the user gets."""
     flush: Callable[[], Any] = field(default=_nothing)
     on: Callable[[], Any] = field(default=_nothing)
     off: Callable[[], Any] = field(default=_nothing)
     is_switch: bool = False
-    """Instrumentation is a switch of the whole process: ``on`` before its calls, ``off`` after them, untimed."""
+    """Instrumentation is global to the process: ``on`` runs before its calls and ``off`` after them, untimed."""
 
 
 def plain(case: Case, client: Any = None, sdk: ModuleType | None = None, **more: Any) -> Running:
-    """Return the SDK's client as it is, or ``client``, called with what ``case`` says and ``more``."""
+    """Return the SDK's unmodified client, or ``client``; it is called with the request of ``case`` and ``more``."""
     sdk = sdk or importlib.import_module(CLIENTS[case.api])
     if client is None:
         client = client_class(sdk, case)(api_key="sk-test", http_client=http_client(sdk, case), max_retries=0)
@@ -49,11 +49,11 @@ def plain(case: Case, client: Any = None, sdk: ModuleType | None = None, **more:
 
 
 def baseline(case: Case) -> Running:
-    """Return the client the contestant is compared with, in the contestant's own process.
+    """Return the client that the candidate is compared with, in the candidate's own process.
 
-    Made before the contestant starts, and its methods are kept on the object as they are then:
-    who patches the SDK's classes later does not reach it. That every span at the receiver is of
-    a contestant's call, and none is left over, shows that it holds.
+    Called before the candidate starts. The methods are stored on the object, so patching the SDK's
+    classes later does not affect it. The test: the receiver has one span per call of the candidate,
+    and no other.
     """
     running = plain(case)
     resource = owner(running.client, case)

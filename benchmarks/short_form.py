@@ -1,4 +1,4 @@
-"""The short form for CI: six cases against bare; fails only where a ratio has doubled, twice, beyond the noise."""
+"""The short benchmark for CI: six cases against bare. Fails only if a ratio doubled in two runs, beyond the noise."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ from benchmarks.results import ratio
 
 BASELINE = Path(__file__).parent / "baseline.json"
 KINDS = ("thread", "process")
-_WHO = ("bare", "spancast")
+_COMPARED = ("bare", "spancast")
 _DOUBLED = 2.0
-_TURNS = 2
-_VISIT_S = 0.3
+_ROUNDS = 2
+_DURATION_S = 0.3
 _FLOOR = 0.01
-"""Bare below this part of the plain call is noise, whatever the ratio."""
+"""A cost of bare below this share of the plain call is noise."""
 
 
 def run(*, store: bool) -> int:
-    """Measure, print, compare with the stored ratios; returns the exit code."""
-    measured = measure(FIRST_SIX, _WHO, turns=_TURNS, visit_s=_VISIT_S)
-    broken = validation_errors(measured)
+    """Measure, print and compare with the stored ratios; return the exit code."""
+    measured = measure(FIRST_SIX, _COMPARED, rounds=_ROUNDS, duration_s=_DURATION_S)
+    failed = failures(measured)
     if store:
-        keep(ratios(measured))
+        store_ratios(ratios(measured))
     before: dict[str, float] = json.loads(BASELINE.read_text())["ratios"]
     doubled = worse(measured, before)
     print(table(measured, before, doubled))
     if doubled:
-        # A neighbour's work can double anything once; twice is a finding.
-        again = measure(sorted({case for case, _ in doubled}), _WHO, turns=_TURNS + 1, visit_s=_VISIT_S)
+        # Other load on the machine can double a ratio once.
+        again = measure(sorted({case for case, _ in doubled}), _COMPARED, rounds=_ROUNDS + 1, duration_s=_DURATION_S)
         doubled &= worse(again, before)
         print(f"\nmeasured again, {len(doubled)} still doubled:\n{table(again, before, doubled)}")
-    for told in broken:
-        print(told)
-    return 1 if doubled or broken else 0
+    for failure in failed:
+        print(failure)
+    return 1 if doubled or failed else 0
 
 
 def worse(measured: Results, before: Mapping[str, float]) -> set[tuple[str, str]]:
-    """Return the cases and kinds whose every process found more than twice the stored ratio.
+    """Return the cases and kinds whose ratio is more than twice the stored one in every process.
 
-    Nothing is said where bare costs too little beside the plain call to divide by.
+    A case is skipped if bare's cost is too small, compared with the plain call, to divide by.
     """
     found: set[tuple[str, str]] = set()
     for case, results in measured.items():
@@ -58,7 +58,7 @@ def worse(measured: Results, before: Mapping[str, float]) -> set[tuple[str, str]
 
 
 def ratios(measured: Results) -> dict[str, float]:
-    """Return spancast's cost as a part of bare's, by case and kind of time."""
+    """Return the ratio of spancast's cost to bare's, by case and kind of time."""
     found: dict[str, float] = {}
     for case, results in measured.items():
         for kind in KINDS:
@@ -68,32 +68,32 @@ def ratios(measured: Results) -> dict[str, float]:
     return found
 
 
-def keep(found: Mapping[str, float]) -> None:
-    """Store ratios for later runs to be compared with."""
-    kept: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"ratios": {}}
-    kept["ratios"].update(found)
-    kept["made_by"] = "python -m benchmarks --baseline"
-    BASELINE.write_text(json.dumps(kept, indent=2) + "\n")
+def store_ratios(found: Mapping[str, float]) -> None:
+    """Store the ratios that later runs are compared with."""
+    content: dict[str, Any] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"ratios": {}}
+    content["ratios"].update(found)
+    content["made_by"] = "python -m benchmarks --baseline"
+    BASELINE.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def table(measured: Results, before: Mapping[str, float], doubled: Iterable[tuple[str, str]]) -> str:
-    """Return the lines CI prints: costs above the plain call, ratios now and then."""
+    """Return the table that CI prints: costs above the plain call, current and stored ratios."""
     marked = set(doubled)
     lines = [f"{'':30}{'plain µs':>10}{'bare µs':>10}{'spancast':>10}{'ratio':>8}{'(from to)':>14}{'stored':>8}"]
     for case, results in measured.items():
         bare, ours = results["bare"], results["spancast"]
         for kind in KINDS:
             now = ratio(ours, bare, kind)
-            told = f"{now[0]:8.2f}{f'({now[1]:.2f} {now[2]:.2f})':>14}" if now else f"{'noise':>8}{'':14}"
+            values = f"{now[0]:8.2f}{f'({now[1]:.2f} {now[2]:.2f})':>14}" if now else f"{'noise':>8}{'':14}"
             costs = f"{bare.plain:10.0f}{bare.median(kind) or 0:10.0f}{ours.median(kind) or 0:10.0f}"
             stored = before.get(f"{case} {kind}", float("nan"))
             mark = "  DOUBLED" if (case, kind) in marked else ""
-            lines.append(f"{f'{case_of(case).title}, {kind}':30}{costs}{told}{stored:8.2f}{mark}")
+            lines.append(f"{f'{case_of(case).title}, {kind}':30}{costs}{values}{stored:8.2f}{mark}")
     return "\n".join(lines)
 
 
-def validation_errors(measured: Results) -> list[str]:
-    """Say where bare or spancast failed, or told too little."""
+def failures(measured: Results) -> list[str]:
+    """Return a line per case in which bare or spancast failed or recorded too little."""
     return [
         f"{case}, {one}: {result.failure or f'missing {result.missing()} {result.received}'}"
         for case, results in measured.items()

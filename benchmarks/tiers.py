@@ -1,8 +1,8 @@
-"""``python -m benchmarks.tiers``: what one Collector takes; writes the table of docs/scale-out.md.
+"""``python -m benchmarks.tiers``: measure the throughput of one Collector; write the table of docs/scale-out.md.
 
-Real Collector, the configurations of this repository with another exporter at their end: batches of 512 spans
-are posted by four connections, and the run ends when the last span has come out. Messages hold random text, so that
-compression finds no more than in real ones.
+Runs a real Collector with the configurations of this repository and a different exporter. Four connections post
+batches of 512 spans; the run ends when the last span has arrived. Messages contain random text, so that they
+compress no better than real ones.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def payloads() -> list[bytes]:
-    """Return encoded, compressed batches; ids differ, or tail sampling would see one trace."""
+    """Return encoded and compressed batches. Every span is a trace of its own, for tail sampling."""
     provider = TracerProvider(resource=Resource({"service.name": "bench"}), shutdown_on_exit=False)
-    tracer, heads = provider.get_tracer("spancast"), ContextCache()
-    made: list[bytes] = []
+    tracer, contexts = provider.get_tracer("spancast"), ContextCache()
+    bodies: list[bytes] = []
     for _ in range(BATCHES):
         records = []
         for _ in range(BATCH):
-            said = MESSAGES.replace("order 4711", os.urandom(100).hex())
-            attributes = {**ATTRIBUTES, "gen_ai.input.messages": said}
+            messages = MESSAGES.replace("order 4711", os.urandom(100).hex())
+            attributes = {**ATTRIBUTES, "gen_ai.input.messages": messages}
             span: Any = tracer.start_span("chat gpt-4o", attributes=attributes)
             span.end()
-            records.append(record_of(span, attributes, span.status, heads))
-        made.append(gzip.compress(SpanEncoder().payload(records).protobuf, 6))
-    return made
+            records.append(record_of(span, attributes, span.status, contexts))
+        bodies.append(gzip.compress(SpanEncoder().payload(records).protobuf, 6))
+    return bodies
 
 
 def config(tier: str, port: int, directory: str) -> dict[str, Any]:
-    """Return the tier's configuration with what can be counted at its end."""
+    """Return the tier's configuration with an exporter that sends to the benchmark's receiver."""
     source = "otel-collector.yaml" if tier == "agent" else "deploy/gateway.yaml"
     given: dict[str, Any] = yaml.safe_load((ROOT / source).read_text())
     [of_exporter] = [one for name, one in given["exporters"].items() if name != "debug"]
@@ -80,8 +80,8 @@ def config(tier: str, port: int, directory: str) -> dict[str, Any]:
     return given
 
 
-def run(tier: str, made: list[bytes], port: int) -> dict[str, float]:
-    """Post all of ``made`` and return spans/s, CPU and memory of the Collector."""
+def run(tier: str, bodies: list[bytes], port: int) -> dict[str, float]:
+    """Post all of ``bodies`` and return spans/s, CPU and memory of the Collector."""
     binary = subprocess.run(
         [str(ROOT / "servers/build"), "--print", "otelcol"], capture_output=True, text=True, check=True
     )
@@ -95,25 +95,25 @@ def run(tier: str, made: list[bytes], port: int) -> dict[str, float]:
                 break
         threading.Thread(target=process.stderr.read, daemon=True).start()
         started = time.perf_counter()
-        senders = [threading.Thread(target=post, args=(made[n::SENDERS],)) for n in range(SENDERS)]
+        senders = [threading.Thread(target=post, args=(bodies[n::SENDERS],)) for n in range(SENDERS)]
         for sender in senders:
             sender.start()
         for sender in senders:
             sender.join()
         posted_s = time.perf_counter() - started
-        came, wanted = 0, len(made) * BATCH
-        while came < wanted and time.perf_counter() - started < 300:
-            came += report(port, {})["calls"]
+        arrived, wanted = 0, len(bodies) * BATCH
+        while arrived < wanted and time.perf_counter() - started < 300:
+            arrived += report(port, {})["calls"]
             time.sleep(0.05)
-        took_s = time.perf_counter() - started
+        total_s = time.perf_counter() - started
         stat = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
         peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{process.pid}/status").read_text())
         process.terminate()
         process.wait(30)
-    if came != wanted:
-        raise SystemExit(f"{tier}: {came} of {wanted} came")
+    if arrived != wanted:
+        raise SystemExit(f"{tier}: expected {wanted} spans at the receiver, got {arrived}")
     return {
-        "posted_per_s": wanted / posted_s, "per_s": wanted / took_s,
+        "posted_per_s": wanted / posted_s, "per_s": wanted / total_s,
         "cpu_us": (int(stat[11]) + int(stat[12])) / _TICKS / wanted * 1e6,
         "peak_mib": int(peak[1]) / 1024 if peak else 0.0,
     }  # fmt: skip
@@ -123,25 +123,25 @@ def post(bodies: list[bytes]) -> None:
     headers = {"content-type": "application/x-protobuf", "content-encoding": "gzip"}
     for body in bodies:
         request = urllib.request.Request(f"http://127.0.0.1:{PORT}/v1/traces", body, headers)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            assert answer.status == 200
+        with urllib.request.urlopen(request, timeout=60) as response:
+            assert response.status == 200
 
 
 def main() -> None:
-    made = payloads()
-    size = sum(map(len, made)) / BATCH / BATCHES
+    bodies = payloads()
+    size = sum(map(len, bodies)) / BATCH / BATCHES
     with receiver(1) as [port]:
-        rows = {tier: run(tier, made, port) for tier in ("agent", "gateway")}
+        rows = {tier: run(tier, bodies, port) for tier in ("agent", "gateway")}
     lines = [
         f"| {name} | {one['per_s']:,.0f} | {one['cpu_us']:.0f} | {one['peak_mib']:.0f} MiB |"
         for name, one in rows.items()
     ]
-    about = (
+    caption = (
         f"Measured on {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores shared by sender, Collector and receiver;"
         f" {BATCH * BATCHES:,} spans of {len(ATTRIBUTES)} attributes, {size:.0f} bytes each on the wire (gzip)."
     )
     head = ["| tier | spans/s in and out | µs CPU per span | peak memory |", "|---|---|---|---|"]
-    text = "\n".join([about, "", *head, *lines])
+    text = "\n".join([caption, "", *head, *lines])
     print(text)
     if "--write" in sys.argv:
         page = PAGE.read_text()

@@ -1,4 +1,4 @@
-"""The benchmark measures what it says: each contestant of this environment works and its spans are whole. No timing."""
+"""Tests of the benchmark: every candidate installed here works and its spans are complete. No timing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from benchmarks import delivery, fanout, goals, instructions, pages, posting, short_form, spooling
 from benchmarks.bare import Bare
-from benchmarks.candidates import CONTESTANTS, FLOOR, PEERS
+from benchmarks.candidates import CANDIDATES, FLOOR, PEERS
 from benchmarks.cases import ALL, CURVES, FIRST_SIX, case_of
 from benchmarks.environments import HERE
 from benchmarks.fanout import Fanout
@@ -17,59 +17,59 @@ from benchmarks.footprint import Footprint
 from benchmarks.forked import ChildError, forked
 from benchmarks.measure import Results, measure
 from benchmarks.processes import receiver
-from benchmarks.results import Result, ratio, refer
+from benchmarks.results import Result, ratio, set_reference
 
-INSTALLED = [one for one in PEERS if CONTESTANTS[one].environment == HERE]
-# The two left out differ from "long" and "stream" in numbers only.
+INSTALLED = [one for one in PEERS if CANDIDATES[one].environment == HERE]
+# The two excluded cases differ from "long" and "stream" only in size.
 CASES = [*(name for name in ALL if name not in {"thousand", "stream_20"}), "concurrency=2", "threads=2"]
-# Zero code differs in how it starts: one case for each API and way of calling.
+# Only the start differs with zero code: one case per API and kind of call.
 OF_ZERO_CODE = ["short", "stream", "async", "anthropic", "responses", "keys"]
 
 
-def taken(cases: list[str], candidates: list[str]) -> Results:
-    results = measure(cases, candidates, turns=1, visit_s=0.0)
-    for case, of_case in results.items():
-        for one, result in of_case.items():
+def measure_once(cases: list[str], candidates: list[str]) -> Results:
+    results = measure(cases, candidates, rounds=1, duration_s=0.0)
+    for case, by_candidate in results.items():
+        for one, result in by_candidate.items():
             assert result.failure == "", (case, one)
-            assert result.median("thread") is not None or not result.counted(), (case, one)
+            assert result.median("thread") is not None or not result.valid_samples(), (case, one)
     return results
 
 
 @pytest.fixture(scope="module")
 def own() -> Results:
-    found = taken(CASES, ["bare", "spancast"])
-    for case, of_case in taken(OF_ZERO_CODE, ["spancast, zero-code"]).items():
-        found[case].update(of_case)
+    found = measure_once(CASES, ["bare", "spancast"])
+    for case, by_candidate in measure_once(OF_ZERO_CODE, ["spancast, zero-code"]).items():
+        found[case].update(by_candidate)
     return found
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_own_spans_are_whole_and_the_twins_calls_have_none(case: str, own: Results) -> None:
+def test_measure_own_candidates_gives_one_complete_span_per_call(case: str, own: Results) -> None:
     for one, result in own[case].items():
         assert result.missing() == [], (one, result.received)
         assert result.received["calls"] == result.calls, one
 
 
-def test_the_check_of_the_measure() -> None:
-    found = taken(["short"], ["none", "bare again"])["short"]
+def test_measure_check_candidates_gives_spans_only_for_bare_again() -> None:
+    found = measure_once(["short"], ["none", "bare again"])["short"]
     assert found["none"].received["requests"] == 0
     assert found["bare again"].received["calls"] == found["bare again"].calls
 
 
-def test_zero_code_is_measured_where_it_can_be(own: Results) -> None:
+def test_measure_zero_code_skips_cases_with_trace_keys(own: Results) -> None:
     assert "spancast, zero-code" in own["short"]
-    assert "spancast, zero-code" not in own["keys"]  # a program that knows nothing of it has no trace keys
+    assert "spancast, zero-code" not in own["keys"]  # a program without spancast in its code has no trace keys
 
 
-def test_peers_of_this_environment() -> None:
+def test_measure_installed_peers_gives_one_complete_span_per_call() -> None:
     assert INSTALLED == ["genai-openai", "traceloop", "openinference"]
-    for of_case in taken(["short", "stream"], INSTALLED).values():
-        for one, result in of_case.items():
+    for by_candidate in measure_once(["short", "stream"], INSTALLED).values():
+        for one, result in by_candidate.items():
             assert result.missing() == [], (one, result.received)
             assert result.received["calls"] == result.calls, one
 
 
-def test_points_of_the_curves_are_cases() -> None:
+def test_case_of_curve_point_returns_a_case_of_that_size() -> None:
     for points in CURVES.values():
         for point in points:
             assert case_of(point).name == point
@@ -78,57 +78,60 @@ def test_points_of_the_curves_are_cases() -> None:
     assert case_of("concurrency=200").unit == 200
 
 
-def test_a_contestant_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(CONTESTANTS, "gone", CONTESTANTS["bare"])  # unknown to the worker's own process
-    results = measure(["short"], ["gone", "none"], turns=1, visit_s=0.0)["short"]
+def test_measure_failing_candidate_stores_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CANDIDATES, "gone", CANDIDATES["bare"])  # unknown in the worker process
+    results = measure(["short"], ["gone", "none"], rounds=1, duration_s=0.0)["short"]
     assert "KeyError: 'gone'" in results["gone"].failure
     assert results["gone"].median("thread") is None
     assert results["none"].failure == ""
 
 
-def test_bare_is_set_up_for_every_case() -> None:
+def test_bare_accepts_every_case() -> None:
     from opentelemetry.trace import NoOpTracer
 
     for name in ALL:
         Bare(NoOpTracer(), case_of(name))
 
 
-def quad(thread: float, probe: float = 100.0, stolen: int = 0, uneven: float = 1.0) -> dict[str, float]:
+def sample(thread: float, probe: float = 100.0, stolen: int = 0, uneven: float = 1.0) -> dict[str, float]:
     return {"thread": thread, "wall": thread, "baseline": 1_000.0, "probe": probe, "stolen": stolen, "uneven": uneven}
 
 
 def result(*processes: list[dict[str, float]], background: float = 5.0) -> Result:
-    made = Result(candidate="")
-    for quads in processes:
+    result = Result(candidate="")
+    for samples in processes:
         batches = [{"background": background, "probe": 100.0, "stolen": 0, "uneven": 1.0}]
-        made.take({"calls": 2, "quads": quads, "batches": batches})
-    return made
+        result.add({"calls": 2, "samples": samples, "batches": batches})
+    return result
 
 
-def test_what_counts_is_judged_by_the_probe_and_the_machine() -> None:
-    one = result([quad(10.0), quad(12.0), quad(99.0, uneven=1.3), quad(99.0, stolen=1)], [quad(20.0)])
-    refer([one])
-    assert [taken["thread"] for taken in one.counted()] == [10.0, 12.0, 20.0]
+def test_result_discards_samples_with_uneven_probes_or_stolen_time() -> None:
+    one = result([sample(10.0), sample(12.0), sample(99.0, uneven=1.3), sample(99.0, stolen=1)], [sample(20.0)])
+    set_reference([one])
+    assert [sample["thread"] for sample in one.valid_samples()] == [10.0, 12.0, 20.0]
     assert one.median("thread") == 12.0
     assert one.spread("thread") == (11.0, 20.0)
     assert one.median("process") == 17.0
     assert one.spread("process") == (16.0, 25.0)
-    assert (one.taken(), one.plain) == (5, 1_000.0)
+    assert (one.sample_count(), one.plain) == (5, 1_000.0)
 
 
-def test_a_slow_core_is_divided_by_its_slowness() -> None:
-    fast, slow = result([quad(10.0)] * 9), result([quad(30.0, probe=200.0)] * 9)
-    refer([fast, slow])
+def test_result_on_a_slow_core_is_scaled_by_the_probe() -> None:
+    fast, slow = result([sample(10.0)] * 9), result([sample(30.0, probe=200.0)] * 9)
+    set_reference([fast, slow])
     assert (fast.median("thread"), slow.median("thread"), slow.plain) == (10.0, 15.0, 500.0)
 
 
 def pair(bare: list[float], ours: list[float]) -> Results:
-    made = {"bare": result(*([quad(cost)] for cost in bare)), "spancast": result(*([quad(cost)] for cost in ours))}
-    refer(made.values())
-    return {"short": made}
+    results = {
+        "bare": result(*([sample(cost)] for cost in bare)),
+        "spancast": result(*([sample(cost)] for cost in ours)),
+    }
+    set_reference(results.values())
+    return {"short": results}
 
 
-def test_ratios() -> None:
+def test_ratio_returns_median_minimum_and_maximum() -> None:
     measured = pair([20.0, 10.0, 30.0], [9.0, 5.0, 100.0])
     assert ratio(measured["short"]["spancast"], measured["short"]["bare"], "thread") == (0.45, 0.45, 100 / 30)
     assert short_form.ratios(measured) == {"short thread": 0.45, "short process": 0.56}
@@ -143,50 +146,50 @@ def test_ratios() -> None:
         ([100.0, 110.0], [90.0, 100.0], False),
         ([100.0, 110.0], [190.0, 200.0], True),
         ([100.0, 250.0], [190.0, 200.0], False),  # one of bare's processes was as slow
-        ([100.0, 110.0], [90.0, 900.0], False),  # one of ours was not
-        ([5.0, 5.0], [90.0, 900.0], False),  # bare is half a hundredth of the call: noise
+        ([100.0, 110.0], [90.0, 900.0], False),  # one of spancast's was not
+        ([5.0, 5.0], [90.0, 900.0], False),  # bare costs 0.5 % of the call: noise
     ],
 )
-def test_only_a_doubled_ratio_fails_the_short_form(bare: list[float], ours: list[float], fails: bool) -> None:
+def test_worse_returns_only_ratios_doubled_in_every_process(bare: list[float], ours: list[float], fails: bool) -> None:
     assert short_form.worse(pair(bare, ours), {"short thread": 0.8}) == ({("short", "thread")} if fails else set())
     assert short_form.worse(pair(bare, ours), {}) == set()
     assert "stored" in short_form.table(pair(bare, ours), {}, set())
 
 
-def test_the_short_form_measures_again_before_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_form_fails_only_if_doubled_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     found = iter([pair([100.0], [900.0]), pair([100.0], [80.0]), pair([100.0], [900.0]), pair([100.0], [900.0])])
     monkeypatch.setattr(short_form, "measure", lambda *_, **__: next(found))
     assert [short_form.run(store=False), short_form.run(store=False)] == [0, 1]
 
 
-def test_goals_have_a_verdict_each() -> None:
+def test_goals_of_calls_returns_a_verdict_per_goal() -> None:
     table = goals.of_calls(pair([100.0], [50.0]))
     assert "short: thread, ratio to bare" in table
     assert "0.50 (0.50…0.50) | 0.50, 0.50 | | ≤ 0.6 | yes" in " ".join(table.split())
     measured = pair([100.0], [50.0])
-    floor = measured["short"][FLOOR] = result([quad(40.0)])
-    refer([floor, *measured["short"].values()])
+    floor = measured["short"][FLOOR] = result([sample(40.0)])
+    set_reference([floor, *measured["short"].values()])
     assert "0.50, 0.50 | 0.40 | ≤ 0.6 | yes" in " ".join(goals.of_calls(measured).split())
 
 
-def test_the_page_is_written_whatever_was_left_out() -> None:
+def test_page_is_written_for_an_incomplete_run() -> None:
     sizes = {"import_ms": [30.0], "import_cpu_ms": [29.0], "plain_mib": [50.0], "spancast_mib": [55.0]}
     run = pages.Run(
         cases=pair([100.0], [50.0]), curves={"messages": {"messages=10": pair([9.0], [8.0])["short"]}},
-        footprint=Footprint(**sizes, unwanted=[]), fanout=Fanout(rounds=1), turns=1, peer_turns=1,
+        footprint=Footprint(**sizes, unwanted=[]), fanout=Fanout(rounds=1), rounds=1, peer_rounds=1,
         command="make bench", seconds=60.0,
     )  # fmt: skip
     page = pages._page(run, [])
     assert "Written by `make bench`" in page
     assert (
-        "Left out of this run: none, an empty span, bare again, spancast, metrics on, spancast, zero-code, genai-openai"
+        "Not in this run: none, an empty span, bare again, spancast, metrics on, spancast, zero-code, genai-openai"
         in page
     )
     assert "| 10       | 9 (9…9)" in page
     assert "idle memory above openai, SDK and exporter, MiB" in pages.terminal(run)
 
 
-def test_every_role_of_the_fan_out_delivers() -> None:
+def test_fanout_delivers_in_every_role() -> None:
     found = Fanout(rounds=1)
     with receiver(4) as ports:
         for role in dict.fromkeys((name, min(count, 4)) for name, count in fanout.ROLES):
@@ -195,41 +198,41 @@ def test_every_role_of_the_fan_out_delivers() -> None:
     assert found.ratio(("same", 4), ("same", 1)) is not None
 
 
-def test_the_spool_by_itself_and_after_a_kill() -> None:
+def test_spooling_measures_throughput_and_recovery() -> None:
     for in_memory in (False, True):
-        assert forked(spooling.throughput, in_memory, 2).keys() == {"put_per_s", "taken_per_s"}
+        assert forked(spooling.throughput, in_memory, 2).keys() == {"appended_per_s", "leased_per_s"}
     found = spooling.recovery(1_024)
-    assert (found["records"], found["whole"]) == (1_024, True)
+    assert (found["records"], found["complete"]) == (1_024, True)
 
 
-def test_an_outage_is_counted() -> None:
+def test_outage_section_has_the_number_of_spans() -> None:
     found = forked(delivery.outage, 1_000, 2)
     assert len(found["grown_mib"]) == 2
-    told = posting.section(Fanout(rounds=1, outage=found), "")
-    assert "1,000 spans, as fast as they can be made" in told
+    section = posting.section(Fanout(rounds=1, outage=found), "")
+    assert "1,000 spans, created as fast as possible" in section
 
 
-def test_a_child_that_fails_is_told() -> None:
-    def wrong() -> dict[str, Any]:
-        raise ValueError("no luck")
+def test_forked_failing_function_raises_child_error() -> None:
+    def fail() -> dict[str, Any]:
+        raise ValueError("expected failure")
 
-    with pytest.raises(ChildError, match="no luck"):
-        forked(wrong)
+    with pytest.raises(ChildError, match="expected failure"):
+        forked(fail)
     failing = Fanout(rounds=1)
-    with contextlib.suppress(ChildError), fanout._told(failing, "this"):
-        forked(wrong)
-    assert failing.failures == {"this": "ValueError: no luck"}
+    with contextlib.suppress(ChildError), fanout._collect_failure(failing, "this"):
+        forked(fail)
+    assert failing.failures == {"this": "ValueError: expected failure"}
 
 
-def test_instructions_beside_the_goals() -> None:
-    counted = {
+def test_instructions_table_has_ratios_and_verdicts() -> None:
+    counts = {
         "an empty span": {"thread": 60.0, "plain": 900.0},
         "bare": {"thread": 100.0, "plain": 900.0},
         "spancast": {"thread": 50.0, "plain": 900.0},
         "langfuse": {"thread": 250.0, "plain": 900.0},
         "litellm": {"failure": "ended after 0 stages"},
     }
-    table = instructions.table({"short": counted, "error": {**counted, "spancast": {"failure": "no"}}})
+    table = instructions.table({"short": counts, "error": {**counts, "spancast": {"failure": "no"}}})
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     assert rows == [
         ["short", "100", "50", "0.50", "0.60", "≤ 0.6", "yes"],
@@ -238,9 +241,9 @@ def test_instructions_beside_the_goals() -> None:
     ]
 
 
-def test_instructions_kept_are_of_cases_and_contestants_there_are() -> None:
-    kept = json.loads(instructions.KEPT.read_text())
-    assert set(kept["counts"]) == set(instructions.CASES)
-    for case, of_case in kept["counts"].items():
-        assert set(of_case) <= set(CONTESTANTS), case
-        assert {"bare", "spancast", FLOOR} <= set(of_case), case
+def test_stored_instructions_match_the_cases_and_candidates() -> None:
+    stored = json.loads(instructions.STORED.read_text())
+    assert set(stored["counts"]) == set(instructions.CASES)
+    for case, by_candidate in stored["counts"].items():
+        assert set(by_candidate) <= set(CANDIDATES), case
+        assert {"bare", "spancast", FLOOR} <= set(by_candidate), case

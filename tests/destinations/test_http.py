@@ -183,7 +183,7 @@ def test_what_will_not_pass_is_refused(receiver: OtlpReceiver, code: int) -> Non
     assert outcome.too_large == (code == 413)
     assert outcome.invalid_content == (code in {400, 422})
     assert f"HTTP {code}" in outcome.reason
-    assert ("the URL is wrong" in outcome.reason) == (code in {404, 405})
+    assert ("no endpoint for spans at this URL" in outcome.reason) == (code in {404, 405})
 
 
 @pytest.mark.parametrize("code", [300, 301, 302, 303, 307, 308])
