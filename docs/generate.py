@@ -1,4 +1,4 @@
-"""Rewrite the tables of the documentation from the rows of the code: ``make docs``."""
+"""Generate the tables of the documentation from the code: ``make docs``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def clients() -> str:
-    """Return the table of SDKs."""
+    """Return the table of supported SDKs."""
     lines = [f"| `{name}` | {spec.min_version} | {_dialects(name)} |" for name, spec in CLIENTS.items()]
-    return "\n".join(["| SDK | oldest version tested | answers read |", "|---|---|---|", *lines])
+    return "\n".join(["| SDK | oldest tested version | dialects |", "|---|---|---|", *lines])
 
 
 def _dialects(client: str) -> str:
@@ -33,7 +33,7 @@ def _dialects(client: str) -> str:
 
 
 def attributes() -> str:
-    """Return the table of attribute names, by the module that defines them."""
+    """Return the table of attribute names with their source."""
     names = sorted({value for name, value in vars(semconv).items() if name.isupper() and _is_attribute(value)})
     lines = [f"| `{name}{'…' if name.endswith('.') else ''}` | {_source(name)} |" for name in names]
     return "\n".join(["| attribute | source |", "|---|---|", *lines])
@@ -45,39 +45,39 @@ def _is_attribute(value: object) -> bool:
 
 def _source(name: str) -> str:
     if name.startswith("spancast."):
-        return "ours"
+        return "spancast"
     if name.startswith("trace."):
         return "OpenRouter Broadcast"
     return "GenAI conventions" if name.startswith(("gen_ai.", "openai.")) else "semantic conventions 1.44"
 
 
 def destinations() -> str:
-    """Return the table of types of destinations."""
+    """Return the table of destination types."""
     lines = [
         f"| [{row.title}](#{kind}) | `{kind}` | `{row.convention}` | {f'`spancast[{row.extra}]`' if row.extra else ''} "
         f"| {row.source} |"
         for kind, row in DESTINATIONS.items()
     ]
     head = [
-        "| destination | `type` | attribute convention | needs | its contract was read from |",
+        "| destination | `type` | attribute convention | extra | source of its contract |",
         "|---|---|---|---|---|",
     ]
     return "\n".join([*head, *lines])
 
 
 def destination_names() -> str:
-    """Return all destinations in one paragraph, each with a link to its fields."""
+    """Return a paragraph with all destination types, each linked to its fields."""
     return ", ".join(f"[{row.title}](docs/destinations.md#{kind})" for kind, row in DESTINATIONS.items()) + "."
 
 
-def profiles() -> str:
+def conventions() -> str:
     """Return the table of attribute conventions."""
     lines = [f"| `{name}` | {row.about} |" for name, row in CONVENTIONS.items()]
-    return "\n".join(["| `convention` | spans as |", "|---|---|", *lines])
+    return "\n".join(["| `convention` | format of spans |", "|---|---|", *lines])
 
 
 def destination_fields() -> str:
-    """Return a heading per type with the table of its own fields."""
+    """Return a section per type with the table of its specific fields."""
     return "\n\n".join(_section(kind) for kind in DESTINATIONS)
 
 
@@ -85,36 +85,36 @@ def _section(kind: str) -> str:
     row = DESTINATIONS[kind]
     aliases = [f"`{alias}`" for alias, name in registry.ALIASES.items() if name == kind]
     also = f" Also written {', '.join(aliases)}." if aliases else ""
-    own = [fact for fact in registry.fields(kind) if not fact.is_common]
+    own = [field for field in registry.fields(kind) if not field.is_common]
     return f"### {kind}\n\n{row.about}{also}\n\n{_fields(own) if own else 'No fields of its own.'}"
 
 
 def common_fields() -> str:
-    """Return the table of the fields that every type has."""
-    return _fields(fact for fact in registry.fields("langfuse") if fact.is_common)
+    """Return the table of the fields that all types have."""
+    return _fields(field for field in registry.fields("langfuse") if field.is_common)
 
 
 def filter_rules() -> str:
-    """Return the table of what a filter rule may say."""
+    """Return the table of the allowed values in a filter rule."""
     lines = [
-        f"| {what} | {', '.join(f'`{name}`' for name in get_args(allowed))} |"
-        for what, allowed in (("`field`", FilterField), ("`operator`", FilterOperator))
+        f"| {key} | {', '.join(f'`{name}`' for name in get_args(allowed))} |"
+        for key, allowed in (("`field`", FilterField), ("`operator`", FilterOperator))
     ]
-    return "\n".join(["| of a rule | one of |", "|---|---|", *lines])
+    return "\n".join(["| key of a rule | one of |", "|---|---|", *lines])
 
 
-def _fields(facts: Iterable[FieldDoc]) -> str:
-    lines = [f"| `{fact.name}` | {_default(fact)} | {_about(fact)} |" for fact in facts]
-    return "\n".join(["| field | default | what |", "|---|---|---|", *lines])
+def _fields(fields: Iterable[FieldDoc]) -> str:
+    lines = [f"| `{field.name}` | {_default(field)} | {_about(field)} |" for field in fields]
+    return "\n".join(["| field | default | meaning |", "|---|---|---|", *lines])
 
 
-def _default(fact: FieldDoc) -> str:
-    return "required" if fact.required else f"`{fact.default}`" if fact.default else ""
+def _default(field: FieldDoc) -> str:
+    return "required" if field.required else f"`{field.default}`" if field.default else ""
 
 
-def _about(fact: FieldDoc) -> str:
-    allowed = f" One of {', '.join(f'`{choice}`' for choice in fact.choices)}." if fact.choices else ""
-    return _cell(f"{fact.about}{allowed}{' Secret.' if fact.is_secret else ''}")
+def _about(field: FieldDoc) -> str:
+    allowed = f" One of {', '.join(f'`{choice}`' for choice in field.choices)}." if field.choices else ""
+    return _cell(f"{field.about}{allowed}{' Secret.' if field.is_secret else ''}")
 
 
 def _cell(text: str) -> str:
@@ -122,10 +122,10 @@ def _cell(text: str) -> str:
 
 
 def settings() -> str:
-    """Return the table of the fields of the file."""
+    """Return the table of the fields of ``spancast.yaml``."""
     fields = {**Settings.model_fields, **{f"spool.{name}": info for name, info in SpoolSettings.model_fields.items()}}
     lines = [f"| `{name}` | {_setting(info)} | {_cell(info.description or '')} |" for name, info in fields.items()]
-    return "\n".join(["| field | default | what |", "|---|---|---|", *lines])
+    return "\n".join(["| field | default | meaning |", "|---|---|---|", *lines])
 
 
 def _setting(info: FieldInfo) -> str:
@@ -143,18 +143,18 @@ TABLES = {
     "destination_fields": destination_fields,
     "common_fields": common_fields,
     "filter_rules": filter_rules,
-    "profiles": profiles,
+    "conventions": conventions,
     "settings": settings,
 }
 
 
 def rewritten(text: str) -> str:
-    """Return a page with its marked tables made anew."""
+    """Return the text of a page with its marked tables regenerated."""
     return _MARKED.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}\n{found[3]}", text)
 
 
 def pages() -> list[Path]:
-    """Return the pages that may hold tables."""
+    """Return the pages that can have tables."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
