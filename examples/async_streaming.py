@@ -1,4 +1,4 @@
-"""Two streams at once; one is left early and still recorded, with what had arrived."""
+"""Two concurrent streams; one is closed early and still recorded, with the chunks received so far."""
 
 import asyncio
 
@@ -14,12 +14,12 @@ async def read(client: openai.AsyncOpenAI, name: str, *, at_most: int) -> None:
         stream=True,
         trace={"generation_name": name},
     )
-    seen = 0
+    received = 0
     async for chunk in stream:
         if chunk.choices:
             print(name, chunk.choices[0].delta.content or "")
-        seen += 1
-        if seen >= at_most:
+        received += 1
+        if received >= at_most:
             await stream.close()
             break
 
@@ -29,7 +29,7 @@ async def main() -> None:
     async with openai.AsyncOpenAI() as client:
         spancast.instrument(client)
         with spancast.trace(trace_name="Two stories", session_id="chat-42"):
-            await asyncio.gather(read(client, "whole", at_most=1_000), read(client, "half", at_most=2))
+            await asyncio.gather(read(client, "complete", at_most=1_000), read(client, "half", at_most=2))
     spancast.flush()
 
 

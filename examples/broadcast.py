@@ -1,4 +1,4 @@
-"""One conversation to three destinations, each with rules of its own: examples/spancast.yaml."""
+"""Send one conversation to three destinations with different rules: examples/spancast.yaml."""
 
 import os
 from pathlib import Path

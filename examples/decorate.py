@@ -1,4 +1,4 @@
-"""Decorate a call you already make. OPENAI_API_KEY and OPENAI_BASE_URL as the SDK reads them.
+"""Trace an existing function with a decorator. The SDK reads OPENAI_API_KEY and OPENAI_BASE_URL.
 
 OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 python examples/decorate.py
 """
@@ -13,7 +13,7 @@ client = openai.OpenAI()
 
 @spancast.instrument
 def complete(**request: object) -> object:
-    """Any callable shaped like a completion; its keyword arguments are the request."""
+    """Make a completion call; the keyword arguments are the request."""
     return client.chat.completions.create(**request)
 
 

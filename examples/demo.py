@@ -1,7 +1,7 @@
-"""The main job: a support conversation by three SDKs, one tree.
+"""Trace a support conversation with three SDKs as one tree.
 
-Runs against the replay server, so it needs no key and no network. When a Jaeger (or a
-Collector) listens on localhost:4318, the trace goes there too and the link is printed.
+Runs against the replay server, so it needs no API key and no network. If Jaeger (or a
+Collector) listens on localhost:4318, the trace is also sent there and the link is printed.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def main() -> None:
     if sends_to_jaeger:
         print(f"In Jaeger: http://localhost:16686/trace/{trace_id} ({report})")
     else:
-        print("No Jaeger on localhost:4318; `make jaeger` in another terminal, then again.")
+        print("No Jaeger on localhost:4318. Run `make jaeger` in another terminal, then run this again.")
     spancast.shutdown()
     provider.shutdown()
 
 
 def converse(server: ReplayServer) -> None:
-    """Classify by openai, look the order up by a tool, answer by anthropic and openrouter."""
+    """Classify with openai, look the order up with a tool, rephrase with anthropic, rate with openrouter."""
     script(server)
     keys = {"trace_id": ORDER, "trace_name": "Support", "feature": "billing", "tier": 2}
     question = {"role": "user", "content": "Where is my order 7781?"}
@@ -105,8 +105,8 @@ def converse(server: ReplayServer) -> None:
                 "session_id": SESSION,
                 "trace": {**keys, "span_name": "answer", "generation_name": "rephrase"},
             },
-        ) as polished:  # fmt: skip
-            polished.until_done()
+        ) as rephrased:  # fmt: skip
+            rephrased.until_done()
 
     with openrouter.OpenRouter(api_key="demo", server_url=server.base_url) as router:
         spancast.instrument(router)
@@ -117,7 +117,7 @@ def converse(server: ReplayServer) -> None:
 
 
 def script(server: ReplayServer) -> None:
-    """Say what the three providers answer, in order."""
+    """Set the responses of the three providers, in order."""
     classified = chat_answer("billing", model="openai/gpt-5.2", cost=0.000145)
     chosen = chat_answer(
         None, model="openai/gpt-5.2", tool_calls=[("look_up_order", {"order_id": "7781"})], cost=0.00189

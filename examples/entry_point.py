@@ -1,4 +1,4 @@
-r"""An application that knows nothing of tracing. Traced without a change:
+r"""An application without tracing code. Trace it without changes:
 
 OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 spancast run -- python examples/entry_point.py
 OTEL_TRACES_EXPORTER=spancast OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 \

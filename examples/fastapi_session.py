@@ -1,4 +1,4 @@
-"""Ambient session in a web application: set once by a middleware, on every call of the request.
+"""Session in a web application: a middleware sets it for all calls of a request.
 
 uvicorn examples.fastapi_session:app
 """

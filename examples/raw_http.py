@@ -1,7 +1,7 @@
-"""No SDK at all: a decorated function that posts JSON itself, streamed or not.
+"""Decorated functions that post JSON without an SDK, streamed or not.
 
-``base_url`` tells where it sends to: provider and server are on the span, and trace keys go
-along to OpenRouter, whose own Broadcast then joins the same trace.
+``base_url`` is the address of the request. The span has its provider and server, and trace keys
+are forwarded to OpenRouter, so that its Broadcast adds to the same trace.
 """
 
 import json

@@ -138,7 +138,7 @@ def test_entry_point(starter: list[str], exporter: str, server: ReplayServer, re
 
 def test_async_streaming(server: ReplayServer, receiver: Receiver) -> None:
     run([sys.executable, "examples/async_streaming.py"], server, receiver)
-    assert receiver.tree() == {"Two stories": {"whole": {}, "half": {}}}
+    assert receiver.tree() == {"Two stories": {"complete": {}, "half": {}}}
     assert receiver.attribute("spancast.response.incomplete") == {"closed"}
 
 
