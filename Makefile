@@ -1,4 +1,4 @@
-# Few verbs; each makes its own environment. `make demo` and `make test` need Python only.
+# Every target creates the environment that it needs. `make demo` and `make test` need only Python.
 PYTHON ?= python3
 VERSIONS ?= 3.11 3.13
 WORKERS ?= 2
@@ -6,10 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 empty :=
-# pyenv puts names into PATH that lead to no interpreter unless it is chosen; here all it has are found.
+# The shims of pyenv only start the selected version; these paths find all installed versions.
 PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 
-# Compiled files are kept, whatever the machine says: else every test that starts Python compiles an SDK again.
+# Keep compiled files, even if the machine disables them: else every test that starts Python compiles an SDK.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -25,30 +25,30 @@ $(READY): pyproject.toml
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[all]' --group dev
 	@touch $@
 
-demo: $(READY) ## the main job: a support conversation by three SDKs, its tree printed (and sent to Jaeger if one listens)
+demo: $(READY) ## trace a support conversation with three SDKs; print its tree (and send it to a running Jaeger)
 	@$(BIN)/python examples/demo.py
 
-test: $(READY) ## all tests, by two workers (WORKERS=0: in one process); says loudly what it skips, and its ten slowest
+test: $(READY) ## run all tests with two workers (WORKERS=0: in one process); list the skipped and the ten slowest
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(ARGS)
 
-check: $(READY) ## lint, types, floors
+check: $(READY) ## check lint, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
 
-format: $(READY) ## rewrite the sources in the house style
+format: $(READY) ## format the sources
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-docs: $(READY) ## make the documentation's tables anew from the code
+docs: $(READY) ## generate the tables of the documentation from the code
 	@$(BIN)/python docs/generate.py
 
-servers: ## build the real Jaeger and Collector from Go modules, once
+servers: ## build Jaeger and the Collector from Go modules, once
 	@servers/build
 
-jaeger: servers ## run Jaeger on its usual ports: 4317, 4318, page and API on 16686
+jaeger: servers ## run Jaeger on its default ports: 4317, 4318, web page and API on 16686
 	@exec "$$(servers/build --print jaeger)" --config servers/jaeger.yaml
 
-bench: $(READY) ## the benchmark
+bench: $(READY) ## run the benchmark
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 # The oldest supported one, one between, and the newest: that of the development environment.
@@ -80,7 +80,7 @@ versions: otel ## as `make otel`, and the contract suite on the oldest supported
 
 PEERS := braintrust ddtrace langfuse langsmith litellm logfire mlflow-skinny posthog sentry-sdk weave
 
-peers: $(READY) ## calls that spancast and each other library wrap, in both orders; installs these libraries
+peers: $(READY) ## test spancast with each other library that wraps the same calls, in both orders; installs them
 	@test -x $(VENV)/peers/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(VENV)/peers
 	@$(BIN)/uv pip install --quiet --python $(VENV)/peers/bin/python --editable '.[all]' --group dev $(PEERS)
 	@SPANCAST_REQUIRE_PEERS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/peers/bin/python -m pytest -q -p pytest_asyncio.plugin \

@@ -1,5 +1,5 @@
--- The table deploy/gateway.yaml writes: the columns of the Collector's ClickHouse exporter under their own names, and
--- what one asks of LLM calls as columns of its own, computed when a row is inserted.
+-- The table that deploy/gateway.yaml writes to: the columns of the Collector's ClickHouse exporter, and columns for
+-- common queries of GenAI calls, computed when a row is inserted.
 CREATE TABLE IF NOT EXISTS otel_traces (
     Timestamp DateTime64(9) CODEC(Delta, ZSTD(1)),
     TraceId String CODEC(ZSTD(1)),
