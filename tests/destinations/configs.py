@@ -1,4 +1,4 @@
-"""A valid configuration of every type, each credential a canary of its own; for whatever goes over all rows."""
+"""A valid configuration of every destination type, with a canary in each credential, for tests of all types."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "traceloop": {"api_key": f"{CANARY}-key"},
     "mlflow": {},
 }
-"""What must be given (and what is worth giving) per type."""
+"""The required fields per type, and some optional ones."""
 
 ELSEWHERE: dict[str, dict[str, Any]] = {
     "otlp": {"endpoint": "http://other.test:4318"},
@@ -77,7 +77,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "traceloop": {"api_key": "other", "base_url": "https://other.test"},
     "mlflow": {"base_url": "http://other.test", "experiment_id": "7"},
 }  # fmt: skip
-"""Per type, each field that says where spans go (address, account, part of the account), with another value."""
+"""Per type, each field that identifies the destination (address, account, part of the account), with another value."""
 
 SAME_PLACE: dict[str, dict[str, Any]] = {
     "otlp": {"protocol": "http/json", "compression": "gzip"},
@@ -107,7 +107,7 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "traceloop": {},
     "mlflow": {"token": "other"},
 }
-"""Per type, each field of its own that does not; a credential that is replaced must not strand what waits."""
+"""Per type, each specific field that does not identify it. A new credential must not strand queued spans."""
 
 
 def config(kind: str, **others: Any) -> DestinationConfig:

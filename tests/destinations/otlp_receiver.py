@@ -1,14 +1,14 @@
-"""A real OTLP server on this machine, by HTTP (protobuf and JSON) and gRPC, that fails as it is told.
+"""An OTLP server over HTTP (protobuf and JSON) and gRPC that can fail in many ways.
 
     with OtlpReceiver() as receiver:
-        receiver.answer_with(status(503, headers={"Retry-After": "2"}), ok())  # in turn; the last one for ever
+        receiver.answer_with(status(503, headers={"Retry-After": "2"}), ok())  # in order; the last one repeats
         ...                                # send to receiver.url or receiver.grpc_target
         assert receiver.wait_for(lambda: len(receiver.spans) == 4)
-        receiver.spans                     # [(trace id, span id), ...] of what was taken, in hex
-        receiver.requests                  # everything that came, taken or not
+        receiver.spans                     # [(trace id, span id), ...] of accepted spans, in hex
+        receiver.requests                  # all requests, accepted or not
 
-``answer_with`` takes replies, or functions of a ``Request`` that return one. ``hold()`` answers after
-``receiver.release()``. Two that share a port one after the other are a server that was away:
+``answer_with`` accepts replies, or functions that get a ``Request`` and return a reply. ``hold()`` replies after
+``receiver.release()``. To simulate a restart, start a second server on the port of the first:
 ``OtlpReceiver(port=former.port)``.
 """
 
@@ -41,8 +41,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
-PATIENCE_S = 30.0
-_PACE_S = 0.005
+TIMEOUT_S = 30.0
+_POLL_S = 0.005
 _LONG = 10_000_000
 
 SpanId: TypeAlias = tuple[str, str]
@@ -50,7 +50,7 @@ SpanId: TypeAlias = tuple[str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request as it came; ``body`` is decompressed, header names are lower-case."""
+    """One received request. ``body`` is decompressed, header names are lower-case."""
 
     method: str
     path: str
@@ -59,48 +59,48 @@ class Request:
     is_gzip: bool
     spans: tuple[SpanId, ...]
     connection: tuple[Any, ...]
-    """The client's address: the same for requests on one connection."""
+    """The client's address; equal for requests on one connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What comes back; made by the functions below."""
+    """A reply, created by the functions below."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     body: bytes | None = None
-    """None: an ``ExportTraceServiceResponse`` in the encoding of the request."""
+    """None for an ``ExportTraceServiceResponse`` in the encoding of the request."""
     rejected: int = 0
     message: str = ""
     code: str = "OK"
-    """The gRPC status; an HTTP request gets ``status``."""
+    """The gRPC status. An HTTP request gets ``status``."""
     retry_s: float | None = None
     """RetryInfo of the gRPC status."""
     fault: Literal["", "hold", "deaf", "drip", "drip_head", "cut"] = ""
     takes: bool = True
-    """Whether the spans count as taken."""
+    """True if the server accepts the spans."""
 
 
 Answer: TypeAlias = "Reply | Callable[[Request], Reply]"
 
 
 def ok() -> Reply:
-    """Take the batch."""
+    """Accept the batch."""
     return Reply()
 
 
 def status(code: int, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
-    """Answer with any HTTP status; only 2xx takes the batch."""
+    """Reply with an HTTP status; only 2xx accepts the batch."""
     return Reply(status=code, body=body, headers=headers or {}, takes=200 <= code < 300)
 
 
 def redirect(to: str, code: int = 302) -> Reply:
-    """Answer with a redirect."""
+    """Reply with a redirect."""
     return status(code, headers={"Location": to})
 
 
 def html(code: int = 200) -> Reply:
-    """Answer with a page, as a single-page app does for any path."""
+    """Reply with an HTML page, like a single-page app for any path."""
     return Reply(
         status=code, body=b"<!DOCTYPE html><html><body>Log in</body></html>", headers={"Content-Type": "text/html"},
         takes=False,
@@ -108,45 +108,45 @@ def html(code: int = 200) -> Reply:
 
 
 def partial(rejected: int, message: str = "") -> Reply:
-    """Take the batch but for ``rejected`` spans (OTLP partial success; all spans are remembered as taken)."""
+    """Accept the batch except ``rejected`` spans (OTLP partial success; ``spans`` still has all of them)."""
     return Reply(rejected=rejected, message=message)
 
 
 def hold(*, takes: bool = True) -> Reply:
-    """Read the request, then answer only after ``release()``."""
+    """Read the request and reply after ``release()``."""
     return Reply(fault="hold", takes=takes)
 
 
 def deaf() -> Reply:
-    """Read nothing of the body until ``release()`` (HTTP)."""
+    """Do not read the body before ``release()`` (HTTP)."""
     return Reply(fault="deaf", takes=False)
 
 
 def drip(*, head: bool = False) -> Reply:
-    """Answer 200, byte by byte and without an end, until the client hangs up (``receiver.hang_ups``; HTTP)."""
+    """Reply 200 byte by byte, without end, until the client closes the connection (``receiver.hang_ups``; HTTP)."""
     return Reply(fault="drip_head" if head else "drip", takes=False)
 
 
 def cut(*, takes: bool = False) -> Reply:
-    """Read the request, then close the connection without an answer (gRPC: UNAVAILABLE)."""
+    """Read the request, then close the connection without a reply (gRPC: UNAVAILABLE)."""
     return Reply(fault="cut", code="UNAVAILABLE", takes=takes)
 
 
 def grpc_status(code: str, message: str = "", retry_s: float | None = None) -> Reply:
-    """Answer with a gRPC status such as ``RESOURCE_EXHAUSTED``, with RetryInfo where ``retry_s`` is given."""
+    """Reply with a gRPC status such as ``RESOURCE_EXHAUSTED``, and with RetryInfo if ``retry_s`` is given."""
     return Reply(status=503, code=code, message=message, retry_s=retry_s, takes=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A self-signed certificate; ``cert`` is also the file of authorities that trusts it."""
+    """A self-signed certificate. ``cert`` is also the CA file that trusts it."""
 
     cert: Path
     key: Path
 
 
 def certificate(directory: Path, host: str = "127.0.0.1") -> Certificate:
-    """Make a certificate for ``host`` in ``directory``."""
+    """Create a certificate for ``host`` in ``directory``."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -158,7 +158,7 @@ def certificate(directory: Path, host: str = "127.0.0.1") -> Certificate:
         alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         alternative = x509.DNSName(host)
-    made = (
+    built = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -172,7 +172,7 @@ def certificate(directory: Path, host: str = "127.0.0.1") -> Certificate:
     )
     directory.mkdir(parents=True, exist_ok=True)
     found = Certificate(directory / f"{host}.pem", directory / f"{host}.key")
-    found.cert.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    found.cert.write_bytes(built.public_bytes(serialization.Encoding.PEM))
     found.key.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
@@ -180,7 +180,7 @@ def certificate(directory: Path, host: str = "127.0.0.1") -> Certificate:
 
 
 class OtlpReceiver:
-    """The server. ``client_ca`` makes it ask for a client certificate (HTTP)."""
+    """The server. With ``client_ca`` it requires a client certificate (HTTP)."""
 
     def __init__(self, *, port: int = 0, tls: Certificate | None = None, client_ca: Path | None = None) -> None:
         self._changed = threading.Condition()
@@ -220,15 +220,15 @@ class OtlpReceiver:
 
     @property
     def url(self) -> str:
-        """Return the base of the HTTP endpoint, without a path; any path is answered."""
+        """Return the base URL of the HTTP endpoint; the server replies on any path."""
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{self.port}"
 
     @property
     def grpc_target(self) -> str:
-        """Return ``host:port`` of the gRPC endpoint, which is started when first asked for."""
+        """Return ``host:port`` of the gRPC endpoint; the first access starts it."""
         if self._grpc is None:
             self._grpc = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", 1_000_000)])
-            self._grpc.add_generic_rpc_handlers((_GrpcDoor(self),))
+            self._grpc.add_generic_rpc_handlers((_GrpcHandler(self),))
             port = _bind(self._grpc, self._tls)
             self._grpc.start()
             self._grpc_target = f"127.0.0.1:{port}"
@@ -236,55 +236,55 @@ class OtlpReceiver:
 
     @property
     def requests(self) -> list[Request]:
-        """Return every request that was read, in the order they came."""
+        """Return all requests in the order of arrival."""
         with self._changed:
             return list(self._requests)
 
     @property
     def spans(self) -> list[SpanId]:
-        """Return the ids of all spans taken, as often as they were."""
+        """Return the ids of all accepted spans, with duplicates."""
         with self._changed:
             return list(self._spans)
 
     @property
     def hang_ups(self) -> int:
-        """Return how many clients left while the answer was dripping."""
+        """Return the number of clients that closed the connection during a ``drip`` reply."""
         with self._changed:
             return self._hang_ups
 
     def answer_with(self, *answers: Answer) -> None:
-        """Answer the next requests with ``answers`` in turn, and all later ones with the last."""
+        """Reply to the next requests with ``answers`` in order, and to all later ones with the last."""
         with self._changed:
             self._script = list(answers)
 
     def release(self) -> None:
-        """Let every request that is held go on."""
+        """Continue every held request."""
         with self._changed:
             self._released += 1
             self._changed.notify_all()
 
-    def wait_for(self, predicate: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
-        """Wait until ``predicate`` is true; asked again whenever something came, was taken or hung up."""
+    def wait_for(self, predicate: Callable[[], bool], timeout_s: float = TIMEOUT_S) -> bool:
+        """Wait until ``predicate`` is true; it is checked after every event of the server."""
         with self._changed:
             return self._changed.wait_for(predicate, timeout_s)
 
-    # What follows is for the doors below.
+    # For the handlers below.
 
     def next_answer(self) -> Answer:
         with self._changed:
             return self._script.pop(0) if len(self._script) > 1 else self._script[0]
 
-    def came(self, request: Request) -> None:
+    def on_request(self, request: Request) -> None:
         with self._changed:
             self._requests.append(request)
             self._changed.notify_all()
 
-    def took(self, request: Request) -> None:
+    def on_accepted(self, request: Request) -> None:
         with self._changed:
             self._spans.extend(request.spans)
             self._changed.notify_all()
 
-    def hung_up(self) -> None:
+    def on_hang_up(self) -> None:
         with self._changed:
             self._hang_ups += 1
             self._changed.notify_all()
@@ -293,22 +293,22 @@ class OtlpReceiver:
         with self._changed:
             before = self._released
             while self._released == before and not self._is_closing and not is_gone():
-                self._changed.wait(_PACE_S * 10)
+                self._changed.wait(_POLL_S * 10)
 
-    def is_over(self, pace_s: float = _PACE_S) -> bool:
+    def is_closing(self, poll_s: float = _POLL_S) -> bool:
         with self._changed:
-            return self._changed.wait_for(lambda: self._is_closing, pace_s)
+            return self._changed.wait_for(lambda: self._is_closing, poll_s)
 
 
 def spans_of(body: bytes, content_type: str = "application/x-protobuf") -> tuple[SpanId, ...]:
-    """Return the ids in an ``ExportTraceServiceRequest``; none where it is none."""
+    """Return the span ids in an ``ExportTraceServiceRequest``; empty for an empty body."""
     if not body:
         return ()
     if "json" in content_type:
-        told = json.loads(body)
+        request = json.loads(body)
         return tuple(
             (span["traceId"], span["spanId"])
-            for resource in told["resourceSpans"]
+            for resource in request["resourceSpans"]
             for scope in resource["scopeSpans"]
             for span in scope["spans"]
         )
@@ -324,7 +324,7 @@ def spans_of(body: bytes, content_type: str = "application/x-protobuf") -> tuple
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     allow_reuse_address = True
-    # A server that went away leaves nobody behind: its port is asked for again at once.
+    # Do not wait for handlers: tests reuse the port of a closed server at once.
     block_on_close = False
 
     def __init__(self, receiver: OtlpReceiver, port: int, context: ssl.SSLContext | None) -> None:
@@ -338,7 +338,7 @@ class _Server(ThreadingHTTPServer):
         with self._lock:
             self._open.add(request)
         try:
-            # The handshake belongs to the thread of the connection, not to that which accepts.
+            # The handshake runs in the connection's thread, not in the accepting one.
             if self._context is not None:
                 request = self._wrapped(request)
             if request is not None:
@@ -368,7 +368,7 @@ class _Server(ThreadingHTTPServer):
                     request.shutdown(2)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients that leave are what is tested."""
+        """Ignore errors: tests close connections on purpose."""
 
 
 def _server(receiver: OtlpReceiver, port: int, tls: Certificate | None, client_ca: Path | None) -> _Server:
@@ -394,12 +394,12 @@ class _Handler(BaseHTTPRequestHandler):
             receiver.wait_for_release()
             return
         request = self._request()
-        receiver.came(request)
+        receiver.on_request(request)
         reply = answer if isinstance(answer, Reply) else answer(request)
         if reply.fault == "hold":
             receiver.wait_for_release()
         if reply.takes:
-            receiver.took(request)
+            receiver.on_accepted(request)
         if reply.fault == "cut":
             self.close_connection = True
         elif reply.fault.startswith("drip"):
@@ -407,11 +407,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(reply, request)
 
-    do_PUT = do_POST  # noqa: N815 - the base class asks for these names
+    do_PUT = do_POST  # noqa: N815 - names of the base class
     do_GET = do_POST  # noqa: N815
 
     def do_CONNECT(self) -> None:
-        self.server.receiver.came(
+        self.server.receiver.on_request(
             Request(method="CONNECT", path=self.path, headers={k.lower(): v for k, v in self.headers.items()}, body=b"",
                     is_gzip=False, spans=(), connection=self.client_address)
         )  # fmt: skip
@@ -452,25 +452,25 @@ class _Handler(BaseHTTPRequestHandler):
         start += "X-Slow: " if head else f"Content-Length: {_LONG}\r\n\r\n"
         try:
             self.wfile.write(start.encode())
-            while not self.server.receiver.is_over():
+            while not self.server.receiver.is_closing():
                 self.wfile.write(b"x")
         except OSError:
-            self.server.receiver.hung_up()
+            self.server.receiver.on_hang_up()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Say nothing."""
+        """Do not log."""
 
 
 def _response(reply: Reply, *, is_json: bool) -> bytes:
-    has_news = bool(reply.rejected or (reply.message and reply.code == "OK"))
+    has_partial_success = bool(reply.rejected or (reply.message and reply.code == "OK"))
     if is_json:
-        news = {"rejectedSpans": str(reply.rejected), "errorMessage": reply.message}
-        return json.dumps({"partialSuccess": news} if has_news else {}).encode()
-    partly = ExportTracePartialSuccess(rejected_spans=reply.rejected, error_message=reply.message)
-    return ExportTraceServiceResponse(partial_success=partly if has_news else None).SerializeToString()
+        partial_success = {"rejectedSpans": str(reply.rejected), "errorMessage": reply.message}
+        return json.dumps({"partialSuccess": partial_success} if has_partial_success else {}).encode()
+    message = ExportTracePartialSuccess(rejected_spans=reply.rejected, error_message=reply.message)
+    return ExportTraceServiceResponse(partial_success=message if has_partial_success else None).SerializeToString()
 
 
-class _GrpcDoor(grpc.GenericRpcHandler):
+class _GrpcHandler(grpc.GenericRpcHandler):
     def __init__(self, receiver: OtlpReceiver) -> None:
         self._receiver = receiver
 
@@ -486,12 +486,12 @@ class _GrpcDoor(grpc.GenericRpcHandler):
             method="gRPC", path=EXPORT, headers=headers, body=body, is_gzip=False, spans=spans_of(body),
             connection=(context.peer(),),
         )  # fmt: skip
-        self._receiver.came(request)
+        self._receiver.on_request(request)
         reply = answer if isinstance(answer, Reply) else answer(request)
         if reply.fault == "hold":
             self._receiver.wait_for_release(lambda: not context.is_active())
         if reply.takes:
-            self._receiver.took(request)
+            self._receiver.on_accepted(request)
         if reply.code != "OK":
             self._fail(reply, context)
         return _response(reply, is_json=False)
@@ -503,8 +503,8 @@ class _GrpcDoor(grpc.GenericRpcHandler):
             delay.FromNanoseconds(round(reply.retry_s * 1e9))
             detail = AnyMessage()
             detail.Pack(RetryInfo(retry_delay=delay))
-            told = Status(code=code.value[0], message=reply.message, details=[detail])
-            context.set_trailing_metadata((("grpc-status-details-bin", told.SerializeToString()),))
+            status = Status(code=code.value[0], message=reply.message, details=[detail])
+            context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
         context.abort(code, reply.message)
 
 

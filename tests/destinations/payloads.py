@@ -1,4 +1,4 @@
-"""A payload as the seam describes it, encoded by protobuf's own means: for tests of one destination."""
+"""A ``Payload`` encoded with the protobuf library, for tests of a single destination."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _IDS = {"traceId", "spanId", "parentSpanId"}
 
 
 class PlainPayload:
-    """What a view without redaction and convention would give."""
+    """The payload of an encoder without redaction and convention."""
 
     def __init__(self, spans: Iterable[SpanData]) -> None:
         self.spans: Sequence[SpanData] = list(spans)
@@ -87,18 +87,18 @@ def _any(value: Any) -> AnyValue:
     return AnyValue(string_value=value)
 
 
-class PlainView:
+class PlainEncoder:
     cache_key = "plain"
 
     def payload(self, records: Iterable[SpanRecord]) -> Payload:
         return PlainPayload(map(read_record, records))
 
 
-VIEW: Encoder = PlainView()
+ENCODER: Encoder = PlainEncoder()
 
 
 def payload(spans: Iterable[SpanData] | None = None) -> Payload:
-    """Return ``spans`` (a support conversation where none are given) as a batch."""
+    """Return ``spans`` as a batch; without ``spans``, a support conversation."""
     return PlainPayload(conversation() if spans is None else spans)
 
 

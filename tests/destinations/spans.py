@@ -1,4 +1,4 @@
-"""Plain spans as a support conversation leaves them, for the destinations that read spans."""
+"""Spans of a support conversation, for the destinations that read spans."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ LEAKS: dict[str, Any] = {
         }
     ),
 }  # fmt: skip
-"""Attributes in which content was found to pass privacy mode, and their like; ``overflow-kept`` is to stay."""
+"""Attributes whose content must not pass privacy mode; only ``overflow-kept`` is kept."""
 FAILED_CALL: dict[str, Any] = {
     **KEYS,
     semconv.OPERATION_NAME: "chat",
@@ -108,9 +108,9 @@ SCOPE = ScopeData("spancast")
 
 
 def span(name: str, number: int, parent: int = 0, *, at_ms: int = 0, ms: float = 1000, **others: Any) -> SpanData:
-    """Return a span with small numbers for ids."""
+    """Return a span whose ids are small numbers."""
     start_ns = START_NS + at_ms * MS
-    given = {"attributes": KEYS, "status": "unset", "status_message": "", "kind": 1, "trace_id": TRACE_ID, **others}
+    fields = {"attributes": KEYS, "status": "unset", "status_message": "", "kind": 1, "trace_id": TRACE_ID, **others}
     return SpanData(
         span_id=f"{number:016x}",
         parent_span_id=f"{parent:016x}" if parent else "",
@@ -119,12 +119,12 @@ def span(name: str, number: int, parent: int = 0, *, at_ms: int = 0, ms: float =
         end_ns=start_ns + round(ms * MS),
         resource=RESOURCE,
         scope=SCOPE,
-        **given,
+        **fields,
     )
 
 
 def conversation() -> list[SpanData]:
-    """Return a trace of a group, a step, a call that answered and one that failed, in the order they ended."""
+    """Return a trace of a group, a step, a successful call and a failed call, in the order in which they end."""
     failure = EventData(name="exception", at_ns=START_NS, attributes={"exception.type": "RateLimitError"})
     return [
         span("Extract Order Details", 3, 2, at_ms=10, attributes=CALL, kind=3),
@@ -136,7 +136,7 @@ def conversation() -> list[SpanData]:
 
 
 def records(spans: Iterable[SpanData]) -> list[SpanRecord]:
-    """Return ``spans`` as the records that are queued and delivered."""
+    """Return the records of ``spans``."""
     return [
         SpanRecord(
             trace_id=bytes.fromhex(one.trace_id),

@@ -1,4 +1,4 @@
-"""Against ClickHouse's real engine (chdb), through clickhouse-connect."""
+"""Tests of the ClickHouse destination with ClickHouse's engine (chdb), through clickhouse-connect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 from tests.destinations.configs import CANARY
-from tests.destinations.payloads import VIEW, payload
+from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
 from tests.export.pipelines import broadcast_with, call, tracing
@@ -49,8 +49,8 @@ def engine() -> Iterator[Any]:
     client.close()
 
 
-class Kept:
-    """The engine's client, which a destination that met an error may not close."""
+class SharedClient:
+    """The engine's client, without ``close``: a destination closes its client after an error."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -64,7 +64,7 @@ class Kept:
 
 def destination(engine: Any, **others: Any) -> ClickHouseDestination:
     config = ClickHouseConfig.model_validate({"type": "clickhouse", "host": "localhost", **others})
-    return ClickHouseDestination(config, VIEW, lambda: Kept(engine))
+    return ClickHouseDestination(config, ENCODER, lambda: SharedClient(engine))
 
 
 def rows(engine: Any, table: str = clickhouse.DEFAULT_TABLE) -> list[dict[str, Any]]:
@@ -72,11 +72,11 @@ def rows(engine: Any, table: str = clickhouse.DEFAULT_TABLE) -> list[dict[str, A
     return [dict(zip(found.column_names, row, strict=True)) for row in found.result_rows]
 
 
-def test_the_columns_are_those_of_openrouter() -> None:
+def test_columns_are_those_of_openrouter() -> None:
     assert sorted(COLUMNS) == sorted(EXAMPLE_COLUMNS)
 
 
-def test_privacy_mode_reaches_the_row(engine: Any) -> None:
+def test_deliver_in_privacy_mode_inserts_no_content(engine: Any) -> None:
     private = SpanEncoder(redaction=Redaction(is_private=True, key="p"), convention="gen_ai")
     call = span("call", 1, attributes={**TOOLS, **LEAKS}, status="error", status_message="canary")
     to = destination(engine, create_table=True)
@@ -89,7 +89,7 @@ def test_privacy_mode_reaches_the_row(engine: Any) -> None:
     assert json.loads(row["MODEL_PARAMETERS"]) == {"temperature": 0.7, "max_tokens": 150, "plugins": '[{"id":"web"}]'}
 
 
-def test_a_row_per_span_and_once_only(engine: Any) -> None:
+def test_deliver_twice_inserts_one_row_per_span(engine: Any) -> None:
     to = destination(engine, create_table=True, entity_id="team", organization_id="org")
     named = [
         one.with_attributes({**one.attributes, semconv.TRACE_METADATA + "api_key_name": "prod-key"})
@@ -112,9 +112,9 @@ def test_a_row_per_span_and_once_only(engine: Any) -> None:
         "ORGANIZATION_ID": "org",
         "ENTITY_ID": "team",
         "API_KEY_NAME": "prod-key",
-        "TIMESTAMP": datetime(2026, 9, 29, 12, 0, 0, 10_000),  # noqa: DTZ001 - as the library gives it
-        "START_TIME": datetime(2026, 9, 29, 12, 0, 0, 10_000),  # noqa: DTZ001 - as the library gives it
-        "END_TIME": datetime(2026, 9, 29, 12, 0, 1, 10_000),  # noqa: DTZ001 - as the library gives it
+        "TIMESTAMP": datetime(2026, 9, 29, 12, 0, 0, 10_000),  # noqa: DTZ001 - the library returns naive times
+        "START_TIME": datetime(2026, 9, 29, 12, 0, 0, 10_000),  # noqa: DTZ001 - the library returns naive times
+        "END_TIME": datetime(2026, 9, 29, 12, 0, 1, 10_000),  # noqa: DTZ001 - the library returns naive times
         "DURATION_MS": 1000.0,
         "MODEL": "openai/gpt-4o",
         "PROVIDER_NAME": "OpenAI",
@@ -142,7 +142,7 @@ def test_a_row_per_span_and_once_only(engine: Any) -> None:
     assert (found[0]["SPAN_TYPE"], found[0]["MODEL"], found[0]["INPUT"]) == ("SPAN", None, "{}")
 
 
-def test_only_columns_that_exist_whatever_their_type_and_case(engine: Any) -> None:
+def test_deliver_to_own_table_fills_only_existing_columns(engine: Any) -> None:
     engine.command(
         "CREATE TABLE mine (trace_id String, ATTRIBUTES JSON, METADATA Map(String, String), INPUT Nullable(String),"
         " DURATION_MS Float32, more Int32 DEFAULT 7) ENGINE = Memory"
@@ -154,13 +154,13 @@ def test_only_columns_that_exist_whatever_their_type_and_case(engine: Any) -> No
     ]
 
 
-def test_openrouters_own_query_works(engine: Any) -> None:
+def test_deliver_supports_the_query_in_openrouters_documentation(engine: Any) -> None:
     destination(engine, create_table=True).deliver(payload(), 60)
     query = "SELECT MODEL, sum(TOTAL_COST), JSONExtractString(METADATA, 'order_id') FROM OPENROUTER_TRACES WHERE SPAN_TYPE = 'GENERATION' AND STATUS = 'ok' GROUP BY 1, 3"
     assert engine.query(query).result_rows == [("openai/gpt-4o", 0.00075, "ORD-12345")]
 
 
-def test_a_table_that_is_missing_is_refused_with_advice_and_taken_once_it_is_there(engine: Any) -> None:
+def test_deliver_to_missing_table_is_rejected_until_it_is_created(engine: Any) -> None:
     to = destination(engine)
     assert to.deliver(payload(), 60) == Rejected(
         "ClickHouse localhost: error 60 UNKNOWN_TABLE; create OPENROUTER_TRACES, or set create_table"
@@ -170,7 +170,7 @@ def test_a_table_that_is_missing_is_refused_with_advice_and_taken_once_it_is_the
     assert to.deliver(payload(), 60) == Delivered()
 
 
-def test_a_column_that_goes_away_is_noticed(engine: Any) -> None:
+def test_deliver_after_a_column_was_dropped_is_retried_without_it(engine: Any) -> None:
     to = destination(engine, create_table=True)
     assert to.deliver(payload(), 60) == Delivered()
     engine.command("ALTER TABLE OPENROUTER_TRACES DROP COLUMN MODEL_PARAMETERS")
@@ -179,7 +179,7 @@ def test_a_column_that_goes_away_is_noticed(engine: Any) -> None:
     assert outcomes[1] == Delivered()
 
 
-def test_no_text_of_a_row_reaches_the_reason(engine: Any) -> None:
+def test_deliver_rejected_row_hides_its_text(engine: Any) -> None:
     engine.command("CREATE TABLE strict (TRACE_ID UInt8) ENGINE = Memory")
     outcome = destination(engine, table="strict").deliver(payload(), 60)
     assert isinstance(outcome, Rejected)
@@ -187,19 +187,17 @@ def test_no_text_of_a_row_reaches_the_reason(engine: Any) -> None:
 
 
 ROWS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "no number": ("SESSION_ID UInt64", "Rejected", {semconv.SESSION_ID: "x"}),
-    "a negative one": ("SESSION_ID UInt64", "Failed", {semconv.SESSION_ID: "-1"}),
-    "no time": ("SESSION_ID DateTime64(3)", "Failed", {semconv.SESSION_ID: "soon"}),
-    "a long text": ("SESSION_ID FixedString(4)", "Failed", {semconv.SESSION_ID: "canary of the row"}),
-    "a constraint": ("SESSION_ID String, CONSTRAINT c CHECK SESSION_ID != 'no'", "Failed", {semconv.SESSION_ID: "no"}),
+    "not a number": ("SESSION_ID UInt64", "Rejected", {semconv.SESSION_ID: "x"}),
+    "negative number": ("SESSION_ID UInt64", "Failed", {semconv.SESSION_ID: "-1"}),
+    "not a time": ("SESSION_ID DateTime64(3)", "Failed", {semconv.SESSION_ID: "soon"}),
+    "long text": ("SESSION_ID FixedString(4)", "Failed", {semconv.SESSION_ID: "canary of the row"}),
+    "constraint": ("SESSION_ID String, CONSTRAINT c CHECK SESSION_ID != 'no'", "Failed", {semconv.SESSION_ID: "no"}),
 }
 
 
 @pytest.mark.parametrize("position", [0, 100, 200])
 @pytest.mark.parametrize("name", ROWS)
-def test_one_row_that_cannot_be_read_is_dead_lettered_and_the_others_are_taken(
-    name: str, position: int, engine: Any
-) -> None:
+def test_deliver_with_invalid_row_dead_letters_only_that_row(name: str, position: int, engine: Any) -> None:
     columns, outcome, odd = ROWS[name]
     engine.command(f"CREATE TABLE choosy (SPAN_ID String, {columns}) ENGINE = Memory")
     to = destination(engine, table="choosy")
@@ -221,7 +219,7 @@ def test_one_row_that_cannot_be_read_is_dead_lettered_and_the_others_are_taken(
     pipeline.shutdown()
 
 
-def test_odd_attributes_are_rows_like_any_other(engine: Any) -> None:
+def test_deliver_unusual_attributes_inserts_all_rows(engine: Any) -> None:
     pipeline = broadcast_with({"one": destination(engine, create_table=True)}, None)
     odd: list[dict[str, Any]] = [
         {semconv.USAGE_INPUT_TOKENS: "12"},
@@ -242,7 +240,7 @@ def test_odd_attributes_are_rows_like_any_other(engine: Any) -> None:
     pipeline.shutdown()
 
 
-def test_names_that_need_quotes(engine: Any) -> None:
+def test_deliver_to_table_name_with_quotes_succeeds(engine: Any) -> None:
     to = destination(engine, table="odd `name` \\", create_table=True)
     assert to.deliver(payload(), 60) == Delivered()
 
@@ -258,35 +256,35 @@ def test_names_that_need_quotes(engine: Any) -> None:
         ("https://localhost:9443/", Address("localhost", 9443, is_secure=True)),
     ],
 )
-def test_hosts(host: str, address: Address) -> None:
+def test_config_address_from_host(host: str, address: Address) -> None:
     assert ClickHouseConfig(type="clickhouse", host=host).address == address
 
 
-def test_a_server_that_is_not_there_is_tried_again() -> None:
+def test_deliver_to_unreachable_server_is_retried() -> None:
     config = ClickHouseConfig(type="clickhouse", host="http://127.0.0.1:9", timeout=60)
-    to = clickhouse.create(config, VIEW)
+    to = clickhouse.create(config, ENCODER)
     assert to.deliver(payload(), 60) == Retry("ClickHouse 127.0.0.1: OperationalError")
     to.close()
 
 
-class _Refusing(BaseHTTPRequestHandler):
-    seen: ClassVar[list[dict[str, str]]] = []
+class _DenyingHandler(BaseHTTPRequestHandler):
+    received: ClassVar[list[dict[str, str]]] = []
 
     def do_POST(self) -> None:
-        self.seen.append({name.lower(): value for name, value in self.headers.items()})
+        self.received.append({name.lower(): value for name, value in self.headers.items()})
         self.send_response(403)
         self.send_header("X-ClickHouse-Exception-Code", "516")
         self.end_headers()
         self.wfile.write(b"Code: 516. DB::Exception: wrong password. (AUTHENTICATION_FAILED)")
 
-    do_GET = do_POST  # noqa: N815 - the library's name
+    do_GET = do_POST  # noqa: N815 - name of the base class
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Do not log."""
 
 
-def test_credentials_and_headers_are_sent_and_a_wrong_password_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+def test_deliver_with_wrong_password_sends_headers_and_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _DenyingHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     fields = {
         "host": f"http://127.0.0.1:{server.server_port}",
@@ -294,24 +292,24 @@ def test_credentials_and_headers_are_sent_and_a_wrong_password_is_refused(caplog
         "password": CANARY,
         "headers": {"X-Team": "search"},
     }
-    to = clickhouse.create(ClickHouseConfig.model_validate({"type": "clickhouse", **fields}), VIEW)
+    to = clickhouse.create(ClickHouseConfig.model_validate({"type": "clickhouse", **fields}), ENCODER)
     outcome = to.deliver(payload(), 60)
     server.shutdown()
     server.server_close()
     assert outcome == Rejected("ClickHouse 127.0.0.1: error 516 AUTHENTICATION_FAILED")
-    assert _Refusing.seen[0]["authorization"].startswith("Basic ")
-    assert _Refusing.seen[0]["x-team"] == "search"
+    assert _DenyingHandler.received[0]["authorization"].startswith("Basic ")
+    assert _DenyingHandler.received[0]["x-team"] == "search"
     assert CANARY not in caplog.text + repr(to.__dict__)
 
 
-def test_the_values_of_a_row_for_openrouters_example() -> None:
+def test_row_values_match_the_golden_file() -> None:
     golden = Path(__file__).parents[1] / "golden" / "destinations" / "clickhouse.json"
     context = {"entity_id": "local", "organization_id": None}
 
     def row(one: SpanData) -> dict[str, Any]:
         return {name: column.value(one, context) for name, column in COLUMNS.items()}
 
-    told = [row(one) for one in conversation()]
+    values = [row(one) for one in conversation()]
     if os.environ.get("SPANCAST_GOLDEN") == "write":
-        golden.write_text(json.dumps(told, indent=2) + "\n")
-    assert json.loads(golden.read_text()) == told
+        golden.write_text(json.dumps(values, indent=2) + "\n")
+    assert json.loads(golden.read_text()) == values

@@ -4,7 +4,7 @@ import io
 import sys
 
 import pytest
-from tests.destinations.payloads import VIEW, payload
+from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import TRACE_ID, conversation, span
 
 from spancast.destinations.console import ConsoleConfig, ConsoleDestination
@@ -12,9 +12,9 @@ from spancast.destinations.protocol import Delivered, Retry
 from spancast.encoding.tree_view import render_tree
 
 
-def test_a_tree_for_each_trace(capsys: pytest.CaptureFixture[str]) -> None:
+def test_deliver_prints_a_tree_per_trace(capsys: pytest.CaptureFixture[str]) -> None:
     other = span("Other", 9, trace_id="0" * 31 + "1")
-    to = ConsoleDestination(ConsoleConfig(type="console"), VIEW)
+    to = ConsoleDestination(ConsoleConfig(type="console"), ENCODER)
     assert to.test_connection(1) == Delivered()
     assert to.deliver(payload([*conversation(), other]), 1) == Delivered()
     to.close()
@@ -26,21 +26,21 @@ def test_a_tree_for_each_trace(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
-def test_the_other_stream(capsys: pytest.CaptureFixture[str]) -> None:
-    ConsoleDestination(ConsoleConfig(type="console", stream="stdout"), VIEW).deliver(payload(conversation()[:1]), 1)
+def test_deliver_with_stream_stdout_prints_to_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    ConsoleDestination(ConsoleConfig(type="console", stream="stdout"), ENCODER).deliver(payload(conversation()[:1]), 1)
     assert capsys.readouterr().out.startswith(f"trace {TRACE_ID}: 1 call, ")
 
 
-def test_a_terminal_without_these_letters() -> None:
+def test_deliver_to_ascii_terminal_replaces_characters() -> None:
     raw = io.BytesIO()
-    to = ConsoleDestination(ConsoleConfig(type="console"), VIEW, io.TextIOWrapper(raw, encoding="ascii"))
+    to = ConsoleDestination(ConsoleConfig(type="console"), ENCODER, io.TextIOWrapper(raw, encoding="ascii"))
     assert to.deliver(payload(), 1) == Delivered()
     assert b"?? Extraction" in raw.getvalue()
 
 
-def test_a_closed_terminal_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deliver_to_closed_stream_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    to = ConsoleDestination(ConsoleConfig(type="console"), VIEW)
+    to = ConsoleDestination(ConsoleConfig(type="console"), ENCODER)
     assert to.deliver(payload(), 1) == Retry("stderr: ValueError")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.destinations.payloads import VIEW, payload
+from tests.destinations.payloads import ENCODER, payload
 
 from spancast.destinations.file import FileConfig, FileDestination
 from spancast.destinations.protocol import Delivered, Retry
@@ -20,10 +20,12 @@ AT = datetime(2026, 9, 29, 12, tzinfo=UTC)
 
 
 def destination(path: Path | str, **others: Any) -> FileDestination:
-    return FileDestination(FileConfig.model_validate({"type": "file", "path": str(path), **others}), VIEW, lambda: AT)
+    return FileDestination(
+        FileConfig.model_validate({"type": "file", "path": str(path), **others}), ENCODER, lambda: AT
+    )
 
 
-def test_a_line_per_batch_readable_by_its_owner_alone(tmp_path: Path) -> None:
+def test_deliver_writes_a_line_per_batch_readable_only_by_the_owner(tmp_path: Path) -> None:
     path = tmp_path / "new" / "spans.jsonl"
     to = destination(path)
     assert to.test_connection(1) == Delivered()
@@ -36,18 +38,18 @@ def test_a_line_per_batch_readable_by_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_a_name_with_the_date(tmp_path: Path) -> None:
+def test_path_with_date_placeholders_is_filled(tmp_path: Path) -> None:
     destination(tmp_path / "{year}/{month}-{day}/{date}.jsonl").deliver(payload(), 1)
     assert (tmp_path / "2026" / "09-29" / "2026-09-29.jsonl").exists()
 
 
 @pytest.mark.parametrize("path", ["{hour}.jsonl", "{date!r}", "{date:x}", "{", "{0}", ""])
-def test_no_other_placeholder(path: str) -> None:
-    with pytest.raises(ValueError, match=r"must be a text in which \{date\}|at least 1"):
+def test_path_with_unknown_placeholder_raises(path: str) -> None:
+    with pytest.raises(ValueError, match=r"must be a template with the placeholders \{date\}|at least 1"):
         FileConfig.model_validate({"type": "file", "path": path})
 
 
-def test_rotation_keeps_so_many(tmp_path: Path) -> None:
+def test_rotation_keeps_the_configured_number_of_files(tmp_path: Path) -> None:
     path = tmp_path / "spans.jsonl"
     to = destination(path, max_bytes=10, keep=2)
     for number in range(5):
@@ -57,7 +59,7 @@ def test_rotation_keeps_so_many(tmp_path: Path) -> None:
     assert all(len(file.read_bytes().splitlines()) == 1 for file in tmp_path.iterdir())
 
 
-def test_a_full_disk_is_tried_again_and_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deliver_on_full_disk_is_retried_without_partial_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "spans.jsonl"
     to = destination(path)
     to.deliver(payload(), 1)
@@ -76,13 +78,13 @@ def test_a_full_disk_is_tried_again_and_leaves_no_half_line(tmp_path: Path, monk
     assert to.deliver(payload(), 1) == Delivered()
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_real_full_device() -> None:
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full does not exist")
+def test_deliver_to_dev_full_is_retried() -> None:
     outcome = destination("/dev/full").deliver(payload(), 1)
     assert isinstance(outcome, Retry)
 
 
-def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+def test_deliver_without_creatable_directory_is_retried(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     outcome = destination(tmp_path / "file" / "spans.jsonl").deliver(payload(), 1)
     assert isinstance(outcome, Retry)
@@ -99,7 +101,7 @@ for _ in range(40):
 """
 
 
-def test_processes_that_share_a_file_and_rotate_it_lose_and_mix_nothing(tmp_path: Path) -> None:
+def test_deliver_from_several_processes_with_rotation_keeps_all_lines(tmp_path: Path) -> None:
     path = tmp_path / "spans.jsonl"
     root = Path(__file__).parents[2]
     writers = [subprocess.Popen([sys.executable, "-c", _WRITER, str(path)], cwd=root) for _ in range(3)]

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.destinations.payloads import VIEW, payload
+from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import START_NS, TRACE_ID, conversation, span
 
 from spancast.destinations.local_store import Store, StoreConfig, StoreDestination, default_store_path
@@ -21,10 +21,10 @@ def path(tmp_path: Path) -> Path:
 
 
 def destination(path: Path, now_s: float = START_S) -> StoreDestination:
-    return StoreDestination(StoreConfig(type="store", path=path), VIEW, lambda: now_s)
+    return StoreDestination(StoreConfig(type="store", path=path), ENCODER, lambda: now_s)
 
 
-def test_what_was_delivered_is_read_back_once_however_often_it_came(path: Path) -> None:
+def test_deliver_twice_stores_each_span_once(path: Path) -> None:
     to = destination(path)
     assert to.test_connection(1) == Delivered()
     assert [to.deliver(payload(), 1), to.deliver(payload(), 1)] == [Delivered(), Delivered()]
@@ -39,7 +39,7 @@ def test_what_was_delivered_is_read_back_once_however_often_it_came(path: Path) 
     )
 
 
-def test_any_sql_client_reads_it(path: Path) -> None:
+def test_deliver_writes_columns_for_sql_clients(path: Path) -> None:
     destination(path).deliver(payload(), 1)
     query = "SELECT name, start, duration_ms, model, provider, session_id, user_id, input_tokens, cost, status, attributes ->> '$.\"trace.metadata.order_id\"' FROM spans WHERE model = 'openai/gpt-4o'"
     database = sqlite3.connect(path)
@@ -49,7 +49,7 @@ def test_any_sql_client_reads_it(path: Path) -> None:
     database.close()
 
 
-def test_a_trace_by_the_callers_own_id_and_by_a_beginning(path: Path) -> None:
+def test_trace_by_own_id_or_id_prefix_returns_its_spans(path: Path) -> None:
     store = destination(path).store
     store.write([*conversation(), span("Other", 9, trace_id="5b" + "0" * 30, attributes={})])
     assert len(store.trace("order_processing_001")) == 4
@@ -59,7 +59,7 @@ def test_a_trace_by_the_callers_own_id_and_by_a_beginning(path: Path) -> None:
     assert store.trace("%") == []
 
 
-def test_traces_newest_first_with_their_sums(path: Path) -> None:
+def test_traces_are_sorted_by_newest_with_sums(path: Path) -> None:
     store = Store(path)
     later = {semconv.SESSION_ID: "other"}
     store.write(
@@ -75,7 +75,7 @@ def test_traces_newest_first_with_their_sums(path: Path) -> None:
     assert found.end_ns - found.start_ns == 1_400_000_000
 
 
-def test_old_spans_are_forgotten_hourly(path: Path) -> None:
+def test_deliver_removes_old_spans_once_per_hour(path: Path) -> None:
     to = destination(path, START_S + 31 * 86_400)
     to.deliver(payload(), 1)
     assert to.store.traces() == []
@@ -83,13 +83,13 @@ def test_old_spans_are_forgotten_hourly(path: Path) -> None:
     assert len(to.store.traces()) == 1
 
 
-def test_nothing_there_yet(tmp_path: Path) -> None:
+def test_store_without_file_returns_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "none.db")
     assert (store.traces(), store.trace("x")) == ([], [])
     assert not store.path.exists()
 
 
-def test_a_file_that_is_no_database_is_tried_again(path: Path) -> None:
+def test_deliver_to_file_that_is_no_database_is_retried(path: Path) -> None:
     path.parent.mkdir()
     path.write_text("no database" * 100)
     outcome = destination(path).deliver(payload(), 1)
@@ -97,7 +97,7 @@ def test_a_file_that_is_no_database_is_tried_again(path: Path) -> None:
     assert str(path) in outcome.reason
 
 
-def test_two_writers(path: Path) -> None:
+def test_write_from_two_stores_keeps_all_spans(path: Path) -> None:
     one, other = Store(path), Store(path)
     for number in range(1, 20):
         one.write([span("a", number)])
@@ -105,7 +105,7 @@ def test_two_writers(path: Path) -> None:
     assert len(one.trace(TRACE_ID)) == 38
 
 
-def test_the_usual_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_store_path_follows_xdg_state_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/state")
     assert default_store_path() == Path("/state/spancast/spans.db")
     monkeypatch.delenv("XDG_STATE_HOME")

@@ -1,4 +1,4 @@
-"""Attributes of other instrumentations, of any type and shape: nothing that reads a span raises for them."""
+"""Attributes of any type and shape, as other instrumentations set them: reading a span never raises."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def span_of(attributes: dict[str, Any]) -> SpanData:
 @example(
     {semconv.INPUT_MESSAGES: '[{"content":"hi","tool_calls":[1,{"id":1},{"function":5}]},{"content":1,"tool_calls":5}]'}
 )
-def test_every_convention_reads_them(attributes: dict[str, Any]) -> None:
+def test_conventions_encode_any_attributes(attributes: dict[str, Any]) -> None:
     span = span_of(attributes)
     for convention in CONVENTIONS:
         rename = convention_of(convention)
@@ -96,7 +96,7 @@ def test_every_convention_reads_them(attributes: dict[str, Any]) -> None:
 
 @UNTIMED
 @given(ODD)
-def test_the_store_holds_them(attributes: dict[str, Any]) -> None:
+def test_store_accepts_any_attributes(attributes: dict[str, Any]) -> None:
     with sqlite3.connect(":memory:") as database:
         database.executescript(local_store._SCHEMA)
         database.execute(local_store._UPSERT, local_store._row(span_of(attributes)))
@@ -106,7 +106,7 @@ def test_the_store_holds_them(attributes: dict[str, Any]) -> None:
 
 @UNTIMED
 @given(ODD)
-def test_clickhouse_s3_and_the_tree_show_them(attributes: dict[str, Any]) -> None:
+def test_clickhouse_s3_and_tree_accept_any_attributes(attributes: dict[str, Any]) -> None:
     span = span_of(attributes)
     context = {"entity_id": "local", "organization_id": None}
     row = {name: column.value(span, context) for name, column in clickhouse.COLUMNS.items()}
@@ -125,15 +125,15 @@ def test_clickhouse_s3_and_the_tree_show_them(attributes: dict[str, Any]) -> Non
 
 @UNTIMED
 @given(ODD)
-def test_rules_ask_them(attributes: dict[str, Any]) -> None:
-    asked = [
+def test_filter_accepts_any_attributes(attributes: dict[str, Any]) -> None:
+    filters = [
         FilterRule.model_validate({"field": field, "operator": operator, "value": "12"})
         for field in ("session_id", "prompt_tokens", "total_cost", "model")
         for operator in ("equals", "contains", "regex", "gt")
         if not (operator == "gt" and field in ("session_id", "model"))
     ]
     rules = [
-        {"filter_rules": {"groups": [{"logic": "or", "rules": [rule.model_dump() for rule in asked]}]}},
+        {"filter_rules": {"groups": [{"logic": "or", "rules": [rule.model_dump() for rule in filters]}]}},
         {"api_keys": ["a"], "always_keep_cost_above": 1.0, "sampling_rate": 0.5},
     ]
     for given_rules in rules:
@@ -141,8 +141,8 @@ def test_rules_ask_them(attributes: dict[str, Any]) -> None:
         DestinationFilter("one", config).evaluate(record(attributes), TraceSeen())
 
 
-def test_text_is_never_multiplied() -> None:
-    """0.5 as text times a thousand million was 2.9 GB."""
+def test_numbers_given_as_text_are_parsed() -> None:
+    """Multiplying the text "0.5" by 10**9 would create a text of 2.9 GB."""
     span = span_of({semconv.RESPONSE_TIME_TO_FIRST_CHUNK: "0.5", semconv.USAGE_INPUT_TOKENS: "12"})
     assert genai_fields.first_chunk_ns(span) == 10**18 + 5 * 10**8
     assert facts.usage(span).input == 12
@@ -151,11 +151,11 @@ def test_text_is_never_multiplied() -> None:
 
 
 @pytest.mark.parametrize("waited_s", ["soon", "1e9", [0.5], float("nan"), -1, 1e300, 2**70, True])
-def test_a_wait_that_is_none_is_left_out(waited_s: Any) -> None:
+def test_first_chunk_ns_of_invalid_time_returns_none(waited_s: Any) -> None:
     assert genai_fields.first_chunk_ns(span_of({semconv.RESPONSE_TIME_TO_FIRST_CHUNK: waited_s})) is None
 
 
-def test_the_sums_of_a_trace_are_never_too_large(tmp_path: Path) -> None:
+def test_traces_with_huge_token_counts_returns_capped_sums(tmp_path: Path) -> None:
     file = Store(tmp_path / "spans.db")
     usage = {semconv.USAGE_INPUT_TOKENS: 49 * 10**17, semconv.USAGE_OUTPUT_TOKENS: 49 * 10**17}
     spans = [span_of(usage), replace(span_of(usage), span_id="0" * 15 + "9")]

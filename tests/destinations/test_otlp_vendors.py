@@ -1,4 +1,4 @@
-"""Every vendor's URL, headers and resource as its page has them; the golden files are the review."""
+"""URL, headers and resource of every OTLP vendor, compared with golden files from the vendor's documentation."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from spancast.encoding.conventions.registry import CONVENTIONS
 GOLDEN = Path(__file__).parents[1] / "golden" / "destinations"
 
 
-def reached(kind: str, **others: Any) -> Any:
+def target_of(kind: str, **others: Any) -> Any:
     return target(OTLP_VENDORS[kind], config(kind, **others))
 
 
 @pytest.mark.parametrize("kind", OTLP_VENDORS)
-def test_request_as_the_vendor_documents_it(kind: str) -> None:
-    row, found = OTLP_VENDORS[kind], reached(kind)
-    told = {
+def test_vendor_request_matches_the_golden_file(kind: str) -> None:
+    row, found = OTLP_VENDORS[kind], target_of(kind)
+    request = {
         "url": found.url,
         "headers": dict(found.headers),
         "resource": dict(found.resource),
@@ -35,24 +35,24 @@ def test_request_as_the_vendor_documents_it(kind: str) -> None:
     path = GOLDEN / f"{kind}.request.json"
     if os.environ.get("SPANCAST_GOLDEN") == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    assert json.loads(path.read_text()) == told
+        path.write_text(json.dumps(request, indent=2, ensure_ascii=False) + "\n")
+    assert json.loads(path.read_text()) == request
 
 
 @pytest.mark.parametrize("kind", OTLP_VENDORS)
-def test_rows_are_complete(kind: str) -> None:
+def test_vendor_row_is_complete(kind: str) -> None:
     row = OTLP_VENDORS[kind]
     assert row.title
     assert row.about
     assert row.source
     assert row.convention in CONVENTIONS
-    assert CANARY not in repr(reached(kind))
+    assert CANARY not in repr(target_of(kind))
     assert CANARY not in repr(config(kind)) + config(kind).model_dump_json()
 
 
 @pytest.mark.parametrize("kind", OTLP_VENDORS)
-def test_every_given_field_reaches_the_request(kind: str) -> None:
-    """A field of a row that no template names would be accepted and ignored."""
+def test_vendor_fields_are_all_used_in_the_request(kind: str) -> None:
+    """A field without a template would be accepted and ignored."""
     row = OTLP_VENDORS[kind]
     templates = "".join([row.base, row.basic, *row.headers.values(), *row.resource.values()])
     derived = (
@@ -82,18 +82,18 @@ def test_every_given_field_reaches_the_request(kind: str) -> None:
         ("datadog", "url", "http://proxy.test/v1/traces"),
     ],
 )
-def test_base_half_and_full_urls_come_to_the_same(kind: str, field: str, full: str) -> None:
+def test_vendor_url_with_or_without_path_is_completed(kind: str, field: str, full: str) -> None:
     path = OTLP_VENDORS[kind].path
     if kind == "sentry":
         path = "/v1/traces"
     base = full.removesuffix(path)
-    halves = [base + path[:end] for end in range(len(path)) if path[end] == "/"]
-    for given in {full, base, *halves}:
-        for form in (given, given + "/", given + "//"):
-            assert reached(kind, **{field: form}).url == full, form
+    partial = [base + path[:end] for end in range(len(path)) if path[end] == "/"]
+    for url in {full, base, *partial}:
+        for form in (url, url + "/", url + "//"):
+            assert target_of(kind, **{field: form}).url == full, form
 
 
-def test_a_path_of_ones_own_before_the_signal_stays() -> None:
+def test_signal_url_keeps_a_custom_path() -> None:
     assert (
         signal_url("https://gateway.test/teams/a/v1/traces", "/otlp/v1/traces")
         == "https://gateway.test/teams/a/v1/traces"
@@ -105,8 +105,8 @@ def test_a_path_of_ones_own_before_the_signal_stays() -> None:
     ("kind", "url"),
     [("newrelic", "https://otlp.eu01.nr-data.net/v1/traces"), ("honeycomb", "https://api.eu1.honeycomb.io/v1/traces")],
 )
-def test_regions(kind: str, url: str) -> None:
-    assert reached(kind, region="eu").url == url
+def test_vendor_region_selects_the_url(kind: str, url: str) -> None:
+    assert target_of(kind, region="eu").url == url
 
 
 @pytest.mark.parametrize(
@@ -120,30 +120,30 @@ def test_regions(kind: str, url: str) -> None:
         ("https://us3.datadoghq.com", "otlp.us3.datadoghq.com"),
     ],
 )
-def test_datadog_sites(url: str, host: str) -> None:
-    assert reached("datadog", url=url).url == f"https://{host}/v1/traces"
+def test_datadog_site_selects_the_host(url: str, host: str) -> None:
+    assert target_of("datadog", url=url).url == f"https://{host}/v1/traces"
 
 
-def test_sentry_takes_key_and_place_from_the_dsn() -> None:
-    found = reached("sentry", dsn="https://abc:old@sentry.test:8443/base/42/")
+def test_sentry_dsn_gives_key_and_url() -> None:
+    found = target_of("sentry", dsn="https://abc:old@sentry.test:8443/base/42/")
     assert found.url == "https://sentry.test:8443/base/api/42/integration/otlp/v1/traces"
     assert found.headers == {"x-sentry-auth": "sentry sentry_key=abc"}
 
 
-def test_elastic_by_secret_token_and_without_any() -> None:
-    assert reached("elastic", api_key=None, secret_token="t").headers == {"Authorization": "Bearer t"}
-    assert reached("elastic", api_key=None).headers == {}
+def test_elastic_authorization_is_token_or_absent() -> None:
+    assert target_of("elastic", api_key=None, secret_token="t").headers == {"Authorization": "Bearer t"}
+    assert target_of("elastic", api_key=None).headers == {}
 
 
-def test_what_names_a_field_that_is_not_given_is_left_out() -> None:
-    assert "x-tenant-id" not in reached("langsmith", workspace_id=None).headers
-    assert reached("langfuse", environment=None).resource == {}
-    assert reached("phoenix", api_key=None).headers == {}
+def test_vendor_headers_without_their_field_are_omitted() -> None:
+    assert "x-tenant-id" not in target_of("langsmith", workspace_id=None).headers
+    assert target_of("langfuse", environment=None).resource == {}
+    assert target_of("phoenix", api_key=None).headers == {}
 
 
-def test_what_no_header_can_hold_is_told_at_configuration() -> None:
+def test_vendor_header_with_non_ascii_value_raises() -> None:
     with pytest.raises(ValueError, match="is sent in the header Langsmith-Project, so it must be ASCII"):
         config("langsmith", project="客服")
     with pytest.raises(ValueError, match="is sent in the header api-key, so it must be ASCII"):
         config("newrelic", license_key="clé")
-    assert reached("langfuse", secret_key="clé").headers["Authorization"].isascii()
+    assert target_of("langfuse", secret_key="clé").headers["Authorization"].isascii()

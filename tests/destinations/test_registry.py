@@ -20,7 +20,7 @@ OPENROUTER_TYPES = {
 
 
 @pytest.mark.parametrize("kind", registry.DESTINATIONS)
-def test_every_row_resolves_and_says_what_it_is(kind: str) -> None:
+def test_destination_row_is_complete(kind: str) -> None:
     row, model = registry.DESTINATIONS[kind], registry.config_model(kind)
     assert row.title
     assert row.about.endswith(".")
@@ -30,23 +30,23 @@ def test_every_row_resolves_and_says_what_it_is(kind: str) -> None:
     assert callable(registry.resolved(row.factory))
 
 
-def test_every_row_has_an_example() -> None:
+def test_destination_row_has_an_example_config() -> None:
     assert set(REQUIRED) == set(registry.DESTINATIONS)
 
 
 @pytest.mark.parametrize("kind", registry.DESTINATIONS)
-def test_every_field_is_described_and_secrets_are_known(kind: str) -> None:
-    facts = {fact.name: fact for fact in registry.fields(kind)}
-    assert all(fact.about for fact in facts.values())
+def test_fields_are_described_and_secrets_marked(kind: str) -> None:
+    fields = {field.name: field for field in registry.fields(kind)}
+    assert all(field.about for field in fields.values())
     for name, value in REQUIRED[kind].items():
         if CANARY in str(value):
-            assert facts[name].is_secret, name
-    assert facts["sampling_rate"].default == "1.0"
-    assert facts["sampling_rate"].is_common
-    assert [fact.is_common for fact in facts.values()] == sorted(fact.is_common for fact in facts.values())
+            assert fields[name].is_secret, name
+    assert fields["sampling_rate"].default == "1.0"
+    assert fields["sampling_rate"].is_common
+    assert [field.is_common for field in fields.values()] == sorted(field.is_common for field in fields.values())
 
 
-def test_names_as_users_write_them() -> None:
+def test_canonical_accepts_aliases_and_spellings() -> None:
     written = ("langfuse", " LangFuse", "collector", "otel_collector", "OTEL-Collector", "arize-ax")
     assert [registry.canonical(name) for name in written] == [
         "langfuse",
@@ -59,29 +59,29 @@ def test_names_as_users_write_them() -> None:
     assert registry.canonical("nothing") is None
 
 
-def test_which_take_whole_traces() -> None:
-    whole = {kind for kind in registry.DESTINATIONS if config(kind).spans == "all"}
-    assert whole == {"otlp", "otel-collector", "jaeger", "exporter"}
+def test_spans_all_is_the_default_of_general_types() -> None:
+    all_spans = {kind for kind in registry.DESTINATIONS if config(kind).spans == "all"}
+    assert all_spans == {"otlp", "otel-collector", "jaeger", "exporter"}
 
 
-def test_importing_the_table_loads_no_library_of_a_vendor() -> None:
+def test_importing_registry_loads_no_vendor_library() -> None:
     code = "import json, sys; from spancast.destinations import registry; [registry.config_model(kind) for kind in registry.DESTINATIONS]; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
     assert not loaded & {"boto3", "botocore", "clickhouse_connect", "chdb", "grpc", "requests", "urllib3", "httpx"}
 
 
-@pytest.mark.skipif(not SCHEMAS.exists(), reason="OpenRouter's schemas are not at hand")
+@pytest.mark.skipif(not SCHEMAS.exists(), reason="OpenRouter's schemas are not available")
 @pytest.mark.parametrize("name", OPENROUTER_TYPES)
-def test_every_field_and_default_of_openrouters_contract(name: str) -> None:
-    """Where a default is ours on purpose, or what is required there is optional here, it is named below."""
+def test_config_has_every_field_and_default_of_openrouter(name: str) -> None:
+    """``looser`` lists the fields that are required by OpenRouter and optional here."""
     kind = OPENROUTER_TYPES[name]
     contract = json.loads(SCHEMAS.read_text())["schemas"][f"Observability{name}Destination"]["properties"]["config"]
     model = registry.config_model(kind)
     own = model.model_json_schema(by_alias=False)["properties"]
     names = {alias: field for field, info in model.model_fields.items() for alias in info.validation_alias.choices}  # type: ignore[union-attr]
     looser = {
-        "clickhouse": {"database", "username", "password"},  # the page, against the schema: default, default, none
-        "s3": {"accessKeyId", "secretAccessKey"},  # boto3 finds them, as everywhere else
+        "clickhouse": {"database", "username", "password"},  # OpenRouter's documentation differs from its schema
+        "s3": {"accessKeyId", "secretAccessKey"},  # boto3 finds them
         "sentry": {"otlpEndpoint"},  # follows from the DSN
     }
     for field, about in contract["properties"].items():

@@ -1,4 +1,4 @@
-"""Against moto's S3 over a real socket, through boto3."""
+"""Tests of the S3 destination with moto over a real socket, through boto3."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY
-from tests.destinations.payloads import VIEW, payload
+from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, START_NS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
 from tests.export.pipelines import broadcast_with
@@ -59,7 +59,7 @@ def destination(url: str, **others: Any) -> S3Destination:
         "secretAccessKey": CANARY,
         **others,
     }
-    return s3.create(S3Config.model_validate(fields), VIEW)
+    return s3.create(S3Config.model_validate(fields), ENCODER)
 
 
 def objects(bucket: Any) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def objects(bucket: Any) -> dict[str, Any]:
     return {key: json.loads(bucket.get_object(Bucket=BUCKET, Key=key)["Body"].read() or b"null") for key in keys}
 
 
-def test_an_object_per_trace_under_the_same_key_however_often_it_came(url: str, bucket: Any) -> None:
+def test_deliver_twice_writes_one_object_per_trace(url: str, bucket: Any) -> None:
     to = destination(url)
     other = span("Other", 9, trace_id="0" * 31 + "1", attributes={}, at_ms=1)
     batch = payload([*conversation(), other])
@@ -84,37 +84,37 @@ def test_an_object_per_trace_under_the_same_key_however_often_it_came(url: str, 
     )
 
 
-def test_privacy_mode_reaches_the_object(url: str, bucket: Any) -> None:
+def test_deliver_in_privacy_mode_writes_no_content(url: str, bucket: Any) -> None:
     private = SpanEncoder(redaction=Redaction(is_private=True, key="p"), convention="gen_ai")
     call = span("call", 1, attributes={**TOOLS, **LEAKS}, status="error", status_message="canary")
     assert destination(url).deliver(private.payload(records([call])), 5) == Delivered()
-    (told,) = objects(bucket).values()
-    assert "canary" not in json.dumps(told)
-    observation = told["observations"][0]
+    (content,) = objects(bucket).values()
+    assert "canary" not in json.dumps(content)
+    observation = content["observations"][0]
     assert (observation["promptTokens"], observation["totalCost"]) == (100, 0.00075)
-    assert (told["sessionId"], told["userId"], told["metadata"]["order_id"]) == (
+    assert (content["sessionId"], content["userId"], content["metadata"]["order_id"]) == (
         "session_abc",
         "user_12345",
         "ORD-12345",
     )
-    assert (told["input"], told["output"]) == (None, None)
+    assert (content["input"], content["output"]) == (None, None)
 
 
-def test_two_batches_of_one_trace_are_two_objects(url: str, bucket: Any) -> None:
+def test_deliver_two_batches_of_a_trace_writes_two_objects(url: str, bucket: Any) -> None:
     to = destination(url)
     to.deliver(payload(conversation()[:1]), 60)
     to.deliver(payload(conversation()[1:]), 60)
     assert len(objects(bucket)) == 2
 
 
-def test_the_shape_of_openrouters_example(url: str, bucket: Any) -> None:
+def test_object_matches_the_golden_file(url: str, bucket: Any) -> None:
     destination(url).deliver(payload(), 60)
-    (told,) = objects(bucket).values()
+    (content,) = objects(bucket).values()
     golden = Path(__file__).parents[1] / "golden" / "destinations" / "s3.json"
     if os.environ.get("SPANCAST_GOLDEN") == "write":
-        golden.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
-    assert json.loads(golden.read_text()) == told
-    assert list(told) == [
+        golden.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    assert json.loads(golden.read_text()) == content
+    assert list(content) == [
         "id",
         "name",
         "timestamp",
@@ -126,7 +126,7 @@ def test_the_shape_of_openrouters_example(url: str, bucket: Any) -> None:
         "output",
         "observations",
     ]
-    assert set(told["observations"][2]) >= {
+    assert set(content["observations"][2]) >= {
         "id", "traceId", "type", "name", "parentObservationId", "startTime", "endTime", "completionStartTime", "level", "statusMessage",
         "model", "modelParameters", "input", "output", "promptTokens", "completionTokens", "totalTokens", "promptTokensDetails",
         "completionTokensDetails", "inputCost", "outputCost", "totalCost", "finishReason", "metadata",
@@ -142,14 +142,14 @@ def test_the_shape_of_openrouters_example(url: str, bucket: Any) -> None:
         ("", "p", "x-"),
     ],
 )
-def test_key_templates(url: str, bucket: Any, template: str, prefix: str, key: str) -> None:
+def test_key_follows_the_path_template(url: str, bucket: Any, template: str, prefix: str, key: str) -> None:
     to = destination(url, pathTemplate=template, prefix=prefix)
     named = {semconv.RAW_TRACE_ID: "x", semconv.TRACE_METADATA + "api_key_name": "prod/key 1-2"}
     to.deliver(payload([span("a", 1, attributes=named)]), 60)
     assert list(objects(bucket)) == [f"{key}{START_NS}.json"]
 
 
-def test_ids_are_made_safe_for_keys(url: str, bucket: Any) -> None:
+def test_key_replaces_unsafe_characters(url: str, bucket: Any) -> None:
     destination(url, path_template="{apiKeyName}").deliver(
         payload([span("a", 1, attributes={semconv.RAW_TRACE_ID: "../ä b/\n" + "x" * 200})]), 5
     )
@@ -158,20 +158,20 @@ def test_ids_are_made_safe_for_keys(url: str, bucket: Any) -> None:
     assert len(key) < 200
 
 
-def test_unknown_placeholders() -> None:
+def test_path_template_with_unknown_placeholder_raises() -> None:
     with pytest.raises(ValueError, match=r"\{hour\} is unknown"):
         S3Config(type="s3", bucket="b", path_template="{hour}")
 
 
-def test_connection(url: str, bucket: Any) -> None:
+def test_connection_test_writes_an_object_or_is_rejected(url: str, bucket: Any) -> None:
     assert destination(url).test_connection(60) == Delivered()
     assert list(objects(bucket)) == ["openrouter-traces/connection-test"]
     fields = {"type": "s3", "bucket": "nowhere", "endpoint": url, "access_key_id": "k", "secret_access_key": "s"}
-    to = s3.create(S3Config.model_validate(fields), VIEW)
+    to = s3.create(S3Config.model_validate(fields), ENCODER)
     assert to.test_connection(60) == Rejected("S3: NoSuchBucket (HTTP 404) for bucket nowhere")
 
 
-def test_a_server_that_is_not_there_is_tried_again() -> None:
+def test_deliver_to_unreachable_server_is_retried() -> None:
     outcome = destination("http://user:secret@127.0.0.1:9", timeout=60).deliver(payload(), 60)
     assert outcome == Retry("S3: EndpointConnectionError at http://***@127.0.0.1:9")
 
@@ -187,7 +187,7 @@ def test_a_server_that_is_not_there_is_tried_again() -> None:
         (400, "EntityTooLarge", Rejected("S3: EntityTooLarge (HTTP 400) for bucket b", too_large=True)),
     ],
 )
-def test_what_comes_of_an_error(status: int, code: str, outcome: object) -> None:
+def test_outcome_of_error_response(status: int, code: str, outcome: object) -> None:
     response = {
         "Error": {"Code": code},
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"retry-after": "7"}},
@@ -195,55 +195,51 @@ def test_what_comes_of_an_error(status: int, code: str, outcome: object) -> None
     assert s3._outcome(response, "b") == outcome
 
 
-def test_own_headers_are_signed_and_no_credential_is_shown(
-    url: str, bucket: Any, caplog: pytest.LogCaptureFixture
-) -> None:
-    seen: list[Any] = []
+def test_deliver_signs_headers_and_hides_credentials(url: str, bucket: Any, caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[Any] = []
     to = destination(url, headers={"X-Team": "search"}, session_token="t")
-    to._client.meta.events.register("before-send.s3", lambda request, **_: seen.append(request.headers))
+    to._client.meta.events.register("before-send.s3", lambda request, **_: sent.append(request.headers))
     to.deliver(payload(), 60)
-    assert seen[0]["X-Team"] in ("search", b"search")
-    authorization = seen[0]["Authorization"]
+    assert sent[0]["X-Team"] in ("search", b"search")
+    authorization = sent[0]["Authorization"]
     assert "x-team" in (authorization.decode() if isinstance(authorization, bytes) else authorization)
-    assert CANARY not in repr(to._config) + caplog.text + str(seen[0])
+    assert CANARY not in repr(to._config) + caplog.text + str(sent[0])
 
 
-def test_spans_arrive_as_they_were(url: str, bucket: Any) -> None:
+def test_deliver_writes_all_span_fields(url: str, bucket: Any) -> None:
     destination(url).deliver(payload(), 60)
-    (told,) = objects(bucket).values()
-    assert told == s3.trace_object(sorted(payload().spans, key=lambda one: one.start_ns))
+    (content,) = objects(bucket).values()
+    assert content == s3.trace_object(sorted(payload().spans, key=lambda one: one.start_ns))
 
 
 @pytest.mark.parametrize("position", [0, 100, 200])
-def test_one_span_that_cannot_be_read_is_dead_lettered_and_the_others_are_put(
-    position: int, url: str, bucket: Any
-) -> None:
-    made = records([span("a", number + 1, at_ms=number) for number in range(201)])
-    odd = made[position]
+def test_deliver_with_undecodable_span_dead_letters_only_that_span(position: int, url: str, bucket: Any) -> None:
+    batch = records([span("a", number + 1, at_ms=number) for number in range(201)])
+    odd = batch[position]
     odd.body = b"\x0b" + odd.body
     pipeline = broadcast_with({"one": destination(url)}, None)
-    pipeline.spool.put(made, {})
+    pipeline.spool.put(batch, {})
     pipeline._start()
     report = pipeline.flush(60)
-    told = report.destinations["one"]
-    assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
+    counts = report.destinations["one"]
+    assert (counts.delivered, counts.refused, counts.waiting) == (200, 1, 0), str(report)
     [buried] = pipeline.spool.buried()
     assert buried.span_id == odd.span_id.hex()
-    assert buried.reason.startswith("JSONDecodeError in destinations.")
-    put = [one["id"] for told in objects(bucket).values() for one in told["observations"]]
-    assert sorted(put) == sorted(one.span_id.hex() for one in made if one is not odd), "each once"
+    assert buried.reason.startswith("JSONDecodeError in encoding.")
+    written = [one["id"] for content in objects(bucket).values() for one in content["observations"]]
+    assert sorted(written) == sorted(one.span_id.hex() for one in batch if one is not odd), "each once"
     pipeline.shutdown()
 
 
-def test_odd_attributes_are_put_like_any_other(url: str, bucket: Any) -> None:
+def test_deliver_unusual_attributes_writes_the_object(url: str, bucket: Any) -> None:
     odd: dict[str, Any] = {
         semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: ["m"], semconv.USAGE_INPUT_TOKENS: "12",
         semconv.USAGE_OUTPUT_TOKENS: 2**63 - 1, semconv.SESSION_ID: ["a"], semconv.RESPONSE_TIME_TO_FIRST_CHUNK: "0.5",
     }  # fmt: skip
     assert destination(url).deliver(payload([span("a", 1, attributes=odd)]), 5) == Delivered()
-    (told,) = objects(bucket).values()
-    (call,) = told["observations"]
-    assert (told["sessionId"], call["model"], call["completionStartTime"]) == (
+    (content,) = objects(bucket).values()
+    (call,) = content["observations"]
+    assert (content["sessionId"], call["model"], call["completionStartTime"]) == (
         '["a"]', '["m"]', "2026-09-29T12:00:00.500Z",
     )  # fmt: skip
     assert (call["promptTokens"], call["completionTokens"], call["totalTokens"]) == (12, 2**63 - 1, None)

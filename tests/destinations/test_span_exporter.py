@@ -1,4 +1,4 @@
-"""A ``SpanExporter`` of an installed package gets spans that equal the ones that ended."""
+"""Tests of the ``exporter`` destination: an installed ``SpanExporter`` receives spans equal to the ended ones."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from spancast.diagnostics import reraise_internal_errors
 from spancast.errors import ConfigError
 
 
-class Collecting(SpanExporter):
-    """Fails, raises, then takes."""
+class CollectingExporter(SpanExporter):
+    """An exporter whose first export fails."""
 
-    made: list[Collecting] = []  # noqa: RUF012 - the test's window
+    instances: list[CollectingExporter] = []  # noqa: RUF012 - read by the tests
 
     def __init__(self, project: str = "") -> None:
         self.project = project
         self.spans: list[ReadableSpan] = []
         self.answers = [SpanExportResult.FAILURE]
-        self.made.append(self)
+        self.instances.append(self)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         if self.answers:
@@ -42,21 +42,21 @@ class Collecting(SpanExporter):
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with an entry point, as pip leaves it."""
+    """Add an installed package with an entry point."""
     module = ModuleType("collecting_exporter")
-    module.Collecting = Collecting  # type: ignore[attr-defined]
+    module.CollectingExporter = CollectingExporter  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "collecting_exporter", module)
     info = tmp_path / "site" / "collecting-1.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: collecting\nVersion: 1\n")
     (info / "entry_points.txt").write_text(
-        "[opentelemetry_traces_exporter]\ncollecting = collecting_exporter:Collecting\n"
+        "[opentelemetry_traces_exporter]\ncollecting = collecting_exporter:CollectingExporter\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
-    Collecting.made.clear()
+    CollectingExporter.instances.clear()
 
 
-def same(left: ReadableSpan, right: ReadableSpan) -> None:
+def assert_equal(left: ReadableSpan, right: ReadableSpan) -> None:
     for name in ("name", "kind", "start_time", "end_time", "parent", "status", "resource", "instrumentation_scope"):
         assert _comparable(getattr(left, name)) == _comparable(getattr(right, name)), name
     assert _comparable(left.get_span_context()) == _comparable(right.get_span_context())
@@ -71,18 +71,18 @@ def same(left: ReadableSpan, right: ReadableSpan) -> None:
 
 def _comparable(value: Any) -> Any:
     if isinstance(value, SpanContext):
-        # Of the flags OTLP's encoder sends "is remote" only; that a span was sampled is certain here.
+        # The OTLP encoder sends only the flag "is remote"; all spans here are sampled.
         return value.trace_id, value.span_id, value.is_remote, value.trace_state, value.trace_flags.sampled
     return (value.status_code, value.description) if hasattr(value, "status_code") else value
 
 
-def test_spans_come_through_whole(installed: None, tmp_path: Path) -> None:
-    told = InMemorySpanExporter()
+def test_export_passes_spans_equal_to_the_ended_ones(installed: None, tmp_path: Path) -> None:
+    expected = InMemorySpanExporter()
     pipeline = pipeline_to({"other": {"type": "exporter", "exporter": "collecting", "options": {"project": "p"}}}, None)
     provider = TracerProvider(
         resource=Resource({"service.name": "x", "list": ["a"]}, "https://schema"), shutdown_on_exit=False
     )
-    provider.add_span_processor(SimpleSpanProcessor(told))
+    provider.add_span_processor(SimpleSpanProcessor(expected))
     provider.add_span_processor(pipeline.processor)
     tracer = provider.get_tracer("scope", "2", "https://other", {"k": 1})
     with tracer.start_as_current_span(
@@ -92,31 +92,31 @@ def test_spans_come_through_whole(installed: None, tmp_path: Path) -> None:
         with tracer.start_as_current_span("inner", links=[Link(outer.get_span_context(), {"l": "m"})]) as inner:
             inner.set_status(StatusCode.ERROR, "why")
     assert pipeline.flush(30)
-    exporter = Collecting.made[-1]
+    exporter = CollectingExporter.instances[-1]
     assert exporter.project == "p"
-    for ours, real in zip(exporter.spans, told.get_finished_spans(), strict=True):
-        same(ours, real)
+    for actual, wanted in zip(exporter.spans, expected.get_finished_spans(), strict=True):
+        assert_equal(actual, wanted)
     pipeline.shutdown()
 
 
-def test_one_that_raises_is_tried_again(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    def export(self: Collecting, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+def test_export_that_raises_is_retried(installed: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def export(self: CollectingExporter, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         raise OSError("a key in a text")
 
     former = reraise_internal_errors(enabled=False)
-    monkeypatch.setattr(Collecting, "export", export)
+    monkeypatch.setattr(CollectingExporter, "export", export)
     pipeline = pipeline_to({"other": {"type": "exporter", "exporter": "collecting"}}, None)
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(pipeline.processor)
     provider.get_tracer("x").start_span("y").end()
-    report = report_when(pipeline.flush, lambda told: told.destinations["other"].last_error)
+    report = report_when(pipeline.flush, lambda report: report.destinations["other"].last_error)
     assert report.destinations["other"].waiting == 1
     assert report.destinations["other"].last_error == "exporter collecting: it raised OSError"
     pipeline.shutdown(0.1)
     reraise_internal_errors(enabled=former)
 
 
-def test_an_unknown_name_is_told(installed: None) -> None:
+def test_unknown_or_failing_exporter_raises_config_error(installed: None) -> None:
     with pytest.raises(
         ConfigError, match=r"destinations\.other: exporter: unknown exporter 'nothing'; installed are .*collecting"
     ):
@@ -125,29 +125,30 @@ def test_an_unknown_name_is_told(installed: None) -> None:
         pipeline_to({"other": {"type": "exporter", "exporter": "collecting", "options": {"no": 1}}}, None)
 
 
-def test_its_connection_is_asked_for(installed: None) -> None:
-    """By an export of nothing: what cannot be reached says so, and no span is invented for it."""
+def test_connection_test_exports_an_empty_batch(installed: None) -> None:
+    """An export without spans fails if the endpoint is unreachable, and sends no artificial span."""
     config = registry.config_model("exporter").model_validate({"type": "exporter", "exporter": "collecting"})
     destination = registry.create(config, "other")
-    (exporter,) = Collecting.made
+    (exporter,) = CollectingExporter.instances
     assert destination.test_connection(1) == Retry("exporter collecting: failure")
     assert destination.test_connection(1) == Delivered()
     assert exporter.spans == []
 
 
 @pytest.mark.parametrize("answer", [False, OSError("a key in a text")], ids=["refused", "raised"])
-def test_a_flush_that_fails_is_told(installed: None, monkeypatch: pytest.MonkeyPatch, answer: object) -> None:
-    """However it does."""
+def test_connection_test_with_failing_force_flush_is_retried(
+    installed: None, monkeypatch: pytest.MonkeyPatch, answer: object
+) -> None:
 
-    def force_flush(self: Collecting, timeout_millis: int = 30_000) -> bool:
+    def force_flush(self: CollectingExporter, timeout_millis: int = 30_000) -> bool:
         if isinstance(answer, OSError):
             raise answer
         return bool(answer)
 
-    monkeypatch.setattr(Collecting, "force_flush", force_flush)
+    monkeypatch.setattr(CollectingExporter, "force_flush", force_flush)
     config = registry.config_model("exporter").model_validate({"type": "exporter", "exporter": "collecting"})
     destination = registry.create(config, "other")
-    Collecting.made[0].answers.clear()
+    CollectingExporter.instances[0].answers.clear()
     former = reraise_internal_errors(enabled=False)
     assert destination.test_connection(1) == Retry("exporter collecting: force_flush failed")
     reraise_internal_errors(enabled=former)

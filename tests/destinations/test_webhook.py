@@ -1,4 +1,4 @@
-"""The user's own endpoint over a real socket."""
+"""Tests of the webhook destination over a real socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from tests.destinations.configs import config
 from tests.destinations.otlp_receiver import OtlpReceiver, html, redirect, status
-from tests.destinations.payloads import VIEW, payload
+from tests.destinations.payloads import ENCODER, payload
 
 from spancast.destinations import webhook
 from spancast.destinations.protocol import Delivered, Rejected, Retry
@@ -26,15 +26,15 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[OtlpReceiver]:
 
 
 def destination(url: str, **others: Any) -> Any:
-    told: Any = config("webhook", url=url, **others)
-    return webhook.create(told, VIEW)
+    chosen: Any = config("webhook", url=url, **others)
+    return webhook.create(chosen, ENCODER)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_a_batch_arrives_as_otlp_json(receiver: OtlpReceiver, method: str) -> None:
-    made = destination(f"{receiver.url}/in?token={CANARY}", method=method, headers={"X-Key": CANARY})
-    assert made.deliver(payload(), 30) == Delivered()
-    made.close()
+def test_deliver_sends_otlp_json(receiver: OtlpReceiver, method: str) -> None:
+    target = destination(f"{receiver.url}/in?token={CANARY}", method=method, headers={"X-Key": CANARY})
+    assert target.deliver(payload(), 30) == Delivered()
+    target.close()
     [request] = receiver.requests
     assert (request.method, request.path) == (method, f"/in?token={CANARY}")
     assert request.body == payload().json
@@ -43,11 +43,11 @@ def test_a_batch_arrives_as_otlp_json(receiver: OtlpReceiver, method: str) -> No
     assert request.headers["x-key"] == CANARY
     assert "x-test-connection" not in request.headers
     assert len(receiver.spans) == 4
-    assert made.encoder is VIEW
+    assert target.encoder is ENCODER
 
 
 @pytest.mark.parametrize("code", [200, 202, 204, 400])
-def test_connection_test_passes(receiver: OtlpReceiver, code: int) -> None:
+def test_connection_test_with_accepted_status_is_delivered(receiver: OtlpReceiver, code: int) -> None:
     receiver.answer_with(status(code, b"<html>" if code == 400 else b""))
     assert destination(receiver.url).test_connection(30) == Delivered()
     [request] = receiver.requests
@@ -57,20 +57,20 @@ def test_connection_test_passes(receiver: OtlpReceiver, code: int) -> None:
 
 
 @pytest.mark.parametrize("reply", [status(404), status(422), redirect("/login"), html()])
-def test_connection_test_fails(receiver: OtlpReceiver, reply: Any) -> None:
+def test_connection_test_with_other_reply_is_rejected(receiver: OtlpReceiver, reply: Any) -> None:
     receiver.answer_with(reply)
     assert isinstance(destination(receiver.url).test_connection(30), Rejected)
 
 
-def test_failures_are_the_senders(receiver: OtlpReceiver) -> None:
+def test_deliver_with_400_is_rejected_without_credentials(receiver: OtlpReceiver) -> None:
     receiver.answer_with(status(400, f"bad {CANARY}".encode()), status(503))
-    made = destination(f"{receiver.url}/in?token={CANARY}")
-    assert made.deliver(payload(), 30) == Rejected(
+    target = destination(f"{receiver.url}/in?token={CANARY}")
+    assert target.deliver(payload(), 30) == Rejected(
         f"Webhook at 127.0.0.1:{receiver.port}/in: HTTP 400 (bad ***)", invalid_content=True
     )
-    assert isinstance(made.test_connection(30), Retry)
+    assert isinstance(target.test_connection(30), Retry)
 
 
-def test_only_post_and_put() -> None:
+def test_config_with_method_get_raises() -> None:
     with pytest.raises(ValidationError, match="method"):
         destination("http://h.test", method="GET")
