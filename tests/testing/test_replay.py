@@ -1,4 +1,4 @@
-"""The replay server as the real SDKs see it."""
+"""Tests of the replay server with the real SDKs."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.dialects.openai_responses.answers import responses_answer, responses_events
 from spancast.testing.replay import KEEP_ALIVE, Headers, ReplayServer, Reply
 
-FOREVER_S = 3600.0
+ENDLESS_S = 3600.0
 ASK = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Is it on?"}]}
 ASK_CLAUDE = {**ASK, "model": "claude-sonnet-5", "max_tokens": 100}
 ASK_RESPONSES = {"model": "gpt-4o-mini", "input": "Is it on?"}
@@ -82,10 +82,10 @@ def replay_threads():
     return [thread for thread in threading.enumerate() if thread.name.startswith("replay-")]
 
 
-# --- answers of its own --------------------------------------------------------------------------
+# --- default answers -----------------------------------------------------------------------------
 
 
-def test_openai_chat_is_echoed(gpt, server):
+def test_openai_chat_returns_the_question(gpt, server):
     answer = gpt.chat.completions.create(**ASK)
     assert answer.choices[0].message.content == "Is it on?"
     assert answer.model == "gpt-4o-mini"
@@ -98,51 +98,51 @@ def test_openai_chat_is_echoed(gpt, server):
     assert "x-none" not in request.headers
 
 
-async def test_openai_chat_async(async_gpt):
+async def test_openai_chat_async_returns_the_question(async_gpt):
     answer = await async_gpt.chat.completions.create(**ASK)
     assert answer.choices[0].message.content == "Is it on?"
 
 
-def test_openai_chat_streams_usage_only_when_asked(gpt):
+def test_openai_chat_stream_has_usage_only_if_requested(gpt):
     with gpt.chat.completions.create(**ASK, stream=True) as stream:
-        silent = list(stream)
+        without_usage = list(stream)
     with gpt.chat.completions.create(**ASK, stream=True, stream_options={"include_usage": True}) as stream:
-        told = list(stream)
-    assert text_of(silent) == text_of(told) == "Is it on?"
-    assert all(chunk.choices and chunk.usage is None for chunk in silent)
-    assert told[-1].choices == []
-    assert told[-1].usage == gpt.chat.completions.create(**ASK).usage
+        with_usage = list(stream)
+    assert text_of(without_usage) == text_of(with_usage) == "Is it on?"
+    assert all(chunk.choices and chunk.usage is None for chunk in without_usage)
+    assert with_usage[-1].choices == []
+    assert with_usage[-1].usage == gpt.chat.completions.create(**ASK).usage
 
 
-async def test_openai_chat_streams_async(async_gpt):
+async def test_openai_chat_stream_async_returns_the_question(async_gpt):
     async with await async_gpt.chat.completions.create(**ASK, stream=True) as stream:
         assert text_of([chunk async for chunk in stream]) == "Is it on?"
 
 
-def test_openai_stream_helper(gpt):
+def test_openai_stream_helper_returns_the_question(gpt):
     with gpt.chat.completions.stream(**ASK) as stream:
         final = stream.get_final_completion()
     assert final.choices[0].message.content == "Is it on?"
 
 
-async def test_openai_stream_helper_async(async_gpt):
+async def test_openai_stream_helper_async_returns_the_question(async_gpt):
     async with async_gpt.chat.completions.stream(**ASK) as stream:
         final = await stream.get_final_completion()
     assert final.choices[0].message.content == "Is it on?"
 
 
-def test_openai_responses(gpt):
-    whole = gpt.responses.create(**ASK_RESPONSES)
-    assert whole.output_text == "Is it on?"
+def test_openai_responses_stream_equals_complete_answer(gpt):
+    complete = gpt.responses.create(**ASK_RESPONSES)
+    assert complete.output_text == "Is it on?"
     with gpt.responses.create(**ASK_RESPONSES, stream=True) as stream:
         events = list(stream)
     assert [event.sequence_number for event in events] == list(range(len(events)))
     assert events[-1].type == "response.completed"
     assert events[-1].response.output_text == "Is it on?"
-    assert events[-1].response.usage == whole.usage
+    assert events[-1].response.usage == complete.usage
 
 
-def test_openai_responses_stream_helper(gpt):
+def test_openai_responses_stream_helper_returns_the_question(gpt):
     with gpt.responses.stream(**ASK_RESPONSES) as stream:
         kinds = [event.type for event in stream]
         final = stream.get_final_response()
@@ -150,13 +150,13 @@ def test_openai_responses_stream_helper(gpt):
     assert final.output_text == "Is it on?"
 
 
-async def test_openai_responses_async(async_gpt):
+async def test_openai_responses_async_returns_the_question(async_gpt):
     async with await async_gpt.responses.create(**ASK_RESPONSES, stream=True) as stream:
         events = [event async for event in stream]
     assert events[-1].response.output_text == (await async_gpt.responses.create(**ASK_RESPONSES)).output_text
 
 
-def test_openai_raw_response(gpt):
+def test_openai_raw_response_has_a_request_id(gpt):
     raw = gpt.chat.completions.with_raw_response.create(**ASK)
     assert raw.headers["x-request-id"] == "req_1"
     assert raw.parse().choices[0].message.content == "Is it on?"
@@ -165,7 +165,7 @@ def test_openai_raw_response(gpt):
         assert text_of(stream) == "Is it on?"
 
 
-def test_openai_streaming_response(gpt):
+def test_openai_streaming_response_returns_the_question(gpt):
     with gpt.chat.completions.with_streaming_response.create(**ASK) as response:
         assert response.parse().choices[0].message.content == "Is it on?"
 
@@ -179,61 +179,61 @@ def test_azure_paths_are_served(server):
     assert request.query == "api-version=2024-10-21"
 
 
-def test_anthropic_messages(claude):
-    whole = claude.messages.create(**ASK_CLAUDE)
-    assert whole.content[0].text == "Is it on?"
-    assert whole.stop_reason == "end_turn"
+def test_anthropic_messages_stream_equals_complete_answer(claude):
+    complete = claude.messages.create(**ASK_CLAUDE)
+    assert complete.content[0].text == "Is it on?"
+    assert complete.stop_reason == "end_turn"
     with claude.messages.stream(**ASK_CLAUDE) as stream:
         assert "".join(stream.text_stream) == "Is it on?"
         final = stream.get_final_message()
-    assert final.usage == whole.usage
-    assert final.model == whole.model == "claude-sonnet-5"
+    assert final.usage == complete.usage
+    assert final.model == complete.model == "claude-sonnet-5"
 
 
-async def test_anthropic_messages_async(async_claude):
-    whole = await async_claude.messages.create(**ASK_CLAUDE)
+async def test_anthropic_messages_async_stream_equals_complete_answer(async_claude):
+    complete = await async_claude.messages.create(**ASK_CLAUDE)
     async with async_claude.messages.stream(**ASK_CLAUDE) as stream:
         final = await stream.get_final_message()
-    assert final.content[0].text == whole.content[0].text == "Is it on?"
+    assert final.content[0].text == complete.content[0].text == "Is it on?"
 
 
-def test_anthropic_raw_events(claude):
+def test_anthropic_stream_has_events_in_order(claude):
     with claude.messages.create(**ASK_CLAUDE, stream=True) as stream:
         kinds = [event.type for event in stream]
     assert kinds[0] == "message_start"
     assert kinds[-2:] == ["message_delta", "message_stop"]
 
 
-def test_openrouter_chat(router):
+def test_openrouter_chat_stream_equals_complete_answer(router):
     with open_router(router) as client:
-        whole = client.chat.send(**ASK)
+        complete = client.chat.send(**ASK)
         with client.chat.send(**ASK, stream=True) as stream:
             chunks = list(stream)
             generation = stream.response.headers["x-generation-id"]
-    assert whole.choices[0].message.content == text_of(chunks) == "Is it on?"
-    assert chunks[-1].usage == whole.usage
-    assert whole.usage.cost > 0
-    assert {chunk.id for chunk in chunks} == {generation} != {whole.id}
+    assert complete.choices[0].message.content == text_of(chunks) == "Is it on?"
+    assert chunks[-1].usage == complete.usage
+    assert complete.usage.cost > 0
+    assert {chunk.id for chunk in chunks} == {generation} != {complete.id}
 
 
-async def test_openrouter_chat_async(router):
+async def test_openrouter_chat_async_stream_equals_complete_answer(router):
     async with open_router(router) as client:
-        whole = await client.chat.send_async(**ASK)
+        complete = await client.chat.send_async(**ASK)
         async with await client.chat.send_async(**ASK, stream=True) as stream:
             chunks = [chunk async for chunk in stream]
-    assert whole.choices[0].message.content == text_of(chunks) == "Is it on?"
+    assert complete.choices[0].message.content == text_of(chunks) == "Is it on?"
 
 
-def test_openrouter_responses(router):
+def test_openrouter_responses_stream_equals_complete_answer(router):
     with open_router(router) as client:
-        whole = client.responses.send(**ASK_RESPONSES)
+        complete = client.responses.send(**ASK_RESPONSES)
         with client.responses.send(**ASK_RESPONSES, stream=True) as stream:
             events = list(stream)
-    assert whole.output[0].content[0].text == events[-1].response.output[0].content[0].text == "Is it on?"
-    assert events[-1].response.usage == whole.usage
+    assert complete.output[0].content[0].text == events[-1].response.output[0].content[0].text == "Is it on?"
+    assert events[-1].response.usage == complete.usage
 
 
-def test_openrouter_answers_through_openai(router):
+def test_openrouter_answer_through_openai_has_cost(router):
     with openai.OpenAI(base_url=router.base_url, api_key="k", max_retries=0) as client:
         raw = client.chat.completions.with_raw_response.create(**ASK)
         with client.chat.completions.create(**ASK, stream=True) as stream:
@@ -246,14 +246,14 @@ def test_openrouter_answers_through_openai(router):
     assert last.usage == answer.usage
 
 
-def test_openrouter_answers_through_anthropic(router):
+def test_openrouter_answer_through_anthropic_has_cost(router):
     with anthropic.Anthropic(base_url=router.url, api_key="k", max_retries=0) as client:
         answer = client.messages.create(**ASK_CLAUDE)
     assert answer.provider == "Anthropic"
     assert answer.usage.cost > 0
 
 
-def test_other_paths_and_bodies_that_are_no_json_object_are_not_found(gpt, server):
+def test_unknown_path_or_invalid_json_returns_404(gpt, server):
     with pytest.raises(openai.NotFoundError) as caught:
         gpt.embeddings.create(model="m", input="x")
     assert caught.value.code == "not_found"
@@ -274,58 +274,58 @@ def test_other_paths_and_bodies_that_are_no_json_object_are_not_found(gpt, serve
         ({}, ""),
     ],
 )
-def test_last_user_text(body, text):
+def test_last_user_text_returns_the_first_text_part(body, text):
     assert last_user_text(body) == text
 
 
-# --- streamed answers say what whole ones say ------------------------------------------------------
+# --- streamed and complete answers are equal -------------------------------------------------------
 
 VARIANTS = [{}, RICH, {"text": None, "tool_calls": TOOLS}, {"text": ""}, {"text": "abc", "cost": 0.001}]
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_chat_streamed_equals_whole(gpt, server, variant, pieces):
+def test_chat_stream_equals_complete_answer(gpt, server, variant, pieces):
     answer = chat_answer(**variant)
     server.reply(Reply.json(answer), Reply.stream(chat_chunks(answer, pieces=pieces)))
-    whole = gpt.chat.completions.create(**ASK)
+    complete = gpt.chat.completions.create(**ASK)
     with gpt.chat.completions.stream(**ASK, stream_options={"include_usage": True}) as stream:
         final = stream.get_final_completion()
-    assert whole.to_dict() == answer
-    assert final.usage == whole.usage
-    assert final.choices[0].finish_reason == whole.choices[0].finish_reason
-    assert final.choices[0].message.to_dict(exclude_none=True) == whole.choices[0].message.to_dict(exclude_none=True)
+    assert complete.to_dict() == answer
+    assert final.usage == complete.usage
+    assert final.choices[0].finish_reason == complete.choices[0].finish_reason
+    assert final.choices[0].message.to_dict(exclude_none=True) == complete.choices[0].message.to_dict(exclude_none=True)
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_responses_streamed_equals_whole(gpt, server, variant, pieces):
+def test_responses_stream_equals_complete_answer(gpt, server, variant, pieces):
     answer = responses_answer(**variant)
     events = responses_events(answer, pieces=pieces)
     server.reply("/responses", Reply.json(answer), Reply.stream(events))
-    whole = gpt.responses.create(**ASK_RESPONSES)
+    complete = gpt.responses.create(**ASK_RESPONSES)
     with gpt.responses.stream(**ASK_RESPONSES) as stream:
         final = stream.get_final_response()
-    assert whole.to_dict() == answer == events[-1]["response"]
+    assert complete.to_dict() == answer == events[-1]["response"]
     # The helper adds ``parsed: None``, absent on the wire.
-    assert final.to_dict(exclude_none=True) == whole.to_dict(exclude_none=True)
+    assert final.to_dict(exclude_none=True) == complete.to_dict(exclude_none=True)
     deltas = [event["delta"] for event in events if event["type"].endswith("text.delta")]
-    assert "".join(deltas) == (variant.get("reasoning") or "") + (whole.output_text)
+    assert "".join(deltas) == (variant.get("reasoning") or "") + (complete.output_text)
 
 
 @pytest.mark.parametrize("pieces", [1, 3, 1000])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_messages_streamed_equals_whole(claude, server, variant, pieces):
+def test_messages_stream_equals_complete_answer(claude, server, variant, pieces):
     answer = messages_answer(**variant)
     server.reply("/messages", Reply.json(answer), Reply.stream(messages_events(answer, pieces=pieces)))
-    whole = claude.messages.create(**ASK_CLAUDE)
+    complete = claude.messages.create(**ASK_CLAUDE)
     with claude.messages.stream(**ASK_CLAUDE) as stream:
         final = stream.get_final_message()
-    assert whole.to_dict() == answer
-    assert final.to_dict(exclude_none=True) == whole.to_dict(exclude_none=True)
+    assert complete.to_dict() == answer
+    assert final.to_dict(exclude_none=True) == complete.to_dict(exclude_none=True)
 
 
-def test_streamed_answers_pass_openrouters_own_validation(router):
+def test_streams_pass_the_validation_of_the_openrouter_sdk(router):
     chat, responses = chat_answer(cost=0.5, **RICH), responses_answer(cost=0.5, **RICH)
     router.reply(Reply.stream(chat_chunks(chat)), Reply.json(responses), Reply.stream(responses_events(responses)))
     with open_router(router) as client:
@@ -338,7 +338,7 @@ def test_streamed_answers_pass_openrouters_own_validation(router):
     assert chunks[-1].usage.cost == events[-1].response.usage.cost == 0.5
 
 
-def test_unusual_parts_are_streamed_too(gpt, claude, server):
+def test_stream_supports_refusals_and_unknown_parts(gpt, claude, server):
     refused = responses_answer("no")
     refused["output"][0]["content"] = [{"type": "refusal", "refusal": "I will not."}]
     refused["output"].append({"type": "web_search_call", "id": "ws_1", "status": "completed"})
@@ -359,14 +359,14 @@ def test_unusual_parts_are_streamed_too(gpt, claude, server):
 # --- scripts ---------------------------------------------------------------------------------------
 
 
-def test_endpoint_scripts_come_before_the_script_for_every_path(gpt, server):
+def test_reply_for_an_endpoint_precedes_reply_for_any_path(gpt, server):
     server.reply(Reply.json(chat_answer("any 1")), Reply.json(chat_answer("any 2")))
     server.reply("/chat/completions", Reply.json(chat_answer("chat")))
-    said = [gpt.chat.completions.create(**ASK).choices[0].message.content for _ in range(4)]
-    assert said == ["chat", "any 1", "any 2", "Is it on?"]
+    texts = [gpt.chat.completions.create(**ASK).choices[0].message.content for _ in range(4)]
+    assert texts == ["chat", "any 1", "any 2", "Is it on?"]
 
 
-def test_several_servers_and_reused_replies(server, router):
+def test_reply_can_be_reused_by_several_servers(server, router):
     reply = Reply.json({"n": 1}, headers={"x-note": "same"}, status=201)
     for running in (server, router):
         running.reply(reply, reply)
@@ -378,12 +378,12 @@ def test_several_servers_and_reused_replies(server, router):
 # --- timing, by gates ------------------------------------------------------------------------------
 
 
-def test_a_gate_holds_its_event_and_those_after_it(gpt, server):
+def test_gate_holds_its_event_and_later_ones(gpt, server):
     gate, end = threading.Event(), threading.Event()
     chunks = chat_chunks(chat_answer("ab"), include_usage=False)
     server.reply(Reply.stream(chunks, gates={2: gate, len(chunks): end}))
     with gpt.chat.completions.create(**ASK, stream=True) as stream:
-        # Were anything held back that should not be, next() would wait for ever.
+        # next() would block forever if the server held back a free event.
         assert text_of([next(stream), next(stream)]) == "a"
         gate.set()
         assert text_of([next(stream), next(stream)]) == "b"
@@ -391,7 +391,7 @@ def test_a_gate_holds_its_event_and_those_after_it(gpt, server):
         assert list(stream) == []
 
 
-async def test_an_async_consumer_sees_events_as_they_come(async_claude, server):
+async def test_gate_with_async_client_releases_events(async_claude, server):
     gate = threading.Event()
     server.reply(Reply.stream(messages_events(messages_answer("ab"), pieces=2), gates={4: gate}))
     async with async_claude.messages.stream(**ASK_CLAUDE) as stream:
@@ -401,7 +401,7 @@ async def test_an_async_consumer_sees_events_as_they_come(async_claude, server):
         assert await anext(texts) == "b"
 
 
-def test_a_reply_is_held_before_its_first_byte(gpt, server):
+def test_held_by_holds_a_reply_before_its_first_byte(gpt, server):
     gate = threading.Event()
     server.reply(Reply.json(chat_answer("held")).held_by(gate), Reply.json(chat_answer("free")))
     with ThreadPoolExecutor(1) as pool:
@@ -416,12 +416,12 @@ def test_a_reply_is_held_before_its_first_byte(gpt, server):
 @pytest.mark.parametrize(
     ("reply", "arrived"),
     [
-        (Reply.stream(["one", "two"], gap_s=FOREVER_S), b"data: one\n\n"),
-        (Reply.stream(["one"], first_gap_s=FOREVER_S, comments=[KEEP_ALIVE]), b": OPENROUTER PROCESSING\n\n"),
-        (Reply.sse(b"12345", piece_bytes=2, gap_s=FOREVER_S), b"12"),
+        (Reply.stream(["one", "two"], gap_s=ENDLESS_S), b"data: one\n\n"),
+        (Reply.stream(["one"], first_gap_s=ENDLESS_S, comments=[KEEP_ALIVE]), b": OPENROUTER PROCESSING\n\n"),
+        (Reply.sse(b"12345", piece_bytes=2, gap_s=ENDLESS_S), b"12"),
     ],
 )
-def test_gaps_hold_what_comes_after_them(server, reply, arrived):
+def test_gap_holds_later_bytes(server, reply, arrived):
     server.reply(reply)
     with httpx.stream("POST", server.url, timeout=None) as response:
         body = response.iter_raw()
@@ -431,7 +431,7 @@ def test_gaps_hold_what_comes_after_them(server, reply, arrived):
             next(body)
 
 
-def test_short_waits_end_by_themselves(gpt, server):
+def test_short_gaps_end(gpt, server):
     chunks = chat_chunks(chat_answer("ab"))
     server.reply(Reply.stream(chunks, gap_s=0.001, first_gap_s=0.001, delay_s=0.001), Reply.hang(0.001))
     with gpt.chat.completions.create(**ASK, stream=True) as stream:
@@ -439,8 +439,8 @@ def test_short_waits_end_by_themselves(gpt, server):
     assert gpt.chat.completions.create(**ASK).choices[0].message.content == "Is it on?"
 
 
-def test_the_client_can_time_out_on_a_hang(gpt, server):
-    server.reply(Reply.hang(FOREVER_S))
+def test_hang_lets_the_client_time_out(gpt, server):
+    server.reply(Reply.hang(ENDLESS_S))
     with pytest.raises(openai.APITimeoutError):
         gpt.chat.completions.create(**ASK, timeout=0.05)
 
@@ -462,7 +462,7 @@ def test_the_client_can_time_out_on_a_hang(gpt, server):
         (529, openai.InternalServerError),
     ],
 )
-def test_openai_errors(gpt, server, status, error):
+def test_error_raises_the_openai_exception(gpt, server, status, error):
     server.reply(Reply.error(status, headers={"retry-after": "7"}))
     with pytest.raises(error) as caught:
         gpt.chat.completions.create(**ASK)
@@ -480,7 +480,7 @@ def test_openai_errors(gpt, server, status, error):
         (418, anthropic.APIStatusError, "api_error"),
     ],
 )
-def test_anthropic_errors(claude, server, status, error, kind):
+def test_error_raises_the_anthropic_exception(claude, server, status, error, kind):
     server.reply(Reply.error(status))
     with pytest.raises(error) as caught:
         claude.messages.create(**ASK_CLAUDE)
@@ -499,14 +499,14 @@ def test_anthropic_errors(claude, server, status, error, kind):
         (529, openrouter_errors.ProviderOverloadedResponseError),
     ],
 )
-def test_openrouter_errors(router, status, error):
+def test_error_raises_the_openrouter_exception(router, status, error):
     router.reply(Reply.error(status))
     with open_router(router) as client, pytest.raises(error) as caught:
         client.chat.send(**ASK)
     assert caught.value.data.error.code == status
 
 
-async def test_errors_async(async_gpt, async_claude, server):
+async def test_error_raises_in_async_clients(async_gpt, async_claude, server):
     server.reply(Reply.error(429), Reply.error(500))
     with pytest.raises(openai.RateLimitError):
         await async_gpt.chat.completions.create(**ASK)
@@ -514,7 +514,7 @@ async def test_errors_async(async_gpt, async_claude, server):
         await async_claude.messages.create(**ASK_CLAUDE)
 
 
-def test_an_errors_own_body_is_sent_as_it_is(gpt, server):
+def test_error_with_body_sends_that_body(gpt, server):
     body = {"error": {"message": "mine", "http_status": 429}}
     server.reply(Reply.error(429, body))
     with pytest.raises(openai.RateLimitError) as caught:
@@ -522,14 +522,14 @@ def test_an_errors_own_body_is_sent_as_it_is(gpt, server):
     assert caught.value.body == body["error"]
 
 
-def test_sdk_retries_take_the_next_reply(server):
+def test_sdk_retry_gets_the_next_reply(server):
     server.reply(Reply.error(503, headers={"retry-after-ms": "1"}))
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=1) as client:
         assert client.chat.completions.create(**ASK).choices[0].message.content == "Is it on?"
     assert len(server.requests) == 2
 
 
-def test_an_error_chunk_raises_in_mid_stream(gpt, server):
+def test_error_chunk_raises_during_the_stream(gpt, server):
     chunk = chat_chunks(chat_answer("partial"), pieces=1)[1]
     server.reply(Reply.stream([chunk, {**chunk, "error": {"code": 502, "message": "gone"}}], done=False))
     with gpt.chat.completions.create(**ASK, stream=True) as stream:
@@ -538,7 +538,7 @@ def test_an_error_chunk_raises_in_mid_stream(gpt, server):
             next(stream)
 
 
-def test_an_anthropic_error_event_raises_in_mid_stream(claude, server):
+def test_anthropic_error_event_raises_during_the_stream(claude, server):
     events = messages_events(messages_answer())[:4]
     events.append({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
     server.reply(Reply.stream(events))
@@ -549,7 +549,7 @@ def test_an_anthropic_error_event_raises_in_mid_stream(claude, server):
 # --- broken connections ----------------------------------------------------------------------------
 
 
-def test_a_cut_stream_raises_after_all_that_was_sent(gpt, server):
+def test_cut_stream_raises_after_the_sent_chunks(gpt, server):
     server.reply(Reply.stream(chat_chunks(chat_answer("x" * 1000), pieces=1000), cut_after=900))
     arrived = []
     with (
@@ -561,7 +561,7 @@ def test_a_cut_stream_raises_after_all_that_was_sent(gpt, server):
     assert isinstance(caught.value.__cause__, httpx2.RemoteProtocolError)
 
 
-def test_a_reset_stream_raises(gpt, server):
+def test_reset_stream_raises(gpt, server):
     cut = threading.Event()
     server.reply(Reply.stream(chat_chunks(chat_answer("abcd")), cut_after=2, reset=True, gates={2: cut}))
     with gpt.chat.completions.create(**ASK, stream=True) as stream:
@@ -572,14 +572,14 @@ def test_a_reset_stream_raises(gpt, server):
     assert isinstance(caught.value.__cause__, httpx2.ReadError)
 
 
-async def test_a_cut_stream_raises_async(async_claude, server):
+async def test_cut_stream_raises_in_async_client(async_claude, server):
     server.reply(Reply.stream(messages_events(messages_answer()), cut_after=3, gzip=True))
     async with await async_claude.messages.create(**ASK_CLAUDE, stream=True) as stream:
         with pytest.raises(httpx2.RemoteProtocolError):
             [event async for event in stream]
 
 
-def test_a_cut_openrouter_stream_raises(router):
+def test_cut_openrouter_stream_raises(router):
     router.reply(Reply.sse(b'data: {"id":"g"}', cut=True))
     with (
         open_router(router) as client,
@@ -590,13 +590,13 @@ def test_a_cut_openrouter_stream_raises(router):
 
 
 @pytest.mark.parametrize("reply", [Reply.drop(), Reply.drop(delay_s=0.001), Reply.stream([], cut_after=0, reset=True)])
-def test_no_answer_is_a_connection_error(gpt, server, reply):
+def test_dropped_connection_raises_connection_error(gpt, server, reply):
     server.reply(reply)
     with pytest.raises((openai.APIConnectionError, httpx2.ReadError)):
         gpt.chat.completions.create(**ASK)
 
 
-def test_a_client_may_leave_in_mid_stream(gpt, server):
+def test_client_that_closes_a_stream_does_not_stop_the_server(gpt, server):
     gate = threading.Event()
     server.reply(Reply.stream(chat_chunks(chat_answer("x" * 100_000), pieces=1000), gates={3: gate}))
     with gpt.chat.completions.create(**ASK, stream=True) as stream:
@@ -605,7 +605,7 @@ def test_a_client_may_leave_in_mid_stream(gpt, server):
     assert gpt.chat.completions.create(**ASK).choices[0].message.content == "Is it on?"
 
 
-def test_a_stream_without_done_just_ends(gpt, server):
+def test_stream_without_done_ends(gpt, server):
     server.reply(Reply.stream(chat_chunks(chat_answer("ab"))[:2], done=False))
     with gpt.chat.completions.create(**ASK, stream=True) as stream:
         assert text_of(stream) == "a"
@@ -619,7 +619,7 @@ def body_of(server, reply):
     return httpx.post(f"{server.url}/x").content
 
 
-def test_frames_on_the_wire(server):
+def test_stream_frames_on_the_wire(server):
     assert body_of(server, Reply.stream([{"id": 1}, "not {json", "two\nlines"])) == (
         b'data: {"id":1}\n\ndata: not {json\n\ndata: two\ndata: lines\n\ndata: [DONE]\n\n'
     )
@@ -630,7 +630,7 @@ def test_frames_on_the_wire(server):
 
 
 @pytest.mark.parametrize("form", [{"crlf": True}, {"gzip": True}, {"comments": [KEEP_ALIVE, ": ping"]}])
-def test_other_framings_give_the_same_chunks(gpt, server, form):
+def test_stream_framings_give_the_same_chunks(gpt, server, form):
     chunks = chat_chunks(chat_answer(**RICH), pieces=5)
     server.reply(Reply.stream(chunks), Reply.stream(chunks, **form))
     with gpt.chat.completions.create(**ASK, stream=True) as plain:
@@ -640,7 +640,7 @@ def test_other_framings_give_the_same_chunks(gpt, server, form):
         assert stream.response.headers.get("content-encoding") == ("gzip" if "gzip" in form else None)
 
 
-def test_gzip_is_flushed_event_by_event(gpt, server):
+def test_gzip_stream_is_flushed_per_event(gpt, server):
     gate = threading.Event()
     server.reply(Reply.stream(chat_chunks(chat_answer("ab")), gzip=True, gates={2: gate}))
     with gpt.chat.completions.create(**ASK, stream=True) as stream:
@@ -649,7 +649,7 @@ def test_gzip_is_flushed_event_by_event(gpt, server):
         assert text_of(stream) == "b"
 
 
-def test_gzip_on_the_wire_is_one_stream(server):
+def test_gzip_stream_is_one_gzip_member(server):
     server.reply(Reply.stream(["a", "b"], gzip=True))
     with httpx.stream("POST", server.url) as response:
         assert gzip.decompress(b"".join(response.iter_raw())) == b"data: a\n\ndata: b\n\ndata: [DONE]\n\n"
@@ -657,7 +657,7 @@ def test_gzip_on_the_wire_is_one_stream(server):
 
 @pytest.mark.parametrize("piece_bytes", [None, 1, 7])
 @pytest.mark.parametrize("crlf", [False, True])
-def test_samples_are_sent_byte_for_byte_in_any_split(gpt, server, piece_bytes, crlf):
+def test_sse_sends_bytes_unchanged_in_any_split(gpt, server, piece_bytes, crlf):
     sample = ": OPENROUTER PROCESSING\n\n" + "".join(
         f"data: {orjson.dumps(chunk).decode()}\n\n" for chunk in chat_chunks(chat_answer("Grüezi 🌍"))
     )
@@ -668,11 +668,11 @@ def test_samples_are_sent_byte_for_byte_in_any_split(gpt, server, piece_bytes, c
     assert httpx.post(server.url).content == raw
 
 
-def test_an_empty_sample_is_an_empty_body(server):
+def test_sse_without_bytes_sends_an_empty_body(server):
     assert body_of(server, Reply.sse(b"")) == b""
 
 
-def test_raw_responses_are_sent_as_they_are(gpt, server):
+def test_raw_sends_bytes_unchanged(gpt, server):
     body = b'{\n  "error": {"code": 429, "message": "Rate limit exceeded"}\n}'
     head = b"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nRetry-After: 60\r\n\r\n"
     server.reply(Reply.raw(head + body))
@@ -682,7 +682,7 @@ def test_raw_responses_are_sent_as_they_are(gpt, server):
     assert caught.value.body == {"code": 429, "message": "Rate limit exceeded"}
 
 
-def test_connections_are_kept_alive_until_the_client_ends_them(server):
+def test_connection_is_kept_alive_until_the_client_closes_it(server):
     connection = http.client.HTTPConnection("127.0.0.1", int(server.url.rpartition(":")[2]))
     with contextlib.closing(connection):
         sockets = set()
@@ -706,27 +706,27 @@ def test_connections_are_kept_alive_until_the_client_ends_them(server):
         b"POST / HTTP/1.1\r\ncontent-length: 9\r\n\r\nshort",
     ],
 )
-def test_what_is_not_http_ends_the_connection(server, sent):
+def test_invalid_http_closes_the_connection(server, sent):
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
         connection.sendall(sent)
         connection.shutdown(socket.SHUT_WR)
-        # Nothing, a reset, or (where the reset comes late) a refusal; then the end.
+        # No data, a reset, or (if the reset is late) an error status; then the end of the connection.
         with contextlib.suppress(ConnectionResetError), connection.makefile("rb") as answer:
             assert not answer.read().startswith(b"HTTP/1.1 2")
     assert server.requests == []
 
 
-def test_headers_join_repeated_names():
+def test_headers_joins_repeated_names():
     headers = Headers([("Accept", "a"), ("accept", "b"), ("Host", "h")])
     assert dict(headers) == {"accept": "a, b", "host": "h"}
     assert len(headers) == 2
     assert repr(headers) == "Headers({'accept': 'a, b', 'host': 'h'})"
 
 
-# --- many at once, and the end -----------------------------------------------------------------------
+# --- concurrency and closing -------------------------------------------------------------------------
 
 
-def test_64_threads_at_once_each_get_their_own_answer(server):
+def test_64_concurrent_threads_get_their_own_answers(server):
     gate = threading.Event()
     server.reply(*(Reply.hang(0).held_by(gate) for _ in range(64)))
 
@@ -739,10 +739,10 @@ def test_64_threads_at_once_each_get_their_own_answer(server):
         calls = [pool.submit(call, number) for number in range(64)]
         server.wait_for_requests(64)
         gate.set()
-        assert [asked.result() for asked in calls] == [f"question {number}" for number in range(64)]
+        assert [future.result() for future in calls] == [f"question {number}" for number in range(64)]
 
 
-async def test_64_streams_at_once_each_get_their_own_answer(async_gpt):
+async def test_64_concurrent_streams_get_their_own_answers(async_gpt):
     async def call(number):
         ask = {**ASK, "messages": [{"role": "user", "content": f"question {number}"}]}
         async with await async_gpt.chat.completions.create(**ask, stream=True) as stream:
@@ -754,14 +754,14 @@ async def test_64_streams_at_once_each_get_their_own_answer(async_gpt):
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply.hang(FOREVER_S),
+        Reply.hang(ENDLESS_S),
         Reply.json({}).held_by(threading.Event()),
         Reply.stream(["a"], gates={0: threading.Event()}),
         Reply.stream(["a" * 50_000_000]),
     ],
     ids=["hang", "held", "gate", "full buffer"],
 )
-def test_closing_ends_what_is_in_progress(reply):
+def test_close_ends_replies_in_progress(reply):
     server = ReplayServer().start()
     server.reply(reply)
     with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as connection:
@@ -772,8 +772,8 @@ def test_closing_ends_what_is_in_progress(reply):
     server.close()
 
 
-def test_closing_raises_in_the_client(server, gpt):
-    server.reply(Reply.hang(FOREVER_S))
+def test_close_raises_in_the_client(server, gpt):
+    server.reply(Reply.hang(ENDLESS_S))
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(gpt.chat.completions.create, **ASK)
         server.wait_for_requests(1)
@@ -782,7 +782,7 @@ def test_closing_raises_in_the_client(server, gpt):
             hanging.result()
 
 
-def test_idle_connections_leave_nothing(gpt, server):
+def test_close_ends_idle_connections(gpt, server):
     gpt.chat.completions.create(**ASK)
     server.close()
     assert replay_threads() == []
@@ -790,7 +790,7 @@ def test_idle_connections_leave_nothing(gpt, server):
         gpt.chat.completions.create(**ASK)
 
 
-def test_a_closed_server_can_come_back(gpt, server):
+def test_start_after_close_uses_the_same_url(gpt, server):
     url = server.url
     server.close()
     with pytest.raises(openai.APIConnectionError):
@@ -800,7 +800,7 @@ def test_a_closed_server_can_come_back(gpt, server):
     assert gpt.chat.completions.create(**ASK).choices[0].message.content == "Is it on?"
 
 
-def test_misuse_is_told():
+def test_misuse_raises():
     with pytest.raises(RuntimeError, match="no port yet"):
         _ = ReplayServer().url
     with ReplayServer() as server:
