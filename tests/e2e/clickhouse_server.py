@@ -1,10 +1,10 @@
-"""ClickHouse's real engine (chdb) behind as much of its HTTP interface as the Collector's exporter speaks.
+"""ClickHouse's engine (chdb) with the part of its HTTP interface that the Collector's exporter uses.
 
     python clickhouse_server.py PORT FOLDER
 
-A process of its own: one process can hold one engine. The exporter's driver asks who the server is, describes the
-table, and inserts blocks in the format Native, which the engine reads as they are. Revision 0 is what we say we are, so
-that blocks come and go without the fields newer revisions add; only the first answer is read by the driver's own revision.
+A separate process, because a process can have only one engine. The exporter's driver requests the server's name,
+describes the table and inserts blocks in the format Native, which the engine reads unchanged. The server reports
+revision 0, so that blocks have no fields of newer revisions; the driver reads only the first answer in its own revision.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class _Handler(BaseHTTPRequestHandler):
         body = (
             self.rfile.read(int(self.headers["content-length"])) if "content-length" in self.headers else self._chunks()
         )
-        asked = parse_qs(urlsplit(self.path).query)
-        query = asked["query"][0] if "query" in asked else body.decode()
+        parameters = parse_qs(urlsplit(self.path).query)
+        query = parameters["query"][0] if "query" in parameters else body.decode()
         try:
-            self._answer(self._run(query.strip(), body, asked.get("default_format", ["TabSeparated"])[0]))
-        except Exception as error:  # noqa: BLE001 - the engine raises what it likes
+            self._answer(self._run(query.strip(), body, parameters.get("default_format", ["TabSeparated"])[0]))
+        except Exception as error:  # noqa: BLE001 - the engine raises plain exceptions
             self._answer(str(error).encode(), 500)
 
     def _run(self, query: str, body: bytes, form: str) -> bytes:
@@ -83,7 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Do not log."""
 
 
 def main() -> None:

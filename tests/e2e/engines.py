@@ -1,4 +1,4 @@
-"""The real Phoenix and MLflow, in temporary folders, read back by the APIs their pages use."""
+"""Phoenix and MLflow servers in temporary folders, read through the APIs of their web pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.e2e.servers import Server, binary, get_json, poll, post
 from tests.ports import own_port
 
 START_DEADLINE_S = 180.0
-"""They import half of PyPI when they start."""
+"""Long, because both import many packages at start."""
 
 PROTOBUF = "application/x-protobuf"
 
@@ -36,7 +36,7 @@ query ($id: String!) {
 
 
 class Phoenix(Server):
-    """Phoenix with a database of its own; ``url`` takes OTLP and questions."""
+    """Phoenix with its own database. ``url`` is the base of OTLP and of its API."""
 
     def __init__(self, folder: Path) -> None:
         port, grpc = own_port(), own_port()
@@ -46,28 +46,28 @@ class Phoenix(Server):
             {
                 "PHOENIX_HOST": "127.0.0.1", "PHOENIX_PORT": str(port), "PHOENIX_GRPC_PORT": str(grpc),
                 "PHOENIX_WORKING_DIR": str(folder), "PHOENIX_SQL_DATABASE_URL": f"sqlite:///{folder}/phoenix.db",
-                # Nothing leaves this machine.
+                # No telemetry.
                 "PHOENIX_TELEMETRY_ENABLED": "false", "PHOENIX_ALLOW_EXTERNAL_RESOURCES": "false",
                 "PHOENIX_DISABLE_AGENT_ASSISTANT": "true",
             },
             f"{self.url}/readyz", folder=folder, start_deadline_s=START_DEADLINE_S,
         )  # fmt: skip
 
-    def take(self, otlp: bytes) -> None:
-        """Post spans as spancast's ``phoenix`` destination does; their resource names the project."""
+    def post_spans(self, otlp: bytes) -> None:
+        """Post spans like spancast's ``phoenix`` destination; their resource names the project."""
         post(f"{self.url}/v1/traces", otlp, content_type=PROTOBUF)
 
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """Return the data that GraphQL gives, as the page gets it."""
+    def query_graphql(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Return the data of a GraphQL query."""
         answer = json.loads(post(f"{self.url}/graphql", json.dumps({"query": query, "variables": variables}).encode()))
         assert "errors" not in answer, answer["errors"]
         return dict(answer["data"])
 
     def trace(self, trace_id: str, *, spans: int) -> dict[str, Any]:
-        """Return the trace once it has so many spans; its spans by name under ``spans``."""
+        """Wait until the trace has ``spans`` spans and return it, with its spans by name under ``spans``."""
 
         def read() -> dict[str, Any] | None:
-            found = self.ask(_TRACE_QUERY, id=trace_id)["getTraceByOtelId"]
+            found = self.query_graphql(_TRACE_QUERY, id=trace_id)["getTraceByOtelId"]
             if found is None or len(found["spans"]["edges"]) < spans:
                 return None
             return {**found, "spans": {edge["node"]["name"]: edge["node"] for edge in found["spans"]["edges"]}}
@@ -76,7 +76,7 @@ class Phoenix(Server):
 
 
 class MLflow(Server):
-    """MLflow's tracking server with a database of its own; ``url`` takes OTLP and questions."""
+    """MLflow's tracking server with its own database. ``url`` is the base of OTLP and of its API."""
 
     def __init__(self, folder: Path) -> None:
         port = own_port()
@@ -87,24 +87,24 @@ class MLflow(Server):
                 "--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "artifacts"),
             ],
             {
-                # Nothing leaves this machine, and no job workers are needed.
+                # No telemetry and no job workers.
                 "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             },
             f"{self.url}/health", folder=folder, start_deadline_s=START_DEADLINE_S,
         )  # fmt: skip
 
-    def take(self, otlp: bytes, *, experiment: str = "0") -> None:
-        """Post spans as spancast's ``mlflow`` destination does."""
+    def post_spans(self, otlp: bytes, *, experiment: str = "0") -> None:
+        """Post spans like spancast's ``mlflow`` destination."""
         post(f"{self.url}/v1/traces", otlp, content_type=PROTOBUF, x_mlflow_experiment_id=experiment)
 
     def trace(self, trace_id: str, *, spans: int, experiment: str = "0") -> dict[str, Any]:
-        """Return what the list of traces shows, once it has so many spans; these by name under ``spans``."""
-        place = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
-        asked = json.dumps({"locations": [place], "max_results": 500}).encode()
+        """Wait until the trace has ``spans`` spans; return its entry in the list of traces, with spans by name."""
+        location = {"type": "MLFLOW_EXPERIMENT", "mlflow_experiment": {"experiment_id": experiment}}
+        search = json.dumps({"locations": [location], "max_results": 500}).encode()
         request_id = f"tr-{trace_id}"
 
         def read() -> dict[str, Any] | None:
-            listed = json.loads(post(f"{self.url}/ajax-api/3.0/mlflow/traces/search", asked)).get("traces", ())
+            listed = json.loads(post(f"{self.url}/ajax-api/3.0/mlflow/traces/search", search)).get("traces", ())
             info = next((one for one in listed if one["trace_id"] == request_id), None)
             found = get_json(f"{self.url}/ajax-api/3.0/mlflow/get-trace-artifact?request_id={request_id}") or {}
             if info is None or len(found.get("spans", ())) < spans:

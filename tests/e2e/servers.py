@@ -1,4 +1,4 @@
-"""Real servers as child processes on free ports; Jaeger and the Collector, read back by their own APIs."""
+"""Real servers as child processes on free ports: Jaeger and the Collector, read through their APIs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 def binary(name: str) -> Path:
-    """Return where ``servers/build`` put a server; skip loudly, or fail where servers are required, if it did not."""
+    """Return the binary that ``servers/build`` built; if missing, skip the test, or fail if servers are required."""
     found = subprocess.run(
         [str(ROOT / "servers" / "build"), "--print", name], capture_output=True, text=True, check=False
     )
@@ -39,7 +39,7 @@ def binary(name: str) -> Path:
 
 
 def get_json(url: str) -> Any:
-    """Return the JSON at ``url``, None where it does not answer 2xx."""
+    """Return the JSON at ``url``; None if the response is not 2xx or not JSON."""
     body = get(url)
     try:
         return None if body is None else json.loads(body or b"null")
@@ -48,7 +48,7 @@ def get_json(url: str) -> Any:
 
 
 def get(url: str) -> bytes | None:
-    """Return what is at ``url``, None where it does not answer 2xx."""
+    """Return the body at ``url``; None if the response is not 2xx."""
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return bytes(answer.read())
@@ -57,7 +57,7 @@ def get(url: str) -> bytes | None:
 
 
 def post(url: str, body: bytes, **headers: str) -> bytes:
-    """Return the answer to ``body``, JSON where the headers say nothing else; fail where it is not 2xx."""
+    """Post ``body``, as JSON unless ``headers`` set another type; return the response body; fail if it is not 2xx."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     request = urllib.request.Request(url, body, {"content-type": "application/json", **named})
     try:
@@ -70,7 +70,7 @@ def post(url: str, body: bytes, **headers: str) -> bytes:
 
 
 def poll(read: Callable[[], T | None], what: str, *, deadline_s: float = DEADLINE_S) -> T:
-    """Return the first value ``read`` gives; fail where none came within the deadline."""
+    """Call ``read`` until it returns a value; fail at the deadline."""
     until = time.monotonic() + deadline_s
     never = threading.Event()
     while time.monotonic() < until:
@@ -78,12 +78,12 @@ def poll(read: Callable[[], T | None], what: str, *, deadline_s: float = DEADLIN
         if found is not None:
             return found
         never.wait(_POLL_S)
-    message = f"{what}: nothing within {deadline_s:.0f} s"
+    message = f"{what}: not found within {deadline_s:.0f} s"
     raise AssertionError(message)
 
 
 class Server:
-    """A child process and its own children, ready when its health page answers."""
+    """A child process and its children; ready when its health page responds."""
 
     def __init__(
         self, arguments: list[str], environment: dict[str, str], health: str,
@@ -108,16 +108,16 @@ class Server:
             raise
 
     def stop(self) -> None:
-        """Ask it to end, and wait until it has."""
+        """Send SIGTERM and wait for the end."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """Send SIGKILL, like a crash."""
         self._end(signal.SIGKILL)
 
     def _ready(self) -> bool | None:
         assert self._process is not None
-        assert self._process.poll() is None, f"{self._arguments[0]} ended with {self._process.returncode} at its start"
+        assert self._process.poll() is None, f"{self._arguments[0]} exited with {self._process.returncode} at start"
         return None if get(self._health) is None else True
 
     def _end(self, how: signal.Signals) -> None:
@@ -135,7 +135,7 @@ class Server:
 
 
 class Jaeger(Server):
-    """Jaeger 2 in memory; ``otlp_grpc``, ``otlp_http`` and ``query`` are its URLs."""
+    """Jaeger 2 with memory storage; ``otlp_grpc``, ``otlp_http`` and ``query`` are its addresses."""
 
     def __init__(self) -> None:
         health, query, query_grpc, grpc, http = (own_port() for _ in range(5))
@@ -153,7 +153,7 @@ class Jaeger(Server):
         )  # fmt: skip
 
     def trace(self, trace_id: str, *, spans: int = 1) -> dict[str, Any]:
-        """Return the trace once it has so many spans, as Jaeger's query API gives it."""
+        """Wait until the trace has ``spans`` spans; return it in the format of Jaeger's query API."""
 
         def read() -> dict[str, Any] | None:
             answer = get_json(f"{self.query}/api/traces/{trace_id}")
@@ -163,12 +163,12 @@ class Jaeger(Server):
         return poll(read, f"trace {trace_id} with {spans} spans in Jaeger")
 
     def services(self) -> list[str]:
-        """Return the services Jaeger knows."""
+        """Return the names of the services in Jaeger."""
         return sorted((get_json(f"{self.query}/api/services") or {}).get("data") or [])
 
 
 class Collector(Server):
-    """The Collector with the repository's own otel-collector.yaml, as it is."""
+    """The Collector with the unmodified otel-collector.yaml of this repository."""
 
     def __init__(self, jaeger: Jaeger, queue: Path) -> None:
         health, grpc, http = (own_port() for _ in range(3))
@@ -186,19 +186,19 @@ class Collector(Server):
 
 
 def tree(trace: dict[str, Any]) -> dict[str, Any]:
-    """Return a Jaeger trace as nested names, in the order of their start."""
+    """Return a Jaeger trace as nested span names, sorted by start."""
     spans = sorted(trace["spans"], key=lambda span: span["startTime"])
     nodes: dict[str, dict[str, Any]] = {span["spanID"]: {} for span in spans}
     root: dict[str, Any] = {}
     for span in spans:
         parent = next((r["spanID"] for r in span["references"] if r["refType"] == "CHILD_OF"), "")
-        above, name = nodes.get(parent, root), span["operationName"]
-        while name in above:
+        siblings, name = nodes.get(parent, root), span["operationName"]
+        while name in siblings:
             name += "'"
-        above[name] = nodes[span["spanID"]]
+        siblings[name] = nodes[span["spanID"]]
     return root
 
 
 def tags(span: dict[str, Any]) -> dict[str, Any]:
-    """Return the tags of a span as Jaeger shows them."""
+    """Return the tags of a span in Jaeger."""
     return {tag["key"]: tag["value"] for tag in span["tags"]}

@@ -1,4 +1,4 @@
-"""The examples through SDK -> Collector -> Jaeger, the trees read back by Jaeger's query API."""
+"""The examples through SDK, Collector and Jaeger; the trees are read through Jaeger's query API."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DEMO_TREE = {
 }
 
 
-def test_the_support_conversation_in_jaeger(jaeger: Jaeger, collector: Collector) -> None:
+def test_demo_through_collector_gives_its_tree_in_jaeger(jaeger: Jaeger, collector: Collector) -> None:
     provider = TracerProvider(resource=Resource.create({"service.name": "support-bot"}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(collector.otlp_grpc, insecure=True)))
     with captured_spans(tracer_provider=provider), ReplayServer(openrouter=True) as server:
@@ -52,7 +52,7 @@ def test_the_support_conversation_in_jaeger(jaeger: Jaeger, collector: Collector
     assert "support-bot" in jaeger.services()
 
 
-def test_spancast_run_straight_to_jaeger(jaeger: Jaeger, server: ReplayServer) -> None:
+def test_spancast_run_sends_to_jaeger(jaeger: Jaeger, server: ReplayServer) -> None:
     spancast_bin = Path(sys.executable).parent / "spancast"
     subprocess.run(
         [str(spancast_bin), "run", "--", sys.executable, "examples/entry_point.py"],
@@ -67,7 +67,7 @@ def test_spancast_run_straight_to_jaeger(jaeger: Jaeger, server: ReplayServer) -
     poll(lambda: True if "entry-point" in jaeger.services() else None, "service entry-point in Jaeger")
 
 
-def test_the_collectors_queue_outlives_an_absent_jaeger(tmp_path: Path) -> None:
+def test_collector_queue_delivers_after_jaeger_was_down(tmp_path: Path) -> None:
     jaeger = Jaeger()
     provider = TracerProvider(shutdown_on_exit=False)
     with Collector(jaeger, tmp_path) as collector:
@@ -80,7 +80,7 @@ def test_the_collectors_queue_outlives_an_absent_jaeger(tmp_path: Path) -> None:
         assert tree(jaeger.trace(trace_id)) == {"kept": {}}
 
 
-def test_the_readme_shows_the_tree_the_demo_prints() -> None:
+def test_readme_has_the_tree_of_the_demo() -> None:
     shown = re.search(r"```\n(Support .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert shown
     names = [line[:23].strip("│├└─ ") for line in shown[1].splitlines() if line.strip()]

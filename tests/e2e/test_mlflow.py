@@ -1,4 +1,4 @@
-"""The support conversation in a real MLflow: what its page shows, and where."""
+"""The support conversation in a real MLflow: the fields of its web page."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from spancast.encoding.conventions.registry import convention_of
 
 @pytest.fixture(scope="module")
 def trace(mlflow: MLflow) -> dict[str, Any]:
-    rename = convention_of("mlflow")
-    assert rename is not None
-    mlflow.take(payload(rename(span) for span in conversation()).protobuf)
+    convert = convention_of("mlflow")
+    assert convert is not None
+    mlflow.post_spans(payload(convert(span) for span in conversation()).protobuf)
     return mlflow.trace(TRACE_ID, spans=4)
 
 
-def test_the_call(trace: dict[str, Any]) -> None:
+def test_call_has_model_messages_tokens_and_cost(trace: dict[str, Any]) -> None:
     call = trace["spans"]["Extract Order Details"]
-    shows_model(call, "openai/gpt-4o", provider="openai")
-    shows_messages(call, given="Process this order...", answered="Order ORD-12345: 2 items.")
-    shows_tokens(call, {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150, "cache_read_input_tokens": 20})
-    shows_cost(call, {"input_cost": 0.00025, "output_cost": 0.0005, "total_cost": 0.00075})
+    check_model(call, "openai/gpt-4o", provider="openai")
+    check_messages(call, prompt="Process this order...", completion="Order ORD-12345: 2 items.")
+    check_tokens(call, {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150, "cache_read_input_tokens": 20})
+    check_cost(call, {"input_cost": 0.00025, "output_cost": 0.0005, "total_cost": 0.00075})
 
 
-def test_the_call_that_failed(trace: dict[str, Any]) -> None:
-    shows_model(trace["spans"]["chat claude-4.5-sonnet"], "claude-4.5-sonnet", provider="anthropic")
-    shows_error(trace["spans"]["chat claude-4.5-sonnet"], "rate limited", event="exception")
+def test_failed_call_has_the_error(trace: dict[str, Any]) -> None:
+    check_model(trace["spans"]["chat claude-4.5-sonnet"], "claude-4.5-sonnet", provider="anthropic")
+    check_error(trace["spans"]["chat claude-4.5-sonnet"], "rate limited", event="exception")
 
 
-def test_the_list_of_traces(trace: dict[str, Any]) -> None:
-    shows_trace(
+def test_list_of_traces_has_session_tokens_and_cost(trace: dict[str, Any]) -> None:
+    check_trace(
         trace,
         name="Order Processing Pipeline", session="session_abc", user="user_12345",
         tags={"order_id": "ORD-12345", "priority": "high"},
@@ -43,52 +43,52 @@ def test_the_list_of_traces(trace: dict[str, Any]) -> None:
     )  # fmt: skip
 
 
-def test_groups_have_no_model_and_no_tokens_of_their_own(trace: dict[str, Any]) -> None:
+def test_groups_have_no_model_and_no_tokens(trace: dict[str, Any]) -> None:
     for name in ("Order Processing Pipeline", "Extraction"):
         group = trace["spans"][name]["attributes"]
         assert group["mlflow.spanType"] == "CHAIN"
         assert not {"mlflow.llm.model", "mlflow.chat.tokenUsage", "mlflow.llm.cost"} & group.keys()
 
 
-def shows_model(call: dict[str, Any], model: str, *, provider: str) -> None:
-    """The type of the span, and the model and provider that dashboards group by."""
-    told = call["attributes"]
-    assert told["mlflow.spanType"] in {"CHAT_MODEL", "LLM"}
-    assert (told["mlflow.llm.model"], told["mlflow.llm.provider"]) == (model, provider)
+def check_model(call: dict[str, Any], model: str, *, provider: str) -> None:
+    """Check the span type, and the model and provider that dashboards group by."""
+    attributes = call["attributes"]
+    assert attributes["mlflow.spanType"] in {"CHAT_MODEL", "LLM"}
+    assert (attributes["mlflow.llm.model"], attributes["mlflow.llm.provider"]) == (model, provider)
 
 
-def shows_messages(call: dict[str, Any], *, given: str, answered: str) -> None:
-    """The tab Chat, whose shape is OpenAI's."""
-    told = call["attributes"]
-    assert told["mlflow.message.format"] == "openai"
-    assert told["mlflow.spanInputs"]["messages"][-1] == {"role": "user", "content": given}
-    answer = told["mlflow.spanOutputs"]["choices"][0]["message"]
-    assert (answer["role"], answer["content"]) == ("assistant", answered)
+def check_messages(call: dict[str, Any], *, prompt: str, completion: str) -> None:
+    """Check the tab Chat, which has OpenAI's format."""
+    attributes = call["attributes"]
+    assert attributes["mlflow.message.format"] == "openai"
+    assert attributes["mlflow.spanInputs"]["messages"][-1] == {"role": "user", "content": prompt}
+    answer = attributes["mlflow.spanOutputs"]["choices"][0]["message"]
+    assert (answer["role"], answer["content"]) == ("assistant", completion)
 
 
-def shows_tokens(call: dict[str, Any], usage: dict[str, int]) -> None:
-    """The count of tokens, and its parts."""
+def check_tokens(call: dict[str, Any], usage: dict[str, int]) -> None:
+    """Check the token counts."""
     assert call["attributes"]["mlflow.chat.tokenUsage"] == usage
 
 
-def shows_cost(call: dict[str, Any], cost: dict[str, float]) -> None:
-    """The cost as it was charged, not as MLflow's own catalogue would have it."""
+def check_cost(call: dict[str, Any], cost: dict[str, float]) -> None:
+    """Check that the cost is the charged one, not the one of MLflow's price list."""
     assert call["attributes"]["mlflow.llm.cost"] == cost
 
 
-def shows_error(call: dict[str, Any], message: str, *, event: str) -> None:
-    """The red mark, its message, and the tab Events."""
+def check_error(call: dict[str, Any], message: str, *, event: str) -> None:
+    """Check the error mark, its message, and the tab Events."""
     assert (call["status"]["code"], call["status"]["message"]) == ("STATUS_CODE_ERROR", message)
     assert [one["name"] for one in call["events"]] == [event]
 
 
-def shows_trace(
+def check_trace(
     trace: dict[str, Any], *, name: str, session: str, user: str, tags: dict[str, str], tokens: int, cost: float
 ) -> None:
-    """The columns Trace name, Session, User, tags, Tokens and Cost."""
-    told = trace["trace_metadata"]
-    assert (told["mlflow.trace.session"], told["mlflow.trace.user"]) == (session, user)
-    assert json.loads(told["mlflow.trace.tokenUsage"])["total_tokens"] == tokens
-    assert json.loads(told["mlflow.trace.cost"])["total_cost"] == pytest.approx(cost)
+    """Check the columns Trace name, Session, User, tags, Tokens and Cost."""
+    metadata = trace["trace_metadata"]
+    assert (metadata["mlflow.trace.session"], metadata["mlflow.trace.user"]) == (session, user)
+    assert json.loads(metadata["mlflow.trace.tokenUsage"])["total_tokens"] == tokens
+    assert json.loads(metadata["mlflow.trace.cost"])["total_cost"] == pytest.approx(cost)
     assert trace["tags"].items() >= {"mlflow.traceName": name, **tags}.items()
     assert trace["state"] == "OK"

@@ -1,4 +1,4 @@
-"""One conversation by three SDKs, broadcast to Jaeger, Phoenix and MLflow at once: the same facts in the place each has for them."""
+"""One conversation with three SDKs, sent to Jaeger, Phoenix and MLflow; each has the data in its own fields."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from spancast.testing import ReplayServer
 from spancast.tracing.id_generator import trace_id_of
 
 ORDER = "order-7781, broadcast"
-"""Another trace than that of test_jaeger.py, which meets the same Jaeger."""
+"""Different from the trace of test_jaeger.py, which uses the same Jaeger."""
 TRACE_ID = f"{trace_id_of(ORDER):032x}"
 SPANS = 10
 MODEL = "openai/gpt-5.2"
@@ -49,21 +49,21 @@ def report(
         patched.setattr(demo, "ORDER", ORDER)
         demo.converse(server)
         runtime.CALL_TRACER.tree.end_all()
-        told = spancast.flush(60)
-    yield told
+        flushed = spancast.flush(60)
+    yield flushed
     assert "classify" not in Path(directory / "costly.jsonl").read_text()
     assert "draft, again" in Path(directory / "costly.jsonl").read_text()
     spancast.shutdown()
 
 
-def test_everybody_has_it(report: spancast.FlushReport) -> None:
+def test_report_has_all_spans_delivered(report: spancast.FlushReport) -> None:
     assert report, str(report)
-    delivered = {name: told.delivered for name, told in report.destinations.items()}
+    delivered = {name: counts.delivered for name, counts in report.destinations.items()}
     assert delivered.pop("costly") < SPANS
     assert set(delivered.values()) == {SPANS}
 
 
-def test_jaeger(report: spancast.FlushReport, jaeger: Jaeger) -> None:
+def test_jaeger_has_the_tree_and_attributes(report: spancast.FlushReport, jaeger: Jaeger) -> None:
     trace = jaeger.trace(TRACE_ID, spans=SPANS)
     assert tree(trace) == DEMO_TREE
     call = next(tags(span) for span in trace["spans"] if span["operationName"] == "classify")
@@ -73,24 +73,24 @@ def test_jaeger(report: spancast.FlushReport, jaeger: Jaeger) -> None:
     }.items()  # fmt: skip
 
 
-def test_phoenix(report: spancast.FlushReport, phoenix: Phoenix) -> None:
+def test_phoenix_has_session_tokens_cost_and_tool_calls(report: spancast.FlushReport, phoenix: Phoenix) -> None:
     trace = phoenix.trace(TRACE_ID, spans=SPANS)
     assert trace["project"]["name"] == "one-conversation"
     assert trace["session"]["sessionId"] == demo.SESSION
     assert trace["rootSpan"]["name"] == "Support"
     call = trace["spans"]["classify"]
-    told = json.loads(call["attributes"])["llm"]
-    assert (call["spanKind"], told["request"]["model_name"]) == ("llm", MODEL)
+    llm = json.loads(call["attributes"])["llm"]
+    assert (call["spanKind"], llm["request"]["model_name"]) == ("llm", MODEL)
     assert (call["tokenCountPrompt"], call["tokenCountCompletion"]) == (25, 10)
-    assert told["cost"]["total"] == pytest.approx(0.000145)
-    assert told["input_messages"][0]["message"]["content"] == "Where is my order 7781?"
+    assert llm["cost"]["total"] == pytest.approx(0.000145)
+    assert llm["input_messages"][0]["message"]["content"] == "Where is my order 7781?"
     assert json.loads(call["metadata"])["feature"] == "billing"
     chosen = json.loads(trace["spans"]["choose tool"]["attributes"])["llm"]["output_messages"][0]["message"]
     assert chosen["tool_calls"][0]["tool_call"]["function"]["name"] == "look_up_order"
     assert trace["spans"]["draft"]["statusCode"] == "ERROR"
 
 
-def test_mlflow(report: spancast.FlushReport, mlflow: MLflow) -> None:
+def test_mlflow_has_session_tokens_cost_and_messages(report: spancast.FlushReport, mlflow: MLflow) -> None:
     trace = mlflow.trace(TRACE_ID, spans=SPANS)
     metadata: dict[str, Any] = trace["trace_metadata"]
     assert (metadata["mlflow.trace.session"], metadata["mlflow.trace.user"]) == (demo.SESSION, "u-7")
@@ -99,5 +99,5 @@ def test_mlflow(report: spancast.FlushReport, mlflow: MLflow) -> None:
     assert call["mlflow.chat.tokenUsage"].items() >= {"input_tokens": 25, "output_tokens": 10}.items()
     assert call["mlflow.llm.cost"]["total_cost"] == pytest.approx(0.000145)
     assert call["mlflow.spanInputs"]["messages"][0]["content"] == "Where is my order 7781?"
-    asked = trace["spans"]["draft, again"]["attributes"]["mlflow.spanInputs"]["messages"]
-    assert [message["role"] for message in asked] == ["user", "assistant", "tool"]
+    messages = trace["spans"]["draft, again"]["attributes"]["mlflow.spanInputs"]["messages"]
+    assert [message["role"] for message in messages] == ["user", "assistant", "tool"]

@@ -1,4 +1,4 @@
-"""The support conversation in a real Phoenix: what its page shows, and where."""
+"""The support conversation in a real Phoenix: the fields of its web page."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ PROJECT = "support-bot"
 
 @pytest.fixture(scope="module")
 def trace(phoenix: Phoenix) -> dict[str, Any]:
-    rename = convention_of("openinference")
-    assert rename is not None
-    spans = [rename(span) for span in conversation()]
+    convert = convention_of("openinference")
+    assert convert is not None
+    spans = [convert(span) for span in conversation()]
     project = {"openinference.project.name": PROJECT}
-    phoenix.take(payload(replace(span, resource={**span.resource, **project}) for span in spans).protobuf)
+    phoenix.post_spans(payload(replace(span, resource={**span.resource, **project}) for span in spans).protobuf)
     return phoenix.trace(TRACE_ID, spans=4)
 
 
-def test_the_call(trace: dict[str, Any]) -> None:
+def test_call_has_model_messages_tokens_and_cost(trace: dict[str, Any]) -> None:
     call = trace["spans"]["Extract Order Details"]
-    shows_model(call, "openai/gpt-4o", provider="openai")
-    shows_messages(
+    check_model(call, "openai/gpt-4o", provider="openai")
+    check_messages(
         call,
-        given=[("system", "Be brief."), ("user", "Process this order...")],
-        answered=[("assistant", "Order ORD-12345: 2 items.")],
+        inputs=[("system", "Be brief."), ("user", "Process this order...")],
+        outputs=[("assistant", "Order ORD-12345: 2 items.")],
     )
-    shows_tokens(call, prompt=100, completion=50, cache_read=20)
-    shows_cost(call, tokens=150)
+    check_tokens(call, prompt=100, completion=50, cache_read=20)
+    check_cost(call, tokens=150)
     assert json.loads(call["attributes"])["llm"]["invocation_parameters"]
 
 
-def test_the_call_that_failed(trace: dict[str, Any]) -> None:
-    shows_model(trace["spans"]["chat claude-4.5-sonnet"], "claude-4.5-sonnet", provider="anthropic")
-    shows_error(trace["spans"]["chat claude-4.5-sonnet"], "rate limited", event="exception")
+def test_failed_call_has_the_error(trace: dict[str, Any]) -> None:
+    check_model(trace["spans"]["chat claude-4.5-sonnet"], "claude-4.5-sonnet", provider="anthropic")
+    check_error(trace["spans"]["chat claude-4.5-sonnet"], "rate limited", event="exception")
     assert trace["errorCount"] == 1
 
 
-def test_the_keys_of_the_trace(trace: dict[str, Any]) -> None:
+def test_trace_has_session_user_and_metadata(trace: dict[str, Any]) -> None:
     assert trace["project"] == {"name": PROJECT}
-    shows_keys(trace, session="session_abc", user="user_12345", metadata={"order_id": "ORD-12345", "priority": "high"})
+    check_keys(trace, session="session_abc", user="user_12345", metadata={"order_id": "ORD-12345", "priority": "high"})
 
 
-def test_the_tree(trace: dict[str, Any]) -> None:
-    shows_tree(
+def test_trace_has_root_and_span_kinds(trace: dict[str, Any]) -> None:
+    check_tree(
         trace,
         root="Order Processing Pipeline",
         groups={"Order Processing Pipeline", "Extraction"},
@@ -60,42 +60,42 @@ def test_the_tree(trace: dict[str, Any]) -> None:
     assert trace["rootSpan"]["cumulativeTokenCountTotal"] == 150
 
 
-def shows_model(call: dict[str, Any], model: str, *, provider: str) -> None:
-    """The badge beside the span's name."""
-    told = json.loads(call["attributes"])["llm"]
-    assert (call["spanKind"], told["model_name"], told["provider"]) == ("llm", model, provider)
+def check_model(call: dict[str, Any], model: str, *, provider: str) -> None:
+    """Check the span kind, the model and the provider."""
+    llm = json.loads(call["attributes"])["llm"]
+    assert (call["spanKind"], llm["model_name"], llm["provider"]) == ("llm", model, provider)
 
 
-def shows_messages(call: dict[str, Any], *, given: list[tuple[str, str]], answered: list[tuple[str, str]]) -> None:
-    """The two lists of messages, and the columns Input and Output."""
-    told = json.loads(call["attributes"])["llm"]
-    assert _messages(told["input_messages"]) == given
-    assert _messages(told["output_messages"]) == answered
-    assert given[-1][1] in call["input"]["value"]
-    assert answered[-1][1] in call["output"]["value"]
+def check_messages(call: dict[str, Any], *, inputs: list[tuple[str, str]], outputs: list[tuple[str, str]]) -> None:
+    """Check the two lists of messages, and the columns Input and Output."""
+    llm = json.loads(call["attributes"])["llm"]
+    assert _messages(llm["input_messages"]) == inputs
+    assert _messages(llm["output_messages"]) == outputs
+    assert inputs[-1][1] in call["input"]["value"]
+    assert outputs[-1][1] in call["output"]["value"]
 
 
-def shows_tokens(call: dict[str, Any], *, prompt: int, completion: int, cache_read: int | None = None) -> None:
-    """The count of tokens, and its parts."""
+def check_tokens(call: dict[str, Any], *, prompt: int, completion: int, cache_read: int | None = None) -> None:
+    """Check the token counts."""
     assert (call["tokenCountPrompt"], call["tokenCountCompletion"]) == (prompt, completion)
     assert call["tokenCountTotal"] == prompt + completion
     assert call["tokenPromptDetails"]["cacheRead"] == cache_read
 
 
-def shows_cost(call: dict[str, Any], *, tokens: int) -> None:
-    """Phoenix takes no cost from anyone: it prices the tokens itself, so these must be all of them, once."""
+def check_cost(call: dict[str, Any], *, tokens: int) -> None:
+    """Check the token count that Phoenix computes its cost from: Phoenix does not accept a cost."""
     assert call["costSummary"]["total"]["tokens"] == tokens
     assert call["costSummary"]["total"]["cost"] > 0
 
 
-def shows_error(call: dict[str, Any], message: str, *, event: str) -> None:
-    """The red mark, its message, and the tab Events."""
+def check_error(call: dict[str, Any], message: str, *, event: str) -> None:
+    """Check the error mark, its message, and the tab Events."""
     assert (call["statusCode"], call["statusMessage"]) == ("ERROR", message)
     assert [one["name"] for one in call["events"]] == [event]
 
 
-def shows_keys(trace: dict[str, Any], *, session: str, user: str, metadata: dict[str, Any]) -> None:
-    """The page of the session, the user of it and of each span, and the metadata of each span."""
+def check_keys(trace: dict[str, Any], *, session: str, user: str, metadata: dict[str, Any]) -> None:
+    """Check the session, its user, and the user and metadata of each span."""
     assert trace["session"]["sessionId"] == session
     assert {trace["userId"], trace["session"]["userId"]} == {user}
     for one in trace["spans"].values():
@@ -103,15 +103,15 @@ def shows_keys(trace: dict[str, Any], *, session: str, user: str, metadata: dict
         assert json.loads(one["metadata"]).items() >= metadata.items()
 
 
-def shows_tree(trace: dict[str, Any], *, root: str, groups: set[str], calls: set[str]) -> None:
-    """The tree: its root, and a kind Phoenix knows for each span."""
+def check_tree(trace: dict[str, Any], *, root: str, groups: set[str], calls: set[str]) -> None:
+    """Check the root and the kind of each span."""
     assert trace["rootSpan"]["name"] == root
     kinds = {name: one["spanKind"] for name, one in trace["spans"].items()}
     assert kinds == {**dict.fromkeys(groups, "chain"), **dict.fromkeys(calls, "llm")}
 
 
-def _messages(told: list[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(one["message"]["role"], _text(one["message"])) for one in told]
+def _messages(entries: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(one["message"]["role"], _text(one["message"])) for one in entries]
 
 
 def _text(message: dict[str, Any]) -> str:
