@@ -1,4 +1,4 @@
-"""Counts that many threads raise, and what is read of them."""
+"""Tests of ``Counters`` with one and with many threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from spancast.diagnostics import Counters
 
 
-def test_steps_are_counted_like_anything_else() -> None:
+def test_counters_step_counts_like_add() -> None:
     counters = Counters()
     step = counters.step("a")
     assert counters.read() == {}
@@ -21,9 +21,9 @@ def test_steps_are_counted_like_anything_else() -> None:
     assert counters.read() == {"a": 1}
 
 
-def test_steps_of_many_threads_while_somebody_reads() -> None:
+def test_counters_step_in_many_threads_loses_nothing() -> None:
     counters, gate = Counters(), threading.Barrier(5)
-    step, seen = counters.step("a"), list[int]()
+    step, values = counters.step("a"), list[int]()
 
     def run() -> None:
         gate.wait()
@@ -35,8 +35,8 @@ def test_steps_of_many_threads_while_somebody_reads() -> None:
         thread.start()
     gate.wait()
     while any(thread.is_alive() for thread in threads):
-        seen.append(counters.read().get("a", 0))
+        values.append(counters.read().get("a", 0))
     for thread in threads:
         thread.join()
-    assert seen == sorted(seen)
+    assert values == sorted(values)
     assert counters.read() == {"a": 8_000}

@@ -1,4 +1,4 @@
-"""Every example runs, as a user would run it, and its traces arrive at a real OTLP receiver."""
+"""Every example runs in a subprocess, and its traces arrive at an OTLP receiver."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ BIN = Path(sys.executable).parent
 
 
 class Receiver(ThreadingHTTPServer):
-    """An OTLP/HTTP receiver that keeps what it gets."""
+    """An OTLP/HTTP receiver that stores the received spans."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
         self.services: set[str] = set()
         self.agents: set[str] = set()
-        """The first words of the user agents: whose delivery it was."""
+        """The first word of each user agent, which identifies the exporter."""
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -59,11 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
             body = gzip.decompress(body)
         if self.path == "/v1/traces":
             self.server.agents.add(self.headers["user-agent"].partition("/")[0].partition("-")[0])
-            for one in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
                 self.server.services |= {
-                    a.value.string_value for a in one.resource.attributes if a.key == "service.name"
+                    a.value.string_value for a in resource_spans.resource.attributes if a.key == "service.name"
                 }
-                for scope in one.scope_spans:
+                for scope in resource_spans.scope_spans:
                     self.server.spans.extend(scope.spans)
         self.send_response(200)
         self.end_headers()
@@ -91,16 +91,18 @@ def run(command: list[str], server: ReplayServer, receiver: Receiver, **more: st
         "XDG_STATE_HOME": tempfile.mkdtemp(prefix="spancast-tests-"),
         **more,
     }  # fmt: skip
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout
+    completed = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stderr == ""
+    return completed.stdout
 
 
 PEERS = {point.name for point in entry_points(group="opentelemetry_instrumentor")} - {"spancast"}
 
 
-def test_demo(server: ReplayServer, receiver: Receiver) -> None:
+def test_demo_prints_its_tree(server: ReplayServer, receiver: Receiver) -> None:
     printed = run([sys.executable, "examples/demo.py"], server, receiver)
     names = [line[:23].strip("│├└─ ") for line in printed.splitlines()[:9]]
     assert names == [
@@ -110,7 +112,7 @@ def test_demo(server: ReplayServer, receiver: Receiver) -> None:
     assert "$0.001890" in printed
 
 
-def test_decorate(server: ReplayServer, receiver: Receiver) -> None:
+def test_decorate_sends_a_named_call(server: ReplayServer, receiver: Receiver) -> None:
     assert run([sys.executable, "examples/decorate.py"], server, receiver) == "Say hello.\n"
     assert receiver.tree() == {"Greeting": {"hello": {}}}
     assert receiver.services == {"decorate"}
@@ -121,11 +123,13 @@ def test_decorate(server: ReplayServer, receiver: Receiver) -> None:
 @pytest.mark.parametrize(
     "starter", [["spancast", "run", "--"], ["opentelemetry-instrument"]], ids=["spancast", "opentelemetry-instrument"]
 )
-def test_entry_point(starter: list[str], exporter: str, server: ReplayServer, receiver: Receiver) -> None:
+def test_entry_point_is_traced_without_changes(
+    starter: list[str], exporter: str, server: ReplayServer, receiver: Receiver
+) -> None:
     printed = run(
         [*starter, "python", "examples/entry_point.py"], server, receiver, OTEL_TRACES_EXPORTER=exporter,
         OTEL_SERVICE_NAME="app", OTEL_METRICS_EXPORTER="none", OTEL_LOGS_EXPORTER="none",
-        # The test environment has the peers of test_peers too.
+        # The test environment has other instrumentations installed.
         OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=",".join(PEERS),
     )  # fmt: skip
     assert printed == "Say hello.\nSay hello.\n"
@@ -136,20 +140,22 @@ def test_entry_point(starter: list[str], exporter: str, server: ReplayServer, re
     }  # fmt: skip
 
 
-def test_async_streaming(server: ReplayServer, receiver: Receiver) -> None:
+def test_async_streaming_records_a_closed_stream(server: ReplayServer, receiver: Receiver) -> None:
     run([sys.executable, "examples/async_streaming.py"], server, receiver)
     assert receiver.tree() == {"Two stories": {"complete": {}, "half": {}}}
     assert receiver.attribute("spancast.response.incomplete") == {"closed"}
 
 
-def test_raw_http(server: ReplayServer, receiver: Receiver) -> None:
+def test_raw_http_records_complete_and_streamed_calls(server: ReplayServer, receiver: Receiver) -> None:
     assert run([sys.executable, "examples/raw_http.py"], server, receiver) == "Say hello.\nSay hello.\n"
     assert receiver.tree() == {"Raw HTTP": {"chat openai/gpt-5.2": {}, "streamed": {}}}
     assert all("trace" not in request.body for request in server.requests)
     assert receiver.agents == {"spancast"}
 
 
-def test_broadcast(server: ReplayServer, receiver: Receiver, tmp_path: Path) -> None:
+def test_broadcast_applies_the_rules_of_each_destination(
+    server: ReplayServer, receiver: Receiver, tmp_path: Path
+) -> None:
     traces, store = tmp_path / "traces.jsonl", tmp_path / "costly.db"
     printed = run(
         [sys.executable, "examples/broadcast.py"], server, receiver, TRACES_FILE=str(traces), STORE_FILE=str(store)
@@ -158,8 +164,8 @@ def test_broadcast(server: ReplayServer, receiver: Receiver, tmp_path: Path) -> 
     assert "└─ chat openai/gpt-5.2" in printed
     written = traces.read_text()
     assert "Support" in written
-    assert "Where is my order?" not in written, "the archive is in privacy mode"
-    assert receiver.spans == [], "what the file names is where traces go"
+    assert "Where is my order?" not in written, "the file destination is in privacy mode"
+    assert receiver.spans == [], "only the destinations of spancast.yaml receive traces"
 
 
 FASTAPI = """
@@ -170,7 +176,7 @@ with TestClient(app) as web:
 """
 
 
-def test_fastapi_session(server: ReplayServer, receiver: Receiver) -> None:
+def test_fastapi_session_sets_the_session_of_the_request(server: ReplayServer, receiver: Receiver) -> None:
     assert "hi" in run([sys.executable, "-W", "ignore", "-c", FASTAPI], server, receiver)
     assert receiver.tree() == {"Shop request": {"answer": {}}}
     assert receiver.attribute("session.id") == {"chat-7"}

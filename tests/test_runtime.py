@@ -1,4 +1,4 @@
-"""``configure``: which provider and exporters are used, and what wrong settings say."""
+"""Tests of ``configure``: the chosen provider and exporters, and wrong settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PROGRAMS = {
-    "nothing configured: kept on this machine": (
+    "no configuration: local store": (
         """
 logging.getLogger('spancast').setLevel(logging.INFO)
 spancast.configure()
@@ -24,7 +24,7 @@ assert sqlite3.connect(path).execute('select name from spans').fetchall() == [('
 """,
         "traces are kept on this machine",
     ),
-    "an explicit none is obeyed": (
+    "exporter none": (
         """
 import os
 os.environ['OTEL_TRACES_EXPORTER'] = 'none'
@@ -36,18 +36,18 @@ assert not os.path.exists(os.path.join(os.environ['XDG_STATE_HOME'], 'spancast')
 """,
         "",
     ),
-    "the application's provider is used": (
+    "provider of the application": (
         """
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-mine = TracerProvider()
-trace.set_tracer_provider(mine)
+provider = TracerProvider()
+trace.set_tracer_provider(provider)
 spancast.configure()
-assert spancast.runtime.CALL_TRACER.settings.tracer_provider is mine
+assert spancast.runtime.CALL_TRACER.settings.tracer_provider is provider
 """,
         "",
     ),
-    "made global only when asked": (
+    "global provider with set_global": (
         """
 from opentelemetry import trace
 spancast.configure(set_global=True, service_name='s')
@@ -55,7 +55,7 @@ assert trace.get_tracer_provider().resource.attributes['service.name'] == 's'
 """,
         "",
     ),
-    "an application starts with wrong settings": (
+    "auto-instrumentation with wrong settings": (
         "import os; os.environ['OTEL_TRACES_EXPORTER'] = 'nothing'; import spancast.auto_instrumentation; spancast.auto_instrumentation.start()",
         "not configured: OTEL_TRACES_EXPORTER",
     ),
@@ -63,12 +63,12 @@ assert trace.get_tracer_provider().resource.attributes['service.name'] == 's'
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_programs(name: str, tmp_path: Path) -> None:
+def test_configure_in_program_uses_its_settings(name: str, tmp_path: Path) -> None:
     code, message = PROGRAMS[name]
-    done = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", f"import logging; logging.basicConfig(); import spancast\n{code}"],
         capture_output=True, text=True, check=False, timeout=60,
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert message in done.stderr
+    assert completed.returncode == 0, completed.stderr
+    assert message in completed.stderr

@@ -1,4 +1,4 @@
-"""Import, ``configure()`` and auto-instrumentation where something is missing or wrong: they work, or raise ConfigError."""
+"""Import, ``configure()`` and auto-instrumentation in restricted environments: they work or raise ConfigError."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def no_entry(*_):
 pwd.getpwuid = pwd.getpwnam = no_entry
 os.environ.pop("HOME", None), os.environ.pop("XDG_STATE_HOME", None)
 """
-"""A user id without an entry in the password database, as OpenShift gives it to a container."""
+"""A user id without an entry in the password database, as in OpenShift containers."""
 
 NO_UNIX = """
-import logging, os, random, sys, tempfile, threading  # what of Python itself looks for these at its import
+import logging, os, random, sys, tempfile, threading  # modules that need these at import
 for name in ("register_at_fork", "fork", "O_CLOEXEC", "O_NOFOLLOW", "O_DIRECTORY", "fchmod", "getuid", "geteuid"):
     delattr(os, name)
 class Missing:
@@ -39,7 +39,7 @@ sys.meta_path.insert(0, Missing())
 for name in ("fcntl", "pwd", "grp", "resource", "termios"):
     sys.modules.pop(name, None)
 """
-"""What Windows does not have."""
+"""Removes the functions and modules that Windows does not have."""
 
 NO_METADATA = """
 import importlib.metadata
@@ -50,7 +50,7 @@ def distribution(name):
     return found(name)
 importlib.metadata.distribution = distribution
 """
-"""A frozen program without the metadata of its distributions."""
+"""Removes the distribution metadata, as in a frozen program."""
 
 CALL = """
 import logging, sys
@@ -83,35 +83,45 @@ def program(prelude: str, settings: dict[str, Any]) -> str:
     return f"{prelude}\nSETTINGS = {settings!r}\n{CALL}"
 
 
-def warnings(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line for line in done.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
+def warnings(completed: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line for line in completed.stderr.splitlines() if line.startswith(("WARNING", "ERROR"))]
 
 
-def to(receiver: OtlpReceiver) -> dict[str, Any]:
+def destinations_of(receiver: OtlpReceiver) -> dict[str, Any]:
     return {"one": {"type": "otlp", "endpoint": receiver.url}}
 
 
-def test_without_a_home_the_spool_is_in_memory_after_one_warning(server: ReplayServer, receiver: OtlpReceiver) -> None:
-    done = run(program(NO_HOME, {"destinations": to(receiver)}), server.base_url)
-    assert done.stdout.startswith("True one: 2 delivered"), done.stderr
-    [warning] = warnings(done)
+def test_configure_without_home_uses_memory_spool_after_one_warning(
+    server: ReplayServer, receiver: OtlpReceiver
+) -> None:
+    completed = run(program(NO_HOME, {"destinations": destinations_of(receiver)}), server.base_url)
+    assert completed.stdout.startswith("True one: 2 delivered"), completed.stderr
+    [warning] = warnings(completed)
     assert "there is no home directory for the spool, so spans wait in memory" in warning
     assert len(receiver.spans) == 2
 
 
-def test_without_a_home_a_spool_in_memory_needs_no_warning(server: ReplayServer, receiver: OtlpReceiver) -> None:
-    done = run(program(NO_HOME, {"destinations": to(receiver), "spool": "memory"}), server.base_url)
-    assert done.stdout.startswith("True one: 2 delivered"), done.stderr
-    assert warnings(done) == []
+def test_configure_without_home_and_with_memory_spool_does_not_warn(
+    server: ReplayServer, receiver: OtlpReceiver
+) -> None:
+    completed = run(program(NO_HOME, {"destinations": destinations_of(receiver), "spool": "memory"}), server.base_url)
+    assert completed.stdout.startswith("True one: 2 delivered"), completed.stderr
+    assert warnings(completed) == []
 
 
-def test_without_a_home_the_local_store_refuses_and_says_why(server: ReplayServer) -> None:
-    done = run(program(NO_HOME, {}), server.base_url)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("False store: 0 delivered, 0 waiting, 2 refused")
-    assert "no home directory for the local store: set XDG_STATE_HOME" in done.stdout
+def test_local_store_without_home_rejects_with_the_reason(server: ReplayServer) -> None:
+    completed = run(program(NO_HOME, {}), server.base_url)
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.startswith("False store: 0 delivered, 0 waiting, 2 refused")
+    assert "no home directory for the local store: set XDG_STATE_HOME" in completed.stdout
     assert (
-        len([warning for warning in warnings(done) if "no destination is configured and there is no home" in warning])
+        len(
+            [
+                warning
+                for warning in warnings(completed)
+                if "no destination is configured and there is no home" in warning
+            ]
+        )
         == 1
     )
 
@@ -127,60 +137,68 @@ def test_without_a_home_the_local_store_refuses_and_says_why(server: ReplayServe
     ],
     ids=["spool", "file", "store", "certificate", "settings"],
 )
-def test_without_a_home_a_path_in_it_is_a_config_error(settings: dict[str, Any]) -> None:
-    done = run(f"{NO_HOME}\nimport spancast\nspancast.configure(**{settings!r})")
-    assert "spancast.errors.ConfigError: " in done.stderr
-    assert "RuntimeError" not in done.stderr
+def test_configure_without_home_and_with_path_in_home_raises_config_error(settings: dict[str, Any]) -> None:
+    completed = run(f"{NO_HOME}\nimport spancast\nspancast.configure(**{settings!r})")
+    assert "spancast.errors.ConfigError: " in completed.stderr
+    assert "RuntimeError" not in completed.stderr
 
 
 @pytest.mark.parametrize("command", [["traces"], ["spool"], ["check", "--offline"], ["destinations", "store"]])
-def test_commands_without_a_home(command: list[str]) -> None:
-    done = run(f"{NO_HOME}\nimport sys\nfrom spancast.cli import main\nsys.exit(main({command!r}))")
-    assert "Traceback" not in done.stderr
+def test_command_without_home_reports_it(command: list[str]) -> None:
+    completed = run(f"{NO_HOME}\nimport sys\nfrom spancast.cli import main\nsys.exit(main({command!r}))")
+    assert "Traceback" not in completed.stderr
     if command[0] in ("traces", "spool"):
-        assert "there is no home directory" in done.stderr
+        assert "there is no home directory" in completed.stderr
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_STATE_HOME"])
-def test_a_directory_that_cannot_be_made_leaves_the_spool_in_memory_after_one_warning(
+def test_configure_with_unusable_directory_uses_memory_spool_after_one_warning(
     variable: str, server: ReplayServer, receiver: OtlpReceiver
 ) -> None:
-    without = "import os; os.environ.pop('XDG_STATE_HOME')" if variable == "HOME" else ""
-    done = run(program(without, {"destinations": to(receiver)}), server.base_url, **{variable: "/dev/null/home"})
-    assert done.stdout.startswith("True one: 2 delivered"), done.stderr
-    [warning] = warnings(done)
+    prelude = "import os; os.environ.pop('XDG_STATE_HOME')" if variable == "HOME" else ""
+    completed = run(
+        program(prelude, {"destinations": destinations_of(receiver)}), server.base_url, **{variable: "/dev/null/home"}
+    )
+    assert completed.stdout.startswith("True one: 2 delivered"), completed.stderr
+    [warning] = warnings(completed)
     assert "cannot be used" in warning
     assert "records are kept in memory" in warning
 
 
-def test_a_store_in_a_directory_that_cannot_be_made_says_why(server: ReplayServer) -> None:
-    done = run(program("", {}).replace("flush(20)", "flush(0.5)"), server.base_url, XDG_STATE_HOME="/dev/null/home")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("False store: 0 delivered, 2 waiting")
-    assert "Not a directory" in done.stdout
+def test_local_store_in_unusable_directory_reports_the_reason(server: ReplayServer) -> None:
+    completed = run(
+        program("", {}).replace("flush(20)", "flush(0.5)"), server.base_url, XDG_STATE_HOME="/dev/null/home"
+    )
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.startswith("False store: 0 delivered, 2 waiting")
+    assert "Not a directory" in completed.stdout
 
 
-def test_a_system_without_unix_functions(server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_configure_without_unix_functions_delivers(
+    server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path
+) -> None:
     file, store = tmp_path / "spans.jsonl", tmp_path / "spans.db"
     destinations = {
-        **to(receiver),
+        **destinations_of(receiver),
         "file": {"type": "file", "path": str(file)},
         "store": {"type": "store", "path": str(store)},
     }
-    done = run(
+    completed = run(
         program(NO_UNIX, {"destinations": destinations}), server.base_url, XDG_STATE_HOME=str(tmp_path / "state")
     )
-    assert done.stdout.startswith("True "), done.stderr
-    assert warnings(done) == []
+    assert completed.stdout.startswith("True "), completed.stderr
+    assert warnings(completed) == []
     assert len(receiver.spans) == 2
     assert (tmp_path / "state" / "spancast" / "spool.sqlite3").is_file()
     assert file.is_file()
     assert store.is_file()
 
 
-def test_a_program_without_metadata(server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path) -> None:
-    done = run(program(NO_METADATA, {"destinations": to(receiver)}), server.base_url, XDG_STATE_HOME=str(tmp_path))
-    assert done.stdout.startswith("True one: 2 delivered"), done.stderr
+def test_configure_without_metadata_delivers(server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    completed = run(
+        program(NO_METADATA, {"destinations": destinations_of(receiver)}), server.base_url, XDG_STATE_HOME=str(tmp_path)
+    )
+    assert completed.stdout.startswith("True one: 2 delivered"), completed.stderr
     assert receiver.requests[0].headers["user-agent"] == "spancast/unknown"
 
 
@@ -200,7 +218,7 @@ def test_a_program_without_metadata(server: ReplayServer, receiver: OtlpReceiver
         ),
     ],
 )
-def test_what_others_raise_in_configure_is_a_config_error(
+def test_configure_with_failing_otel_component_raises_config_error(
     variables: dict[str, str], message: str, tmp_path: Path
 ) -> None:
     package = tmp_path / "odd-1.dist-info"
@@ -210,17 +228,17 @@ def test_what_others_raise_in_configure_is_a_config_error(
     (tmp_path / "odd.py").write_text(
         "class Odd(Exception): pass\nclass Exporter:\n    def __init__(self): raise Odd('hunter2')\n"
     )
-    done = run(
+    completed = run(
         "import spancast\ntry:\n    spancast.configure()\nexcept spancast.ConfigError as error:\n    print(error)",
         PYTHONPATH=str(tmp_path), XDG_STATE_HOME=str(tmp_path), **variables,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == message
-    assert "hunter2" not in done.stderr
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.strip() == message
+    assert "hunter2" not in completed.stderr
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("settings", "message"),
     [
         ({"tracer_provider": "x"}, r"tracer_provider: must be a provider of OpenTelemetry's API \(given: str\)"),
         ({"meter_provider": 3}, r"meter_provider: must be a provider of OpenTelemetry's API \(given: int\)"),
@@ -233,9 +251,9 @@ def test_what_others_raise_in_configure_is_a_config_error(
         ),
     ],
 )
-def test_a_wrong_argument_is_a_config_error(given: dict[str, Any], message: str) -> None:
+def test_configure_with_wrong_argument_raises_config_error(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(spancast.ConfigError, match=message):
-        spancast.configure(**given)
+        spancast.configure(**settings)
 
 
 APPLICATION = """
@@ -257,7 +275,7 @@ print("flush:", spancast.flush(20))
     "starter", [["spancast", "run", "--"], ["opentelemetry-instrument"]], ids=["spancast", "opentelemetry-instrument"]
 )
 @pytest.mark.parametrize("exporter", ["otlp", "spancast"])
-def test_a_mistake_stops_neither_the_program_nor_other_instrumentations(
+def test_auto_instrumentation_with_config_error_continues_without_content(
     exporter: str, starter: list[str], file: str, server: ReplayServer, receiver: OtlpReceiver, tmp_path: Path
 ) -> None:
     config = tmp_path / "spancast.yaml"
@@ -268,22 +286,22 @@ def test_a_mistake_stops_neither_the_program_nor_other_instrumentations(
         "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k",
         "OTEL_TRACES_EXPORTER": exporter, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf", "OTEL_METRICS_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none",
-        # The other instrumentations of openai would record content themselves.
+        # Other instrumentations of openai would record content.
         "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "openai,genai_openai,openinference_openai,openai_v2",
     }  # fmt: skip
-    done = subprocess.run(
+    completed = subprocess.run(
         [str(BIN / starter[0]), *starter[1:], sys.executable, "-c", APPLICATION],
         env=environ, capture_output=True, text=True, timeout=120, check=False, cwd=ROOT,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("secret question\n"), "the replay server answers with the question"
-    assert "spancast: not configured" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout.startswith("secret question\n"), "the replay server returns the question"
+    assert "spancast: not configured" in completed.stderr
+    assert "Traceback" not in completed.stderr
     bodies = b"".join(request.body for request in receiver.requests)
     assert b"secret question" not in bodies
     if starter[0] == "opentelemetry-instrument":
-        assert "others: True" in done.stdout
+        assert "others: True" in completed.stdout
         if exporter == "otlp":
             assert b"work" in bodies
         else:
-            assert "flush: 2 dropped before any destination" in done.stdout
+            assert "flush: 2 dropped before any destination" in completed.stdout

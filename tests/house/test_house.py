@@ -1,4 +1,4 @@
-"""The house's own laws: names, floors, public surface, import cost, generated tables."""
+"""Rules of this repository: file names, public names, import cost, generated tables."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ SDK_PRIVATE = {
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "types"}
 
 
-def test_the_public_names_are_the_listed_ones() -> None:
+def test_public_names_are_those_of_all() -> None:
     modules = {path.stem for path in (ROOT / "src" / "spancast").iterdir()}
     public = {name for name in vars(spancast) if not name.startswith("_")} - modules
     assert public == set(spancast.__all__)
 
 
-def place(source: Path, line: int | None = None) -> str:
-    """Return where a rule is broken, as a link that editors follow."""
+def location(source: Path, line: int | None = None) -> str:
+    """Return a path and line that editors can follow."""
     name = str(source.relative_to(ROOT))
     return name if line is None else f"{name}:{line}"
 
 
-def test_file_names_tell_what_is_inside() -> None:
-    nondescript = [place(source) for source in SOURCES if source.stem in FORBIDDEN]
-    assert not nondescript, nondescript
+def test_file_names_are_not_generic() -> None:
+    generic = [location(source) for source in SOURCES if source.stem in FORBIDDEN]
+    assert not generic, generic
 
 
-def test_one_broad_except() -> None:
-    """Law 6. ``except BaseException`` that re-raises what it saw is no swallowing."""
+def test_broad_except_only_in_allowed_files() -> None:
+    """``except BaseException`` is not counted: it re-raises."""
     allowed = {"diagnostics.py", "exception_capture.py"}
     broad = [
-        place(source, node.lineno)
+        location(source, node.lineno)
         for source in SOURCES
         for node in ast.walk(ast.parse(source.read_text()))
         if isinstance(node, ast.ExceptHandler)
@@ -64,14 +64,14 @@ def test_one_broad_except() -> None:
     assert not broad, broad
 
 
-def test_attribute_names_live_in_one_file() -> None:
+def test_attribute_names_are_only_in_their_tables() -> None:
     tables = {"semconv.py", "client_metrics.py", "providers.py"}
-    # What other instrumentations write, to be recognised and taken out.
-    of_others = {"privacy.py", "record_builder.py"}
+    # Names of other instrumentations, to recognise and remove them.
+    foreign = {"privacy.py", "record_builder.py"}
     written = [
-        f"{place(source)}: {name}"
+        f"{location(source)}: {name}"
         for source in SOURCES
-        if source.name not in tables | of_others and "conventions" not in source.parts
+        if source.name not in tables | foreign and "conventions" not in source.parts
         for name in re.findall(r"\"((?:gen_ai|openai)\.(?!resources)[a-z_.]+)\"", source.read_text())
         if name != "gen_ai.operation.name"
     ]
@@ -117,7 +117,7 @@ def test_one_file_reads_private_names_of_opentelemetry() -> None:
     assert not found, found
 
 
-def test_importing_loads_no_sdk_and_no_transport() -> None:
+def test_import_loads_no_sdk_and_no_transport() -> None:
     code = "import json, sys, spancast; print(json.dumps(sorted({m.partition('.')[0] for m in sys.modules})))"
     loaded = set(json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout))
     assert not loaded & {
@@ -133,7 +133,7 @@ def test_importing_loads_no_sdk_and_no_transport() -> None:
     }
 
 
-def test_importing_starts_no_thread_and_patches_nothing() -> None:
+def test_import_starts_no_thread_and_patches_nothing() -> None:
     code = (
         "import threading, openai; before = openai.OpenAI.__init__, vars(openai._base_client.SyncAPIClient)['request'];"
         "import spancast; assert threading.active_count() == 1;"
@@ -142,18 +142,18 @@ def test_importing_starts_no_thread_and_patches_nothing() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_documentation_tables_come_from_the_rows() -> None:
+def test_documentation_tables_are_generated() -> None:
     for page in generate.pages():
         assert generate.rewritten(page.read_text()) == page.read_text(), f"{page.name}: run `make docs`"
 
 
-def test_every_row_resolves() -> None:
+def test_registry_rows_resolve() -> None:
     for name in CLIENTS:
         assert set(find_installation(name).patches.dialects) <= set(DIALECTS)
     assert all(find_dialect(name).name == name for name in DIALECTS)
 
 
-def test_every_leaf_file_has_a_row() -> None:
+def test_instrumentation_modules_have_a_registry_row() -> None:
     shared = {
         "__init__",
         "registry",
@@ -170,7 +170,7 @@ def test_every_leaf_file_has_a_row() -> None:
     assert {path.name for path in (ROOT / "tests/recordings").iterdir()} >= set(DIALECTS)
 
 
-def test_our_own_names_stay_out_of_the_conventions_namespaces() -> None:
+def test_convention_attribute_names_are_in_the_registry() -> None:
     registry = json.loads((ROOT / "tests/recordings/schemas/gen_ai_registry.json").read_text())
     ours = {value for name, value in vars(semconv).items() if name.isupper() and isinstance(value, str)}
     for name in ours:
@@ -178,13 +178,13 @@ def test_our_own_names_stay_out_of_the_conventions_namespaces() -> None:
             assert name in registry, name
 
 
-def test_the_readme_names_the_commands_that_exist() -> None:
+def test_readme_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for page in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md"):
         assert set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text())) <= targets
 
 
-def test_the_oldest_python_is_the_same_everywhere() -> None:
+def test_oldest_python_version_is_consistent() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     oldest = project["project"]["requires-python"].removeprefix(">=")
     named = [
@@ -202,8 +202,8 @@ def test_the_oldest_python_is_the_same_everywhere() -> None:
     assert f"needs Python {oldest} or newer" in (ROOT / "README.md").read_text()
 
 
-def test_no_assertion_depends_on_how_long_something_took() -> None:
-    """On a busy machine everything takes longer: hypothesis has no deadline, and no assert reads a clock."""
+def test_assertions_read_no_clock() -> None:
+    """A busy machine must not fail a test: hypothesis has no deadline, and no assertion reads a clock."""
     assert settings.default is not None
     assert settings.default.deadline is None
     assert HealthCheck.too_slow in settings.default.suppress_health_check
@@ -211,4 +211,4 @@ def test_no_assertion_depends_on_how_long_something_took() -> None:
         for statement in ast.walk(ast.parse(path.read_text())):
             if isinstance(statement, ast.Assert):
                 named = {node.attr for node in ast.walk(statement.test) if isinstance(node, ast.Attribute)}
-                assert not named & CLOCKS, place(path, statement.lineno)
+                assert not named & CLOCKS, location(path, statement.lineno)

@@ -1,4 +1,4 @@
-"""The API as users write it; checked by pyright strict, never run."""
+"""Uses of the public API, checked by pyright strict and not run."""
 
 from __future__ import annotations
 
