@@ -75,7 +75,7 @@ def measure(
             found.recovery.append(spooling.recovery(records))
     if outage_spans:
         with _collect_failure(found, "outage"):
-            found.outage = forked(delivery.outage, outage_spans, _OUTAGE_PARTS, patience_s=_OUTAGE_S)
+            found.outage = forked(delivery.outage, outage_spans, _OUTAGE_PARTS, timeout_s=_OUTAGE_S)
     print("fan-out: done", file=sys.stderr, flush=True)
     return found
 

@@ -190,7 +190,7 @@ def _speed(probes: list[int]) -> dict[str, float]:
 
 
 def steal() -> int:
-    """Return the ticks (10 ms) that other guests of the host baseline_time from this process's core; 0 if unknown."""
+    """Return the ticks (10 ms) that other guests of the host took from this process's core; 0 if unknown."""
     if not hasattr(os, "sched_getaffinity"):
         return 0
     cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}

@@ -206,8 +206,8 @@ def test_deliver_with_invalid_row_dead_letters_only_that_row(name: str, position
     with tracing(pipeline) as tracer, pipeline.span_queue._taking:
         made = [call(tracer, n, **{semconv.SESSION_ID: fine, **(odd if n == position else {})}) for n in range(201)]
     report = pipeline.flush(60)
-    told = report.destinations["one"]
-    assert (told.delivered, told.refused, told.waiting) == (200, 1, 0), str(report)
+    counts = report.destinations["one"]
+    assert (counts.delivered, counts.refused, counts.waiting) == (200, 1, 0), str(report)
     assert not report
     [buried] = pipeline.spool.buried()
     assert (buried.trace_id, buried.span_id) == made[position]
