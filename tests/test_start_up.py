@@ -214,7 +214,7 @@ def test_configure_without_metadata_delivers(server: ReplayServer, receiver: Otl
         ({"OTEL_PYTHON_METER_PROVIDER": "none such"}, "configure: StopIteration"),
         (
             {"OTEL_TRACES_EXPORTER": "odd"},
-            "destinations.odd: exporter: odd cannot be made: Odd",
+            "destinations.odd: exporter: odd cannot be created: Odd",
         ),
     ],
 )

@@ -121,7 +121,7 @@ def test_unknown_or_failing_exporter_raises_config_error(installed: None) -> Non
         ConfigError, match=r"destinations\.other: exporter: unknown exporter 'nothing'; installed are .*collecting"
     ):
         pipeline_to({"other": {"type": "exporter", "exporter": "nothing"}}, None)
-    with pytest.raises(ConfigError, match="collecting cannot be made: TypeError"):
+    with pytest.raises(ConfigError, match="collecting cannot be created: TypeError"):
         pipeline_to({"other": {"type": "exporter", "exporter": "collecting", "options": {"no": 1}}}, None)
 
 

@@ -106,7 +106,7 @@ def private_uses(source: Path) -> list[str]:
         text = node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
         return text.startswith("opentelemetry.") and "._" in text
 
-    return [place(source, getattr(node, "lineno", None)) for node in ast.walk(tree) if is_private(node)]
+    return [location(source, getattr(node, "lineno", None)) for node in ast.walk(tree) if is_private(node)]
 
 
 def test_one_file_reads_private_names_of_opentelemetry() -> None:

@@ -45,8 +45,8 @@ ANY = st.recursive(SCALARS, lambda inner: st.one_of(st.lists(inner), st.dictiona
     ],
 )
 def test_conversion_of_each_type(value: Any, text: str | None, number: float | None, count: int | None) -> None:
-    told = text_of(value)
-    assert told == text
+    converted = text_of(value)
+    assert converted == text
     assert (number_of(value), count_of(value)) == (number, count)
     assert type(number_of(value)) is type(number)
 

@@ -48,7 +48,7 @@ def _configure() -> None:
     try:
         runtime.configure()
     except SpancastError as error:
-        # The application starts regardless; the log tells why there are no traces.
+        # The application starts regardless.
         logger.error("spancast: not configured: %s", error)
         # The unreadable configuration may forbid recording content.
         CALL_TRACER.configure(TracingSettings(capture_content=False))

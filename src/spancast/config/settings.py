@@ -108,8 +108,8 @@ def find() -> Path | None:
 def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings: keywords ``given`` override the environment, which overrides the file at ``path``.
 
-    Without ``path``, ``SPANCAST_CONFIG`` names the file. A field is taken whole from the source with the highest
-    precedence: mappings are not merged. None means not given.
+    Without ``path``, ``SPANCAST_CONFIG`` names the file. A field comes from the source with the highest precedence:
+    mappings are not merged. None means not given.
 
     Raises:
         ConfigError: Lists every error with its path, the type given and the allowed values.

@@ -87,7 +87,7 @@ def create(config: ExporterConfig, encoder: Encoder) -> Destination:
             f"exporter: unknown exporter {config.exporter!r}; installed are {', '.join(sorted(installed))}"
         )
     # The error text may quote an option, which may be a key.
-    with RaisedAsConfigError(f"exporter: {config.exporter} cannot be made", is_secret=True):
+    with RaisedAsConfigError(f"exporter: {config.exporter} cannot be created", is_secret=True):
         exporter = installed[config.exporter].load()(**config.options)
     return ExporterDestination(config.exporter, exporter, encoder)
 

@@ -87,7 +87,7 @@ def out_of_range(body: Mapping[str, Any], ranges: Mapping[str, Range]) -> list[s
 
 
 def read_fields(
-    answer: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str], *, nested: bool = False
+    response: Mapping[str, Any], table: Mapping[str, Row], skip: frozenset[str], *, nested: bool = False
 ) -> Attributes:
     """Return the scalar fields of a response, the unknown ones under ``spancast.response.``.
 
@@ -95,7 +95,7 @@ def read_fields(
     underscore, are left out.
     """
     attributes: Attributes = {}
-    for wire_name, value in answer.items():
+    for wire_name, value in response.items():
         if value is None or wire_name in skip:
             continue
         row = table.get(wire_name)

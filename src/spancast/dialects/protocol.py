@@ -65,7 +65,7 @@ class Dialect(Protocol):
         """
         ...
 
-    def read_response(self, answer: object, *, content: bool) -> Response:
+    def read_response(self, response: object, *, content: bool) -> Response:
         """Read a complete response: a dict of wire JSON, the SDK's object, or text."""
         ...
 

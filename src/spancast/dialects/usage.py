@@ -3,7 +3,7 @@
 ``TABLE`` maps a wire name to a canonical name, or to the table of a nested object::
 
     TABLE = {"input_tokens": semconv.USAGE_INPUT_TOKENS, "details": {"cached": semconv.USAGE_CACHE_READ}}
-    usage, attributes = read_usage(answer.get("usage"), TABLE)
+    usage, attributes = read_usage(response.get("usage"), TABLE)
 
 Counts are neither summed nor estimated here; a dialect does that.
 """

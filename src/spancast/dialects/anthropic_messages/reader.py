@@ -103,53 +103,53 @@ class _AnthropicMessages(Dialect):
             validation_errors=parameters.out_of_range(body, _RANGES),
         )
 
-    def read_response(self, answer: object, *, content: bool) -> Response:
+    def read_response(self, response: object, *, content: bool) -> Response:
         """Read a complete response; a string is one assistant message."""
-        if isinstance(answer, str):
-            return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
-        return read_answer(accessors.fields(answer), content=content)
+        if isinstance(response, str):
+            return Response(messages=output_messages([text_part(response)], None) if content and response else [])
+        return read_body(accessors.fields(response), content=content)
 
     def new_stream(self, *, content: bool) -> MessagesStream:
         """Return a reader for one stream."""
-        return MessagesStream(read_answer, content=content)
+        return MessagesStream(read_body, content=content)
 
 
 ANTHROPIC_MESSAGES: Final = _AnthropicMessages()
 
 
-def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = False) -> Response:
+def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = False) -> Response:
     """Read a ``message`` object or an error envelope; ``is_cut``: its stream ended without a stop reason."""
-    failure = read_failure(answer.get("error"), answer, is_failed=answer.get("type") == "error")
-    native = accessors.text(answer.get("stop_reason"))
+    failure = read_failure(response.get("error"), response, is_failed=response.get("type") == "error")
+    native = accessors.text(response.get("stop_reason"))
     reason = _FINISH_REASONS.get(native, native) if native else None
     if failure is not None or is_cut:
         reason = "error"
-    usage = read_usage(answer.get("usage"), _USAGE)
+    usage = read_usage(response.get("usage"), _USAGE)
     _include_cache(usage)
-    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS)
+    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS)
     attributes.update(usage.attributes)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
-    if category := accessors.text(accessors.fields(answer.get("stop_details")).get("category")):
+    if category := accessors.text(accessors.fields(response.get("stop_details")).get("category")):
         attributes[semconv.RESPONSE + "stop_details.category"] = category
     return Response(
-        id=accessors.text(answer.get("id")),
-        model=accessors.text(answer.get("model")),
+        id=accessors.text(response.get("id")),
+        model=accessors.text(response.get("model")),
         finish_reasons=[reason] if reason else [],
-        messages=_messages(answer, reason) if content else [],
+        messages=_messages(response, reason) if content else [],
         usage=usage.counts,
         attributes=attributes,
         failure=failure,
     )
 
 
-def _messages(answer: Mapping[str, Any], reason: str | None) -> list[Message]:
-    parts = content_parts(answer.get("content"))
-    messages = output_messages(parts, reason, role=accessors.text(answer.get("role")) or "assistant")
+def _messages(response: Mapping[str, Any], reason: str | None) -> list[Message]:
+    parts = content_parts(response.get("content"))
+    messages = output_messages(parts, reason, role=accessors.text(response.get("role")) or "assistant")
     for message in messages:
         for name in ("stop_sequence", "stop_details"):
-            if not json_codec.is_absent(answer.get(name)):
-                message[name] = to_json_data(answer[name])
+            if not json_codec.is_absent(response.get(name)):
+                message[name] = to_json_data(response[name])
     return messages
 
 

@@ -36,7 +36,7 @@ _BLOCK_OF: Final = {"text": "text", "thinking": "thinking", "input": "tool_use",
 class ResponseReader(Protocol):
     """Reads a ``message`` object; ``is_cut``: the stop reason is missing."""
 
-    def __call__(self, answer: _Fields, *, content: bool, is_cut: bool) -> Response:
+    def __call__(self, response: _Fields, *, content: bool, is_cut: bool) -> Response:
         """Return the parsed response."""
         ...
 
@@ -92,12 +92,12 @@ class MessagesStream(StreamReader):
 
     def result(self) -> Response:
         """Return the response received so far."""
-        answer = dict(self._message)
+        response = dict(self._message)
         if self._usage:
-            answer["usage"] = self._usage
+            response["usage"] = self._usage
         if self._content and (blocks := self._assemble()):
-            answer["content"] = blocks
-        return self._read(answer, content=self._content, is_cut=bool(answer) and not answer.get("stop_reason"))
+            response["content"] = blocks
+        return self._read(response, content=self._content, is_cut=bool(response) and not response.get("stop_reason"))
 
     def _feed_delta(self, index: Hashable, delta_fields: _Fields, delta: object) -> None:
         kind = delta_fields.get("type")

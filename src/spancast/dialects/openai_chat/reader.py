@@ -138,11 +138,11 @@ class _OpenAIChat(Dialect):
             validation_errors=_validation_errors(body),
         )
 
-    def read_response(self, answer: object, *, content: bool) -> Response:
+    def read_response(self, response: object, *, content: bool) -> Response:
         """Read a complete response; a string is the assistant's text."""
-        if isinstance(answer, str):
-            return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
-        fields = accessors.fields(answer)
+        if isinstance(response, str):
+            return Response(messages=output_messages([text_part(response)], None) if content and response else [])
+        fields = accessors.fields(response)
         usage = read_usage(fields.get("usage"), _USAGE)
         # Unknown nested fields (citations, search results) of a completion only: others hold cookies and headers.
         attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, nested="choices" in fields)

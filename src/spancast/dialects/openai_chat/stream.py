@@ -48,7 +48,7 @@ def _has_new_values(extra: dict[str, Any]) -> bool:
 class ResponseReader(Protocol):
     """Reads a complete response."""
 
-    def __call__(self, answer: object, *, content: bool) -> Response:
+    def __call__(self, response: object, *, content: bool) -> Response:
         """Return the parsed response."""
         ...
 
@@ -56,12 +56,12 @@ class ResponseReader(Protocol):
 class ChatStream(StreamReader):
     """A reader of the chunks of one response; without ``content`` it keeps no text."""
 
-    __slots__ = ("_answer", "_choices", "_content", "_has_choice", "_read", "_texts", "fast_path")
+    __slots__ = ("_choices", "_content", "_has_choice", "_read", "_response", "_texts", "fast_path")
 
     def __init__(self, read: ResponseReader, *, content: bool) -> None:
         self._read = read
         self._content = content
-        self._answer: dict[str, Any] = {}
+        self._response: dict[str, Any] = {}
         self._choices: dict[int, _Choice] = {}
         self._has_choice = False
         """True after a chunk with a choice: fields that are sent once are known."""
@@ -146,7 +146,7 @@ class ChatStream(StreamReader):
             for name in _UPDATED_FIELDS:
                 value = fields.get(name)
                 if value is not None and not json_codec.is_sentinel(value):
-                    self._answer[name] = value
+                    self._response[name] = value
         else:
             self._merge(fields)
             self._has_choice = bool(choices)
@@ -191,13 +191,13 @@ class ChatStream(StreamReader):
     def result(self) -> Response:
         """Return the response received so far; once complete, it equals the response without streaming."""
         choices = [self._choices[index].assembled(index) for index in sorted(self._choices)]
-        return self._read({**self._answer, "choices": choices}, content=self._content)
+        return self._read({**self._response, "choices": choices}, content=self._content)
 
     def _merge(self, fields: Mapping[str, Any]) -> None:
         for name, value in fields.items():
             # Azure's first chunk has filter results and an empty id and model.
             if value is not None and value != "" and name not in ("choices", "debug"):
-                self._answer[name] = value
+                self._response[name] = value
 
     def _choice(self, index: int) -> _Choice:
         choice = self._choices.get(index)

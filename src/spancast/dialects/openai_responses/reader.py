@@ -147,36 +147,36 @@ class _OpenAIResponses(Dialect):
             validation_errors=parameters.out_of_range(body, _RANGES),
         )
 
-    def read_response(self, answer: object, *, content: bool) -> Response:
+    def read_response(self, response: object, *, content: bool) -> Response:
         """Read a complete response; a string is one assistant message."""
-        if isinstance(answer, str):
-            return Response(messages=output_messages([text_part(answer)], None) if content and answer else [])
-        return read_answer(accessors.fields(answer), content=content)
+        if isinstance(response, str):
+            return Response(messages=output_messages([text_part(response)], None) if content and response else [])
+        return read_body(accessors.fields(response), content=content)
 
     def new_stream(self, *, content: bool) -> ResponsesStream:
         """Return a reader for one stream."""
-        return ResponsesStream(read_answer, content=content)
+        return ResponsesStream(read_body, content=content)
 
 
 OPENAI_RESPONSES: Final = _OpenAIResponses()
 
 
-def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = False) -> Response:
+def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = False) -> Response:
     """Read a ``response`` object; ``is_cut``: its stream ended before the terminal event."""
-    output = answer.get("output")
-    failure = read_failure(answer.get("error"), answer, is_failed=answer.get("status") == "failed")
-    usage = read_usage(answer.get("usage"), _USAGE)
-    native = accessors.text(accessors.fields(answer.get("incomplete_details")).get("reason"))
-    reason = "error" if is_cut else _finish_reason(answer, native, has_failed=failure is not None)
-    attributes = parameters.read_fields(answer, _FIELDS, _NOT_FIELDS)
+    output = response.get("output")
+    failure = read_failure(response.get("error"), response, is_failed=response.get("status") == "failed")
+    usage = read_usage(response.get("usage"), _USAGE)
+    native = accessors.text(accessors.fields(response.get("incomplete_details")).get("reason"))
+    reason = "error" if is_cut else _finish_reason(response, native, has_failed=failure is not None)
+    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS)
     attributes.update(usage.attributes)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
     if content and (values := logprobs(output)):
         attributes[semconv.RESPONSE_LOGPROBS] = json_codec.encode(values)
     return Response(
-        id=accessors.text(answer.get("id")),
-        model=accessors.text(answer.get("model")),
+        id=accessors.text(response.get("id")),
+        model=accessors.text(response.get("model")),
         finish_reasons=[reason] if reason else [],
         messages=output_messages(output_parts(output), reason, role=output_role(output)) if content else [],
         usage=usage.counts,
@@ -185,8 +185,8 @@ def read_answer(answer: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     )
 
 
-def _finish_reason(answer: Mapping[str, Any], native: str | None, *, has_failed: bool) -> str | None:
-    status, output = answer.get("status"), answer.get("output")
+def _finish_reason(response: Mapping[str, Any], native: str | None, *, has_failed: bool) -> str | None:
+    status, output = response.get("status"), response.get("output")
     if has_failed or status in ("failed", "cancelled"):
         return "error"
     if status == "incomplete":

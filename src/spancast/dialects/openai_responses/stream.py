@@ -21,7 +21,7 @@ _Fields = Mapping[str, Any]
 class ResponseReader(Protocol):
     """Reads a ``response`` object; ``is_cut``: the terminal event is missing."""
 
-    def __call__(self, answer: _Fields, *, content: bool, is_cut: bool) -> Response:
+    def __call__(self, response: _Fields, *, content: bool, is_cut: bool) -> Response:
         """Return the parsed response."""
         ...
 
@@ -117,13 +117,13 @@ class ResponsesStream(StreamReader):
 
     def result(self) -> Response:
         """Return the response of the terminal event, else the assembled one."""
-        answer = dict(self._response)
-        if not accessors.items(answer.get("output")):
-            answer["output"] = self._assemble()
-        if self._error is not None and not answer.get("error"):
-            answer["error"] = self._error
-        has_begun = bool(self._response or answer["output"] or self._error)
-        return self._read(answer, content=self._content, is_cut=has_begun and not self._has_ended)
+        response = dict(self._response)
+        if not accessors.items(response.get("output")):
+            response["output"] = self._assemble()
+        if self._error is not None and not response.get("error"):
+            response["error"] = self._error
+        has_begun = bool(self._response or response["output"] or self._error)
+        return self._read(response, content=self._content, is_cut=has_begun and not self._has_ended)
 
     def _feed_event(self, event: _Fields) -> None:
         if event.get("is_unknown") is True:
