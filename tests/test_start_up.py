@@ -148,7 +148,7 @@ def test_command_without_home_reports_it(command: list[str]) -> None:
     completed = run(f"{NO_HOME}\nimport sys\nfrom spancast.cli import main\nsys.exit(main({command!r}))")
     assert "Traceback" not in completed.stderr
     if command[0] in ("traces", "spool"):
-        assert "there is no home directory" in completed.stderr
+        assert "no home directory" in completed.stderr
 
 
 @pytest.mark.parametrize("variable", ["HOME", "XDG_STATE_HOME"])

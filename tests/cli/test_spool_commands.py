@@ -89,7 +89,7 @@ class TestOverview:
 
     def test_no_spool(self, run: Command) -> None:
         run("spool", "--spool", "nowhere", status=1)
-        assert run.err.startswith("spancast: no spool at nowhere/spool.sqlite3; ")
+        assert run.err.startswith("spancast: no spool at nowhere/spool.sqlite3: ")
         assert not Path("nowhere").exists()
 
     def test_a_spool_in_memory(self, run: Command) -> None:

@@ -126,7 +126,7 @@ RULES: dict[str, tuple[Any, Any]] = {
     "function": (print, "<builtin_function_or_method>"),
     "class": (Point, "Point"),
     "own text": (WithStr(), "spoken"),
-    "no text": (RaisingStr(), "<Unspeakable>"),
+    "no text": (RaisingStr(), "<RaisingStr>"),
     "no mapping": (Unreadable(), "<Unreadable>"),
     "other mapping": (types.MappingProxyType({"a": b"b"}), {"a": "b"}),
     "keys": (

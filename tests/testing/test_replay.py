@@ -801,10 +801,10 @@ def test_start_after_close_uses_the_same_url(gpt, server):
 
 
 def test_misuse_raises():
-    with pytest.raises(RuntimeError, match="no port yet"):
+    with pytest.raises(RuntimeError, match="is not started"):
         _ = ReplayServer().url
     with ReplayServer() as server:
-        with pytest.raises(RuntimeError, match="is running"):
+        with pytest.raises(RuntimeError, match="already running"):
             server.start()
         with pytest.raises(TimeoutError, match="0 of 1 requests"):
             server.wait_for_requests(1, timeout_s=0)
