@@ -373,6 +373,10 @@ async def test_a_defect_of_ours_never_reaches_the_call(
     driver: Driver, hook: str, server: ReplayServer, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reraise_internal_errors(enabled=False)
+    if driver.sdk == "openrouter":
+        # A collected client schedules its closing on the running loop, with a copy of the context of that moment.
+        # Within the call below the copy would keep the recording alive until the loop runs.
+        gc.collect()
     plain_client, client = driver.make(server), spancast.instrument(driver.make(server))
     plain = await outcome(driver, plain_client)
 
