@@ -72,7 +72,7 @@ class TestOverview:
         assert "1 refused span" in run("spool")
         [listed] = run.data("spool")["refused"]
         assert (listed["destination"], listed["span_id"]) == ("here", made[1].span_id.hex())
-        assert listed["reason"].startswith("DecodeError in encoding.span_data.read")
+        assert listed["reason"].startswith("JSONDecodeError in encoding.span_data.")
 
     def test_a_destination_that_is_configured_no_more(self, run: Command, blocked: Path) -> None:
         pipeline({"away": AWAY}, three, BLOCKED_S)

@@ -16,6 +16,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
 from tests.destinations.spans import of_sdk
 
+from spancast.encoding.otlp import encode
 from spancast.encoding.otlp.encode import any_value, request_bytes, size_bound, span_bytes
 from spancast.encoding.span_data import SpanData
 
@@ -137,6 +138,14 @@ def test_spans_of_equal_resources_are_one_group() -> None:
     [of_resource] = sent.resource_spans
     [of_scope] = of_resource.scope_spans
     assert [span.span_id[-1] for span in of_scope.spans] == [1, 2]
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    for number in range(10_000):
+        encode.key_values(b"\x4a", {"n": number, f"key {number}": 1.5, "text": f"{number}", "list": [f"{number}"]})
+    assert len(encode._pairs) <= 4096
+    assert len(encode._keys) <= 4096
+    assert len(encode._double_heads) <= 4096
 
 
 def test_no_spans_are_an_empty_request() -> None:

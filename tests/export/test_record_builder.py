@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import enum
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 from tests.destinations.spans import CALL, FAILED_CALL, span
@@ -214,3 +215,17 @@ def test_lone_surrogates_become_question_marks_in_memory_and_on_disk(redaction: 
     record = recorded(odd, redaction=redaction)
     for one in (read_record(record), from_disk(record)):
         assert (one.attributes, one.status_message) == ({"a?": "b?", "list": ["?"]}, "no?")
+
+
+def test_names_that_are_enums_are_their_values() -> None:
+    class Name(enum.StrEnum):
+        MODEL = "my.model"
+
+    record = recorded(ended(attributes={Name.MODEL: "m"}, events=[Event(5, {Name.MODEL: 1}, 3)]))  # type: ignore[arg-type]
+    for one in (read_record(record), from_disk(record)):
+        assert list(map(type, one.attributes)) == [str]
+        assert (one.attributes, one.events[0].name, one.events[0].attributes) == (
+            {"my.model": "m"},
+            "5",
+            {"my.model": 1},
+        )

@@ -265,13 +265,13 @@ def span_json(span: SpanData) -> bytes:
     """Return ``span`` as JSON, without its resource and scope.
 
     Raises:
-        TypeError: A text holds a lone surrogate (see ``well_formed``).
+        TypeError: A text holds a lone surrogate, or the name of an attribute is an enum (see ``well_formed``).
     """
     return _dumped(_fields(span))
 
 
 def well_formed(span: SpanData) -> SpanData:
-    """Return ``span`` with ``?`` for each lone surrogate, which UTF-8 has no bytes for."""
+    """Return ``span`` with names of type ``str``, and ``?`` for each lone surrogate, which UTF-8 has no bytes for."""
     return _span(_well_formed(_fields(span)), span.resource, span.scope)
 
 
@@ -393,7 +393,7 @@ def _untyped(value: Any) -> Any:  # noqa: ANN401
 
 def _well_formed(value: Any) -> Any:  # noqa: ANN401
     if isinstance(value, str):
-        return value if value.isascii() else json_codec.well_formed(value)
+        return value if type(value) is str and value.isascii() else json_codec.well_formed(value)
     if isinstance(value, dict):
         return {_well_formed(key): _well_formed(item) for key, item in cast("dict[str, Any]", value).items()}
     return [_well_formed(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value

@@ -198,7 +198,7 @@ def _flags(context: SpanContext | None) -> int:
 
 def _event(event: Event) -> EventData:
     return EventData(
-        name=event.name,
+        name=str(event.name),
         at_ns=nanoseconds(event.timestamp),
         attributes=plain_attributes(event.attributes or {}),
         dropped_attributes=getattr(event, "dropped_attributes", 0),
