@@ -57,7 +57,9 @@ def start_pipeline(settings: Settings, meter_provider: MeterProvider | None = No
         )
     limit = min(settings.spool.limit_bytes, MEMORY_BYTES) if in_memory else settings.spool.limit_bytes
     stop_pipeline()
-    spool = open_spool(None if in_memory else settings.spool.path, limit, settings.spool.max_age)
+    spool = open_spool(
+        None if in_memory else settings.spool.path, limit, settings.spool.max_age, settings.spool.keep_delivered
+    )
     _present = ExportPipeline(
         routes,
         spool,

@@ -122,6 +122,19 @@ class TestOverview:
 
 
 class TestDeliver:
+    def test_a_command_drops_nothing_for_its_age(self, run: Command, blocked: Path) -> None:
+        pipeline({"away": AWAY}, three, BLOCKED_S)
+        month_s = 30 * 86_400
+        database = sqlite3.connect(Path("queue") / SPOOL_FILE)
+        database.execute("UPDATE batches SET put_s = put_s - ?", (month_s,))
+        database.commit()
+        database.close()
+        run("spool", "deliver", "--timeout", "200ms", status=1)
+        run("spool", "--spool", "queue")
+        assert run.data("spool")["destinations"]["away"]["waiting"] == 3
+        blocked.unlink()
+        assert run("spool", "deliver") == "away: 3 delivered\n"
+
     def test_sends_what_waits(self, run: Command, blocked: Path) -> None:
         pipeline({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
         run("spool", "deliver", "--timeout", "200ms", "--to", "away", status=1)

@@ -69,6 +69,7 @@ def test_load_readme_example_gives_every_field(tmp_path: Path, monkeypatch: pyte
     read = load(written(tmp_path, EXAMPLE))
     assert read.service_name == "support-bot"
     assert (read.spool.max_bytes, read.spool.max_age) == (512 * 1024**2, 7 * 86_400)
+    assert read.spool.keep_delivered == 7 * 86_400
     assert read.spool.path == Path.home() / ".local/state/spancast"
     assert [destination.type for destination in read.destinations.values()] == ["otlp", "langfuse", "s3", "webhook"]
     assert read.destinations["langfuse"].sampling_rate == 0.25
@@ -439,6 +440,16 @@ def test_read_size_invalid_raises(text: object) -> None:
 )
 def test_read_duration_valid(text: object, seconds: float) -> None:
     assert read_duration(text) == seconds
+
+
+@pytest.mark.parametrize(("given", "seconds"), [(0, 0), ("0", 0), (0.0, 0), ("7d", 604_800), (30, 30)])
+def test_keep_delivered_may_be_zero(given: object, seconds: float) -> None:
+    assert load(given={"spool": {"keep_delivered": given}}).spool.keep_delivered == seconds
+
+
+@pytest.mark.parametrize("given", [-1, "never", False, None])
+def test_keep_delivered_must_be_a_duration_or_zero(given: object) -> None:
+    assert "must be a duration" in field_errors(spool={"keep_delivered": given})["spool.keep_delivered"]
 
 
 @pytest.mark.parametrize("text", ["7", "7x", "d", "", "-1s", True, 0, -1, float("inf"), float("nan"), None, "1h 30m"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.memory import MemorySpool
-from spancast.export.spool.protocol import SpoolAdmin
+from spancast.export.spool.protocol import Spool
 from spancast.model.span_record import SpanRecord
 
 BATCH = 256
@@ -55,12 +55,12 @@ def measured(label: str, count: int, work: Callable[[], object]) -> None:
     )
 
 
-def put_all(spool: SpoolAdmin, batches: list[list[SpanRecord]], skipped: dict[str, dict[int, str]]) -> None:
+def put_all(spool: Spool, batches: list[list[SpanRecord]], skipped: dict[str, dict[int, str]]) -> None:
     for batch in batches:
         spool.put(batch, skipped)
 
 
-def drain(spool: SpoolAdmin, route: str) -> int:
+def drain(spool: Spool, route: str) -> int:
     count = 0
     while claim := spool.claim(route, max_records=512, max_bytes=4 << 20, now_s=time.time()):
         spool.ack(claim)
@@ -68,7 +68,7 @@ def drain(spool: SpoolAdmin, route: str) -> int:
     return count
 
 
-def in_step(spool: SpoolAdmin, batches: list[list[SpanRecord]], routes: list[str]) -> None:
+def in_step(spool: Spool, batches: list[list[SpanRecord]], routes: list[str]) -> None:
     """Put and deliver batch by batch, as a process without trouble does."""
     for batch in batches:
         spool.put(batch, {})

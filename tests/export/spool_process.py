@@ -87,7 +87,7 @@ def fill(path: Path, argument: str) -> None:
     say("delivered", *deliver(spool, "a", time.time()))
     for filler in path.parent.glob("filler*"):
         filler.unlink()
-    spool._disk.hurry()
+    spool._retry_s = 0.0
     say("later", *deliver(spool, "a", time.time()))
     assert spool.size().overflow == 0, counters.read()
     spool.close()

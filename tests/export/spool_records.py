@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from spancast.export.spool.protocol import DeliveryState, Lease, SpoolAdmin
+from spancast.export.spool.protocol import DeliveryState, Lease, Spool
 from spancast.model.span_record import SpanRecord
 
 START_S = 1_700_000_000.0
@@ -44,12 +44,12 @@ def numbers(claim: Lease | None) -> list[int]:
 
 
 def take(
-    spool: SpoolAdmin, route: str, now_s: float = START_S, *, most: int = 1000, most_bytes: int = 1 << 30
+    spool: Spool, route: str, now_s: float = START_S, *, most: int = 1000, most_bytes: int = 1 << 30
 ) -> Lease | None:
     return spool.claim(route, max_records=most, max_bytes=most_bytes, now_s=now_s)
 
 
-def deliver(spool: SpoolAdmin, route: str, now_s: float = START_S, *, most: int = 1000) -> list[int]:
+def deliver(spool: Spool, route: str, now_s: float = START_S, *, most: int = 1000) -> list[int]:
     """Claim and acknowledge until nothing waits; return the numbers of the records."""
     delivered: list[int] = []
     while claim := take(spool, route, now_s, most=most):
@@ -62,7 +62,7 @@ def part(claim: Lease, first: int, last: int | None = None) -> Lease:
     return replace(claim, entries=claim.entries[first:last])
 
 
-def fates(spool: SpoolAdmin, trace: int = 1) -> dict[int, dict[str, DeliveryState]]:
+def fates(spool: Spool, trace: int = 1) -> dict[int, dict[str, DeliveryState]]:
     """Return fate by span number and route."""
     return {
         int.from_bytes(found.span_id, "big") - 1: {fate.route: fate for fate in found.fates}

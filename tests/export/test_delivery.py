@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from tests.destinations.otlp_receiver import (
     OtlpReceiver,
     Reply,
@@ -25,10 +27,12 @@ from tests.destinations.otlp_receiver import (
     redirect,
     status,
 )
-from tests.export.pipelines import PATIENCE_S, call, otlp, pipeline_to, report_when, tracing
+from tests.export.pipelines import PATIENCE_S, broadcast_with, call, otlp, pipeline_to, report_when, tracing
 from tests.ports import own_port
 
+from spancast.destinations.span_exporter import ExporterDestination
 from spancast.diagnostics import counters
+from spancast.encoding.encoder import SpanEncoder
 from spancast.export import delivery_worker as courier_module
 
 
@@ -53,6 +57,42 @@ def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["disk", "memory"])
 def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     return tmp_path if request.param == "disk" else None
+
+
+class SequentialIdGenerator(SpanExporter):
+    """Takes every batch, and remembers how many spans each had."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.sizes.append(len(spans))
+        return SpanExportResult.SUCCESS
+
+    def shutdown(self) -> None:
+        """Do nothing."""
+
+
+class AtMostThree(ExporterDestination):
+    max_batch_spans = 3
+
+
+class OneByOne(ExporterDestination):
+    max_batch_bytes = 1
+
+
+@pytest.mark.parametrize(("kind", "most"), [(AtMostThree, 3), (OneByOne, 1), (ExporterDestination, 10)])
+def test_batches_keep_the_limits_that_a_destination_declares(
+    kind: type[ExporterDestination], most: int, directory: Path | None
+) -> None:
+    exporter = SequentialIdGenerator()
+    pipeline = broadcast_with({"one": kind("one", exporter, SpanEncoder())}, directory)
+    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+        for number in range(10):
+            call(tracer, number)
+    assert pipeline.flush(PATIENCE_S)
+    assert (sum(exporter.sizes), max(exporter.sizes)) == (10, most)
+    pipeline.shutdown()
 
 
 TRANSIENT: dict[str, Reply] = {

@@ -16,7 +16,7 @@ from spancast import diagnostics
 from spancast.diagnostics import counters
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.memory import MemorySpool
-from spancast.export.spool.protocol import DeliveryState, SpoolAdmin
+from spancast.export.spool.protocol import DeliveryState, Spool
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -28,11 +28,18 @@ def clock() -> Clock:
 
 
 def make(
-    kind: str, folder: Path, clock: Clock, *, max_bytes: int = 64 * MIB, max_age_s: float = math.inf
-) -> SpoolAdmin:
+    kind: str,
+    folder: Path,
+    clock: Clock,
+    *,
+    max_bytes: int = 64 * MIB,
+    max_age_s: float = math.inf,
+    keep_delivered_s: float = math.inf,
+) -> Spool:
+    options = {"max_age_s": max_age_s, "keep_delivered_s": keep_delivered_s, "clock": clock}
     if kind == "memory":
-        return MemorySpool(max_bytes, max_age_s=max_age_s, clock=clock)
-    return SqliteSpool(folder / "spool.db", max_bytes=max_bytes, max_age_s=max_age_s, clock=clock)
+        return MemorySpool(max_bytes, **options)
+    return SqliteSpool(folder / "spool.db", max_bytes=max_bytes, **options)
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -44,7 +51,7 @@ def kind(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @pytest.fixture
-def spool(kind: str, tmp_path: Path, clock: Clock) -> Iterator[SpoolAdmin]:
+def spool(kind: str, tmp_path: Path, clock: Clock) -> Iterator[Spool]:
     made = make(kind, tmp_path, clock)
     made.register(["a", "b"])
     yield made
@@ -54,7 +61,7 @@ def spool(kind: str, tmp_path: Path, clock: Clock) -> Iterator[SpoolAdmin]:
 # In order, once each
 
 
-def test_each_route_gets_every_record_in_order(spool: SpoolAdmin) -> None:
+def test_each_route_gets_every_record_in_order(spool: Spool) -> None:
     assert spool.put(records(range(5)), {}) == 0
     assert spool.put(records(range(5, 8)), {}) == 0
     assert deliver(spool, "a", most=3) == list(range(8))
@@ -62,7 +69,7 @@ def test_each_route_gets_every_record_in_order(spool: SpoolAdmin) -> None:
     assert deliver(spool, "b") == list(range(8))
 
 
-def test_a_record_comes_back_whole_but_for_its_content(spool: SpoolAdmin) -> None:
+def test_a_record_comes_back_whole_but_for_its_content(spool: Spool) -> None:
     told = replace(
         record(7), facts={"model": "m", "total_cost": 0.25, "prompt_tokens": 3, "error": True, "user_id": "ü\ud800"}
     )
@@ -73,23 +80,23 @@ def test_a_record_comes_back_whole_but_for_its_content(spool: SpoolAdmin) -> Non
     assert {**claim.entries[0].record.facts, "user_id": ""} == {**told.facts, "user_id": ""}
 
 
-def test_nothing_is_put(spool: SpoolAdmin) -> None:
+def test_nothing_is_put(spool: Spool) -> None:
     assert spool.put([], {}) == 0
     assert take(spool, "a") is None
 
 
-def test_a_claim_is_bounded_by_records_and_bytes(spool: SpoolAdmin) -> None:
+def test_a_claim_is_bounded_by_records_and_bytes(spool: Spool) -> None:
     spool.put(records(range(10), size=100), {})
     assert len(numbers(take(spool, "a", most=4))) == 4
     assert len(numbers(take(spool, "b", most_bytes=350))) == 3
 
 
-def test_a_record_over_the_bound_is_claimed_alone(spool: SpoolAdmin) -> None:
+def test_a_record_over_the_bound_is_claimed_alone(spool: Spool) -> None:
     spool.put(records(range(2), size=1000), {})
     assert numbers(take(spool, "a", most_bytes=10)) == [0]
 
 
-def test_one_claim_of_a_route_at_a_time(spool: SpoolAdmin) -> None:
+def test_one_claim_of_a_route_at_a_time(spool: Spool) -> None:
     spool.put(records(range(4)), {})
     claim = take(spool, "a", most=2)
     assert claim is not None
@@ -99,7 +106,7 @@ def test_one_claim_of_a_route_at_a_time(spool: SpoolAdmin) -> None:
     assert numbers(take(spool, "a")) == [2, 3]
 
 
-def test_a_lease_ends_by_itself_after_thirty_seconds(spool: SpoolAdmin) -> None:
+def test_a_lease_ends_by_itself_after_thirty_seconds(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     claim = take(spool, "a")
     assert claim is not None
@@ -110,7 +117,7 @@ def test_a_lease_ends_by_itself_after_thirty_seconds(spool: SpoolAdmin) -> None:
     assert not spool.renew(claim, START_S + 59)
 
 
-def test_a_clock_set_back_keeps_nobody_waiting(spool: SpoolAdmin) -> None:
+def test_a_clock_set_back_keeps_nobody_waiting(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     year_s = 366 * 86_400
     claim = take(spool, "a", START_S + year_s)
@@ -124,7 +131,7 @@ def test_a_clock_set_back_keeps_nobody_waiting(spool: SpoolAdmin) -> None:
 # Outcomes
 
 
-def test_retry_honours_due_time_and_counts_attempts(spool: SpoolAdmin) -> None:
+def test_retry_honours_due_time_and_counts_attempts(spool: Spool) -> None:
     spool.put(records(range(3)), {})
     for attempt in range(3):
         claim = take(spool, "a", START_S + attempt * 10, most=2)
@@ -142,7 +149,7 @@ def test_retry_honours_due_time_and_counts_attempts(spool: SpoolAdmin) -> None:
     assert spool.state("b").waiting == 3
 
 
-def test_an_outcome_of_a_lost_lease(spool: SpoolAdmin) -> None:
+def test_an_outcome_of_a_lost_lease(spool: Spool) -> None:
     """Delivered is delivered, whoever holds the lease now; a retry is the new holder's business."""
     spool.put(records(range(3)), {})
     lost = take(spool, "a", most=2)
@@ -157,7 +164,7 @@ def test_an_outcome_of_a_lost_lease(spool: SpoolAdmin) -> None:
     assert numbers(take(spool, "a", START_S + 31)) == [2]
 
 
-def test_refused_records_are_listed_and_the_rest_is_delivered(spool: SpoolAdmin, clock: Clock) -> None:
+def test_refused_records_are_listed_and_the_rest_is_delivered(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(4)), {})
     claim = take(spool, "a")
     assert claim is not None
@@ -179,7 +186,7 @@ def test_refused_records_are_listed_and_the_rest_is_delivered(spool: SpoolAdmin,
     }  # fmt: skip
 
 
-def test_a_claim_is_settled_in_parts(spool: SpoolAdmin) -> None:
+def test_a_claim_is_settled_in_parts(spool: Spool) -> None:
     spool.put(records(range(6)), {})
     claim = take(spool, "a")
     assert claim is not None
@@ -191,7 +198,7 @@ def test_a_claim_is_settled_in_parts(spool: SpoolAdmin) -> None:
     assert numbers(take(spool, "a", START_S + 5)) == [4, 5]
 
 
-def test_parts_of_nothing_are_nothing(spool: SpoolAdmin) -> None:
+def test_parts_of_nothing_are_nothing(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     claim = take(spool, "a")
     assert claim is not None
@@ -200,7 +207,7 @@ def test_parts_of_nothing_are_nothing(spool: SpoolAdmin) -> None:
     assert spool.state("a").waiting == 2
 
 
-def test_settling_twice_is_settling_once(spool: SpoolAdmin) -> None:
+def test_settling_twice_is_settling_once(spool: Spool) -> None:
     spool.put(records(range(4)), {})
     claim = take(spool, "a", most=2)
     assert claim is not None
@@ -212,7 +219,7 @@ def test_settling_twice_is_settling_once(spool: SpoolAdmin) -> None:
 # Which routes
 
 
-def test_skipped_records_are_passed_over(spool: SpoolAdmin) -> None:
+def test_skipped_records_are_passed_over(spool: Spool) -> None:
     spool.put(records(range(6)), {"a": {0: "sampled out", 1: "sampled out", 3: "filtered", 5: "filtered"}})
     assert spool.state("a").waiting == 2
     assert deliver(spool, "a", most=1) == [2, 4]
@@ -225,7 +232,7 @@ def test_skipped_records_are_passed_over(spool: SpoolAdmin) -> None:
     assert told[2]["a"].state == "delivered"
 
 
-def test_a_run_of_skipped_records_is_passed_once(spool: SpoolAdmin) -> None:
+def test_a_run_of_skipped_records_is_passed_once(spool: Spool) -> None:
     for _ in range(3):
         spool.put(records(range(100)), {"a": dict.fromkeys(range(100), "sampled out")})
     assert take(spool, "a") is None
@@ -233,7 +240,7 @@ def test_a_run_of_skipped_records_is_passed_once(spool: SpoolAdmin) -> None:
     assert deliver(spool, "a") == [7]
 
 
-def test_a_new_route_begins_at_the_end(spool: SpoolAdmin) -> None:
+def test_a_new_route_begins_at_the_end(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     spool.register(["a", "b", "late"])
     spool.put(records(range(2, 4)), {})
@@ -242,7 +249,7 @@ def test_a_new_route_begins_at_the_end(spool: SpoolAdmin) -> None:
     assert spool.routes() == ["a", "b", "late"]
 
 
-def test_a_route_nobody_judged_for_gets_nothing(spool: SpoolAdmin) -> None:
+def test_a_route_nobody_judged_for_gets_nothing(spool: Spool) -> None:
     """Another configuration's destination on the same spool: its filters have not seen our records."""
     assert take(spool, "theirs") is None
     spool.put(records(range(2)), {})
@@ -260,7 +267,7 @@ def test_without_registration_records_are_for_every_route(kind: str, tmp_path: P
     spool.close()
 
 
-def test_a_route_nobody_knows(spool: SpoolAdmin) -> None:
+def test_a_route_nobody_knows(spool: Spool) -> None:
     assert spool.state("nobody").waiting == 0
     assert spool.routes() == ["a", "b"]
 
@@ -268,7 +275,7 @@ def test_a_route_nobody_knows(spool: SpoolAdmin) -> None:
 # The past
 
 
-def test_the_past_for_a_new_route(spool: SpoolAdmin, clock: Clock) -> None:
+def test_the_past_for_a_new_route(spool: Spool, clock: Clock) -> None:
     spool.put([record(number, end_s=START_S + number) for number in range(6)], {})
     deliver(spool, "a")
     spool.register(["a", "b", "new"])
@@ -289,7 +296,7 @@ def test_the_past_for_a_new_route(spool: SpoolAdmin, clock: Clock) -> None:
     assert deliver(spool, "b") == [0, 1, 2, 3, 4, 5, 9]
 
 
-def test_replay_leaves_alone_what_waits_anyway(spool: SpoolAdmin) -> None:
+def test_replay_leaves_alone_what_waits_anyway(spool: Spool) -> None:
     spool.put(records(range(4)), {"a": {1: "sampled out"}})
     claim = take(spool, "a", most=1)
     assert claim is not None
@@ -299,7 +306,7 @@ def test_replay_leaves_alone_what_waits_anyway(spool: SpoolAdmin) -> None:
     assert deliver(spool, "a") == [0, 2, 3]
 
 
-def test_replay_judged_anew(spool: SpoolAdmin) -> None:
+def test_replay_judged_anew(spool: Spool) -> None:
     spool.put(records(range(4)), {"a": {1: "sampled out"}})
     spool.register(["a", "b", "new"])
     assert (
@@ -312,14 +319,30 @@ def test_replay_judged_anew(spool: SpoolAdmin) -> None:
     assert deliver(spool, "a") == [0, 1, 2, 3]
 
 
-def test_replay_of_one_trace(spool: SpoolAdmin) -> None:
+@pytest.mark.parametrize("sizes", [[8], [3, 5], [4, 4], [1] * 8])
+def test_replay_across_the_cursor_delivers_each_once(spool: Spool, sizes: list[int]) -> None:
+    number = 0
+    for size in sizes:
+        skipped = {index: "sampled out" for index in range(size) if number + index in (3, 4, 5)}
+        spool.put(records(range(number, number + size)), {"a": skipped})
+        number += size
+    claim = take(spool, "a", most=3)
+    assert claim is not None
+    spool.ack(claim)
+    assert spool.replay("a", 0, math.inf, evaluate=lambda _: None) == 6
+    assert deliver(spool, "a") == list(range(8))
+    assert {fate["a"].state for fate in fates(spool).values()} == {"delivered"}
+    assert spool.state("a").delivered == 11
+
+
+def test_replay_of_one_trace(spool: Spool) -> None:
     spool.put(records(range(3), trace=1) + records(range(3, 5), trace=2), {})
     deliver(spool, "a")
     assert spool.replay("a", 0, math.inf, trace_id=(2).to_bytes(16, "big")) == 2
     assert deliver(spool, "a") == [3, 4]
 
 
-def test_replay_of_what_waits_for_another_route(spool: SpoolAdmin) -> None:
+def test_replay_of_what_waits_for_another_route(spool: Spool) -> None:
     spool.put(records(range(6)), {"b": {0: "filtered"}})
     assert deliver(spool, "a") == [0, 1, 2, 3, 4, 5]
     first = take(spool, "b", most=2)
@@ -333,14 +356,14 @@ def test_replay_of_what_waits_for_another_route(spool: SpoolAdmin) -> None:
     assert spool.replay("c", 0, math.inf, waiting_for="b") == 0
 
 
-def test_a_long_past_is_replayed_whole(spool: SpoolAdmin) -> None:
+def test_a_long_past_is_replayed_whole(spool: Spool) -> None:
     spool.put(records(range(2500)), {})
     deliver(spool, "a")
     assert spool.replay("a", 0, math.inf) == 2500
     assert deliver(spool, "a") == list(range(2500))
 
 
-def test_refused_records_are_tried_again(spool: SpoolAdmin) -> None:
+def test_refused_records_are_tried_again(spool: Spool) -> None:
     spool.put(records(range(4)), {})
     claim = take(spool, "a")
     assert claim is not None
@@ -361,7 +384,7 @@ def test_refused_records_are_tried_again(spool: SpoolAdmin) -> None:
 # Giving up
 
 
-def test_dropping_all_that_waits(spool: SpoolAdmin, clock: Clock) -> None:
+def test_dropping_all_that_waits(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(4)), {})
     claim = take(spool, "a", most=1)
     assert claim is not None
@@ -381,7 +404,7 @@ def test_dropping_all_that_waits(spool: SpoolAdmin, clock: Clock) -> None:
     assert deliver(spool, "b") == [0, 1, 2, 3, 9]
 
 
-def test_dropping_some(spool: SpoolAdmin) -> None:
+def test_dropping_some(spool: Spool) -> None:
     spool.put(records(range(5)), {})
     claim = take(spool, "a", most=2)
     assert claim is not None
@@ -535,10 +558,68 @@ def test_refused_and_pushed_out_is_still_told(kind: str, tmp_path: Path, clock: 
     spool.close()
 
 
+# What was delivered
+
+
+def test_delivered_content_is_forgotten_at_once_and_explained_still(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, keep_delivered_s=0)
+    spool.register(["a", "b"])
+    spool.put(records(range(4)), {"b": {3: "sampled out"}})
+    assert deliver(spool, "a") == [0, 1, 2, 3]
+    assert spool.records((1).to_bytes(16, "big")) == records(range(4)), "b has not had it"
+    assert deliver(spool, "b") == [0, 1, 2]
+    assert spool.records((1).to_bytes(16, "big")) == []
+    assert spool.size().records == 0
+    told = fates(spool)
+    assert [told[number]["a"].state for number in range(4)] == ["delivered"] * 4
+    assert [told[number]["b"].state for number in range(4)] == ["delivered"] * 3 + ["skipped"]
+    assert spool.find((1).to_bytes(16, "big"))[2].facts["total_tokens"] == 2
+    assert spool.replay("a", 0, math.inf) == 0
+    spool.put(records(range(4, 6)), {})
+    assert deliver(spool, "a") == [4, 5]
+    spool.close()
+
+
+def test_delivered_content_is_kept_for_a_while(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, keep_delivered_s=3600)
+    spool.register(["a"])
+    spool.put(records(range(3)), {})
+    clock.now_s += 3000
+    assert deliver(spool, "a", clock.now_s) == [0, 1, 2]
+    clock.now_s += 3000
+    assert spool.enforce_limits() == 0
+    assert len(spool.records((1).to_bytes(16, "big"))) == 3, "not an hour since the delivery"
+    assert spool.replay("a", 0, math.inf) == 3
+    clock.now_s += 3000
+    spool.enforce_limits()
+    assert deliver(spool, "a", clock.now_s) == [0, 1, 2], "what waits for a replay is kept"
+    clock.now_s += 4000
+    assert take(spool, "a", clock.now_s) is None, "an idle process forgets it, too"
+    assert spool.records((1).to_bytes(16, "big")) == []
+    spool.close()
+
+
+def test_a_dead_letter_is_kept_when_the_rest_of_its_batch_is_forgotten(kind: str, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, keep_delivered_s=0)
+    spool.register(["a", "b"])
+    spool.put(records(range(5)), {})
+    assert deliver(spool, "b") == [0, 1, 2, 3, 4]
+    claim = take(spool, "a")
+    assert claim is not None
+    spool.bury(claim, [claim.entries[2].sequence], "400")
+    assert spool.records((1).to_bytes(16, "big")) == [record(2)]
+    assert spool.replay("b", 0, math.inf) == 1
+    assert deliver(spool, "b") == [2]
+    assert spool.requeue("a") == 1
+    assert deliver(spool, "a") == [2]
+    assert spool.records((1).to_bytes(16, "big")) == []
+    spool.close()
+
+
 # Looking
 
 
-def test_find_and_records_of_a_trace(spool: SpoolAdmin) -> None:
+def test_find_and_records_of_a_trace(spool: Spool) -> None:
     spool.put(records(range(3), trace=1), {})
     spool.put(records(range(3, 5), trace=2), {})
     claim = take(spool, "a", most=1)
@@ -558,7 +639,7 @@ def test_find_and_records_of_a_trace(spool: SpoolAdmin) -> None:
     assert spool.records(bytes(16)) == []
 
 
-def test_when_each_was_delivered(spool: SpoolAdmin, clock: Clock) -> None:
+def test_when_each_was_delivered(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(6)), {"a": {2: "filtered"}})
     for _ in range(3):
         claim = take(spool, "a", most=2)
@@ -570,7 +651,7 @@ def test_when_each_was_delivered(spool: SpoolAdmin, clock: Clock) -> None:
     }  # fmt: skip
 
 
-def test_how_much_it_holds(spool: SpoolAdmin, kind: str) -> None:
+def test_how_much_it_holds(spool: Spool, kind: str) -> None:
     assert (spool.size().records, spool.size().oldest_s) == (0, 0.0)
     spool.put(records(range(100), size=10 * KIB), {})
     size = spool.size()

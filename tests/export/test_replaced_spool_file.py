@@ -124,7 +124,7 @@ def test_spans_after_a_file_was_set_aside_as_damaged_arrive(receiver: OtlpReceiv
     pipeline = pipeline_to({"one": otlp(receiver.url)}, tmp_path)
     first = made(pipeline, 5)
     assert pipeline.flush(PATIENCE_S)
-    pipeline.spool._disk.pause()  # type: ignore[attr-defined] - else the file's pages are in memory
+    pipeline.spool._pause()  # type: ignore[attr-defined] - else the file's pages are in memory
     with path.open("r+b") as file:
         file.write(b"\xff" * 100)
     second = made(pipeline, 5)
@@ -241,12 +241,51 @@ def test_records_of_the_spool_that_was_put_there_are_delivered(tmp_path: Path, c
     spool.close()
 
 
-def test_what_another_process_set_aside_and_saved_is_not_counted_as_lost(tmp_path: Path, clock: Clock) -> None:
+def test_each_process_counts_what_it_knows_to_wait_in_a_file_set_aside(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / SPOOL_FILE
     first, second = opened(path, clock), opened(path, clock)
     first.put(records(range(9)), {})
-    first._disk._set_aside(sqlite3.DatabaseError("found by the first"))
-    assert deliver(second, "a") == list(range(9))
-    assert "dropped.a.spool_replaced" not in counters.read()
+    second.put(records(range(20, 23)), {})
+    first._set_aside(sqlite3.DatabaseError("found by the first"))
+    first.put(records([30]), {})
+    assert counters.read()["dropped.a.spool_damaged"] == 9
+    second.put(records([31]), {})
+    assert counters.read()["dropped.a.spool_replaced"] == 3
+    assert deliver(second, "a") == [30, 31]
     first.close()
     second.close()
+
+
+def emptied(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(0)
+
+
+def zeroed(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write(b"\0" * path.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", [emptied, zeroed])
+def test_flush_is_false_if_spans_waited_in_a_file_that_was_damaged(
+    damage: Callable[[Path], None], receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    path = tmp_path / SPOOL_FILE
+    pipeline = pipeline_to({"one": otlp(receiver.url)}, tmp_path)
+    receiver.answer_with(status(503))
+    made(pipeline, 200)
+    assert pipeline.flush(0.5).destinations["one"].waiting == 200
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    damage(path)
+    receiver.answer_with(ok())
+    made(pipeline, 5)
+    report = pipeline.flush(PATIENCE_S)
+    told = report.destinations["one"]
+    assert not report
+    assert (told.delivered + told.dropped, told.waiting) == (205, 0)
+    assert told.dropped >= 200
+    later = made(pipeline, 5)
+    assert pipeline.flush(PATIENCE_S)
+    assert arrived(receiver, later) == [1] * 5
+    pipeline.shutdown()

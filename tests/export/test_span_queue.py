@@ -120,7 +120,7 @@ def test_a_batch_whose_taking_raises_is_counted_and_the_next_one_is_taken(error:
 def fail_put(connection: sqlite3.Connection, text: str) -> None:
     """Let the engine refuse every transaction with a record that holds ``text``, as for a defect of ours."""
     connection.execute(
-        f"CREATE TRIGGER odd BEFORE INSERT ON bodies WHEN instr(NEW.body, CAST('{text}' AS BLOB))"
+        f"CREATE TRIGGER odd BEFORE INSERT ON batches WHEN instr(NEW.content, CAST('{text}' AS BLOB))"
         " BEGIN SELECT RAISE(ABORT, 'odd'); END"
     )
 

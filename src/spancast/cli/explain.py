@@ -17,7 +17,7 @@ from spancast.cli.spool import state_data, waits
 from spancast.cli.traces import full_id
 from spancast.encoding.span_data import read_record
 from spancast.export.filtering import REASON_CATEGORY
-from spancast.export.spool.protocol import DeliveryState, QueueStats, RecordHistory, SpoolAdmin
+from spancast.export.spool.protocol import DeliveryState, QueueStats, RecordHistory, Spool
 from spancast.tracing.id_generator import trace_id_of
 
 _TRACE_ID_BYTES: Final = 16
@@ -67,7 +67,7 @@ def _named(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliveryStat
     )
 
 
-def _found(given: argparse.Namespace, spool: SpoolAdmin) -> tuple[bytes, list[RecordHistory]]:
+def _found(given: argparse.Namespace, spool: Spool) -> tuple[bytes, list[RecordHistory]]:
     for trace_id in _candidates(given):
         found = spool.find(trace_id)
         if found:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -21,8 +22,9 @@ from spancast.destinations.local_store import Store, StoreConfig, default_store_
 from spancast.diagnostics import logger
 from spancast.errors import ConfigError
 from spancast.export.pipeline import SPOOL_FILE, open_spool
-from spancast.export.spool.protocol import SpoolAdmin
+from spancast.export.spool.protocol import Spool
 
+_NO_LIMIT: Final = 1 << 62
 _IN_MEMORY: Final = "the spool is in memory, readable only by the process itself with `spancast.stats()`"
 
 
@@ -81,7 +83,7 @@ def configured(given: argparse.Namespace, *, is_needed: bool = True) -> Mapping[
 
 
 @contextmanager
-def opened_spool(given: argparse.Namespace) -> Generator[SpoolAdmin]:
+def opened_spool(given: argparse.Namespace) -> Generator[Spool]:
     """Open the existing spool.
 
     Raises:
@@ -96,7 +98,9 @@ def opened_spool(given: argparse.Namespace) -> Generator[SpoolAdmin]:
     if not file.is_file():
         raise CommandError(f"no spool at {file}: no span was queued there; pass --spool DIR for another")
     with _log_errors_only():
-        spool = open_spool(spool_settings.path, spool_settings.limit_bytes, spool_settings.max_age)
+        # A command drops nothing for its age or size: the program that owns the spool may keep it longer.
+        keep_s = math.inf if _named_spool(given) else spool_settings.keep_delivered
+        spool = open_spool(spool_settings.path, _NO_LIMIT, math.inf, keep_s)
         try:
             trouble = spool.size().trouble
             if trouble:

@@ -14,7 +14,7 @@ from spancast.cli.command import FAILED, FINE, WRONG_USE, CommandError, Commands
 from spancast.cli.formatting import as_json, columns, folded, iso, lapse, moment, number, size, why_dropped
 from spancast.cli.naming import Naming, shortened
 from spancast.cli.options import add_spool_options, configured, is_json, opened_spool
-from spancast.export.spool.protocol import DeadLetter, QueueStats, SpoolAdmin, SpoolUsage, route_name
+from spancast.export.spool.protocol import DeadLetter, QueueStats, Spool, SpoolUsage, route_name
 
 _LISTED: Final = 20
 _HEADING: Final = ("DESTINATION", "WAITING", "SIZE", "REFUSED", "DROPPED", "DELIVERED", "LAST")
@@ -211,7 +211,7 @@ def _drop(given: argparse.Namespace) -> int:
     return FINE if count else FAILED
 
 
-def _what_to_drop(spool: SpoolAdmin, route: str, sequences: Sequence[int] | None) -> str:
+def _what_to_drop(spool: Spool, route: str, sequences: Sequence[int] | None) -> str:
     if sequences:
         return number(len(set(sequences)), "span")
     waiting = spool.state(route).waiting

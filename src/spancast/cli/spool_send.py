@@ -25,7 +25,7 @@ from spancast.export.filtering import DestinationFilter, TraceDecisions
 from spancast.export.flush_report import DestinationReport, FlushReport
 from spancast.export.pipeline import ExportPipeline, routes_of
 from spancast.export.record_builder import filter_fields_of
-from spancast.export.spool.protocol import SpoolAdmin
+from spancast.export.spool.protocol import Spool
 from spancast.model.span_record import SpanRecord
 from spancast.tracing.id_generator import trace_id_of
 
@@ -171,7 +171,7 @@ def _chosen(given: argparse.Namespace) -> Mapping[str, DestinationConfig]:
 
 def _sent(
     given: argparse.Namespace,
-    spool: SpoolAdmin,
+    spool: Spool,
     destinations: Mapping[str, DestinationConfig],
     queued: Mapping[str, int],
 ) -> int:
@@ -189,7 +189,7 @@ def _sent(
     return FINE if report else FAILED
 
 
-def _flushed(spool: SpoolAdmin, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
+def _flushed(spool: Spool, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
     keys = keys_of(destinations)
     before = {name: spool.state(key).attempts for name, key in keys.items()}
     pipeline = ExportPipeline(routes_of(destinations), spool)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
 from spancast.config.env_vars import CAPTURE_CONTENT_VARIABLE, FILE_VARIABLE
 from spancast.destinations.config_model import ConfigModel
-from spancast.destinations.field_types import ByteSize, Duration, Text, UserPath, state_directory
+from spancast.destinations.field_types import ByteSize, Duration, DurationOrZero, Text, UserPath, state_directory
 from spancast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ else:
 FILE_NAME: Final = "spancast.yaml"
 DISK_BYTES: Final = 512 << 20
 MEMORY_BYTES: Final = 64 << 20
-SPOOL_RULE: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`"
+SPOOL_RULE: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`, `keep_delivered`"
 
 
 class SpoolSettings(ConfigModel, frozen=True):
@@ -43,6 +43,11 @@ class SpoolSettings(ConfigModel, frozen=True):
     )
     max_age: Duration = Field(
         default=604_800.0, description="Age at which spans are dropped, delivered or not; 7 days."
+    )
+
+    keep_delivered: DurationOrZero = Field(
+        default=604_800.0,
+        description="How long delivered prompts and answers stay, for replays; `0`: not at all. 7 days.",
     )
 
     @model_validator(mode="before")

@@ -62,6 +62,20 @@ def read_duration(value: object) -> float:
     return float(value)
 
 
+def read_duration_or_zero(value: object) -> float:
+    """Return 0 for ``0``, else what ``read_duration`` returns.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if not isinstance(value, bool) and value in (0, "0"):
+        return 0.0
+    try:
+        return read_duration(value)
+    except ValueError:
+        raise ValueError(f"must be {DURATION_FORM}, or `0`") from None
+
+
 def state_directory() -> Path | None:
     """Return the directory ``spancast`` in the user's state directory (``XDG_STATE_HOME``, else ``~/.local/state``).
 
@@ -150,6 +164,12 @@ Duration = Annotated[
     ),
 ]
 """Seconds, written ``7d``."""
+DurationOrZero = Annotated[
+    float,
+    BeforeValidator(read_duration_or_zero),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "examples": [0, "7d"]}),
+]
+"""Seconds, written ``7d`` or ``0``."""
 Address = Annotated[
     str,
     AfterValidator(_parse_address),

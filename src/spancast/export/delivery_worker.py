@@ -87,6 +87,8 @@ class DeliveryWorker:
         """The sequences of the last claim that failed without an answer for any span."""
         self._took_since = False
         self._sent = guarded(self._send, _failed)
+        self._max_records: int = getattr(route.destination, "max_batch_spans", None) or BATCH_RECORDS
+        self._max_bytes: int = getattr(route.destination, "max_batch_bytes", None) or BATCH_BYTES
         self._thread = WorkerThread(f"spancast {route.name}", self._run)
 
     @property
@@ -195,8 +197,8 @@ class DeliveryWorker:
         asked_s = max(now_s, self._backs_off_until_s) if hurried else now_s
         claim = self._spool.claim(
             self.route.key,
-            max_records=PROBE_BATCH if self.is_open else BATCH_RECORDS,
-            max_bytes=BATCH_BYTES,
+            max_records=min(PROBE_BATCH, self._max_records) if self.is_open else self._max_records,
+            max_bytes=self._max_bytes,
             now_s=asked_s,
         )
         if claim is None:

@@ -5,6 +5,7 @@ Must never: let one destination's trouble reach another, the caller's thread, or
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ from spancast.export.record_builder import ContextCache, record_of
 from spancast.export.span_queue import QueuedSpan, SpanQueue
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.memory import MemorySpool
-from spancast.export.spool.protocol import QueueStats, SpoolAdmin, route_name
+from spancast.export.spool.protocol import QueueStats, Spool, route_name
 from spancast.model.span_record import SpanRecord
 from spancast.model.unparsed import Parsed, Unparsed, as_ended
 
@@ -54,15 +55,18 @@ def routes_of(destinations: Mapping[str, DestinationConfig]) -> list[Route]:
     ]
 
 
-def open_spool(directory: Path | None, max_bytes: int, max_age_s: float) -> SpoolAdmin:
+def open_spool(directory: Path | None, max_bytes: int, max_age_s: float, keep_delivered_s: float = math.inf) -> Spool:
     """Return the spool in ``directory``, or one in memory for None.
+
+    What was delivered stays for ``keep_delivered_s``, for replays.
 
     Raises:
         ConfigError: The file there is a newer spancast's or another program's.
     """
     if directory is None:
-        return MemorySpool(max_bytes, max_age_s=max_age_s)
-    return SqliteSpool(directory / SPOOL_FILE, max_bytes=max_bytes, max_age_s=max_age_s)
+        return MemorySpool(max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s)
+    path = directory / SPOOL_FILE
+    return SqliteSpool(path, max_bytes=max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s)
 
 
 def _not_stored(_: Exception) -> None:
@@ -86,7 +90,7 @@ class ExportPipeline:
     def __init__(
         self,
         routes: Sequence[Route],
-        spool: SpoolAdmin,
+        spool: Spool,
         *,
         redaction: Redaction = NO_REDACTION,
         is_durable: bool = True,

@@ -1,26 +1,31 @@
-"""The spool on disk: survives ``kill -9``, shared by processes, and lets none of the disk's trouble through.
+"""The spool on disk: survives ``kill -9``, is shared by processes, and keeps the disk's trouble from the pipeline.
 
-Must never: raise into the pipeline for what a disk does, or lose a record without counting it.
+Invariants (``tests/export/test_disk_spool.py``): nothing that a disk does is raised, except by the constructor; no
+record is lost without being counted.
 """
+# ruff: noqa: D102 - the contract of every method is in ``spool.Spool``
 
 from __future__ import annotations
 
+import contextlib
+import math
+import os
 import sqlite3
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from spancast.diagnostics import counters, logger
+from spancast.diagnostics import counters, logger, warn_once
+from spancast.errors import ConfigError
 from spancast.export import fork_hooks
 from spancast.export.spool.lease_owner import LeaseOwner
-from spancast.export.spool.log import SpoolLog
+from spancast.export.spool.log import NO_STATE, SpoolLog
 from spancast.export.spool.memory import give_up, memory_bounds
-from spancast.export.spool.protocol import DeadLetter, Lease, QueueStats, RecordHistory, SpoolUsage, counted_as
-from spancast.export.spool.sqlite_connection import Disk, SpoolUnavailable
+from spancast.export.spool.protocol import DeadLetter, Lease, QueueStats, RecordHistory, Spool, SpoolUsage, counted_as
 from spancast.export.spool.sqlite_file import SpoolFile
 from spancast.export.spool.sqlite_limits import Limits
 from spancast.export.spool.sqlite_schema import connect_memory
@@ -28,33 +33,44 @@ from spancast.model.span_record import SpanRecord
 
 R = TypeVar("R")
 
-_OVERFLOW_BYTES = 64 << 20
+_OVERFLOW_BYTES: Final = 64 << 20
 # Sequences in memory never meet those on disk, so that a list of both can be worked on.
-_FIRST_IN_MEMORY = 1 << 62
-_NOTHING = QueueStats(waiting=0, waiting_bytes=0, buried=0, attempts=0, due_s=0.0, last_error="")
+_FIRST_IN_MEMORY: Final = 1 << 62
+_LONGEST_PAUSE_S: Final = 30.0
+# An exact type, its subclasses are other things: SQLITE_CORRUPT and SQLITE_NOTADB have no class of their own.
+_DAMAGE: Final = (sqlite3.DatabaseError, sqlite3.InternalError, sqlite3.IntegrityError)
+_LOST: Final = {
+    "spool_replaced": "spancast: the spool %s was removed or replaced while it was in use; %d records that waited"
+    " for %s are dropped",
+    "spool_damaged": "spancast: the spool %s was damaged; %d records that waited for %s are dropped",
+}
 
 
-class SqliteSpool:
-    """``spool.SpoolAdmin`` in the file ``path``, mode 0600, for any number of threads and processes.
+class SpoolUnavailable(Exception):  # noqa: N818 - a state, caught in this file
+    """The file cannot be used now."""
 
-    SQLite in WAL mode with ``synchronous=NORMAL``: what ``put`` returned for survives the end of
-    the process, ``kill -9`` included. It survives the loss of power up to the last checkpoint
-    (every 8 MB or so); after that the file is older, not damaged.
 
-    ``max_bytes`` bounds the pages in use, within one ``put``; the write-ahead log adds 8 to 16 MB. Of processes
-    that share the file, each may take up to an eighth of the room there was when it last looked before it looks again.
-    Records stay after delivery until they are over a bound, oldest first; those that still
-    waited are counted in ``dropped.<name>.spool_full`` and ``.spool_age`` and told once.
+class SqliteSpool(Spool):
+    """A ``Spool`` in the file ``path``, mode 0600, for any number of threads and processes.
 
-    While the file cannot be used (full, read-only, locked for ``busy_timeout_s``, no
-    permission), records are kept and delivered in memory, ``overflow_bytes`` at most, and
-    return to the file when it can be used again. A damaged file is set aside as
-    ``<name>.damaged-<time>`` and what still waited in it is saved as far as it can be read.
-    Only the constructor raises: ConfigError where ``path`` is a newer spancast's or another program's.
+    SQLite in WAL mode with ``synchronous=NORMAL``: what ``put`` accepted survives the end of the process, ``kill -9``
+    included. It survives the loss of power up to the last checkpoint (every 8 MB or so); after that the file is older,
+    not damaged.
 
-    Sharing the file, processes share the routes: a record may be delivered by another process
-    that has the same route (a destination of the same name that sends to the same place), with that
-    process's settings.
+    ``max_bytes`` bounds the pages in use, within one ``put``; the write-ahead log adds 8 to 16 MB. Of processes that
+    share the file, each may take up to an eighth of the room there was when it last looked before it looks again.
+    Records stay after delivery, their content for ``keep_delivered_s``, until they are over a bound, oldest first;
+    those that still waited are counted in ``dropped.<name>.spool_full`` and ``.spool_age`` and logged once.
+
+    While the file cannot be used (full, read-only, locked for ``busy_timeout_s``, no permission), records are kept in
+    and delivered from memory, ``overflow_bytes`` at most. A damaged file is set aside as ``<name>.damaged-<time>``;
+    what is known to have waited in it is counted in ``dropped.<name>.spool_damaged``, and a new file is used.
+
+    Processes that share the file share the routes: a record may be delivered by another process that has the same route
+    (a destination of the same name that sends to the same place), with that process's settings.
+
+    Raises:
+        ConfigError: ``path`` is a newer version's or another program's; only the constructor raises.
     """
 
     def __init__(  # noqa: PLR0913 - bounds, each with its name
@@ -63,36 +79,46 @@ class SqliteSpool:
         *,
         max_bytes: int,
         max_age_s: float,
+        keep_delivered_s: float = math.inf,
         clock: Callable[[], float] = time.time,
         overflow_bytes: int = _OVERFLOW_BYTES,
         busy_timeout_s: float = 5.0,
     ) -> None:
-        self._bounds = Limits(max_bytes=max_bytes, keep_bytes=max_bytes, max_age_s=max_age_s)
-        self._overflow_bounds = memory_bounds(min(overflow_bytes, max_bytes), max_age_s)
+        self._bounds = Limits(
+            max_bytes=max_bytes, keep_bytes=max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s
+        )
+        self._memory_bounds = memory_bounds(min(overflow_bytes, max_bytes), max_age_s, keep_delivered_s)
         self._clock = clock
         self._lock = threading.RLock()
         self._is_held = False
         self._owner = LeaseOwner()
         self._routes: tuple[str, ...] | None = None
         self._file = SpoolFile(Path(path).expanduser(), busy_timeout_s)
-        self._disk = Disk(self._file, self._log_on, self._leave, clock)
-        self._overflow: SpoolLog | None = None
-        self._has_overflow = False
-        self._is_closed = False
+        self._pid = os.getpid()
+        self._connection: sqlite3.Connection | None = None
+        self._log: SpoolLog | None = None
+        self._log_id = ""
+        self._known: defaultdict[str, int] = defaultdict(int)
+        self._lost_as = "spool_replaced"
+        self._memory: SpoolLog | None = None
         self._owed: list[Callable[[SpoolLog], object]] = []
-        self._disk.check()
+        self._trouble = ""
+        self._pause_s = self._retry_s = 0.0
+        self._is_used = self._is_inherited = self._is_closed = False
+        try:
+            self._opened()
+        except (OSError, sqlite3.Error):
+            self._on_disk(lambda _: None, None)
         fork_hooks.watch(self)
 
     def register(self, routes: Sequence[str]) -> None:
-        """Do what ``Spool.register`` says."""
         with self._lock:
             self._routes = tuple(routes)
-            if self._overflow is not None:
-                self._overflow.register(routes)
-            self._on_disk(lambda log: log.register(routes), None)
+            if self._memory is not None:
+                self._memory.register(routes)
+            self._on_disk(self._begin, None)
 
     def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
-        """Do what ``Spool.put`` says."""
         with self._lock:
             try:
                 return self._use(lambda log: log.put(records, skipped))
@@ -101,53 +127,56 @@ class SqliteSpool:
                     counters.add("dropped.spool_closed", len(records))
                     return len(records)
                 counters.add("spool.memory_fallback", len(records))
-                self._has_overflow = True
                 return self._in_memory().put(records, skipped)
 
     def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
-        """Do what ``Spool.claim`` says; from memory only while the disk cannot be used."""
+        def claimed(log: SpoolLog) -> Lease | None:
+            return log.claim(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s)
+
         with self._lock:
-            try:
-                return self._use(lambda log: _claim(log, route, max_records, max_bytes, now_s))
-            except SpoolUnavailable:
-                return self._overflow and _claim(self._overflow, route, max_records, max_bytes, now_s)
+            if self._memory is not None:
+                claim = claimed(self._memory)
+                if claim is not None or self._memory.state(route).waiting:
+                    return claim
+            return self._on_disk(claimed, None)
 
     def renew(self, claim: Lease, now_s: float) -> bool:
-        """Do what ``Spool.renew`` says; False also while the disk cannot be used."""
         with self._lock:
-            if self._overflow is not None and self._overflow.made(claim):
-                return self._overflow.renew(claim, now_s)
+            if self._memory is not None and self._memory.made(claim):
+                return self._memory.renew(claim, now_s)
             return self._on_disk(lambda log: log.renew(claim, now_s), otherwise=False)
 
     def ack(self, claim: Lease) -> None:
-        """Do what ``Spool.ack`` says."""
         self._settle(claim, lambda log: log.ack(claim))
 
     def nack(self, claim: Lease, due_s: float, reason: str) -> None:
-        """Do what ``Spool.nack`` says."""
-        self._settle(claim, lambda log: self._give_back(log, claim, due_s, reason))
+        def returned(log: SpoolLog) -> None:
+            if log.made(claim):
+                log.nack(claim, due_s, reason)
+            else:
+                self._lose(claim.route, len(claim.entries))
+
+        self._settle(claim, returned)
 
     def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
-        """Do what ``Spool.bury`` says."""
         self._settle(claim, lambda log: log.bury(claim, sequences, reason))
 
     def state(self, route: str) -> QueueStats:
-        """Do what ``Spool.state`` says."""
-        disk, memory = self._on_both(lambda log: log.state(route), _NOTHING)
-        return _sum(disk, memory)
+        with self._lock:
+            # What waits on a disk that cannot be read now waits nevertheless.
+            unread = replace(NO_STATE, waiting=self._known.get(route, 0))
+            disk = self._on_disk(lambda log: log.state(route), unread)
+            return disk if self._memory is None else _sum(disk, self._memory.state(route))
+
+    def routes(self) -> list[str]:
+        disk, memory = self._on_both(SpoolLog.routes, [])
+        return list(dict.fromkeys(disk + memory))
 
     def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """Do what ``Spool.buried`` says."""
         return _newest(self._on_both(lambda log: log.buried(route, limit), []), limit)
 
     def dropped(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """Do what ``SpoolAdmin.dropped`` says."""
         return _newest(self._on_both(lambda log: log.dropped(route, limit), []), limit)
-
-    def routes(self) -> list[str]:
-        """Do what ``SpoolAdmin.routes`` says."""
-        disk, memory = self._on_both(SpoolLog.routes, [])
-        return list(dict.fromkeys(disk + memory))
 
     def replay(  # noqa: PLR0913 - limits, each with its name
         self,
@@ -159,62 +188,55 @@ class SqliteSpool:
         waiting_for: str | None = None,
         evaluate: Callable[[SpanRecord], str | None] | None = None,
     ) -> int:
-        """Do what ``SpoolAdmin.replay`` says."""
-        return sum(
-            self._on_both(
-                lambda log: log.replay(
-                    route, since_s, until_s, trace_id=trace_id, waiting_for=waiting_for, evaluate=evaluate
-                ),
-                0,
-            )
-        )
+        def replayed(log: SpoolLog) -> int:
+            return log.replay(route, since_s, until_s, trace_id=trace_id, waiting_for=waiting_for, evaluate=evaluate)
+
+        return sum(self._on_both(replayed, 0))
 
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        """Do what ``SpoolAdmin.requeue`` says."""
         return sum(self._on_both(lambda log: log.requeue(route, sequences), 0))
 
     def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        """Do what ``SpoolAdmin.drop`` says."""
         return sum(self._on_both(lambda log: log.drop(route, sequences), 0))
 
     def find(self, trace_id: bytes) -> list[RecordHistory]:
-        """Do what ``SpoolAdmin.find`` says."""
         disk, memory = self._on_both(lambda log: log.find(trace_id), [])
         return disk + memory
 
     def records(self, trace_id: bytes) -> list[SpanRecord]:
-        """Do what ``SpoolAdmin.records`` says."""
         disk, memory = self._on_both(lambda log: log.records(trace_id), [])
         return disk + memory
 
     def enforce_limits(self) -> int:
-        """Do what ``SpoolAdmin.enforce_limits`` says."""
         return sum(self._on_both(SpoolLog.enforce_limits, 0))
 
     def size(self) -> SpoolUsage:
-        """Do what ``SpoolAdmin.size`` says."""
-        empty = SpoolUsage(str(self._disk.path), records=0, bytes_on_disk=0, bytes_used=0, oldest_s=0.0)
-        disk, memory = self._on_both(SpoolLog.size, empty)
-        return replace(disk, overflow=memory.records if self._has_overflow else 0, trouble=self._disk.trouble)
+        with self._lock:
+            empty = SpoolUsage(str(self._file.path), records=0, bytes_on_disk=0, bytes_used=0, oldest_s=0.0)
+            disk, memory = self._on_disk(SpoolLog.size, empty), self._memory
+            overflow = max((memory.state(route).waiting for route in memory.routes()), default=0) if memory else 0
+            return replace(disk, overflow=overflow, trouble=self._trouble)
 
     def close(self) -> None:
-        """Do what ``Spool.close`` says; what waits in memory is brought to disk, or counted as dropped."""
         with self._lock:
-            if self._overflow is not None:
-                self._overflow.release()
-                self._disk.hurry()
+            if self._memory is not None:
+                give_up(self._memory)
+                self._memory.close()
+                self._memory = None
+            if self._owed:
+                self._retry_s = 0.0
                 self._on_disk(lambda _: None, None)
-                give_up(self._overflow)
-                self._overflow.close()
-                self._overflow = None
             self._is_closed = True
-            self._disk.close()
+            if self._log is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._log.close()
+            self._pause()
 
     def before_fork(self) -> None:
         """Close the file: SQLite must not be carried into another process."""
         self._is_held = self._lock.acquire(timeout=fork_hooks.PATIENCE_S)
         if self._is_held:
-            self._disk.pause()
+            self._pause()
 
     def after_fork_in_parent(self) -> None:
         """Go on; the file is opened again when it is needed."""
@@ -226,51 +248,39 @@ class SqliteSpool:
         self._lock = threading.RLock()
         self._owner = LeaseOwner()
         self._owed.clear()
-        if self._overflow is not None:
-            self._overflow.abandon()
-        self._overflow = None
-        self._has_overflow = False
-        self._disk.begin_in_child()
+        self._known.clear()
+        if self._memory is not None:
+            self._memory.abandon()
+            self._memory = None
+        self._is_used = False
+        if self._connection is None:
+            self._pid = os.getpid()
+            self._pause_s = self._retry_s = 0.0
 
-    def _log_on(self, connection: sqlite3.Connection, file: str) -> SpoolLog:
-        log = SpoolLog(connection, self._bounds, self._clock, self._owner, file)
+    def _begin(self, log: SpoolLog) -> None:
+        """Register the routes of this process, and note what waits for them."""
         if self._routes is not None:
             log.register(self._routes)
-        return log
-
-    def _leave(self, log: SpoolLog) -> None:
-        # A damaged file is set aside with its records saved, by this process or by another.
-        if not self._file.is_set_aside(self._file.identity):
-            for route, count in log.lost().items():
-                self._lose(route, count)
-
-    def _give_back(self, log: SpoolLog, claim: Lease, due_s: float, reason: str) -> None:
-        if log.made(claim):
-            log.nack(claim, due_s, reason)
-        elif not self._file.is_set_aside(claim.log.partition("@")[2]):
-            self._lose(claim.route, len(claim.entries))
-
-    def _lose(self, route: str, count: int) -> None:
-        if count:
-            name = counted_as(route, self._routes)
-            counters.add(f"dropped.{name}.spool_replaced", count)
-            logger.warning(
-                "spancast: the spool %s was removed or replaced while it was in use; %d records that waited for %s are"
-                " dropped",
-                self._file.path,
-                count,
-                name,
-            )
+            self._known.clear()
+            self._known.update({route: log.state(route).waiting for route in self._routes})
 
     def _in_memory(self) -> SpoolLog:
-        if self._overflow is None:
-            self._overflow = SpoolLog(connect_memory(_FIRST_IN_MEMORY), self._overflow_bounds, self._clock)
+        if self._memory is None:
+            self._memory = SpoolLog(connect_memory(_FIRST_IN_MEMORY), self._memory_bounds, self._clock)
             if self._routes is not None:
-                self._overflow.register(self._routes)
-        return self._overflow
+                self._memory.register(self._routes)
+        return self._memory
 
-    def _use(self, operation: Callable[[SpoolLog], R]) -> R:
-        return self._disk.use(lambda log: operation(self._up_to_date(log)))
+    def _settle(self, claim: Lease, operation: Callable[[SpoolLog], object]) -> None:
+        with self._lock:
+            if self._memory is not None and self._memory.made(claim):
+                operation(self._memory)
+                return
+            try:
+                self._use(operation)
+            except SpoolUnavailable:
+                # One claim per route is out, so this stays short.
+                self._owed.append(operation)
 
     def _on_disk(self, operation: Callable[[SpoolLog], R], otherwise: R) -> R:
         with self._lock:
@@ -282,41 +292,124 @@ class SqliteSpool:
     def _on_both(self, operation: Callable[[SpoolLog], R], otherwise: R) -> tuple[R, R]:
         with self._lock:
             disk = self._on_disk(operation, otherwise)
-            return disk, otherwise if self._overflow is None else operation(self._overflow)
+            return disk, otherwise if self._memory is None else operation(self._memory)
 
-    def _settle(self, claim: Lease, operation: Callable[[SpoolLog], object]) -> None:
-        with self._lock:
-            if self._overflow is not None and self._overflow.made(claim):
-                operation(self._overflow)
-                return
+    def _use(self, operation: Callable[[SpoolLog], R]) -> R:
+        """Return what ``operation`` does with the log; it is done again if the file proves damaged.
+
+        Raises DiskUnusable, and for a while after that without trying again; also inside another ``_use``, which is
+        where a signal handler may find itself.
+        """
+        if self._is_used:
+            raise SpoolUnavailable
+        self._is_used = True
+        try:
             try:
-                self._use(operation)
-            except SpoolUnavailable:
-                # One claim per route is out, so this stays short.
-                self._owed.append(operation)
+                return operation(self._opened())
+            except _DAMAGE as error:
+                if type(error) not in _DAMAGE:
+                    raise
+                self._set_aside(error)
+                return operation(self._opened())
+        except (OSError, ConfigError, sqlite3.OperationalError, *_DAMAGE) as error:
+            if isinstance(error, sqlite3.ProgrammingError):
+                raise  # a defect of ours, not of the disk
+            self._fail(error)
+            raise SpoolUnavailable from error
+        finally:
+            self._is_used = False
 
-    def _up_to_date(self, log: SpoolLog) -> SpoolLog:
+    def _opened(self) -> SpoolLog:
+        if self._pid != os.getpid():
+            self._refuse_inherited()
+        if self._is_closed or self._is_inherited:
+            raise SpoolUnavailable
+        if self._log is not None and self._file.has_moved():
+            self._file.remove_companions()
+            self._pause()
+            self._lost_as = "spool_replaced"
+        if self._log is None:
+            if self._clock() < self._retry_s <= self._clock() + _LONGEST_PAUSE_S:
+                raise SpoolUnavailable
+            self._connection = self._file.open()
+            self._log = self._log_on(self._connection)
+            self._pause_s = 0.0
+            if self._trouble:
+                logger.info("spancast: the spool %s is used again", self._file.path)
+                self._trouble = ""
         while self._owed:
-            self._owed[0](log)
+            self._owed[0](self._log)
             self._owed.pop(0)
-        if self._has_overflow and self._overflow is not None and not self._overflow.is_leased(self._clock()):
-            moved = 0
-            for chunk in self._overflow.pending_records():
-                log.adopt(chunk)
-                self._overflow.forget(chunk)
-                moved += len(chunk)
-            self._has_overflow = False
-            counters.add("spool.recovered", moved)
-            logger.info("spancast: %d records went from memory to the spool", moved)
+        return self._log
+
+    def _log_on(self, connection: sqlite3.Connection) -> SpoolLog:
+        log = SpoolLog(
+            connection, self._bounds, self._clock, owner=self._owner, known=self._known, file=self._file.identity
+        )
+        if log.id == self._log_id:
+            if self._routes is not None:
+                log.register(self._routes)
+            return log
+        for route, count in self._known.items() if self._log_id else ():
+            self._lose(route, count)
+        self._begin(log)
+        self._log_id = log.id
         return log
 
+    def _refuse_inherited(self) -> None:
+        # Forked without Python's hooks, with the file open. SQLite's own memory of its locks came along and
+        # is wrong here; a second connection could damage the file, so this process does without it.
+        if self._connection is not None:
+            fork_hooks.abandon(self._connection)
+            self._log = self._connection = None
+            self._is_inherited = True
+            self._trouble = "the process was forked with the file open"
+            warn_once("spool:inherited", "spancast: %s; its records stay in memory until delivered", self._trouble)
+        self._pid = os.getpid()
 
-def _claim(log: SpoolLog, route: str, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
-    return log.claim(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s)
+    def _pause(self) -> None:
+        """Close the file and keep the leases, so that the process can fork."""
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+        self._log = self._connection = None
+
+    def _fail(self, error: Exception) -> None:
+        self._pause()
+        self._trouble = f"{type(error).__name__}: {error}"
+        self._pause_s = min(_LONGEST_PAUSE_S, max(1.0, 2 * self._pause_s))
+        self._retry_s = self._clock() + self._pause_s
+        counters.add("spool.unavailable")
+        warn_once(
+            f"spool:{self._file.path}:{self._trouble}",
+            "spancast: the spool %s cannot be used (%s); records are kept in memory, bounded, until it can",
+            self._file.path,
+            self._trouble,
+        )
+
+    def _set_aside(self, error: Exception) -> None:
+        self._pause()
+        aside = self._file.set_aside(self._clock())
+        if aside is None:
+            return  # another process has done it
+        counters.add("spool.corrupt_files")
+        logger.error(
+            "spancast: the spool %s is damaged (%s); it is kept as %s, and a new one is used",
+            self._file.path,
+            error,
+            aside.name,
+        )
+        self._lost_as = "spool_damaged"
+
+    def _lose(self, route: str, count: int) -> None:
+        if count:
+            name = counted_as(route, self._routes)
+            counters.add(f"dropped.{name}.{self._lost_as}", count)
+            logger.warning(_LOST[self._lost_as], self._file.path, count, name)
 
 
 def _newest(lists: tuple[list[DeadLetter], list[DeadLetter]], limit: int) -> list[DeadLetter]:
-    return sorted(chain(*lists), key=lambda item: (item.at_s, item.sequence), reverse=True)[:limit]
+    return sorted(lists[0] + lists[1], key=lambda item: (item.at_s, item.sequence), reverse=True)[:limit]
 
 
 def _sum(disk: QueueStats, memory: QueueStats) -> QueueStats:

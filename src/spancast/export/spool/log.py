@@ -1,47 +1,91 @@
 """A spool on one SQLite connection: transactions and locking around the tables.
 
-``sqlite_spool`` and ``memory_spool`` are this on a file and in memory. It raises
-``sqlite3.Error`` where the connection fails.
+``sqlite_spool`` and ``memory_spool`` are this on a file and in memory. Methods raise ``sqlite3.Error`` if the
+connection fails.
 """
+# ruff: noqa: D102 - the contract of every method is in ``spool.Spool``
 
 from __future__ import annotations
 
 import sqlite3
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
-from spancast.diagnostics import counters, warn_once
+from spancast.diagnostics import counters
 from spancast.export import fork_hooks
-from spancast.export.spool import sqlite_cursors, sqlite_history, sqlite_limits, sqlite_recovery, sqlite_replay
+from spancast.export.spool import sqlite_history, sqlite_limits
 from spancast.export.spool.lease_owner import LeaseOwner
-from spancast.export.spool.protocol import DeadLetter, Entry, Lease, QueueStats, RecordHistory, SpoolUsage, counted_as
-from spancast.export.spool.sqlite_limits import LimitEnforcer, Limits
-from spancast.export.spool.sqlite_records import RecordReader, append, last_sequence, without_content
-from spancast.export.spool.sqlite_recovery import PendingRecord
+from spancast.export.spool.protocol import (
+    DeadLetter,
+    Entry,
+    Lease,
+    QueueStats,
+    RecordHistory,
+    Spool,
+    SpoolUsage,
+    counted_as,
+)
+from spancast.export.spool.sqlite_history import (
+    Range,
+    Route,
+    add_skipped,
+    find_route,
+    last_sequence,
+    open_route,
+    sequences_in,
+    sequences_waiting,
+    set_state,
+)
+from spancast.export.spool.sqlite_limits import EvictionResult, LimitEnforcer, Limits
+from spancast.export.spool.sqlite_records import BatchReader, append, parts, read_spans, storable, without_content
+from spancast.export.spool.sqlite_schema import pragma
 from spancast.model.span_record import SpanRecord
 
-LEASE_S = 30.0
-_RECENT_BYTES = 32 << 20
-"""For the slowest of many routes: reading what it has lost sight of costs it ten times the sending."""
-_REPLAY_CHUNK = 1000
-_DAMAGED = "its bytes on disk were damaged"
+LEASE_S: Final = 30.0
+NO_STATE: Final = QueueStats(waiting=0, waiting_bytes=0, buried=0, attempts=0, due_s=0.0, last_error="")
+_RECENT_BYTES: Final = 32 << 20
+"""For the slowest of many routes: reading what is no longer in memory costs it ten times the sending."""
+_NS: Final = 1_000_000_000
+_BY_HAND: Final = "given up by hand"
+_DAMAGED: Final = "its bytes on disk were damaged"
+
+_SETTLE: Final = """
+    UPDATE routes SET cursor = max(cursor, :cursor), delivered = delivered + :delivered, dropped = dropped - :undropped,
+        last_delivered_s = CASE WHEN :delivered THEN :at_s ELSE last_delivered_s END,
+        lease = CASE WHEN :is_over THEN '' ELSE lease END,
+        attempts = CASE WHEN :is_held THEN 0 ELSE attempts END,
+        due_s = CASE WHEN :is_held THEN 0 ELSE due_s END,
+        last_error = CASE WHEN :is_held THEN '' ELSE last_error END
+    WHERE id = :route"""
+_RETRY: Final = """
+    UPDATE routes SET attempts = attempts + 1, due_s = ?, last_error = ?, lease = '' WHERE name = ? AND lease = ?"""
+_RELEASE: Final = "UPDATE routes SET lease = '' WHERE substr(lease, 1, ?) = ?"
+_WITH_BODIES: Final = """
+    SELECT first, last, spans FROM batches
+    WHERE first > max(?, (SELECT evicted FROM spool)) AND size > 0 AND (? IS NULL OR instr(spans, ?))
+    ORDER BY first LIMIT 1"""
 
 
-class SpoolLog:
-    """All of ``spool.SpoolAdmin`` on one connection, safe for threads.
+class SpoolLog(Spool):
+    """A ``Spool`` on one connection, safe for threads.
 
-    One claim per route is out at a time, over all processes: batches of one destination are
-    in order, and two of one process never wait for each other's retry.
+    One claim per route is out at a time, over all processes: batches of one destination are in order, and two of one
+    process never wait for each other's retry. ``known`` counts, per route of this process, the records that wait as far
+    as this process knows: what is lost if the file is. ``file`` identifies the file.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - parts of a spool, each with its name
         self,
         connection: sqlite3.Connection,
         bounds: Limits,
         clock: Callable[[], float] = time.time,
+        *,
         owner: LeaseOwner | None = None,
+        known: defaultdict[str, int] | None = None,
         file: str = "",
     ) -> None:
         self._bounds = bounds
@@ -49,21 +93,23 @@ class SpoolLog:
         self._file = file
         self._owner = owner or LeaseOwner()
         self._lock = threading.RLock()
-        self._audience: tuple[str, ...] | None = None
+        self._audience: dict[str, int] | None = None
+        self.known: defaultdict[str, int] = defaultdict(int) if known is None else known
         self._start(connection)
 
     def _start(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        self._reader = RecordReader(_RECENT_BYTES)
+        self._reader = BatchReader(_RECENT_BYTES)
         self._sweeper = LimitEnforcer(self._bounds)
         self._passed: dict[str, int] = {}
-        (spool,) = connection.execute("SELECT spool FROM counter").fetchone()
+        self._has_remains = False
+        (spool,) = connection.execute("SELECT id FROM spool").fetchone()
         # With the file: a copy of a spool gives the sequences after the copy to other records.
-        self._log = f"{spool}@{self._file}"
+        self.id = f"{spool}@{self._file}"
 
     def made(self, claim: Lease) -> bool:
-        """Tell whether ``claim`` was leased from this log, and not from a file that was here before."""
-        return claim.log == self._log
+        """Return whether ``claim`` was leased from this log, and not from a file that was here before."""
+        return claim.log == self.id
 
     def counted_as(self, route: str) -> str:
         """Return ``spool.counted_as`` of ``route`` here."""
@@ -83,139 +129,219 @@ class SpoolLog:
                 raise
 
     def register(self, routes: Sequence[str]) -> None:
-        """Do what ``Spool.register`` says."""
         with self._writing() as connection:
-            for name in routes:
-                sqlite_cursors.open_route(connection, name)
-            self._audience = tuple(sorted(routes))
+            self._audience = {name: open_route(connection, name).id for name in routes}
             self._passed = dict.fromkeys(routes, 0)
 
     def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
-        """Do what ``Spool.put`` says."""
         if not records:
             return 0
         kept = [without_content(record) for record in records]
         now_s = self._clock()
+        ids = None if self._audience is None else sorted(self._audience.values())
+        meant = None if ids is None else f",{','.join(map(str, ids))},"
         with self._writing() as connection:
-            routes = {name: sqlite_cursors.open_route(connection, name).id for name in skipped}
-            audience = None if self._audience is None else sqlite_cursors.open_audience(connection, self._audience)
-            first = append(connection, kept, [now_s] * len(kept), audience)
+            numbers = {name: open_route(connection, name).id for name in skipped}
+            first = start = last_sequence(connection) + 1
+            connection.execute("UPDATE spool SET next = ?", (first + len(kept),))
+            batches: list[tuple[int, Sequence[SpanRecord]]] = []
+            for part in parts(kept, self._bounds.batch_bytes):
+                append(connection, part, start, now_s, meant)
+                batches.append((start, part))
+                start += len(part)
             for name, reasons in skipped.items():
-                sqlite_cursors.skip(connection, routes[name], {first + index: why for index, why in reasons.items()})
-            evicted = self._sweeper.after(connection, kept, now_s)
+                add_skipped(connection, numbers[name], first, reasons, {one for one, _ in batches})
+            content_bytes = sum([len(record.body) for record in kept])
+            evicted = self._sweeper.after_put(connection, content_bytes, len(kept), now_s)
         with self._lock:
-            self._reader.remember([Entry(sequence, record) for sequence, record in enumerate(kept, first)])
-        return sqlite_limits.tell(evicted, self._audience)
+            for start, part in batches:
+                self._reader.remember(start, part)
+            for name in self._audience or ():
+                self.known[name] += len(kept) - len(skipped.get(name, ()))
+        return self._count(evicted)
+
+    def _count(self, evicted: EvictionResult) -> int:
+        for (route, _), count in evicted.counts.items():
+            self._forget_known(route, count)
+            self._has_remains = True
+        self._forget(evicted.forgotten)
+        return evicted.count(self._audience)
+
+    def _forget_known(self, route: str, count: int) -> None:
+        self.known[route] = max(self.known[route] - count, 0)
 
     def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
-        """Do what ``Spool.claim`` says."""
         with self._lock:
-            known = sqlite_cursors.find_route(self._connection, route)
-            # Asked without a lock on the file first: couriers ask often and mostly in vain.
-            if known and not (known.is_free(now_s) and sqlite_cursors.has_work(self._connection, known)):
+            known = find_route(self._connection, route)
+            # Without a lock on the file first: workers ask often and mostly in vain.
+            if known and not (known.is_free(now_s) and self._has_work(known)):
+                self._rest()
                 return None
             with self._writing() as connection:
                 return self._lease(connection, route, max_records, max_bytes, now_s)
 
+    def _has_work(self, route: Route) -> bool:
+        return route.cursor < last_sequence(self._connection) or bool(
+            sqlite_history.count(self._connection, route.id, "waiting")
+        )
+
+    def _rest(self) -> None:
+        """Do what is due when there is nothing to deliver."""
+        if self._audience is not None and self._sweeper.is_due(self._clock()):
+            self.enforce_limits()
+        self._truncate()
+
+    def _truncate(self) -> None:
+        """Remove forgotten content from the write-ahead log, unless another process reads it now."""
+        with self._lock:
+            if self._has_remains:
+                timeout_ms = pragma(self._connection, "busy_timeout")
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                (is_busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
+                self._has_remains = bool(is_busy)
+
     def _lease(
         self, connection: sqlite3.Connection, name: str, max_records: int, max_bytes: int, now_s: float
     ) -> Lease | None:
-        route = sqlite_cursors.open_route(connection, name)
+        route = open_route(connection, name)
         if not route.is_free(now_s):
             return None
-        entries, is_replay = self._at_hand(connection, route, max_records, max_bytes), False
-        if not entries:
-            entries, is_replay = self._looked_up(connection, route, max_records, max_bytes)
-        if not entries:
-            return None
-        lease = self._owner.new_lease()
-        sqlite_cursors.lease(connection, route, lease, now_s + LEASE_S, entries[-1].sequence)
-        return Lease(name, entries, route.attempts, lease, is_replay, self._log)
+        kinds = ((sqlite_history.again, True), (sqlite_history.ahead, False))
+        is_logs_turn = route.attempts > 0 and route.attempts % 2 == 0
+        for ranges, is_replay in kinds[::-1] if is_logs_turn else kinds:
+            entries = self._entries(connection, route, ranges, max_records, max_bytes)
+            if entries:
+                lease = self._owner.new_lease()
+                connection.execute(
+                    "UPDATE routes SET lease = ?, lease_until_s = ?, lease_end = ? WHERE id = ?",
+                    (lease, now_s + LEASE_S, entries[-1].sequence, route.id),
+                )
+                self._forget_known(name, len(entries))
+                return Lease(name, entries, route.attempts, lease, is_replay, self.id)
+        self.known[name] = 0
+        end = last_sequence(connection)
+        # What is skipped is not scanned again.
+        connection.execute("UPDATE routes SET cursor = max(cursor, ?) WHERE id = ?", (end, route.id))
+        self._pass(connection, name, route.cursor + 1, end)
+        return None
 
-    def _at_hand(
-        self, connection: sqlite3.Connection, route: sqlite_cursors.Route, max_records: int, max_bytes: int
+    def _entries(
+        self,
+        connection: sqlite3.Connection,
+        route: Route,
+        ranges: Callable[[sqlite3.Connection, Route], Iterator[Range]],
+        max_records: int,
+        max_bytes: int,
     ) -> tuple[Entry, ...]:
-        """Return what is next for ``route`` where it is in memory and nothing before it is not for it."""
-        entries, is_full = self._reader.run(route.cursor, max_records, max_bytes)
-        if not entries or not (is_full or entries[-1].sequence == last_sequence(connection)):
-            return ()
-        return entries if sqlite_cursors.is_next(connection, route, entries[-1].sequence, len(entries)) else ()
-
-    def _looked_up(
-        self, connection: sqlite3.Connection, route: sqlite_cursors.Route, max_records: int, max_bytes: int
-    ) -> tuple[tuple[Entry, ...], bool]:
-        sequences, is_replay = sqlite_cursors.next_sequences(connection, route, max_records, max_bytes)
-        if not sequences:
-            end = last_sequence(connection)
-            sqlite_cursors.move_cursor(connection, route, end)
-            self._pass(route.name, end)
-            return (), False
-        if not is_replay:
-            sqlite_cursors.move_cursor(connection, route, sequences[0] - 1)
-        entries = self._reader.read(connection, sequences)
-        if len(entries) < len(sequences):
-            self._bury_unreadable(connection, route.id, set(sequences) - {entry.sequence for entry in entries})
-        return entries, is_replay
-
-    def _bury_unreadable(self, connection: sqlite3.Connection, route: int, sequences: set[int]) -> None:
-        sqlite_replay.bury_unreadable(connection, route, sorted(sequences), _DAMAGED, self._clock())
-        counters.add("spool.corrupt_records", len(sequences))
-        warn_once("spool:damaged_records", "spancast: records in the spool are damaged; they are listed as refused")
+        """Return the next entries of ``ranges``; those whose bytes are damaged are dead-lettered."""
+        taken: list[Entry] = []
+        unreadable: list[int] = []
+        total = 0
+        for one in ranges(connection, route):
+            batch = self._reader.read(connection, one.batch)
+            for sequence, entry in enumerate(batch.between(one.first, one.last), one.first):
+                if entry is None:
+                    unreadable.append(sequence)
+                    continue
+                total += len(entry.record.body)
+                if taken and (len(taken) == max_records or total > max_bytes):
+                    break
+                taken.append(entry)
+            else:
+                continue
+            break
+        if unreadable:
+            damaged = sqlite_history.extents(connection, unreadable)
+            set_state(connection, route.id, damaged, "buried", _DAMAGED, self._clock())
+        return tuple(taken)
 
     def renew(self, claim: Lease, now_s: float) -> bool:
-        """Do what ``Spool.renew`` says."""
         with self._writing() as connection:
-            return sqlite_cursors.renew(connection, claim, now_s + LEASE_S)
+            statement = "UPDATE routes SET lease_until_s = ? WHERE name = ? AND lease = ?"
+            return connection.execute(statement, (now_s + LEASE_S, claim.route, claim.lease)).rowcount > 0
 
     def ack(self, claim: Lease) -> None:
-        """Do what ``Spool.ack`` says."""
-        if claim.entries and self.made(claim):
-            with self._writing() as connection:
-                sqlite_cursors.settle(connection, claim, len(claim.entries), self._clock())
-                self._pass_claim(claim)
-
-    def _pass_claim(self, claim: Lease) -> None:
-        if not claim.is_replay:
-            self._pass(claim.route, claim.entries[-1].sequence)
-
-    def _pass(self, route: str, last: int) -> None:
-        """Note that ``route`` is done with all up to ``last``, and let go of what every route is done with."""
-        if route in self._passed:
-            self._passed[route] = last
-            self._reader.forget(min(self._passed.values()))
-
-    def nack(self, claim: Lease, due_s: float, reason: str) -> None:
-        """Do what ``Spool.nack`` says."""
-        with self._writing() as connection:
-            sqlite_cursors.nack(connection, claim, due_s, reason)
+        self.bury(claim, (), "")
 
     def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
-        """Do what ``Spool.bury`` says."""
         if not claim.entries or not self.made(claim):
             return
         refused = set(sequences)
+        taken = [entry.sequence for entry in claim.entries if entry.sequence not in refused]
+        buried = [entry.sequence for entry in claim.entries if entry.sequence in refused]
+        first, last = claim.entries[0].sequence, claim.entries[-1].sequence
+        at_s = self._clock()
         with self._writing() as connection:
-            count = sqlite_replay.bury(connection, claim, refused, reason, self._clock())
-            sqlite_cursors.settle(connection, claim, len(claim.entries) - count, self._clock())
-            self._pass_claim(claim)
+            route = open_route(connection, claim.route)
+            # What was evicted while it was on its way was counted as dropped, and arrived nevertheless.
+            undropped = set_state(connection, route.id, sqlite_history.runs(taken), "delivered", "", at_s)
+            refusals = sqlite_history.extents(connection, buried)
+            undropped += set_state(connection, route.id, refusals, "buried", storable(reason), at_s)
+            is_held = route.lease == claim.lease
+            values = {
+                "route": route.id,
+                "cursor": 0 if claim.is_replay else last,
+                "delivered": len(taken),
+                "undropped": undropped,
+                "at_s": at_s,
+                "is_held": is_held,
+                "is_over": is_held and last >= route.lease_end,
+            }
+            connection.execute(_SETTLE, values)
+            self._pass(connection, claim.route, first, last, is_replay=claim.is_replay)
+
+    def _pass(
+        self, connection: sqlite3.Connection, route: str, first: int, last: int, *, is_replay: bool = False
+    ) -> None:
+        """Note that ``route`` is done with [first, last]; release what every route is done with."""
+        if self._bounds.keep_delivered_s <= 0:
+            self._forget(sqlite_limits.forget_delivered(connection, self._clock(), first, last))
+        if route in self._passed and not is_replay:
+            self._passed[route] = last
+            self._reader.forget_until(min(self._passed.values()))
+
+    def _forget(self, batches: Sequence[int]) -> None:
+        for first in batches:
+            self._reader.forget(first)
+            self._has_remains = True
+
+    def nack(self, claim: Lease, due_s: float, reason: str) -> None:
+        with self._writing() as connection:
+            changed = connection.execute(_RETRY, (due_s, storable(reason), claim.route, claim.lease))
+            if changed.rowcount:
+                self.known[claim.route] += len(claim.entries)
 
     def state(self, route: str) -> QueueStats:
-        """Do what ``Spool.state`` says."""
         with self._lock:
-            return sqlite_cursors.state(self._connection, route)
+            row = find_route(self._connection, route)
+            if row is None:
+                return NO_STATE
+            waiting, waiting_bytes = 0, 0.0
+            for one in sqlite_history.waiting(self._connection, row):
+                waiting += one.size
+                waiting_bytes += one.size * one.each_bytes
+            return QueueStats(
+                waiting=waiting,
+                waiting_bytes=round(waiting_bytes),
+                buried=sqlite_history.count(self._connection, row.id, "buried"),
+                attempts=row.attempts,
+                due_s=row.due_s,
+                last_error=row.last_error,
+                delivered=row.delivered,
+                dropped=row.dropped,
+                last_delivered_s=row.last_delivered_s,
+            )
 
     def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """Do what ``Spool.buried`` says."""
         with self._lock:
-            return sqlite_history.buried(self._connection, route, limit)
+            return sqlite_history.listed(self._connection, "buried", route, limit)
 
     def dropped(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """Do what ``SpoolAdmin.dropped`` says."""
         with self._lock:
-            return sqlite_history.dropped(self._connection, route, limit)
+            return sqlite_history.listed(self._connection, "dropped", route, limit)
 
     def routes(self) -> list[str]:
-        """Do what ``SpoolAdmin.routes`` says."""
         with self._lock:
             return [name for (name,) in self._connection.execute("SELECT name FROM routes ORDER BY id")]
 
@@ -229,130 +355,116 @@ class SpoolLog:
         waiting_for: str | None = None,
         evaluate: Callable[[SpanRecord], str | None] | None = None,
     ) -> int:
-        """Do what ``SpoolAdmin.replay`` says."""
         with self._writing() as connection:
-            number = sqlite_cursors.open_route(connection, route).id
+            row = open_route(connection, route)
+            other = waiting_for and open_route(connection, waiting_for)
             end = last_sequence(connection)
-            other = waiting_for and sqlite_cursors.open_route(connection, waiting_for).id
-        limits: dict[str, object] = {
-            "route": number,
-            "end": end,
-            "since_ns": sqlite_replay.nanoseconds(since_s),
-            "until_ns": sqlite_replay.nanoseconds(until_s),
-            "trace_id": trace_id,
-            "other": other,
-            "judged": evaluate is not None,
-            "limit": _REPLAY_CHUNK,
-        }
+        since_ns, until_ns = since_s * _NS, until_s * _NS
         count = 0
-        after = 0
+        first = 0
         while True:
             with self._lock:
-                sequences = sqlite_replay.replayable(self._connection, {**limits, "after": after})
-                entries = self._reader.read(self._connection, sequences) if evaluate and sequences else ()
-            if not sequences:
-                return count
-            after = sequences[-1]
-            count += self._replay_judged(number, sequences, entries, evaluate)
+                found = self._connection.execute(_WITH_BODIES, (first, trace_id, trace_id)).fetchone()
+                if found is None or found[0] > end:
+                    return count
+                first, last, index = found
+                left_out = sequences_waiting(self._connection, row, first, last)
+                if evaluate is None:
+                    left_out |= sequences_in(self._connection, row, "skipped", first, last)
+                wanted = sequences_waiting(self._connection, other, first, last) if other else None
+                sequences = [
+                    sequence
+                    for sequence, span in enumerate(read_spans(index), first)
+                    if span.size
+                    and since_ns <= span.end_ns < until_ns
+                    and trace_id in (None, span.trace_id)
+                    and sequence not in left_out
+                    and (wanted is None or sequence in wanted)
+                ]
+                entries = self._reader.read(self._connection, first).between(first, last) if evaluate else ()
+            verdicts: dict[int, str | None] = dict.fromkeys(sequences)
+            if evaluate is not None:
+                # Without a lock: rules may be slow.
+                verdicts = {
+                    entry.sequence: evaluate(entry.record) for entry in entries if entry and entry.sequence in verdicts
+                }
+            count += self._replay_judged(row, verdicts)
 
-    def _replay_judged(
-        self,
-        route: int,
-        sequences: Sequence[int],
-        entries: Sequence[Entry],
-        evaluate: Callable[[SpanRecord], str | None] | None,
-    ) -> int:
-        taken = list(sequences)
-        refused: dict[int, str] = {}
-        if evaluate is not None:
-            verdicts = {entry.sequence: evaluate(entry.record) for entry in entries}
-            taken = [sequence for sequence, verdict in verdicts.items() if verdict is None]
-            refused = {sequence: verdict for sequence, verdict in verdicts.items() if verdict is not None}
+    def _replay_judged(self, route: Route, verdicts: Mapping[int, str | None]) -> int:
+        taken = [sequence for sequence, verdict in verdicts.items() if verdict is None]
         with self._writing() as connection:
-            sqlite_replay.replay(connection, route, taken)
-            sqlite_cursors.skip(connection, route, refused)
+            set_state(connection, route.id, sqlite_history.runs(taken), "waiting")
+            for sequence, verdict in verdicts.items():
+                if verdict is not None:
+                    set_state(connection, route.id, [(sequence, sequence)], "skipped", storable(verdict))
+            self.known[route.name] += len(taken)
         return len(taken)
 
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        """Do what ``SpoolAdmin.requeue`` says."""
         with self._writing() as connection:
-            return sqlite_replay.requeue(connection, route, sequences)
+            row = open_route(connection, route)
+            wanted = sorted(sequences_in(connection, row, "buried"))
+            if sequences is not None:
+                wanted = sorted(set(wanted).intersection(sequences))
+            set_state(connection, row.id, sqlite_history.extents(connection, wanted), "waiting")
+            self.known[route] += len(wanted)
+        return len(wanted)
 
     def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        """Do what ``SpoolAdmin.drop`` says."""
         with self._writing() as connection:
+            row = open_route(connection, route)
+            known = sequences_waiting(connection, row)
             if sequences is not None:
-                count = sqlite_replay.drop_some(connection, route, sequences, self._clock())
-            else:
-                count = sqlite_cursors.state(connection, route).waiting
-                sqlite_replay.drop_all(connection, route, last_sequence(connection), count, self._clock())
-        if count:
-            counters.add(f"dropped.{self.counted_as(route)}.by_hand", count)
-        return count
+                known |= sequences_in(connection, row, "buried")
+                known &= set(sequences)
+            given_up = sqlite_history.extents(connection, sorted(known))
+            set_state(connection, row.id, given_up, "dropped", _BY_HAND, self._clock())
+            connection.execute("UPDATE routes SET dropped = dropped + ? WHERE id = ?", (len(known), row.id))
+            if sequences is None:
+                statement = (
+                    "UPDATE routes SET cursor = ?, attempts = 0, due_s = 0, last_error = '', lease = '' WHERE id = ?"
+                )
+                connection.execute(statement, (last_sequence(connection), row.id))
+        if known:
+            self._forget_known(route, len(known))
+            counters.add(f"dropped.{self.counted_as(route)}.by_hand", len(known))
+        return len(known)
 
     def find(self, trace_id: bytes) -> list[RecordHistory]:
-        """Do what ``SpoolAdmin.find`` says."""
         with self._lock:
             return sqlite_history.find(self._connection, trace_id)
 
     def records(self, trace_id: bytes) -> list[SpanRecord]:
-        """Do what ``SpoolAdmin.records`` says."""
         with self._lock:
-            entries = self._reader.read(self._connection, sqlite_history.sequences(self._connection, trace_id))
-        return [entry.record for entry in entries]
+            statement = "SELECT first FROM batches WHERE size > 0 AND instr(spans, ?) ORDER BY first"
+            batches = [first for (first,) in self._connection.execute(statement, (trace_id,))]
+            found = [entry for first in batches for entry in self._reader.read(self._connection, first).entries]
+        return [entry.record for entry in found if entry and entry.record.trace_id == trace_id]
 
     def enforce_limits(self) -> int:
-        """Do what ``SpoolAdmin.enforce_limits`` says."""
         with self._writing() as connection:
-            evicted = sqlite_limits.enforce_limits(connection, self._bounds, self._clock())
-        return sqlite_limits.tell(evicted, self._audience)
+            evicted = self._sweeper.enforce_limits(connection, self._clock())
+        dropped = self._count(evicted)
+        self._truncate()
+        return dropped
 
     def size(self) -> SpoolUsage:
-        """Do what ``SpoolAdmin.size`` says."""
         with self._lock:
             return sqlite_limits.size(self._connection)
 
-    def is_leased(self, now_s: float) -> bool:
-        """Tell whether a claim is out."""
-        with self._lock:
-            return sqlite_cursors.is_leased(self._connection, now_s)
-
-    def pending_records(self) -> Iterator[list[PendingRecord]]:
-        """Yield what still waits, oldest first, in chunks; nothing else may use the spool meanwhile."""
-        return sqlite_recovery.pending_records(self._connection)
-
-    def adopt(self, chunk: Sequence[PendingRecord]) -> None:
-        """Append records of another spool with what became of them there."""
-        with self._writing() as connection:
-            sqlite_recovery.adopt(connection, chunk)
-        self._sweeper.hurry()
-
-    def forget(self, chunk: Sequence[PendingRecord]) -> None:
-        """Remove records that went to another spool."""
-        with self._writing() as connection:
-            sqlite_recovery.forget(connection, chunk)
-
-    def lost(self) -> dict[str, int]:
-        """Return how many records wait per route if no process can deliver them from here any more.
-
-        Without those leased here: their outcome is still to come.
-        """
-        with self._lock:
-            return sqlite_cursors.waiting_unleased(self._connection, self._owner.prefix)
-
     def release(self) -> None:
-        """Give back the leases made here."""
+        """Release the leases made here."""
         with self._lock:
-            sqlite_cursors.release_all(self._connection, self._owner.prefix)
+            self._connection.execute(_RELEASE, (len(self._owner.prefix), self._owner.prefix))
 
     def abandon(self) -> None:
         """Leave the connection untouched: it was inherited by a fork."""
         fork_hooks.abandon(self._connection)
 
     def close(self) -> None:
-        """Do what ``Spool.close`` says."""
         with self._lock:
             try:
                 self.release()
+                self._truncate()
             finally:
                 self._connection.close()

@@ -1,6 +1,6 @@
 """The spool without a disk: the same tables in memory, empty at every start.
 
-Must never: be shared with a forked child; the parent delivers what it had.
+Invariant (``tests/export/test_disk_spool.py``): a forked child begins empty; the parent delivers what it had.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ from spancast.export.spool.log import SpoolLog
 from spancast.export.spool.sqlite_limits import Limits
 from spancast.export.spool.sqlite_schema import connect_memory
 
-# Delivered records are kept for `explain` and replays, but memory is not for keeping.
+# Delivered records are kept for `explain` and replays, but in an eighth of the memory at most.
 _KEPT_SHARE = 8
 
 
-def memory_bounds(max_bytes: int, max_age_s: float) -> Limits:
+def memory_bounds(max_bytes: int, max_age_s: float, keep_delivered_s: float) -> Limits:
     """Return the bounds of a spool in memory."""
-    return Limits(max_bytes=max_bytes, keep_bytes=max_bytes // _KEPT_SHARE, max_age_s=max_age_s)
+    return Limits(
+        max_bytes=max_bytes, keep_bytes=max_bytes // _KEPT_SHARE, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s
+    )
 
 
 def give_up(log: SpoolLog) -> None:
-    """Count and tell what waits in memory and has nowhere to go."""
+    """Count and log what waits in memory and is dropped at the end."""
     for route in log.routes():
         waiting = log.state(route).waiting
         if waiting:
@@ -39,16 +41,23 @@ def give_up(log: SpoolLog) -> None:
 class MemorySpool(SpoolLog):
     """``spool: memory``: at least once while the process lives, within ``max_bytes`` of memory.
 
-    Of it, records that wait nowhere take an eighth at most; the tables themselves take 0.2 MB.
+    Records that wait nowhere take an eighth of it at most; the tables themselves take 0.2 MB.
     """
 
-    def __init__(self, max_bytes: int, *, max_age_s: float = math.inf, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(connect_memory(), memory_bounds(max_bytes, max_age_s), clock)
+    def __init__(
+        self,
+        max_bytes: int,
+        *,
+        max_age_s: float = math.inf,
+        keep_delivered_s: float = math.inf,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(connect_memory(), memory_bounds(max_bytes, max_age_s, keep_delivered_s), clock)
         self._is_held = False
         fork_hooks.watch(self)
 
     def close(self) -> None:
-        """Do what ``Spool.close`` says; what waits is counted as dropped."""
+        """Release everything; what waits is counted as dropped."""
         with self._lock:
             give_up(self)
             super().close()
@@ -65,9 +74,9 @@ class MemorySpool(SpoolLog):
     def after_fork_in_child(self) -> None:
         """Begin empty."""
         self._lock = threading.RLock()
-        fork_hooks.abandon(self._connection)
+        self.abandon()
         self._owner = LeaseOwner()
         audience = self._audience
         self._start(connect_memory())
         if audience is not None:
-            self.register(audience)
+            self.register(list(audience))

@@ -1,7 +1,7 @@
-"""The seam of the queue: one shared log of records, a cursor and retry state per route.
+"""The protocol of the queue: one shared log of records, and a cursor and retry state per route.
 
-At least once: what ``put`` returned for is delivered, or buried with a reason that can be
-listed. Implementations: ``sqlite_spool`` (disk) and ``memory_spool``.
+At least once: a record that ``put`` accepted is delivered, dead-lettered or dropped, with a reason that can be listed.
+Implementations: ``sqlite_spool`` (disk) and ``memory_spool``, both on ``spool_log``.
 """
 
 from __future__ import annotations
@@ -43,14 +43,12 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Records leased to one courier, oldest first; ``attempts`` counts earlier tries of this range.
+    """Records leased to one delivery worker, oldest first; ``attempts`` counts earlier tries of this range.
 
-    ``lease`` names the lease and ``is_replay`` tells records taken again from new ones. ``log``
-    is the log that the sequences belong to: another file gives the same sequences to other records. A
-    claim may be settled in parts, always from its front: ``ack`` and ``bury`` of
-    ``dataclasses.replace(claim, entries=claim.entries[:n])`` keep the lease for the rest, and
-    ``nack`` gives back what was not settled. What lies before a settled part is taken for
-    settled as well.
+    ``lease`` names the lease; ``is_replay`` is true for records that are delivered once more. ``log`` is the log that
+    the sequences belong to: another file gives the same sequences to other records. A claim may be settled in parts,
+    always from its front: ``ack`` and ``bury`` of ``dataclasses.replace(claim, entries=claim.entries[:n])``
+    keep the lease for the rest, and ``nack`` returns what was not settled.
     """
 
     route: str
@@ -63,7 +61,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record a route will not deliver, refused or dropped, with why and when (Unix seconds)."""
+    """A record that a route does not deliver, refused or dropped, with the reason and the time (Unix seconds)."""
 
     route: str
     sequence: int
@@ -75,10 +73,10 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """What a route has before it, for ``spancast spool`` and ``stats()``.
+    """The queue of one route, for ``spancast spool`` and ``stats()``.
 
-    ``delivered`` and ``dropped`` count since the spool was made, over all processes;
-    ``last_delivered_s`` is Unix seconds, 0 for never.
+    ``waiting_bytes`` is about right for a batch of which only a part waits. ``delivered`` and ``dropped`` count since
+    the spool was made, over all processes; ``last_delivered_s`` is Unix seconds, 0 for never.
     """
 
     waiting: int
@@ -94,10 +92,10 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryState:
-    """What became of one record at one route.
+    """The state of one record at one route.
 
-    ``at_s`` (Unix seconds) is when it was delivered, buried or dropped, else 0. ``absent``: the
-    route was not configured where the record was made.
+    ``at_s`` (Unix seconds) is when it was delivered, buried or dropped, else 0. ``absent``: the route was not
+    configured in the process that made the record.
     """
 
     route: str
@@ -108,7 +106,7 @@ class DeliveryState:
 
 @dataclass(frozen=True, slots=True)
 class RecordHistory:
-    """A record the spool knows, with its fates; ``put_s`` 0 and no facts if only the fates are left."""
+    """A record that the spool knows, with its fates; if only these are left, ``put_s`` is 0 and there are no facts."""
 
     sequence: int
     trace_id: bytes
@@ -123,10 +121,10 @@ class RecordHistory:
 
 @dataclass(frozen=True, slots=True)
 class SpoolUsage:
-    """How much a spool holds. ``trouble`` is why the disk is not used at the moment, else empty.
+    """The size of a spool. ``trouble`` is why the disk is not used at the moment, else empty.
 
-    ``overflow`` counts records that are in memory because of it. ``oldest_s`` is Unix seconds,
-    0 for an empty spool; ``bytes_used`` leaves out pages that wait for reuse.
+    ``records`` are those whose content is kept, ``overflow`` those of them that wait in memory because the disk could
+    not be used. ``oldest_s`` is Unix seconds, 0 for an empty spool; ``bytes_used`` leaves out free pages.
     """
 
     path: str
@@ -139,65 +137,69 @@ class SpoolUsage:
 
 
 class Spool(Protocol):
-    """The queue between the processor and the couriers; safe for threads (and, on disk, processes)."""
+    """A queue between the span processor and the delivery workers; safe for threads (and, on disk, processes)."""
 
     def register(self, routes: Sequence[str]) -> None:
-        """Name the routes this process judges its records for (as ``route_key``); before the first ``put``.
+        """Set the routes (as ``route_key``) that this process filters its records for, before the first ``put``.
 
-        A route not seen before begins at the end of the log. What this process puts is meant
-        for these routes alone: a route of another configuration on the same spool never gets
-        records its rules have not seen. Without this call records are for every route.
+        A new route begins at the end of the log. What this process puts is meant for these routes alone: a route of
+        another configuration on the same spool never gets records that its rules have not seen. Without this call
+        records are for every route.
         """
         ...
 
     def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
-        """Append ``records``; ``skipped[route][index]`` is why that route does not take that one.
+        """Append ``records``; ``skipped[route][index]`` is the reason that the route does not take that record.
 
-        Returns how many old records had to be dropped to stay within bounds.
+        Return how many old records were dropped to stay within the bounds.
         """
         ...
 
     def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
-        """Lease the next records of ``route`` that are due, or None; one claim per route at a time."""
+        """Lease the next records of ``route`` that are due, or return None; one claim per route at a time.
+
+        Replays come first: they are older, and finite. After every second failed try in a row the log comes first, so
+        that a replay that always fails holds up nothing else.
+        """
         ...
 
     def renew(self, claim: Lease, now_s: float) -> bool:
-        """Lengthen the lease to its 30 s from ``now_s``; False if it was lost, to another process or with its file."""
+        """Extend the lease to 30 s from ``now_s``; False if another process has it, or the file is gone."""
         ...
 
     def ack(self, claim: Lease) -> None:
-        """Move the route's cursor past the claim: delivered."""
+        """Record the claim as delivered and move the route's cursor past it."""
         ...
 
     def nack(self, claim: Lease, due_s: float, reason: str) -> None:
-        """Give the claim back, not to be leased before ``due_s`` (Unix seconds).
+        """Return the claim; it is not leased again before ``due_s`` (Unix seconds).
 
         If the file it was leased from is gone, its records are counted in ``dropped.<name>.spool_replaced``.
         """
         ...
 
     def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
-        """Refused for good: list ``sequences`` with the reason; the rest of the claim is acknowledged."""
+        """Dead-letter ``sequences`` with the reason; acknowledge the rest of the claim."""
         ...
 
     def state(self, route: str) -> QueueStats:
-        """Return what waits for ``route`` and what was buried."""
-        ...
-
-    def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """List what was refused, newest first."""
+        """Return the queue of ``route``."""
         ...
 
     def close(self) -> None:
-        """Give back the leases, close files; what waits stays on disk."""
+        """Release the leases and close files; what waits on disk stays there, what waits in memory is dropped."""
         ...
 
-
-class SpoolAdmin(Spool, Protocol):
-    """What the command line asks of a spool beside the queue: the past, and what became of it."""
-
     def routes(self) -> list[str]:
-        """Return all routes the spool knows, of other processes too."""
+        """Return all routes that the spool knows, those of other processes included."""
+        ...
+
+    def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        """List dead letters, newest first."""
+        ...
+
+    def dropped(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        """List what was dropped and why, newest first; at most 10,000 records are remembered after eviction."""
         ...
 
     def replay(  # noqa: PLR0913 - limits, each with its name
@@ -210,24 +212,19 @@ class SpoolAdmin(Spool, Protocol):
         waiting_for: str | None = None,
         evaluate: Callable[[SpanRecord], str | None] | None = None,
     ) -> int:
-        """Give ``route`` the kept records that ended in [since_s, until_s] once more; return how many.
+        """Queue kept records that ended in [since_s, until_s) once more for ``route``; return how many.
 
-        ``waiting_for`` is another route: only what waits for it. ``evaluate`` is the route's rules: why
-        it does not take a record, or None. Without it the verdicts of the time stand, and what was
-        skipped then stays skipped.
+        ``waiting_for`` is another route: only what waits for it. ``evaluate`` applies the route's filters: the reason why
+        it does not take a record, or None. Without it the earlier verdicts stand, and what was skipped stays skipped.
         """
         ...
 
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        """Let refused records (all of ``route``, or these) be delivered again; return how many."""
+        """Queue dead letters (all of ``route``, or these) once more; return how many."""
         ...
 
     def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        """Give up what waits for ``route``, or these records, waiting or buried; return how many."""
-        ...
-
-    def dropped(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """List what was given up and why, newest first: 10,000 at most are remembered once they left the log."""
+        """Drop what waits for ``route``, or these records, waiting or dead-lettered; return how many."""
         ...
 
     def find(self, trace_id: bytes) -> list[RecordHistory]:
@@ -235,13 +232,13 @@ class SpoolAdmin(Spool, Protocol):
         ...
 
     def records(self, trace_id: bytes) -> list[SpanRecord]:
-        """Return the records of a trace that are still kept, oldest first."""
+        """Return the records of a trace whose content is kept, oldest first."""
         ...
 
     def enforce_limits(self) -> int:
-        """Drop what is over the bounds of bytes and age; return how many records still waited.
+        """Enforce the bounds of bytes, age and ``keep_delivered``; return how many waiting records were dropped.
 
-        Every ``put`` does; a process that puts nothing for long may want to as well.
+        ``put`` and an idle ``claim`` do it from time to time.
         """
         ...
 

@@ -6,7 +6,6 @@ Must never: delete a file with records in it.
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import sqlite3
 import time
@@ -69,15 +68,7 @@ class SpoolFile:
     @property
     def identity(self) -> str:
         """Return which file was last opened, as text."""
-        return _text(self._identity)
-
-    def is_set_aside(self, identity: str) -> bool:
-        """Tell whether the file ``identity`` was set aside as damaged, by any process."""
-        with contextlib.suppress(OSError):
-            for aside in self.path.parent.glob(f"{glob.escape(self.path.name)}.damaged-*"):
-                if _text(_identity_of(aside)) == identity:
-                    return True
-        return False
+        return "{:x}.{:x}".format(*self._identity)
 
     def has_moved(self) -> bool:
         """Tell whether the path no longer names the file that was opened."""
@@ -130,10 +121,6 @@ def _identity_of(path: Path) -> _Identity:
     except FileNotFoundError:
         return _NO_FILE
     return status.st_dev, status.st_ino
-
-
-def _text(identity: _Identity) -> str:
-    return "{:x}.{:x}".format(*identity)
 
 
 def _companion(path: Path, suffix: str) -> Path:

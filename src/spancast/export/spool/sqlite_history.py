@@ -1,146 +1,304 @@
-"""What became of records: the fates of a trace, the lists of what was refused and of what was dropped.
+"""What waits for a route, what became of records, and the ranges of sequences in which both are kept.
 
-Everything here only reads.
+Functions that change something run inside the caller's transaction.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Final, NamedTuple, TypeAlias
 
+from spancast.export.spool.lease_owner import is_gone
 from spancast.export.spool.protocol import DeadLetter, DeliveryState, RecordHistory
-from spancast.export.spool.sqlite_records import read_facts
+from spancast.export.spool.sqlite_records import read_facts, read_spans, storable
 
-_TRACE = """
-    SELECT l.sequence, l.trace_id, l.span_id, l.parent, l.end_ns, l.is_genai, l.put_s, l.audience, b.facts
-    FROM log l JOIN bodies b ON b.sequence = l.sequence WHERE l.trace_id = ? ORDER BY l.sequence"""
-_FATES = """
-    SELECT r.name, :sequence > r.cursor,
-        :sequence > r.start AND (:audience IS NULL OR EXISTS (
-            SELECT 1 FROM members m WHERE m.route = r.id AND m.audience = :audience)),
-        p.sequence IS NOT NULL, p.done_s, b.reason, b.at_s, d.reason, d.at_s,
-        (SELECT reason FROM reasons WHERE id = s.reason), h.at_s, h.dropped
-    FROM routes r
-    LEFT JOIN replays p ON p.route = r.id AND p.sequence = :sequence
-    LEFT JOIN buried b ON b.route = r.id AND b.sequence = :sequence
-    LEFT JOIN dropped d ON d.route = r.id AND d.sequence = :sequence
-    LEFT JOIN skipped s ON s.route = r.id AND s.sequence = :sequence
-    LEFT JOIN history h ON h.route = r.id AND h.upto = (
-        SELECT min(upto) FROM history WHERE route = r.id AND upto >= :sequence)
-    ORDER BY r.id"""
-_GONE = """
-    SELECT d.sequence, d.span_id, r.name, d.reason, d.at_s FROM dropped d JOIN routes r ON r.id = d.route
-    WHERE d.trace_id = ? AND d.sequence NOT IN (SELECT sequence FROM log WHERE trace_id = ?) ORDER BY d.sequence"""
-_BURIED = """
-    SELECT r.name, b.sequence, b.trace_id, b.span_id, b.reason, b.at_s FROM buried b JOIN routes r ON r.id = b.route
-    WHERE ? IS NULL OR r.name = ? ORDER BY b.at_s DESC, b.sequence DESC LIMIT ?"""
+Extent: TypeAlias = "tuple[int, int]"
+"""The first and the last sequence of a range."""
 
-# Where all that waited was given up at once, the history says so of a range.
-_DROPPED = """
-    SELECT r.name, d.sequence AS sequence, d.trace_id, d.span_id, d.reason, d.at_s AS at_s
-    FROM dropped d JOIN routes r ON r.id = d.route WHERE (:route IS NULL OR r.name = :route)
-    AND NOT EXISTS (SELECT 1 FROM replays WHERE route = d.route AND sequence = d.sequence)
-    UNION ALL
-    SELECT r.name, l.sequence, l.trace_id, l.span_id, h.dropped, h.at_s
-    FROM history h JOIN routes r ON r.id = h.route
-    JOIN log l ON l.sequence <= h.upto AND l.sequence > ifnull(
-        (SELECT max(upto) FROM history WHERE route = h.route AND upto < h.upto), r.start)
-    WHERE h.dropped IS NOT NULL AND (:route IS NULL OR r.name = :route)
-    AND (l.audience IS NULL OR EXISTS (SELECT 1 FROM members WHERE route = r.id AND audience = l.audience))
-    AND NOT EXISTS (SELECT 1 FROM skipped WHERE route = r.id AND sequence = l.sequence)
-    AND NOT EXISTS (SELECT 1 FROM replays WHERE route = r.id AND sequence = l.sequence)
-    AND NOT EXISTS (SELECT 1 FROM buried WHERE route = r.id AND sequence = l.sequence)
-    ORDER BY at_s DESC, sequence DESC LIMIT :limit"""
+_LONGEST_WAIT_S: Final = 86_400.0
+LAST: Final = (1 << 63) - 1
+
+_FIND: Final = """
+    SELECT id, name, start, cursor, attempts, due_s, last_error, lease, lease_until_s, lease_end, delivered, dropped,
+        last_delivered_s
+    FROM routes WHERE name = ?"""
+_BATCHES_AHEAD: Final = """
+    SELECT first, last, size * 1.0 / (last - first + 1) FROM batches
+    WHERE first >= ifnull((SELECT max(first) FROM batches WHERE first <= :after + 1), 0) AND last > :after
+    AND first <= :until AND (routes IS NULL OR instr(routes, :mark)) ORDER BY first"""
+_STATES_AHEAD: Final = """
+    SELECT first, last FROM states WHERE route = :route AND last > :after AND first <= :until
+    AND first >= ifnull((SELECT max(first) FROM states WHERE route = :route AND first <= :after), 0) ORDER BY first"""
+_AGAIN: Final = """
+    SELECT b.first, s.first, s.last, b.size * 1.0 / (b.last - b.first + 1)
+    FROM states s INDEXED BY states_waiting
+    JOIN batches b ON b.first = (SELECT max(first) FROM batches WHERE first <= s.first)
+    WHERE s.route = :route AND s.state = 'waiting' AND s.first BETWEEN :since AND :until ORDER BY s.first"""
+# Ranges do not overlap, so of those that begin before it only the last one can reach into another range.
+_OVERLAPPING: Final = """
+    SELECT first, last, state, reason, at_s FROM states WHERE route = :route AND first <= :last AND last >= :first
+    AND first >= ifnull((SELECT max(first) FROM states WHERE route = :route AND first <= :first), 0)"""
+_ADD_STATE: Final = "INSERT INTO states VALUES (?, ?, ?, ?, ?, ?)"
+_LISTED: Final = """
+    SELECT r.name, s.first, s.last, s.reason, s.at_s, b.first, b.spans FROM states s JOIN routes r ON r.id = s.route
+    JOIN batches b ON b.first = (SELECT max(first) FROM batches WHERE first <= s.first)
+    WHERE s.state = ? AND (? IS NULL OR r.name = ?) ORDER BY s.at_s DESC, s.first DESC LIMIT ?"""
+_OF_TRACE: Final = """
+    SELECT first, put_s, routes, spans, facts, first <= (SELECT evicted FROM spool) FROM batches
+    WHERE instr(spans, ?) ORDER BY first"""
+
+
+class Range(NamedTuple):
+    """Records of one batch, which begins at ``batch``; ``each_bytes`` is the mean size of its records."""
+
+    batch: int
+    first: int
+    last: int
+    each_bytes: float
+
+    @property
+    def size(self) -> int:
+        """Return how many records it has."""
+        return self.last - self.first + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A row of ``routes``; ``lease_end`` is the last sequence of the range that is leased."""
+
+    id: int
+    name: str
+    start: int
+    cursor: int
+    attempts: int
+    due_s: float
+    last_error: str
+    lease: str
+    lease_until_s: float
+    lease_end: int
+    delivered: int
+    dropped: int
+    last_delivered_s: float
+
+    @property
+    def mark(self) -> str:
+        """Return how ``batches.routes`` names it."""
+        return f",{self.id},"
+
+    def is_free(self, now_s: float) -> bool:
+        """Return whether the route is due, and leased by no living process."""
+        if _is_ahead(self.due_s, now_s):
+            return False
+        return not self.lease or not _is_ahead(self.lease_until_s, now_s) or is_gone(self.lease)
+
+
+def _is_ahead(moment_s: float, now_s: float) -> bool:
+    # Further ahead than any server asks for: the clock was wrong, and must not stop the delivery.
+    return now_s < moment_s <= now_s + _LONGEST_WAIT_S
+
+
+def last_sequence(connection: sqlite3.Connection) -> int:
+    """Return the sequence of the youngest record ever put, whether kept or not."""
+    return int(connection.execute("SELECT next - 1 FROM spool").fetchone()[0])
+
+
+def find_route(connection: sqlite3.Connection, name: str) -> Route | None:
+    """Return the row of ``name``."""
+    row = connection.execute(_FIND, (name,)).fetchone()
+    return None if row is None else Route(*row)
+
+
+def open_route(connection: sqlite3.Connection, name: str) -> Route:
+    """Return the row of ``name``; a new one begins at the end of the log."""
+    route = find_route(connection, name)
+    if route is not None:
+        return route
+    end = last_sequence(connection)
+    connection.execute("INSERT INTO routes (name, start, cursor) VALUES (?, ?, ?)", (name, end, end))
+    return Route(*connection.execute(_FIND, (name,)).fetchone())
+
+
+def ahead(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
+    """Yield what waits behind the route's cursor, in order; ``since`` is the first sequence of a batch."""
+    after = max(route.cursor, since - 1)
+    values = {"route": route.id, "after": after, "until": until, "mark": route.mark}
+    states = connection.execute(_STATES_AHEAD, values)
+    state = states.fetchone()
+    for batch, last, each_bytes in connection.execute(_BATCHES_AHEAD, values):
+        first = max(batch, after + 1)
+        while state and state[0] <= last:
+            if state[0] > first:
+                yield Range(batch, first, state[0] - 1, each_bytes)
+            first = max(first, state[1] + 1)
+            if state[1] > last:
+                break
+            state = states.fetchone()
+        if first <= last:
+            yield Range(batch, first, last, each_bytes)
+
+
+def again(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
+    """Yield what is to be delivered once more, in order."""
+    rows = connection.execute(_AGAIN, {"route": route.id, "since": since, "until": until})
+    return (Range(*row) for row in rows)
+
+
+def waiting(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
+    """Yield all that waits for the route in the batches from ``since`` to ``until``."""
+    return chain(again(connection, route, since, until), ahead(connection, route, since, until))
+
+
+def sequences_waiting(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> set[int]:
+    """Return the sequences that ``waiting`` yields."""
+    return {number for one in waiting(connection, route, since, until) for number in range(one.first, one.last + 1)}
+
+
+def sequences_in(
+    connection: sqlite3.Connection, route: Route, state: str, since: int = 0, until: int = LAST
+) -> set[int]:
+    """Return the sequences whose state at the route is ``state``."""
+    statement = "SELECT first, last FROM states WHERE route = ? AND state = ? AND first BETWEEN ? AND ?"
+    rows = connection.execute(statement, (route.id, state, since, until))
+    return {number for first, last in rows for number in range(first, last + 1)}
+
+
+def extents(connection: sqlite3.Connection, sequences: Sequence[int]) -> list[Extent]:
+    """Return ascending ``sequences`` as ranges that lie within one batch each."""
+    inside = (sequences[0] + 1, sequences[-1]) if sequences else (0, 0)
+    starts = {first for (first,) in connection.execute("SELECT first FROM batches WHERE first BETWEEN ? AND ?", inside)}
+    return runs(sequences, starts)
+
+
+def runs(sequences: Sequence[int], starts: AbstractSet[int] = frozenset()) -> list[Extent]:
+    """Return ascending ``sequences`` as ranges; one in ``starts`` begins a new range."""
+    if not starts and sequences and sequences[-1] - sequences[0] + 1 == len(sequences):
+        return [(sequences[0], sequences[-1])]
+    found: list[Extent] = []
+    for sequence in sequences:
+        first, last = found[-1] if found else (0, -1)
+        if sequence == last + 1 and sequence not in starts:
+            found[-1] = first, sequence
+        else:
+            found.append((sequence, sequence))
+    return found
+
+
+def set_state(  # noqa: PLR0913, PLR0917 - the columns of the row
+    connection: sqlite3.Connection,
+    route: int,
+    ranges: Iterable[Extent],
+    state: str,
+    reason: str = "",
+    at_s: float = 0.0,
+) -> int:
+    """Set the state of ``ranges`` at the route; return how many of their records were dropped before."""
+    undropped = 0
+    for first, last in ranges:
+        overlapping = {"route": route, "first": first, "last": last}
+        for begin, end, former, *rest in connection.execute(_OVERLAPPING, overlapping).fetchall():
+            connection.execute("DELETE FROM states WHERE route = ? AND first = ?", (route, begin))
+            if begin < first:
+                connection.execute(_ADD_STATE, (route, begin, first - 1, former, *rest))
+            if end > last:
+                connection.execute(_ADD_STATE, (route, last + 1, end, former, *rest))
+            if former == "dropped":
+                undropped += min(end, last) - max(begin, first) + 1
+        connection.execute(_ADD_STATE, (route, first, last, state, reason, at_s))
+    return undropped
+
+
+def add_skipped(
+    connection: sqlite3.Connection, route: int, first: int, reasons: Mapping[int, str], starts: AbstractSet[int]
+) -> None:
+    """Add the reasons that a route does not take new records, of which ``first`` is the first sequence.
+
+    ``starts`` are the sequences at which batches begin.
+    """
+    rows: list[list[object]] = []
+    last: tuple[int, str] | None = None
+    for index in sorted(reasons):
+        sequence, reason = first + index, storable(reasons[index])
+        if last == (sequence - 1, reason) and sequence not in starts:
+            rows[-1][2] = sequence
+        else:
+            rows.append([route, sequence, sequence, "skipped", reason, 0.0])
+        last = sequence, reason
+    connection.executemany(_ADD_STATE, rows)
+
+
+def state_of(connection: sqlite3.Connection, route: int, sequence: int) -> tuple[str, str, float] | None:
+    """Return state, reason and time of one record at the route, None if it has no row."""
+    values = {"route": route, "first": sequence, "last": sequence}
+    row = connection.execute(_OVERLAPPING, values).fetchone()
+    return None if row is None else row[2:]
+
+
+def count(connection: sqlite3.Connection, route: int, state: str) -> int:
+    """Return how many records of the route are in ``state``: ``buried`` or ``waiting`` (again)."""
+    statement = (
+        f"SELECT total(last - first + 1) FROM states INDEXED BY states_{state} WHERE route = ? AND state = '{state}'"  # noqa: S608 - two words of ours, literal for the partial index
+    )
+    return int(connection.execute(statement, (route,)).fetchone()[0])
 
 
 def find(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHistory]:
     """Return the records of a trace with their fates, those of which only the fates are left included."""
-    found = _gone(connection, trace_id)
-    for sequence, trace, span_id, parent, end_ns, is_genai, put_s, audience, facts in connection.execute(
-        _TRACE, (trace_id,)
-    ).fetchall():
-        record = RecordHistory(
-            sequence=sequence,
-            trace_id=trace,
-            span_id=span_id,
-            parent_span_id=parent,
-            end_ns=end_ns,
-            is_genai=bool(is_genai),
-            put_s=put_s,
-            facts=read_facts(facts),
-            fates=fates(connection, sequence, audience),
-        )
-        found.append(record)
+    rows = connection.execute(_FIND.replace("WHERE name = ?", "ORDER BY id")).fetchall()
+    routes = [Route(*row) for row in rows]
+    found: list[RecordHistory] = []
+    for first, put_s, meant, index, text, is_evicted in connection.execute(_OF_TRACE, (trace_id,)):
+        facts = [] if is_evicted else read_facts(text)[1]
+        for place, span in enumerate(read_spans(index)):
+            if span.trace_id != trace_id:
+                continue
+            fates = _fates(connection, routes, first + place, meant, is_evicted=bool(is_evicted))
+            if is_evicted and not fates:
+                continue
+            found.append(
+                RecordHistory(
+                    sequence=first + place,
+                    trace_id=trace_id,
+                    span_id=span.span_id,
+                    parent_span_id=span.parent,
+                    end_ns=span.end_ns,
+                    is_genai=span.is_genai,
+                    put_s=0.0 if is_evicted else put_s,
+                    facts={} if is_evicted else facts[place],
+                    fates=fates,
+                )
+            )
     return found
 
 
-def sequences(connection: sqlite3.Connection, trace_id: bytes) -> list[int]:
-    """Return where the kept records of a trace are, oldest first."""
-    rows = connection.execute("SELECT sequence FROM log WHERE trace_id = ? ORDER BY sequence", (trace_id,))
-    return [sequence for (sequence,) in rows]
+def _fates(
+    connection: sqlite3.Connection, routes: Sequence[Route], sequence: int, meant: str | None, *, is_evicted: bool
+) -> tuple[DeliveryState, ...]:
+    fates: list[DeliveryState] = []
+    for route in routes:
+        told = state_of(connection, route.id, sequence)
+        if told is not None and not (is_evicted and told[0] != "dropped"):
+            fates.append(DeliveryState(route.name, *told))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - a state of ours
+        elif not is_evicted:
+            if sequence <= route.start or not (meant is None or route.mark in meant):
+                fates.append(DeliveryState(route.name, "absent"))
+            else:
+                fates.append(DeliveryState(route.name, "waiting" if sequence > route.cursor else "delivered"))
+    return tuple(fates)
 
 
-def fates(connection: sqlite3.Connection, sequence: int, audience: int | None) -> tuple[DeliveryState, ...]:
-    """Return the fate of one kept record at every route the spool knows."""
-    rows = connection.execute(_FATES, {"sequence": sequence, "audience": audience})
-    return tuple(_fate(row) for row in rows)
+def listed(connection: sqlite3.Connection, state: str, route: str | None, limit: int) -> list[DeadLetter]:
+    """Return the records in ``state`` (``buried`` or ``dropped``), newest first."""
+    rows = connection.execute(_LISTED, (state, route, route, limit))
+    return list(islice(_expanded(rows), limit))
 
 
-def _fate(row: Sequence[Any]) -> DeliveryState:  # noqa: PLR0911 - one case per fate; the earlier ones hide the later
-    name, is_ahead, is_meant, is_replayed, done_s, buried, buried_s, dropped, dropped_s, skipped, served_s, given_up = (
-        row
-    )
-    if buried is not None:
-        return DeliveryState(name, "buried", buried, buried_s)
-    if is_replayed:
-        return DeliveryState(name, "waiting") if done_s is None else DeliveryState(name, "delivered", at_s=done_s)
-    if dropped is not None:
-        return DeliveryState(name, "dropped", dropped, dropped_s)
-    if skipped is not None:
-        return DeliveryState(name, "skipped", skipped)
-    if not is_meant:
-        return DeliveryState(name, "absent")
-    if is_ahead:
-        return DeliveryState(name, "waiting")
-    if given_up is not None:
-        return DeliveryState(name, "dropped", given_up, served_s)
-    return DeliveryState(name, "delivered", at_s=served_s or 0.0)
-
-
-def _gone(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHistory]:
-    spans: dict[int, tuple[bytes, list[DeliveryState]]] = {}
-    for sequence, span_id, route, reason, at_s in connection.execute(_GONE, (trace_id, trace_id)):
-        spans.setdefault(sequence, (span_id, []))[1].append(DeliveryState(route, "dropped", reason, at_s))
-    return [_shadow(sequence, trace_id, span_id, told) for sequence, (span_id, told) in spans.items()]
-
-
-def _shadow(sequence: int, trace_id: bytes, span_id: bytes, told: Sequence[DeliveryState]) -> RecordHistory:
-    return RecordHistory(
-        sequence=sequence,
-        trace_id=trace_id,
-        span_id=span_id,
-        parent_span_id=b"",
-        end_ns=0,
-        is_genai=False,
-        put_s=0.0,
-        facts={},
-        fates=tuple(told),
-    )
-
-
-def buried(connection: sqlite3.Connection, route: str | None, limit: int) -> list[DeadLetter]:
-    """Return what was refused, newest first."""
-    return _listed(connection.execute(_BURIED, (route, route, limit)))
-
-
-def dropped(connection: sqlite3.Connection, route: str | None, limit: int) -> list[DeadLetter]:
-    """Return what was given up, newest first, as far back as it is remembered."""
-    return _listed(connection.execute(_DROPPED, {"route": route, "limit": limit}))
-
-
-def _listed(rows: Iterable[Sequence[Any]]) -> list[DeadLetter]:
-    return [
-        DeadLetter(name, sequence, bytes(trace_id).hex(), bytes(span_id).hex(), reason, at_s)
-        for name, sequence, trace_id, span_id, reason, at_s in rows
-    ]
+def _expanded(rows: Iterable[tuple[str, int, int, str, float, int, bytes]]) -> Iterator[DeadLetter]:
+    for name, first, last, reason, at_s, batch, index in rows:
+        spans = read_spans(index)
+        for sequence in range(last, first - 1, -1):
+            span = spans[sequence - batch]
+            yield DeadLetter(name, sequence, span.trace_id.hex(), span.span_id.hex(), reason, at_s)
