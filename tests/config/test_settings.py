@@ -253,7 +253,7 @@ class TestErrors:
             "destinations.a.secret_keys": "unknown field `secret_keys`; did you mean `secret_key`?",
             "destinations.b.type": "unknown type `langfues`; did you mean `langfuse`?",
             "destinations.c.type": "must be one of otlp, otel-collector, jaeger, webhook, file, ",
-            "destinations.d": "must be a mapping with `type` and the fields of that type (g",
+            "destinations.d": "must be a mapping with `type` and the fields of that type, o",
             "destinations.no name": "a destination's name has up to 64 letters, digits, `_`, `-` ",
             "servce_name": "unknown field `servce_name`; did you mean `service_name`?",
         }

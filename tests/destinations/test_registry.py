@@ -10,6 +10,7 @@ from tests.destinations.configs import CANARY, REQUIRED, config
 
 from spancast.destinations import registry
 from spancast.encoding.conventions.registry import CONVENTIONS
+from spancast.model.entry_points import load
 
 SCHEMAS = Path("/work/shared/openrouter/schemas.json")
 OPENROUTER_TYPES = {
@@ -27,7 +28,7 @@ def test_destination_row_is_complete(kind: str) -> None:
     assert row.convention in CONVENTIONS
     assert config(kind).type == kind
     assert issubclass(model, registry.DestinationConfig)
-    assert callable(registry.resolved(row.factory))
+    assert callable(load(row.factory))
 
 
 def test_destination_row_has_an_example_config() -> None:

@@ -120,7 +120,7 @@ def test_privacy_mode_takes_nothing_else() -> None:
     assert without_content(span("x", 1, attributes=HARMLESS)).attributes == HARMLESS
 
 
-@pytest.mark.parametrize("dialect", map(find_dialect, DIALECTS), ids=list(DIALECTS))
+@pytest.mark.parametrize("dialect", [find_dialect(name) for name in DIALECTS], ids=list(DIALECTS))
 def test_what_is_left_of_an_answer_is_what_is_recorded_without_content(dialect: Dialect) -> None:
     answer = {
         "id": "a", "model": "m", "object": "chat.completion", "type": "message", "role": "assistant",

@@ -114,3 +114,29 @@ def test_entry_points_are_not_read_for_our_own_names() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env={"PYTHONPATH": str(SITE)})
     assert json.loads(run.stdout) == []
+
+
+def test_type_of_destination_of_an_installed_distribution(
+    server: ReplayServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    spancast.configure(spool="memory", destinations={"mine": {"type": "Acme", "project": "p"}})
+    spancast.instrument("acme")
+    client(server).generate("m-1", "hi")
+    report = spancast.flush(60)
+    spancast.shutdown()
+    import acme_spancast
+
+    assert report.destinations["mine"].delivered == 1, str(report)
+    assert b"generate_content m-1" in acme_spancast.AcmeDestination.received[0]
+    assert not caplog.records
+
+
+def test_mistake_in_a_field_of_an_installed_type_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"destinations.mine.project: is missing"):
+        spancast.configure(destinations={"mine": {"type": "acme"}})
+
+
+def test_type_that_cannot_be_loaded_is_unknown_and_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigError, match=r"destinations.mine.type: .*gone"):
+        spancast.configure(destinations={"mine": {"type": "gone"}})
+    assert "entry point gone = acme_gone:DESTINATION of spancast.destinations: ModuleNotFoundError" in caplog.text

@@ -20,6 +20,7 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import read_duration
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.errors import ConfigError
+from spancast.model.entry_points import load
 
 _WIDTH: Final = 110
 
@@ -59,7 +60,8 @@ def _schema(_: argparse.Namespace) -> int:
 
 def _destinations(given: argparse.Namespace) -> int:
     if given.type is None:
-        print("\n".join(_columns((name, row.about) for name, row in DESTINATIONS.items())))
+        rows = {**DESTINATIONS, **registry.installed_destinations()}
+        print("\n".join(_columns((name, row.about) for name, row in rows.items())))
         return FINE
     kind = registry.canonical(given.type)
     if kind is None:
@@ -71,7 +73,7 @@ def _destinations(given: argparse.Namespace) -> int:
 
 
 def _describe(kind: str) -> Iterator[str]:
-    row, docs = DESTINATIONS[kind], registry.fields(kind)
+    row, docs = registry.row_of(kind), registry.fields(kind)
     yield f"{row.title} (type: {kind})\n{row.about}\n"
     if row.extra:
         yield f"Needs: pip install 'spancast[{row.extra}]'"
@@ -83,7 +85,7 @@ def _describe(kind: str) -> Iterator[str]:
         yield f"\nFields of this type:\n{_field_list(of_this_type)}"
     yield f"\nFields of every type:\n{_field_list([doc for doc in docs if doc.is_common])}"
     if row.extra_help:
-        yield f"\n{registry.resolved(row.extra_help)()}"
+        yield f"\n{load(row.extra_help)()}"
 
 
 def _field_list(docs: Iterable[FieldDoc]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Mapping
@@ -20,8 +19,6 @@ from spancast.diagnostics import warn_once
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
-_YAML: Final = "spancast.config.yaml_loader"
-_REGISTRY: Final = "spancast.destinations.registry"
 _CAPTURE_VALUES: Final = frozenset({"true", "span_only", "span_and_event"})
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _NAME_RULE: Final = "a destination's name has up to 64 letters, digits, `_`, `-` and `.`, and a letter or digit first"
@@ -48,8 +45,9 @@ def load_settings(model: type[ModelT], path: Path | None, keywords: Mapping[str,
     errors: list[FieldError] = []
     fields: dict[str, RawField] = {}
     if path is not None:
-        read = importlib.import_module(_YAML).read_file(path)
-        fields |= _fields_of(model, read, errors, origin=str(path), is_file=True)
+        from spancast.config.yaml_loader import read_file  # noqa: PLC0415 - most programs have no file
+
+        fields |= _fields_of(model, read_file(path), errors, origin=str(path), is_file=True)
     fields |= _environment(model, errors)
     fields |= _fields_of(model, keywords, errors)
     values: dict[str, Any] = {}
@@ -116,7 +114,11 @@ def _environment(model: type[BaseModel], errors: list[FieldError]) -> dict[str, 
 def _parse_variable(model: type[BaseModel], field: str, text: str) -> Any:  # noqa: ANN401 - whatever YAML holds
     schema = schema_at(model, (field,))
     # Not parsed as YAML: a service name of 1.10 is not a number.
-    return text.strip() if schema.schema.get("type") == "string" else importlib.import_module(_YAML).parse_yaml(text)
+    if schema.schema.get("type") == "string":
+        return text.strip()
+    from spancast.config.yaml_loader import parse_yaml  # noqa: PLC0415 - most programs set no such variable
+
+    return parse_yaml(text)
 
 
 def _warn_if_misspelled(variable: str, known: list[str]) -> None:
@@ -166,21 +168,34 @@ def _destinations(value: Any, given: RawField | None, errors: list[FieldError]) 
 
 
 def _destination(entry: Any, path: tuple[Any, ...], found: list[FieldError]) -> BaseModel | None:  # noqa: ANN401
-    registry = importlib.import_module(_REGISTRY)
+    # The registry of destinations takes as long to import as all else that reads settings.
+    from spancast.destinations import registry  # noqa: PLC0415 - see above
+    from spancast.destinations.object_destination import ObjectConfig, fault_of  # noqa: PLC0415 - see above
+
     if isinstance(entry, registry.DestinationConfig):
-        return cast("BaseModel", entry)
-    if not isinstance(entry, Mapping):
-        message = f"must be a mapping with `type` and the fields of that type (given: {type(entry).__name__})"
+        return entry
+    if not isinstance(entry, Mapping) and _is_data(entry):
+        message = (
+            f"must be a mapping with `type` and the fields of that type, or an object (given: {type(entry).__name__})"
+        )
         found.append(FieldError(path=path, text=message))
         return None
-    fields = cast("Mapping[str, Any]", entry)
+    fields = cast("Mapping[str, Any]", entry if isinstance(entry, Mapping) else {"type": entry})
     type_name = fields.get("type")
-    kind = registry.canonical(type_name) if isinstance(type_name, str) else None
-    if kind is None:
-        found.append(FieldError(path=(*path, "type"), text=_type_error(type_name, list(registry.DESTINATIONS))))
-        return None
-    model: type[BaseModel] = registry.config_model(kind)
-    values = {**fields, "type": kind}
+    model: type[BaseModel]
+    if _is_data(type_name):
+        kind = registry.canonical(type_name) if isinstance(type_name, str) else None
+        if kind is None:
+            kinds = [*registry.DESTINATIONS, *registry.installed_destinations()]
+            found.append(FieldError(path=(*path, "type"), text=_type_error(type_name, kinds)))
+            return None
+        model, values = registry.config_model(kind), {**fields, "type": kind}
+    else:
+        fault = fault_of(type_name)
+        if fault is not None:
+            found.append(FieldError(path=path, text=fault))
+            return None
+        model, values = ObjectConfig, {**fields, "type": "object", "destination": type_name}
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -188,6 +203,10 @@ def _destination(entry: Any, path: tuple[Any, ...], found: list[FieldError]) -> 
             FieldError(path=(*path, *item.path), text=item.text) for item in field_errors(error, model, values)
         )
         return None
+
+
+def _is_data(value: object) -> bool:
+    return type(value).__module__ == "builtins"
 
 
 def _type_error(type_name: object, kinds: list[str]) -> str:

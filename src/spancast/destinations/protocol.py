@@ -66,6 +66,21 @@ class Failed:
 Outcome: TypeAlias = Delivered | Retry | Rejected | Failed
 
 
+class DeliversPayloads(Protocol):
+    """The least that a destination of the user's own has: ``configure(destinations={"mine": obj})``.
+
+    It may also have ``test_connection(timeout_s)`` and ``close()``, which is called when it is replaced, and a text
+    ``place`` that says where it sends: without it spans that wait are delivered by this program only.
+    """
+
+    def deliver(self, payload: Payload, timeout_s: float, /) -> Outcome | None:
+        """Send one batch within ``timeout_s`` seconds and return what became of it; None: it was taken.
+
+        What is raised is a failure: the batch is tried again, in halves.
+        """
+        ...
+
+
 class Destination(Protocol):
     """A destination of batches, one object per configured entry. ``close`` is called once, at shutdown."""
 

@@ -6,7 +6,6 @@ READMEs, ``spancast destinations`` and the JSON Schema are written from this tab
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +15,16 @@ from pydantic.fields import FieldInfo
 
 from spancast.destinations.config import DestinationConfig, NetworkConfig
 from spancast.destinations.field_types import state_directory
+from spancast.destinations.object_destination import ObjectConfig, ObjectDestination
 from spancast.destinations.otlp_config import vendor_config
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.protocol import Destination
 from spancast.destinations.row import Row
 from spancast.destinations.vendor_row import target
 from spancast.errors import ConfigError
+from spancast.model.entry_points import installed, load
 
 _HERE: Final = "spancast.destinations"
-# What encodes loads with the first destination, not with the models: `spancast schema` encodes nothing.
-_ENCODER_FOR: Final = "spancast.destinations.encoder_config:encoder_for"
 
 _NATIVE: Final[Mapping[str, Row]] = {
     "otlp": Row(
@@ -117,6 +116,9 @@ DESTINATIONS: Final[Mapping[str, Row]] = {
 }
 """What there is to say of each type, by the name in ``type``."""
 
+ENTRY_POINTS: Final = "spancast.destinations"
+"""The group in which a distribution offers types of destinations: ``name = "module:ROW"``."""
+
 ALIASES: Final[Mapping[str, str]] = {"collector": "otel-collector", "arize-ax": "arize", "elasticsearch": "elastic"}
 
 
@@ -133,19 +135,35 @@ class FieldDoc:
     is_common: bool
 
 
+_installed: Final[dict[str, Row]] = {}
+"""The rows of installed distributions that have been asked for."""
+
+
 def canonical(kind: str) -> str | None:
-    """Return the name in ``DESTINATIONS`` for what a user wrote as ``type``, or None."""
+    """Return the name of the type for what a user wrote as ``type``, or None if no such type is known or installed."""
     name = kind.strip().lower().replace("_", "-")
     name = ALIASES.get(name, name)
-    return name if name in DESTINATIONS else None
+    if name not in DESTINATIONS and name not in _installed:
+        _installed.update(installed_destinations(name))
+    return name if name in DESTINATIONS or name in _installed else None
+
+
+def installed_destinations(name: str | None = None) -> dict[str, Row]:
+    """Return the types of destinations of installed distributions, only ``name`` if given."""
+    return installed(ENTRY_POINTS, Row.__name__, lambda value: isinstance(value, Row), name)
+
+
+def row_of(kind: str) -> Row:
+    """Return the row of the type ``kind``, a name that ``canonical`` returned."""
+    return DESTINATIONS[kind] if kind in DESTINATIONS else _installed[kind]
 
 
 @functools.cache
 def config_model(kind: str) -> type[DestinationConfig]:
-    """Return the model of the type ``kind``, a name in ``DESTINATIONS``."""
+    """Return the model of the type ``kind``, a name that ``canonical`` returned."""
     if kind in OTLP_VENDORS:
         return vendor_config(kind)
-    return cast("type[DestinationConfig]", resolved(DESTINATIONS[kind].config))
+    return cast("type[DestinationConfig]", load(row_of(kind).config))
 
 
 def create(config: DestinationConfig, name: str) -> Destination:
@@ -154,11 +172,15 @@ def create(config: DestinationConfig, name: str) -> Destination:
     Raises:
         ConfigError: A package it needs is not installed; the message says which extra brings it.
     """
-    row, vendor = DESTINATIONS[config.type], OTLP_VENDORS.get(config.type)
+    # What encodes loads with the first destination, not with the models: `spancast schema` encodes nothing.
+    from spancast.destinations.encoder_config import encoder_for  # noqa: PLC0415 - as just said
+
+    if isinstance(config, ObjectConfig):
+        return ObjectDestination(config.destination, encoder_for(config, "gen_ai", {}))
+    row, vendor = row_of(config.type), OTLP_VENDORS.get(config.type)
     resource: Mapping[str, str] = target(vendor, config).resource if vendor else {}
     try:
-        encoder = resolved(_ENCODER_FOR)(config, row.convention, resource)
-        return cast("Destination", resolved(row.factory)(config, encoder))
+        return cast("Destination", load(row.factory)(config, encoder_for(config, row.convention, resource)))
     except ConfigError as error:
         raise ConfigError(f"destinations.{name}: {error}") from None
 
@@ -196,9 +218,3 @@ def _choices(annotation: Any) -> tuple[str, ...]:  # noqa: ANN401 - any type
     if get_origin(annotation) is Literal:
         return tuple(str(choice) for choice in get_args(annotation))
     return tuple(choice for part in get_args(annotation) for choice in _choices(part))
-
-
-def resolved(place: str) -> Any:  # noqa: ANN401 - a class or a function
-    """Return what ``module:name`` names."""
-    module, _, name = place.partition(":")
-    return getattr(importlib.import_module(module), name)

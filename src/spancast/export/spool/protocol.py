@@ -214,7 +214,7 @@ class Spool(Protocol):
     ) -> int:
         """Queue kept records that ended in [since_s, until_s) once more for ``route``; return how many.
 
-        ``waiting_for`` is another route: only what waits for it. ``evaluate`` applies the route's filters: the reason why
+        ``waiting_for`` is another route: only what waits for it. ``evaluate`` applies the route's filters: the reason
         it does not take a record, or None. Without it the earlier verdicts stand, and what was skipped stays skipped.
         """
         ...
