@@ -5,16 +5,15 @@ The only file that knows everybody. Must never: replace a provider the applicati
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
 from opentelemetry import trace as trace_api
 from opentelemetry.metrics import MeterProvider
@@ -40,14 +39,12 @@ from spancast.tracing.span_processor import install_processor
 from spancast.tracing.trace_block import TraceBlock
 
 if TYPE_CHECKING:
-    from spancast.config.settings import Settings
+    from spancast.config.settings import Settings, SettingsKeywords
 
 T = TypeVar("T")
 
 DEFAULT_DIALECT: Final = "openai_chat"
 _SAMPLER_VARIABLE: Final = "OTEL_TRACES_SAMPLER"
-_SETTINGS: Final = "spancast.config.settings"
-_WIRING: Final = "spancast.wiring"
 
 _own_provider: SpancastTracerProvider | None = None
 
@@ -58,11 +55,11 @@ def configure(
     tracer_provider: TracerProvider | None = None,
     meter_provider: MeterProvider | None = None,
     set_global: bool = False,
-    **given: Any,  # noqa: ANN401 - the fields of Settings, checked there
+    **settings: Unpack[SettingsKeywords],
 ) -> None:
     """Set spancast up from the file at ``path``; every argument is optional, a second call replaces the first.
 
-    ``given`` are the fields of ``spancast.config.settings.Settings``, stronger than environment and file.
+    ``settings`` are the fields of ``spancast.config.settings.Settings``, stronger than environment and file.
     Spans are made with ``tracer_provider``, else the application's global provider, else one made
     here, which records every span unless ``OTEL_TRACES_SAMPLER`` says otherwise;
     ``set_global=True`` makes that one global. They go to ``destinations``. If none is given,
@@ -74,14 +71,14 @@ def configure(
     """
     # What others do here (the SDK, an exporter, an entry point) may raise anything.
     with RaisedAsConfigError("configure"):
-        _configure(path, tracer_provider, meter_provider, given, set_global=set_global)
+        _configure(path, tracer_provider, meter_provider, settings, set_global=set_global)
 
 
 def _configure(
     path: str | Path | None,
     tracer_provider: TracerProvider | None,
     meter_provider: MeterProvider | None,
-    given: dict[str, Any],
+    given: Mapping[str, Any],
     *,
     set_global: bool,
 ) -> None:
@@ -91,20 +88,21 @@ def _configure(
     ):
         if provider is not None and not hasattr(provider, method):
             raise ConfigError(f"{name}: must be a provider of OpenTelemetry's API (given: {type(provider).__name__})")
-    # Pydantic takes as long to make that model as a tenth of all there is to import: for those who configure.
-    reading = importlib.import_module(_SETTINGS)
-    settings: Settings = reading.load(path, given)
+    # Building the pydantic model is slow; import it only when configure() is called.
+    from spancast.config.settings import in_effect, load  # noqa: PLC0415 - as just said
+
+    settings = load(path, given)
     defaults = trace_keys.read(json_data(settings.default_trace)) if settings.default_trace else NO_KEYS
     if defaults.validation_errors:
         raise ConfigError("\n".join(defaults.validation_errors))
     provider = tracer_provider or _application_provider()
     is_ours = provider is None or provider is _own_provider
-    in_effect: Settings | None = reading.in_effect(settings, has_other_exporters=not is_ours)
+    effective = in_effect(settings, has_other_exporters=not is_ours)
     made = None
     if provider is None:
         provider = made = _make_provider(settings)
-    if in_effect is not None:
-        _wiring().start_pipeline(in_effect, meter_provider)
+    if effective is not None:
+        _wiring().start_pipeline(effective, meter_provider)
     elif _wiring_loaded():
         _wiring().stop_pipeline()
     install_processor(provider)
@@ -275,12 +273,14 @@ def stats() -> dict[str, int]:
 
 
 def _wiring() -> ModuleType:
-    # What keeps and sends costs 40 ms to import: for those who have a destination.
-    return importlib.import_module(_WIRING)
+    # Importing what keeps and sends takes 40 ms; import it only when there is a destination.
+    from spancast import wiring  # noqa: PLC0415 - as just said
+
+    return wiring
 
 
 def _wiring_loaded() -> bool:
-    return _WIRING in sys.modules
+    return "spancast.wiring" in sys.modules
 
 
 def _application_provider() -> TracerProvider | None:

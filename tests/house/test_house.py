@@ -17,6 +17,7 @@ from opentelemetry.sdk import trace as sdk_trace
 from opentelemetry.sdk.util import BoundedList
 
 import spancast
+from spancast.config.settings import Settings, SettingsKeywords, SpoolKeywords, SpoolSettings
 from spancast.dialects.registry import DIALECTS, find_dialect
 from spancast.instrumentation.registry import CLIENTS, find_installation
 from spancast.model import semconv
@@ -145,6 +146,11 @@ def test_import_starts_no_thread_and_patches_nothing() -> None:
 def test_documentation_tables_are_generated() -> None:
     for page in generate.pages():
         assert generate.rewritten(page.read_text()) == page.read_text(), f"{page.name}: run `make docs`"
+
+
+def test_keywords_of_configure_are_the_fields_of_settings() -> None:
+    assert set(SettingsKeywords.__annotations__) == set(Settings.model_fields)
+    assert set(SpoolKeywords.__annotations__) == set(SpoolSettings.model_fields)
 
 
 def test_registry_rows_resolve() -> None:

@@ -7,18 +7,22 @@ not set, ``OTEL_EXPORTER_OTLP_TRACES_X`` replaces ``OTEL_EXPORTER_OTLP_X``, and 
 
 from __future__ import annotations
 
-import importlib
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ValidationError
 
 from spancast.config.field_errors import FieldError, config_error, field_errors
 from spancast.diagnostics import logger
+
+if TYPE_CHECKING:
+    from spancast.destinations.config import DestinationConfig
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
 
 EXPORTER_VARIABLE: Final = "OTEL_TRACES_EXPORTER"
 SPANCAST_EXPORTER: Final = "spancast"
@@ -43,8 +47,6 @@ _DEFAULT_GRPC_ENDPOINT: Final = "http://localhost:4317"
 _HEADER_RULE: Final = "must be `name=value`, separated by commas, values percent-encoded"
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LONG_S: Final = 1000.0
-_CONFIG: Final = "spancast.destinations.otlp_config"
-_EXPORTERS: Final = "spancast.destinations.span_exporter"
 
 
 def is_sdk_disabled() -> bool:
@@ -63,13 +65,13 @@ def has_endpoint() -> bool:
     return _variable("ENDPOINT") is not None
 
 
-def destinations_of(names: Sequence[str]) -> dict[str, BaseModel]:
+def destinations_of(names: Sequence[str]) -> dict[str, DestinationConfig]:
     """Return a destination for each exporter of ``names``.
 
     Raises:
         ConfigError: Lists every invalid variable. A header's name or value is never shown.
     """
-    configs: dict[str, BaseModel] = {}
+    configs: dict[str, DestinationConfig] = {}
     errors: list[FieldError] = []
     for name in names:
         config = _otlp(name, errors) if name in _PROTOCOLS else _exporter(name, errors)
@@ -105,7 +107,7 @@ def _variable(suffix: str) -> tuple[str, str] | None:
     return None
 
 
-def _otlp(exporter: str, errors: list[FieldError]) -> BaseModel | None:
+def _otlp(exporter: str, errors: list[FieldError]) -> DestinationConfig | None:
     values = _Values()
     for name, suffix in _FIELDS.items():
         values.read(name, suffix)
@@ -121,9 +123,10 @@ def _otlp(exporter: str, errors: list[FieldError]) -> BaseModel | None:
         values.fields["endpoint"] = f"{'http' if is_insecure else 'https'}://{values.fields['endpoint']}"
     if headers := values.read("headers", "HEADERS"):
         values.fields["headers"] = _headers(headers, values.origins["headers"], found)
-    module = importlib.import_module(_CONFIG)
+    from spancast.destinations.otlp_config import OtlpConfig, OtlpUrlConfig  # noqa: PLC0415 - loads when it is needed
+
     is_complete_url = values.origins["endpoint"] == f"{_PREFIXES[0]}ENDPOINT"
-    model: type[BaseModel] = module.OtlpUrlConfig if is_complete_url else module.OtlpConfig
+    model = OtlpUrlConfig if is_complete_url else OtlpConfig
     config = _validated(model, {"type": OTLP, **values.fields}, values.origins, found)
     errors.extend(found)
     if config is not None:
@@ -132,8 +135,8 @@ def _otlp(exporter: str, errors: list[FieldError]) -> BaseModel | None:
 
 
 def _validated(
-    model: type[BaseModel], values: dict[str, Any], origins: dict[str, str], found: list[FieldError]
-) -> BaseModel | None:
+    model: type[ModelT], values: dict[str, Any], origins: dict[str, str], found: list[FieldError]
+) -> ModelT | None:
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -183,11 +186,12 @@ def _warn_of_long_timeout(config: Any, variable: str) -> None:  # noqa: ANN401 -
         )
 
 
-def _exporter(name: str, errors: list[FieldError]) -> BaseModel | None:
-    module = importlib.import_module(_EXPORTERS)
-    installed = module.installed_exporters()
+def _exporter(name: str, errors: list[FieldError]) -> DestinationConfig | None:
+    from spancast.destinations.span_exporter import ExporterConfig, installed_exporters  # noqa: PLC0415 - as in _otlp()
+
+    installed = installed_exporters()
     if name not in installed:
         names = ", ".join(sorted(installed))
         errors.append(FieldError(path=(EXPORTER_VARIABLE,), text=f"unknown exporter {name!r}; installed are {names}"))
         return None
-    return module.ExporterConfig(type="exporter", exporter=name)
+    return ExporterConfig.model_validate({"type": "exporter", "exporter": name})

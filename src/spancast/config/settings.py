@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
 
 from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
@@ -21,6 +20,7 @@ from spancast.errors import ConfigError
 
 if TYPE_CHECKING:
     from spancast.destinations.config import DestinationConfig
+    from spancast.destinations.protocol import DeliversPayloads
 
     Destinations: TypeAlias = Mapping[str, DestinationConfig]
 else:
@@ -99,6 +99,32 @@ class Settings(ConfigModel, frozen=True):
     )
 
 
+class SettingsKeywords(TypedDict, total=False):
+    """The fields of ``Settings`` as keywords of ``configure()``, for type checkers and editors; None is not given."""
+
+    service_name: str | None
+    capture_content: bool | None
+    strict: bool | None
+    forward_trace_keys: Literal["auto", "always", "never"] | None
+    request_stream_usage: bool | None
+    cancellation_is_error: bool | None
+    group_idle_timeout: float | str | None
+    default_trace: Mapping[str, Any] | None
+    spool: Literal["memory"] | SpoolKeywords | SpoolSettings | None
+    shutdown_timeout: float | str | None
+    destinations: Mapping[str, Mapping[str, Any] | DestinationConfig | DeliversPayloads] | None
+
+
+class SpoolKeywords(TypedDict, total=False):
+    """The fields of ``SpoolSettings``."""
+
+    memory: bool
+    path: str | Path | None
+    max_bytes: int | str | None
+    max_age: float | str
+    keep_delivered: float | str
+
+
 def find() -> Path | None:
     """Return the file that ``SPANCAST_CONFIG`` names, else ``spancast.yaml`` in the working directory, else None.
 
@@ -124,9 +150,10 @@ def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None)
         file = Path(named) if named else None
     except TypeError:
         raise ConfigError(f"path: must be the path of a file (given: {type(named).__name__})") from None
-    loader = importlib.import_module("spancast.config.loader")
+    from spancast.config.loader import load_settings  # noqa: PLC0415 - loads when it is needed
+
     # An empty variable counts as unset, as everywhere in OpenTelemetry.
-    return cast("Settings", loader.load_settings(Settings, file, given or {}))
+    return load_settings(Settings, file, given or {})
 
 
 def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Settings | None:
@@ -139,10 +166,11 @@ def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Setti
     Raises:
         ConfigError: Lists every invalid variable.
     """
-    variables = importlib.import_module("spancast.config.otel_env")
+    from spancast.config import otel_env as variables  # noqa: PLC0415 - as in load()
+
     if variables.is_sdk_disabled():
         return None
-    exporters: list[str] = variables.exporter_names()
+    exporters = variables.exporter_names()
     is_named = variables.SPANCAST_EXPORTER in exporters
     named = [name for name in exporters if name not in (variables.SPANCAST_EXPORTER, variables.NO_EXPORTER)]
     names = [] if has_other_exporters else named
@@ -151,7 +179,7 @@ def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Setti
             return None
         # Spans that the application's own exporter sends are not sent twice.
         names = [variables.OTLP] if variables.has_endpoint() and variables.OTLP not in exporters else []
-    added: dict[str, DestinationConfig] = {
+    added = {
         name if name not in settings.destinations else f"{name}-env": config
         for name, config in variables.destinations_of(names).items()
     }
@@ -164,4 +192,6 @@ def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Setti
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the file, for editors."""
-    return importlib.import_module("spancast.config.json_schema").settings_schema(Settings)
+    from spancast.config.json_schema import settings_schema  # noqa: PLC0415 - as in load()
+
+    return settings_schema(Settings)

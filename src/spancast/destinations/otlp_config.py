@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import re
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, create_model, model_validator
@@ -126,22 +125,18 @@ def create(config: ServerConfig, encoder: Encoder) -> Destination:
     Raises:
         ConfigError: A certificate or a proxy cannot be used.
     """
+    # Reading a configuration imports no HTTP client.
+    from spancast.destinations.http import sender_of  # noqa: PLC0415 - as just said
+    from spancast.destinations.otlp import OtlpGrpcDestination, OtlpHttpDestination  # noqa: PLC0415 - as just said
+
     product = _TITLES[config.type]
     if config.effective_protocol == "grpc":
-        return cast(
-            "Destination",
-            _module("otlp").OtlpGrpcDestination(
-                config.endpoint, config, encoder, product=product, compression=config.effective_compression
-            ),
+        return OtlpGrpcDestination(
+            config.endpoint, config, encoder, product=product, compression=config.effective_compression
         )
-    sender = _module("http").sender_of(config, config.url, product=product)
+    sender = sender_of(config, config.url, product=product)
     encoding = "json" if config.effective_protocol == "http/json" else "protobuf"
-    return cast(
-        "Destination",
-        _module("otlp").OtlpHttpDestination(
-            sender, encoder, encoding=encoding, gzip=config.effective_compression == "gzip"
-        ),
-    )
+    return OtlpHttpDestination(sender, encoder, encoding=encoding, gzip=config.effective_compression == "gzip")
 
 
 def create_vendor(config: VendorConfig, encoder: Encoder) -> Destination:
@@ -150,21 +145,12 @@ def create_vendor(config: VendorConfig, encoder: Encoder) -> Destination:
     Raises:
         ConfigError: A certificate or a proxy cannot be used.
     """
+    from spancast.destinations.http import sender_of  # noqa: PLC0415 - as in create()
+    from spancast.destinations.otlp import OtlpHttpDestination  # noqa: PLC0415 - as in create()
+
     row = OTLP_VENDORS[config.type]
     request_target = target(row, config)
-    sender = _module("http").sender_of(config, request_target.url, product=row.title, headers=request_target.headers)
-    return cast(
-        "Destination",
-        _module("otlp").OtlpHttpDestination(
-            sender,
-            encoder,
-            encoding=row.accepted[0],
-            gzip=config.compression == "gzip",
-            resource=request_target.resource,
-        ),
+    sender = sender_of(config, request_target.url, product=row.title, headers=request_target.headers)
+    return OtlpHttpDestination(
+        sender, encoder, encoding=row.accepted[0], gzip=config.compression == "gzip", resource=request_target.resource
     )
-
-
-def _module(module: str) -> Any:  # noqa: ANN401 - a module
-    # Imported on first use, because reading a configuration needs no HTTP client.
-    return importlib.import_module(f"spancast.destinations.{module}")
