@@ -368,7 +368,7 @@ def test_a_stream_held_by_a_global_at_exit_reaches_a_destination(tmp_path: Path)
     path = tmp_path / "spans.jsonl"
     ran(
         tmp_path,
-        f"spancast.configure(destinations={{'f': {{'type': 'file', 'path': {str(path)!r}}}}}, spool={{'path': 'memory'}})",
+        f"spancast.configure(destinations={{'f': {{'type': 'file', 'path': {str(path)!r}}}}}, spool='memory')",
     )
     told = path.read_text()
     assert told.count('"chat m-1"') == 1
