@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -180,6 +181,12 @@ def test_fastapi_session_sets_the_session_of_the_request(server: ReplayServer, r
     assert "hi" in run([sys.executable, "-W", "ignore", "-c", FASTAPI], server, receiver)
     assert receiver.tree() == {"Shop request": {"answer": {}}}
     assert receiver.attribute("session.id") == {"chat-7"}
+
+
+def test_own_destination(server: ReplayServer, receiver: Receiver) -> None:
+    lines = run([sys.executable, "examples/own_destination.py"], server, receiver).splitlines()
+    assert [json.loads(line)["name"] for line in lines if line.startswith("{")][-1] == "chat gpt-4o-mini"
+    assert "lines: 1 delivered" in lines[-1]
 
 
 def test_every_example_has_a_test() -> None:
