@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.export.spool_records import START_S, Clock, deliver, fates, numbers, part, record, records, take
 
 from spancast import diagnostics
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.memory import MemorySpool
 from spancast.export.spool.protocol import DeliveryState, Spool
@@ -397,7 +397,7 @@ def test_dropping_all_that_waits(spool: Spool, clock: Clock) -> None:
     assert {told[number]["a"] for number in range(4)} == {
         DeliveryState("a", "dropped", "given up by hand", START_S + 5)
     }
-    assert counters.read()["dropped.a.by_hand"] == 4
+    assert counters.read()[Count("dropped", "a", "purged")] == 4
     assert spool.state("a").dropped == 4
     spool.put(records([9]), {})
     assert deliver(spool, "a") == [9]
@@ -439,8 +439,8 @@ def test_the_oldest_are_pushed_out_and_counted(
     left = deliver(spool, "a")
     assert left == list(range(200 - len(left), 200))
     assert 60 < len(left) < 105
-    assert dropped == counts["dropped.a.spool_full"] == spool.state("a").dropped == 200 - len(left)
-    assert counts["dropped.b.spool_full"] == dropped - 50
+    assert dropped == counts[Count("dropped", "a", "spool_full")] == spool.state("a").dropped == 200 - len(left)
+    assert counts[Count("dropped", "b", "spool_full")] == dropped - 50
     assert caplog.text.count("dropped") == 2, "told once for each route"
     assert fates(spool, trace=1)[0]["a"] == DeliveryState("a", "dropped", "spool_full", START_S)
     listed = spool.dropped("a", limit=1000)
@@ -514,15 +514,15 @@ def test_old_records_are_pushed_out_and_counted(
     spool.put(records(range(3, 6)), {})
     clock.now_s += 40
     assert spool.enforce_limits() == 3
-    assert counters.read() == {"dropped.a.spool_age": 3}
+    assert counters.read() == {Count("dropped", "a", "expired"): 3}
     assert "max_age" in caplog.text
     assert deliver(spool, "a") == [3, 4, 5]
     clock.now_s += 100
     assert spool.put(records([9]), {}) == 3
-    assert counters.read() == {"dropped.a.spool_age": 3, "dropped.b.spool_age": 3}
+    assert counters.read() == {Count("dropped", "a", "expired"): 3, Count("dropped", "b", "expired"): 3}
     assert deliver(spool, "a") == [9]
     assert fates(spool)[9]["a"].state == "delivered"
-    assert fates(spool)[3] == {"b": DeliveryState("b", "dropped", "spool_age", clock.now_s)}
+    assert fates(spool)[3] == {"b": DeliveryState("b", "dropped", "expired", clock.now_s)}
     spool.close()
 
 

@@ -267,10 +267,10 @@ class DeliveryWorker:
         name = self.route.name
         self._spool.ack(claim)
         self._took_since = True
-        counters.add(f"delivered.{name}", len(claim.entries) - outcome.rejected)
+        counters.add("delivered", len(claim.entries) - outcome.rejected, destination=name)
         self._backs_off_until_s = self._server_said_until_s = 0.0
         if outcome.rejected:
-            counters.add(f"rejected.{name}", outcome.rejected)
+            counters.add("rejected", outcome.rejected, destination=name)
             self.last_refusal = outcome.message
             warn_once(
                 f"rejected:{name}",
@@ -294,7 +294,7 @@ class DeliveryWorker:
         self._server_said_until_s = now_s + seconds if seconds else 0.0
         due_s = max(self._backs_off_until_s, self._server_said_until_s)
         self._spool.nack(claim, due_s, outcome.reason)
-        counters.add(f"retried.{name}")
+        counters.add("retries", destination=name)
         warn_once(
             f"retry:{name}:{outcome.reason[:40]}",
             "spancast: %s did not take a batch (%s); it is kept and tried again",
@@ -305,8 +305,8 @@ class DeliveryWorker:
     def _bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
         name = self.route.name
         self._spool.bury(claim, sequences, reason)
-        counters.add(f"refused.{name}", len(sequences))
-        counters.add(f"delivered.{name}", len(claim.entries) - len(sequences))
+        counters.add("dead_lettered", len(sequences), destination=name)
+        counters.add("delivered", len(claim.entries) - len(sequences), destination=name)
         self.last_refusal = reason
         warn_once(
             f"refused:{name}:{reason[:40]}",

@@ -31,7 +31,7 @@ NO_CALL_TAKEN: Final = "no call of its trace was taken before it ended"
 SAMPLED_OUT: Final = "sampled out"
 
 REASON_CATEGORY: Final[Mapping[str, str]] = {
-    SAMPLED_OUT: "sampled_out", PARENT_NOT_SAMPLED: "sampled_out", NON_GENAI: "not_llm",
+    SAMPLED_OUT: "sampled_out", PARENT_NOT_SAMPLED: "sampled_out", NON_GENAI: "non_genai",
 }  # fmt: skip
 """What a reason is called in ``stats()``; ``filtered`` where it is not here."""
 
@@ -211,7 +211,7 @@ def _regex(name: str, fact: str, expression: str) -> Test:
         found = pattern.found(_text(value))
         if found is None:
             # Nothing is lost for a slow pattern: the span goes out, and the count says so.
-            counters.add(f"filter_timeouts.{name}")
+            counters.add("filter_timeouts", destination=name)
             warn_once(
                 f"filter_timeout:{name}", "spancast: a filter pattern of %s took too long; the span is sent", name
             )

@@ -124,9 +124,9 @@ class SqliteSpool(Spool):
                 return self._use(lambda log: log.put(records, skipped))
             except SpoolUnavailable:
                 if self._is_closed:
-                    counters.add("dropped.spool_closed", len(records))
+                    counters.add("dropped", len(records), reason="shutdown")
                     return len(records)
-                counters.add("spool.memory_fallback", len(records))
+                counters.add("spool_memory_fallback", len(records))
                 return self._in_memory().put(records, skipped)
 
     def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
@@ -379,7 +379,7 @@ class SqliteSpool(Spool):
         self._trouble = f"{type(error).__name__}: {error}"
         self._pause_s = min(_LONGEST_PAUSE_S, max(1.0, 2 * self._pause_s))
         self._retry_s = self._clock() + self._pause_s
-        counters.add("spool.unavailable")
+        counters.add("spool_unavailable")
         warn_once(
             f"spool:{self._file.path}:{self._trouble}",
             "spancast: the spool %s cannot be used (%s); records are kept in memory, bounded, until it can",
@@ -392,7 +392,7 @@ class SqliteSpool(Spool):
         aside = self._file.set_aside(self._clock())
         if aside is None:
             return  # another process has done it
-        counters.add("spool.corrupt_files")
+        counters.add("spool_corrupt_files")
         logger.error(
             "spancast: the spool %s is damaged (%s); it is kept as %s, and a new one is used",
             self._file.path,
@@ -404,7 +404,7 @@ class SqliteSpool(Spool):
     def _lose(self, route: str, count: int) -> None:
         if count:
             name = counted_as(route, self._routes)
-            counters.add(f"dropped.{name}.{self._lost_as}", count)
+            counters.add("dropped", count, destination=name, reason=self._lost_as)
             logger.warning(_LOST[self._lost_as], self._file.path, count, name)
 
 

@@ -34,7 +34,7 @@ def give_up(log: SpoolLog) -> None:
         waiting = log.state(route).waiting
         if waiting:
             name = log.counted_as(route)
-            counters.add(f"dropped.{name}.spool_closed", waiting)
+            counters.add("dropped", waiting, destination=name, reason="shutdown")
             logger.warning("spancast: %d records still waited in memory for %s and are dropped", waiting, name)
 
 
