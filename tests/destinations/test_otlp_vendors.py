@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from tests.destinations.configs import CANARY, config
 
-from spancast.destinations.otlp_vendors import OTLP_VENDORS
-from spancast.destinations.vendor_row import signal_url, target
+from spancast.destinations.otlp_vendors import OTLP_VENDORS, signal_url, target
 from spancast.encoding.conventions.registry import CONVENTIONS
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "destinations"

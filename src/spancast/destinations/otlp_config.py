@@ -11,10 +11,9 @@ from pydantic import Field, create_model, model_validator
 
 from spancast.destinations.config import NetworkConfig, field_error
 from spancast.destinations.field_types import Address
-from spancast.destinations.otlp_vendors import OTLP_VENDORS
+from spancast.destinations.otlp_vendors import OTLP_VENDORS, signal_url, target
 from spancast.destinations.place import Place
 from spancast.destinations.protocol import Destination, Encoder
-from spancast.destinations.vendor_row import signal_url, target
 
 _LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}")
 _GRPC_PORT: Final = 4317

@@ -2,21 +2,68 @@
 
 Names and defaults of fields are those of OpenRouter's observability destinations if it has
 the product. URL and headers are those of the vendor's page in ``source``.
+
+``{field}`` in ``base``, ``headers``, ``basic`` and ``resource`` is replaced by the user's value. Headers
+and resource attributes with a field that is not given are left out. ``basic`` is ``user:password`` of
+HTTP Basic. ``account`` has the fields that identify the account and the project in it.
 """
 
 from __future__ import annotations
 
+import base64
 import re
+import string
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, Literal, cast
-from urllib.parse import urlsplit
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal, TypeAlias, cast
+from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from spancast.destinations.field_types import Address, Secret, Text
-from spancast.destinations.vendor_row import FieldSpec, OtlpVendor, Values
 
+FieldSpec: TypeAlias = tuple[Any, Any]
+"""The type of a field and its pydantic ``Field``."""
+Values: TypeAlias = Mapping[str, str]
+
+TRACES: Final = "/v1/traces"
 _ANY_BASE: Final = "Base URL, with or without the path of its OTLP endpoint."
+_NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtlpVendor:
+    """A product that accepts OTLP over HTTP.
+
+    The missing part of ``path`` is added to ``base``. ``derive`` adds values for templates and ``account``.
+    ``accepted`` has the encodings that the product accepts, the preferred one first. A credential is in
+    ``account`` only if nothing else identifies the account: queued spans are not delivered with another one.
+    """
+
+    title: str
+    about: str
+    source: str
+    fields: Mapping[str, FieldSpec]
+    base: str = "{base_url}"
+    path: str = TRACES
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    basic: str = ""
+    account: tuple[str, ...] = ()
+    resource: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS)
+    convention: str = "gen_ai"
+    derive: Callable[[Values], Values] | None = None
+    accepted: tuple[Literal["protobuf", "json"], ...] = ("protobuf", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The request target of one destination; ``headers`` contain credentials."""
+
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    resource: Mapping[str, str]
+    account: Mapping[str, str | None]
+    credentials: Mapping[str, str | None] = field(repr=False)
 
 
 def _type_of(kind: Any, default: Any) -> Any:  # noqa: ANN401 - pydantic's types are values here
@@ -303,3 +350,58 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         accepted=("protobuf",),
     ),
 }
+
+
+def target(row: OtlpVendor, config: BaseModel) -> Target:
+    """Return the request target of ``row`` with the values of ``config``."""
+    values = _values(row, config)
+    headers = _fill(row.headers, values)
+    if row.basic:
+        credentials = row.basic.format_map(values).encode()
+        headers["Authorization"] = f"Basic {base64.b64encode(credentials).decode()}"
+    account = {name: values.get(name) for name in row.account}
+    secret = {name for name in account if isinstance(getattr(config, name, None), SecretStr)}
+    return Target(
+        signal_url(row.base.format_map(values), row.path),
+        headers,
+        _fill(row.resource, values),
+        account={name: value for name, value in account.items() if name not in secret},
+        credentials={name: value for name, value in account.items() if name in secret},
+    )
+
+
+def signal_url(base: str, path: str = TRACES) -> str:
+    """Return ``base`` with the missing part of ``path`` appended.
+
+    Base URLs and partial or complete URLs give the same result, with or without a final slash:
+    ``https://h``, ``https://h/otlp/``, ``https://h/otlp/v1/traces`` for ``/otlp/v1/traces``.
+    """
+    parts = urlsplit(base)
+    existing, expected = _segments(parts.path), _segments(path)
+    if existing[-len(_segments(TRACES)) :] != _segments(TRACES):
+        shared = max(size for size in range(len(expected) + 1) if existing[len(existing) - size :] == expected[:size])
+        existing = [*existing, *expected[shared:]]
+    return urlunsplit(parts._replace(path="/" + "/".join(existing)))
+
+
+def _segments(path: str) -> list[str]:
+    return [segment for segment in path.split("/") if segment]
+
+
+def _values(row: OtlpVendor, config: BaseModel) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name in row.fields:
+        value: Any = getattr(config, name)
+        if value is not None:
+            values[name] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+    if row.derive is not None:
+        values |= row.derive(values)
+    return values
+
+
+def _fill(templates: Mapping[str, str], values: Values) -> dict[str, str]:
+    return {
+        name: template.format_map(values)
+        for name, template in templates.items()
+        if all(field_name in values for _, field_name, _, _ in string.Formatter().parse(template) if field_name)
+    }

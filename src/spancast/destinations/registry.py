@@ -1,6 +1,6 @@
-"""Every type of destination by its name in ``spancast.yaml``; vendors' modules load when used.
+"""The registry of destination types, by their name in ``spancast.yaml``; their modules are imported on first use.
 
-READMEs, ``spancast destinations`` and the JSON Schema are written from this table.
+The documentation, ``spancast destinations`` and the JSON Schema are generated from it.
 """
 
 from __future__ import annotations
@@ -17,64 +17,84 @@ from spancast.destinations.config import DestinationConfig, NetworkConfig
 from spancast.destinations.field_types import state_directory
 from spancast.destinations.object_destination import ObjectConfig, ObjectDestination
 from spancast.destinations.otlp_config import vendor_config
-from spancast.destinations.otlp_vendors import OTLP_VENDORS
+from spancast.destinations.otlp_vendors import OTLP_VENDORS, target
 from spancast.destinations.protocol import Destination
-from spancast.destinations.row import Row
-from spancast.destinations.vendor_row import target
 from spancast.errors import ConfigError
 from spancast.model.entry_points import installed, load
 
 _HERE: Final = "spancast.destinations"
 
-_NATIVE: Final[Mapping[str, Row]] = {
-    "otlp": Row(
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationType:
+    """A destination type.
+
+    ``config`` and ``factory`` are import names (``module:name``) of its model and of the function that
+    creates a ``Destination`` from ``(config, encoder)``; they are imported on first use.
+    ``convention`` is its attribute convention, ``extra`` the pip extra with its dependencies,
+    ``source`` the page with its contract. ``extra_help`` is the import name of a function whose
+    result `spancast destinations TYPE` shows after the fields.
+    """
+
+    title: str
+    about: str
+    config: str
+    factory: str
+    convention: str = "gen_ai"
+    extra: str | None = None
+    source: str = ""
+    extra_help: str | None = None
+
+
+_NATIVE: Final[Mapping[str, DestinationType]] = {
+    "otlp": DestinationType(
         title="OTLP",
-        about="Any server that takes OpenTelemetry's protocol, by HTTP or gRPC.",
+        about="Any server that accepts OTLP, over HTTP or gRPC.",
         config=f"{_HERE}.otlp_config:OtlpConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="opentelemetry.io/docs/specs/otlp",
     ),
-    "otel-collector": Row(
+    "otel-collector": DestinationType(
         title="OpenTelemetry Collector",
-        about="An OpenTelemetry Collector, which passes spans on to whatever it is told.",
+        about="An OpenTelemetry Collector, which exports spans as it is configured.",
         config=f"{_HERE}.otlp_config:CollectorConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="opentelemetry.io/docs/collector",
     ),
-    "jaeger": Row(
+    "jaeger": DestinationType(
         title="Jaeger",
         about="Jaeger, version 1.35 and later.",
         config=f"{_HERE}.otlp_config:JaegerConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="jaegertracing.io/docs/latest/architecture/apis",
     ),
-    "webhook": Row(
+    "webhook": DestinationType(
         title="Webhook",
-        about="Your own endpoint, which gets OTLP JSON.",
+        about="Your own endpoint, which receives OTLP JSON.",
         config=f"{_HERE}.webhook:WebhookConfig",
         factory=f"{_HERE}.webhook:create",
         source="openrouter.ai/docs/guides/features/broadcast/webhook",
     ),
-    "file": Row(
+    "file": DestinationType(
         title="File",
         about="A file of OTLP JSON lines, as the Collector's file exporter writes it.",
         config=f"{_HERE}.file:FileConfig",
         factory=f"{_HERE}.file:FileDestination",
         source="opentelemetry.io/docs/specs/otel/protocol/file-exporter",
     ),
-    "console": Row(
+    "console": DestinationType(
         title="Console",
         about="A tree in the terminal: names, durations, tokens, cost.",
         config=f"{_HERE}.console:ConsoleConfig",
         factory=f"{_HERE}.console:ConsoleDestination",
     ),
-    "store": Row(
+    "store": DestinationType(
         title="Local store",
         about="A SQLite file that `spancast traces`, `spancast show` and any SQL client read.",
         config=f"{_HERE}.local_store:StoreConfig",
         factory=f"{_HERE}.local_store:StoreDestination",
     ),
-    "clickhouse": Row(
+    "clickhouse": DestinationType(
         title="ClickHouse",
         about="A table of one row per span, as OpenRouter fills it.",
         config=f"{_HERE}.clickhouse:ClickHouseConfig",
@@ -83,15 +103,15 @@ _NATIVE: Final[Mapping[str, Row]] = {
         extra="clickhouse",
         source="openrouter.ai/docs/guides/features/broadcast/clickhouse",
     ),
-    "s3": Row(
+    "s3": DestinationType(
         title="S3",
-        about="An object per trace in Amazon S3 or what speaks its protocol (MinIO, R2, …).",
+        about="An object per trace in Amazon S3 or a compatible store (MinIO, R2, …).",
         config=f"{_HERE}.s3:S3Config",
         factory=f"{_HERE}.s3:create",
         extra="s3",
         source="openrouter.ai/docs/guides/features/broadcast/s3",
     ),
-    "exporter": Row(
+    "exporter": DestinationType(
         title="SpanExporter",
         about="Any OpenTelemetry `SpanExporter` of an installed package, by its `opentelemetry_traces_exporter` name.",
         config=f"{_HERE}.span_exporter:ExporterConfig",
@@ -100,10 +120,10 @@ _NATIVE: Final[Mapping[str, Row]] = {
     ),
 }
 
-DESTINATIONS: Final[Mapping[str, Row]] = {
+DESTINATIONS: Final[Mapping[str, DestinationType]] = {
     **_NATIVE,
     **{
-        name: Row(
+        name: DestinationType(
             title=vendor.title,
             about=vendor.about,
             config=f"{_HERE}.otlp_config:VendorConfig",
@@ -114,10 +134,10 @@ DESTINATIONS: Final[Mapping[str, Row]] = {
         for name, vendor in OTLP_VENDORS.items()
     },
 }
-"""What there is to say of each type, by the name in ``type``."""
+"""All types, by the name in ``type``."""
 
 ENTRY_POINTS: Final = "spancast.destinations"
-"""The group in which a distribution offers types of destinations: ``name = "module:ROW"``."""
+"""The entry point group for destination types of other distributions: ``name = "module:DESTINATION"``."""
 
 ALIASES: Final[Mapping[str, str]] = {"collector": "otel-collector", "arize-ax": "arize", "elasticsearch": "elastic"}
 
@@ -135,12 +155,12 @@ class FieldDoc:
     is_common: bool
 
 
-_installed: Final[dict[str, Row]] = {}
-"""The rows of installed distributions that have been asked for."""
+_installed: Final[dict[str, DestinationType]] = {}
+"""The types of installed distributions that were looked up."""
 
 
 def canonical(kind: str) -> str | None:
-    """Return the name of the type for what a user wrote as ``type``, or None if no such type is known or installed."""
+    """Return the name of the type that a user wrote as ``type``, or None if it is neither known nor installed."""
     name = kind.strip().lower().replace("_", "-")
     name = ALIASES.get(name, name)
     if name not in DESTINATIONS and name not in _installed:
@@ -148,13 +168,13 @@ def canonical(kind: str) -> str | None:
     return name if name in DESTINATIONS or name in _installed else None
 
 
-def installed_destinations(name: str | None = None) -> dict[str, Row]:
-    """Return the types of destinations of installed distributions, only ``name`` if given."""
-    return installed(ENTRY_POINTS, Row.__name__, lambda value: isinstance(value, Row), name)
+def installed_destinations(name: str | None = None) -> dict[str, DestinationType]:
+    """Return the destination types of installed distributions, only ``name`` if given."""
+    return installed(ENTRY_POINTS, DestinationType.__name__, lambda value: isinstance(value, DestinationType), name)
 
 
-def row_of(kind: str) -> Row:
-    """Return the row of the type ``kind``, a name that ``canonical`` returned."""
+def row_of(kind: str) -> DestinationType:
+    """Return the description of the type ``kind``, a name that ``canonical`` returned."""
     return DESTINATIONS[kind] if kind in DESTINATIONS else _installed[kind]
 
 
@@ -167,13 +187,13 @@ def config_model(kind: str) -> type[DestinationConfig]:
 
 
 def create(config: DestinationConfig, name: str) -> Destination:
-    """Return the destination that ``config`` describes, ``name`` being its key in the file.
+    """Return the destination of ``config``; ``name`` is its key in the file.
 
     Raises:
-        ConfigError: A package it needs is not installed; the message says which extra brings it.
+        ConfigError: A package is not installed; the message names the extra.
     """
-    # What encodes loads with the first destination, not with the models: `spancast schema` encodes nothing.
-    from spancast.destinations.encoder_config import encoder_for  # noqa: PLC0415 - as just said
+    # Encoders are imported with the first destination, not with the models: `spancast schema` encodes nothing.
+    from spancast.destinations.encoder_config import encoder_for  # noqa: PLC0415 - see above
 
     if isinstance(config, ObjectConfig):
         return ObjectDestination(config.destination, encoder_for(config, "gen_ai", {}))
@@ -186,30 +206,32 @@ def create(config: DestinationConfig, name: str) -> Destination:
 
 
 def fields(kind: str) -> list[FieldDoc]:
-    """Return the fields of the type ``kind``: its own first, then those every type has."""
+    """Return the fields of the type ``kind``, its own before the common ones."""
     model = config_model(kind)
     common = {*NetworkConfig.model_fields, *DestinationConfig.model_fields}
-    facts = [_fact(name, info, is_common=name in common) for name, info in model.model_fields.items() if name != "type"]
-    return sorted(facts, key=lambda fact: (fact.is_common, not fact.required))
+    docs = [
+        _field_doc(name, info, is_common=name in common) for name, info in model.model_fields.items() if name != "type"
+    ]
+    return sorted(docs, key=lambda doc: (doc.is_common, not doc.required))
 
 
-def _fact(name: str, info: FieldInfo, *, is_common: bool) -> FieldDoc:
+def _field_doc(name: str, info: FieldInfo, *, is_common: bool) -> FieldDoc:
     default = info.get_default(call_default_factory=not info.is_required())
     return FieldDoc(
         name=name,
         about=info.description or "",
         required=info.is_required(),
-        default="" if info.is_required() or default in (None, (), {}) else _shown(default),
+        default="" if info.is_required() or default in (None, (), {}) else _default_text(default),
         choices=_choices(info.annotation),
         is_secret="SecretStr" in str(info.annotation),
         is_common=is_common,
     )
 
 
-def _shown(default: object) -> str:
+def _default_text(default: object) -> str:
     directory = state_directory()
     if isinstance(default, Path) and directory is not None and default.is_relative_to(directory):
-        # The same words on every machine.
+        # The same text on every machine.
         return f"~/.local/state/spancast/{default.relative_to(directory)}"
     return str(default).lower() if isinstance(default, bool) else str(default)
 

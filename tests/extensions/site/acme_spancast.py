@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.place import Place
 from spancast.destinations.protocol import Delivered, Outcome, Payload
-from spancast.destinations.row import Row
+from spancast.destinations.registry import DestinationType
 from spancast.dialects.canned_answers import CannedAnswer, Json
 from spancast.dialects.protocol import Dialect, StreamReader
 from spancast.instrumentation.patching import ClientPatches, ClientSpec, InstancePatch, InstrumentedClients, Patch
@@ -143,7 +143,7 @@ class AcmeDestination:
         pass
 
 
-DESTINATION = Row(
+DESTINATION = DestinationType(
     title="Acme",
     about="A list in this process.",
     config="acme_spancast:AcmeConfig",
