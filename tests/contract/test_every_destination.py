@@ -35,7 +35,7 @@ from spancast.testing import check_destination
 
 REACHED_BY = {
     "otlp": "endpoint", "otel-collector": "endpoint", "jaeger": "endpoint", "webhook": "url", "langsmith": "endpoint",
-    "sentry": "otlp_endpoint", "datadog": "url",
+    "posthog": "endpoint", "sentry": "otlp_endpoint", "datadog": "url",
 }  # fmt: skip
 LOCAL = {"file", "console", "store", "exporter"}
 ENGINES = {"clickhouse", "s3"}

@@ -27,6 +27,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "braintrust": {"api_key": f"{CANARY}-key", "project_id": "project-1"},
     "opik": {"api_key": f"{CANARY}-key", "workspace": "team", "project_name": "support-bot"},
     "weave": {"api_key": f"{CANARY}-key", "entity": "team", "project": "support-bot"},
+    "posthog": {"api_key": f"{CANARY}-key"},
     "grafana": {"api_key": f"{CANARY}-key", "instance_id": 123456},
     "newrelic": {"license_key": f"{CANARY}-key"},
     "sentry": {"dsn": f"https://{CANARY}@o1.ingest.us.sentry.io/4505"},
@@ -65,6 +66,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "braintrust": {"project_id": "other", "base_url": "https://other.test"},
     "opik": {"workspace": "other", "project_name": "other", "base_url": "https://other.test"},
     "weave": {"entity": "other", "project": "other", "base_url": "https://other.test"},
+    "posthog": {"api_key": "other", "endpoint": "https://other.test"},
     "grafana": {"instance_id": 7, "base_url": "https://other.test"},
     "newrelic": {"license_key": "other", "region": "eu", "base_url": "https://other.test"},
     "sentry": {
@@ -97,6 +99,7 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "braintrust": {"api_key": "other"},
     "opik": {"api_key": "other"},
     "weave": {"api_key": "other"},
+    "posthog": {},
     "grafana": {"api_key": "other"},
     "newrelic": {},
     "sentry": {},

@@ -35,7 +35,7 @@ from spancast.errors import ConfigError
 CANARY = "sk-canary-0123456789"
 SENT = [(one.trace_id, one.span_id) for one in payload().spans]
 TEST_SPAN = ("0" * 31 + "1", "0" * 15 + "1")
-URLS = {"langsmith": "endpoint", "sentry": "otlp_endpoint", "datadog": "url"}
+URLS = {"langsmith": "endpoint", "posthog": "endpoint", "sentry": "otlp_endpoint", "datadog": "url"}
 
 
 @pytest.fixture

@@ -70,6 +70,7 @@ def test_vendor_fields_are_all_used_in_the_request(kind: str) -> None:
         ("braintrust", "base_url", "https://api.braintrust.dev/otel/v1/traces"),
         ("opik", "base_url", "http://localhost:5173/api/v1/private/otel/v1/traces"),
         ("weave", "base_url", "https://acme.wandb.io/traces/otel/v1/traces"),
+        ("posthog", "endpoint", "https://eu.i.posthog.com/i/v0/ai/otel"),
         ("grafana", "base_url", "https://otlp-gateway-prod-eu-west-2.grafana.net/otlp/v1/traces"),
         ("newrelic", "base_url", "https://gov-otlp.nr-data.net/v1/traces"),
         ("sentry", "otlp_endpoint", "https://o1.ingest.sentry.io/api/5/integration/otlp/v1/traces"),

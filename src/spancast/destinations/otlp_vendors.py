@@ -231,6 +231,20 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         convention="weave",
         accepted=("protobuf",),
     ),
+    "posthog": OtlpVendor(
+        title="PostHog",
+        about="PostHog AI observability, by its OTLP endpoint. A span that is sent again after an error counts twice.",
+        source="posthog.com/docs/ai-observability/installation/opentelemetry",
+        fields={
+            "api_key": _secret("Project token, `phc_…`."),
+            "endpoint": _url("https://us.i.posthog.com"),
+        },
+        base="{endpoint}",
+        path="/i/v0/ai/otel",
+        headers={"Authorization": "Bearer {api_key}"},
+        account=("api_key",),
+        convention="posthog",
+    ),
     "grafana": OtlpVendor(
         title="Grafana Cloud",
         about="Grafana Cloud Traces (Tempo), by its OTLP gateway.",

@@ -1,9 +1,9 @@
-"""PostHog, by its OTLP endpoint.
+"""The PostHog convention, for its OTLP endpoint.
 
-Source: its ingestion's OpenTelemetry mapping (``semconv.md`` 3.5) and the properties of its AI events.
-Any attribute it does not know is an event property under its own name: so what it has no mapping for is
-written as the ``$ai_*`` property itself. Anthropic's input tokens are read there without the cached
-ones, everybody else's with them; cost as charged wins over its prices.
+Source: the OpenTelemetry mapping of PostHog's ingestion (``rust/capture/src/otel`` and
+``nodejs/src/ingestion/pipelines/ai/otel`` in PostHog/posthog) and the properties of its AI events.
+An unknown attribute becomes an event property of the same name, so fields without a mapping are
+written as ``$ai_*`` properties. A given cost takes precedence over PostHog's prices.
 """
 
 from __future__ import annotations
@@ -20,20 +20,18 @@ _RENAMED: Final = frozenset({
     semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, semconv.USAGE_COST,
     facts.CACHE_CREATION,
 })  # fmt: skip
-_APART: Final = "anthropic"
 
 
 def rename(span: SpanData) -> SpanData:
-    """Return ``span`` as PostHog makes events of it."""
+    """Return ``span`` with the attributes that PostHog reads."""
     kept = facts.without(span.attributes, _RENAMED | facts.readable_content(span), semconv.TRACE_METADATA)
     return span.with_attributes({**kept, **facts.written(_written(span))})
 
 
 def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
-    session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
-    # Without one PostHog makes a random person for every span.
-    yield "posthog.distinct_id", span.text(semconv.USER_ID) or session or span.trace_id
-    yield "$ai_session_id", session
+    # If it is missing, PostHog derives an anonymous id from the session or the trace.
+    yield "posthog.distinct_id", span.text(semconv.USER_ID)
+    yield "$ai_session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield from genai_fields.own_keys(span).items()
     yield "$ai_trace_name", span.text(semconv.TRACE_NAME)
     if span.status == "error":
@@ -45,14 +43,15 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     tokens, costs = facts.usage(span), genai_fields.costs(span)
-    if span.text(semconv.PROVIDER_NAME) == _APART and tokens.input is not None:
-        yield semconv.USAGE_INPUT_TOKENS, max(tokens.input - (tokens.cache_read or 0) - (tokens.cache_write or 0), 0)
+    # By default PostHog reads the input tokens of Claude models as exclusive of cached tokens.
+    yield "$ai_cache_reporting_exclusive", False
     yield "$ai_cache_read_input_tokens", tokens.cache_read
     yield "$ai_cache_creation_input_tokens", tokens.cache_write
     yield "$ai_reasoning_tokens", tokens.reasoning
     yield "$ai_total_cost_usd", costs.total
     yield "$ai_input_cost_usd", costs.input
     yield "$ai_output_cost_usd", costs.output
+    yield "$ai_stop_reason", genai_fields.finish_reason(span)
     yield "$ai_stream", span.first(semconv.REQUEST_STREAM)
     yield "$ai_time_to_first_token", span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
     yield semconv.INPUT_MESSAGES, facts.messages_json(span)

@@ -1,8 +1,8 @@
-"""Every attribute convention by its name; a profile's module loads when a destination uses it.
+"""The registry of attribute conventions; the module of a convention is imported on first use.
 
-A profile is ``rename(span) -> span``: a pure function from the canonical span (``gen_ai.*``,
-``session.id``, ``user.id``, ``trace.*``, ``spancast.*``; ``model/semconv.py``) to the span as the
-product reads it. Privacy mode and masks have been applied before it; it must work without content.
+A module has ``rename(span) -> span``, a pure function from the canonical span (``gen_ai.*``, ``session.id``,
+``user.id``, ``trace.*``, ``spancast.*``; ``model/semconv.py``) to the span in the format of a product. Privacy
+mode and masks are applied before it, so it must work without content.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ _HERE: Final = "spancast.encoding.conventions"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProfileRow:
-    """One convention; without a ``module`` spans leave as they are."""
+class Convention:
+    """An attribute convention; without ``module`` spans are sent unchanged."""
 
     about: str
     module: str = ""
 
 
-CONVENTIONS: Final[Mapping[str, ProfileRow]] = {
-    "gen_ai": ProfileRow(about="OpenTelemetry's GenAI conventions: the canonical span as it is."),
-    "openrouter": ProfileRow(about="What OpenRouter's own Broadcast writes.", module=f"{_HERE}.openrouter"),
-    "openinference": ProfileRow(about="OpenInference: Arize AX, Phoenix.", module=f"{_HERE}.openinference"),
-    "langfuse": ProfileRow(about="Langfuse.", module=f"{_HERE}.langfuse"),
-    "langsmith": ProfileRow(about="LangSmith.", module=f"{_HERE}.langsmith"),
-    "braintrust": ProfileRow(about="Braintrust.", module=f"{_HERE}.braintrust"),
-    "opik": ProfileRow(about="Comet Opik.", module=f"{_HERE}.opik"),
-    "weave": ProfileRow(about="W&B Weave.", module=f"{_HERE}.weave"),
-    "traceloop": ProfileRow(about="Traceloop, OpenLLMetry.", module=f"{_HERE}.traceloop"),
-    "sentry": ProfileRow(about="Sentry.", module=f"{_HERE}.sentry"),
-    "posthog": ProfileRow(about="PostHog, by OTLP.", module=f"{_HERE}.posthog"),
-    "datadog": ProfileRow(about="Datadog LLM Observability.", module=f"{_HERE}.datadog"),
-    "newrelic": ProfileRow(about="New Relic AI monitoring.", module=f"{_HERE}.newrelic"),
-    "mlflow": ProfileRow(about="MLflow.", module=f"{_HERE}.mlflow"),
+CONVENTIONS: Final[Mapping[str, Convention]] = {
+    "gen_ai": Convention(about="OpenTelemetry's GenAI conventions: the canonical span, unchanged."),
+    "openrouter": Convention(about="OpenRouter Broadcast.", module=f"{_HERE}.openrouter"),
+    "openinference": Convention(about="OpenInference: Arize AX, Phoenix.", module=f"{_HERE}.openinference"),
+    "langfuse": Convention(about="Langfuse.", module=f"{_HERE}.langfuse"),
+    "langsmith": Convention(about="LangSmith.", module=f"{_HERE}.langsmith"),
+    "braintrust": Convention(about="Braintrust.", module=f"{_HERE}.braintrust"),
+    "opik": Convention(about="Comet Opik.", module=f"{_HERE}.opik"),
+    "weave": Convention(about="W&B Weave.", module=f"{_HERE}.weave"),
+    "traceloop": Convention(about="Traceloop, OpenLLMetry.", module=f"{_HERE}.traceloop"),
+    "sentry": Convention(about="Sentry.", module=f"{_HERE}.sentry"),
+    "posthog": Convention(about="PostHog.", module=f"{_HERE}.posthog"),
+    "datadog": Convention(about="Datadog LLM Observability.", module=f"{_HERE}.datadog"),
+    "newrelic": Convention(about="New Relic AI monitoring.", module=f"{_HERE}.newrelic"),
+    "mlflow": Convention(about="MLflow.", module=f"{_HERE}.mlflow"),
 }
 
 
 @functools.cache
 def convention_of(name: str) -> Rename | None:
-    """Return what turns a canonical span into one of the convention ``name``; None where nothing has to."""
+    """Return the function for the convention ``name``; None if it changes nothing."""
     row = CONVENTIONS[name]
     return cast("Rename", importlib.import_module(row.module).rename) if row.module else None
