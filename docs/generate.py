@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from spancast.config.settings import Settings, SpoolSettings
 from spancast.destinations import registry
 from spancast.destinations.config import FilterField, FilterOperator
+from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.conventions.registry import CONVENTIONS
 from spancast.instrumentation.registry import CLIENTS, find_installation
@@ -55,14 +56,22 @@ def destinations() -> str:
     """Return the table of destination types."""
     lines = [
         f"| [{row.title}](#{kind}) | `{kind}` | `{row.convention}` | {f'`spancast[{row.extra}]`' if row.extra else ''} "
-        f"| {row.source} |"
+        f"| {_batch_limit(kind)} | {row.source} |"
         for kind, row in DESTINATIONS.items()
     ]
     head = [
-        "| destination | `type` | attribute convention | extra | source of its contract |",
-        "|---|---|---|---|---|",
+        "| destination | `type` | attribute convention | extra | batch limit | source of its contract |",
+        "|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *lines])
+
+
+def _batch_limit(kind: str) -> str:
+    vendor = OTLP_VENDORS.get(kind)
+    if vendor is None:
+        return ""
+    spans = [f"{vendor.max_batch_spans:,} spans"] if vendor.max_batch_spans else []
+    return ", ".join([*spans, *([f"{vendor.max_batch_bytes:,} bytes"] if vendor.max_batch_bytes else [])])
 
 
 def destination_names() -> str:

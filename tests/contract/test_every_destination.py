@@ -29,6 +29,7 @@ from tests.ports import own_port
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.registry import DESTINATIONS, fields
 from spancast.export import delivery_worker as courier_module
+from spancast.export.delivery_worker import BATCH_BYTES, BATCH_RECORDS
 from spancast.export.pipeline import ExportPipeline
 from spancast.model import semconv
 from spancast.testing import check_destination
@@ -159,6 +160,26 @@ def test_size(kind: str, receiver: OtlpReceiver) -> None:
     assert report, str(report)
     # Beside those of a connection test, whose trace id is 1.
     assert len({ids for ids in receiver.spans if int(ids[0], 16) != 1}) == 6
+    sender.pipeline.shutdown()
+
+
+@pytest.mark.parametrize(
+    "kind", [name for name, row in OTLP_VENDORS.items() if row.max_batch_spans or row.max_batch_bytes]
+)
+def test_batch_over_the_limit_is_sent_as_several_requests(kind: str, receiver: OtlpReceiver) -> None:
+    row = OTLP_VENDORS[kind]
+    most_spans, most_bytes = row.max_batch_spans or BATCH_RECORDS, row.max_batch_bytes or BATCH_BYTES
+    assert most_spans <= BATCH_RECORDS
+    assert most_bytes <= BATCH_BYTES
+    sender = sending(kind, receiver, compression="none")
+    text = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "long " * 800}]}])
+    with sender.pipeline.span_queue._taking:  # one batch
+        sender.conversation(calls=499, **{semconv.INPUT_MESSAGES: text})
+    report = sender.pipeline.flush(PATIENCE_S)
+    assert (report.destinations["one"].delivered, report.destinations["one"].waiting) == (500, 0)
+    assert len(receiver.spans) == len(set(receiver.spans)) == 500
+    assert max(len(request.spans) for request in receiver.requests) <= most_spans
+    assert max(len(request.body) for request in receiver.requests) <= most_bytes
     sender.pipeline.shutdown()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from opentelemetry.sdk.trace import TracerProvider
@@ -70,6 +70,18 @@ def test_object_gets_what_its_rules_let_through(tmp_path: Path) -> None:
     assert sorted(whole.names) == ["chat m", "work"]
     assert (report.destinations["mine"].delivered, report.destinations["whole"].delivered) == (1, 2)
     assert whole.closed == 1
+
+
+def test_limits_of_an_object_are_kept(tmp_path: Path) -> None:
+    class OneByOne(Least):
+        max_batch_spans = 1
+        sizes: ClassVar[list[int]] = []
+
+        def deliver(self, payload: Payload, timeout_s: float) -> Any:
+            self.sizes.append(len(payload.spans))
+
+    assert call(tmp_path, {"mine": {"type": OneByOne(), "spans": "all"}})
+    assert OneByOne.sizes == [1, 1]
 
 
 def test_object_that_refuses_is_believed(tmp_path: Path) -> None:

@@ -1,7 +1,4 @@
-"""A destination of the user's own: any object with ``deliver(payload, timeout_s)``.
-
-What else it may have: ``test_connection(timeout_s)``, ``close()``, and ``place``, a text that says where it sends.
-"""
+"""A user's own destination: any object with ``deliver(payload, timeout_s)`` (``protocol.DeliversPayloads``)."""
 
 from __future__ import annotations
 
@@ -11,19 +8,19 @@ from pydantic import Field
 
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.place import Place, program
-from spancast.destinations.protocol import Delivered, Destination, Encoder, Outcome, Payload
+from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
 
 _OPTIONAL: Final = ("test_connection", "close")
 
 
 class ObjectConfig(DestinationConfig, frozen=True):
-    """An object of the user's with the rules every destination has."""
+    """A user's object with the common fields of all destinations."""
 
     type: Literal["object"] = "object"
     destination: Any = Field(exclude=True, repr=False, description="The object.")
 
     def place(self) -> Place:
-        """Return ``place`` of the object, else its class and this program: only the same program delivers for it."""
+        """Return ``place`` of the object, else its class and this program, so that no other program delivers to it."""
         kind = cast("type[Any]", type(self.destination))
         place = getattr(self.destination, "place", None)
         address = {"class": f"{kind.__module__}:{kind.__qualname__}"}
@@ -31,7 +28,7 @@ class ObjectConfig(DestinationConfig, frozen=True):
 
 
 def fault_of(destination: object) -> str | None:
-    """Return what an object lacks to be a destination; None if it is one."""
+    """Return the reason why an object is no destination; None if it is one."""
     kind = type(destination).__name__
     if isinstance(destination, type):
         return f"must be an object with `deliver`, not its class (given: {destination.__name__})"
@@ -46,30 +43,27 @@ def fault_of(destination: object) -> str | None:
     return None
 
 
-class ObjectDestination(Destination):
-    """The user's object as a destination: what it does not have does nothing."""
+class ObjectDestination:
+    """A user's object as a destination; optional methods and attributes may be missing."""
 
     def __init__(self, destination: Any, encoder: Encoder) -> None:  # noqa: ANN401 - any object
+        self.encoder = encoder
+        self.max_batch_spans: int | None = getattr(destination, "max_batch_spans", None)
+        self.max_batch_bytes: int | None = getattr(destination, "max_batch_bytes", None)
         self._destination = destination
-        self._view = encoder
-
-    @property
-    def encoder(self) -> Encoder:
-        """Return the view of its payloads."""
-        return self._view
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
-        """Return what the object says became of the batch; None means that it took it."""
+        """Return the outcome that the object returns; None is ``Delivered()``."""
         return self._outcome(self._destination.deliver(payload, timeout_s), "deliver")
 
     def test_connection(self, timeout_s: float) -> Outcome:
-        """Return what the object says."""
+        """Return the outcome that the object returns."""
         if not hasattr(self._destination, "test_connection"):
             return Delivered(message="not tested: the object has no `test_connection`")
         return self._outcome(self._destination.test_connection(timeout_s), "test_connection")
 
     def close(self) -> None:
-        """Close the object, if it can be closed."""
+        """Close the object if it has ``close``."""
         if hasattr(self._destination, "close"):
             self._destination.close()
 
@@ -79,4 +73,4 @@ class ObjectDestination(Destination):
         if not isinstance(outcome, get_args(Outcome)):
             expected = ", ".join(kind.__name__ for kind in get_args(Outcome))
             raise TypeError(f"{method} returned {type(outcome).__name__}, expected {expected} or None")
-        return outcome  # pyright: ignore[reportReturnType] - one of Outcome, as just asked
+        return outcome  # pyright: ignore[reportReturnType] - checked above

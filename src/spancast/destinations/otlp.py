@@ -79,7 +79,7 @@ def connection_test_span(resource: Mapping[str, str] = _NO_RESOURCE) -> SpanData
 class OtlpHttpDestination:
     """Posts each batch to one URL."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - five are options
         self,
         sender: HttpSender,
         encoder: Encoder,
@@ -87,8 +87,12 @@ class OtlpHttpDestination:
         encoding: Encoding = "protobuf",
         gzip: bool = True,
         resource: Mapping[str, str] = _NO_RESOURCE,
+        max_batch_spans: int | None = None,
+        max_batch_bytes: int | None = None,
     ) -> None:
         self.encoder = encoder
+        self.max_batch_spans = max_batch_spans
+        self.max_batch_bytes = max_batch_bytes
         self._sender = sender
         self._encoding: Encoding = encoding
         self._gzip = gzip

@@ -125,8 +125,8 @@ def create(config: ServerConfig, encoder: Encoder) -> Destination:
         ConfigError: A certificate or a proxy cannot be used.
     """
     # Reading a configuration imports no HTTP client.
-    from spancast.destinations.http import sender_of  # noqa: PLC0415 - as just said
-    from spancast.destinations.otlp import OtlpGrpcDestination, OtlpHttpDestination  # noqa: PLC0415 - as just said
+    from spancast.destinations.http import sender_of  # noqa: PLC0415 - see above
+    from spancast.destinations.otlp import OtlpGrpcDestination, OtlpHttpDestination  # noqa: PLC0415 - see above
 
     product = _TITLES[config.type]
     if config.effective_protocol == "grpc":
@@ -151,5 +151,11 @@ def create_vendor(config: VendorConfig, encoder: Encoder) -> Destination:
     request_target = target(row, config)
     sender = sender_of(config, request_target.url, product=row.title, headers=request_target.headers)
     return OtlpHttpDestination(
-        sender, encoder, encoding=row.accepted[0], gzip=config.compression == "gzip", resource=request_target.resource
+        sender,
+        encoder,
+        encoding=row.accepted[0],
+        gzip=config.compression == "gzip",
+        resource=request_target.resource,
+        max_batch_spans=row.max_batch_spans,
+        max_batch_bytes=row.max_batch_bytes,
     )

@@ -38,6 +38,8 @@ class OtlpVendor:
     The missing part of ``path`` is added to ``base``. ``derive`` adds values for templates and ``account``.
     ``accepted`` has the encodings that the product accepts, the preferred one first. A credential is in
     ``account`` only if nothing else identifies the account: queued spans are not delivered with another one.
+    ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
+    of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB).
     """
 
     title: str
@@ -53,6 +55,8 @@ class OtlpVendor:
     convention: str = "gen_ai"
     derive: Callable[[Values], Values] | None = None
     accepted: tuple[Literal["protobuf", "json"], ...] = ("protobuf", "json")
+    max_batch_spans: int | None = None
+    max_batch_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +248,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         headers={"Authorization": "Bearer {api_key}"},
         account=("api_key",),
         convention="posthog",
+        max_batch_spans=100,
     ),
     "grafana": OtlpVendor(
         title="Grafana Cloud",
@@ -270,6 +275,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         headers={"api-key": "{license_key}"},
         account=("license_key",),
         convention="newrelic",
+        max_batch_bytes=1_000_000,
         derive=_region_url(us="https://otlp.nr-data.net", eu="https://otlp.eu01.nr-data.net"),
     ),
     "sentry": OtlpVendor(

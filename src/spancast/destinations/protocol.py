@@ -67,22 +67,26 @@ Outcome: TypeAlias = Delivered | Retry | Rejected | Failed
 
 
 class DeliversPayloads(Protocol):
-    """The least that a destination of the user's own has: ``configure(destinations={"mine": obj})``.
+    """The required method of a user's own destination: ``configure(destinations={"mine": obj})``.
 
-    It may also have ``test_connection(timeout_s)`` and ``close()``, which is called when it is replaced, and a text
-    ``place`` that says where it sends: without it spans that wait are delivered by this program only.
+    Optional are the methods ``test_connection(timeout_s)`` and ``close()`` (called when it is replaced), the limits
+    ``max_batch_spans`` and ``max_batch_bytes``, and the text ``place``, the address that it sends to. Without
+    ``place`` queued spans are delivered by this program only.
     """
 
     def deliver(self, payload: Payload, timeout_s: float, /) -> Outcome | None:
-        """Send one batch within ``timeout_s`` seconds and return what became of it; None: it was taken.
+        """Send one batch within ``timeout_s`` seconds and return the outcome; None is ``Delivered()``.
 
-        What is raised is a failure: the batch is tried again, in halves.
+        An exception counts as ``Failed``: the batch is sent again in halves.
         """
         ...
 
 
 class Destination(Protocol):
-    """A destination of batches, one object per configured entry. ``close`` is called once, at shutdown."""
+    """A destination of batches, one object per configured entry. ``close`` is called once, at shutdown.
+
+    Attributes ``max_batch_spans`` and ``max_batch_bytes`` (the size of the queued records) limit its batches.
+    """
 
     @property
     def encoder(self) -> Encoder:
