@@ -30,7 +30,7 @@ from spancast.encoding.tree_view import render_tree, totals
 from spancast.export.filtering import DestinationFilter, TraceSeen
 from spancast.model import json_codec, semconv
 from spancast.model.span_record import SpanRecord
-from spancast.testing.tree_text import tree_text
+from spancast.testing import tree_text
 
 NAMES = sorted(
     {value for name, value in vars(semconv).items() if name.isupper() and isinstance(value, str) and "." in value}

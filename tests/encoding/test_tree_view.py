@@ -1,11 +1,14 @@
 from __future__ import annotations
 
-from tests.destinations.spans import conversation, span
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
+from tests.destinations.spans import CALL, conversation, of_sdk, span
 
 from spancast.encoding.tree_view import render_tree, totals
+from spancast.testing import captured_spans, tree_text
 
 
-def test_names_durations_tokens_cost_and_notes() -> None:
+def test_render_tree_shows_names_durations_tokens_cost_and_notes() -> None:
     assert render_tree(conversation()) == (
         "Order Processing Pipeline     1.40 s\n"
         "└─ Extraction                 1.30 s\n"
@@ -14,27 +17,40 @@ def test_names_durations_tokens_cost_and_notes() -> None:
     )
 
 
-def test_order_of_arrival_does_not_matter() -> None:
+def test_render_tree_in_any_order_is_the_same() -> None:
     assert render_tree(reversed(conversation())) == render_tree(conversation())
 
 
-def test_a_span_without_its_parent_is_a_root() -> None:
+def test_render_tree_span_without_its_parent_is_a_root() -> None:
     assert render_tree(conversation()[:2]).splitlines()[0].startswith("Extract Order Details")
 
 
-def test_its_own_parent() -> None:
+def test_render_tree_span_that_is_its_own_parent_is_a_root() -> None:
     assert render_tree([span("loop", 1, 1)]) == "loop  1.00 s"
 
 
-def test_nothing() -> None:
+def test_render_tree_without_spans_is_empty() -> None:
     assert render_tree([]) == ""
 
 
-def test_control_characters_do_not_reach_the_terminal() -> None:
+def test_render_tree_replaces_control_characters() -> None:
     assert render_tree([span("a\x1b[2Jb\nc", 1)]) == "a�[2Jb�c  1.00 s"
 
 
-def test_totals() -> None:
+def test_totals_sums_calls_tokens_and_cost() -> None:
     sums = totals(conversation())
     assert (sums.calls, sums.input_tokens, sums.output_tokens, sums.cost) == (2, 100, 50, 0.00075)
     assert totals([]).cost is None
+
+
+def test_tree_text_of_sdk_spans_is_the_tree_of_their_data() -> None:
+    with captured_spans() as spans:
+        tracer = spans.provider.get_tracer("tests")
+        with tracer.start_as_current_span("group"), tracer.start_as_current_span("chat", attributes=CALL) as call:
+            call.set_status(StatusCode.ERROR)
+        ended = spans.all()
+        running = tracer.start_span("running")
+        assert tree_text(ended) == render_tree([of_sdk(span) for span in ended])
+        assert tree_text(ended).splitlines()[1].startswith("└─ chat")
+        assert isinstance(running, ReadableSpan)
+        assert tree_text([running]) == "running  open"

@@ -1,4 +1,4 @@
-"""Spans as a tree for a terminal: names, durations, tokens, cost. Pure."""
+"""A span tree as text for a terminal, with names, durations, tokens and cost."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from spancast.model import semconv
 _MS_PER_S: Final = 1_000
 _ALIGNED_LEFT: Final = (0, 4)
 _GAP: Final = "  "
-_SHORTEST_NAME: Final = 16
+_MIN_NAME_WIDTH: Final = 16
 _CONTROL: Final = dict.fromkeys((*range(32), 127, *range(128, 160)), "�")
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the generations of some spans sum up to."""
+    """Sums over the LLM calls among some spans."""
 
     calls: int
     input_tokens: int
@@ -27,7 +27,7 @@ class Totals:
 
 
 def totals(spans: Iterable[SpanData]) -> Totals:
-    """Return the sums over the generations among ``spans``."""
+    """Return the sums over the LLM calls among ``spans``."""
     calls = [span for span in spans if span.is_generation]
     costs = [cost for span in calls if (cost := span.number(semconv.USAGE_COST)) is not None]
     return Totals(
@@ -39,22 +39,22 @@ def totals(spans: Iterable[SpanData]) -> Totals:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` without what a terminal would obey."""
+    """Return ``text`` with control characters replaced."""
     return text.translate(_CONTROL)
 
 
 def render_tree(spans: Iterable[SpanData], width: int | None = None) -> str:
-    """Return ``spans`` as indented trees, a line each, siblings in order of their start.
+    """Return ``spans`` as indented trees with one line per span, siblings ordered by start time.
 
-    A span whose parent is not among them stands as a root. Where a line is wider than ``width``,
-    names are cut and notes go on a line of their own.
+    A span without its parent in ``spans`` is a root. If a line is longer than ``width``, its name is truncated
+    and its note moves to a line of its own.
     """
     ordered = sorted(spans, key=lambda span: (span.start_ns, span.end_ns))
     known = {span.span_id for span in ordered}
     children: dict[str, list[SpanData]] = {}
     for span in ordered:
-        above = span.parent_span_id
-        children.setdefault(above if above in known and above != span.span_id else "", []).append(span)
+        parent = span.parent_span_id
+        children.setdefault(parent if parent in known and parent != span.span_id else "", []).append(span)
     rows: list[tuple[str, ...]] = []
     for root in children.get("", []):
         _add(root, "", "", children, rows)
@@ -64,34 +64,33 @@ def render_tree(spans: Iterable[SpanData], width: int | None = None) -> str:
 def _add(
     span: SpanData, first: str, rest: str, children: Mapping[str, Sequence[SpanData]], rows: list[tuple[str, ...]]
 ) -> None:
-    name = printable(span.name)
-    rows.append((first + name, _duration(span.duration_ms), _tokens(span), _cost(span), _note(span)))
-    below = children.get(span.span_id, ())
-    for position, child in enumerate(below):
-        is_last = position == len(below) - 1
+    rows.append((first + printable(span.name), _duration(span), _tokens(span), _cost(span), _note(span)))
+    child_spans = children.get(span.span_id, ())
+    for position, child in enumerate(child_spans):
+        is_last = position == len(child_spans) - 1
         _add(child, rest + ("└─ " if is_last else "├─ "), rest + ("   " if is_last else "│  "), children, rows)
 
 
 def _fitted(rows: Sequence[tuple[str, ...]], width: int) -> str:
     numbers = [max((len(row[column]) for row in rows), default=0) for column in range(1, 4)]
-    room = max(width - sum(number + len(_GAP) for number in numbers), _SHORTEST_NAME)
-    lines = _aligned([(_cut(row[0], room), *row[1:4]) for row in rows]).split("\n")
+    name_width = max(width - sum(number + len(_GAP) for number in numbers), _MIN_NAME_WIDTH)
+    lines = _aligned([(_truncated(row[0], name_width), *row[1:4]) for row in rows]).split("\n")
     return "\n".join(
         line
         if not row[4]
         else f"{line}{_GAP}{row[4]}"
         if len(line + _GAP + row[4]) <= width
-        else f"{line}\n{_below(row)}"
+        else f"{line}\n{_note_line(row)}"
         for line, row in zip(lines, rows, strict=False)
     )
 
 
-def _cut(text: str, room: int) -> str:
-    return text if len(text) <= room else text[: room - 1] + "…"
+def _truncated(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _below(row: Sequence[str]) -> str:
-    """Return the note of ``row`` under its name."""
+def _note_line(row: Sequence[str]) -> str:
+    """Return a line with the note of ``row``, indented below its name."""
     branch = row[0][: len(row[0]) - len(row[0].lstrip("│├└─ "))]
     return branch.replace("├─", "│ ").replace("└─", "  ") + _GAP + row[4]
 
@@ -107,13 +106,16 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _duration(ms: float) -> str:
+def _duration(span: SpanData) -> str:
+    if not span.end_ns:
+        return "open"
+    ms = span.duration_ms
     return f"{ms:.0f} ms" if ms < _MS_PER_S else f"{ms / _MS_PER_S:.2f} s"
 
 
 def _tokens(span: SpanData) -> str:
-    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
-    return "" if asked is None and answered is None else f"{asked or 0} → {answered or 0} tokens"
+    sent, received = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
+    return "" if sent is None and received is None else f"{sent or 0} → {received or 0} tokens"
 
 
 def _cost(span: SpanData) -> str:

@@ -12,8 +12,7 @@ assert spans.names() == ["chat gpt-5.2"]
 
 from spancast.testing.contract import check_destination, check_dialect
 from spancast.testing.replay import Received, ReplayServer, Reply
-from spancast.testing.spans import CapturedSpans, captured_spans
-from spancast.testing.tree_text import tree_text
+from spancast.testing.spans import CapturedSpans, captured_spans, tree_text
 
 __all__ = [
     "CapturedSpans",

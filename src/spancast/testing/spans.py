@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from spancast import runtime
 from spancast.diagnostics import counters, reraise_internal_errors, reset_warnings
+from spancast.encoding.span_data import read_record
+from spancast.encoding.tree_view import render_tree
+from spancast.export.record_builder import ContextCache, record_of
 from spancast.model import json_codec
 from spancast.tracing.call_tracer import CALL_TRACER
 
@@ -86,6 +89,12 @@ def decoded(attributes: Mapping[str, Any]) -> dict[str, Any]:
             parsed = json_codec.decode(value)
             found[name] = value if parsed is None else parsed
     return found
+
+
+def tree_text(spans: Iterable[ReadableSpan]) -> str:
+    """Return ``spans`` as an indented tree with one line per span, as the console destination prints it."""
+    contexts = ContextCache()
+    return render_tree(read_record(record_of(span, span.attributes or {}, span.status, contexts)) for span in spans)
 
 
 @contextmanager
