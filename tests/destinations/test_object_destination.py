@@ -62,7 +62,7 @@ def call(tmp_path: Path, destinations: dict[str, Any]) -> spancast.FlushReport:
     return report
 
 
-def test_object_gets_what_its_rules_let_through(tmp_path: Path) -> None:
+def test_object_receives_spans_that_pass_its_filter(tmp_path: Path) -> None:
     mine, whole = Least(), Full(Delivered())
     report = call(tmp_path, {"mine": mine, "whole": {"type": whole, "spans": "all", "privacy_mode": True}})
     assert report, str(report)
@@ -72,7 +72,7 @@ def test_object_gets_what_its_rules_let_through(tmp_path: Path) -> None:
     assert whole.closed == 1
 
 
-def test_limits_of_an_object_are_kept(tmp_path: Path) -> None:
+def test_object_with_batch_limit_receives_smaller_batches(tmp_path: Path) -> None:
     class OneByOne(Least):
         max_batch_spans = 1
         sizes: ClassVar[list[int]] = []
@@ -84,7 +84,7 @@ def test_limits_of_an_object_are_kept(tmp_path: Path) -> None:
     assert OneByOne.sizes == [1, 1]
 
 
-def test_object_that_refuses_is_believed(tmp_path: Path) -> None:
+def test_object_that_rejects_counts_as_refused(tmp_path: Path) -> None:
     report = call(tmp_path, {"mine": Full(Rejected("closed today"))})
     assert not report
     assert report.destinations["mine"].refused == 1
@@ -104,13 +104,13 @@ def test_object_that_refuses_is_believed(tmp_path: Path) -> None:
         (type("Half", (Least,), {"close": True})(), "destinations.mine: `close` must be a method (given: bool)"),
     ],
 )
-def test_object_that_is_no_destination_names_what_it_lacks(given: Any, expected: str) -> None:
+def test_object_that_is_no_destination_raises_with_the_reason(given: Any, expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         spancast.configure(destinations={"mine": given})
     assert expected in str(caught.value)
 
 
-def test_place_is_that_of_the_object_else_its_class_and_program(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_place_is_the_objects_or_its_class_and_program(monkeypatch: pytest.MonkeyPatch) -> None:
     def fingerprint(destination: Any) -> str:
         config = load(None, {"destinations": {"mine": destination}}).destinations["mine"]
         assert isinstance(config, ObjectConfig)
@@ -126,7 +126,7 @@ def test_place_is_that_of_the_object_else_its_class_and_program(monkeypatch: pyt
     assert fingerprint(Least()) != least
 
 
-def test_no_object_is_in_a_dump_or_repr_of_the_settings() -> None:
+def test_object_is_not_in_dump_or_repr_of_the_settings() -> None:
     settings = load(None, {"destinations": {"mine": Least()}})
     assert "Least" not in repr(settings)
     assert settings.model_dump()["destinations"]["mine"]["type"] == "object"
