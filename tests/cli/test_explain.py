@@ -75,7 +75,7 @@ def test_given_up_by_hand(run: Command, blocked: object) -> None:
     run("spool", "drop", "--to", "away", "--yes")
     line = run("explain", traces[0]).splitlines()[3]
     assert line.startswith("away  dropped ")
-    assert line.endswith(": given up by hand")
+    assert line.endswith(": purged")
 
 
 def test_for_scripts(run: Command, blocked: object) -> None:

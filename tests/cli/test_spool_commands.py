@@ -276,7 +276,7 @@ class TestDrop:
         assert "dropped" in run("explain", traces[0])
         printed = run("spool")
         assert "3 dropped spans:" in printed
-        assert "away: given up by hand" in printed
+        assert "away: purged" in printed
         assert all(trace_id in printed for trace_id in traces)
         assert [one["trace_id"] for one in run.data("spool")["dropped"]] == traces[::-1]
         assert run("spool", "drop", "--to", "away", "--yes") == "nothing waits for away\n"

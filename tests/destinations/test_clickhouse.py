@@ -203,7 +203,7 @@ def test_deliver_with_invalid_row_dead_letters_only_that_row(name: str, position
     to = destination(engine, table="choosy")
     pipeline = broadcast_with({"one": to}, None)
     fine = "2026-11-30T12:00:00Z" if "DateTime" in columns else "12"
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         made = [call(tracer, n, **{semconv.SESSION_ID: fine, **(odd if n == position else {})}) for n in range(201)]
     report = pipeline.flush(60)
     counts = report.destinations["one"]
@@ -227,7 +227,7 @@ def test_deliver_unusual_attributes_inserts_all_rows(engine: Any) -> None:
         {semconv.USAGE_INPUT_TOKENS: 49 * 10**17, semconv.USAGE_OUTPUT_TOKENS: 49 * 10**17},
         {semconv.USAGE_INPUT_TOKENS: -(2**70), semconv.USAGE_COST: float("nan")},
     ]
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         made = [call(tracer, 3, **attributes)[1] for attributes in odd]
         tracer.start_span("late").end(end_time=2**63)
     report = pipeline.flush(60)

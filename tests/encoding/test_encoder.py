@@ -66,9 +66,9 @@ def test_each_form_is_made_once_whoever_asks() -> None:
 
 def test_equal_views_share() -> None:
     one, two = config("otlp", privacy_mode=True, mask=["a+"]), config("otel-collector", privacy_mode=True, mask=["a+"])
-    assert encoder_for(one, "gen_ai").key == encoder_for(two, "gen_ai").key
-    assert encoder_for(one, "gen_ai").key != encoder_for(one, "langfuse").key
-    assert encoder_for(config("otlp"), "gen_ai").key != encoder_for(one, "gen_ai").key
+    assert encoder_for(one, "gen_ai").cache_key == encoder_for(two, "gen_ai").cache_key
+    assert encoder_for(one, "gen_ai").cache_key != encoder_for(one, "langfuse").cache_key
+    assert encoder_for(config("otlp"), "gen_ai").cache_key != encoder_for(one, "gen_ai").cache_key
 
 
 def test_values_and_spans_that_are_too_large() -> None:
@@ -207,14 +207,14 @@ def test_a_convention_that_fails_leaves_the_redacted_span(monkeypatch: pytest.Mo
         raise KeyError(given.name)
 
     monkeypatch.setattr(encoder, "convention_of", lambda _: broken)
-    encoder._safe_convention.cache_clear()
+    encoder._safe_mapper.cache_clear()
     former = reraise_internal_errors(enabled=False)
     try:
         [given] = records([span("call", 1, attributes=TOOLS)])
         sent = encoder_for(config("otlp", privacy_mode=True), "langfuse").payload([given]).protobuf
     finally:
         reraise_internal_errors(enabled=former)
-        encoder._safe_convention.cache_clear()
+        encoder._safe_mapper.cache_clear()
     [one] = read(sent)
     assert one.attributes == without_content(span("call", 1, attributes=TOOLS)).attributes
 
@@ -224,7 +224,7 @@ def body_of(encoder: SpanEncoder, record: SpanRecord) -> bytes:
 
 
 def key(**fields: Any) -> str:
-    return encoder_for(config("otlp", **fields), "gen_ai").key
+    return encoder_for(config("otlp", **fields), "gen_ai").cache_key
 
 
 def a_function(text: str) -> str:
@@ -247,8 +247,8 @@ def test_equal_redactions_have_equal_keys_and_others_have_others() -> None:
 
 
 def test_resources_that_only_look_alike_are_different_views() -> None:
-    assert SpanEncoder(resource={"a": "b|c=d"}).key != SpanEncoder(resource={"a": "b", "c": "d"}).key
-    assert SpanEncoder(resource={"a": "1", "b": "2"}).key == SpanEncoder(resource={"b": "2", "a": "1"}).key
+    assert SpanEncoder(resource={"a": "b|c=d"}).cache_key != SpanEncoder(resource={"a": "b", "c": "d"}).cache_key
+    assert SpanEncoder(resource={"a": "1", "b": "2"}).cache_key == SpanEncoder(resource={"b": "2", "a": "1"}).cache_key
 
 
 def test_the_llm_parent_of_a_root_is_none() -> None:

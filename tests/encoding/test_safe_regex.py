@@ -45,16 +45,16 @@ def test_what_only_the_library_that_searches_knows_may_be_configured() -> None:
 @given(st.text("ab.", max_size=10), st.text("ab.", min_size=1, max_size=2))
 def test_searches_and_replaces_as_re_does(text: str, literal: str) -> None:
     pattern = re.escape(literal)
-    assert Pattern(pattern).found(text) is (literal in text)
-    assert Pattern(pattern).replaced(text, "-") == text.replace(literal, "-")
+    assert Pattern(pattern).search(text) is (literal in text)
+    assert Pattern(pattern).replace(text, "-") == text.replace(literal, "-")
 
 
 def test_a_replacement_is_taken_literally() -> None:
-    assert Pattern("(a)").replaced("cat", r"\1\g<0>") == r"c\1\g<0>t"
+    assert Pattern("(a)").replace("cat", r"\1\g<0>") == r"c\1\g<0>t"
 
 
 def test_what_takes_too_long_has_no_answer() -> None:
     pattern = Pattern(ENDLESS)
-    assert pattern.found(ENDLESS_TEXT) is None
-    assert pattern.replaced(ENDLESS_TEXT, "") is None
-    assert pattern.found("aaa") is True, "and goes on answering for other texts"
+    assert pattern.search(ENDLESS_TEXT) is None
+    assert pattern.replace(ENDLESS_TEXT, "") is None
+    assert pattern.search("aaa") is True, "and goes on answering for other texts"

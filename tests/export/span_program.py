@@ -59,7 +59,7 @@ def main() -> None:
             make(provider, number, 500)
             number += 500
             wiring = sys.modules["spancast.wiring"]
-            wiring.current_pipeline().span_queue.drain(60)
+            wiring.current_pipeline().span_queue.flush(60)
             os.write(1, f"{number}\n".encode())
     if how == "pool":
         make(provider, first, count)

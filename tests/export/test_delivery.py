@@ -87,7 +87,7 @@ def test_batches_keep_the_limits_that_a_destination_declares(
 ) -> None:
     exporter = SequentialIdGenerator()
     pipeline = broadcast_with({"one": kind("one", exporter, SpanEncoder())}, directory)
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         for number in range(10):
             call(tracer, number)
     assert pipeline.flush(PATIENCE_S)
@@ -310,7 +310,7 @@ def test_full_queue_is_told(bound: str, most: int, monkeypatch: pytest.MonkeyPat
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     monkeypatch.setattr(pipeline.span_queue, bound, most)
     before = counters.read().get("dropped.queue_full", 0)
-    with pipeline.span_queue._taking, tracing(pipeline) as tracer:
+    with pipeline.span_queue._processing, tracing(pipeline) as tracer:
         for number in range(600):
             call(tracer, number)
     report = pipeline.flush(PATIENCE_S)
@@ -365,7 +365,7 @@ def test_private_everywhere_means_private_on_disk(receiver: OtlpReceiver, tmp_pa
     pipeline = pipeline_to({"one": private, "two": private}, tmp_path)
     with tracing(pipeline) as tracer:
         call(tracer, 1, session="kept")
-    assert pipeline.span_queue.drain(PATIENCE_S)
+    assert pipeline.span_queue.flush(PATIENCE_S)
     pipeline.shutdown(0.1)
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"gpt-4o" in kept
@@ -378,7 +378,7 @@ def test_masked_everywhere_means_masked_on_disk(receiver: OtlpReceiver, tmp_path
     pipeline = pipeline_to({"one": masked, "two": masked}, tmp_path)
     with tracing(pipeline) as tracer:
         call(tracer, 1, **{"user.id": "somebody@example.com"})
-    assert pipeline.span_queue.drain(PATIENCE_S)
+    assert pipeline.span_queue.flush(PATIENCE_S)
     pipeline.shutdown(0.1)
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"gpt-4o" in kept

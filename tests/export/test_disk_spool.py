@@ -432,7 +432,7 @@ def test_a_child_begins_with_an_empty_memory_spool(clock: Clock) -> None:
 def test_a_fork_does_not_wait_for_ever_for_another_thread(
     path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fork_hooks, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(fork_hooks, "FORK_TIMEOUT_S", 0.01)
     spool, memory = opened(path, clock, routes=("a",)), MemorySpool(16 * MIB, clock=clock)
     memory.register(["a"])
     taken, done = threading.Event(), threading.Event()
@@ -541,7 +541,7 @@ def test_every_command_sees_what_is_in_memory(tmp_path: Path, clock: Clock) -> N
     states = [told[number]["a"].state for number in (0, 1, 2, 3, 4, 9)]
     assert states == ["skipped", "buried", "delivered", "dropped", "waiting", "waiting"]
     assert [item.reason for item in spool.buried("a")] == ["400"]
-    assert [item.reason for item in spool.dropped("a")] == ["given up by hand"]
+    assert [item.reason for item in spool.dropped("a")] == ["purged"]
     assert spool.requeue("a") == 1
     assert spool.replay("b", 0, 2 * START_S) == 0
     assert spool.drop("b") == 6
@@ -574,7 +574,7 @@ def test_what_waits_in_memory_at_the_end_is_told(
     spool.put(records(range(3)), {"b": {0: "filtered"}})
     spool.close()
     assert (counters.read()["dropped.a.spool_closed"], counters.read()["dropped.b.spool_closed"]) == (3, 2)
-    assert "3 records still waited in memory for a" in caplog.text
+    assert "3 records queued in memory for a are dropped" in caplog.text
     assert spool.put(records(range(2)), {}) == 2
     assert take(spool, "a") is None
     assert counters.read()["dropped.spool_closed"] == 2
@@ -936,11 +936,11 @@ def test_the_second_to_see_the_damage_sets_nothing_aside(path: Path, clock: Cloc
     path.parent.mkdir()
     for file in (first, second):
         file.open().close()
-    assert first.set_aside(START_S) is not None
-    assert second.set_aside(START_S) is None
+    assert first.quarantine(START_S) is not None
+    assert second.quarantine(START_S) is None
     first.open().close()
-    assert second.set_aside(START_S) is None
-    assert first.set_aside(START_S) is not None
+    assert second.quarantine(START_S) is None
+    assert first.quarantine(START_S) is not None
 
 
 def test_another_process_opens_the_file_and_hangs(path: Path, clock: Clock) -> None:

@@ -38,10 +38,10 @@ def entries(count: int) -> tuple[Entry, ...]:
 
 
 def divided(
-    count: int, answer: Callable[[Sequence[int]], Outcome | None], *, is_heard: bool = False
+    count: int, answer: Callable[[Sequence[int]], Outcome | None], *, has_answer: bool = False
 ) -> tuple[Division, Destination, list[Settled]]:
     destination = Destination(answer)
-    division = Division(entries(count), destination, is_heard=is_heard)
+    division = Division(entries(count), destination, has_answer=has_answer)
     settled = list(division.run())
     order = [entry.sequence for one in settled for entry in one.entries]
     assert order == list(range(len(order))), "from the front, each once"
@@ -50,7 +50,10 @@ def divided(
 
 def refused(settled: Sequence[Settled]) -> dict[int, str]:
     return {
-        sequence: one.outcome.reason for one in settled if isinstance(one.outcome, Rejected) for sequence in one.refused
+        sequence: one.outcome.reason
+        for one in settled
+        if isinstance(one.outcome, Rejected)
+        for sequence in one.rejected
     }
 
 
@@ -91,7 +94,7 @@ def test_any_odd_spans_are_found_unless_all_that_were_asked_are_odd(given: tuple
 @given(st.integers(1, 200))
 def test_a_destination_that_fails_for_everything_dead_letters_nothing(count: int) -> None:
     division, destination, settled = divided(count, lambda _: Failed("network"))
-    assert (division.failure, settled, division.is_heard) == (Failed("network"), [], False)
+    assert (division.failure, settled, division.has_answer) == (Failed("network"), [], False)
     assert len(destination.asked) == (1 if count == 1 else 1 + min(PROBES, count))
 
 
@@ -144,7 +147,7 @@ def test_a_span_that_fails_by_chance_is_sent_once_more() -> None:
 def test_a_span_alone_waits_for_an_answer_for_another_one() -> None:
     division, destination, settled = divided(1, failing({0}))
     assert (division.failure, settled, destination.asked) == (Failed("odd"), [], [(0,)])
-    division, destination, settled = divided(1, failing({0}), is_heard=True)
+    division, destination, settled = divided(1, failing({0}), has_answer=True)
     assert (division.failure, refused(settled)) == (None, {0: "odd"})
     assert destination.asked == [(0,), (0,)]
 

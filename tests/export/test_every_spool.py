@@ -394,9 +394,7 @@ def test_dropping_all_that_waits(spool: Spool, clock: Clock) -> None:
     assert spool.drop("a") == 4
     assert take(spool, "a") is None
     told = fates(spool)
-    assert {told[number]["a"] for number in range(4)} == {
-        DeliveryState("a", "dropped", "given up by hand", START_S + 5)
-    }
+    assert {told[number]["a"] for number in range(4)} == {DeliveryState("a", "dropped", "purged", START_S + 5)}
     assert counters.read()["dropped.a.by_hand"] == 4
     assert spool.state("a").dropped == 4
     spool.put(records([9]), {})
@@ -483,7 +481,7 @@ def test_what_was_given_up_is_listed_and_nothing_else(kind: str, tmp_path: Path,
     spool.put(records([4]), {})
     listed = spool.dropped()
     assert [(one.route, one.sequence, one.reason) for one in listed] == [
-        ("a", sequence + claim.entries[0].sequence, "given up by hand") for sequence in (3, 2)
+        ("a", sequence + claim.entries[0].sequence, "purged") for sequence in (3, 2)
     ]
     assert spool.dropped("b") == []
     assert spool.drop("b", [1]) == 1
@@ -553,7 +551,7 @@ def test_refused_and_pushed_out_is_still_told(kind: str, tmp_path: Path, clock: 
     clock.now_s += 100
     assert spool.enforce_limits() == 0
     assert spool.buried("a") == []
-    assert fates(spool)[0]["a"].reason == "refused: 401; since pushed out of the spool"
+    assert fates(spool)[0]["a"].reason == "rejected: 401; later evicted from the spool"
     assert spool.requeue("a") == 0
     spool.close()
 

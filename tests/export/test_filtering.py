@@ -182,7 +182,7 @@ def test_what_has_no_session_goes_with_that_of_its_trace_and_else_by_the_trace()
 
 
 def test_only_the_last_traces_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules_module, "_TRACES_REMEMBERED", 3)
+    monkeypatch.setattr(rules_module, "_MAX_TRACES", 3)
     traces = rules_module.TraceDecisions()
     first = traces.of(record(trace=1, session_id="s"))
     assert traces.of(record(trace=1)) is first

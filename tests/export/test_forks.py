@@ -61,7 +61,7 @@ def in_child(work: Callable[[], str]) -> str:
 
 
 def state() -> str:
-    return f"{CURRENT_THREAD.is_ours} {context_api.get_value('suppress_instrumentation')}"
+    return f"{CURRENT_THREAD.is_worker} {context_api.get_value('suppress_instrumentation')}"
 
 
 def test_the_child_of_a_fork_on_a_thread_of_ours_is_the_applications() -> None:
@@ -146,7 +146,7 @@ def fork():
     told.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 locked, told = Locked(), []
-fork_hooks.watch(locked)
+fork_hooks.register(locked)
 threads = [threading.Thread(target=fork, name=name, daemon=True) for name in ("first", "second")]
 threads[0].start()
 locked.begun.wait()

@@ -239,7 +239,7 @@ def test_attributes_of_any_type_are_delivered_with_the_rest(name: str, receiver:
     destinations = {"store": store, "file": file, "console": {"type": "console", "spans": "all"}}
     destinations["langfuse"] = otlp(receiver.url, convention="langfuse")
     pipeline = pipeline_to(destinations, tmp_path)
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         if name in ODD:
             around(tracer, 100, ODD[name])
         else:

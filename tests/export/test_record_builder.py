@@ -74,16 +74,16 @@ def test_a_root_has_no_parent_and_a_span_that_did_not_end_no_time() -> None:
 
 
 def test_heads_are_encoded_once_and_bounded() -> None:
-    heads = ContextCache()
+    contexts = ContextCache()
     resource = Resource({"service.name": "bot"})
-    first = heads.resource(resource)
-    assert heads.resource(resource) is first
-    assert heads.scope(WORKER_THREADS) is heads.scope(WORKER_THREADS)
-    assert heads.scope(None)[1] == ScopeData()
-    names = [heads.resource(Resource({"service.name": f"bot-{n}"}))[0] for n in range(600)]
+    first = contexts.resource(resource)
+    assert contexts.resource(resource) is first
+    assert contexts.scope(WORKER_THREADS) is contexts.scope(WORKER_THREADS)
+    assert contexts.scope(None)[1] == ScopeData()
+    names = [contexts.resource(Resource({"service.name": f"bot-{n}"}))[0] for n in range(600)]
     assert len(set(names)) == 600, "no other resource's bytes, though ids come again"
-    assert len(heads._known) <= 256
-    assert heads.resource(resource) == first
+    assert len(contexts._entries) <= 256
+    assert contexts.resource(resource) == first
 
 
 @pytest.mark.parametrize(

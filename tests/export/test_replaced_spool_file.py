@@ -156,7 +156,7 @@ def test_spans_that_waited_in_a_removed_file_are_counted(
     assert not report
     assert {name: told.dropped for name, told in report.destinations.items()} == waiting
     assert {name: counters.read()[f"dropped.{name}.spool_replaced"] for name in waiting} == waiting
-    assert "was removed or replaced while it was in use; 40 records that waited for one are dropped" in caplog.text
+    assert "was removed or replaced while it was in use; 40 records queued for one are dropped" in caplog.text
     assert arrived(receiver, lost) == [0] * 40
     assert all(arrived(receiver, later))
     assert pipeline.flush(PATIENCE_S)
@@ -174,7 +174,7 @@ def test_a_batch_under_way_when_the_file_is_removed_is_delivered_or_counted(
     assert receiver.wait_for(lambda: len(receiver.requests) == 1)
     remove(tmp_path / SPOOL_FILE, tmp_path)
     later = made(pipeline, 3)
-    assert pipeline.span_queue.drain(PATIENCE_S)
+    assert pipeline.span_queue.flush(PATIENCE_S)
     receiver.release()
     assert receiver.wait_for(lambda: all(arrived(receiver, later)))
     pipeline.flush(PATIENCE_S)
@@ -241,12 +241,12 @@ def test_records_of_the_spool_that_was_put_there_are_delivered(tmp_path: Path, c
     spool.close()
 
 
-def test_each_process_counts_what_it_knows_to_wait_in_a_file_set_aside(tmp_path: Path, clock: Clock) -> None:
+def test_each_process_counts_what_it_knows_to_wait_in_a_file_quarantine(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / SPOOL_FILE
     first, second = opened(path, clock), opened(path, clock)
     first.put(records(range(9)), {})
     second.put(records(range(20, 23)), {})
-    first._set_aside(sqlite3.DatabaseError("found by the first"))
+    first._quarantine(sqlite3.DatabaseError("found by the first"))
     first.put(records([30]), {})
     assert counters.read()["dropped.a.spool_damaged"] == 9
     second.put(records([31]), {})

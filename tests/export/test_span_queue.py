@@ -62,10 +62,10 @@ def test_a_courier_that_could_not_be_started_is_started_by_the_next_span(receive
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     span_queue = pipeline.span_queue
     with tracing(pipeline) as tracer:
-        with span_queue._taking:
+        with span_queue._processing:
             made = [call(tracer)]
             former = threading.stack_size(NO_MEMORY_HAS_SO_MUCH)
-        assert span_queue.drain(PATIENCE_S)
+        assert span_queue.flush(PATIENCE_S)
         threading.stack_size(former)
         assert pipeline.spool.state(pipeline.workers[0].route.key).waiting == 1
         made.append(call(tracer))
@@ -84,7 +84,7 @@ def test_a_call_in_a_group_is_recorded_though_no_thread_can_be_started(spans: Ca
 def test_a_span_that_cannot_be_encoded_is_counted_and_takes_no_other_with_it(receiver: OtlpReceiver) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     odd = SpanContext(1 << 130, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         made = [call(tracer, number) for number in range(100)]
         pipeline.processor.on_end(ReadableSpan("odd", odd, start_time=1, end_time=2))
         made += [call(tracer, number) for number in range(100)]
@@ -109,10 +109,10 @@ def test_a_batch_whose_taking_raises_is_counted_and_the_next_one_is_taken(error:
     before = counters.read().get("dropped.internal_error", 0)
     sampled = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     for names in (["odd", "beside it"], ["one", "two"]):
-        with span_queue._taking:
+        with span_queue._processing:
             for name in names:
                 span_queue.on_end(ReadableSpan(name, sampled, start_time=1, end_time=2))
-        assert span_queue.drain(PATIENCE_S)
+        assert span_queue.flush(PATIENCE_S)
     assert counters.read()["dropped.internal_error"] - before == 2
     assert (taken, span_queue.waiting) == (["one", "two"], 0)
 
@@ -134,7 +134,7 @@ def test_a_record_that_cannot_be_stored_is_counted_and_takes_no_other_with_it(
     pipeline = pipeline_to({"one": otlp(receiver.url), "choosy": choosy}, None)
     assert isinstance(pipeline.spool, MemorySpool)
     fail_put(pipeline.spool._connection, "poison")
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         for number in range(201):
             call(tracer, number, note="poison" if number == position else "")
     report = pipeline.flush(PATIENCE_S)

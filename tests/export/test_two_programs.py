@@ -81,7 +81,7 @@ def test_what_waits_for_an_address_that_is_down_is_sent_there_and_nowhere_else(
     told, _ = ran(tmp_path, otlp(one.url), "a", 60)
     assert "60 waiting" in told
     _, logged = ran(tmp_path, otlp(two.url), "b", 40)
-    assert "60 spans wait for another destination named eu, at another address or account" in logged
+    assert "60 spans are queued for another destination named eu (other address or account)" in logged
     assert named(two.requests) == names("b", 40)
     before = len(one.requests)
     one.answer_with(ok())

@@ -1,4 +1,4 @@
-"""Spans as a tree for a terminal: names, durations, tokens, cost. Pure."""
+"""Render spans as a tree for a terminal: names, durations, tokens, cost. Pure functions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CONTROL: Final = dict.fromkeys((*range(32), 127, *range(128, 160)), "�")
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """What the generations of some spans sum up to."""
+    """The sums over generations."""
 
     calls: int
     input_tokens: int
@@ -39,22 +39,22 @@ def totals(spans: Iterable[SpanData]) -> Totals:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` without what a terminal would obey."""
+    """Return ``text`` with control characters replaced, so that a terminal does not interpret them."""
     return text.translate(_CONTROL)
 
 
 def render_tree(spans: Iterable[SpanData], width: int | None = None) -> str:
     """Return ``spans`` as indented trees, a line each, siblings in order of their start.
 
-    A span whose parent is not among them stands as a root. Where a line is wider than ``width``,
-    names are cut and notes go on a line of their own.
+    A span whose parent is not in ``spans`` is a root. If a line is wider than ``width``, names are cut and notes are on
+    a line of their own.
     """
     ordered = sorted(spans, key=lambda span: (span.start_ns, span.end_ns))
     known = {span.span_id for span in ordered}
     children: dict[str, list[SpanData]] = {}
     for span in ordered:
-        above = span.parent_span_id
-        children.setdefault(above if above in known and above != span.span_id else "", []).append(span)
+        parent = span.parent_span_id
+        children.setdefault(parent if parent in known and parent != span.span_id else "", []).append(span)
     rows: list[tuple[str, ...]] = []
     for root in children.get("", []):
         _add(root, "", "", children, rows)
@@ -112,8 +112,8 @@ def _duration(ms: float) -> str:
 
 
 def _tokens(span: SpanData) -> str:
-    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
-    return "" if asked is None and answered is None else f"{asked or 0} → {answered or 0} tokens"
+    inputs, outputs = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
+    return "" if inputs is None and outputs is None else f"{inputs or 0} → {outputs or 0} tokens"
 
 
 def _cost(span: SpanData) -> str:

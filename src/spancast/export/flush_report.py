@@ -1,4 +1,4 @@
-"""What a flush did, told per destination; true only where nothing waits and nothing was lost."""
+"""The result of a flush, per destination; true only if nothing is queued and nothing was lost."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class DestinationReport:
-    """Spans of one destination since the last flush; ``waiting`` is now, ``last_error`` what it said last.
+    """Spans of one destination since the last flush; ``waiting`` is the number queued now.
 
-    What waits in a spool on disk is delivered later, by this process or the next.
+    ``last_error`` is the latest reason of a failed delivery. Spans queued in a spool on disk are delivered later, by
+    this process or the next.
     """
 
     delivered: int = 0
@@ -25,10 +26,10 @@ class DestinationReport:
 
 @dataclass(frozen=True, slots=True)
 class FlushReport:
-    """Reports by destination, and what concerns none of them.
+    """Reports by destination, and what concerns no single destination.
 
-    ``dropped`` spans reached no destination's queue; ``others`` is the answer of the application's
-    own span processors.
+    ``dropped`` spans reached no queue of a destination. ``others`` is whether the span processors of the application
+    flushed in time.
     """
 
     destinations: Mapping[str, DestinationReport] = field(default_factory=dict[str, DestinationReport])
@@ -40,10 +41,10 @@ class FlushReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{name}: {told.delivered} delivered, {told.waiting} waiting,"
-            f" {told.refused} refused, {told.dropped} dropped"
-            + (f" ({told.last_error})" if told.last_error and not told else "")
-            for name, told in self.destinations.items()
+            f"{name}: {report.delivered} delivered, {report.waiting} waiting,"
+            f" {report.refused} refused, {report.dropped} dropped"
+            + (f" ({report.last_error})" if report.last_error and not report else "")
+            for name, report in self.destinations.items()
         ]
         if self.dropped:
             lines.append(f"{self.dropped} dropped before any destination")

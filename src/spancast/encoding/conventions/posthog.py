@@ -1,9 +1,9 @@
 """PostHog, by its OTLP endpoint.
 
 Source: its ingestion's OpenTelemetry mapping (``semconv.md`` 3.5) and the properties of its AI events.
-Any attribute it does not know is an event property under its own name: so what it has no mapping for is
-written as the ``$ai_*`` property itself. Anthropic's input tokens are read there without the cached
-ones, everybody else's with them; cost as charged wins over its prices.
+An attribute without a mapping becomes an event property of the same name, so fields without a mapping are written as
+the ``$ai_*`` property itself. Input tokens exclude cached tokens for Anthropic, and include them for other providers.
+The charged cost wins over its prices.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _RENAMED: Final = frozenset({
     semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, semconv.USAGE_COST,
     facts.CACHE_CREATION,
 })  # fmt: skip
-_APART: Final = "anthropic"
+_EXCLUDES_CACHED: Final = "anthropic"
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` as PostHog makes events of it."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with the attributes that PostHog maps to events."""
     kept = facts.without(span.attributes, _RENAMED | facts.readable_content(span), semconv.TRACE_METADATA)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
-    # Without one PostHog makes a random person for every span.
+    # Without an id PostHog creates a random person for every span.
     yield "posthog.distinct_id", span.text(semconv.USER_ID) or session or span.trace_id
     yield "$ai_session_id", session
     yield from genai_fields.own_keys(span).items()
@@ -45,7 +45,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     tokens, costs = facts.usage(span), genai_fields.costs(span)
-    if span.text(semconv.PROVIDER_NAME) == _APART and tokens.input is not None:
+    if span.text(semconv.PROVIDER_NAME) == _EXCLUDES_CACHED and tokens.input is not None:
         yield semconv.USAGE_INPUT_TOKENS, max(tokens.input - (tokens.cache_read or 0) - (tokens.cache_write or 0), 0)
     yield "$ai_cache_read_input_tokens", tokens.cache_read
     yield "$ai_cache_creation_input_tokens", tokens.cache_write
