@@ -240,7 +240,7 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
     if force_flush is not None:
         left_ms = max(int((deadline_s - time.monotonic()) * 1000), 1)
         with _wiring().skip_own_flush() if pipeline else nullcontext():
-            report = replace(report, others=bool(force_flush(left_ms)))
+            report = replace(report, application_flushed=bool(force_flush(left_ms)))
     if pipeline is None:
         # Our exporter may be on the application's provider, with a configuration that could not be read.
         report = replace(report, dropped=counters.read().get("dropped.not_configured", 0))

@@ -115,8 +115,8 @@ def test_what_does_not_pass_is_listed(kind: str, code: int, receiver: OtlpReceiv
     sender = sending(kind, receiver)
     sender.conversation()
     report = sender.pipeline.flush(PATIENCE_S)
-    assert (report.destinations["one"].refused, report.destinations["one"].waiting) == (2, 0)
-    for buried in sender.pipeline.spool.buried():
+    assert (report.destinations["one"].dead_lettered, report.destinations["one"].queued) == (2, 0)
+    for buried in sender.pipeline.spool.dead_letters():
         assert str(code) in buried.reason
         assert DESTINATIONS[kind].title in buried.reason, "the reason names the product"
         assert CANARY not in buried.reason
@@ -129,7 +129,7 @@ def test_partial_success_is_read(kind: str, receiver: OtlpReceiver) -> None:
     sender = sending(kind, receiver)
     sender.conversation(calls=3)
     report = sender.pipeline.flush(PATIENCE_S)
-    assert (report.destinations["one"].delivered, report.destinations["one"].refused) == (3, 1)
+    assert (report.destinations["one"].delivered, report.destinations["one"].dead_lettered) == (3, 1)
     sender.pipeline.shutdown()
 
 
@@ -197,7 +197,7 @@ def test_credentials_are_sent_and_nowhere_else(
         if "{" in template and name.lower() in first.headers:
             assert first.headers[name.lower()]
     worker = sender.pipeline.workers[0]
-    told = f"{report} {worker.route} {worker.route.destination!r} {sender.pipeline.spool.buried()} {caplog.text}"
+    told = f"{report} {worker.route} {worker.route.destination!r} {sender.pipeline.spool.dead_letters()} {caplog.text}"
     assert CANARY not in told
     sender.pipeline.shutdown()
     for path in tmp_path.iterdir():

@@ -207,9 +207,9 @@ def test_deliver_with_invalid_row_dead_letters_only_that_row(name: str, position
         made = [call(tracer, n, **{semconv.SESSION_ID: fine, **(odd if n == position else {})}) for n in range(201)]
     report = pipeline.flush(60)
     counts = report.destinations["one"]
-    assert (counts.delivered, counts.refused, counts.waiting) == (200, 1, 0), str(report)
+    assert (counts.delivered, counts.dead_lettered, counts.queued) == (200, 1, 0), str(report)
     assert not report
-    [buried] = pipeline.spool.buried()
+    [buried] = pipeline.spool.dead_letters()
     assert (buried.trace_id, buried.span_id) == made[position]
     assert buried.reason.startswith("ClickHouse localhost: error ")
     assert "canary" not in buried.reason

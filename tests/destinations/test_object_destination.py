@@ -75,7 +75,7 @@ def test_object_gets_what_its_rules_let_through(tmp_path: Path) -> None:
 def test_object_that_refuses_is_believed(tmp_path: Path) -> None:
     report = call(tmp_path, {"mine": Full(Rejected("closed today"))})
     assert not report
-    assert report.destinations["mine"].refused == 1
+    assert report.destinations["mine"].dead_lettered == 1
 
 
 @pytest.mark.parametrize(

@@ -222,8 +222,8 @@ def test_deliver_with_undecodable_span_dead_letters_only_that_span(position: int
     pipeline._start()
     report = pipeline.flush(60)
     counts = report.destinations["one"]
-    assert (counts.delivered, counts.refused, counts.waiting) == (200, 1, 0), str(report)
-    [buried] = pipeline.spool.buried()
+    assert (counts.delivered, counts.dead_lettered, counts.queued) == (200, 1, 0), str(report)
+    [buried] = pipeline.spool.dead_letters()
     assert buried.span_id == odd.span_id.hex()
     assert buried.reason.startswith("JSONDecodeError in encoding.")
     written = [one["id"] for content in objects(bucket).values() for one in content["observations"]]

@@ -45,9 +45,9 @@ def test_batches_stay_until_the_slowest_route_has_had_them(tmp_path: Path) -> No
             spool.put(records(range(start, start + 3)), {})
             assert len(deliver(spool, "fast")) == 3
         assert of_spool(spool) == [1, 4, 7]
-        claim = take(spool, "slow", most=4)
-        assert claim is not None
-        spool.ack(claim)
+        lease = take(spool, "slow", most=4)
+        assert lease is not None
+        spool.ack(lease)
         assert of_spool(spool) == [4, 7]
         assert len(deliver(spool, "slow")) == 5
         assert of_spool(spool) == []
@@ -57,9 +57,9 @@ def test_refused_and_skipped_batches_are_released(tmp_path: Path) -> None:
     with closing(SqliteSpool(tmp_path / "spool.db", max_bytes=1 << 28, max_age_s=1e12)) as spool:
         spool.register(["refuses", "skips"])
         spool.put(records(range(3)), {"skips": dict.fromkeys(range(3), "filtered")})
-        claim = take(spool, "refuses")
-        assert claim is not None
-        spool.bury(claim, [claim.entries[-1].sequence], "400")
+        lease = take(spool, "refuses")
+        assert lease is not None
+        spool.dead_letter(lease, [lease.entries[-1].sequence], "400")
         assert of_spool(spool) == [1]
         assert take(spool, "skips") is None
         assert of_spool(spool) == []

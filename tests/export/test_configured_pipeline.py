@@ -144,10 +144,10 @@ def test_the_truth_about_a_dead_destination() -> None:
     spancast.configure(spool="memory", destinations={"dead": {"type": "otlp", "endpoint": url, "spans": "all"}})
     with spancast.trace(trace_name="lost"):
         pass
-    report = report_when(spancast.flush, lambda told: told.destinations["dead"].waiting)
+    report = report_when(spancast.flush, lambda told: told.destinations["dead"].queued)
     assert not report
-    assert report.destinations["dead"].waiting == 1
-    assert "dead: 0 delivered, 1 waiting" in str(report)
+    assert report.destinations["dead"].queued == 1
+    assert "dead: 0 delivered, 1 queued" in str(report)
 
 
 APPLICATION = """

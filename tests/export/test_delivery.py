@@ -131,7 +131,7 @@ def test_a_dead_destination_keeps_all_and_hinders_none(healthy: OtlpReceiver, tm
     )
     assert not report
     assert report.destinations["healthy"]
-    assert (report.destinations["dead"].delivered, report.destinations["dead"].waiting) == (0, 1000)
+    assert (report.destinations["dead"].delivered, report.destinations["dead"].queued) == (0, 1000)
     assert "refused" in report.destinations["dead"].last_error
     pipeline.shutdown(PATIENCE_S)
     with OtlpReceiver(port=port) as back:
@@ -174,9 +174,9 @@ def test_what_will_never_be_taken_is_listed_with_the_reason(
         made = {call(tracer, number) for number in range(3)}
     report = pipeline.flush(PATIENCE_S)
     assert not report
-    assert (report.destinations["faulty"].refused, report.destinations["faulty"].waiting) == (3, 0)
+    assert (report.destinations["faulty"].dead_lettered, report.destinations["faulty"].queued) == (3, 0)
     assert reason in str(report)
-    buried = pipeline.spool.buried()
+    buried = pipeline.spool.dead_letters()
     assert {(item.trace_id, item.span_id) for item in buried} == made
     assert all(reason in item.reason for item in buried), buried[0].reason
     assert set(healthy.spans) == made
@@ -191,9 +191,9 @@ def test_only_the_span_that_is_not_liked_is_refused(receiver: OtlpReceiver) -> N
         bad = call(tracer, 0, note="poison")
         made += [call(tracer, number) for number in range(100)]
     report = pipeline.flush(PATIENCE_S)
-    assert (report.destinations["picky"].delivered, report.destinations["picky"].refused) == (200, 1)
+    assert (report.destinations["picky"].delivered, report.destinations["picky"].dead_lettered) == (200, 1)
     assert sorted(receiver.spans) == sorted(made)
-    assert [(item.trace_id, item.span_id) for item in pipeline.spool.buried()] == [bad]
+    assert [(item.trace_id, item.span_id) for item in pipeline.spool.dead_letters()] == [bad]
     pipeline.shutdown()
 
 
@@ -217,7 +217,7 @@ def test_partial_success_is_read(receiver: OtlpReceiver, healthy: OtlpReceiver) 
     report = pipeline.flush(PATIENCE_S)
     assert not report
     half = report.destinations["half"]
-    assert (half.delivered, half.refused, half.waiting) == (3, 2, 0)
+    assert (half.delivered, half.dead_lettered, half.queued) == (3, 2, 0)
     assert len(receiver.requests) == 1
     assert report.destinations["healthy"].delivered == 5
     pipeline.shutdown()
@@ -233,7 +233,7 @@ def test_a_wrong_certificate_is_waited_for(healthy: OtlpReceiver, tmp_path: Path
             pipeline.flush, lambda told: told.destinations["healthy"] and told.destinations["tls"].last_error
         )
         assert "certificate" in report.destinations["tls"].last_error.lower()
-        assert report.destinations["tls"].waiting == 1
+        assert report.destinations["tls"].queued == 1
         assert healthy.spans == [made]
         pipeline.shutdown(0.1)
         del trusting
@@ -286,8 +286,8 @@ def test_handed_over_is_always_accounted_for(receiver: OtlpReceiver, healthy: Ot
     counts |= pipeline.counts()
     assert counts["received"] == 110
     for name in ("faulty", "some", "llm", "dear"):
-        fates = ("delivered", "waiting", "refused", "rejected", "sampled_out", "filtered", "not_llm")
-        total = sum(counts.get(f"{fate}.{name}", 0) for fate in fates)
+        states = ("delivered", "waiting", "refused", "rejected", "sampled_out", "filtered", "not_llm")
+        total = sum(counts.get(f"{state}.{name}", 0) for state in states)
         total += sum(count for key, count in counts.items() if key.startswith(f"dropped.{name}."))
         assert total == 110, (name, counts)
     assert counts["not_llm.llm"] == 10

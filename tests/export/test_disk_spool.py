@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.export.spool_records import START_S, Clock, deliver, fates, numbers, record, records, take
+from tests.export.spool_records import START_S, Clock, deliver, numbers, record, records, states_of, take
 
 from spancast import diagnostics
 from spancast.diagnostics import counters
@@ -168,19 +168,19 @@ def test_delivered_content_leaves_the_file(path: Path, clock: Clock, keep_delive
     assert sum(b"CANARY" in file.read_bytes() for file in path.parent.iterdir()) > 0
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint")  # into the file, as it happens every 8 MB
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.bury(claim, [claim.entries[3].sequence], "400")
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.dead_letter(lease, [lease.entries[3].sequence], "400")
     deliver(spool, "b")
     clock.now_s += 100
     assert take(spool, "a") is None
-    assert [item.span_id for item in spool.buried("a")] == [f"{4:016x}"]
+    assert [item.span_id for item in spool.dead_letters("a")] == [f"{4:016x}"]
     left = sum(file.read_bytes().count(b"CANARY") for file in path.parent.iterdir())
     assert 490 < left <= 500, "the dead letter's, a few of them cut by pages"
-    assert spool.drop("a", [claim.entries[3].sequence]) == 1
+    assert spool.purge("a", [lease.entries[3].sequence]) == 1
     spool.enforce_limits()
     assert all(b"CANARY" not in file.read_bytes() for file in path.parent.iterdir())
-    assert fates(spool)[7]["b"].state == "delivered"
+    assert states_of(spool)[7]["b"].state == "delivered"
     spool.close()
 
 
@@ -212,15 +212,15 @@ def test_a_smaller_bound_gives_disk_back(path: Path, clock: Clock) -> None:
 def test_what_waits_is_there_after_a_restart(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(5)), {"a": {1: "filtered"}})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    spool.ack(lease)
     assert take(spool, "b") is not None
     spool.close()
     spool = opened(path, clock)
     assert deliver(spool, "a") == [3, 4]
     assert deliver(spool, "b") == [0, 1, 2, 3, 4], "the lease was given back"
-    assert fates(spool)[1]["a"] == DeliveryState("a", "skipped", "filtered")
+    assert states_of(spool)[1]["a"] == DeliveryState("a", "skipped", "filtered")
     spool.close()
 
 
@@ -251,11 +251,11 @@ def test_kill_at_random_moments_loses_nothing_that_was_put(path: Path, clock: Cl
         told = [line.split() for line in lines if line.endswith("\n")]
         delivered += [[int(number) for number in words[1:]] for words in told if words[0] == "got"]
         spool = opened(path, clock)
-        claimed = deliver(spool, "a", most=500)
+        leased = deliver(spool, "a", most=500)
         # A put that was not promised may be there or not; the next writer begins after it.
-        assert claimed == list(range(promised, promised + len(claimed)))
-        assert promised + len(claimed) >= max(int(words[1]) for words in told if words[0] == "put")
-        promised += len(claimed)
+        assert leased == list(range(promised, promised + len(leased)))
+        assert promised + len(leased) >= max(int(words[1]) for words in told if words[0] == "put")
+        promised += len(leased)
         spool.close()
     spool = opened(path, clock)
     delivered.append(deliver(spool, "b", time.time()))
@@ -275,13 +275,13 @@ def test_two_processes_never_have_the_same_records(path: Path, clock: Clock) -> 
     processes = [started("drain", path, "2000") for _ in range(3)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    claims: list[tuple[int, int, list[int]]] = []
+    leases: list[tuple[int, int, list[int]]] = []
     for output in outputs:
         lines = [line.split() for line in output.splitlines()]
         for begin, end in zip(lines[::2], lines[1::2], strict=True):
-            claims.append((int(begin[1]), int(end[1]), [int(number) for number in begin[2:]]))
-    claims.sort()
-    assert [number for _, _, taken in claims for number in taken] == list(range(2000)), "in order and once each"
+            leases.append((int(begin[1]), int(end[1]), [int(number) for number in begin[2:]]))
+    leases.sort()
+    assert [number for _, _, taken in leases for number in taken] == list(range(2000)), "in order and once each"
     spool.close()
 
 
@@ -378,8 +378,8 @@ def in_child(work: Callable[[], object]) -> None:
 def test_a_child_does_not_deliver_what_the_parent_has(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(4)), {})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
+    lease = take(spool, "a", most=2)
+    assert lease is not None
 
     def work() -> None:
         assert take(spool, "a") is None
@@ -389,7 +389,7 @@ def test_a_child_does_not_deliver_what_the_parent_has(path: Path, clock: Clock) 
 
     in_child(work)
     assert take(spool, "a") is None, "the parent's lease is still the parent's"
-    spool.ack(claim)
+    spool.ack(lease)
     assert deliver(spool, "a") == [2, 3, 4, 5]
     assert deliver(spool, "b") == [4, 5]
     spool.close()
@@ -403,13 +403,13 @@ def test_a_child_has_nothing_of_the_parents_memory(tmp_path: Path, clock: Clock)
 
     def work() -> None:
         assert take(spool, "a") is None
-        assert spool.size().overflow == 0
+        assert spool.usage().in_memory == 0
         spool.put(records([7]), {})
         assert deliver(spool, "a") == [7]
 
     in_child(work)
     assert deliver(spool, "a") == [0, 1, 2, 3]
-    assert spool.drop("b") == 4
+    assert spool.purge("b") == 4
     spool.close()
 
 
@@ -445,7 +445,7 @@ def test_a_fork_does_not_wait_for_ever_for_another_thread(
     def work() -> None:
         spool.put(records([7]), {})
         memory.put(records([8]), {})
-        assert "forked" in spool.size().trouble
+        assert "forked" in spool.usage().error
         assert (deliver(spool, "a"), deliver(memory, "a")) == ([7], [8])
 
     holder = threading.Thread(target=hold)
@@ -502,13 +502,13 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path, clock: Clock, caplog:
     spool.put(records(range(3)), {"b": {0: "filtered"}})
     spool.put(records(range(3, 5)), {})
     assert caplog.text.count("cannot be used") == 1
-    assert "NotADirectoryError" in spool.size().trouble or "FileExistsError" in spool.size().trouble
-    assert (spool.size().overflow, counters.read()["spool.memory_fallback"]) == (5, 5)
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    spool.ack(claim)
-    assert spool.state("a").waiting == 3
-    assert fates(spool)[0] == {
+    assert "NotADirectoryError" in spool.usage().error or "FileExistsError" in spool.usage().error
+    assert (spool.usage().in_memory, counters.read()["spool.memory_fallback"]) == (5, 5)
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    spool.ack(lease)
+    assert spool.state("a").queued == 3
+    assert states_of(spool)[0] == {
         "a": DeliveryState("a", "delivered", at_s=START_S),
         "b": DeliveryState("b", "skipped", "filtered"),
     }
@@ -517,10 +517,10 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path, clock: Clock, caplog:
     assert not path.exists(), "not tried again so soon"
     clock.now_s += 40
     spool.put(records([9]), {})
-    assert (spool.size().trouble, spool.size().records) == ("", 1), "new records go to the disk"
+    assert (spool.usage().error, spool.usage().records) == ("", 1), "new records go to the disk"
     assert deliver(spool, "a") == [2, 3, 4, 9], "what waits in memory is older and is delivered first"
     assert deliver(spool, "b") == [9]
-    assert spool.size().overflow == 0
+    assert spool.usage().in_memory == 0
     spool.close()
     assert is_sound(path)
 
@@ -530,21 +530,21 @@ def test_every_command_sees_what_is_in_memory(tmp_path: Path, clock: Clock) -> N
     blocker.write_text("")
     spool = opened(blocker / "spool.db", clock)
     spool.put(records(range(5)), {"a": {0: "filtered"}})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    spool.bury(claim, [claim.entries[0].sequence], "400")
-    assert spool.drop("a", [claim.entries[1].sequence + 1]) == 1
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    spool.dead_letter(lease, [lease.entries[0].sequence], "400")
+    assert spool.purge("a", [lease.entries[1].sequence + 1]) == 1
     blocker.unlink()
     clock.now_s += 40
     spool.put(records([9]), {})
-    told = fates(spool)
+    told = states_of(spool)
     states = [told[number]["a"].state for number in (0, 1, 2, 3, 4, 9)]
     assert states == ["skipped", "buried", "delivered", "dropped", "waiting", "waiting"]
-    assert [item.reason for item in spool.buried("a")] == ["400"]
+    assert [item.reason for item in spool.dead_letters("a")] == ["400"]
     assert [item.reason for item in spool.dropped("a")] == ["purged"]
     assert spool.requeue("a") == 1
     assert spool.replay("b", 0, 2 * START_S) == 0
-    assert spool.drop("b") == 6
+    assert spool.purge("b") == 6
     assert deliver(spool, "a") == [1, 4, 9]
     spool.close()
 
@@ -554,14 +554,14 @@ def test_a_claim_from_memory_is_the_only_one_of_its_route(tmp_path: Path, clock:
     blocker.write_text("")
     spool = opened(blocker / "spool.db", clock, routes=("a", "b"))
     spool.put(records(range(3)), {})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    assert spool.renew(claim, START_S)
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    assert spool.extend(lease, START_S)
     blocker.unlink()
     clock.now_s += 5
     spool.put(records([7]), {})
     assert take(spool, "a", clock.now_s) is None
-    spool.ack(claim)
+    spool.ack(lease)
     assert deliver(spool, "a", clock.now_s) == [2, 7]
     spool.close()
 
@@ -606,7 +606,7 @@ def test_locked_too_long(path: Path, clock: Clock, caplog: pytest.LogCaptureFixt
     with held(path):
         assert spool.put(records(range(3, 6)), {}) == 0
         assert "database is locked" in caplog.text
-        assert spool.state("a").waiting == 6, "what waits on the disk is counted though it cannot be read"
+        assert spool.state("a").queued == 6, "what waits on the disk is counted though it cannot be read"
         assert numbers(take(spool, "b")) == [3, 4, 5], "from memory"
     clock.now_s += 40
     assert sorted(deliver(spool, "a", clock.now_s)) == [0, 1, 2, 3, 4, 5]
@@ -616,14 +616,14 @@ def test_locked_too_long(path: Path, clock: Clock, caplog: pytest.LogCaptureFixt
 def test_an_acknowledgement_is_not_lost_with_the_disk(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(6)), {})
-    claim = take(spool, "a", most=2)
+    lease = take(spool, "a", most=2)
     other = take(spool, "b", most=2)
-    assert claim is not None
+    assert lease is not None
     assert other is not None
     with held(path):
-        spool.ack(claim)
+        spool.ack(lease)
         spool.nack(other, START_S + 100, "503")
-        assert not spool.renew(claim, START_S)
+        assert not spool.extend(lease, START_S)
         assert take(spool, "a") is None
     clock.now_s += 40
     assert deliver(spool, "a", clock.now_s) == [2, 3, 4, 5]
@@ -636,7 +636,7 @@ def test_a_disk_that_is_full(path: Path) -> None:
     """No file may grow over 1 MB, and then it may again."""
     lines = ran("limit_files", path, "200")
     told = {line[0]: line[1:] for line in lines}
-    assert lines[0][0] == "overflow"
+    assert lines[0][0] == "in_memory"
     assert int(lines[0][1]) > 0
     got = [int(number) for number in told["delivered"] + told["later"]]
     assert sorted(got) == list(range(200))
@@ -669,7 +669,7 @@ def test_a_file_system_that_is_read_only(path: Path, clock: Clock) -> None:
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(done.stderr)
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0][:2] == ["overflow", "5"]
+    assert lines[0][:2] == ["in_memory", "5"]
     assert lines[1] == ["delivered", "0", "1", "2", "3", "4"]
     assert "cannot be used" in done.stderr
 
@@ -691,15 +691,15 @@ def test_a_signal_handler_finds_the_spool_in_use(path: Path, clock: Clock) -> No
 def test_any_text_is_a_reason(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(3)), {"a": {0: "filtered by \ud800"}})
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.nack(claim, START_S, "\udcff" + "x" * 100_000)
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.nack(lease, START_S, "\udcff" + "x" * 100_000)
     assert len(spool.state("a").last_error) == 2000
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.bury(claim, [entry.sequence for entry in claim.entries], "\udcff")
-    assert [item.reason for item in spool.buried("a")] == ["?", "?"]
-    assert fates(spool)[0]["a"].reason == "filtered by ?"
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.dead_letter(lease, [entry.sequence for entry in lease.entries], "\udcff")
+    assert [item.reason for item in spool.dead_letters("a")] == ["?", "?"]
+    assert states_of(spool)[0]["a"].reason == "filtered by ?"
     spool.close()
 
 
@@ -736,9 +736,9 @@ def filled(path: Path, clock: Clock, count: int = 500) -> None:
     """Make a spool of ``count`` records; route "a" had the first 100."""
     spool = opened(path, clock)
     spool.put(records(range(count), size=3000), {"b": {0: "filtered"}})
-    claim = take(spool, "a", most=100)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=100)
+    assert lease is not None
+    spool.ack(lease)
     spool.close()
 
 
@@ -800,9 +800,9 @@ def test_damage_under_a_running_process_counts_what_waited(
 ) -> None:
     spool = opened(path, clock)
     spool.put(records(range(500), size=3000), {"b": {0: "filtered"}})
-    claim = take(spool, "a", most=100)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=100)
+    assert lease is not None
+    spool.ack(lease)
     under_way = take(spool, "a", most=50)
     assert under_way is not None
     if not is_open:
@@ -838,7 +838,7 @@ def test_a_damaged_table(path: Path, clock: Clock, tmp_path: Path) -> None:
         spool = opened(copy, clock, routes=("a", "b"))
         spool.put(records([1000], size=3000), {"b": {0: "filtered"}})
         got = {route: set(deliver(spool, route, most=50)) - {1000} for route in ("a", "b")}
-        spool.find(bytes(16))
+        spool.history(bytes(16))
         assert len(aside(copy)) == 1, name
         assert got["a"] <= set(range(100, 500)), name
         assert got["b"] <= set(range(1, 500)), "what was filtered stays so"
@@ -853,7 +853,7 @@ def test_a_damaged_table(path: Path, clock: Clock, tmp_path: Path) -> None:
 def test_damaged_pages_lose_nothing_uncounted(path: Path, clock: Clock, seed: int) -> None:
     filled(path, clock)
     spool = opened(path, clock)
-    assert spool.state("b").waiting == 499
+    assert spool.state("b").queued == 499
     spool._pause()
     chance = random.Random(seed)
     pages = path.stat().st_size // 8192
@@ -862,11 +862,11 @@ def test_damaged_pages_lose_nothing_uncounted(path: Path, clock: Clock, seed: in
     spool.put(records([1000], size=3000), {})
     got = {route: deliver(spool, route, most=50) for route in ("a", "b")}
     counts = counters.read()
-    buried = [told for told in spool.buried(limit=2000) if told.reason == "its bytes on disk were damaged"]
+    buried = [told for told in spool.dead_letters(limit=2000) if told.reason == "its bytes on disk were damaged"]
     for route, first, waited in (("a", 100, 400), ("b", 1, 499)):
         assert set(got[route]) <= {*range(first, 500), 1000}
         refused = sum(told.route == route for told in buried)
-        # A claim that was under way when the damage showed may be counted as dropped and delivered as well.
+        # A lease that was under way when the damage showed may be counted as dropped and delivered as well.
         assert len(got[route]) + refused + counts.get(f"dropped.{route}.spool_damaged", 0) >= waited + 1
     spool.put(records([2000]), {})
     assert (deliver(spool, "a"), deliver(spool, "b")) == ([2000], [2000])
@@ -887,8 +887,8 @@ def test_a_damaged_batch_is_listed_and_not_delivered(
         connection.commit()
     spool = opened(path, clock)
     assert deliver(spool, "a") == [0, 1, 4, 5]
-    assert [item.reason for item in spool.buried("a")] == ["its bytes on disk were damaged"] * 2
-    assert [item.span_id for item in spool.buried("a")] == [f"{number + 1:016x}" for number in (3, 2)]
+    assert [item.reason for item in spool.dead_letters("a")] == ["its bytes on disk were damaged"] * 2
+    assert [item.span_id for item in spool.dead_letters("a")] == [f"{number + 1:016x}" for number in (3, 2)]
     assert deliver(spool, "b", most=1) == [0, 1, 4, 5]
     assert spool.requeue("a") == 2
     assert deliver(spool, "a") == []
@@ -917,15 +917,15 @@ def test_damage_twice_in_a_second(path: Path, clock: Clock) -> None:
 def test_a_claim_of_a_file_set_aside_moves_no_cursor(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(50)), {})
-    claim = take(spool, "a")
-    assert claim is not None
+    lease = take(spool, "a")
+    assert lease is not None
     spool._pause()
     scrambled(path, 0, 100)
     spool.put(records(range(100, 103)), {})
-    spool.ack(claim)
-    spool.bury(claim, [claim.entries[0].sequence], "400")
-    spool.nack(claim, START_S + 1000, "503")
-    assert spool.buried() == []
+    spool.ack(lease)
+    spool.dead_letter(lease, [lease.entries[0].sequence], "400")
+    spool.nack(lease, START_S + 1000, "503")
+    assert spool.dead_letters() == []
     assert deliver(spool, "a") == [100, 101, 102]
     assert counters.read()["dropped.a.spool_damaged"] == 50
     spool.close()
@@ -949,7 +949,7 @@ def test_another_process_opens_the_file_and_hangs(path: Path, clock: Clock) -> N
         fcntl.flock(held_lock, fcntl.LOCK_EX)
         spool = opened(path, clock)
         spool.put(records(range(3)), {})
-        assert spool.size().trouble
+        assert spool.usage().error
     clock.now_s += 40
     spool.put(records(range(3, 5)), {})
     assert sorted(deliver(spool, "a")) == [0, 1, 2, 3, 4]
@@ -962,7 +962,7 @@ def test_a_defect_of_ours_is_not_the_disks(path: Path, clock: Clock) -> None:
     object.__setattr__(wrong, "span_id", object())
     with pytest.raises(struct.error):
         spool.put([record(0), wrong], {})
-    assert spool.size().trouble == ""
+    assert spool.usage().error == ""
     assert spool.put([record(2)], {}) == 0
     assert deliver(spool, "a") == [2]
     spool.close()
@@ -1004,12 +1004,12 @@ def test_what_is_at_hand_is_what_the_file_says(
         number += count
     fresh = opened(path, clock)
     for route in ("a", "b"):
-        claim = fresh.claim(route, max_records=most, max_bytes=1 << 20, now_s=clock())
-        expected = [] if claim is None else [entry.sequence for entry in claim.entries]
-        if claim is not None:
-            fresh.nack(claim, 0.0, "only looked")
-        claim = here.claim(route, max_records=most, max_bytes=1 << 20, now_s=clock())
-        assert ([] if claim is None else [entry.sequence for entry in claim.entries]) == expected
+        lease = fresh.lease(route, max_records=most, max_bytes=1 << 20, now_s=clock())
+        expected = [] if lease is None else [entry.sequence for entry in lease.entries]
+        if lease is not None:
+            fresh.nack(lease, 0.0, "only looked")
+        lease = here.lease(route, max_records=most, max_bytes=1 << 20, now_s=clock())
+        assert ([] if lease is None else [entry.sequence for entry in lease.entries]) == expected
     for spool in (here, elsewhere, fresh):
         spool.close()
 
@@ -1020,7 +1020,7 @@ def test_four_who_share_a_file_keep_the_bound_together(tmp_path: Path, clock: Cl
     chosen = random.Random(7)
     for number in range(1500):
         chosen.choice(spools).put(records([number], size=1024 * chosen.randrange(1, 12)), {})
-        assert spools[0].size().bytes_used <= MIB + 16 * 1024, number
+        assert spools[0].usage().bytes_used <= MIB + 16 * 1024, number
     assert spools[0].state("a").dropped > 0
     for spool in spools:
         spool.close()

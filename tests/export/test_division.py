@@ -1,4 +1,4 @@
-"""Which span is the odd one: the rules of ``export/division.py``, for any claim and any destination."""
+"""Which span is the odd one: the rules of ``export/division.py``, for any lease and any destination."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_destination_that_fails_for_everything_dead_letters_nothing(count: int
 
 
 def test_a_destination_that_goes_away_dead_letters_nothing() -> None:
-    """It answers at first, and from the middle of the claim on for nothing any more."""
+    """It answers at first, and from the middle of the lease on for nothing any more."""
     gone: list[bool] = []
 
     def answer(sent: Sequence[int]) -> Outcome:

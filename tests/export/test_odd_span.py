@@ -83,9 +83,9 @@ def is_odd(span: ReadableSpan) -> bool:
 def assert_one_is_dead_lettered(pipeline: ExportPipeline, odd: tuple[str, str], reason: str) -> None:
     report = pipeline.flush(PATIENCE_S)
     told = report.destinations["one"]
-    assert (told.delivered, told.refused, told.waiting, report.dropped) == (200, 1, 0, 0), str(report)
+    assert (told.delivered, told.dead_lettered, told.queued, report.dropped) == (200, 1, 0, 0), str(report)
     assert not report
-    [buried] = pipeline.spool.buried()
+    [buried] = pipeline.spool.dead_letters()
     assert (buried.trace_id, buried.span_id) == odd
     assert buried.reason.startswith(reason), buried.reason
     assert CONTENT not in buried.reason
@@ -124,7 +124,7 @@ def test_what_fails_for_every_span_is_tried_again(error: Exception, directory: P
         made = [call(tracer, number) for number in range(201)]
     report = pipeline.flush(0.5)
     told = report.destinations["one"]
-    assert (told.delivered, told.refused, told.waiting) == (0, 0, 201)
+    assert (told.delivered, told.dead_lettered, told.queued) == (0, 0, 201)
     assert told.last_error == f"exporter picky: it raised {type(error).__name__}"
     tries = pipeline.spool.state("one").attempts
     assert 0 < exporter.batches <= (tries + 1) * (1 + PROBES)
@@ -132,7 +132,7 @@ def test_what_fails_for_every_span_is_tried_again(error: Exception, directory: P
     report = pipeline.flush(PATIENCE_S)
     assert report, str(report)
     assert sorted(exporter.spans) == sorted(made)
-    assert pipeline.spool.buried() == []
+    assert pipeline.spool.dead_letters() == []
     pipeline.shutdown()
 
 
@@ -152,7 +152,7 @@ def test_a_package_that_is_missing_is_no_spans_fault() -> None:
     with tracing(pipeline) as tracer:
         around(tracer, 0, {})
     told = pipeline.flush(0.2).destinations["one"]
-    assert (told.refused, told.waiting) == (0, 201)
+    assert (told.dead_lettered, told.queued) == (0, 201)
     assert told.last_error == "boto3 is not installed: pip install 'spancast[s3]'"
     assert destination.asked <= pipeline.spool.state("one").attempts + 1, "the batch is not halved for it"
     destination.close = lambda: None
@@ -167,11 +167,11 @@ def test_a_dead_letter_that_is_sent_again_holds_up_nothing(directory: Path | Non
         assert_one_is_dead_lettered(pipeline, odd, "exporter picky: it raised ValueError")
         assert pipeline.spool.requeue("one") == 1
         told = pipeline.flush(0.2).destinations["one"]
-        assert (told.refused, told.waiting) == (0, 1), "alone, it may be the network"
+        assert (told.dead_lettered, told.queued) == (0, 1), "alone, it may be the network"
         good += [call(tracer, number) for number in range(10)]
         report = pipeline.flush(PATIENCE_S)
     told = report.destinations["one"]
-    assert (told.delivered, told.refused, told.waiting) == (10, 1, 0), str(report)
+    assert (told.delivered, told.dead_lettered, told.queued) == (10, 1, 0), str(report)
     assert sorted(exporter.spans) == sorted(good)
     pipeline.shutdown()
 
@@ -182,12 +182,12 @@ def test_an_odd_span_alone_waits_until_another_one_is_taken(directory: Path | No
     with tracing(pipeline) as tracer:
         odd = call(tracer, note=CONTENT)
         told = pipeline.flush(0.2).destinations["one"]
-        assert (told.delivered, told.refused, told.waiting) == (0, 0, 1)
+        assert (told.delivered, told.dead_lettered, told.queued) == (0, 0, 1)
         good = call(tracer)
         told = pipeline.flush(PATIENCE_S).destinations["one"]
-    assert (told.delivered, told.refused, told.waiting) == (1, 1, 0)
+    assert (told.delivered, told.dead_lettered, told.queued) == (1, 1, 0)
     assert exporter.spans == [good]
-    assert [(item.trace_id, item.span_id) for item in pipeline.spool.buried()] == [odd]
+    assert [(item.trace_id, item.span_id) for item in pipeline.spool.dead_letters()] == [odd]
     pipeline.shutdown()
 
 

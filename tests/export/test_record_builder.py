@@ -194,8 +194,8 @@ def test_a_record_of_odd_values_can_be_stored(end_time: Any, attributes: dict[st
     spool = MemorySpool(1 << 20)
     spool.register(["one"])
     assert spool.put([record], {}) == 0
-    assert spool.state("one").waiting == 1
-    assert spool.drop("one") == 1
+    assert spool.state("one").queued == 1
+    assert spool.purge("one") == 1
     spool.close()
 
 

@@ -147,7 +147,7 @@ def test_spans_that_waited_in_a_removed_file_are_counted(
     copy = copied(path, tmp_path / "copy")
     receiver.answer_with(status(503))
     lost = made(pipeline, 40)
-    waiting = {name: told.waiting for name, told in pipeline.flush(0.5).destinations.items()}
+    waiting = {name: told.queued for name, told in pipeline.flush(0.5).destinations.items()}
     assert waiting["one"] == 40 > waiting["two"] > 0
     receiver.answer_with(ok())
     way(path, copy)
@@ -215,14 +215,14 @@ def test_a_claim_of_a_file_moves_nothing_in_a_copy_of_it(tmp_path: Path, clock: 
     assert deliver(spool, "a") == [0, 1, 2]
     copy = copied(path, tmp_path / "copy")
     spool.put(records(range(3, 6)), {})
-    claim = take(spool, "a")
-    assert claim is not None
+    lease = take(spool, "a")
+    assert lease is not None
     put_the_copy_there(path, copy)
     spool.put(records(range(10, 13)), {})
-    assert not spool.renew(claim, START_S)
-    spool.ack(claim)
-    spool.bury(claim, [claim.entries[0].sequence], "400")
-    assert spool.buried() == []
+    assert not spool.extend(lease, START_S)
+    spool.ack(lease)
+    spool.dead_letter(lease, [lease.entries[0].sequence], "400")
+    assert spool.dead_letters() == []
     assert numbers(take(spool, "a")) == [10, 11, 12]
     spool.close()
 
@@ -274,7 +274,7 @@ def test_flush_is_false_if_spans_waited_in_a_file_that_was_damaged(
     pipeline = pipeline_to({"one": otlp(receiver.url)}, tmp_path)
     receiver.answer_with(status(503))
     made(pipeline, 200)
-    assert pipeline.flush(0.5).destinations["one"].waiting == 200
+    assert pipeline.flush(0.5).destinations["one"].queued == 200
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     damage(path)
@@ -283,7 +283,7 @@ def test_flush_is_false_if_spans_waited_in_a_file_that_was_damaged(
     report = pipeline.flush(PATIENCE_S)
     told = report.destinations["one"]
     assert not report
-    assert (told.delivered + told.dropped, told.waiting) == (205, 0)
+    assert (told.delivered + told.dropped, told.queued) == (205, 0)
     assert told.dropped >= 200
     later = made(pipeline, 5)
     assert pipeline.flush(PATIENCE_S)

@@ -67,7 +67,7 @@ def test_a_courier_that_could_not_be_started_is_started_by_the_next_span(receive
             former = threading.stack_size(NO_MEMORY_HAS_SO_MUCH)
         assert span_queue.flush(PATIENCE_S)
         threading.stack_size(former)
-        assert pipeline.spool.state(pipeline.workers[0].route.key).waiting == 1
+        assert pipeline.spool.state(pipeline.workers[0].route.key).queued == 1
         made.append(call(tracer))
         assert receiver.wait_for(lambda: sorted(receiver.spans) == sorted(made)), "without a flush"
     assert pipeline.shutdown(PATIENCE_S)

@@ -79,7 +79,7 @@ def test_what_waits_for_an_address_that_is_down_is_sent_there_and_nowhere_else(
 ) -> None:
     one.answer_with(status(503))
     told, _ = ran(tmp_path, otlp(one.url), "a", 60)
-    assert "60 waiting" in told
+    assert "60 queued" in told
     _, logged = ran(tmp_path, otlp(two.url), "b", 40)
     assert "60 spans are queued for another destination named eu (other address or account)" in logged
     assert named(two.requests) == names("b", 40)
@@ -121,7 +121,7 @@ def test_a_terminal_that_went_away_leaves_its_spans_to_the_same_program(tmp_path
     told = process.stdout.read()
     process.stdout.close()
     process.wait(PATIENCE_S)
-    assert "5 waiting" in told
+    assert "5 queued" in told
     other = tmp_path / "other_program.py"
     other.write_text((HERE / "named_program.py").read_text())
     command = [sys.executable, other, queue, json.dumps(console), "second", "3"]
@@ -160,7 +160,7 @@ def test_two_accounts_at_one_address_are_two_destinations(
 ) -> None:
     first = {**first, "endpoint" if first["type"] == "otlp" else "base_url": one.url}
     one.answer_with(status(503))
-    assert sent(first, "a", 5, tmp_path).destinations["eu"].waiting == 5
+    assert sent(first, "a", 5, tmp_path).destinations["eu"].queued == 5
     one.answer_with(ok())
     before = len(one.requests)
     assert sent({**first, **second}, "b", 5, tmp_path)
@@ -175,7 +175,7 @@ def test_two_accounts_at_one_address_are_two_destinations(
 def test_a_secret_is_replaced_and_what_waited_for_the_account_is_sent(one: OtlpReceiver, tmp_path: Path) -> None:
     entry = {"type": "langfuse", "public_key": "p", "secret_key": "old", "base_url": one.url}
     one.answer_with(status(401))
-    assert sent(entry, "a", 5, tmp_path).destinations["eu"].waiting == 5
+    assert sent(entry, "a", 5, tmp_path).destinations["eu"].queued == 5
     one.answer_with(ok())
     before = len(one.requests)
     assert sent({**entry, "secret_key": "new"}, "b", 1, tmp_path)
@@ -186,7 +186,7 @@ def test_a_secret_is_replaced_and_what_waited_for_the_account_is_sent(one: OtlpR
 def test_what_one_left_is_not_written_into_the_file_of_the_other(kind: str, tmp_path: Path) -> None:
     (tmp_path / "in the way").touch()
     entry = {"type": kind, "path": str(tmp_path / "in the way" / "spans")}
-    assert sent(entry, "first", 5, tmp_path / "queue").destinations["eu"].waiting == 5
+    assert sent(entry, "first", 5, tmp_path / "queue").destinations["eu"].queued == 5
     assert sent({"type": kind, "path": str(tmp_path / "spans")}, "second", 3, tmp_path / "queue")
     written = (tmp_path / "spans").read_bytes()
     assert b"second 2" in written
@@ -211,7 +211,7 @@ def test_what_is_dropped_is_counted_for_the_destination_it_waited_for(
         f"dropped.{theirs}.spool_full": 60,
         "dropped.eu.spool_full": report.destinations["eu"].dropped,
     }
-    assert 0 < report.destinations["eu"].dropped == 60 - report.destinations["eu"].waiting
+    assert 0 < report.destinations["eu"].dropped == 60 - report.destinations["eu"].queued
     assert route_name(theirs) == "eu"
     pipeline.shutdown(0.1)
     counters.clear()

@@ -124,7 +124,7 @@ class DeliveryWorker:
             self._condition.wait_for(lambda: self._passes_done >= requested or self._is_stopped, _left(deadline_s))
         # Read the pass number first: a pass that ends between the two reads must not be waited for.
         seen, state = self._passes, self._spool.state(self.route.key)
-        while patient and state.waiting and not self._is_stopped and max(self._backoff_left_s(), 0) < _left(deadline_s):
+        while patient and state.queued and not self._is_stopped and max(self._backoff_left_s(), 0) < _left(deadline_s):
             with self._condition:
                 wait_s = min(_left(deadline_s), _PACE_S)
                 if not self._condition.wait_for(lambda: self._passes > seen or self._is_stopped, wait_s):  # noqa: B023 - called at once
@@ -195,26 +195,26 @@ class DeliveryWorker:
             return False
         # The own back-off is stored in the spool too, for the next process; a flush ignores it.
         lease_s = max(now_s, self._backoff_until_s) if is_flush else now_s
-        claim = self._spool.claim(
+        lease = self._spool.lease(
             self.route.key,
             max_records=min(PROBE_BATCH, self._max_records) if self.is_circuit_open else self._max_records,
             max_bytes=self._max_bytes,
             now_s=lease_s,
         )
-        if claim is None:
+        if lease is None:
             return False
-        if self._deliver(claim):
+        if self._deliver(lease):
             self._is_flushing = self._is_flushing or is_flush
             return True
         return False
 
-    def _deliver(self, claim: Lease) -> bool:
-        has_answer = bool(self._unanswered) and self._has_delivered_since and _sequences(claim) <= self._unanswered
-        division = Division(claim.entries, self._sender(claim), has_answer=has_answer)
-        left = claim.entries
+    def _deliver(self, lease: Lease) -> bool:
+        has_answer = bool(self._unanswered) and self._has_delivered_since and _sequences(lease) <= self._unanswered
+        division = Division(lease.entries, self._sender(lease), has_answer=has_answer)
+        left = lease.entries
         for entries, outcome, rejected in division.run():
             left = left[len(entries) :]
-            settled = replace(claim, entries=entries)
+            settled = replace(lease, entries=entries)
             if isinstance(outcome, Rejected):
                 self._dead_letter(settled, rejected, outcome.reason)
             else:
@@ -222,25 +222,25 @@ class DeliveryWorker:
         if division.failure is None:
             if division.is_lost and left:
                 # If the file of the spool is gone, no process has the rest: nack() counts it. Else it does nothing.
-                self._spool.nack(replace(claim, entries=left), self._clock(), "the lease was lost")
+                self._spool.nack(replace(lease, entries=left), self._clock(), "the lease was lost")
             elif not division.is_lost:
                 self._failures = 0
             return True
         if not division.has_answer:
-            self._unanswered, self._has_delivered_since = _sequences(claim), False
-        self._retry(replace(claim, entries=left), division.failure)
+            self._unanswered, self._has_delivered_since = _sequences(lease), False
+        self._retry(replace(lease, entries=left), division.failure)
         return False
 
-    def _sender(self, claim: Lease) -> Send:
+    def _sender(self, lease: Lease) -> Send:
         renewed_s = time.monotonic()
 
         def send(entries: Sequence[Entry]) -> Outcome | None:
             nonlocal renewed_s
             if time.monotonic() - renewed_s > _RENEW_AFTER_S:
-                if not self._spool.renew(claim, self._clock()):
+                if not self._spool.extend(lease, self._clock()):
                     return None
                 renewed_s = time.monotonic()
-            return self._send_safely(claim.log, entries)
+            return self._send_safely(lease.log, entries)
 
         return send
 
@@ -263,11 +263,11 @@ class DeliveryWorker:
             # This type is about a missing package or the configuration, never about a span.
             return Retry(str(error))
 
-    def _ack(self, claim: Lease, outcome: Delivered) -> None:
+    def _ack(self, lease: Lease, outcome: Delivered) -> None:
         name = self.route.name
-        self._spool.ack(claim)
+        self._spool.ack(lease)
         self._has_delivered_since = True
-        counters.add(f"delivered.{name}", len(claim.entries) - outcome.rejected)
+        counters.add(f"delivered.{name}", len(lease.entries) - outcome.rejected)
         self._backoff_until_s = self._retry_after_until_s = 0.0
         if outcome.rejected:
             counters.add(f"rejected.{name}", outcome.rejected)
@@ -282,18 +282,18 @@ class DeliveryWorker:
         elif outcome.message:
             logger.info("spancast: %s accepted a batch with the message: %s", name, outcome.message)
 
-    def _retry(self, claim: Lease, outcome: Retry | Failed) -> None:
+    def _retry(self, lease: Lease, outcome: Retry | Failed) -> None:
         name = self.route.name
         self._failures += 1
         now_s = self._clock()
-        attempts = max(claim.attempts, self._failures - 1)
+        attempts = max(lease.attempts, self._failures - 1)
         backoff_s = min(FIRST_BACKOFF_S * 2 ** min(attempts, 10), LONGEST_BACKOFF_S)
         # Jitter between half and all of it, so that many processes do not retry at the same time.
         self._backoff_until_s = now_s + backoff_s * (0.5 + self._jitter() / 2)
         seconds = outcome.after_s if isinstance(outcome, Retry) else None
         self._retry_after_until_s = now_s + seconds if seconds else 0.0
         due_s = max(self._backoff_until_s, self._retry_after_until_s)
-        self._spool.nack(claim, due_s, outcome.reason)
+        self._spool.nack(lease, due_s, outcome.reason)
         counters.add(f"retried.{name}")
         warn_once(
             f"retry:{name}:{outcome.reason[:40]}",
@@ -302,11 +302,11 @@ class DeliveryWorker:
             outcome.reason,
         )
 
-    def _dead_letter(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
+    def _dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
         name = self.route.name
-        self._spool.bury(claim, sequences, reason)
+        self._spool.dead_letter(lease, sequences, reason)
         counters.add(f"refused.{name}", len(sequences))
-        counters.add(f"delivered.{name}", len(claim.entries) - len(sequences))
+        counters.add(f"delivered.{name}", len(lease.entries) - len(sequences))
         self.last_rejection = reason
         warn_once(
             f"refused:{name}:{reason[:40]}",
@@ -316,8 +316,8 @@ class DeliveryWorker:
         )
 
 
-def _sequences(claim: Lease) -> AbstractSet[tuple[str, int]]:
-    return {(claim.log, entry.sequence) for entry in claim.entries}
+def _sequences(lease: Lease) -> AbstractSet[tuple[str, int]]:
+    return {(lease.log, entry.sequence) for entry in lease.entries}
 
 
 def _failed(error: Exception) -> Outcome:

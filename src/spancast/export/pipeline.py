@@ -120,7 +120,7 @@ class ExportPipeline:
         self._warn_of_other_routes()
         process_exit.register(self)
         process_exit.handle_sigterm()
-        if any(spool.state(route.key).waiting for route in routes):
+        if any(spool.state(route.key).queued for route in routes):
             # An earlier process left records; otherwise the threads start with the first span.
             self._start()
 
@@ -129,11 +129,11 @@ class ExportPipeline:
         for key in self.spool.routes():
             if route_name(key) in self._keys and key not in self._keys.values():
                 state = self.spool.state(key)
-                if state.waiting and state.attempts:
+                if state.queued and state.attempts:
                     logger.warning(
                         "spancast: %d spans are queued for another destination named %s (other address or account);"
                         " `spancast spool` lists it as %s",
-                        state.waiting,
+                        state.queued,
                         route_name(key),
                         key,
                     )
@@ -238,8 +238,8 @@ class ExportPipeline:
             {
                 name: DestinationReport(
                     delivered=since.get(f"delivered.{name}", 0),
-                    waiting=state.waiting,
-                    refused=rejected[name],
+                    queued=state.queued,
+                    dead_lettered=rejected[name],
                     dropped=sum(count for key, count in since.items() if key.startswith(f"dropped.{name}.")),
                     last_error=state.last_error or (reasons[name] if rejected[name] else ""),
                 )
@@ -273,8 +273,8 @@ class ExportPipeline:
         counts: dict[str, int] = {"waiting": self.span_queue.waiting}
         for name, key in self._keys.items():
             state = self.spool.state(key)
-            counts[f"waiting.{name}"] = state.waiting
-            counts[f"waiting_bytes.{name}"] = state.waiting_bytes
+            counts[f"waiting.{name}"] = state.queued
+            counts[f"waiting_bytes.{name}"] = state.queued_bytes
         return counts
 
     def after_fork_in_child(self) -> None:

@@ -130,42 +130,42 @@ class SqliteSpool(Spool):
                 counters.add("spool.memory_fallback", len(records))
                 return self._in_memory().put(records, skipped)
 
-    def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
-        def claimed(log: SpoolLog) -> Lease | None:
-            return log.claim(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s)
+    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+        def leased(log: SpoolLog) -> Lease | None:
+            return log.lease(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s)
 
         with self._lock:
             if self._memory is not None:
-                claim = claimed(self._memory)
-                if claim is not None or self._memory.state(route).waiting:
-                    return claim
-            return self._on_disk(claimed, None)
+                lease = leased(self._memory)
+                if lease is not None or self._memory.state(route).queued:
+                    return lease
+            return self._on_disk(leased, None)
 
-    def renew(self, claim: Lease, now_s: float) -> bool:
+    def extend(self, lease: Lease, now_s: float) -> bool:
         with self._lock:
-            if self._memory is not None and self._memory.owns(claim):
-                return self._memory.renew(claim, now_s)
-            return self._on_disk(lambda log: log.renew(claim, now_s), otherwise=False)
+            if self._memory is not None and self._memory.owns(lease):
+                return self._memory.extend(lease, now_s)
+            return self._on_disk(lambda log: log.extend(lease, now_s), otherwise=False)
 
-    def ack(self, claim: Lease) -> None:
-        self._settle(claim, lambda log: log.ack(claim))
+    def ack(self, lease: Lease) -> None:
+        self._settle(lease, lambda log: log.ack(lease))
 
-    def nack(self, claim: Lease, due_s: float, reason: str) -> None:
+    def nack(self, lease: Lease, due_s: float, reason: str) -> None:
         def returned(log: SpoolLog) -> None:
-            if log.owns(claim):
-                log.nack(claim, due_s, reason)
+            if log.owns(lease):
+                log.nack(lease, due_s, reason)
             else:
-                self._count_lost(claim.route, len(claim.entries))
+                self._count_lost(lease.route, len(lease.entries))
 
-        self._settle(claim, returned)
+        self._settle(lease, returned)
 
-    def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
-        self._settle(claim, lambda log: log.bury(claim, sequences, reason))
+    def dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
+        self._settle(lease, lambda log: log.dead_letter(lease, sequences, reason))
 
     def state(self, route: str) -> QueueStats:
         with self._lock:
             # If the disk cannot be read, the number known to be queued is used.
-            unread = replace(NO_STATE, waiting=self._known.get(route, 0))
+            unread = replace(NO_STATE, queued=self._known.get(route, 0))
             disk = self._on_disk(lambda log: log.state(route), unread)
             return disk if self._memory is None else _sum(disk, self._memory.state(route))
 
@@ -173,8 +173,8 @@ class SqliteSpool(Spool):
         disk, memory = self._on_both(SpoolLog.routes, [])
         return list(dict.fromkeys(disk + memory))
 
-    def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        return _newest(self._on_both(lambda log: log.buried(route, limit), []), limit)
+    def dead_letters(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        return _newest(self._on_both(lambda log: log.dead_letters(route, limit), []), limit)
 
     def dropped(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
         return _newest(self._on_both(lambda log: log.dropped(route, limit), []), limit)
@@ -197,11 +197,11 @@ class SqliteSpool(Spool):
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
         return sum(self._on_both(lambda log: log.requeue(route, sequences), 0))
 
-    def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        return sum(self._on_both(lambda log: log.drop(route, sequences), 0))
+    def purge(self, route: str, sequences: Sequence[int] | None = None) -> int:
+        return sum(self._on_both(lambda log: log.purge(route, sequences), 0))
 
-    def find(self, trace_id: bytes) -> list[RecordHistory]:
-        disk, memory = self._on_both(lambda log: log.find(trace_id), [])
+    def history(self, trace_id: bytes) -> list[RecordHistory]:
+        disk, memory = self._on_both(lambda log: log.history(trace_id), [])
         return disk + memory
 
     def records(self, trace_id: bytes) -> list[SpanRecord]:
@@ -211,12 +211,12 @@ class SqliteSpool(Spool):
     def enforce_limits(self) -> int:
         return sum(self._on_both(SpoolLog.enforce_limits, 0))
 
-    def size(self) -> SpoolUsage:
+    def usage(self) -> SpoolUsage:
         with self._lock:
             empty = SpoolUsage(str(self._file.path), records=0, bytes_on_disk=0, bytes_used=0, oldest_s=0.0)
-            disk, memory = self._on_disk(SpoolLog.size, empty), self._memory
-            overflow = max((memory.state(route).waiting for route in memory.routes()), default=0) if memory else 0
-            return replace(disk, overflow=overflow, trouble=self._error)
+            disk, memory = self._on_disk(SpoolLog.usage, empty), self._memory
+            in_memory = max((memory.state(route).queued for route in memory.routes()), default=0) if memory else 0
+            return replace(disk, in_memory=in_memory, error=self._error)
 
     def close(self) -> None:
         with self._lock:
@@ -263,7 +263,7 @@ class SqliteSpool(Spool):
         if self._routes is not None:
             log.register(self._routes)
             self._known.clear()
-            self._known.update({route: log.state(route).waiting for route in self._routes})
+            self._known.update({route: log.state(route).queued for route in self._routes})
 
     def _in_memory(self) -> SpoolLog:
         if self._memory is None:
@@ -272,9 +272,9 @@ class SqliteSpool(Spool):
                 self._memory.register(self._routes)
         return self._memory
 
-    def _settle(self, claim: Lease, operation: Callable[[SpoolLog], object]) -> None:
+    def _settle(self, lease: Lease, operation: Callable[[SpoolLog], object]) -> None:
         with self._lock:
-            if self._memory is not None and self._memory.owns(claim):
+            if self._memory is not None and self._memory.owns(lease):
                 operation(self._memory)
                 return
             try:
@@ -415,9 +415,9 @@ def _newest(lists: tuple[list[DeadLetter], list[DeadLetter]], limit: int) -> lis
 
 def _sum(disk: QueueStats, memory: QueueStats) -> QueueStats:
     return QueueStats(
-        waiting=disk.waiting + memory.waiting,
-        waiting_bytes=disk.waiting_bytes + memory.waiting_bytes,
-        buried=disk.buried + memory.buried,
+        queued=disk.queued + memory.queued,
+        queued_bytes=disk.queued_bytes + memory.queued_bytes,
+        dead_lettered=disk.dead_lettered + memory.dead_lettered,
         attempts=max(disk.attempts, memory.attempts),
         due_s=max(disk.due_s, memory.due_s),
         last_error=disk.last_error or memory.last_error,

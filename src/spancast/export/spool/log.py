@@ -46,7 +46,7 @@ from spancast.export.spool.sqlite_schema import pragma
 from spancast.model.span_record import SpanRecord
 
 LEASE_S: Final = 30.0
-NO_STATE: Final = QueueStats(waiting=0, waiting_bytes=0, buried=0, attempts=0, due_s=0.0, last_error="")
+NO_STATE: Final = QueueStats(queued=0, queued_bytes=0, dead_lettered=0, attempts=0, due_s=0.0, last_error="")
 _RECENT_BYTES: Final = 32 << 20
 """Memory for recent batches: for a slow route, reading a batch from the file takes ten times as long as sending it."""
 _NS: Final = 1_000_000_000
@@ -107,9 +107,9 @@ class SpoolLog(Spool):
         # The file is part of the id: a copy of a spool gives the same new sequences to other records.
         self.id = f"{spool}@{self._file}"
 
-    def owns(self, claim: Lease) -> bool:
-        """Return whether ``claim`` was leased from this log, and not from an earlier file at the same path."""
-        return claim.log == self.id
+    def owns(self, lease: Lease) -> bool:
+        """Return whether ``lease`` was leased from this log, and not from an earlier file at the same path."""
+        return lease.log == self.id
 
     def counted_as(self, route: str) -> str:
         """Return the name for counters of ``route`` in this process."""
@@ -170,7 +170,7 @@ class SpoolLog(Spool):
     def _subtract_known(self, route: str, count: int) -> None:
         self.known[route] = max(self.known[route] - count, 0)
 
-    def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
         with self._lock:
             known = find_route(self._connection, route)
             # A read without a write lock first: most calls find nothing to lease.
@@ -178,7 +178,7 @@ class SpoolLog(Spool):
                 self._maintain()
                 return None
             with self._writing() as connection:
-                return self._lease(connection, route, max_records, max_bytes, now_s)
+                return self._lease_next(connection, route, max_records, max_bytes, now_s)
 
     def _has_work(self, route: Route) -> bool:
         return route.cursor < last_sequence(self._connection) or bool(
@@ -201,7 +201,7 @@ class SpoolLog(Spool):
                 self._connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
                 self._has_deleted_content = bool(is_busy)
 
-    def _lease(
+    def _lease_next(
         self, connection: sqlite3.Connection, name: str, max_records: int, max_bytes: int, now_s: float
     ) -> Lease | None:
         route = open_route(connection, name)
@@ -256,32 +256,32 @@ class SpoolLog(Spool):
             set_state(connection, route.id, damaged, "buried", _DAMAGED, self._clock())
         return tuple(taken)
 
-    def renew(self, claim: Lease, now_s: float) -> bool:
+    def extend(self, lease: Lease, now_s: float) -> bool:
         with self._writing() as connection:
             statement = "UPDATE routes SET lease_until_s = ? WHERE name = ? AND lease = ?"
-            return connection.execute(statement, (now_s + LEASE_S, claim.route, claim.lease)).rowcount > 0
+            return connection.execute(statement, (now_s + LEASE_S, lease.route, lease.name)).rowcount > 0
 
-    def ack(self, claim: Lease) -> None:
-        self.bury(claim, (), "")
+    def ack(self, lease: Lease) -> None:
+        self.dead_letter(lease, (), "")
 
-    def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
-        if not claim.entries or not self.owns(claim):
+    def dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
+        if not lease.entries or not self.owns(lease):
             return
         rejected = set(sequences)
-        delivered = [entry.sequence for entry in claim.entries if entry.sequence not in rejected]
-        buried = [entry.sequence for entry in claim.entries if entry.sequence in rejected]
-        first, last = claim.entries[0].sequence, claim.entries[-1].sequence
+        delivered = [entry.sequence for entry in lease.entries if entry.sequence not in rejected]
+        buried = [entry.sequence for entry in lease.entries if entry.sequence in rejected]
+        first, last = lease.entries[0].sequence, lease.entries[-1].sequence
         at_s = self._clock()
         with self._writing() as connection:
-            route = open_route(connection, claim.route)
+            route = open_route(connection, lease.route)
             # Records that were evicted during the delivery were counted as dropped, but are delivered.
             undropped = set_state(connection, route.id, sqlite_history.runs(delivered), "delivered", "", at_s)
             rejections = sqlite_history.extents(connection, buried)
             undropped += set_state(connection, route.id, rejections, "buried", storable(reason), at_s)
-            is_held = route.lease == claim.lease
+            is_held = route.lease == lease.name
             values = {
                 "route": route.id,
-                "cursor": 0 if claim.is_replay else last,
+                "cursor": 0 if lease.is_replay else last,
                 "delivered": len(delivered),
                 "undropped": undropped,
                 "at_s": at_s,
@@ -289,7 +289,7 @@ class SpoolLog(Spool):
                 "is_over": is_held and last >= route.lease_end,
             }
             connection.execute(_SETTLE, values)
-            self._mark_done(connection, claim.route, first, last, is_replay=claim.is_replay)
+            self._mark_done(connection, lease.route, first, last, is_replay=lease.is_replay)
 
     def _mark_done(
         self, connection: sqlite3.Connection, route: str, first: int, last: int, *, is_replay: bool = False
@@ -306,25 +306,25 @@ class SpoolLog(Spool):
             self._reader.forget(first)
             self._has_deleted_content = True
 
-    def nack(self, claim: Lease, due_s: float, reason: str) -> None:
+    def nack(self, lease: Lease, due_s: float, reason: str) -> None:
         with self._writing() as connection:
-            changed = connection.execute(_RETRY, (due_s, storable(reason), claim.route, claim.lease))
+            changed = connection.execute(_RETRY, (due_s, storable(reason), lease.route, lease.name))
             if changed.rowcount:
-                self.known[claim.route] += len(claim.entries)
+                self.known[lease.route] += len(lease.entries)
 
     def state(self, route: str) -> QueueStats:
         with self._lock:
             row = find_route(self._connection, route)
             if row is None:
                 return NO_STATE
-            waiting, waiting_bytes = 0, 0.0
+            count, size = 0, 0.0
             for one in sqlite_history.waiting(self._connection, row):
-                waiting += one.size
-                waiting_bytes += one.size * one.each_bytes
+                count += one.size
+                size += one.size * one.each_bytes
             return QueueStats(
-                waiting=waiting,
-                waiting_bytes=round(waiting_bytes),
-                buried=sqlite_history.count(self._connection, row.id, "buried"),
+                queued=count,
+                queued_bytes=round(size),
+                dead_lettered=sqlite_history.count(self._connection, row.id, "buried"),
                 attempts=row.attempts,
                 due_s=row.due_s,
                 last_error=row.last_error,
@@ -333,7 +333,7 @@ class SpoolLog(Spool):
                 last_delivered_s=row.last_delivered_s,
             )
 
-    def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
         with self._lock:
             return sqlite_history.listed(self._connection, "buried", route, limit)
 
@@ -410,7 +410,7 @@ class SpoolLog(Spool):
             self.known[route] += len(wanted)
         return len(wanted)
 
-    def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
+    def purge(self, route: str, sequences: Sequence[int] | None = None) -> int:
         with self._writing() as connection:
             row = open_route(connection, route)
             known = sequences_waiting(connection, row)
@@ -430,9 +430,9 @@ class SpoolLog(Spool):
             counters.add(f"dropped.{self.counted_as(route)}.by_hand", len(known))
         return len(known)
 
-    def find(self, trace_id: bytes) -> list[RecordHistory]:
+    def history(self, trace_id: bytes) -> list[RecordHistory]:
         with self._lock:
-            return sqlite_history.find(self._connection, trace_id)
+            return sqlite_history.history(self._connection, trace_id)
 
     def records(self, trace_id: bytes) -> list[SpanRecord]:
         with self._lock:
@@ -448,9 +448,9 @@ class SpoolLog(Spool):
         self._truncate()
         return dropped
 
-    def size(self) -> SpoolUsage:
+    def usage(self) -> SpoolUsage:
         with self._lock:
-            return sqlite_limits.size(self._connection)
+            return sqlite_limits.usage(self._connection)
 
     def release(self) -> None:
         """Release the leases of this process."""

@@ -31,7 +31,7 @@ def memory_limits(max_bytes: int, max_age_s: float, keep_delivered_s: float) -> 
 def count_dropped(log: SpoolLog) -> None:
     """Count and log the records still queued in memory, which are dropped."""
     for route in log.routes():
-        waiting = log.state(route).waiting
+        waiting = log.state(route).queued
         if waiting:
             name = log.counted_as(route)
             counters.add(f"dropped.{name}.spool_closed", waiting)

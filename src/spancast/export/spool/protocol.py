@@ -45,16 +45,16 @@ class Entry(NamedTuple):
 class Lease:
     """Records leased to one delivery worker, oldest first; ``attempts`` counts earlier attempts for this range.
 
-    ``lease`` is the unique name of the lease; ``is_replay`` is true for records that are delivered once more. ``log``
-    identifies the log of the sequences: another file gives the same sequences to other records. A lease may be settled
-    in parts, always from its front: ``ack`` and ``bury`` of ``dataclasses.replace(claim, entries=claim.entries[:n])``
-    keep the lease of the rest, and ``nack`` returns the entries that were not settled.
+    ``name`` is unique; ``is_replay`` is true for records that are delivered once more. ``log`` identifies the log of
+    the sequences: another file gives the same sequences to other records. A lease may be settled in parts, always from
+    its front: ``ack`` and ``dead_letter`` of ``dataclasses.replace(lease, entries=lease.entries[:n])`` keep the rest
+    leased, and ``nack`` returns the entries that were not settled.
     """
 
     route: str
     entries: tuple[Entry, ...]
     attempts: int
-    lease: str = ""
+    name: str = ""
     is_replay: bool = False
     log: str = ""
 
@@ -75,13 +75,13 @@ class DeadLetter:
 class QueueStats:
     """The queue of one route, for ``spancast spool`` and ``stats()``.
 
-    ``waiting_bytes`` is an estimate if only a part of a batch is queued. ``delivered`` and ``dropped`` count since the
+    ``queued_bytes`` is an estimate if only a part of a batch is queued. ``delivered`` and ``dropped`` count since the
     spool was created, over all processes. ``last_delivered_s`` is Unix seconds, 0 for never.
     """
 
-    waiting: int
-    waiting_bytes: int
-    buried: int
+    queued: int
+    queued_bytes: int
+    dead_lettered: int
     attempts: int
     due_s: float
     last_error: str
@@ -116,14 +116,14 @@ class RecordHistory:
     is_genai: bool
     put_s: float
     facts: Mapping[str, FactValue]
-    fates: tuple[DeliveryState, ...]
+    states: tuple[DeliveryState, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolUsage:
-    """The size of a spool. ``trouble`` is why the disk is not used at the moment, else empty.
+    """The size of a spool. ``error`` is why the disk is not used at the moment, else empty.
 
-    ``records`` counts records with their content; ``overflow`` of them are queued in memory because the disk could not
+    ``records`` counts records with their content; ``in_memory`` of them are queued in memory because the disk could not
     be used. ``oldest_s`` is Unix seconds, 0 for an empty spool; ``bytes_used`` excludes free pages.
     """
 
@@ -132,8 +132,8 @@ class SpoolUsage:
     bytes_on_disk: int
     bytes_used: int
     oldest_s: float
-    overflow: int = 0
-    trouble: str = ""
+    in_memory: int = 0
+    error: str = ""
 
 
 class Spool(Protocol):
@@ -155,7 +155,7 @@ class Spool(Protocol):
         """
         ...
 
-    def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
         """Lease the next records of ``route`` that are due, or return None; at most one lease per route exists.
 
         Replays come first: they are older, and finite. After every second failed attempt in a row the log comes first,
@@ -163,22 +163,22 @@ class Spool(Protocol):
         """
         ...
 
-    def renew(self, claim: Lease, now_s: float) -> bool:
+    def extend(self, lease: Lease, now_s: float) -> bool:
         """Extend the lease to 30 s from ``now_s``; False if another process has it, or the file is gone."""
         ...
 
-    def ack(self, claim: Lease) -> None:
+    def ack(self, lease: Lease) -> None:
         """Mark the records as delivered and move the route's cursor past them."""
         ...
 
-    def nack(self, claim: Lease, due_s: float, reason: str) -> None:
+    def nack(self, lease: Lease, due_s: float, reason: str) -> None:
         """Return the records to the queue; they are not leased again before ``due_s`` (Unix seconds).
 
         If the file they were leased from is gone, they are counted in ``dropped.<name>.spool_replaced``.
         """
         ...
 
-    def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
+    def dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
         """Dead-letter ``sequences`` with the reason; acknowledge the other records of the lease."""
         ...
 
@@ -194,7 +194,7 @@ class Spool(Protocol):
         """Return all routes in the spool, including those of other processes."""
         ...
 
-    def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
         """List dead letters, newest first."""
         ...
 
@@ -223,11 +223,11 @@ class Spool(Protocol):
         """Queue dead letters (all of ``route``, or these) once more; return how many."""
         ...
 
-    def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
+    def purge(self, route: str, sequences: Sequence[int] | None = None) -> int:
         """Drop all records queued for ``route``, or these records, queued or dead-lettered; return how many."""
         ...
 
-    def find(self, trace_id: bytes) -> list[RecordHistory]:
+    def history(self, trace_id: bytes) -> list[RecordHistory]:
         """Return the records of a trace with their states, oldest first."""
         ...
 
@@ -238,10 +238,10 @@ class Spool(Protocol):
     def enforce_limits(self) -> int:
         """Enforce the limits of bytes, age and ``keep_delivered``; return how many queued records were dropped.
 
-        ``put`` and an idle ``claim`` do it from time to time.
+        ``put`` and an idle ``lease`` do it from time to time.
         """
         ...
 
-    def size(self) -> SpoolUsage:
+    def usage(self) -> SpoolUsage:
         """Return the size of the spool."""
         ...

@@ -245,7 +245,7 @@ def count(connection: sqlite3.Connection, route: int, state: str) -> int:
     return int(connection.execute(statement, (route,)).fetchone()[0])
 
 
-def find(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHistory]:
+def history(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHistory]:
     """Return the records of a trace with their states, including records whose content is deleted."""
     rows = connection.execute(_FIND.replace("WHERE name = ?", "ORDER BY id")).fetchall()
     routes = [Route(*row) for row in rows]
@@ -255,8 +255,8 @@ def find(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHistory]
         for position, span in enumerate(read_spans(index)):
             if span.trace_id != trace_id:
                 continue
-            fates = _fates(connection, routes, first + position, meant, is_evicted=bool(is_evicted))
-            if is_evicted and not fates:
+            states = _states(connection, routes, first + position, meant, is_evicted=bool(is_evicted))
+            if is_evicted and not states:
                 continue
             found.append(
                 RecordHistory(
@@ -268,26 +268,26 @@ def find(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHistory]
                     is_genai=span.is_genai,
                     put_s=0.0 if is_evicted else put_s,
                     facts={} if is_evicted else facts[position],
-                    fates=fates,
+                    states=states,
                 )
             )
     return found
 
 
-def _fates(
+def _states(
     connection: sqlite3.Connection, routes: Sequence[Route], sequence: int, meant: str | None, *, is_evicted: bool
 ) -> tuple[DeliveryState, ...]:
-    fates: list[DeliveryState] = []
+    states: list[DeliveryState] = []
     for route in routes:
         known = state_of(connection, route.id, sequence)
         if known is not None and not (is_evicted and known[0] != "dropped"):
-            fates.append(DeliveryState(route.name, *known))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - one of the literals
+            states.append(DeliveryState(route.name, *known))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - one of the literals
         elif not is_evicted:
             if sequence <= route.start or not (meant is None or route.mark in meant):
-                fates.append(DeliveryState(route.name, "absent"))
+                states.append(DeliveryState(route.name, "absent"))
             else:
-                fates.append(DeliveryState(route.name, "waiting" if sequence > route.cursor else "delivered"))
-    return tuple(fates)
+                states.append(DeliveryState(route.name, "waiting" if sequence > route.cursor else "delivered"))
+    return tuple(states)
 
 
 def listed(connection: sqlite3.Connection, state: str, route: str | None, limit: int) -> list[DeadLetter]:

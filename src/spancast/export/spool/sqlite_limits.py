@@ -109,7 +109,7 @@ def bytes_used(connection: sqlite3.Connection) -> int:
     return pages * pragma(connection, "page_size")
 
 
-def size(connection: sqlite3.Connection) -> SpoolUsage:
+def usage(connection: sqlite3.Connection) -> SpoolUsage:
     """Return the size of the spool, including its write-ahead log."""
     (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
     records, oldest_s = connection.execute(
