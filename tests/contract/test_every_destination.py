@@ -124,7 +124,7 @@ def test_what_does_not_pass_is_listed(kind: str, code: int, receiver: OtlpReceiv
 
 
 @pytest.mark.parametrize("kind", [kind for kind in POSTING if kind != "webhook"])
-def test_partial_success_is_read(kind: str, receiver: OtlpReceiver) -> None:
+def test_partial_success_counts_rejected_spans(kind: str, receiver: OtlpReceiver) -> None:
     receiver.answer_with(partial(1, "too old"))
     sender = sending(kind, receiver)
     sender.conversation(calls=3)

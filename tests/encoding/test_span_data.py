@@ -1,4 +1,4 @@
-"""The neutral span: its JSON gives it back, whatever its values are."""
+"""The neutral span: decoding its JSON gives an equal span for any values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def from_disk(ended: ReadableSpan) -> SpanData:
 
 
 @given(SPANS)
-def test_the_span_of_the_json_is_the_span_of_the_sdk(ended: ReadableSpan) -> None:
+def test_json_round_trip_equals_sdk_span(ended: ReadableSpan) -> None:
     official = encode_spans([ended]).SerializeToString()
     assert request_bytes([from_disk(ended)]) == official
     assert request_bytes(read(official)) == official
@@ -49,7 +49,7 @@ def test_the_span_of_the_json_is_the_span_of_the_sdk(ended: ReadableSpan) -> Non
     ],
     ids=["floats", "bytes", "nested", "names of types beside bytes", "names of types"],
 )
-def test_values_that_json_lacks_come_back(attributes: dict[str, Any]) -> None:
+def test_values_missing_in_json_round_trip(attributes: dict[str, Any]) -> None:
     [record] = records([span("x", 1, attributes=attributes)])
     assert repr(read_record(record).attributes) == repr(attributes)
 
@@ -83,7 +83,7 @@ def test_a_value_nested_too_deep_is_text_from_there_on(depth: int) -> None:
     assert isinstance(found, str)
 
 
-def test_spans_beside_their_records_are_bounded() -> None:
+def test_held_spans_are_bounded() -> None:
     held = span_data._HeldSpans(max_bytes=10_000)
     made = records([span("x" * 1000, number + 1) for number in range(100)])
     for record in made:
@@ -104,7 +104,7 @@ def test_a_held_span_does_not_keep_its_record() -> None:
     assert reference() is None
 
 
-def test_what_was_put_in_comes_out() -> None:
+def test_decode_of_encode_is_identity() -> None:
     assert read(payload().protobuf) == conversation()
 
 

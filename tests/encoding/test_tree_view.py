@@ -22,7 +22,7 @@ def test_a_span_without_its_parent_is_a_root() -> None:
     assert render_tree(conversation()[:2]).splitlines()[0].startswith("Extract Order Details")
 
 
-def test_its_own_parent() -> None:
+def test_span_with_itself_as_parent_is_a_root() -> None:
     assert render_tree([span("loop", 1, 1)]) == "loop  1.00 s"
 
 

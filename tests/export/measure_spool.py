@@ -1,4 +1,4 @@
-"""What the spool costs: ``PYTHONPATH=src python tests/export/measure_spool.py [RECORDS] [ROUTES]``."""
+"""Measure the spool: ``PYTHONPATH=src python tests/export/measure_spool.py [RECORDS] [ROUTES]``."""
 
 from __future__ import annotations
 

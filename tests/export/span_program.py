@@ -1,4 +1,4 @@
-"""An application that makes numbered spans, and ends as it is told. Arguments: URL DIRECTORY HOW [FIRST COUNT].
+"""An application that makes numbered spans and ends as HOW specifies. Arguments: URL DIRECTORY HOW [FIRST COUNT].
 
 How: ``exit``, ``term`` (waits for SIGTERM), ``endless`` (until killed; says on stdout which spans were
 spooled for certain), ``pool`` (multiprocessing by fork), ``spawned`` (by spawn), ``prefork`` (os.fork

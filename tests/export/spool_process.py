@@ -59,7 +59,7 @@ def put(path: Path, argument: str) -> None:
 
 
 def fork_without_hooks(path: Path, _: str) -> None:
-    """Fork as uWSGI does, behind Python's back."""
+    """Fork as uWSGI does, without Python's hooks."""
     import ctypes
 
     spool = opened(path)
@@ -76,7 +76,7 @@ def fork_without_hooks(path: Path, _: str) -> None:
 
 
 def fill(path: Path, argument: str) -> None:
-    """Put until ARGUMENT records are put, on a small file system; deliver all; tell what there was."""
+    """Put ARGUMENT records on a small file system, deliver all and print the result."""
     spool = opened(path)
     spool.register(["a"])
     count = int(argument)

@@ -12,7 +12,7 @@ START_S = 1_700_000_000.0
 
 
 class Clock:
-    """Stands still until told."""
+    """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
         self.now_s = START_S
@@ -50,7 +50,7 @@ def take(
 
 
 def deliver(spool: Spool, route: str, now_s: float = START_S, *, most: int = 1000) -> list[int]:
-    """Lease and acknowledge until nothing waits; return the numbers of the records."""
+    """Lease and acknowledge until nothing is queued; return the numbers of the records."""
     delivered: list[int] = []
     while lease := take(spool, route, now_s, most=most):
         delivered += numbers(lease)

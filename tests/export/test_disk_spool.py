@@ -89,7 +89,7 @@ def is_sound(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
-def test_nobody_else_may_read_it(path: Path, clock: Clock, umask: int) -> None:
+def test_spool_file_is_readable_by_owner_only(path: Path, clock: Clock, umask: int) -> None:
     before = os.umask(umask)
     try:
         spool = opened(path, clock)
@@ -103,7 +103,7 @@ def test_nobody_else_may_read_it(path: Path, clock: Clock, umask: int) -> None:
     spool.close()
 
 
-def test_a_file_made_readable_is_made_private(path: Path, clock: Clock) -> None:
+def test_readable_file_is_made_private(path: Path, clock: Clock) -> None:
     opened(path, clock).close()
     path.chmod(0o644)
     spool = opened(path, clock)
@@ -111,7 +111,7 @@ def test_a_file_made_readable_is_made_private(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_it_can_be_told_from_other_files(path: Path, clock: Clock) -> None:
+def test_spool_file_has_application_id(path: Path, clock: Clock) -> None:
     opened(path, clock).close()
     with closing(sqlite3.connect(path)) as connection:
         pragmas = [
@@ -137,7 +137,7 @@ def test_a_file_of_another_program_is_refused(path: Path, clock: Clock) -> None:
         opened(path, clock)
 
 
-def test_a_header_that_is_not_ours_over_our_tables_is_damage(path: Path, clock: Clock) -> None:
+def test_foreign_header_over_spool_tables_is_damage(path: Path, clock: Clock) -> None:
     filled(path, clock)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA application_id = 1")
@@ -148,11 +148,11 @@ def test_a_header_that_is_not_ours_over_our_tables_is_damage(path: Path, clock: 
     spool.close()
 
 
-def test_no_content_beside_the_bodies(path: Path, clock: Clock) -> None:
-    told = record(1)
-    told.facts.update(input="CANARY", output="CANARY")
+def test_content_is_stored_in_bodies_only(path: Path, clock: Clock) -> None:
+    original = record(1)
+    original.facts.update(input="CANARY", output="CANARY")
     spool = opened(path, clock)
-    spool.put([told], {})
+    spool.put([original], {})
     assert all(b"CANARY" not in file.read_bytes() for file in path.parent.iterdir())
     spool.close()
 
@@ -195,7 +195,7 @@ def test_evicted_content_leaves_the_file(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_a_smaller_bound_gives_disk_back(path: Path, clock: Clock) -> None:
+def test_reduced_limit_shrinks_the_file(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(400), size=20_000), {})
     spool.close()
@@ -209,7 +209,7 @@ def test_a_smaller_bound_gives_disk_back(path: Path, clock: Clock) -> None:
 # Across starts
 
 
-def test_what_waits_is_there_after_a_restart(path: Path, clock: Clock) -> None:
+def test_queued_records_survive_restart(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(5)), {"a": {1: "filtered"}})
     lease = take(spool, "a", most=2)
@@ -224,8 +224,8 @@ def test_what_waits_is_there_after_a_restart(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_a_spool_that_was_not_closed_does_not_hold_its_leases(path: Path, clock: Clock) -> None:
-    """A container's process is number 1 before and after; only the instance tells them apart."""
+def test_unclosed_spool_leases_are_released(path: Path, clock: Clock) -> None:
+    """A process in a container has number 1 before and after a restart; only the instance differs."""
     spool = opened(path, clock)
     spool.put(records(range(5)), {})
     assert take(spool, "a") is not None
@@ -237,7 +237,7 @@ def test_a_spool_that_was_not_closed_does_not_hold_its_leases(path: Path, clock:
     other.close()
 
 
-def test_kill_at_random_moments_loses_nothing_that_was_put(path: Path, clock: Clock) -> None:
+def test_kill_9_at_random_moments_loses_no_put_record(path: Path, clock: Clock) -> None:
     chance = random.Random(0)
     promised = 0
     delivered: list[list[int]] = []
@@ -248,13 +248,13 @@ def test_kill_at_random_moments_loses_nothing_that_was_put(path: Path, clock: Cl
             lines = [writer.stdout.readline() for _ in range(chance.randint(1, 80))]
             writer.kill()
             lines += writer.stdout.read().splitlines(keepends=True)
-        told = [line.split() for line in lines if line.endswith("\n")]
-        delivered += [[int(number) for number in words[1:]] for words in told if words[0] == "got"]
+        messages = [line.split() for line in lines if line.endswith("\n")]
+        delivered += [[int(number) for number in words[1:]] for words in messages if words[0] == "got"]
         spool = opened(path, clock)
         leased = deliver(spool, "a", most=500)
-        # A put that was not promised may be there or not; the next writer begins after it.
+        # A put that was not reported may be there or not; the next writer begins after it.
         assert leased == list(range(promised, promised + len(leased)))
-        assert promised + len(leased) >= max(int(words[1]) for words in told if words[0] == "put")
+        assert promised + len(leased) >= max(int(words[1]) for words in messages if words[0] == "put")
         promised += len(leased)
         spool.close()
     spool = opened(path, clock)
@@ -269,7 +269,7 @@ def test_kill_at_random_moments_loses_nothing_that_was_put(path: Path, clock: Cl
 # Several processes
 
 
-def test_two_processes_never_have_the_same_records(path: Path, clock: Clock) -> None:
+def test_two_processes_do_not_lease_the_same_records(path: Path, clock: Clock) -> None:
     spool = opened(path, clock, routes=("a",))
     spool.put(records(range(2000)), {})
     processes = [started("drain", path, "2000") for _ in range(3)]
@@ -298,7 +298,7 @@ def test_processes_put_into_one_spool(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_the_lease_of_a_dead_process_is_free_at_once(path: Path, clock: Clock) -> None:
+def test_lease_of_dead_process_is_released_at_once(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(5)), {})
     assert ran("claim_and_die", path) == [["0", "1", "2"]]
@@ -306,7 +306,7 @@ def test_the_lease_of_a_dead_process_is_free_at_once(path: Path, clock: Clock) -
     spool.close()
 
 
-def test_the_lease_of_a_living_process_is_not(path: Path, clock: Clock) -> None:
+def test_lease_of_living_process_is_kept(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(5)), {})
     with started("claim_and_stay", path) as process:
@@ -318,7 +318,7 @@ def test_the_lease_of_a_living_process_is_not(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_who_is_gone() -> None:
+def test_is_gone() -> None:
     owner = LeaseOwner()
     lease = owner.new_lease()
     host, pid, _, _ = lease.split("|")
@@ -375,7 +375,7 @@ def in_child(work: Callable[[], object]) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_child_does_not_deliver_what_the_parent_has(path: Path, clock: Clock) -> None:
+def test_forked_child_does_not_deliver_records_of_parent(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(4)), {})
     lease = take(spool, "a", most=2)
@@ -396,7 +396,7 @@ def test_a_child_does_not_deliver_what_the_parent_has(path: Path, clock: Clock) 
     assert is_sound(path)
 
 
-def test_a_child_has_nothing_of_the_parents_memory(tmp_path: Path, clock: Clock) -> None:
+def test_forked_child_drops_memory_of_parent(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "blocked").write_text("a file where the folder should be")
     spool = opened(tmp_path / "blocked" / "spool.db", clock)
     spool.put(records(range(4)), {})
@@ -413,7 +413,7 @@ def test_a_child_has_nothing_of_the_parents_memory(tmp_path: Path, clock: Clock)
     spool.close()
 
 
-def test_a_child_begins_with_an_empty_memory_spool(clock: Clock) -> None:
+def test_forked_child_starts_with_empty_memory_spool(clock: Clock) -> None:
     spool = MemorySpool(16 * MIB, clock=clock)
     spool.register(["a"])
     spool.put(records(range(4)), {})
@@ -429,9 +429,7 @@ def test_a_child_begins_with_an_empty_memory_spool(clock: Clock) -> None:
     spool.close()
 
 
-def test_a_fork_does_not_wait_for_ever_for_another_thread(
-    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fork_wait_for_other_thread_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fork_hooks, "FORK_TIMEOUT_S", 0.01)
     spool, memory = opened(path, clock, routes=("a",)), MemorySpool(16 * MIB, clock=clock)
     memory.register(["a"])
@@ -484,7 +482,7 @@ def test_forks_while_threads_write(path: Path, clock: Clock) -> None:
     assert is_sound(path)
 
 
-def test_a_fork_behind_pythons_back_leaves_the_file_alone(path: Path) -> None:
+def test_fork_without_hooks_child_does_not_use_file(path: Path) -> None:
     child, parent = ran("fork_without_hooks", path)
     assert " ".join(child) == "child 10 11 12 the process was forked with the file open"
     assert parent == ["parent", "0", "1", "2"]
@@ -494,7 +492,9 @@ def test_a_fork_behind_pythons_back_leaves_the_file_alone(path: Path) -> None:
 # Disks that fail
 
 
-def test_a_file_where_the_folder_should_be(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_in_place_of_folder_records_stay_in_memory(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     blocker = tmp_path / "blocked"
     blocker.write_text("")
     path = blocker / "spool.db"
@@ -525,7 +525,7 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path, clock: Clock, caplog:
     assert is_sound(path)
 
 
-def test_every_command_sees_what_is_in_memory(tmp_path: Path, clock: Clock) -> None:
+def test_methods_include_records_in_memory(tmp_path: Path, clock: Clock) -> None:
     blocker = tmp_path / "blocked"
     blocker.write_text("")
     spool = opened(blocker / "spool.db", clock)
@@ -537,8 +537,8 @@ def test_every_command_sees_what_is_in_memory(tmp_path: Path, clock: Clock) -> N
     blocker.unlink()
     clock.now_s += 40
     spool.put(records([9]), {})
-    told = states_of(spool)
-    states = [told[number]["a"].state for number in (0, 1, 2, 3, 4, 9)]
+    known = states_of(spool)
+    states = [known[number]["a"].state for number in (0, 1, 2, 3, 4, 9)]
     assert states == ["skipped", "buried", "delivered", "dropped", "waiting", "waiting"]
     assert [item.reason for item in spool.dead_letters("a")] == ["400"]
     assert [item.reason for item in spool.dropped("a")] == ["purged"]
@@ -549,7 +549,7 @@ def test_every_command_sees_what_is_in_memory(tmp_path: Path, clock: Clock) -> N
     spool.close()
 
 
-def test_a_claim_from_memory_is_the_only_one_of_its_route(tmp_path: Path, clock: Clock) -> None:
+def test_lease_from_memory_is_the_only_one_of_its_route(tmp_path: Path, clock: Clock) -> None:
     blocker = tmp_path / "blocked"
     blocker.write_text("")
     spool = opened(blocker / "spool.db", clock, routes=("a", "b"))
@@ -566,7 +566,7 @@ def test_a_claim_from_memory_is_the_only_one_of_its_route(tmp_path: Path, clock:
     spool.close()
 
 
-def test_what_waits_in_memory_at_the_end_is_told(
+def test_close_counts_and_logs_records_in_memory(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "blocked").write_text("")
@@ -580,7 +580,7 @@ def test_what_waits_in_memory_at_the_end_is_told(
     assert counters.read()["dropped.spool_closed"] == 2
 
 
-def test_memory_is_bounded_too(tmp_path: Path, clock: Clock) -> None:
+def test_memory_fallback_is_bounded(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "blocked").write_text("")
     spool = opened(tmp_path / "blocked" / "spool.db", clock, overflow_bytes=MIB)
     for start in range(0, 300, 10):
@@ -593,14 +593,16 @@ def test_memory_is_bounded_too(tmp_path: Path, clock: Clock) -> None:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Another program holds the file's lock, as a backup tool may."""
+    """Another program holds the lock of the file, as a backup tool may."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
 
 
-def test_locked_too_long(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_locked_too_long_records_stay_in_memory(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     spool = opened(path, clock)
     spool.put(records(range(3)), {})
     with held(path):
@@ -613,7 +615,7 @@ def test_locked_too_long(path: Path, clock: Clock, caplog: pytest.LogCaptureFixt
     spool.close()
 
 
-def test_an_acknowledgement_is_not_lost_with_the_disk(path: Path, clock: Clock) -> None:
+def test_ack_is_deferred_while_disk_is_unavailable(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(6)), {})
     lease = take(spool, "a", most=2)
@@ -633,12 +635,12 @@ def test_an_acknowledgement_is_not_lost_with_the_disk(path: Path, clock: Clock) 
 
 
 def test_a_disk_that_is_full(path: Path) -> None:
-    """No file may grow over 1 MB, and then it may again."""
+    """Files are limited to 1 MB, and then the limit is lifted."""
     lines = ran("limit_files", path, "200")
-    told = {line[0]: line[1:] for line in lines}
+    lines_by_name = {line[0]: line[1:] for line in lines}
     assert lines[0][0] == "in_memory"
     assert int(lines[0][1]) > 0
-    got = [int(number) for number in told["delivered"] + told["later"]]
+    got = [int(number) for number in lines_by_name["delivered"] + lines_by_name["later"]]
     assert sorted(got) == list(range(200))
     assert is_sound(path)
 
@@ -703,7 +705,7 @@ def test_any_text_is_a_reason(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_nothing_registered_is_for_nobody(tmp_path: Path, clock: Clock) -> None:
+def test_register_without_routes_records_are_for_no_route(tmp_path: Path, clock: Clock) -> None:
     blocker = tmp_path / "blocked"
     blocker.write_text("")
     spool = opened(blocker / "spool.db", clock, routes=())
@@ -825,7 +827,7 @@ def test_damage_under_a_running_process_counts_what_waited(
     spool.close()
 
 
-def test_a_damaged_table(path: Path, clock: Clock, tmp_path: Path) -> None:
+def test_damaged_table_is_quarantined(path: Path, clock: Clock, tmp_path: Path) -> None:
     filled(path, clock)
     with closing(sqlite3.connect(path)) as connection:
         roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0").fetchall())
@@ -850,7 +852,7 @@ def test_a_damaged_table(path: Path, clock: Clock, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_damaged_pages_lose_nothing_uncounted(path: Path, clock: Clock, seed: int) -> None:
+def test_damaged_pages_every_lost_record_is_counted(path: Path, clock: Clock, seed: int) -> None:
     filled(path, clock)
     spool = opened(path, clock)
     assert spool.state("b").queued == 499
@@ -862,10 +864,10 @@ def test_damaged_pages_lose_nothing_uncounted(path: Path, clock: Clock, seed: in
     spool.put(records([1000], size=3000), {})
     got = {route: deliver(spool, route, most=50) for route in ("a", "b")}
     counts = counters.read()
-    buried = [told for told in spool.dead_letters(limit=2000) if told.reason == "its bytes on disk were damaged"]
+    buried = [letter for letter in spool.dead_letters(limit=2000) if letter.reason == "its bytes on disk were damaged"]
     for route, first, waited in (("a", 100, 400), ("b", 1, 499)):
         assert set(got[route]) <= {*range(first, 500), 1000}
-        refused = sum(told.route == route for told in buried)
+        refused = sum(letter.route == route for letter in buried)
         # A lease that was under way when the damage showed may be counted as dropped and delivered as well.
         assert len(got[route]) + refused + counts.get(f"dropped.{route}.spool_damaged", 0) >= waited + 1
     spool.put(records([2000]), {})
@@ -875,9 +877,7 @@ def test_damaged_pages_lose_nothing_uncounted(path: Path, clock: Clock, seed: in
         assert is_sound(path)
 
 
-def test_a_damaged_batch_is_listed_and_not_delivered(
-    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_batch_is_dead_lettered(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     spool = opened(path, clock)
     for start in (0, 2, 4):
         spool.put(records(range(start, start + 2)), {})
@@ -914,7 +914,7 @@ def test_damage_twice_in_a_second(path: Path, clock: Clock) -> None:
     assert [file.name[-19:] for file in aside(path)] == ["ed-20231114T221320Z", "-20231114T221320Z-2"]
 
 
-def test_a_claim_of_a_file_set_aside_moves_no_cursor(path: Path, clock: Clock) -> None:
+def test_lease_of_quarantined_file_moves_no_cursor(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(50)), {})
     lease = take(spool, "a")
@@ -931,7 +931,7 @@ def test_a_claim_of_a_file_set_aside_moves_no_cursor(path: Path, clock: Clock) -
     spool.close()
 
 
-def test_the_second_to_see_the_damage_sets_nothing_aside(path: Path, clock: Clock) -> None:
+def test_second_process_does_not_quarantine_again(path: Path, clock: Clock) -> None:
     first, second = SpoolFile(path, 1.0), SpoolFile(path, 1.0)
     path.parent.mkdir()
     for file in (first, second):
@@ -956,7 +956,7 @@ def test_another_process_opens_the_file_and_hangs(path: Path, clock: Clock) -> N
     spool.close()
 
 
-def test_a_defect_of_ours_is_not_the_disks(path: Path, clock: Clock) -> None:
+def test_programming_error_is_raised(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     wrong = record(1)
     object.__setattr__(wrong, "span_id", object())
@@ -968,7 +968,7 @@ def test_a_defect_of_ours_is_not_the_disks(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_two_processes_set_a_file_aside_once(path: Path, clock: Clock) -> None:
+def test_two_processes_quarantine_file_once(path: Path, clock: Clock) -> None:
     filled(path, clock)
     first, second = opened(path, clock), opened(path, clock)
     first._pause()
@@ -989,7 +989,7 @@ def test_two_processes_set_a_file_aside_once(path: Path, clock: Clock) -> None:
     ),
     st.integers(1, 6),
 )
-def test_what_is_at_hand_is_what_the_file_says(
+def test_cached_state_equals_file(
     tmp_path_factory: pytest.TempPathFactory, puts: list[tuple[str, int, set[int]]], most: int
 ) -> None:
     path = tmp_path_factory.mktemp("spool") / "spool.db"
@@ -1014,7 +1014,7 @@ def test_what_is_at_hand_is_what_the_file_says(
         spool.close()
 
 
-def test_four_who_share_a_file_keep_the_bound_together(tmp_path: Path, clock: Clock) -> None:
+def test_four_processes_on_one_file_keep_the_limit(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "spool.db"
     spools = [opened(path, clock, max_bytes=MIB) for _ in range(4)]
     chosen = random.Random(7)

@@ -58,7 +58,7 @@ def spool(kind: str, tmp_path: Path, clock: Clock) -> Iterator[Spool]:
     made.close()
 
 
-# In order, once each
+# Order, once each
 
 
 def test_each_route_gets_every_record_in_order(spool: Spool) -> None:
@@ -69,34 +69,34 @@ def test_each_route_gets_every_record_in_order(spool: Spool) -> None:
     assert deliver(spool, "b") == list(range(8))
 
 
-def test_a_record_comes_back_whole_but_for_its_content(spool: Spool) -> None:
-    told = replace(
+def test_lease_returns_record_without_content_facts(spool: Spool) -> None:
+    original = replace(
         record(7), facts={"model": "m", "total_cost": 0.25, "prompt_tokens": 3, "error": True, "user_id": "ü\ud800"}
     )
-    spool.put([replace(told, facts={**told.facts, "input": "secret", "output": "secret"})], {})
+    spool.put([replace(original, facts={**original.facts, "input": "secret", "output": "secret"})], {})
     lease = take(spool, "a")
     assert lease is not None
-    assert [replace(entry.record, facts={}) for entry in lease.entries] == [replace(told, facts={})]
-    assert {**lease.entries[0].record.facts, "user_id": ""} == {**told.facts, "user_id": ""}
+    assert [replace(entry.record, facts={}) for entry in lease.entries] == [replace(original, facts={})]
+    assert {**lease.entries[0].record.facts, "user_id": ""} == {**original.facts, "user_id": ""}
 
 
-def test_nothing_is_put(spool: Spool) -> None:
+def test_put_of_nothing(spool: Spool) -> None:
     assert spool.put([], {}) == 0
     assert take(spool, "a") is None
 
 
-def test_a_claim_is_bounded_by_records_and_bytes(spool: Spool) -> None:
+def test_lease_is_bounded_by_records_and_bytes(spool: Spool) -> None:
     spool.put(records(range(10), size=100), {})
     assert len(numbers(take(spool, "a", most=4))) == 4
     assert len(numbers(take(spool, "b", most_bytes=350))) == 3
 
 
-def test_a_record_over_the_bound_is_claimed_alone(spool: Spool) -> None:
+def test_record_over_byte_limit_is_leased_alone(spool: Spool) -> None:
     spool.put(records(range(2), size=1000), {})
     assert numbers(take(spool, "a", most_bytes=10)) == [0]
 
 
-def test_one_claim_of_a_route_at_a_time(spool: Spool) -> None:
+def test_at_most_one_lease_per_route(spool: Spool) -> None:
     spool.put(records(range(4)), {})
     lease = take(spool, "a", most=2)
     assert lease is not None
@@ -106,7 +106,7 @@ def test_one_claim_of_a_route_at_a_time(spool: Spool) -> None:
     assert numbers(take(spool, "a")) == [2, 3]
 
 
-def test_a_lease_ends_by_itself_after_thirty_seconds(spool: Spool) -> None:
+def test_lease_expires_after_thirty_seconds(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     lease = take(spool, "a")
     assert lease is not None
@@ -117,7 +117,7 @@ def test_a_lease_ends_by_itself_after_thirty_seconds(spool: Spool) -> None:
     assert not spool.extend(lease, START_S + 59)
 
 
-def test_a_clock_set_back_keeps_nobody_waiting(spool: Spool) -> None:
+def test_clock_set_back_does_not_block_delivery(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     year_s = 366 * 86_400
     lease = take(spool, "a", START_S + year_s)
@@ -131,7 +131,7 @@ def test_a_clock_set_back_keeps_nobody_waiting(spool: Spool) -> None:
 # Outcomes
 
 
-def test_retry_honours_due_time_and_counts_attempts(spool: Spool) -> None:
+def test_nack_respects_due_time_and_counts_attempts(spool: Spool) -> None:
     spool.put(records(range(3)), {})
     for attempt in range(3):
         lease = take(spool, "a", START_S + attempt * 10, most=2)
@@ -149,8 +149,8 @@ def test_retry_honours_due_time_and_counts_attempts(spool: Spool) -> None:
     assert spool.state("b").queued == 3
 
 
-def test_an_outcome_of_a_lost_lease(spool: Spool) -> None:
-    """Delivered is delivered, whoever holds the lease now; a retry is the new holder's business."""
+def test_outcome_of_lost_lease(spool: Spool) -> None:
+    """An ack counts even if the lease is lost; a nack is ignored, because another process has the lease."""
     spool.put(records(range(3)), {})
     lost = take(spool, "a", most=2)
     assert lost is not None
@@ -164,7 +164,7 @@ def test_an_outcome_of_a_lost_lease(spool: Spool) -> None:
     assert numbers(take(spool, "a", START_S + 31)) == [2]
 
 
-def test_refused_records_are_listed_and_the_rest_is_delivered(spool: Spool, clock: Clock) -> None:
+def test_dead_letters_are_listed_and_rest_is_delivered(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(4)), {})
     lease = take(spool, "a")
     assert lease is not None
@@ -186,7 +186,7 @@ def test_refused_records_are_listed_and_the_rest_is_delivered(spool: Spool, cloc
     }  # fmt: skip
 
 
-def test_a_claim_is_settled_in_parts(spool: Spool) -> None:
+def test_lease_is_settled_in_parts(spool: Spool) -> None:
     spool.put(records(range(6)), {})
     lease = take(spool, "a")
     assert lease is not None
@@ -198,7 +198,7 @@ def test_a_claim_is_settled_in_parts(spool: Spool) -> None:
     assert numbers(take(spool, "a", START_S + 5)) == [4, 5]
 
 
-def test_parts_of_nothing_are_nothing(spool: Spool) -> None:
+def test_ack_of_empty_lease_does_nothing(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     lease = take(spool, "a")
     assert lease is not None
@@ -207,7 +207,7 @@ def test_parts_of_nothing_are_nothing(spool: Spool) -> None:
     assert spool.state("a").queued == 2
 
 
-def test_settling_twice_is_settling_once(spool: Spool) -> None:
+def test_ack_twice_is_idempotent(spool: Spool) -> None:
     spool.put(records(range(4)), {})
     lease = take(spool, "a", most=2)
     assert lease is not None
@@ -216,7 +216,7 @@ def test_settling_twice_is_settling_once(spool: Spool) -> None:
     assert deliver(spool, "a") == [2, 3]
 
 
-# Which routes
+# Routes
 
 
 def test_skipped_records_are_passed_over(spool: Spool) -> None:
@@ -224,12 +224,12 @@ def test_skipped_records_are_passed_over(spool: Spool) -> None:
     assert spool.state("a").queued == 2
     assert deliver(spool, "a", most=1) == [2, 4]
     assert deliver(spool, "b") == list(range(6))
-    told = states_of(spool)
-    assert [told[number]["a"] for number in (0, 3)] == [
+    known = states_of(spool)
+    assert [known[number]["a"] for number in (0, 3)] == [
         DeliveryState("a", "skipped", "sampled out"),
         DeliveryState("a", "skipped", "filtered"),
     ]
-    assert told[2]["a"].state == "delivered"
+    assert known[2]["a"].state == "delivered"
 
 
 def test_a_run_of_skipped_records_is_passed_once(spool: Spool) -> None:
@@ -249,8 +249,8 @@ def test_a_new_route_begins_at_the_end(spool: Spool) -> None:
     assert spool.routes() == ["a", "b", "late"]
 
 
-def test_a_route_nobody_judged_for_gets_nothing(spool: Spool) -> None:
-    """Another configuration's destination on the same spool: its filters have not seen our records."""
+def test_unregistered_route_gets_no_records(spool: Spool) -> None:
+    """A destination of another configuration on the same spool, whose filters have not seen these records."""
     assert take(spool, "theirs") is None
     spool.put(records(range(2)), {})
     assert take(spool, "theirs") is None
@@ -267,15 +267,15 @@ def test_without_registration_records_are_for_every_route(kind: str, tmp_path: P
     spool.close()
 
 
-def test_a_route_nobody_knows(spool: Spool) -> None:
-    assert spool.state("nobody").queued == 0
+def test_unknown_route(spool: Spool) -> None:
+    assert spool.state("unknown").queued == 0
     assert spool.routes() == ["a", "b"]
 
 
-# The past
+# Replays
 
 
-def test_the_past_for_a_new_route(spool: Spool, clock: Clock) -> None:
+def test_replay_for_new_route(spool: Spool, clock: Clock) -> None:
     spool.put([record(number, end_s=START_S + number) for number in range(6)], {})
     deliver(spool, "a")
     spool.register(["a", "b", "new"])
@@ -289,14 +289,14 @@ def test_the_past_for_a_new_route(spool: Spool, clock: Clock) -> None:
     spool.nack(part(lease, 1), START_S, "503")
     clock.now_s += 5
     assert deliver(spool, "new") == [2, 3, 4, 9]
-    told = states_of(spool)
-    assert told[0]["new"].state == "absent"
-    assert told[2]["new"] == DeliveryState("new", "delivered", at_s=START_S + 5)
+    known = states_of(spool)
+    assert known[0]["new"].state == "absent"
+    assert known[2]["new"] == DeliveryState("new", "delivered", at_s=START_S + 5)
     assert deliver(spool, "a") == [9]
     assert deliver(spool, "b") == [0, 1, 2, 3, 4, 5, 9]
 
 
-def test_replay_leaves_alone_what_waits_anyway(spool: Spool) -> None:
+def test_replay_skips_queued_records(spool: Spool) -> None:
     spool.put(records(range(4)), {"a": {1: "sampled out"}})
     lease = take(spool, "a", most=1)
     assert lease is not None
@@ -306,7 +306,7 @@ def test_replay_leaves_alone_what_waits_anyway(spool: Spool) -> None:
     assert deliver(spool, "a") == [0, 2, 3]
 
 
-def test_replay_judged_anew(spool: Spool) -> None:
+def test_replay_with_filter(spool: Spool) -> None:
     spool.put(records(range(4)), {"a": {1: "sampled out"}})
     spool.register(["a", "b", "new"])
     assert (
@@ -342,7 +342,7 @@ def test_replay_of_one_trace(spool: Spool) -> None:
     assert deliver(spool, "a") == [3, 4]
 
 
-def test_replay_of_what_waits_for_another_route(spool: Spool) -> None:
+def test_replay_of_records_queued_for_another_route(spool: Spool) -> None:
     spool.put(records(range(6)), {"b": {0: "filtered"}})
     assert deliver(spool, "a") == [0, 1, 2, 3, 4, 5]
     first = take(spool, "b", most=2)
@@ -356,14 +356,14 @@ def test_replay_of_what_waits_for_another_route(spool: Spool) -> None:
     assert spool.replay("c", 0, math.inf, waiting_for="b") == 0
 
 
-def test_a_long_past_is_replayed_whole(spool: Spool) -> None:
+def test_replay_of_many_batches(spool: Spool) -> None:
     spool.put(records(range(2500)), {})
     deliver(spool, "a")
     assert spool.replay("a", 0, math.inf) == 2500
     assert deliver(spool, "a") == list(range(2500))
 
 
-def test_refused_records_are_tried_again(spool: Spool) -> None:
+def test_requeue_delivers_dead_letters(spool: Spool) -> None:
     spool.put(records(range(4)), {})
     lease = take(spool, "a")
     assert lease is not None
@@ -381,10 +381,10 @@ def test_refused_records_are_tried_again(spool: Spool) -> None:
     assert all(fate["a"].state == "delivered" for fate in states_of(spool).values())
 
 
-# Giving up
+# Dead letters and purging
 
 
-def test_dropping_all_that_waits(spool: Spool, clock: Clock) -> None:
+def test_purge_all_queued_records(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(4)), {})
     lease = take(spool, "a", most=1)
     assert lease is not None
@@ -393,8 +393,8 @@ def test_dropping_all_that_waits(spool: Spool, clock: Clock) -> None:
     clock.now_s += 5
     assert spool.purge("a") == 4
     assert take(spool, "a") is None
-    told = states_of(spool)
-    assert {told[number]["a"] for number in range(4)} == {DeliveryState("a", "dropped", "purged", START_S + 5)}
+    known = states_of(spool)
+    assert {known[number]["a"] for number in range(4)} == {DeliveryState("a", "dropped", "purged", START_S + 5)}
     assert counters.read()["dropped.a.by_hand"] == 4
     assert spool.state("a").dropped == 4
     spool.put(records([9]), {})
@@ -402,7 +402,7 @@ def test_dropping_all_that_waits(spool: Spool, clock: Clock) -> None:
     assert deliver(spool, "b") == [0, 1, 2, 3, 9]
 
 
-def test_dropping_some(spool: Spool) -> None:
+def test_purge_some_records(spool: Spool) -> None:
     spool.put(records(range(5)), {})
     lease = take(spool, "a", most=2)
     assert lease is not None
@@ -411,8 +411,8 @@ def test_dropping_some(spool: Spool) -> None:
     assert spool.purge("a", [sequences[0], sequences[1], sequences[1] + 2]) == 2, "delivered ones are not given up"
     assert spool.dead_letters("a") == []
     assert deliver(spool, "a") == [2, 4]
-    told = states_of(spool)
-    assert [told[number]["a"].state for number in range(5)] == [
+    known = states_of(spool)
+    assert [known[number]["a"].state for number in range(5)] == [
         "delivered",
         "dropped",
         "delivered",
@@ -421,10 +421,10 @@ def test_dropping_some(spool: Spool) -> None:
     ]
 
 
-# Bounds
+# Limits
 
 
-def test_the_oldest_are_pushed_out_and_counted(
+def test_full_spool_evicts_oldest_and_counts(
     kind: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = make(kind, tmp_path, clock, max_bytes=MIB)
@@ -439,7 +439,7 @@ def test_the_oldest_are_pushed_out_and_counted(
     assert 60 < len(left) < 105
     assert dropped == counts["dropped.a.spool_full"] == spool.state("a").dropped == 200 - len(left)
     assert counts["dropped.b.spool_full"] == dropped - 50
-    assert caplog.text.count("dropped") == 2, "told once for each route"
+    assert caplog.text.count("dropped") == 2, "logged once for each route"
     assert states_of(spool, trace=1)[0]["a"] == DeliveryState("a", "dropped", "spool_full", START_S)
     listed = spool.dropped("a", limit=1000)
     assert [one.sequence for one in listed] == list(range(dropped, 0, -1))
@@ -450,7 +450,7 @@ def test_the_oldest_are_pushed_out_and_counted(
     spool.close()
 
 
-def test_what_is_delivered_makes_room_without_a_count(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_full_spool_evicts_delivered_without_count(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_bytes=MIB)
     spool.register(["a"])
     for start in range(0, 1000, 20):
@@ -461,7 +461,7 @@ def test_what_is_delivered_makes_room_without_a_count(kind: str, tmp_path: Path,
     spool.close()
 
 
-def test_small_puts_do_not_pass_the_bound(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_small_puts_stay_within_limit(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_bytes=MIB)
     spool.register(["a"])
     for number in range(2000):
@@ -470,7 +470,7 @@ def test_small_puts_do_not_pass_the_bound(kind: str, tmp_path: Path, clock: Cloc
     spool.close()
 
 
-def test_what_was_given_up_is_listed_and_nothing_else(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_dropped_lists_purged_records_only(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock)
     spool.register(["a", "b"])
     spool.put(records(range(4)), {"a": {1: "sampled out"}})
@@ -491,7 +491,7 @@ def test_what_was_given_up_is_listed_and_nothing_else(kind: str, tmp_path: Path,
     spool.close()
 
 
-def test_a_batch_over_the_bound_keeps_its_end(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_batch_over_limit_keeps_newest_records(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_bytes=MIB)
     spool.register(["a"])
     dropped = spool.put(records(range(300), size=10 * KIB), {})
@@ -501,7 +501,7 @@ def test_a_batch_over_the_bound_keeps_its_end(kind: str, tmp_path: Path, clock: 
     spool.close()
 
 
-def test_old_records_are_pushed_out_and_counted(
+def test_records_over_max_age_are_evicted_and_counted(
     kind: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = make(kind, tmp_path, clock, max_age_s=60)
@@ -524,7 +524,7 @@ def test_old_records_are_pushed_out_and_counted(
     spool.close()
 
 
-def test_delivered_after_it_was_pushed_out(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_ack_of_evicted_record_counts_as_delivered(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_age_s=60)
     spool.register(["a"])
     spool.put(records(range(3)), {})
@@ -541,7 +541,7 @@ def test_delivered_after_it_was_pushed_out(kind: str, tmp_path: Path, clock: Clo
     spool.close()
 
 
-def test_refused_and_pushed_out_is_still_told(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_evicted_dead_letter_keeps_reason(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_age_s=60)
     spool.register(["a"])
     spool.put(records(range(2)), {})
@@ -556,10 +556,10 @@ def test_refused_and_pushed_out_is_still_told(kind: str, tmp_path: Path, clock: 
     spool.close()
 
 
-# What was delivered
+# Delivered records
 
 
-def test_delivered_content_is_forgotten_at_once_and_explained_still(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_keep_delivered_zero_deletes_content_and_keeps_history(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, keep_delivered_s=0)
     spool.register(["a", "b"])
     spool.put(records(range(4)), {"b": {3: "sampled out"}})
@@ -568,9 +568,9 @@ def test_delivered_content_is_forgotten_at_once_and_explained_still(kind: str, t
     assert deliver(spool, "b") == [0, 1, 2]
     assert spool.records((1).to_bytes(16, "big")) == []
     assert spool.usage().records == 0
-    told = states_of(spool)
-    assert [told[number]["a"].state for number in range(4)] == ["delivered"] * 4
-    assert [told[number]["b"].state for number in range(4)] == ["delivered"] * 3 + ["skipped"]
+    known = states_of(spool)
+    assert [known[number]["a"].state for number in range(4)] == ["delivered"] * 4
+    assert [known[number]["b"].state for number in range(4)] == ["delivered"] * 3 + ["skipped"]
     assert spool.history((1).to_bytes(16, "big"))[2].facts["total_tokens"] == 2
     assert spool.replay("a", 0, math.inf) == 0
     spool.put(records(range(4, 6)), {})
@@ -597,7 +597,7 @@ def test_delivered_content_is_kept_for_a_while(kind: str, tmp_path: Path, clock:
     spool.close()
 
 
-def test_a_dead_letter_is_kept_when_the_rest_of_its_batch_is_forgotten(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_dead_letter_content_is_kept_when_batch_is_deleted(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, keep_delivered_s=0)
     spool.register(["a", "b"])
     spool.put(records(range(5)), {})
@@ -614,10 +614,10 @@ def test_a_dead_letter_is_kept_when_the_rest_of_its_batch_is_forgotten(kind: str
     spool.close()
 
 
-# Looking
+# Reading
 
 
-def test_find_and_records_of_a_trace(spool: Spool) -> None:
+def test_history_and_records_of_trace(spool: Spool) -> None:
     spool.put(records(range(3), trace=1), {})
     spool.put(records(range(3, 5), trace=2), {})
     lease = take(spool, "a", most=1)
@@ -637,7 +637,7 @@ def test_find_and_records_of_a_trace(spool: Spool) -> None:
     assert spool.records(bytes(16)) == []
 
 
-def test_when_each_was_delivered(spool: Spool, clock: Clock) -> None:
+def test_history_has_delivery_times(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(6)), {"a": {2: "filtered"}})
     for _ in range(3):
         lease = take(spool, "a", most=2)
@@ -649,7 +649,7 @@ def test_when_each_was_delivered(spool: Spool, clock: Clock) -> None:
     }  # fmt: skip
 
 
-def test_how_much_it_holds(spool: Spool, kind: str) -> None:
+def test_usage(spool: Spool, kind: str) -> None:
     assert (spool.usage().records, spool.usage().oldest_s) == (0, 0.0)
     spool.put(records(range(100), size=10 * KIB), {})
     size = spool.usage()
@@ -679,7 +679,7 @@ EVENTS = st.lists(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(events=EVENTS)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_every_record_is_delivered_refused_or_waits(
+def test_every_record_is_delivered_dead_lettered_or_queued(
     kind: str, events: list[tuple[str, int, int | frozenset[int]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     clock = Clock()

@@ -1,4 +1,4 @@
-"""Where ended spans come in: whatever fails there, no span is lost without being counted."""
+"""The span queue: whatever fails, no span is lost without being counted."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def no_thread_can_be_started() -> Iterator[None]:
         threading.stack_size(former)
 
 
-def test_a_thread_that_could_not_be_started_is_started_by_the_next_span(receiver: OtlpReceiver) -> None:
+def test_thread_start_failed_next_span_starts_it(receiver: OtlpReceiver) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     with tracing(pipeline) as tracer:
         with no_thread_can_be_started():
@@ -81,7 +81,7 @@ def test_a_call_in_a_group_is_recorded_though_no_thread_can_be_started(spans: Ca
     assert spans.tree() == {"Support": {"chat m": {}}}
 
 
-def test_a_span_that_cannot_be_encoded_is_counted_and_takes_no_other_with_it(receiver: OtlpReceiver) -> None:
+def test_span_that_cannot_be_encoded_is_counted_and_others_delivered(receiver: OtlpReceiver) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     odd = SpanContext(1 << 130, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     with tracing(pipeline) as tracer, pipeline.span_queue._processing:
@@ -92,12 +92,12 @@ def test_a_span_that_cannot_be_encoded_is_counted_and_takes_no_other_with_it(rec
     assert (report.destinations["one"].delivered, report.dropped) == (200, 1)
     assert not report
     assert sorted(receiver.spans) == sorted(made)
-    assert pipeline.flush(PATIENCE_S), "it is told once"
+    assert pipeline.flush(PATIENCE_S), "it is reported once"
     pipeline.shutdown()
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError, SpancastError])
-def test_a_batch_whose_taking_raises_is_counted_and_the_next_one_is_taken(error: type[Exception]) -> None:
+def test_processing_raises_batch_is_counted_and_next_is_processed(error: type[Exception]) -> None:
     taken: list[str] = []
 
     def take(ended: Sequence[QueuedSpan]) -> None:
@@ -118,7 +118,7 @@ def test_a_batch_whose_taking_raises_is_counted_and_the_next_one_is_taken(error:
 
 
 def fail_put(connection: sqlite3.Connection, text: str) -> None:
-    """Let the engine refuse every transaction with a record that holds ``text``, as for a defect of ours."""
+    """Make SQLite reject every transaction with a record that contains ``text``, as for a defect of ours."""
     connection.execute(
         f"CREATE TRIGGER odd BEFORE INSERT ON batches WHEN instr(NEW.content, CAST('{text}' AS BLOB))"
         " BEGIN SELECT RAISE(ABORT, 'odd'); END"
@@ -126,9 +126,7 @@ def fail_put(connection: sqlite3.Connection, text: str) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 100, 200])
-def test_a_record_that_cannot_be_stored_is_counted_and_takes_no_other_with_it(
-    position: int, receiver: OtlpReceiver
-) -> None:
+def test_record_that_cannot_be_stored_is_counted_and_others_delivered(position: int, receiver: OtlpReceiver) -> None:
     choosy = otlp(receiver.url, filter_rules={"groups": [{"rules": [
         {"field": "prompt_tokens", "operator": "gte", "value": 100}]}]})  # fmt: skip
     pipeline = pipeline_to({"one": otlp(receiver.url), "choosy": choosy}, None)
@@ -141,13 +139,13 @@ def test_a_record_that_cannot_be_stored_is_counted_and_takes_no_other_with_it(
     assert not report
     assert report.dropped == 1
     assert report.destinations["one"].delivered == 200
-    # What a destination does not take is known of each record still.
+    # The reasons of skipped records are kept for each record.
     assert report.destinations["choosy"].delivered == 101 - (position >= 100)
     assert pipeline.flush(PATIENCE_S)
     pipeline.shutdown()
 
 
-def test_what_is_being_spooled_is_not_taken_for_delivered(receiver: OtlpReceiver) -> None:
+def test_flush_includes_spans_being_spooled(receiver: OtlpReceiver) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def mask(text: str) -> str:
@@ -184,7 +182,7 @@ class SlottedSpan:
 
 @pytest.mark.parametrize("lacking", ["", "parent", "attributes", "resource", "get_span_context", "context"])
 def test_a_span_object_with_slots_is_delivered_or_counted(lacking: str, receiver: OtlpReceiver) -> None:
-    # Its ids are how such a span is recognised when it comes by two ways.
+    # Such a span is recognised by its ids if it is put twice.
     ids = 7, 1 + hash(lacking) % (1 << 62)
     context = SpanContext(*ids, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     whole = ReadableSpan("slotted", context, start_time=1, end_time=2)

@@ -1,4 +1,4 @@
-"""Threads of ours, and the flag that wakes one: sticky, and for one who waits."""
+"""Worker threads, and the flag that wakes one."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import threading
 from spancast.export.worker_thread import WakeFlag, WorkerThread
 
 
-def test_rung_before_anybody_waits() -> None:
+def test_wake_flag_set_before_wait() -> None:
     flag = WakeFlag()
     flag.set()
     flag.set()
     flag.wait()
-    # Twice was the same as once: nothing is left of it, so that this one waits out its time.
+    # The wait has cleared the flag, although it was set twice, so this wait times out.
     assert not flag.wait(0.001)
     flag.set()
     assert flag.wait(60)
 
 
-def test_who_waits_is_woken() -> None:
+def test_wake_flag_wakes_waiting_thread() -> None:
     flag, woken = WakeFlag(), threading.Event()
 
     def wait() -> None:
@@ -32,7 +32,7 @@ def test_who_waits_is_woken() -> None:
     thread.join(60)
 
 
-def test_many_ring_at_once() -> None:
+def test_wake_flag_set_by_many_threads() -> None:
     flag = WakeFlag()
     rung = threading.Barrier(8)
 
@@ -50,8 +50,8 @@ def test_many_ring_at_once() -> None:
     assert not flag.wait(0.001)
 
 
-def test_many_who_start_it_at_once_start_one() -> None:
-    """Whoever comes first starts it; nobody runs a second one beside it."""
+def test_concurrent_starts_start_one_thread() -> None:
+    """Only the first call starts a thread."""
     begun: list[int] = []
     gate = threading.Barrier(8)
     ends = threading.Event()

@@ -27,7 +27,7 @@ DEFAULT_MAX_ATTRIBUTE_BYTES: Final = 10_000_000
 """OpenRouter Broadcast's own limit."""
 DEFAULT_MAX_SPAN_BYTES: Final = 16 << 20
 _GZIP_LEVEL: Final = 1
-"""For messages of 1.5 kB: 16 % more bytes than level 6, in two fifths of the time (docs/delivery.md)."""
+"""For messages of 1.5 kB: 16 % more bytes than level 6, in two fifths of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Braintrust.
 
-Source: its pages on OpenTelemetry and SDK 0.48 (``semconv.md`` 3.8); names of metrics from OpenRouter's
+Source: its pages on OpenTelemetry and SDK 0.48; names of metrics from OpenRouter's
 Braintrust destination. Its own ``braintrust.*`` fields contain usage and messages, so that ``gen_ai.usage.*`` and the
 messages are removed: Braintrust would read them twice.
 """

@@ -1,6 +1,6 @@
 """Datadog LLM Observability, by its OTLP intake.
 
-Source: its page on OpenTelemetry instrumentation (``semconv.md`` 3.6). It reads GenAI spans of version 1.37 and later,
+Source: its page on OpenTelemetry instrumentation. It reads GenAI spans of version 1.37 and later,
 and OpenInference. Group spans have no operation and are marked as a chain by ``openinference.span.kind``. The names for
 session and user are those of OpenRouter's Datadog destination; they are not verified.
 """

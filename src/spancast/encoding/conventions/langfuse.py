@@ -1,6 +1,6 @@
 """Langfuse.
 
-Source: its server's ``OtelIngestionProcessor`` of August 2026 (``semconv.md`` 3.2), OpenRouter's
+Source: its server's ``OtelIngestionProcessor`` of August 2026, OpenRouter's
 Langfuse destination. Usage is written as ``usage_details``, in parts that add up: the server subtracts cached and
 reasoning tokens from ``gen_ai.usage.*`` by old names only, and would count ``cache_write`` twice. The charged cost wins
 over Langfuse's prices. Messages are written once, as ``langfuse.observation.input`` and ``output``.

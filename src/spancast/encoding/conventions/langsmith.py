@@ -1,6 +1,6 @@
 """LangSmith.
 
-Source: its page "Trace with OpenTelemetry" and SDK 0.15 (``semconv.md`` 3.3), OpenRouter's LangSmith
+Source: its page "Trace with OpenTelemetry" and SDK 0.15, OpenRouter's LangSmith
 destination. A chat session becomes a thread by ``langsmith.metadata.session_id``;
 ``langsmith.trace.session_id`` would name a tracing project. Run type and usage have LangSmith's own attributes; the
 provider is ``gen_ai.system``. Messages are ``gen_ai.prompt`` and ``gen_ai.completion`` in chat form.

@@ -1,6 +1,6 @@
 """New Relic.
 
-Source: its page on AI monitoring by OpenTelemetry (``semconv.md`` 3.11): a span counts as AI by
+Source: its page on AI monitoring by OpenTelemetry: a span counts as AI by
 ``gen_ai.provider.name`` or ``gen_ai.system``. It cuts every text at 4,095 characters (also documented for OpenRouter's
 New Relic destination). Texts are truncated here, so that JSON stays valid.
 """

@@ -1,6 +1,6 @@
 """OpenInference, for Arize AX and Phoenix.
 
-Source: openinference-semantic-conventions 0.1.42 (``semconv.md`` 3.1), and what Phoenix 20.26's server reads.
+Source: openinference-semantic-conventions 0.1.42, and what Phoenix 20.26's server reads.
 Phoenix derives attributes of its own from any ``gen_ai.*``, wrong ones if content is left out, so no attribute keeps
 such a name. Token details are included in the totals, as in the GenAI conventions.
 """

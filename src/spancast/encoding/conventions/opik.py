@@ -1,6 +1,6 @@
 """Comet Opik.
 
-Source: the mapping rules of its backend (``semconv.md`` 3.9). ``gen_ai.input.*`` and ``gen_ai.output.*`` become input
+Source: the mapping rules of its backend. ``gen_ai.input.*`` and ``gen_ai.output.*`` become input
 and output unchanged; every ``gen_ai.usage.*`` becomes a key of usage, so parts have the names of OpenRouter's Opik
 destination. No rule reads a cost: it is metadata.
 """

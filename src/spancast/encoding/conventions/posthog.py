@@ -1,6 +1,6 @@
 """PostHog, by its OTLP endpoint.
 
-Source: its ingestion's OpenTelemetry mapping (``semconv.md`` 3.5) and the properties of its AI events.
+Source: its ingestion's OpenTelemetry mapping and the properties of its AI events.
 An attribute without a mapping becomes an event property of the same name, so fields without a mapping are written as
 the ``$ai_*`` property itself. Input tokens exclude cached tokens for Anthropic, and include them for other providers.
 The charged cost wins over its prices.

@@ -1,6 +1,6 @@
 """Sentry.
 
-Source: sentry-conventions of August 2026 and its page on AI agents (``semconv.md`` 3.10). ``sentry.op``
+Source: sentry-conventions of August 2026 and its page on AI agents. ``sentry.op``
 and the response's model make a span part of the AI dashboards. Some types differ from OpenTelemetry's: seed, finish
 reasons and instructions are plain strings. Sentry drops span events, so an error is an attribute too.
 """

@@ -1,6 +1,6 @@
 """Traceloop, OpenLLMetry.
 
-Source: traceloop-sdk 0.62 and opentelemetry-semantic-conventions-ai 0.5 (``semconv.md`` 3.4). Keys of
+Source: traceloop-sdk 0.62 and opentelemetry-semantic-conventions-ai 0.5. Keys of
 the caller, session and user are association properties, on every span. Messages keep the ``gen_ai.*`` form, which its
 SDK writes too.
 """

@@ -1,6 +1,6 @@
 """W&B Weave.
 
-Source: its trace server (``semconv.md`` 3.7). Its message reader takes ``content``, not ``parts``: messages are written
+Source: its trace server. Its message reader takes ``content``, not ``parts``: messages are written
 in chat form under the same names. Custom keys and the cost go to ``wandb.attributes``, which it merges into the
 attributes of the call; a session is a thread.
 """

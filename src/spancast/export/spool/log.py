@@ -235,7 +235,7 @@ class SpoolLog(Spool):
         max_bytes: int,
     ) -> tuple[Entry, ...]:
         """Return the next entries of ``ranges``; records with damaged bytes are dead-lettered."""
-        taken: list[Entry] = []
+        found: list[Entry] = []
         unreadable: list[int] = []
         total = 0
         for one in ranges(connection, route):
@@ -245,16 +245,16 @@ class SpoolLog(Spool):
                     unreadable.append(sequence)
                     continue
                 total += len(entry.record.body)
-                if taken and (len(taken) == max_records or total > max_bytes):
+                if found and (len(found) == max_records or total > max_bytes):
                     break
-                taken.append(entry)
+                found.append(entry)
             else:
                 continue
             break
         if unreadable:
             damaged = sqlite_history.extents(connection, unreadable)
             set_state(connection, route.id, damaged, "buried", _DAMAGED, self._clock())
-        return tuple(taken)
+        return tuple(found)
 
     def extend(self, lease: Lease, now_s: float) -> bool:
         with self._writing() as connection:
@@ -391,14 +391,14 @@ class SpoolLog(Spool):
             count += self._replay_batch(row, reasons)
 
     def _replay_batch(self, route: Route, reasons: Mapping[int, str | None]) -> int:
-        taken = [sequence for sequence, reason in reasons.items() if reason is None]
+        accepted = [sequence for sequence, reason in reasons.items() if reason is None]
         with self._writing() as connection:
-            set_state(connection, route.id, sqlite_history.runs(taken), "waiting")
+            set_state(connection, route.id, sqlite_history.runs(accepted), "waiting")
             for sequence, reason in reasons.items():
                 if reason is not None:
                     set_state(connection, route.id, [(sequence, sequence)], "skipped", storable(reason))
-            self.known[route.name] += len(taken)
-        return len(taken)
+            self.known[route.name] += len(accepted)
+        return len(accepted)
 
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
         with self._writing() as connection:
