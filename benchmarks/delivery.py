@@ -90,12 +90,14 @@ def outage(spans: int, parts: int) -> dict[str, Any]:
         duration = time.perf_counter() - started
         spancast.flush(5.0)
         size = sum(path.stat().st_size for path in Path(directory).rglob("*") if path.is_file())
-        counts = spancast.stats()
+        stats = spancast.stats()
+        dropped = {"": stats.dropped, **{name: one.dropped for name, one in stats.destinations.items()}}
+        drops = {f"{name} {reason}".strip(): count for name, of in dropped.items() for reason, count in of.items()}
         spancast.shutdown(0.5)
     return {
         "spans": spans, "spans_per_s": spans / duration, "grown_mib": growth, "disk_mib": size / _MIB,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        "dropped": sum(value for name, value in counts.items() if name.startswith("dropped")), "counts": counts,
+        "dropped": sum(drops.values()), "drops": drops,
     }  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def _outage(fanout: Fanout) -> str:
     parts = len(found["grown_mib"])
     head = ["spans made", *(f"{found['spans'] * (part + 1) // parts:,}" for part in range(parts))]
     table = rows(head, [["memory growth, MiB", *(f"{one:.0f}" for one in found["grown_mib"])]])
-    dropped = ", ".join(f"`{name}` {count:,}" for name, count in found["counts"].items() if name.startswith("dropped"))
+    dropped = ", ".join(f"`{name}` {count:,}" for name, count in found["drops"].items())
     return f"""{found["spans"]:,} spans, created as fast as possible ({found["spans_per_s"]:,.0f} spans/s), while the only destination refuses connections. Spans on disk survive a kill of the process.
 Spans beyond the limits of the span queue and of the spool (512 MiB, oldest first) are dropped and counted: {dropped or "none"}. On disk: {found["disk_mib"]:.0f} MiB. Peak memory of the process: {found["peak_mib"]:.0f} MiB.
 

@@ -1,42 +1,57 @@
-"""Tests of ``Counters`` with one and with many threads."""
+"""Tests of ``Counters`` with one and with many threads, and of the typed counts made of them."""
 
 from __future__ import annotations
 
 import threading
 
-from spancast.diagnostics import Counters
+from spancast.diagnostics import Count, Counters
+from spancast.statistics import DestinationStats, Stats, stats_of
 
 
-def test_counters_step_counts_like_add() -> None:
+def test_counters_add_and_clear() -> None:
     counters = Counters()
-    step = counters.step("a")
     assert counters.read() == {}
-    step()
-    counters.add("a", 2)
-    counters.step("a")()
-    assert [counters.read(), counters.read()] == [{"a": 4}, {"a": 4}]
+    counters.add("received")
+    counters.add("received", 2)
+    assert [counters.read(), counters.read()] == [{Count("received"): 3}, {Count("received"): 3}]
     counters.clear()
     assert counters.read() == {}
-    step()
-    assert counters.read() == {"a": 1}
 
 
-def test_counters_step_in_many_threads_loses_nothing() -> None:
-    counters, gate = Counters(), threading.Barrier(5)
-    step, values = counters.step("a"), list[int]()
+def test_counters_in_many_threads_lose_nothing() -> None:
+    counters, gate, values = Counters(), threading.Barrier(5), list[int]()
 
     def run() -> None:
         gate.wait()
         for _ in range(2_000):
-            step()
+            counters.add("received")
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
     gate.wait()
     while any(thread.is_alive() for thread in threads):
-        values.append(counters.read().get("a", 0))
+        values.append(counters.read()[Count("received")])
     for thread in threads:
         thread.join()
     assert values == sorted(values)
-    assert counters.read() == {"a": 8_000}
+    assert counters.read() == {Count("received"): 8_000}
+
+
+def test_stats_of_destinations_with_dotted_names_are_apart() -> None:
+    counters = Counters()
+    counters.add("received", 9)
+    counters.add("delivered", 3, destination="eu")
+    counters.add("delivered", 4, destination="eu.backup")
+    counters.add("dropped", 1, destination="eu", reason="backup")
+    counters.add("dropped", 2, reason="queue_full")
+    assert stats_of(counters.read(), 5, {"eu": (7, 700), "us": (0, 0)}) == Stats(
+        received=9,
+        queued=5,
+        dropped={"queue_full": 2},
+        destinations={
+            "eu": DestinationStats(delivered=3, dropped={"backup": 1}, queued=7, queued_bytes=700),
+            "us": DestinationStats(),
+            "eu.backup": DestinationStats(delivered=4),
+        },
+    )

@@ -6,14 +6,13 @@ Exceptions of spancast's own code are caught here, so that a defect never reache
 from __future__ import annotations
 
 import functools
-import itertools
 import logging
 import os
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from spancast.errors import ConfigError, SpancastError
 
@@ -55,12 +54,19 @@ def after_fork_in_child(function: Callable[[], object]) -> None:
         os.register_at_fork(after_in_child=function)
 
 
+class Count(NamedTuple):
+    """The key of a counter. ``destination`` and ``reason`` are empty if they do not apply."""
+
+    name: str
+    destination: str = ""
+    reason: str = ""
+
+
 class Counters:
-    """Named, thread-safe counters that ``spancast.stats()`` reads."""
+    """Thread-safe counters that ``spancast.stats()`` reads."""
 
     def __init__(self) -> None:
-        self._counts: defaultdict[str, int] = defaultdict(int)
-        self._steps: dict[str, tuple[Iterator[int], int]] = {}
+        self._counts: Counter[Count] = Counter()
         self._renew_lock()
         # A lock that another thread holds during a fork stays locked in the child.
         after_fork_in_child(self._renew_lock)
@@ -69,34 +75,21 @@ class Counters:
         # Reentrant: a finalizer that counts may run on a thread that holds the lock.
         self._lock = threading.RLock()
 
-    def add(self, name: str, amount: int = 1) -> None:
-        """Increase the counter ``name`` by ``amount``."""
+    def add(self, name: str, amount: int = 1, *, destination: str = "", reason: str = "") -> None:
+        """Increase a counter by ``amount``. ``name`` is a field of ``Stats`` or ``DestinationStats``."""
+        key = Count(name, destination, reason)
         with self._lock:
-            self._counts[name] += amount
+            self._counts[key] += amount
 
-    def step(self, name: str) -> Callable[[], object]:
-        """Return a function that increases the counter ``name`` by one, in a third of the time of ``add``."""
+    def read(self) -> Counter[Count]:
+        """Return a copy of all counters; a counter that was never increased is 0."""
         with self._lock:
-            steps, _ = self._steps.setdefault(name, (itertools.count(), 0))
-        return steps.__next__
-
-    def read(self) -> dict[str, int]:
-        """Return all counters as a dict."""
-        with self._lock:
-            counts = dict(self._counts)
-            for name, (steps, own_steps) in self._steps.items():
-                # itertools.count has no read: take one more step and subtract the steps taken here.
-                count = next(steps) - own_steps
-                self._steps[name] = (steps, own_steps + 1)
-                if count:
-                    counts[name] = counts.get(name, 0) + count
-            return counts
+            return self._counts.copy()
 
     def clear(self) -> None:
         """Reset every counter; for tests and forked children."""
         with self._lock:
             self._counts.clear()
-            self._steps = {name: (steps, next(steps) + 1) for name, (steps, _) in self._steps.items()}
 
 
 counters = Counters()

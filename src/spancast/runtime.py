@@ -21,7 +21,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
-from spancast.diagnostics import RaisedAsConfigError, counters
+from spancast.diagnostics import Count, RaisedAsConfigError, counters
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.registry import DIALECTS, find_dialect, installed_dialects
 from spancast.errors import ConfigError
@@ -33,6 +33,7 @@ from spancast.model import trace_keys
 from spancast.model.json_data import json_data
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
+from spancast.statistics import Stats, stats_of
 from spancast.tracing.call_tracer import CALL_TRACER, TracingSettings
 from spancast.tracing.span_factory import SpancastTracerProvider
 from spancast.tracing.span_processor import install_processor
@@ -243,7 +244,7 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
             report = replace(report, application_flushed=bool(force_flush(left_ms)))
     if pipeline is None:
         # Our exporter may be on the application's provider, with a configuration that could not be read.
-        report = replace(report, dropped=counters.read().get("dropped.not_configured", 0))
+        report = replace(report, dropped=counters.read()[Count("dropped", reason="not_configured")])
     return report
 
 
@@ -259,17 +260,12 @@ def shutdown(timeout_s: float = 5.0) -> FlushReport:
     return report
 
 
-def stats() -> dict[str, int]:
-    """Return the counts of this process, and what waits now.
-
-    ``received`` spans each become, per destination, one of ``delivered.NAME``,
-    ``sampled_out.NAME``, ``filtered.NAME``, ``not_llm.NAME``, ``refused.NAME``,
-    ``rejected.NAME`` (partial success), ``dropped.NAME.REASON`` or ``waiting.NAME``;
-    ``dropped.REASON`` reached no destination. Further: ``retried.NAME`` (batches),
-    ``waiting_bytes.NAME``, spans started and failed, calls left to others, internal errors.
-    """
+def stats() -> Stats:
+    """Return the counts of this process since it started, and what is queued now."""
     pipeline = _wiring().current_pipeline() if _wiring_loaded() else None
-    return {**counters.read(), **(pipeline.counts() if pipeline else {})}
+    if pipeline is None:
+        return stats_of(counters.read(), 0, {})
+    return stats_of(counters.read(), pipeline.span_queue.waiting, pipeline.queues())
 
 
 def _wiring() -> ModuleType:

@@ -12,6 +12,7 @@ from tests.destinations.spans import TRACE_ID, conversation
 from tests.e2e.engines import Phoenix
 
 from spancast.encoding.conventions.registry import convention_of
+from spancast.encoding.span_data import ResourceData, SpanData
 
 PROJECT = "support-bot"
 
@@ -20,9 +21,12 @@ PROJECT = "support-bot"
 def trace(phoenix: Phoenix) -> dict[str, Any]:
     convert = convention_of("openinference")
     assert convert is not None
-    spans = [convert(span) for span in conversation()]
-    project = {"openinference.project.name": PROJECT}
-    phoenix.post_spans(payload(replace(span, resource={**span.resource, **project}) for span in spans).protobuf)
+
+    def in_project(span: SpanData) -> SpanData:
+        resource = {**span.resource.attributes, "openinference.project.name": PROJECT}
+        return replace(span, resource=ResourceData(resource))
+
+    phoenix.post_spans(payload(in_project(convert(span)) for span in conversation()).protobuf)
     return phoenix.trace(TRACE_ID, spans=4)
 
 

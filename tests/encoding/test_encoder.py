@@ -246,7 +246,7 @@ def test_redaction_key_identifies_redaction() -> None:
         assert key(**fields) == key(**fields)
 
 
-def test_similar_resources_have_different_cache_keys() -> None:
+def test_resources_that_only_look_alike_are_different_views() -> None:
     assert SpanEncoder(resource={"a": "b|c=d"}).cache_key != SpanEncoder(resource={"a": "b", "c": "d"}).cache_key
     assert SpanEncoder(resource={"a": "1", "b": "2"}).cache_key == SpanEncoder(resource={"b": "2", "a": "1"}).cache_key
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -23,7 +24,9 @@ from spancast.encoding.span_data import SpanData
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
-SCALARS = st.one_of(TEXT, st.booleans(), INTEGERS, st.floats())
+# One NaN: JSON, which the spool keeps, has no bits to tell one NaN from another.
+FLOATS = st.floats().map(lambda value: math.nan if math.isnan(value) else value)
+SCALARS = st.one_of(TEXT, st.booleans(), INTEGERS, FLOATS)
 VALUES = st.one_of(
     SCALARS, st.binary(max_size=20), st.none(), st.lists(SCALARS, max_size=4).map(tuple), st.dictionaries(KEYS, SCALARS, max_size=3)
 )  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 from tests.destinations.spans import span
 from tests.encoding.test_conventions import TOOLS
 
-from spancast.diagnostics import counters, reraise_internal_errors
+from spancast.diagnostics import Count, counters, reraise_internal_errors
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.registry import DIALECTS, find_dialect
 from spancast.encoding.redaction import MASKING_FAILED, Redaction, function_mask, pattern_mask, without_content
@@ -74,11 +74,11 @@ def test_failing_mask_hides_value_and_span_is_sent(fails: str) -> None:
 
     mask = function_mask(broken) if fails == "raises" else pattern_mask("(a|aa)+$", "")
     former = reraise_internal_errors(enabled=False)
-    before = counters.read().get("redaction_errors", 0)
+    before = counters.read()[Count("redaction_errors")]
     masked = Redaction(masks=(mask,), key="m").apply(span("n", 1, attributes={"secret": "a" * 60 + "b", "count": 3}))
     reraise_internal_errors(enabled=former)
     assert masked.attributes == {"secret": MASKING_FAILED, "count": 3}
-    assert counters.read()["redaction_errors"] > before
+    assert counters.read()[Count("redaction_errors")] > before
 
 
 SENSITIVE = [

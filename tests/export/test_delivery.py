@@ -31,9 +31,10 @@ from tests.export.pipelines import PATIENCE_S, broadcast_with, call, otlp, pipel
 from tests.ports import own_port
 
 from spancast.destinations.span_exporter import ExporterDestination
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.encoding.encoder import SpanEncoder
 from spancast.export import delivery_worker as courier_module
+from spancast.statistics import stats_of
 
 
 @pytest.fixture
@@ -282,16 +283,15 @@ def test_every_received_span_is_counted(receiver: OtlpReceiver, healthy: OtlpRec
     for _ in range(10):
         other()
     pipeline.flush(PATIENCE_S)
-    counts = {name: value - before.get(name, 0) for name, value in counters.read().items()}
-    counts |= pipeline.counts()
-    assert counts["received"] == 110
+    counts = stats_of(counters.read() - before, pipeline.span_queue.waiting, pipeline.queues())
+    assert counts.received == 110
     for name in ("faulty", "some", "llm", "dear"):
-        states = ("delivered", "waiting", "refused", "rejected", "sampled_out", "filtered", "not_llm")
-        total = sum(counts.get(f"{state}.{name}", 0) for state in states)
-        total += sum(count for key, count in counts.items() if key.startswith(f"dropped.{name}."))
+        one = counts.destinations[name]
+        total = one.delivered + one.queued + one.dead_lettered + one.rejected + one.sampled_out + one.filtered
+        total += one.non_genai + sum(one.dropped.values())
         assert total == 110, (name, counts)
-    assert counts["not_llm.llm"] == 10
-    assert 0 < counts["sampled_out.some"] < 110
+    assert counts.destinations["llm"].non_genai == 10
+    assert 0 < counts.destinations["some"].sampled_out < 110
     pipeline.shutdown()
 
 
@@ -311,12 +311,12 @@ def test_full_queue_drops_are_counted(
     """The queue is bounded in spans and in bytes."""
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     monkeypatch.setattr(pipeline.span_queue, bound, most)
-    before = counters.read().get("dropped.queue_full", 0)
+    before = counters.read()[Count("dropped", reason="queue_full")]
     with pipeline.span_queue._processing, tracing(pipeline) as tracer:
         for number in range(600):
             call(tracer, number)
     report = pipeline.flush(PATIENCE_S)
-    dropped = counters.read()["dropped.queue_full"] - before
+    dropped = counters.read()[Count("dropped", reason="queue_full")] - before
     assert dropped > 0
     assert report.dropped == dropped
     assert report.destinations["one"].delivered == 600 - dropped

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from tests.export.spool_records import START_S, Clock, deliver, numbers, record, records, states_of, take
 
 from spancast import diagnostics
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.errors import ConfigError
 from spancast.export import fork_hooks
 from spancast.export.spool.disk import SqliteSpool
@@ -190,7 +190,7 @@ def test_evicted_content_leaves_the_file(path: Path, clock: Clock) -> None:
     spool.put([replace(one, body=one.body + CANARY) for one in records(range(20))], {})
     clock.now_s += 100
     assert spool.enforce_limits() == 20
-    assert counters.read()["dropped.a.spool_age"] == 20
+    assert counters.read()[Count("dropped", "a", "expired")] == 20
     assert all(b"CANARY" not in file.read_bytes() for file in path.parent.iterdir())
     spool.close()
 
@@ -503,7 +503,7 @@ def test_file_in_place_of_folder_records_stay_in_memory(
     spool.put(records(range(3, 5)), {})
     assert caplog.text.count("cannot be used") == 1
     assert "NotADirectoryError" in spool.usage().error or "FileExistsError" in spool.usage().error
-    assert (spool.usage().in_memory, counters.read()["spool.memory_fallback"]) == (5, 5)
+    assert (spool.usage().in_memory, counters.read()[Count("spool_memory_fallback")]) == (5, 5)
     lease = take(spool, "a", most=2)
     assert lease is not None
     spool.ack(lease)
@@ -573,11 +573,14 @@ def test_close_counts_and_logs_records_in_memory(
     spool = opened(tmp_path / "blocked" / "spool.db", clock)
     spool.put(records(range(3)), {"b": {0: "filtered"}})
     spool.close()
-    assert (counters.read()["dropped.a.spool_closed"], counters.read()["dropped.b.spool_closed"]) == (3, 2)
+    assert (counters.read()[Count("dropped", "a", "shutdown")], counters.read()[Count("dropped", "b", "shutdown")]) == (
+        3,
+        2,
+    )
     assert "3 records queued in memory for a are dropped" in caplog.text
     assert spool.put(records(range(2)), {}) == 2
     assert take(spool, "a") is None
-    assert counters.read()["dropped.spool_closed"] == 2
+    assert counters.read()[Count("dropped", reason="shutdown")] == 2
 
 
 def test_memory_fallback_is_bounded(tmp_path: Path, clock: Clock) -> None:
@@ -587,7 +590,7 @@ def test_memory_fallback_is_bounded(tmp_path: Path, clock: Clock) -> None:
         spool.put(records(range(start, start + 10), size=10_000), {})
     left = deliver(spool, "a")
     assert left == list(range(300 - len(left), 300))
-    assert counters.read()["dropped.a.spool_full"] == 300 - len(left) > 150
+    assert counters.read()[Count("dropped", "a", "spool_full")] == 300 - len(left) > 150
     spool.close()
 
 
@@ -767,7 +770,7 @@ def test_a_damaged_header(path: Path, clock: Clock, caplog: pytest.LogCaptureFix
     assert aside(path)[0].name == "spool.db.damaged-20231114T221320Z"
     assert aside(path)[0].read_bytes() == damaged, "kept as it was"
     assert "is damaged" in caplog.text
-    assert counters.read()["spool.corrupt_files"] == 1
+    assert counters.read()[Count("spool_corrupt_files")] == 1
     spool.close()
     assert is_sound(path)
 
@@ -816,10 +819,7 @@ def test_damage_under_a_running_process_counts_what_waited(
     got = {route: deliver(spool, route, START_S + 40) for route in ("a", "b")}
     spool.nack(under_way, START_S, "503")
     counts = counters.read()
-    lost = {
-        route: sum(count for name, count in counts.items() if name.startswith(f"dropped.{route}.spool_"))
-        for route in ("a", "b")
-    }
+    lost = {route: sum(count for key, count in counts.items() if key[:2] == ("dropped", route)) for route in ("a", "b")}
     assert len(set(got["a"])) + lost["a"] == 401
     assert len(got["b"]) + lost["b"] == 500
     assert lost["a"] > 0
@@ -845,8 +845,8 @@ def test_damaged_table_is_quarantined(path: Path, clock: Clock, tmp_path: Path) 
         assert got["a"] <= set(range(100, 500)), name
         assert got["b"] <= set(range(1, 500)), "what was filtered stays so"
         counts = counters.read()
-        if "dropped.b.spool_damaged" in counts:
-            assert counts["dropped.b.spool_damaged"] >= 499 - len(got["b"]), name
+        if counts[Count("dropped", "b", "spool_damaged")]:
+            assert counts[Count("dropped", "b", "spool_damaged")] >= 499 - len(got["b"]), name
         counters.clear()
         spool.close()
 
@@ -869,7 +869,7 @@ def test_damaged_pages_every_lost_record_is_counted(path: Path, clock: Clock, se
         assert set(got[route]) <= {*range(first, 500), 1000}
         refused = sum(letter.route == route for letter in buried)
         # A lease that was under way when the damage showed may be counted as dropped and delivered as well.
-        assert len(got[route]) + refused + counts.get(f"dropped.{route}.spool_damaged", 0) >= waited + 1
+        assert len(got[route]) + refused + counts[Count("dropped", route, "spool_damaged")] >= waited + 1
     spool.put(records([2000]), {})
     assert (deliver(spool, "a"), deliver(spool, "b")) == ([2000], [2000])
     spool.close()
@@ -893,7 +893,7 @@ def test_damaged_batch_is_dead_lettered(path: Path, clock: Clock, caplog: pytest
     assert spool.requeue("a") == 2
     assert deliver(spool, "a") == []
     assert caplog.text.count("damaged") == 1
-    assert counters.read()["spool.corrupt_records"] == 6
+    assert counters.read()[Count("spool_corrupt_records")] == 6
     spool.close()
 
 
@@ -927,7 +927,7 @@ def test_lease_of_quarantined_file_moves_no_cursor(path: Path, clock: Clock) -> 
     spool.nack(lease, START_S + 1000, "503")
     assert spool.dead_letters() == []
     assert deliver(spool, "a") == [100, 101, 102]
-    assert counters.read()["dropped.a.spool_damaged"] == 50
+    assert counters.read()[Count("dropped", "a", "spool_damaged")] == 50
     spool.close()
 
 

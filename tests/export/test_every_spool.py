@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.export.spool_records import START_S, Clock, deliver, numbers, part, record, records, states_of, take
 
 from spancast import diagnostics
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.memory import MemorySpool
 from spancast.export.spool.protocol import DeliveryState, Spool
@@ -395,7 +395,7 @@ def test_purge_all_queued_records(spool: Spool, clock: Clock) -> None:
     assert take(spool, "a") is None
     known = states_of(spool)
     assert {known[number]["a"] for number in range(4)} == {DeliveryState("a", "dropped", "purged", START_S + 5)}
-    assert counters.read()["dropped.a.by_hand"] == 4
+    assert counters.read()[Count("dropped", "a", "purged")] == 4
     assert spool.state("a").dropped == 4
     spool.put(records([9]), {})
     assert deliver(spool, "a") == [9]
@@ -437,8 +437,8 @@ def test_full_spool_evicts_oldest_and_counts(
     left = deliver(spool, "a")
     assert left == list(range(200 - len(left), 200))
     assert 60 < len(left) < 105
-    assert dropped == counts["dropped.a.spool_full"] == spool.state("a").dropped == 200 - len(left)
-    assert counts["dropped.b.spool_full"] == dropped - 50
+    assert dropped == counts[Count("dropped", "a", "spool_full")] == spool.state("a").dropped == 200 - len(left)
+    assert counts[Count("dropped", "b", "spool_full")] == dropped - 50
     assert caplog.text.count("dropped") == 2, "logged once for each route"
     assert states_of(spool, trace=1)[0]["a"] == DeliveryState("a", "dropped", "spool_full", START_S)
     listed = spool.dropped("a", limit=1000)
@@ -512,15 +512,15 @@ def test_records_over_max_age_are_evicted_and_counted(
     spool.put(records(range(3, 6)), {})
     clock.now_s += 40
     assert spool.enforce_limits() == 3
-    assert counters.read() == {"dropped.a.spool_age": 3}
+    assert counters.read() == {Count("dropped", "a", "expired"): 3}
     assert "max_age" in caplog.text
     assert deliver(spool, "a") == [3, 4, 5]
     clock.now_s += 100
     assert spool.put(records([9]), {}) == 3
-    assert counters.read() == {"dropped.a.spool_age": 3, "dropped.b.spool_age": 3}
+    assert counters.read() == {Count("dropped", "a", "expired"): 3, Count("dropped", "b", "expired"): 3}
     assert deliver(spool, "a") == [9]
     assert states_of(spool)[9]["a"].state == "delivered"
-    assert states_of(spool)[3] == {"b": DeliveryState("b", "dropped", "spool_age", clock.now_s)}
+    assert states_of(spool)[3] == {"b": DeliveryState("b", "dropped", "expired", clock.now_s)}
     spool.close()
 
 

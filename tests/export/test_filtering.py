@@ -12,7 +12,7 @@ import pytest
 from tests.destinations.configs import config
 from tests.destinations.spans import records, span
 
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.export import filtering as rules_module
 from spancast.export.filtering import DestinationFilter, TraceSeen, group_filters, is_sampled
 from spancast.model.span_record import SpanRecord
@@ -91,9 +91,9 @@ def test_groups_are_joined_by_or_and_rules_by_their_logic() -> None:
 
 
 def test_slow_pattern_times_out_and_span_is_sent() -> None:
-    before = counters.read().get("filter_timeouts.one", 0)
+    before = counters.read()[Count("filter_timeouts", "one")]
     assert filtered("input", "regex", "(a|aa)+$", input="a" * 60 + "b")
-    assert counters.read()["filter_timeouts.one"] == before + 1
+    assert counters.read()[Count("filter_timeouts", "one")] == before + 1
 
 
 def test_invalid_pattern_is_config_error() -> None:

@@ -135,7 +135,7 @@ with ReplayServer() as server:
     gc.collect()
     report = spancast.flush(60)
     counts = spancast.stats()
-    print(bool(report), counts["received"], counts["delivered.f"], counts.get("internal_errors", 0))
+    print(bool(report), counts.received, counts.destinations["f"].delivered, counts.internal_errors)
 """
 
 

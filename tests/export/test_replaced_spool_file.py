@@ -18,7 +18,7 @@ from tests.destinations.otlp_receiver import OtlpReceiver, Reply, ok, status
 from tests.export.pipelines import call, otlp, pipeline_to, tracing
 from tests.export.spool_records import START_S, Clock, deliver, numbers, records, take
 
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.export import delivery_worker as courier_module
 from spancast.export.pipeline import SPOOL_FILE, ExportPipeline
 from spancast.export.spool.disk import SqliteSpool
@@ -129,7 +129,7 @@ def test_quarantined_file_new_spans_arrive(receiver: OtlpReceiver, tmp_path: Pat
         file.write(b"\xff" * 100)
     second = made(pipeline, 5)
     assert pipeline.flush(PATIENCE_S)
-    assert counters.read()["spool.corrupt_files"] == 1
+    assert counters.read()[Count("spool_corrupt_files")] == 1
     assert arrived(receiver, first + second) == [1] * 10
     pipeline.shutdown()
 
@@ -155,7 +155,7 @@ def test_removed_file_queued_spans_are_counted(
     report = pipeline.flush(PATIENCE_S)
     assert not report
     assert {name: one.dropped for name, one in report.destinations.items()} == waiting
-    assert {name: counters.read()[f"dropped.{name}.spool_replaced"] for name in waiting} == waiting
+    assert {name: counters.read()[Count("dropped", name, "spool_replaced")] for name in waiting} == waiting
     assert "was removed or replaced while it was in use; 40 records queued for one are dropped" in caplog.text
     assert arrived(receiver, lost) == [0] * 40
     assert all(arrived(receiver, later))
@@ -178,8 +178,8 @@ def test_removed_file_batch_in_delivery_is_delivered_or_counted(
     receiver.release()
     assert receiver.wait_for(lambda: all(arrived(receiver, later)))
     pipeline.flush(PATIENCE_S)
-    assert counters.read().get("dropped.one.spool_replaced", 0) == lost
-    assert counters.read()["delivered.one"] == 8 - lost
+    assert counters.read()[Count("dropped", "one", "spool_replaced")] == lost
+    assert counters.read()[Count("delivered", "one")] == 8 - lost
     assert arrived(receiver, under_way) == [0 if lost else 1] * 5
     assert arrived(receiver, later) == [1] * 3
     pipeline.shutdown()
@@ -198,7 +198,7 @@ def test_removed_file_remaining_halves_are_counted(
     receiver.release()
     pipeline.flush(PATIENCE_S)
     assert (len(receiver.requests), receiver.spans) == (1, [])
-    assert counters.read()["dropped.one.spool_replaced"] == 5
+    assert counters.read()[Count("dropped", "one", "spool_replaced")] == 5
     pipeline.shutdown()
 
 
@@ -237,7 +237,7 @@ def test_replacement_file_records_are_delivered(tmp_path: Path, clock: Clock) ->
     put_the_copy_over_it(path, other)
     spool.put(records(range(30, 32)), {})
     assert deliver(spool, "a") == [20, 21, 22, 23, 30, 31]
-    assert counters.read()["dropped.a.spool_replaced"] == 9
+    assert counters.read()[Count("dropped", "a", "spool_replaced")] == 9
     spool.close()
 
 
@@ -248,9 +248,9 @@ def test_each_process_counts_what_it_knows_to_wait_in_quarantined_file(tmp_path:
     second.put(records(range(20, 23)), {})
     first._quarantine(sqlite3.DatabaseError("found by the first"))
     first.put(records([30]), {})
-    assert counters.read()["dropped.a.spool_damaged"] == 9
+    assert counters.read()[Count("dropped", "a", "spool_damaged")] == 9
     second.put(records([31]), {})
-    assert counters.read()["dropped.a.spool_replaced"] == 3
+    assert counters.read()[Count("dropped", "a", "spool_replaced")] == 3
     assert deliver(second, "a") == [30, 31]
     first.close()
     second.close()

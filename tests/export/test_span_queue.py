@@ -14,7 +14,7 @@ from tests.destinations.otlp_receiver import OtlpReceiver
 from tests.export.pipelines import call, otlp, pipeline_to, tracing
 
 import spancast
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.errors import SpancastError
 from spancast.export import delivery_worker as courier_module
 from spancast.export.span_queue import QueuedSpan, SpanQueue
@@ -106,14 +106,14 @@ def test_processing_raises_batch_is_counted_and_next_is_processed(error: type[Ex
         taken.extend(span.name for span, *_ in ended)
 
     span_queue = SpanQueue(take)
-    before = counters.read().get("dropped.internal_error", 0)
+    before = counters.read()[Count("dropped", reason="internal_error")]
     sampled = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     for names in (["odd", "beside it"], ["one", "two"]):
         with span_queue._processing:
             for name in names:
                 span_queue.on_end(ReadableSpan(name, sampled, start_time=1, end_time=2))
         assert span_queue.flush(PATIENCE_S)
-    assert counters.read()["dropped.internal_error"] - before == 2
+    assert counters.read()[Count("dropped", reason="internal_error")] - before == 2
     assert (taken, span_queue.waiting) == (["one", "two"], 0)
 
 
@@ -158,7 +158,7 @@ def test_flush_includes_spans_being_spooled(receiver: OtlpReceiver) -> None:
         call(tracer)
         assert begun.wait(PATIENCE_S)
         report = pipeline.flush(0.01)
-        assert (bool(report), report.dropped, pipeline.counts()["waiting"]) == (False, 1, 1)
+        assert (bool(report), report.dropped, pipeline.span_queue.waiting) == (False, 1, 1)
         may_end.set()
     report = pipeline.flush(PATIENCE_S)
     assert (bool(report), report.dropped, report.destinations["one"].delivered) == (True, 0, 1)
@@ -195,7 +195,7 @@ def test_a_span_object_with_slots_is_delivered_or_counted(lacking: str, receiver
     pipeline.processor.on_end(span)  # type: ignore[arg-type]
     report = pipeline.flush(PATIENCE_S)
     now = counters.read()
-    lost = now.get("dropped.internal_error", 0) - before.get("dropped.internal_error", 0)
-    assert now.get("received", 0) - before.get("received", 0) == 1
+    lost = now[Count("dropped", reason="internal_error")] - before[Count("dropped", reason="internal_error")]
+    assert now[Count("received")] - before[Count("received")] == 1
     assert (report.destinations["one"].delivered, lost) == ((0, 1) if lacking else (1, 0))
     pipeline.shutdown()

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from tests.destinations.otlp_receiver import OtlpReceiver, Request, ok, status
 from tests.export.pipelines import call, otlp, pipeline_to, tracing
 
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.export.flush_report import FlushReport
 from spancast.export.pipeline import open_spool
 from spancast.export.spool.protocol import route_key, route_name
@@ -202,10 +202,10 @@ def test_dropped_spans_are_counted_for_their_destination(one: OtlpReceiver, two:
         for number in range(60):
             call(tracer, number, content="x" * 30_000)
     report = pipeline.flush(0.2)
-    counts = {name: count for name, count in counters.read().items() if name.startswith("dropped.")}
+    counts = {key: count for key, count in counters.read().items() if key.name == "dropped"}
     assert counts == {
-        f"dropped.{theirs}.spool_full": 60,
-        "dropped.eu.spool_full": report.destinations["eu"].dropped,
+        Count("dropped", theirs, "spool_full"): 60,
+        Count("dropped", "eu", "spool_full"): report.destinations["eu"].dropped,
     }
     assert 0 < report.destinations["eu"].dropped == 60 - report.destinations["eu"].queued
     assert route_name(theirs) == "eu"

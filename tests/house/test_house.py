@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import json
 import re
 import subprocess
@@ -21,6 +22,7 @@ from spancast.config.settings import Settings, SettingsKeywords, SpoolKeywords, 
 from spancast.dialects.registry import DIALECTS, find_dialect
 from spancast.instrumentation.registry import CLIENTS, find_installation
 from spancast.model import semconv
+from spancast.statistics import DestinationStats, Stats
 
 ROOT = Path(__file__).parents[2]
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "thread_time"}
@@ -218,3 +220,17 @@ def test_assertions_read_no_clock() -> None:
             if isinstance(statement, ast.Assert):
                 named = {node.attr for node in ast.walk(statement.test) if isinstance(node, ast.Attribute)}
                 assert not named & CLOCKS, location(path, statement.lineno)
+
+
+def test_counters_are_fields_of_stats() -> None:
+    known = {field.name for kind in (Stats, DestinationStats) for field in dataclasses.fields(kind)}
+    names = {
+        (location(source, node.lineno), node.args[0].value)
+        for source in SOURCES
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "counters.add"
+        and isinstance(node.args[0], ast.Constant)
+    }
+    assert names, "the rule finds nothing any more"
+    assert not {name for name in names if name[1] not in known}

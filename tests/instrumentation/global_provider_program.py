@@ -51,7 +51,7 @@ def main(library: str, base_url: str, file: str) -> None:
     spancast.flush(30)
     spans = theirs.get_finished_spans() if theirs is not None else ()
     names = [span.name for span in spans if "pending" not in str(span.attributes.get("logfire.span_type"))]
-    print(json.dumps({"answers": answers, "theirs": names, "counts": spancast.stats()}))
+    print(json.dumps({"answers": answers, "theirs": names, "counts": spancast.stats().as_dict()}))
 
 
 main(*sys.argv[1:])

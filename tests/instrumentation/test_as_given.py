@@ -102,7 +102,7 @@ def test_a_decoder_of_another_kind_breaks_nothing_of_the_callers(client: Any, sp
     assert all(type(event) is OddEvent for event in decoder.iter_bytes(iter([b"a", b"b"])))
     stream.close()
     assert attributes(spans.one())["gen_ai.input.messages"]
-    assert spancast.stats()["internal_errors"] >= 1
+    assert spancast.stats().internal_errors >= 1
 
 
 def test_an_error_without_a_request_is_told(client: Any, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch) -> None:

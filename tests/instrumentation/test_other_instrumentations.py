@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import ReplayServer, Reply
-from spancast.testing.answers import chat_answer, chat_chunks
 
 Spans = list[tuple[str, dict[str, Any]]]
 
@@ -79,11 +79,11 @@ def test_a_librarys_provider_is_global_and_each_call_has_one_span(
     server.reply(Reply.json(chat_answer("whole")), Reply.stream(chat_chunks(chat_answer("streamed"))), Reply.error(400))
     found = output_of("global_provider_program.py", library, server.base_url, str(tmp_path / "spans.jsonl"))
     assert found["answers"] == ["whole", "streamed", "BadRequestError"]
-    assert "internal_errors" not in found["counts"]
-    assert found["counts"]["spans.started"] == 3
+    assert not found["counts"]["internal_errors"]
+    assert found["counts"]["spans_started"] == 3
     if library == "logfire":
         assert found["theirs"] == ["chat m", "chat m", "chat refused"]
-        assert found["counts"]["delivered.file"] == 3
+        assert found["counts"]["destinations"]["file"]["delivered"] == 3
 
 
 @pytest.mark.parametrize("order", ["peer first", "ours first"])

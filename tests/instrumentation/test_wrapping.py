@@ -262,7 +262,7 @@ def test_a11_a_missing_method_leaves_the_others_on(server: ReplayServer, spans: 
     finally:
         one.uninstall()
     assert len(spans.all()) == 1
-    assert spancast.stats()["patches.not_found"] == 1
+    assert spancast.stats().patches_not_found == 1
 
 
 def test_a12_a_decorated_call_over_an_instrumented_client(client: Any, spans: CapturedSpans) -> None:

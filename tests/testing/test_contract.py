@@ -79,7 +79,7 @@ def acme(monkeypatch: pytest.MonkeyPatch) -> Any:
     [
         ({"factory": Truthy, "timeout_s": 1.0}, "of 3 spans 0 were delivered"),
         ({"factory": Choosy, "timeout_s": 1.0}, "a span with odd values is still tried again"),
-        ({"factory": Untested}, "test_connection: expected Delivered, got RetryAfter"),
+        ({"factory": Untested}, "test_connection: expected Delivered, got Retry"),
         ({"factory": Good, "unreachable": Good}, "spans were delivered to where no server is"),
         ({"factory": Shown, "secrets": ["sk-secret"]}, "a secret is in a log, a report or a representation"),
         ({"factory": Logging, "secrets": ["sk-secret"]}, "a secret is in a log, a report or a representation"),

@@ -309,7 +309,7 @@ def test_registry_is_bounded(spans: CapturedSpans) -> None:
         )
         CALL_TRACER.tree.release(resolve_parent.groups, 1)
     assert len(CALL_TRACER.tree._open) == MAX_GROUPS
-    assert spancast.stats()["groups.evicted"] == 10
+    assert spancast.stats().groups_evicted == 10
 
 
 def test_unsampled_traces_stay_unsampled(server: ReplayServer) -> None:

@@ -34,7 +34,7 @@ class SpancastExporter(SpanExporter):
         """Queue ``spans``; ``spancast.stats()`` reports their delivery."""
         if wiring.current_pipeline() is None:
             counters.add("received", len(spans))
-            counters.add("dropped.not_configured", len(spans))
+            counters.add("dropped", len(spans), reason="not_configured")
             return SpanExportResult.FAILURE
         for span in spans:
             wiring.hand_over(span)

@@ -19,7 +19,7 @@ _DAY_S: Final = 86_400.0
 _MIN_IN_UNIT: Final = 1.5
 _GAP: Final = "  "
 _DROPPED: Final[Mapping[str, str]] = {
-    "spool_age": "older than the spool's max_age",
+    "expired": "older than the spool's max_age",
     "spool_full": "the spool was full",
 }
 

@@ -267,10 +267,10 @@ class DeliveryWorker:
         name = self.route.name
         self._spool.ack(lease)
         self._has_delivered_since = True
-        counters.add(f"delivered.{name}", len(lease.entries) - outcome.rejected)
+        counters.add("delivered", len(lease.entries) - outcome.rejected, destination=name)
         self._backoff_until_s = self._retry_after_until_s = 0.0
         if outcome.rejected:
-            counters.add(f"rejected.{name}", outcome.rejected)
+            counters.add("rejected", outcome.rejected, destination=name)
             self.last_rejection = outcome.message
             warn_once(
                 f"rejected:{name}",
@@ -294,7 +294,7 @@ class DeliveryWorker:
         self._retry_after_until_s = now_s + seconds if seconds else 0.0
         due_s = max(self._backoff_until_s, self._retry_after_until_s)
         self._spool.nack(lease, due_s, outcome.reason)
-        counters.add(f"retried.{name}")
+        counters.add("retries", destination=name)
         warn_once(
             f"retry:{name}:{outcome.reason[:40]}",
             "spancast: export to %s failed: %s; will retry",
@@ -305,8 +305,8 @@ class DeliveryWorker:
     def _dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
         name = self.route.name
         self._spool.dead_letter(lease, sequences, reason)
-        counters.add(f"refused.{name}", len(sequences))
-        counters.add(f"delivered.{name}", len(lease.entries) - len(sequences))
+        counters.add("dead_lettered", len(sequences), destination=name)
+        counters.add("delivered", len(lease.entries) - len(sequences), destination=name)
         self.last_rejection = reason
         warn_once(
             f"refused:{name}:{reason[:40]}",

@@ -31,7 +31,7 @@ NO_CALL_TAKEN: Final = "no call of its trace was taken before it ended"
 SAMPLED_OUT: Final = "sampled out"
 
 REASON_CATEGORY: Final[Mapping[str, str]] = {
-    SAMPLED_OUT: "sampled_out", PARENT_NOT_SAMPLED: "sampled_out", NON_GENAI: "not_llm",
+    SAMPLED_OUT: "sampled_out", PARENT_NOT_SAMPLED: "sampled_out", NON_GENAI: "non_genai",
 }  # fmt: skip
 """The counter of a reason in ``stats()``; other reasons count as ``filtered``."""
 
@@ -211,7 +211,7 @@ def _regex(name: str, fact: str, expression: str) -> Test:
         matched = pattern.search(_text(value))
         if matched is None:
             # A slow pattern must not lose spans: the span is sent and the timeout is counted.
-            counters.add(f"filter_timeouts.{name}")
+            counters.add("filter_timeouts", destination=name)
             warn_once(
                 f"filter_timeout:{name}", "spancast: a filter pattern of %s took too long; the span is sent", name
             )

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
-from spancast.diagnostics import counters, guarded, logger, never_raise
+from spancast.diagnostics import Count, counters, guarded, logger, never_raise
 from spancast.encoding.redaction import NO_REDACTION, Redaction
 from spancast.export import process_exit
 from spancast.export.delivery_worker import DeliveryWorker, Route
@@ -112,7 +112,7 @@ class ExportPipeline:
         self._needs_history = any(route.rules.needs_history for route in routes)
         payloads = PayloadCache()
         self.workers = [DeliveryWorker(route, spool, payloads) for route in routes]
-        self._last_counts: dict[str, int] = counters.read()
+        self._reported = counters.read()
         self.span_queue = SpanQueue(self._process)
         self.processor: Final = _Processor(self)
         self._keys = {route.name: route.key for route in routes}
@@ -153,7 +153,7 @@ class ExportPipeline:
             record.facts = {}
         lost = len(ended) - len(records) + self._store(records, skipped)
         if lost:
-            counters.add("dropped.internal_error", lost)
+            counters.add("dropped", lost, reason="internal_error")
         self._wake(records, skipped)
 
     def _store(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
@@ -206,7 +206,7 @@ class ExportPipeline:
                         skipped.setdefault(name, {})[index] = reason
         for name, reasons in skipped.items():
             for reason, count in Counter(reasons.values()).items():
-                counters.add(f"{REASON_CATEGORY.get(reason, 'filtered')}.{name}", count)
+                counters.add(REASON_CATEGORY.get(reason, "filtered"), count, destination=name)
         return skipped
 
     def flush(self, timeout_s: float) -> FlushReport:
@@ -229,24 +229,26 @@ class ExportPipeline:
         return self._report(states)
 
     def _report(self, states: Mapping[str, QueueStats]) -> FlushReport:
-        before, now = self._last_counts, counters.read()
-        self._last_counts = now
-        since = {name: count - before.get(name, 0) for name, count in now.items()}
-        rejected = {name: since.get(f"refused.{name}", 0) + since.get(f"rejected.{name}", 0) for name in states}
+        before, self._reported = self._reported, counters.read()
+        since = self._reported - before
+        rejected = {name: since[Count("dead_lettered", name)] + since[Count("rejected", name)] for name in states}
+        dropped: Counter[str] = Counter()
+        for key, count in since.items():
+            if key.name == "dropped":
+                dropped[key.destination] += count
         reasons = {worker.route.name: worker.last_rejection for worker in self.workers}
         return FlushReport(
             {
                 name: DestinationReport(
-                    delivered=since.get(f"delivered.{name}", 0),
+                    delivered=since[Count("delivered", name)],
                     queued=state.queued,
                     dead_lettered=rejected[name],
-                    dropped=sum(count for key, count in since.items() if key.startswith(f"dropped.{name}.")),
+                    dropped=dropped[name],
                     last_error=state.last_error or (reasons[name] if rejected[name] else ""),
                 )
                 for name, state in states.items()
             },
-            dropped=self.span_queue.waiting
-            + sum(count for key, count in since.items() if key.startswith("dropped.") and key.count(".") == 1),
+            dropped=self.span_queue.waiting + dropped[""],
         )
 
     def shutdown(self, timeout_s: float | None = None) -> FlushReport:
@@ -268,14 +270,10 @@ class ExportPipeline:
         self.spool.close()
         return report
 
-    def counts(self) -> dict[str, int]:
-        """Return what is queued now, per destination, in spans and bytes."""
-        counts: dict[str, int] = {"waiting": self.span_queue.waiting}
-        for name, key in self._keys.items():
-            state = self.spool.state(key)
-            counts[f"waiting.{name}"] = state.queued
-            counts[f"waiting_bytes.{name}"] = state.queued_bytes
-        return counts
+    def queues(self) -> dict[str, tuple[int, int]]:
+        """Return the queued spans and bytes of each destination."""
+        states = {name: self.spool.state(key) for name, key in self._keys.items()}
+        return {name: (state.queued, state.queued_bytes) for name, state in states.items()}
 
     def after_fork_in_child(self) -> None:
         """Start empty with the same destinations: the parent delivers its own spans."""
@@ -283,7 +281,7 @@ class ExportPipeline:
         payloads = PayloadCache()
         for worker in self.workers:
             worker.after_fork_in_child(payloads)
-        self._last_counts = counters.read()
+        self._reported = counters.read()
         self._is_started = False
 
 

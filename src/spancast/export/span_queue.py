@@ -45,7 +45,7 @@ _unmarked: Final[dict[tuple[int, int], object]] = {}
 
 def _drop(reason: str) -> None:
     counters.add("received")
-    counters.add(f"dropped.{reason}")
+    counters.add("dropped", reason=reason)
     warn_once(f"dropped.{reason}", "spancast: a span was dropped (%s); `dropped.%s` counts them", reason, reason)
 
 
@@ -207,7 +207,7 @@ class SpanQueue(SpanProcessor):
                         lost = 0
                 finally:
                     if lost:
-                        counters.add("dropped.internal_error", lost)
+                        counters.add("dropped", lost, reason="internal_error")
                     self._in_process = 0
         return True
 

@@ -314,7 +314,7 @@ class Instrumentor:
             if not isinstance(owner, type) or vars(owner).get(method) is None:
                 # Another version of the SDK: this row is not for it, the others stand by themselves.
                 logger.debug("spancast: %s has no %s, not patched", patch.module, patch.attribute)
-                counters.add("patches.not_found")
+                counters.add("patches_not_found")
                 return
             inherited = list(_layers_of(vars(owner)[method]))
             self._place(owner, method, patch.hook)
@@ -483,7 +483,7 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
         return
     if standing is _ABSENT and not hasattr(cast("type[Any]", type(owner)), name):
         logger.debug("spancast: %s has no %s, not patched", type(target).__name__, patch.path)
-        counters.add("patches.not_found")
+        counters.add("patches_not_found")
         return
     method = getattr(owner, name)
     hook = (patch.async_hook if inspect.iscoroutinefunction(method) else None) or patch.hook

@@ -145,7 +145,7 @@ def _key_dropper(method: Method, instrumented: InstrumentedClients) -> Hook | No
 def _drop_keys(method: Method, names: frozenset[str], instrumented: InstrumentedClients) -> Method:
     def dropping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         if not names.isdisjoint(kwargs) and args and instrumented.covers(getattr(args[0], "_client", None)):
-            counters.add("keys.not_traced")
+            counters.add("keys_not_traced")
             kwargs = {name: value for name, value in kwargs.items() if name not in names}
         return method(*args, **kwargs)
 

@@ -108,10 +108,10 @@ class CallTracer:
         if outer is not None:
             traced_call.start_within(outer)
         elif current and is_suppressed(current):
-            counters.add("calls.suppressed")
+            counters.add("calls_suppressed")
         elif current and (active := active_inference_span(current)) is not None:
             # Another instrumentation already has a span for this call: ours would be the second.
-            counters.add("calls.merged")
+            counters.add("calls_merged")
             active.set_attributes(keys.attributes())
         else:
             traced_call.start(current, suppress_others=is_outermost, reads_now=reads_now)

@@ -149,7 +149,7 @@ class GroupSpans:
             group.holders += 1
             evicted = self._evict()
         for old in evicted:
-            counters.add("groups.evicted")
+            counters.add("groups_evicted")
             old.span.end(old.last_end_ns or None)
         return SpanParent(
             trace_api.set_span_in_context(group.span, resolve_parent.context), [], None, (*resolve_parent.groups, group)

@@ -60,8 +60,6 @@ _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
 _NO_TIMES: Final[list[float]] = []
 
-_count_started: Final = counters.step("spans.started")
-
 _open: Final[set[weakref.ref[TracedCall]]] = set()
 """Calls with a streamed answer, for as long as they live."""
 
@@ -174,7 +172,7 @@ class TracedCall:
             remember(span, entries)
         if span.is_recording():
             self.records_response = True
-            _count_started()
+            counters.add("spans_started")
             if reads_now or self.settings.strict:
                 self._read_strictly()
 
@@ -419,7 +417,7 @@ class TracedCall:
             kind = details.pop(semconv.ERROR_TYPE, None) or error_type(error)
             self._failure = Failure(type=str(kind), message=message_of(error))
             if self.outer is None and self.span is not None:
-                counters.add("spans.failed")
+                counters.add("spans_failed")
                 self._failed_ns = time.time_ns()
                 # Without the exception, which holds the caller's frames.
                 self._raised = raised(error) if self.captures_content else None
@@ -446,7 +444,7 @@ class TracedCall:
         if failure is not None:
             attributes[semconv.ERROR_TYPE] = failure.type
             if failure is not self._failure:
-                counters.add("spans.failed")
+                counters.add("spans_failed")
         if self._details:
             attributes.update(self._details)
         if not self.captures_content:

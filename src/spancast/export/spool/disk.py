@@ -125,9 +125,9 @@ class SqliteSpool(Spool):
                 return self._use(lambda log: log.put(records, skipped))
             except SpoolUnavailable:
                 if self._is_closed:
-                    counters.add("dropped.spool_closed", len(records))
+                    counters.add("dropped", len(records), reason="shutdown")
                     return len(records)
-                counters.add("spool.memory_fallback", len(records))
+                counters.add("spool_memory_fallback", len(records))
                 return self._in_memory().put(records, skipped)
 
     def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
@@ -380,7 +380,7 @@ class SqliteSpool(Spool):
         self._error = f"{type(error).__name__}: {error}"
         self._pause_s = min(_LONGEST_PAUSE_S, max(1.0, 2 * self._pause_s))
         self._retry_s = self._clock() + self._pause_s
-        counters.add("spool.unavailable")
+        counters.add("spool_unavailable")
         warn_once(
             f"spool:{self._file.path}:{self._error}",
             "spancast: the spool %s cannot be used (%s); records are kept in memory until it can, bounded",
@@ -393,7 +393,7 @@ class SqliteSpool(Spool):
         renamed = self._file.quarantine(self._clock())
         if renamed is None:
             return  # another process has renamed it
-        counters.add("spool.corrupt_files")
+        counters.add("spool_corrupt_files")
         logger.error(
             "spancast: the spool %s is damaged (%s); it is kept as %s, and a new one is used",
             self._file.path,
@@ -405,7 +405,7 @@ class SqliteSpool(Spool):
     def _count_lost(self, route: str, count: int) -> None:
         if count:
             name = counted_as(route, self._routes)
-            counters.add(f"dropped.{name}.{self._loss_reason}", count)
+            counters.add("dropped", count, destination=name, reason=self._loss_reason)
             logger.warning(_LOSS_MESSAGES[self._loss_reason], self._file.path, count, name)
 
 

@@ -427,7 +427,7 @@ class SpoolLog(Spool):
                 connection.execute(statement, (last_sequence(connection), row.id))
         if known:
             self._subtract_known(route, len(known))
-            counters.add(f"dropped.{self.counted_as(route)}.by_hand", len(known))
+            counters.add("dropped", len(known), destination=self.counted_as(route), reason="purged")
         return len(known)
 
     def history(self, trace_id: bytes) -> list[RecordHistory]:

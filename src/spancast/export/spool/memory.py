@@ -34,7 +34,7 @@ def count_dropped(log: SpoolLog) -> None:
         waiting = log.state(route).queued
         if waiting:
             name = log.counted_as(route)
-            counters.add(f"dropped.{name}.spool_closed", waiting)
+            counters.add("dropped", waiting, destination=name, reason="shutdown")
             logger.warning("spancast: %d records queued in memory for %s are dropped", waiting, name)
 
 

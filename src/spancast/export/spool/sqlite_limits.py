@@ -33,7 +33,7 @@ _VACUUM_PAGES: Final = 1000
 
 _WARNINGS: Final = {
     "spool_full": "spancast: the spool is full; the oldest records queued for %s are dropped (see `spancast spool`)",
-    "spool_age": "spancast: records queued for %s for longer than the spool's max_age are dropped",
+    "expired": "spancast: records queued for %s for longer than the spool's max_age are dropped",
 }
 
 _LIVE: Final = "FROM batches WHERE first > (SELECT evicted FROM spool)"
@@ -98,7 +98,7 @@ class EvictionResult:
         """Count and log the evictions; return the number of records. ``own`` are the routes of this process."""
         for (route, why), count in self.counts.items():
             name = counted_as(route, own)
-            counters.add(f"dropped.{name}.{why}", count)
+            counters.add("dropped", count, destination=name, reason=why)
             warn_once(f"dropped:{name}:{why}", _WARNINGS[why], name)
         return len(self.sequences)
 
@@ -159,7 +159,7 @@ class LimitEnforcer:
             evicted.forgotten = forget_delivered(connection, now_s - limits.keep_delivered_s)
         cut = _old_end(connection, now_s - limits.max_age_s)
         if cut:
-            _evict(connection, cut, "spool_age", now_s, evicted, limits)
+            _evict(connection, cut, "expired", now_s, evicted, limits)
         for _ in range(_ROUNDS):  # the size of rows is estimated, so the first cut may not be enough
             cut = _full_end(connection, limits)
             if not cut:

@@ -211,7 +211,7 @@ class BatchReader:
         crc, index, facts, content = row
         if crc32(content, crc32(facts, crc32(index))) != crc:
             count = len(index) // _SPAN.size
-            counters.add("spool.corrupt_records", count)
+            counters.add("spool_corrupt_records", count)
             warn_once(
                 "spool:damaged_records", "spancast: records in the spool are damaged; they are listed as dead letters"
             )
