@@ -28,7 +28,7 @@ from tests.ports import own_port
 
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.registry import DESTINATIONS, fields
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.export.pipeline import ExportPipeline
 from spancast.model import semconv
 from spancast.testing import check_destination
@@ -45,8 +45,8 @@ POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.02)
-    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.02)
+    monkeypatch.setattr(worker_module, "BATCH_DELAY_S", 0.01)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -16,7 +16,7 @@ from tests.destinations.configs import CANARY
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
-from tests.export.pipelines import broadcast_with, call, tracing
+from tests.export.pipelines import call, pipeline_with, tracing
 
 from spancast.destinations import clickhouse
 from spancast.destinations.clickhouse import COLUMNS, Address, ClickHouseConfig, ClickHouseDestination
@@ -201,7 +201,7 @@ def test_deliver_with_invalid_row_dead_letters_only_that_row(name: str, position
     columns, outcome, odd = ROWS[name]
     engine.command(f"CREATE TABLE choosy (SPAN_ID String, {columns}) ENGINE = Memory")
     to = destination(engine, table="choosy")
-    pipeline = broadcast_with({"one": to}, None)
+    pipeline = pipeline_with({"one": to}, None)
     fine = "2026-11-30T12:00:00Z" if "DateTime" in columns else "12"
     with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         made = [call(tracer, n, **{semconv.SESSION_ID: fine, **(odd if n == position else {})}) for n in range(201)]
@@ -220,7 +220,7 @@ def test_deliver_with_invalid_row_dead_letters_only_that_row(name: str, position
 
 
 def test_deliver_unusual_attributes_inserts_all_rows(engine: Any) -> None:
-    pipeline = broadcast_with({"one": destination(engine, create_table=True)}, None)
+    pipeline = pipeline_with({"one": destination(engine, create_table=True)}, None)
     odd: list[dict[str, Any]] = [
         {semconv.USAGE_INPUT_TOKENS: "12"},
         {semconv.SESSION_ID: ["a", "b"], semconv.USER_ID: 5},

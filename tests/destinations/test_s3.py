@@ -13,7 +13,7 @@ from tests.destinations.configs import CANARY
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, START_NS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
-from tests.export.pipelines import broadcast_with
+from tests.export.pipelines import pipeline_with
 
 from spancast.destinations import s3
 from spancast.destinations.protocol import Delivered, Rejected, Retry
@@ -217,7 +217,7 @@ def test_deliver_with_undecodable_span_dead_letters_only_that_span(position: int
     batch = records([span("a", number + 1, at_ms=number) for number in range(201)])
     odd = batch[position]
     odd.body = b"\x0b" + odd.body
-    pipeline = broadcast_with({"one": destination(url)}, None)
+    pipeline = pipeline_with({"one": destination(url)}, None)
     pipeline.spool.put(batch, {})
     pipeline._start()
     report = pipeline.flush(60)

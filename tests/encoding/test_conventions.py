@@ -80,7 +80,7 @@ def fields_of(renamed: SpanData) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_golden(name: str) -> None:
+def test_convention_equals_golden_file(name: str) -> None:
     rename = convention_of(name)
     assert rename is not None
     text = (
@@ -95,7 +95,7 @@ def test_golden(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_convention_changes_nothing_that_another_one_reads(name: str) -> None:
+def test_convention_does_not_modify_shared_results(name: str) -> None:
     """Results read from a span are cached for all conventions, and for a batch that is encoded again."""
     rename = convention_of(name)
     assert rename is not None

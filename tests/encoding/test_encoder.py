@@ -172,7 +172,7 @@ def test_spans_and_encoded_forms_are_the_same() -> None:
     assert len(payload.spans[0].attributes["langfuse.trace.metadata.long"]) <= 2000
 
 
-def test_the_same_payload_is_the_same_bytes_in_every_process() -> None:
+def test_payload_bytes_are_equal_in_every_process() -> None:
     given = records(conversation())
     assert SpanEncoder().payload(given).body("json", gzip=True) == SpanEncoder().payload(given).body("json", gzip=True)
 
@@ -195,7 +195,7 @@ def test_privacy_mode_holds_in_every_convention(convention: str, encoding: Encod
     assert b"ORD-12345" in sent.body(encoding, gzip=False)
 
 
-def test_a_mask_comes_before_the_convention() -> None:
+def test_mask_is_applied_before_convention() -> None:
     given = records([span("call", 1, attributes=TOOLS)])
     sent = encoder_for(config("otlp", mask=["canary"]), "openinference").payload(given).protobuf
     assert b"canary" not in sent
@@ -273,7 +273,7 @@ def test_encoder_keeps_fields_it_does_not_change() -> None:
 
 
 @pytest.mark.parametrize("where", ["attribute", "list", "event", "status"])
-def test_a_span_fits_wherever_its_large_text_is(where: str) -> None:
+def test_span_fits_limit_for_any_large_text(where: str) -> None:
     text = "x" * 100_000
     event = EventData(name="exception", at_ns=1, attributes={"exception.stacktrace": text})
     large = {
@@ -314,7 +314,7 @@ def test_resource_attributes_of_destination_win_and_keep_schema() -> None:
     assert of_resource.schema_url == "https://schemas.test/1"
 
 
-def test_nothing_is_an_empty_request() -> None:
+def test_empty_batch_is_empty_request() -> None:
     assert SpanEncoder().payload([]).protobuf == b""
     assert json.loads(SpanEncoder().payload([]).json) == {"resourceSpans": []}
 

@@ -127,6 +127,6 @@ def test_malformed_content_does_not_raise(text: str) -> None:
     genai_fields.completion(one)
 
 
-def test_no_content() -> None:
+def test_content_left_out_gives_none() -> None:
     assert genai_fields.conversation(FAILED) is None
     assert genai_fields.completion(FAILED) is None

@@ -84,7 +84,7 @@ def test_request_of_several_spans_is_the_official_one(one: ReadableSpan, other: 
 
 
 @given(SPANS)
-def test_the_bound_is_not_below_the_size(span: ReadableSpan) -> None:
+def test_size_bound_is_not_below_size(span: ReadableSpan) -> None:
     ours = of_sdk(span)
     assert size_bound(ours) >= len(span_bytes(ours))
 

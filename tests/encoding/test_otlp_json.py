@@ -91,7 +91,7 @@ def test_every_kind_of_value(value: Any, expected: dict[str, Any]) -> None:
     assert found["attributes"] == [{"key": "v", "value": expected}]
 
 
-def test_no_spans() -> None:
+def test_empty_request() -> None:
     assert as_json() == {"resourceSpans": []}
 
 

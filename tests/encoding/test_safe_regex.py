@@ -49,7 +49,7 @@ def test_searches_and_replaces_as_re_does(text: str, literal: str) -> None:
     assert Pattern(pattern).replace(text, "-") == text.replace(literal, "-")
 
 
-def test_a_replacement_is_taken_literally() -> None:
+def test_replacement_is_literal() -> None:
     assert Pattern("(a)").replace("cat", r"\1\g<0>") == r"c\1\g<0>t"
 
 

@@ -54,7 +54,7 @@ def test_values_missing_in_json_round_trip(attributes: dict[str, Any]) -> None:
     assert repr(read_record(record).attributes) == repr(attributes)
 
 
-def test_the_json_of_a_plain_span_is_plain() -> None:
+def test_json_of_plain_span_is_untyped() -> None:
     body = json.loads(span_json(conversation()[0]))
     assert body["attributes"] == conversation()[0].attributes
     assert "events" not in body
@@ -67,13 +67,13 @@ def test_the_json_of_a_plain_span_is_plain() -> None:
         (bytearray(b"a"), b"a"), (StatusCode.OK, "1"), (object(), '"<object>"'), (True, True),
     ],
 )  # fmt: skip
-def test_a_value_becomes_one_that_otlp_has(value: Any, plain: Any) -> None:
+def test_plain_value_converts_to_otlp_types(value: Any, plain: Any) -> None:
     found = plain_value(value)
     assert (type(found), found) == (type(plain), plain)
 
 
 @given(st.integers(41, 200))
-def test_a_value_nested_too_deep_is_text_from_there_on(depth: int) -> None:
+def test_deeply_nested_value_becomes_text(depth: int) -> None:
     value: Any = "end"
     for _ in range(depth):
         value = [value]
@@ -94,7 +94,7 @@ def test_held_spans_are_bounded() -> None:
     assert read_record(made[0]) == span("x" * 1000, 1)
 
 
-def test_a_held_span_does_not_keep_its_record() -> None:
+def test_held_span_does_not_keep_its_record_alive() -> None:
     held = span_data._HeldSpans(max_bytes=10_000)
     [record] = records([span("x", 1)])
     held.hold(record, read_record(record))
@@ -126,5 +126,5 @@ def test_spans_of_the_sdk_with_values_of_every_kind() -> None:
         assert not found.is_generation
 
 
-def test_an_empty_batch() -> None:
+def test_decode_empty_batch() -> None:
     assert read(b"") == []

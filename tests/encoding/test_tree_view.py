@@ -18,7 +18,7 @@ def test_order_of_arrival_does_not_matter() -> None:
     assert render_tree(reversed(conversation())) == render_tree(conversation())
 
 
-def test_a_span_without_its_parent_is_a_root() -> None:
+def test_span_without_parent_in_tree_is_a_root() -> None:
     assert render_tree(conversation()[:2]).splitlines()[0].startswith("Extract Order Details")
 
 
@@ -26,7 +26,7 @@ def test_span_with_itself_as_parent_is_a_root() -> None:
     assert render_tree([span("loop", 1, 1)]) == "loop  1.00 s"
 
 
-def test_nothing() -> None:
+def test_tree_of_no_spans_is_empty() -> None:
     assert render_tree([]) == ""
 
 

@@ -54,7 +54,7 @@ def test_json_of_a_span_fits_any_limit_of_characters(value: Any, max_length: int
 
 
 @given(st.text(max_size=300), st.integers(64, 300))
-def test_a_text_keeps_its_beginning_and_its_characters_whole(text: str, max_bytes: int) -> None:
+def test_truncated_text_keeps_start_and_complete_characters(text: str, max_bytes: int) -> None:
     short = shortened(text, max_bytes)
     assert size(short) <= max_bytes
     if short is not text:
@@ -104,7 +104,7 @@ def test_json_nested_too_deeply_is_marked_and_raises_nothing() -> None:
     assert json.loads(shortened("[" * 900 + "]" * 900, 100)) is not None
 
 
-def test_a_shortened_value_is_marked_beside_it_and_others_are_the_same() -> None:
+def test_truncated_value_is_marked_and_others_unchanged() -> None:
     given_span = span("x", 1, attributes={"long": "ü" * 500, "short": "a", "count": 3, "list": ["b", "c"]})
     short = truncate_values(given_span, 100).attributes
     assert size(short["long"]) <= 100

@@ -39,7 +39,7 @@ def pipeline_to(
     )
 
 
-def broadcast_with(destinations: Mapping[str, Destination], directory: Path | None) -> ExportPipeline:
+def pipeline_with(destinations: Mapping[str, Destination], directory: Path | None) -> ExportPipeline:
     """Return a pipeline to destination objects, for example with a database in this process."""
     rules = DestinationConfig.model_validate({"type": "any", "spans": "all"})
     routes = [Route(name, DestinationFilter(name, rules), destination) for name, destination in destinations.items()]

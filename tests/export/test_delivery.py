@@ -27,13 +27,13 @@ from tests.destinations.otlp_receiver import (
     redirect,
     status,
 )
-from tests.export.pipelines import PATIENCE_S, broadcast_with, call, otlp, pipeline_to, report_when, tracing
+from tests.export.pipelines import PATIENCE_S, call, otlp, pipeline_to, pipeline_with, report_when, tracing
 from tests.ports import own_port
 
 from spancast.destinations.span_exporter import ExporterDestination
 from spancast.diagnostics import Count, counters
 from spancast.encoding.encoder import SpanEncoder
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.statistics import stats_of
 
 
@@ -51,8 +51,8 @@ def healthy() -> Iterator[OtlpReceiver]:
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.05)
-    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(worker_module, "BATCH_DELAY_S", 0.01)
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -87,7 +87,7 @@ def test_batches_respect_limits_of_destination(
     kind: type[ExporterDestination], most: int, directory: Path | None
 ) -> None:
     exporter = SequentialIdGenerator()
-    pipeline = broadcast_with({"one": kind("one", exporter, SpanEncoder())}, directory)
+    pipeline = pipeline_with({"one": kind("one", exporter, SpanEncoder())}, directory)
     with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         for number in range(10):
             call(tracer, number)
@@ -240,7 +240,7 @@ def test_wrong_certificate_spans_stay_queued(healthy: OtlpReceiver, tmp_path: Pa
         del trusting
 
 
-def test_grpc(receiver: OtlpReceiver) -> None:
+def test_grpc_delivery(receiver: OtlpReceiver) -> None:
     receiver.answer_with(grpc_status("UNAVAILABLE"), grpc_status("RESOURCE_EXHAUSTED", retry_s=0.1), ok())
     pipeline = pipeline_to({"grpc": otlp(f"http://{receiver.grpc_target}", protocol="grpc")}, None)
     with tracing(pipeline) as tracer:

@@ -121,7 +121,7 @@ def test_spool_file_has_application_id(path: Path, clock: Clock) -> None:
     assert pragmas == [0x53504353, 1, "wal"]
 
 
-def test_a_newer_version_is_refused(path: Path, clock: Clock) -> None:
+def test_newer_version_raises_config_error(path: Path, clock: Clock) -> None:
     opened(path, clock).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 9")
@@ -129,7 +129,7 @@ def test_a_newer_version_is_refused(path: Path, clock: Clock) -> None:
         opened(path, clock)
 
 
-def test_a_file_of_another_program_is_refused(path: Path, clock: Clock) -> None:
+def test_file_of_another_program_raises_config_error(path: Path, clock: Clock) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE bookmarks (url)")
@@ -637,7 +637,7 @@ def test_ack_is_deferred_while_disk_is_unavailable(path: Path, clock: Clock) -> 
     spool.close()
 
 
-def test_a_disk_that_is_full(path: Path) -> None:
+def test_file_size_limit_loses_no_record(path: Path) -> None:
     """Files are limited to 1 MB, and then the limit is lifted."""
     lines = ran("limit_files", path, "200")
     lines_by_name = {line[0]: line[1:] for line in lines}
@@ -650,7 +650,7 @@ def test_a_disk_that_is_full(path: Path) -> None:
 
 @MOUNTS
 @pytest.mark.parametrize("room", ["2m", "600k"])
-def test_a_file_system_that_is_full(tmp_path: Path, room: str) -> None:
+def test_full_file_system_loses_no_record(tmp_path: Path, room: str) -> None:
     program = f"{sys.executable} {HERE / 'spool_process.py'} fill {tmp_path}/spool.db 200"
     script = f"mount -t tmpfs -o size={room} tmpfs {tmp_path} && dd if=/dev/zero of={tmp_path}/filler bs=1k count=200 2>/dev/null && {program}"
     done = subprocess.run(
@@ -664,7 +664,7 @@ def test_a_file_system_that_is_full(tmp_path: Path, room: str) -> None:
 
 
 @MOUNTS
-def test_a_file_system_that_is_read_only(path: Path, clock: Clock) -> None:
+def test_read_only_file_system_records_stay_in_memory(path: Path, clock: Clock) -> None:
     opened(path, clock).close()
     program = f"{sys.executable} {HERE / 'spool_process.py'} fill {path} 5"
     script = f"mount --bind {path.parent} {path.parent} && mount -o remount,ro,bind {path.parent} && {program}"
@@ -679,7 +679,7 @@ def test_a_file_system_that_is_read_only(path: Path, clock: Clock) -> None:
     assert "cannot be used" in done.stderr
 
 
-def test_a_signal_handler_finds_the_spool_in_use(path: Path, clock: Clock) -> None:
+def test_signal_handler_during_use_falls_back_to_memory(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(3)), {})
     deliver(spool, "a")
@@ -723,7 +723,7 @@ def test_register_without_routes_records_are_for_no_route(tmp_path: Path, clock:
     spool.close()
 
 
-def test_a_file_that_was_deleted(path: Path, clock: Clock) -> None:
+def test_deleted_file_is_replaced(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(3)), {})
     for file in path.parent.iterdir():
@@ -760,7 +760,7 @@ def aside(path: Path) -> list[Path]:
     )
 
 
-def test_a_damaged_header(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_header_is_quarantined(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     filled(path, clock)
     scrambled(path, 0, 100)
     damaged = path.read_bytes()
@@ -775,7 +775,7 @@ def test_a_damaged_header(path: Path, clock: Clock, caplog: pytest.LogCaptureFix
     assert is_sound(path)
 
 
-def test_a_truncated_file(path: Path, clock: Clock) -> None:
+def test_truncated_file_is_quarantined(path: Path, clock: Clock) -> None:
     filled(path, clock)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)

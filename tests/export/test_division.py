@@ -92,7 +92,7 @@ def test_failing_spans_are_found_unless_all_probes_fail(given: tuple[int, set[in
 
 @settings(deadline=None)
 @given(st.integers(1, 200))
-def test_a_destination_that_fails_for_everything_dead_letters_nothing(count: int) -> None:
+def test_failure_for_every_span_dead_letters_nothing(count: int) -> None:
     division, destination, settled = divided(count, lambda _: Failed("network"))
     assert (division.failure, settled, division.has_answer) == (Failed("network"), [], False)
     assert len(destination.asked) == (1 if count == 1 else 1 + min(PROBES, count))

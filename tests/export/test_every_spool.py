@@ -232,7 +232,7 @@ def test_skipped_records_are_passed_over(spool: Spool) -> None:
     assert known[2]["a"].state == "delivered"
 
 
-def test_a_run_of_skipped_records_is_passed_once(spool: Spool) -> None:
+def test_run_of_skipped_records_is_scanned_once(spool: Spool) -> None:
     for _ in range(3):
         spool.put(records(range(100)), {"a": dict.fromkeys(range(100), "sampled out")})
     assert take(spool, "a") is None
@@ -240,7 +240,7 @@ def test_a_run_of_skipped_records_is_passed_once(spool: Spool) -> None:
     assert deliver(spool, "a") == [7]
 
 
-def test_a_new_route_begins_at_the_end(spool: Spool) -> None:
+def test_new_route_begins_at_end_of_log(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     spool.register(["a", "b", "late"])
     spool.put(records(range(2, 4)), {})

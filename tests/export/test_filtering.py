@@ -148,7 +148,7 @@ def test_other_spans_only_if_configured() -> None:
 
 
 @pytest.mark.parametrize(("respects", "reason"), [(False, None), (True, rules_module.PARENT_NOT_SAMPLED)])
-def test_a_parent_that_was_not_sampled(respects: bool, reason: str | None) -> None:
+def test_unsampled_parent_is_filtered(respects: bool, reason: str | None) -> None:
     assert evaluate(record(**CALL, parent_sampled=False), respect_parent_sampling=respects) == reason
 
 
@@ -205,7 +205,7 @@ def test_non_number_does_not_match_comparison(operator: str, fact: Any) -> None:
 
 
 @pytest.mark.parametrize(("value", "takes"), [("42", True), (42, True), ("042", False), ("4", False)])
-def test_a_text_that_looks_like_a_number_is_compared_as_text(value: Any, takes: bool) -> None:
+def test_numeric_text_is_compared_as_text(value: Any, takes: bool) -> None:
     assert filtered("user_id", "equals", value, user_id="42") is takes
 
 
@@ -217,7 +217,7 @@ def test_text_is_compared_with_its_case_and_a_pattern_searches_anywhere() -> Non
     assert filtered("total_tokens", "starts_with", 15, total_tokens=150)
 
 
-def test_a_group_without_rules_takes_everything() -> None:
+def test_filter_group_without_rules_takes_everything() -> None:
     no = {"field": "model", "operator": "equals", "value": "other"}
     assert evaluate(record(**CALL), filter_rules={"groups": [{"rules": [no]}, {"rules": []}]}) is None
 
@@ -230,7 +230,7 @@ def test_always_keep_does_not_bypass_filters_and_keys() -> None:
     assert evaluate(record(is_genai=False, error="E"), always_keep_errors=True) == rules_module.NON_GENAI
 
 
-def test_the_groups_of_a_call_that_is_always_kept_are_kept_with_it() -> None:
+def test_group_of_always_kept_call_is_kept() -> None:
     rules, seen = (
         DestinationFilter("one", config("console", sampling_rate=0.0001, always_keep_cost_above=0.01)),
         TraceSeen(),

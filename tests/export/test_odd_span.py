@@ -13,14 +13,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from tests.destinations.otlp_receiver import OtlpReceiver
 from tests.destinations.spans import conversation, records
-from tests.export.pipelines import around, broadcast_with, call, otlp, pipeline_to, tracing
+from tests.export.pipelines import around, call, otlp, pipeline_to, pipeline_with, tracing
 
 from spancast.destinations.local_store import Store
 from spancast.destinations.protocol import Outcome, Payload
 from spancast.destinations.span_exporter import ExporterDestination
 from spancast.encoding.encoder import SpanEncoder
 from spancast.errors import ConfigError
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.export.division import PROBES
 from spancast.export.pipeline import ExportPipeline
 from spancast.model import semconv
@@ -32,7 +32,7 @@ POSITIONS = [0, 100, 200]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.02)
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.02)
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -95,7 +95,7 @@ def assert_one_is_dead_lettered(pipeline: ExportPipeline, odd: tuple[str, str], 
 @pytest.mark.parametrize("position", POSITIONS)
 def test_exporter_raises_for_one_span(position: int, directory: Path | None, caplog: pytest.LogCaptureFixture) -> None:
     exporter, destination = picky(lambda span: ValueError(f"no: {CONTENT}") if is_odd(span) else None)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         good, odd = around(tracer, position, {"note": CONTENT})
     assert_one_is_dead_lettered(pipeline, odd, "exporter picky: it raised ValueError")
@@ -106,7 +106,7 @@ def test_exporter_raises_for_one_span(position: int, directory: Path | None, cap
 
 def test_exporter_returns_failure_for_one_span(directory: Path | None) -> None:
     exporter, destination = picky(lambda span: SpanExportResult.FAILURE if is_odd(span) else None)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         good, odd = around(tracer, 100, {"note": CONTENT})
     assert_one_is_dead_lettered(pipeline, odd, "exporter picky: failure")
@@ -117,7 +117,7 @@ def test_exporter_returns_failure_for_one_span(directory: Path | None) -> None:
 @pytest.mark.parametrize("error", [ConnectionError("gone"), MemoryError(), ModuleNotFoundError("no such package")])
 def test_failure_for_every_span_is_retried(error: Exception, directory: Path | None) -> None:
     exporter, destination = picky(lambda _: error)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         made = [call(tracer, number) for number in range(201)]
     report = pipeline.flush(0.5)
@@ -146,7 +146,7 @@ def test_missing_package_dead_letters_no_span() -> None:
         test_connection = close = None
 
     destination: Any = Lacking()
-    pipeline = broadcast_with({"one": destination}, None)
+    pipeline = pipeline_with({"one": destination}, None)
     with tracing(pipeline) as tracer:
         around(tracer, 0, {})
     of_one = pipeline.flush(0.2).destinations["one"]
@@ -159,7 +159,7 @@ def test_missing_package_dead_letters_no_span() -> None:
 
 def test_requeued_dead_letter_does_not_block_others(directory: Path | None) -> None:
     exporter, destination = picky(lambda span: ValueError() if is_odd(span) else None)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         good, odd = around(tracer, 100, {"note": CONTENT})
         assert_one_is_dead_lettered(pipeline, odd, "exporter picky: it raised ValueError")
@@ -176,7 +176,7 @@ def test_requeued_dead_letter_does_not_block_others(directory: Path | None) -> N
 
 def test_single_failing_span_waits_until_another_is_delivered(directory: Path | None) -> None:
     exporter, destination = picky(lambda span: ValueError() if is_odd(span) else None)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         odd = call(tracer, note=CONTENT)
         of_one = pipeline.flush(0.2).destinations["one"]

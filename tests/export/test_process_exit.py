@@ -47,7 +47,7 @@ def numbers(receiver: OtlpReceiver) -> Counter[int]:
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
 @pytest.mark.parametrize("how", ["exit", "spawned", "threads"])
-def test_the_end_of_the_interpreter(how: str, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_interpreter_exit_delivers(how: str, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     process = program(receiver, tmp_path if spool == "disk" else "memory", how)
     _, output = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "")
@@ -55,7 +55,7 @@ def test_the_end_of_the_interpreter(how: str, spool: str, receiver: OtlpReceiver
 
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
-def test_sigterm(spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_sigterm_delivers_before_exit(spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     process = program(receiver, tmp_path if spool == "disk" else "memory", "term")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
@@ -67,7 +67,7 @@ def test_sigterm(spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
 @pytest.mark.parametrize(("how", "count"), [("pool", 600), ("prefork", 400)])
-def test_children(how: str, count: int, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_child_processes_deliver(how: str, count: int, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     process = program(receiver, tmp_path if spool == "disk" else "memory", how)
     _, output = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "")

@@ -105,7 +105,7 @@ def test_is_genai_span(scope: str | None, attributes: dict[str, Any] | None, exp
     assert is_genai_span(InstrumentationScope(scope) if scope else None, attributes) is expected
 
 
-def test_the_facts_of_a_call() -> None:
+def test_facts_of_call() -> None:
     attributes = {**CALL, semconv.TRACE_METADATA + "api_key_name": "production"}
     facts = filter_fields_of(span("call", 1, attributes=attributes))
     assert facts.pop("input") == CALL[semconv.INPUT_MESSAGES]
@@ -117,7 +117,7 @@ def test_the_facts_of_a_call() -> None:
     }  # fmt: skip
 
 
-def test_the_facts_of_other_instrumentations() -> None:
+def test_facts_of_other_instrumentations() -> None:
     assert of_attributes(
         {
             "openinference.span.kind": "LLM", "llm.model_name": "gpt-4o", "llm.provider": "openai",
@@ -159,7 +159,7 @@ def test_error_fact_follows_status(status: StatusCode, attributes: dict[str, Any
 
 
 @pytest.mark.parametrize(("flags", "expected"), [(None, True), (1, True), (0, False)])
-def test_a_parent_that_was_not_sampled_is_marked(flags: int | None, expected: bool) -> None:
+def test_unsampled_parent_is_marked(flags: int | None, expected: bool) -> None:
     assert from_disk(recorded(ended(flags))).parent_sampled is expected
 
 
@@ -178,7 +178,7 @@ def test_genai_parent_is_on_the_span(above: bytes | None, expected: str | None) 
     ],
     ids=["beyond", "sum beyond", "long", "odd"],
 )  # fmt: skip
-def test_a_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[str, Any]) -> None:
+def test_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[str, Any]) -> None:
     attributes = {semconv.USAGE_INPUT_TOKENS: asked, semconv.USAGE_OUTPUT_TOKENS: answered}
     assert of_attributes(attributes) == facts
 

@@ -19,7 +19,7 @@ from tests.export.pipelines import call, otlp, pipeline_to, tracing
 from tests.export.spool_records import START_S, Clock, deliver, numbers, records, take
 
 from spancast.diagnostics import Count, counters
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.export.pipeline import SPOOL_FILE, ExportPipeline
 from spancast.export.spool.disk import SqliteSpool
 
@@ -29,8 +29,8 @@ CallIds = tuple[str, str]
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.05)
-    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(worker_module, "BATCH_DELAY_S", 0.01)
     counters.clear()
     yield
     counters.clear()
@@ -188,7 +188,7 @@ def test_removed_file_batch_in_delivery_is_delivered_or_counted(
 def test_removed_file_remaining_halves_are_counted(
     receiver: OtlpReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier_module, "_RENEW_AFTER_S", -1.0)
+    monkeypatch.setattr(worker_module, "_EXTEND_AFTER_S", -1.0)
     receiver.answer_with(held(413), ok())
     pipeline = pipeline_to({"one": otlp(receiver.url, timeout=20)}, tmp_path)
     made(pipeline, 5)
@@ -241,7 +241,7 @@ def test_replacement_file_records_are_delivered(tmp_path: Path, clock: Clock) ->
     spool.close()
 
 
-def test_each_process_counts_what_it_knows_to_wait_in_quarantined_file(tmp_path: Path, clock: Clock) -> None:
+def test_quarantined_file_each_process_counts_its_known_records(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / SPOOL_FILE
     first, second = opened(path, clock), opened(path, clock)
     first.put(records(range(9)), {})

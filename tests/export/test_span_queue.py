@@ -16,7 +16,7 @@ from tests.export.pipelines import call, otlp, pipeline_to, tracing
 import spancast
 from spancast.diagnostics import Count, counters
 from spancast.errors import SpancastError
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.export.span_queue import QueuedSpan, SpanQueue
 from spancast.export.spool.memory import MemorySpool
 from spancast.testing import CapturedSpans
@@ -33,7 +33,7 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "BATCH_DELAY_S", 0.01)
 
 
 @contextmanager
@@ -58,7 +58,7 @@ def test_thread_start_failed_next_span_starts_it(receiver: OtlpReceiver) -> None
     assert pipeline.shutdown(PATIENCE_S)
 
 
-def test_a_courier_that_could_not_be_started_is_started_by_the_next_span(receiver: OtlpReceiver) -> None:
+def test_delivery_worker_start_failed_next_span_starts_it(receiver: OtlpReceiver) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     span_queue = pipeline.span_queue
     with tracing(pipeline) as tracer:
@@ -73,7 +73,7 @@ def test_a_courier_that_could_not_be_started_is_started_by_the_next_span(receive
     assert pipeline.shutdown(PATIENCE_S)
 
 
-def test_a_call_in_a_group_is_recorded_though_no_thread_can_be_started(spans: CapturedSpans) -> None:
+def test_no_thread_available_grouped_call_is_recorded(spans: CapturedSpans) -> None:
     complete = spancast.instrument(lambda **_: "hi")
     with no_thread_can_be_started():
         complete(model="m", messages=[], trace={"trace_id": "t", "trace_name": "Support"})
@@ -181,7 +181,7 @@ class SlottedSpan:
 
 
 @pytest.mark.parametrize("lacking", ["", "parent", "attributes", "resource", "get_span_context", "context"])
-def test_a_span_object_with_slots_is_delivered_or_counted(lacking: str, receiver: OtlpReceiver) -> None:
+def test_span_with_slots_is_delivered_or_counted(lacking: str, receiver: OtlpReceiver) -> None:
     # Such a span is recognised by its ids if it is put twice.
     ids = 7, 1 + hash(lacking) % (1 << 62)
     context = SpanContext(*ids, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))

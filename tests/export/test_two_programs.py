@@ -131,7 +131,7 @@ def test_closed_terminal_spans_are_sent_by_same_program(tmp_path: Path) -> None:
     assert "second " not in shown
 
 
-# The same with two programs' broadcasts in one process
+# The same with the pipelines of two programs in one process
 
 
 def sent(entry: dict[str, Any], name: str, count: int, directory: Path) -> FlushReport:

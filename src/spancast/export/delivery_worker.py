@@ -31,7 +31,7 @@ BATCH_DELAY_S: Final = 1.0
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 120.0
 FAILURES_TO_OPEN: Final = 5
-_RENEW_AFTER_S: Final = 10.0
+_EXTEND_AFTER_S: Final = 10.0
 _SMALLEST_SPAN_BYTES: Final = 4096
 _IDLE_S: Final = 5.0
 _PACE_S: Final = 0.25
@@ -232,14 +232,14 @@ class DeliveryWorker:
         return False
 
     def _sender(self, lease: Lease) -> Send:
-        renewed_s = time.monotonic()
+        extended_s = time.monotonic()
 
         def send(entries: Sequence[Entry]) -> Outcome | None:
-            nonlocal renewed_s
-            if time.monotonic() - renewed_s > _RENEW_AFTER_S:
+            nonlocal extended_s
+            if time.monotonic() - extended_s > _EXTEND_AFTER_S:
                 if not self._spool.extend(lease, self._clock()):
                     return None
-                renewed_s = time.monotonic()
+                extended_s = time.monotonic()
             return self._send_safely(lease.log, entries)
 
         return send

@@ -85,7 +85,7 @@ class SpanQueue(SpanProcessor):
         """Ids of open spans that were started on a worker thread."""
         self._passed = threading.Condition()
         self._passes_requested = self._passes_done = 0
-        self._thread = WorkerThread("spancast intake", self._run)
+        self._thread = WorkerThread("spancast span queue", self._run)
 
     @property
     def waiting(self) -> int:
