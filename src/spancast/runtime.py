@@ -265,7 +265,7 @@ def stats() -> Stats:
     pipeline = _wiring().current_pipeline() if _wiring_loaded() else None
     if pipeline is None:
         return stats_of(counters.read(), 0, {})
-    return stats_of(counters.read(), pipeline.span_queue.waiting, pipeline.queues())
+    return stats_of(counters.read(), pipeline.span_queue.queued, pipeline.queues())
 
 
 def _wiring() -> ModuleType:

@@ -24,7 +24,7 @@ from spancast.encoding.span_data import SpanData
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
-# One NaN: JSON, which the spool keeps, has no bits to tell one NaN from another.
+# One NaN: the JSON of the spool does not keep the bits of a NaN.
 FLOATS = st.floats().map(lambda value: math.nan if math.isnan(value) else value)
 SCALARS = st.one_of(TEXT, st.booleans(), INTEGERS, FLOATS)
 VALUES = st.one_of(

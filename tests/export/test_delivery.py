@@ -283,7 +283,7 @@ def test_every_received_span_is_counted(receiver: OtlpReceiver, healthy: OtlpRec
     for _ in range(10):
         other()
     pipeline.flush(PATIENCE_S)
-    counts = stats_of(counters.read() - before, pipeline.span_queue.waiting, pipeline.queues())
+    counts = stats_of(counters.read() - before, pipeline.span_queue.queued, pipeline.queues())
     assert counts.received == 110
     for name in ("faulty", "some", "llm", "dear"):
         one = counts.destinations[name]

@@ -52,7 +52,7 @@ def test_thread_start_failed_next_span_starts_it(receiver: OtlpReceiver) -> None
     with tracing(pipeline) as tracer:
         with no_thread_can_be_started():
             made = [call(tracer)]
-        assert pipeline.span_queue.waiting == 1
+        assert pipeline.span_queue.queued == 1
         made.append(call(tracer))
         assert receiver.wait_for(lambda: sorted(receiver.spans) == sorted(made)), "without a flush"
     assert pipeline.shutdown(PATIENCE_S)
@@ -114,7 +114,7 @@ def test_processing_raises_batch_is_counted_and_next_is_processed(error: type[Ex
                 span_queue.on_end(ReadableSpan(name, sampled, start_time=1, end_time=2))
         assert span_queue.flush(PATIENCE_S)
     assert counters.read()[Count("dropped", reason="internal_error")] - before == 2
-    assert (taken, span_queue.waiting) == (["one", "two"], 0)
+    assert (taken, span_queue.queued) == (["one", "two"], 0)
 
 
 def fail_put(connection: sqlite3.Connection, text: str) -> None:
@@ -158,7 +158,7 @@ def test_flush_includes_spans_being_spooled(receiver: OtlpReceiver) -> None:
         call(tracer)
         assert begun.wait(PATIENCE_S)
         report = pipeline.flush(0.01)
-        assert (bool(report), report.dropped, pipeline.span_queue.waiting) == (False, 1, 1)
+        assert (bool(report), report.dropped, pipeline.span_queue.queued) == (False, 1, 1)
         may_end.set()
     report = pipeline.flush(PATIENCE_S)
     assert (bool(report), report.dropped, report.destinations["one"].delivered) == (True, 0, 1)

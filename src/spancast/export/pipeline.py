@@ -248,7 +248,7 @@ class ExportPipeline:
                 )
                 for name, state in states.items()
             },
-            dropped=self.span_queue.waiting + dropped[""],
+            dropped=self.span_queue.queued + dropped[""],
         )
 
     def shutdown(self, timeout_s: float | None = None) -> FlushReport:

@@ -46,7 +46,7 @@ _unmarked: Final[dict[tuple[int, int], object]] = {}
 def _drop(reason: str) -> None:
     counters.add("received")
     counters.add("dropped", reason=reason)
-    warn_once(f"dropped.{reason}", "spancast: a span was dropped (%s); `dropped.%s` counts them", reason, reason)
+    warn_once(f"dropped.{reason}", "spancast: a span was dropped (%s); see `dropped` in `spancast.stats()`", reason)
 
 
 def _drop_on_error(function: Callable[P, None]) -> Callable[P, None]:
@@ -57,7 +57,7 @@ def _drop_on_error(function: Callable[P, None]) -> Callable[P, None]:
 class SpanQueue(SpanProcessor):
     """A span processor that passes sampled spans to ``process``, at most ``BATCH_SPANS`` at a time, from one thread.
 
-    If ``process`` raises, its spans are counted in ``dropped.internal_error``.
+    If ``process`` raises, its spans count as dropped with the reason ``internal_error``.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class SpanQueue(SpanProcessor):
         self._thread = WorkerThread("spancast span queue", self._run)
 
     @property
-    def waiting(self) -> int:
+    def queued(self) -> int:
         """Return how many spans wait to be spooled or are being spooled."""
         return len(self._queue) + self._in_process
 
@@ -195,7 +195,7 @@ class SpanQueue(SpanProcessor):
             while self._queue:
                 if deadline_s is not None and time.monotonic() > deadline_s:
                     return False
-                # Set before the spans leave the queue, so that `waiting` always includes them.
+                # Set before the spans leave the queue, so that `queued` always includes them.
                 self._in_process = min(len(self._queue), BATCH_SPANS)
                 batch = [self._queue.popleft() for _ in range(self._in_process)]
                 batch_bytes = sum(size for _, size in batch)

@@ -60,12 +60,12 @@ class SqliteSpool(Spool):
     ``max_bytes`` limits the pages in use, within one ``put``; the write-ahead log adds 8 to 16 MB. If several processes
     share the file, each checks its size again after it has used an eighth of the free room it saw at the last check.
     Records stay after delivery, their content for ``keep_delivered_s``, and are evicted over a limit, oldest first.
-    Evicted records that were queued are counted in ``dropped.<name>.spool_full`` and ``.spool_age`` and logged once.
+    Evicted records that were queued count as dropped (``spool_full`` or ``expired``) and are logged once.
 
     While the file cannot be used (full, read-only, locked for ``busy_timeout_s``, no permission), records are queued in
     memory and delivered from there, at most ``overflow_bytes``. A damaged file is renamed to
-    ``<name>.damaged-<time>`` and a new file is used. The records known to be queued in the damaged file are counted in
-    ``dropped.<name>.spool_damaged``.
+    ``<name>.damaged-<time>`` and a new file is used. The records known to be queued in the damaged file count as
+    dropped (``spool_damaged``).
 
     Processes that share the file share the routes: a record may be delivered by another process that has the same route
     (a destination of the same name, address and account), with that process's settings.

@@ -174,7 +174,7 @@ class Spool(Protocol):
     def nack(self, lease: Lease, due_s: float, reason: str) -> None:
         """Return the records to the queue; they are not leased again before ``due_s`` (Unix seconds).
 
-        If the file they were leased from is gone, they are counted in ``dropped.<name>.spool_replaced``.
+        If the file they were leased from is gone, they count as dropped with the reason ``spool_replaced``.
         """
         ...
 
