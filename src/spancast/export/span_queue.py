@@ -34,7 +34,7 @@ MAX_BYTES: Final = 64 << 20
 _SPAN_BYTES: Final = 2048
 BATCH_SPANS: Final = 512
 SCHEDULE_DELAY_S: Final = 0.1
-"""How long an ended span waits before it is spooled; ``kill -9`` loses the spans of this time."""
+"""Delay between the end of a span and its spooling; ``kill -9`` loses the spans of this time."""
 _MAX_OWN_SPANS: Final = 4096
 _MARK: Final = "_spancast_handed_over"
 _SAMPLED: Final = TraceFlags.SAMPLED

@@ -45,7 +45,7 @@ _PASSED: Final = f"""
     SELECT first, last {_LIVE} AND size > 0 AND put_s <= :before_s AND first <= :until
     AND first >= ifnull((SELECT max(first) FROM batches WHERE first <= :since), 0)
     AND NOT EXISTS (SELECT 1 FROM routes r WHERE r.cursor < batches.last
-        AND (batches.routes IS NULL OR instr(batches.routes, ',' || r.id || ',')))"""  # noqa: S608 - a text of ours
+        AND (batches.routes IS NULL OR instr(batches.routes, ',' || r.id || ',')))"""  # noqa: S608 - built from constants
 # CROSS JOIN: SQLite would read all states first.
 _NEEDED: Final = """
     SELECT s.first, s.last FROM routes r CROSS JOIN states s
@@ -59,7 +59,7 @@ _EVICT_STATES: Final = "DELETE FROM states WHERE route = ? AND first <= ? AND la
 _TO_TOMBSTONES: Final = f"""
     SELECT first, last, put_s, crc, spans {_LIVE} AND first <= ? AND EXISTS (
         SELECT 1 FROM routes r CROSS JOIN states s ON s.route = r.id AND s.state = 'dropped'
-        AND s.first BETWEEN batches.first AND batches.last)"""  # noqa: S608 - a text of ours
+        AND s.first BETWEEN batches.first AND batches.last)"""  # noqa: S608 - built from constants
 _TOMBSTONE: Final = "INSERT INTO batches VALUES (?, ?, ?, 0, NULL, ?, ?, x'', x'')"
 
 
@@ -126,7 +126,7 @@ def usage(connection: sqlite3.Connection) -> SpoolUsage:
 
 
 class LimitEnforcer:
-    """Enforces the limits when due: if there may be no room left, or after ``Limits.interval_s``.
+    """A scheduler that enforces the limits if there may be no room left, or after ``Limits.interval_s``.
 
     The size of the file is not read at every put, because that takes as long as writing a record.
     """
