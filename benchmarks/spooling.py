@@ -49,7 +49,7 @@ def throughput(in_memory: bool, batches: int) -> dict[str, Any]:
             spool.put(batch, {})
         append_s = time.perf_counter() - started
         started, leased = time.perf_counter(), 0
-        while lease := spool.claim(_DESTINATION, max_records=_BATCH, max_bytes=1 << 24, now_s=time.time()):
+        while lease := spool.lease(_DESTINATION, max_records=_BATCH, max_bytes=1 << 24, now_s=time.time()):
             leased += len(lease.entries)
             spool.ack(lease)
         lease_s = time.perf_counter() - started
@@ -74,7 +74,7 @@ def _append_and_die(directory: str, batches: int) -> dict[str, Any]:
     for _ in range(batches):
         spool.put(batch, {})
     # As if killed while delivering: the lease is not released.
-    spool.claim(_DESTINATION, max_records=_BATCH, max_bytes=1 << 24, now_s=time.time())
+    spool.lease(_DESTINATION, max_records=_BATCH, max_bytes=1 << 24, now_s=time.time())
     os.kill(os.getpid(), signal.SIGKILL)
     return {}
 

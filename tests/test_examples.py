@@ -161,7 +161,7 @@ def test_broadcast_applies_the_rules_of_each_destination(
     printed = run(
         [sys.executable, "examples/broadcast.py"], server, receiver, TRACES_FILE=str(traces), STORE_FILE=str(store)
     )
-    assert "screen: 2 delivered, 0 waiting" in printed
+    assert "screen: 2 delivered, 0 queued" in printed
     assert "└─ chat openai/gpt-5.2" in printed
     written = traces.read_text()
     assert "Support" in written

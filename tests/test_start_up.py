@@ -112,7 +112,7 @@ def test_configure_without_home_and_with_memory_spool_does_not_warn(
 def test_local_store_without_home_rejects_with_the_reason(server: ReplayServer) -> None:
     completed = run(program(NO_HOME, {}), server.base_url)
     assert completed.returncode == 0, completed.stderr
-    assert completed.stdout.startswith("False store: 0 delivered, 0 waiting, 2 refused")
+    assert completed.stdout.startswith("False store: 0 delivered, 0 queued, 2 dead-lettered")
     assert "no home directory for the local store: set XDG_STATE_HOME" in completed.stdout
     assert (
         len(

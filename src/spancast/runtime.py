@@ -241,7 +241,7 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
     if force_flush is not None:
         left_ms = max(int((deadline_s - time.monotonic()) * 1000), 1)
         with _wiring().skip_own_flush() if pipeline else nullcontext():
-            report = replace(report, others=bool(force_flush(left_ms)))
+            report = replace(report, application_flushed=bool(force_flush(left_ms)))
     if pipeline is None:
         # Our exporter may be on the application's provider, with a configuration that could not be read.
         report = replace(report, dropped=counters.read()[Count("dropped", reason="not_configured")])
@@ -265,7 +265,7 @@ def stats() -> Stats:
     pipeline = _wiring().current_pipeline() if _wiring_loaded() else None
     if pipeline is None:
         return stats_of(counters.read(), 0, {})
-    return stats_of(counters.read(), pipeline.span_queue.waiting, pipeline.queues())
+    return stats_of(counters.read(), pipeline.span_queue.queued, pipeline.queues())
 
 
 def _wiring() -> ModuleType:

@@ -121,7 +121,7 @@ def hand_over(span: ReadableSpan) -> None:
     # Of such a span it is not known where it began; on a thread of ours it is our own work, unless it is a call.
     scope = span.instrumentation_scope
     is_call = scope is not None and scope.name == SCOPE_NAME
-    if _present is not None and (is_call or not CURRENT_THREAD.is_ours):
+    if _present is not None and (is_call or not CURRENT_THREAD.is_worker):
         _present.span_queue.on_end(span)
 
 

@@ -70,12 +70,12 @@ def test_not_a_span_of_an_llm(run: Command) -> None:
     assert run("explain", trace_id, "--spool", "queue").splitlines()[3] == "llm  not sent: not an LLM span"
 
 
-def test_given_up_by_hand(run: Command, blocked: object) -> None:
+def test_purged_records(run: Command, blocked: object) -> None:
     traces = pipeline({"away": AWAY}, three, BLOCKED_S)
     run("spool", "drop", "--to", "away", "--yes")
     line = run("explain", traces[0]).splitlines()[3]
     assert line.startswith("away  dropped ")
-    assert line.endswith(": given up by hand")
+    assert line.endswith(": purged")
 
 
 def test_for_scripts(run: Command, blocked: object) -> None:

@@ -67,7 +67,7 @@ class TestOverview:
         sender.spool.put(made, {})
         sender._start()
         report = sender.flush(30)
-        assert (report.destinations["here"].delivered, report.destinations["here"].refused) == (2, 1)
+        assert (report.destinations["here"].delivered, report.destinations["here"].dead_lettered) == (2, 1)
         sender.shutdown()
         assert "1 refused span" in run("spool")
         [listed] = run.data("spool")["refused"]
@@ -110,13 +110,13 @@ class TestOverview:
     def test_a_running_process_keeps_what_it_holds(self, run: Command, blocked: Path) -> None:
         pipeline({"away": AWAY}, three, BLOCKED_S)
         running = opened()
-        claim = running.claim(*running.routes(), max_records=10, max_bytes=1 << 20, now_s=sys.maxsize)
-        assert claim is not None
+        lease = running.lease(*running.routes(), max_records=10, max_bytes=1 << 20, now_s=sys.maxsize)
+        assert lease is not None
         run("spool")
-        run("explain", claim.entries[0].record.trace_id.hex())
+        run("explain", lease.entries[0].record.trace_id.hex())
         run("spool", "retry", status=1)
-        assert running.renew(claim, 0.0)
-        running.ack(claim)
+        assert running.extend(lease, 0.0)
+        running.ack(lease)
         running.close()
         assert run.data("spool")["destinations"]["away"]["delivered"] == 3
 
@@ -153,12 +153,12 @@ class TestDeliver:
         pipeline({"away": AWAY}, three, BLOCKED_S)
         blocked.unlink()
         other = opened()
-        claim = other.claim(*other.routes(), max_records=10, max_bytes=1 << 20, now_s=time.time() + 60)
-        assert claim is not None
+        lease = other.lease(*other.routes(), max_records=10, max_bytes=1 << 20, now_s=time.time() + 60)
+        assert lease is not None
         printed = run("spool", "deliver", "--timeout", "200ms", status=1)
         assert printed.startswith("away: 0 delivered, 3 waiting; another process is sending to it, or ")
         assert delivered("gone/away") == 0
-        other.nack(claim, 0.0, "")
+        other.nack(lease, 0.0, "")
         other.close()
         assert run("spool", "deliver") == "away: 3 delivered\n"
 
@@ -276,7 +276,7 @@ class TestDrop:
         assert "dropped" in run("explain", traces[0])
         printed = run("spool")
         assert "3 dropped spans:" in printed
-        assert "away: given up by hand" in printed
+        assert "away: purged" in printed
         assert all(trace_id in printed for trace_id in traces)
         assert [one["trace_id"] for one in run.data("spool")["dropped"]] == traces[::-1]
         assert run("spool", "drop", "--to", "away", "--yes") == "nothing waits for away\n"

@@ -80,7 +80,7 @@ def test_otlp_endpoint_down_flush_fails_then_all_spans_arrive(fault: str, variab
         one_span()
         report = spancast.flush(0.5)
     assert not report
-    assert report.destinations["otlp"].waiting == 1
+    assert report.destinations["otlp"].queued == 1
     assert reason in str(report)
     with OtlpReceiver(port=failing.port) as back:
         assert spancast.flush(TIMEOUT_S)

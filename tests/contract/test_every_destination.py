@@ -116,8 +116,8 @@ def test_permanent_error_is_a_dead_letter(kind: str, code: int, receiver: OtlpRe
     sender = sending(kind, receiver)
     sender.conversation()
     report = sender.pipeline.flush(PATIENCE_S)
-    assert (report.destinations["one"].refused, report.destinations["one"].waiting) == (2, 0)
-    for buried in sender.pipeline.spool.buried():
+    assert (report.destinations["one"].dead_lettered, report.destinations["one"].queued) == (2, 0)
+    for buried in sender.pipeline.spool.dead_letters():
         assert str(code) in buried.reason
         assert DESTINATIONS[kind].title in buried.reason, "the reason names the product"
         assert CANARY not in buried.reason
@@ -130,7 +130,7 @@ def test_partial_success_counts_rejected_spans(kind: str, receiver: OtlpReceiver
     sender = sending(kind, receiver)
     sender.conversation(calls=3)
     report = sender.pipeline.flush(PATIENCE_S)
-    assert (report.destinations["one"].delivered, report.destinations["one"].refused) == (3, 1)
+    assert (report.destinations["one"].delivered, report.destinations["one"].dead_lettered) == (3, 1)
     sender.pipeline.shutdown()
 
 
@@ -218,7 +218,7 @@ def test_credentials_are_only_in_requests(
         if "{" in template and name.lower() in first.headers:
             assert first.headers[name.lower()]
     worker = sender.pipeline.workers[0]
-    shown = f"{report} {worker.route} {worker.route.destination!r} {sender.pipeline.spool.buried()} {caplog.text}"
+    shown = f"{report} {worker.route} {worker.route.destination!r} {sender.pipeline.spool.dead_letters()} {caplog.text}"
     assert CANARY not in shown
     sender.pipeline.shutdown()
     for path in tmp_path.iterdir():

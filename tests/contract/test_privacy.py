@@ -28,7 +28,7 @@ from tests.instrumentation.peers_program import PEERS
 import spancast
 from spancast.encoding.otlp.decode import read
 from spancast.encoding.span_data import SpanData
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.model import semconv
 from spancast.testing import ReplayServer, Reply
 from spancast.testing.answers import canned_answer
@@ -79,8 +79,8 @@ def pipeline(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         # Less than what there is, more than what shares no attribute with others.
         monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "34" if mode.startswith("privacy") else "28")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.02)
-    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.02)
+    monkeypatch.setattr(worker_module, "BATCH_DELAY_S", 0.01)
     provider = TracerProvider(shutdown_on_exit=False)
     is_private = mode.startswith("privacy")
     with OtlpReceiver() as receiver:

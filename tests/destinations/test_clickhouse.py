@@ -16,7 +16,7 @@ from tests.destinations.configs import CANARY
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
-from tests.export.pipelines import broadcast_with, call, tracing
+from tests.export.pipelines import call, pipeline_with, tracing
 
 from spancast.destinations import clickhouse
 from spancast.destinations.clickhouse import COLUMNS, Address, ClickHouseConfig, ClickHouseDestination
@@ -201,15 +201,15 @@ def test_deliver_with_invalid_row_dead_letters_only_that_row(name: str, position
     columns, outcome, odd = ROWS[name]
     engine.command(f"CREATE TABLE choosy (SPAN_ID String, {columns}) ENGINE = Memory")
     to = destination(engine, table="choosy")
-    pipeline = broadcast_with({"one": to}, None)
+    pipeline = pipeline_with({"one": to}, None)
     fine = "2026-11-30T12:00:00Z" if "DateTime" in columns else "12"
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         made = [call(tracer, n, **{semconv.SESSION_ID: fine, **(odd if n == position else {})}) for n in range(201)]
     report = pipeline.flush(60)
     counts = report.destinations["one"]
-    assert (counts.delivered, counts.refused, counts.waiting) == (200, 1, 0), str(report)
+    assert (counts.delivered, counts.dead_lettered, counts.queued) == (200, 1, 0), str(report)
     assert not report
-    [buried] = pipeline.spool.buried()
+    [buried] = pipeline.spool.dead_letters()
     assert (buried.trace_id, buried.span_id) == made[position]
     assert buried.reason.startswith("ClickHouse localhost: error ")
     assert "canary" not in buried.reason
@@ -220,14 +220,14 @@ def test_deliver_with_invalid_row_dead_letters_only_that_row(name: str, position
 
 
 def test_deliver_unusual_attributes_inserts_all_rows(engine: Any) -> None:
-    pipeline = broadcast_with({"one": destination(engine, create_table=True)}, None)
+    pipeline = pipeline_with({"one": destination(engine, create_table=True)}, None)
     odd: list[dict[str, Any]] = [
         {semconv.USAGE_INPUT_TOKENS: "12"},
         {semconv.SESSION_ID: ["a", "b"], semconv.USER_ID: 5},
         {semconv.USAGE_INPUT_TOKENS: 49 * 10**17, semconv.USAGE_OUTPUT_TOKENS: 49 * 10**17},
         {semconv.USAGE_INPUT_TOKENS: -(2**70), semconv.USAGE_COST: float("nan")},
     ]
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         made = [call(tracer, 3, **attributes)[1] for attributes in odd]
         tracer.start_span("late").end(end_time=2**63)
     report = pipeline.flush(60)

@@ -87,7 +87,7 @@ def test_object_with_batch_limit_receives_smaller_batches(tmp_path: Path) -> Non
 def test_object_that_rejects_counts_as_refused(tmp_path: Path) -> None:
     report = call(tmp_path, {"mine": Full(Rejected("closed today"))})
     assert not report
-    assert report.destinations["mine"].refused == 1
+    assert report.destinations["mine"].dead_lettered == 1
 
 
 @pytest.mark.parametrize(

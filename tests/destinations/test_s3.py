@@ -13,7 +13,7 @@ from tests.destinations.configs import CANARY
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, START_NS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
-from tests.export.pipelines import broadcast_with
+from tests.export.pipelines import pipeline_with
 
 from spancast.destinations import s3
 from spancast.destinations.protocol import Delivered, Rejected, Retry
@@ -217,13 +217,13 @@ def test_deliver_with_undecodable_span_dead_letters_only_that_span(position: int
     batch = records([span("a", number + 1, at_ms=number) for number in range(201)])
     odd = batch[position]
     odd.body = b"\x0b" + odd.body
-    pipeline = broadcast_with({"one": destination(url)}, None)
+    pipeline = pipeline_with({"one": destination(url)}, None)
     pipeline.spool.put(batch, {})
     pipeline._start()
     report = pipeline.flush(60)
     counts = report.destinations["one"]
-    assert (counts.delivered, counts.refused, counts.waiting) == (200, 1, 0), str(report)
-    [buried] = pipeline.spool.buried()
+    assert (counts.delivered, counts.dead_lettered, counts.queued) == (200, 1, 0), str(report)
+    [buried] = pipeline.spool.dead_letters()
     assert buried.span_id == odd.span_id.hex()
     assert buried.reason.startswith("JSONDecodeError in encoding.")
     written = [one["id"] for content in objects(bucket).values() for one in content["observations"]]

@@ -110,7 +110,7 @@ def test_export_that_raises_is_retried(installed: None, monkeypatch: pytest.Monk
     provider.add_span_processor(pipeline.processor)
     provider.get_tracer("x").start_span("y").end()
     report = report_when(pipeline.flush, lambda report: report.destinations["other"].last_error)
-    assert report.destinations["other"].waiting == 1
+    assert report.destinations["other"].queued == 1
     assert report.destinations["other"].last_error == "exporter collecting: it raised OSError"
     pipeline.shutdown(0.1)
     reraise_internal_errors(enabled=former)

@@ -1,6 +1,6 @@
-"""Every convention on one conversation, against a golden file that was read by a person beside the vendor's page.
+"""Every convention on one conversation, against a golden file that was compared with the vendor's page by hand.
 
-``SPANCAST_GOLDEN=write make test`` writes the files anew; the review is their diff.
+``SPANCAST_GOLDEN=write make test`` writes the files again; review their diff.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def everything() -> list[SpanData]:
     ]
 
 
-def told(renamed: SpanData) -> dict[str, Any]:
+def fields_of(renamed: SpanData) -> dict[str, Any]:
     facts = asdict(renamed)
     for event in facts["events"]:
         assert event.pop("dropped_attributes") == 0
@@ -80,10 +80,13 @@ def told(renamed: SpanData) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_golden(name: str) -> None:
+def test_convention_equals_golden_file(name: str) -> None:
     rename = convention_of(name)
     assert rename is not None
-    text = json.dumps([told(rename(one)) for one in everything()], indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+    text = (
+        json.dumps([fields_of(rename(one)) for one in everything()], indent=1, ensure_ascii=False, sort_keys=True)
+        + "\n"
+    )
     path = GOLDEN / f"{name}.json"
     if os.environ.get("SPANCAST_GOLDEN") == "write":
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -92,20 +95,20 @@ def test_golden(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_convention_changes_nothing_that_another_one_reads(name: str) -> None:
-    """What is read of a span is remembered for all conventions, and for a batch that is encoded again."""
+def test_convention_does_not_modify_shared_results(name: str) -> None:
+    """Results read from a span are cached for all conventions, and for a batch that is encoded again."""
     rename = convention_of(name)
     assert rename is not None
     for one in everything():
-        first = told(rename(one))
-        assert told(rename(one)) == first
+        first = fields_of(rename(one))
+        assert fields_of(rename(one)) == first
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_without_content_none_is_made_up(name: str) -> None:
+def test_convention_without_content_adds_none(name: str) -> None:
     rename = convention_of(name)
     assert rename is not None
-    text = json.dumps([told(rename(without_content(one))) for one in everything()])
+    text = json.dumps([fields_of(rename(without_content(one))) for one in everything()])
     for said in ("canary", "Process this order", "items.", "Be brief"):
         assert said not in text
     assert "ORD-12345" in text
@@ -113,17 +116,17 @@ def test_without_content_none_is_made_up(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_key_of_the_caller_is_lost(name: str) -> None:
+def test_convention_keeps_all_caller_keys(name: str) -> None:
     rename = convention_of(name)
     assert rename is not None
     for one in everything()[:5]:
-        text = json.dumps(told(rename(one)))
+        text = json.dumps(fields_of(rename(one)))
         assert "ORD-12345" in text
         assert "high" in text
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_odd_values_hurt_nobody(name: str) -> None:
+def test_conventions_accept_odd_values(name: str) -> None:
     rename = convention_of(name)
     assert rename is not None
     renamed = rename(span("odd", 1, attributes=ODD))
@@ -132,7 +135,7 @@ def test_odd_values_hurt_nobody(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_spans_of_others_keep_all_they_have(name: str) -> None:
+def test_conventions_keep_attributes_of_other_spans(name: str) -> None:
     rename = convention_of(name)
     assert rename is not None
     foreign = replace(span("GET /", 7, attributes={"http.route": "/", "x": 1}), scope=ScopeData("asgi"))
@@ -145,26 +148,26 @@ def test_messages_in_another_form_are_not_lost(name: str) -> None:
     assert rename is not None
     call = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m"}
     chat = {semconv.INPUT_MESSAGES: encode([{"role": "user", "content": "chat form"}])}
-    assert "chat form" in json.dumps(told(rename(span("x", 1, attributes={**call, **chat}))))
+    assert "chat form" in json.dumps(fields_of(rename(span("x", 1, attributes={**call, **chat}))))
     if name != "openinference":
         cut = {semconv.INPUT_MESSAGES: '[{"role": "user", "content": "cut'}
-        assert "cut" in json.dumps(told(rename(span("x", 1, attributes={**call, **cut}))))
+        assert "cut" in json.dumps(fields_of(rename(span("x", 1, attributes={**call, **cut}))))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_messages_that_cannot_be_read_are_kept_as_they_are(name: str) -> None:
-    """A limit of the SDK may have cut the JSON: then its text is what there is."""
+    """A limit of the SDK may have cut the JSON: the text is kept."""
     rename = convention_of(name)
     assert rename is not None
-    texts = {semconv.INPUT_MESSAGES: '[{"role":"user","canary-asked', semconv.OUTPUT_MESSAGES: '[{"canary-told'}
+    texts = {semconv.INPUT_MESSAGES: '[{"role":"user","canary-asked', semconv.OUTPUT_MESSAGES: '[{"canary-answered'}
     renamed = rename(span("chat", 5, attributes={**CALL, **texts}))
     held = [value for value in renamed.attributes.values() if isinstance(value, str)]
     assert all(any(text in value for value in held) for text in texts.values())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_keys_of_the_callers_win_over_ours_of_the_same_name(name: str) -> None:
-    """``trace={"user_id": ...}``: what he wrote is there, whatever a convention calls so itself."""
+def test_caller_keys_win_over_own_attributes(name: str) -> None:
+    """``trace={"user_id": ...}``: the caller's value is kept, even if a convention has a field of that name."""
     rename = convention_of(name)
     assert rename is not None
     own = {semconv.TRACE_METADATA + key: f"canary-{key}" for key in ("user_id", "total_cost", "input_cost")}

@@ -1,4 +1,4 @@
-"""A record in a view: redacted, renamed, shortened, encoded, each form once."""
+"""The encoder of a destination: redaction, convention, truncation, encoding, each form once."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from spancast.model import semconv
 from spancast.model.span_record import SpanRecord
 
 
-def test_the_plain_view_is_the_record_itself() -> None:
+def test_default_encoder_returns_span_of_record() -> None:
     given = records(conversation())
     sent = ExportTraceServiceRequest.FromString(SpanEncoder().payload(given).protobuf)
     assert read(sent.SerializeToString()) == conversation()
     assert len(sent.resource_spans) == 1, "one resource, one scope: spans are grouped"
 
 
-def test_json_is_what_the_official_message_gives() -> None:
+def test_json_equals_official_message() -> None:
     payload = SpanEncoder().payload(
         records([*conversation(), span("odd", 9, attributes={**TOOLS, "b": True, "f": 1.5, "l": [1, "x"]})])
     )
@@ -52,7 +52,7 @@ def test_json_is_what_the_official_message_gives() -> None:
     assert json.loads(payload.json) == _hex_ids(official)
 
 
-def test_each_form_is_made_once_whoever_asks() -> None:
+def test_concurrent_threads_encode_once() -> None:
     payload = SpanEncoder().payload(records(conversation()))
     forms: list[bytes] = []
     threads = [threading.Thread(target=lambda: forms.append(payload.body("protobuf", gzip=True))) for _ in range(8)]
@@ -64,7 +64,7 @@ def test_each_form_is_made_once_whoever_asks() -> None:
     assert gzip.decompress(forms[0]) == payload.protobuf
 
 
-def test_equal_views_share() -> None:
+def test_equal_encoders_have_equal_cache_keys() -> None:
     one, two = config("otlp", privacy_mode=True, mask=["a+"]), config("otel-collector", privacy_mode=True, mask=["a+"])
     assert encoder_for(one, "gen_ai").cache_key == encoder_for(two, "gen_ai").cache_key
     assert encoder_for(one, "gen_ai").cache_key != encoder_for(one, "langfuse").cache_key
@@ -87,7 +87,7 @@ def test_values_and_spans_that_are_too_large() -> None:
     assert len(encoder.payload(given).truncated(5_000).protobuf) < 6_500
 
 
-def test_what_a_link_says_is_left_out_where_something_is_redacted() -> None:
+def test_redaction_removes_link_attributes() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     other = provider.get_tracer("t").start_span("other").get_span_context()
     linked = provider.get_tracer("t").start_span("linked", links=[Link(other, {"quote": "canary"})])
@@ -104,14 +104,14 @@ def test_what_a_link_says_is_left_out_where_something_is_redacted() -> None:
         assert not link.attributes
 
 
-def test_a_resource_of_the_destinations_own() -> None:
+def test_resource_attributes_of_destination_are_added() -> None:
     [one, *_] = read(
         SpanEncoder(resource={"openinference.project.name": "p"}).payload(records(conversation())).protobuf
     )
     assert one.resource.attributes == {"service.name": "support-bot", "openinference.project.name": "p"}
 
 
-def test_an_llm_parent_stands_in_for_one_that_is_not_sent() -> None:
+def test_only_genai_parent_is_nearest_genai_ancestor() -> None:
     [given] = records([replace(span("call", 3, 2, attributes=TOOLS), genai_parent="00000000000000aa")])
     [whole] = read(SpanEncoder().payload([given]).protobuf)
     [mended] = read(SpanEncoder(only_genai=True).payload([given]).protobuf)
@@ -122,7 +122,7 @@ def test_an_llm_parent_stands_in_for_one_that_is_not_sent() -> None:
         assert one.attributes[semconv.PARENT_SPAN_ID] == f"{2:016x}"
 
 
-def test_what_is_taken_out_before_the_disk() -> None:
+def test_shared_redaction_is_applied_before_spool() -> None:
     def shared(*entries: dict[str, Any]) -> Any:
         return shared_redaction([config("otlp", **entry) for entry in entries])
 
@@ -134,12 +134,12 @@ def test_what_is_taken_out_before_the_disk() -> None:
 
 
 @given(SPANS)
-def test_the_gen_ai_view_of_any_span_is_the_official_request(ended: ReadableSpan) -> None:
+def test_gen_ai_encoder_equals_official_request(ended: ReadableSpan) -> None:
     payload = encoder_for(config("otlp"), "gen_ai").payload([record_of_sdk(ended)])
     assert payload.protobuf == encode_spans([ended]).SerializeToString()
 
 
-def test_forms_are_made_once_and_asked_for_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forms_are_encoded_once_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[SpanRecord] = []
     spans = SpanEncoder.spans
 
@@ -158,7 +158,7 @@ def test_forms_are_made_once_and_asked_for_in_any_order(monkeypatch: pytest.Monk
     assert len(made) == len(conversation())
 
 
-def test_nothing_is_decoded_that_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_held_span_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
     given = [record_of_sdk(ReadableSpan("call", SpanContext(1, 2, is_remote=False), attributes=CALL))]
     given[0].body = b"not JSON"
     for convention in ("gen_ai", "langfuse"):
@@ -172,7 +172,7 @@ def test_spans_and_encoded_forms_are_the_same() -> None:
     assert len(payload.spans[0].attributes["langfuse.trace.metadata.long"]) <= 2000
 
 
-def test_the_same_payload_is_the_same_bytes_in_every_process() -> None:
+def test_payload_bytes_are_equal_in_every_process() -> None:
     given = records(conversation())
     assert SpanEncoder().payload(given).body("json", gzip=True) == SpanEncoder().payload(given).body("json", gzip=True)
 
@@ -195,26 +195,26 @@ def test_privacy_mode_holds_in_every_convention(convention: str, encoding: Encod
     assert b"ORD-12345" in sent.body(encoding, gzip=False)
 
 
-def test_a_mask_comes_before_the_convention() -> None:
+def test_mask_is_applied_before_convention() -> None:
     given = records([span("call", 1, attributes=TOOLS)])
     sent = encoder_for(config("otlp", mask=["canary"]), "openinference").payload(given).protobuf
     assert b"canary" not in sent
     assert b"[masked]" in sent
 
 
-def test_a_convention_that_fails_leaves_the_redacted_span(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_convention_sends_redacted_span(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(given: SpanData) -> SpanData:
         raise KeyError(given.name)
 
     monkeypatch.setattr(encoder, "convention_of", lambda _: broken)
-    encoder._safe_convention.cache_clear()
+    encoder._safe_mapper.cache_clear()
     former = reraise_internal_errors(enabled=False)
     try:
         [given] = records([span("call", 1, attributes=TOOLS)])
         sent = encoder_for(config("otlp", privacy_mode=True), "langfuse").payload([given]).protobuf
     finally:
         reraise_internal_errors(enabled=former)
-        encoder._safe_convention.cache_clear()
+        encoder._safe_mapper.cache_clear()
     [one] = read(sent)
     assert one.attributes == without_content(span("call", 1, attributes=TOOLS)).attributes
 
@@ -231,9 +231,9 @@ def a_function(text: str) -> str:
     return text
 
 
-def test_equal_redactions_have_equal_keys_and_others_have_others() -> None:
-    def pattern(found: str, told: str) -> dict[str, str]:
-        return {"pattern": found, "replacement": told}
+def test_redaction_key_identifies_redaction() -> None:
+    def pattern(found: str, replacement: str) -> dict[str, str]:
+        return {"pattern": found, "replacement": replacement}
 
     given: list[dict[str, Any]] = [
         {}, {"privacy_mode": True}, {"mask": ["a"]}, {"mask": ["a", "b"]}, {"mask": ["b", "a"]}, {"mask": ["a;b"]},
@@ -251,7 +251,7 @@ def test_resources_that_only_look_alike_are_different_views() -> None:
     assert SpanEncoder(resource={"a": "1", "b": "2"}).cache_key == SpanEncoder(resource={"b": "2", "a": "1"}).cache_key
 
 
-def test_the_llm_parent_of_a_root_is_none() -> None:
+def test_genai_parent_of_root_is_none() -> None:
     [given] = records([replace(span("call", 3, 2, attributes=TOOLS), genai_parent="")])
     for one in (SpanEncoder(only_genai=True), SpanEncoder(only_genai=True, convention="langfuse")):
         [mended] = read(one.payload([given]).protobuf)
@@ -261,7 +261,7 @@ def test_the_llm_parent_of_a_root_is_none() -> None:
     assert SpanEncoder(only_genai=True).spans([same])[0].parent_span_id == f"{2:016x}"
 
 
-def test_what_a_view_rewrites_keeps_everything_it_does_not_name() -> None:
+def test_encoder_keeps_fields_it_does_not_change() -> None:
     link = Link(SpanContext(5, 6, is_remote=True))
     rich = ReadableSpan(
         "call", SpanContext(1, 2, is_remote=False, trace_state=TraceState([("vendor", "1")])),
@@ -273,7 +273,7 @@ def test_what_a_view_rewrites_keeps_everything_it_does_not_name() -> None:
 
 
 @pytest.mark.parametrize("where", ["attribute", "list", "event", "status"])
-def test_a_span_fits_wherever_its_large_text_is(where: str) -> None:
+def test_span_fits_limit_for_any_large_text(where: str) -> None:
     text = "x" * 100_000
     event = EventData(name="exception", at_ns=1, attributes={"exception.stacktrace": text})
     large = {
@@ -290,21 +290,21 @@ def test_a_span_fits_wherever_its_large_text_is(where: str) -> None:
     assert one.duration_ms == large.duration_ms
 
 
-def test_shortening_keeps_what_was_said_of_the_length() -> None:
+def test_truncation_keeps_first_original_length() -> None:
     [given] = records([span("x", 1, attributes={**CALL, "a": "x" * 50_000})])
     [one] = read(SpanEncoder(max_attribute_bytes=20_000, max_span_bytes=8000).payload([given]).protobuf)
     assert len(one.attributes["a"]) < 8000
     assert one.attributes["a.original_bytes"] == 50_000
 
 
-def test_a_payload_cannot_be_made_larger_by_shortening_it() -> None:
+def test_truncated_does_not_increase_size() -> None:
     [given] = records([span("x", 1, attributes={**CALL, "a": "x" * 50_000})])
     strict = SpanEncoder(max_span_bytes=8000)
     assert strict.payload([given]).truncated(1_000_000).protobuf == strict.payload([given]).protobuf
     assert strict.payload([given]).truncated(8000).spans == strict.payload([given]).spans
 
 
-def test_a_resource_of_the_destinations_own_wins_and_leaves_the_schema() -> None:
+def test_resource_attributes_of_destination_win_and_keep_schema() -> None:
     resource = Resource({"service.name": "bot", "project": "old"}, "https://schemas.test/1")
     rich = ReadableSpan("call", SpanContext(1, 2, is_remote=False), resource=resource, start_time=3, end_time=4)
     given = record_of_sdk(rich)
@@ -314,12 +314,12 @@ def test_a_resource_of_the_destinations_own_wins_and_leaves_the_schema() -> None
     assert of_resource.schema_url == "https://schemas.test/1"
 
 
-def test_nothing_is_an_empty_request() -> None:
+def test_empty_batch_is_empty_request() -> None:
     assert SpanEncoder().payload([]).protobuf == b""
     assert json.loads(SpanEncoder().payload([]).json) == {"resourceSpans": []}
 
 
-def test_what_nobody_configured_is_not_redacted_on_disk() -> None:
+def test_no_shared_redaction_leaves_spool_unredacted() -> None:
     assert not shared_redaction([])
     same = shared_redaction([config("otlp", mask=[a_function, "a"]), config("console", mask=[a_function])])
     assert [mask("x") for mask in same.masks] == ["x"]

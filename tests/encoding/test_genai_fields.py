@@ -47,9 +47,7 @@ def test_parameters_by_their_wire_names() -> None:
         ({"upstream_inference_input_cost": 0.0003, "upstream_inference_output_cost": 0.00045}, (0.0003, 0.00045)),
     ],
 )
-def test_the_split_of_cost_only_where_it_sums_up(
-    details: dict[str, float], split: tuple[float | None, float | None]
-) -> None:
+def test_cost_split_only_if_it_adds_up(details: dict[str, float], split: tuple[float | None, float | None]) -> None:
     attributes = {
         **KEYS,
         semconv.USAGE_COST: 0.00075,
@@ -66,7 +64,7 @@ def test_total_tokens() -> None:
     assert genai_fields.total_tokens(STEP) is None
 
 
-def test_finish_reasons_in_openrouters_words() -> None:
+def test_finish_reasons_in_openrouter_format() -> None:
     assert genai_fields.finish_reason(CALLED) == "stop"
     assert genai_fields.finish_reason(calling(RESPONSE_FINISH_REASONS=["tool_call"])) == "tool_calls"
     assert genai_fields.finish_reason(calling(RESPONSE_FINISH_REASONS=[])) is None
@@ -123,12 +121,12 @@ def test_messages_with_tools_reasoning_and_pictures() -> None:
 @pytest.mark.parametrize(
     "text", ["", "not json", "{}", "[]", "[1]", '[{"role":"user"}]', '[{"parts":[1]}]', '"x"', "[null]"]
 )
-def test_content_cut_or_of_another_shape_never_raises(text: str) -> None:
+def test_malformed_content_does_not_raise(text: str) -> None:
     one = calling(INPUT_MESSAGES=text, OUTPUT_MESSAGES=text, SYSTEM_INSTRUCTIONS=text)
     genai_fields.conversation(one)
     genai_fields.completion(one)
 
 
-def test_no_content() -> None:
+def test_content_left_out_gives_none() -> None:
     assert genai_fields.conversation(FAILED) is None
     assert genai_fields.completion(FAILED) is None

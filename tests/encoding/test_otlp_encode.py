@@ -1,4 +1,4 @@
-"""Our OTLP bytes against OpenTelemetry's own encoder: equal, byte for byte, for any span of the SDK."""
+"""The OTLP protobuf encoder against OpenTelemetry's encoder: equal bytes for any span of the SDK."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spancast.encoding.span_data import SpanData
 TEXT = st.text(st.characters(codec="utf-8"), max_size=40)
 KEYS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 INTEGERS = st.integers(-(2**63), 2**63 - 1)
-# One NaN: JSON, which the spool keeps, has no bits to tell one NaN from another.
+# One NaN: the JSON of the spool does not keep the bits of a NaN.
 FLOATS = st.floats().map(lambda value: math.nan if math.isnan(value) else value)
 SCALARS = st.one_of(TEXT, st.booleans(), INTEGERS, FLOATS)
 VALUES = st.one_of(
@@ -65,7 +65,7 @@ SPANS = st.builds(
 
 
 def official(span: ReadableSpan) -> bytes:
-    """Return what the official encoder makes of the span itself."""
+    """Return the span encoded by the official encoder."""
     return encode_spans([span]).resource_spans[0].scope_spans[0].spans[0].SerializeToString()
 
 
@@ -84,7 +84,7 @@ def test_request_of_several_spans_is_the_official_one(one: ReadableSpan, other: 
 
 
 @given(SPANS)
-def test_the_bound_is_not_below_the_size(span: ReadableSpan) -> None:
+def test_size_bound_is_not_below_size(span: ReadableSpan) -> None:
     ours = of_sdk(span)
     assert size_bound(ours) >= len(span_bytes(ours))
 
@@ -97,7 +97,7 @@ def test_equal_values_of_several_types_stay_apart(values: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("value", [2**63, "a\ud800b", [2**70], -(10**6000), object(), {1: "a\ud800"}], ids=lambda _: "")
-def test_what_the_official_encoder_loses_is_kept_as_text(value: Any) -> None:
+def test_values_lost_by_official_encoder_are_text(value: Any) -> None:
     span = ReadableSpan(name="x", context=SpanContext(1, 1, is_remote=False), attributes={"key": value})
     (pair,) = Span.FromString(span_bytes(of_sdk(span))).attributes
     assert pair.key == "key"
@@ -111,7 +111,7 @@ def test_what_the_official_encoder_loses_is_kept_as_text(value: Any) -> None:
         (float("nan"), 0), (float("inf"), 2**63 - 1), ("2026-09-29", 0), (None, 0), (True, 1),
     ],
 )  # fmt: skip
-def test_a_time_that_is_none_becomes_the_nearest_one(given: Any, kept: int) -> None:
+def test_invalid_time_becomes_nearest_valid_time(given: Any, kept: int) -> None:
     context = SpanContext(1, 1, is_remote=False)
     event = Event("e", timestamp=1)
     event._timestamp = given
@@ -143,7 +143,7 @@ def test_spans_of_equal_resources_are_one_group() -> None:
     assert [span.span_id[-1] for span in of_scope.spans] == [1, 2]
 
 
-def test_what_is_remembered_is_bounded() -> None:
+def test_encoder_caches_are_bounded() -> None:
     for number in range(10_000):
         encode.key_values(b"\x4a", {"n": number, f"key {number}": 1.5, "text": f"{number}", "list": [f"{number}"]})
     assert len(encode._pairs) <= 4096

@@ -1,4 +1,4 @@
-"""OTLP/JSON against protobuf's own JSON of the same request, for any span."""
+"""The OTLP/JSON encoder against the JSON of the protobuf library for the same request, for any span."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def as_json(*spans: SpanData) -> Any:
 
 
 def official(*spans: SpanData) -> Any:
-    """Return protobuf's own JSON, with hex ids as the OTLP specification wants them and nothing that is empty."""
+    """Return the JSON of the protobuf library, with hex ids as in the OTLP specification and without empty values."""
     request = ExportTraceServiceRequest.FromString(request_bytes(spans))
     return without_nothing(_hex_ids(MessageToDict(request, use_integers_for_enums=True)))
 
 
 def without_nothing(value: Any) -> Any:
-    """Return ``value`` without members that protobuf's JSON may leave out or write, as it likes: empty ones."""
+    """Return ``value`` without empty members, which are optional in the JSON of protobuf."""
     if isinstance(value, dict):
         return {name: kept for name, item in value.items() if (kept := without_nothing(item)) not in ({}, [], "")}
     return [without_nothing(item) for item in value] if isinstance(value, list) else value
@@ -91,7 +91,7 @@ def test_every_kind_of_value(value: Any, expected: dict[str, Any]) -> None:
     assert found["attributes"] == [{"key": "v", "value": expected}]
 
 
-def test_no_spans() -> None:
+def test_empty_request() -> None:
     assert as_json() == {"resourceSpans": []}
 
 

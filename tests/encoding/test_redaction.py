@@ -1,4 +1,4 @@
-"""What privacy mode and masks take out, and what they leave."""
+"""Redaction: what privacy mode and masks remove and keep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spancast.model import privacy, semconv
 FOREIGN: dict[str, Any] = dict.fromkeys(("input.value", "output.value", "llm.input_messages.0.message.content", "llm.output_messages.1.message.content", "gen_ai.prompt", "gen_ai.prompt.0.content", "gen_ai.completion.0.content", "traceloop.entity.input", "traceloop.entity.output", "langfuse.observation.input", "mlflow.spanInputs", "ai.prompt.messages", "ai.response.text", "gen_ai.tool.call.arguments", "gen_ai.tool.call.result", "llm.prompts.0", "retrieval.documents.0.document.content", "tool.parameters", "trace.input", "exception.message", "exception.stacktrace", semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS, semconv.TOOL_DEFINITIONS, semconv.REQUEST_STOP_SEQUENCES, semconv.REQUEST + "response_format", semconv.REQUEST + "prompt"), "canary")  # fmt: skip
 
 
-def told(one: SpanData) -> str:
+def text_of(one: SpanData) -> str:
     return json.dumps(
         [one.name, dict(one.attributes), [dict(event.attributes) for event in one.events], one.status_message]
     )
@@ -37,30 +37,30 @@ def canaries() -> SpanData:
     )
 
 
-def test_privacy_mode_leaves_nothing_that_was_said() -> None:
+def test_privacy_mode_removes_all_content() -> None:
     private = without_content(canaries())
-    assert "canary" not in told(private)
+    assert "canary" not in text_of(private)
     for kept in (semconv.REQUEST_MODEL, semconv.USAGE_INPUT_TOKENS, semconv.USAGE_COST, semconv.SESSION_ID):
         assert private.attributes[kept] == TOOLS[kept]
     assert private.attributes[semconv.TRACE_METADATA + "order_id"] == "ORD-12345"
     assert [event.attributes for event in private.events] == [{"exception.type": "E"}, {"role": "user"}]
 
 
-def test_a_pattern_is_taken_out_everywhere() -> None:
+def test_mask_replaces_pattern_everywhere() -> None:
     redaction = Redaction(masks=(pattern_mask("canary", "[masked]"),), key="m")
     masked = redaction.apply(replace(canaries(), name="canary name"))
-    assert "canary" not in told(masked)
+    assert "canary" not in text_of(masked)
     assert masked.name == "[masked] name"
 
 
-def test_json_stays_json() -> None:
+def test_mask_keeps_json_valid() -> None:
     redaction = Redaction(masks=(pattern_mask('"?quoted"?', '"'),), key="m")
     masked = redaction.apply(span("x", 1, attributes={"j": json.dumps([{"a": 'a "quoted" text'}]), "n": [1, "quoted"]}))
     assert json.loads(masked.attributes["j"]) == [{"a": 'a " text'}]
     assert masked.attributes["n"] == [1, '"']
 
 
-def test_what_holds_a_trace_together_is_not_masked() -> None:
+def test_trace_and_session_ids_are_not_masked() -> None:
     redaction = Redaction(masks=(pattern_mask(r"\w+", "x"),), key="m")
     masked = redaction.apply(span("x", 1, attributes=TOOLS))
     for name in (semconv.SESSION_ID, semconv.REQUEST_MODEL, semconv.OPERATION_NAME, semconv.USAGE_COST):
@@ -68,7 +68,7 @@ def test_what_holds_a_trace_together_is_not_masked() -> None:
 
 
 @pytest.mark.parametrize("fails", ["raises", "slow pattern"])
-def test_a_mask_that_fails_hides_the_value_and_never_costs_the_span(fails: str) -> None:
+def test_failing_mask_hides_value_and_span_is_sent(fails: str) -> None:
     def broken(text: str) -> str:
         raise KeyError(text)
 
@@ -107,21 +107,21 @@ def masked_by(pattern: str, attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", SENSITIVE)
-def test_privacy_mode_knows_what_quotes_in_every_convention(name: str) -> None:
+def test_privacy_mode_removes_content_in_every_convention(name: str) -> None:
     kept = without_content(span("x", 1, attributes={name: "canary"})).attributes
-    # What no row knows is named by its namespace.
+    # Unknown attributes are listed by their namespace.
     assert kept == ({semconv.REDACTED: ["spancast.response.*"]} if name.endswith("some_new_field") else {})
     event = EventData(name="e", at_ns=1, attributes={} if name.startswith(semconv.RESPONSE) else {name: "canary"})
     [kept] = without_content(span("x", 1, attributes={}, events=(event,))).events
     assert not kept.attributes
 
 
-def test_privacy_mode_takes_nothing_else() -> None:
+def test_privacy_mode_keeps_other_attributes() -> None:
     assert without_content(span("x", 1, attributes=HARMLESS)).attributes == HARMLESS
 
 
 @pytest.mark.parametrize("dialect", [find_dialect(name) for name in DIALECTS], ids=list(DIALECTS))
-def test_what_is_left_of_an_answer_is_what_is_recorded_without_content(dialect: Dialect) -> None:
+def test_privacy_mode_equals_recording_without_content(dialect: Dialect) -> None:
     answer = {
         "id": "a", "model": "m", "object": "chat.completion", "type": "message", "role": "assistant",
         "provider": "P", "created": 5, "choices": [{"index": 0, "finish_reason": "stop", "native_finish_reason": "end",
@@ -136,7 +136,7 @@ def test_what_is_left_of_an_answer_is_what_is_recorded_without_content(dialect: 
     assert private == privacy.without_content(dialect.read_response(answer, content=False).attributes)
 
 
-def test_events_lose_what_they_quote_and_keep_what_they_are() -> None:
+def test_privacy_mode_events_keep_type_and_lose_message() -> None:
     given = [
         EventData(name="gen_ai.choice", at_ns=1, attributes={"message": "canary", "index": 0, "finish_reason": "stop"}),
         EventData(name="gen_ai.content.prompt", at_ns=1, attributes={"gen_ai.prompt": "canary"}),
@@ -159,61 +159,63 @@ def test_masks_reach_numbers_and_names_inside_json_and_json_inside_json() -> Non
     messages = json.dumps(
         [{"role": "user", "parts": [{"type": "tool_call", "arguments": arguments, "n": 12, "b": True}]}]
     )
-    told = masked_by(r"\d{16}|\w+@x\.test", {"m": messages, "o": '{"e": "ann\\u0040x.test"}'})
-    [message] = json.loads(told["m"])
+    masked = masked_by(r"\d{16}|\w+@x\.test", {"m": messages, "o": '{"e": "ann\\u0040x.test"}'})
+    [message] = json.loads(masked["m"])
     [part] = message["parts"]
     assert message["role"] == "user"
     assert (part["type"], part["n"], part["b"]) == ("tool_call", 12, True)
     assert json.loads(part["arguments"]) == {"card": "[m]", "[m]": 1, "at": {"[m]": "[m]"}}
-    assert json.loads(told["o"]) == {"e": "[m]"}
+    assert json.loads(masked["o"]) == {"e": "[m]"}
 
 
 def test_masks_reach_lists_bytes_and_broken_json() -> None:
-    told = masked_by("ann", {"l": ["ann", "bob"], "b": b"ann", "x": b"\xff\x00", "j": '[{"a": "ann', "n": 3, "f": 1.5})
-    assert told == {"l": ["[m]", "bob"], "b": "[m]", "x": b"\xff\x00", "j": '[{"a": "[m]', "n": 3, "f": 1.5}
+    masked = masked_by(
+        "ann", {"l": ["ann", "bob"], "b": b"ann", "x": b"\xff\x00", "j": '[{"a": "ann', "n": 3, "f": 1.5}
+    )
+    assert masked == {"l": ["[m]", "bob"], "b": "[m]", "x": b"\xff\x00", "j": '[{"a": "[m]', "n": 3, "f": 1.5}
 
 
-def test_counts_and_costs_are_no_texts() -> None:
+def test_masks_leave_counts_and_costs() -> None:
     numbers = {semconv.USAGE_INPUT_TOKENS: 100, semconv.USAGE_COST: 0.5, semconv.REQUEST_STREAM: True}
     assert masked_by(r"\d|\w", numbers) == numbers
 
 
-def test_masks_are_applied_in_turn_and_after_privacy_mode() -> None:
+def test_masks_are_applied_in_order_after_privacy_mode() -> None:
     masks = (pattern_mask("ann", "bob"), function_mask(str.upper), function_mask(lambda text: text + "!"))
-    told = Redaction(is_private=True, masks=masks, key="m").apply(
+    masked = Redaction(is_private=True, masks=masks, key="m").apply(
         span("ann", 1, attributes={"a": "ann", "input.value": "ann"})
     )
-    assert told.name == "BOB!"
-    assert told.attributes == {"a": "BOB!"}
+    assert masked.name == "BOB!"
+    assert masked.attributes == {"a": "BOB!"}
 
 
-def test_what_a_function_returns_is_sent_as_text() -> None:
+def test_mask_function_result_is_converted_to_text() -> None:
     assert Redaction(masks=(function_mask(len),)).apply(span("abc", 1)).name == "3"
     lone = Redaction(masks=(function_mask(lambda _: "\ud800"),)).apply(span("abc", 1))
     assert lone.name == "?", "UTF-8 has no bytes for a lone surrogate"
 
 
-def test_a_slow_pattern_is_waited_for_once_a_value_and_hides_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_pattern_times_out_once_per_value(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    answer = Pattern.replaced
+    answer = Pattern.replace
 
     def counted(self: Pattern, text: str, replacement: str) -> str | None:
         asked.append(text)
         return answer(self, text, replacement)
 
-    monkeypatch.setattr(Pattern, "replaced", counted)
+    monkeypatch.setattr(Pattern, "replace", counted)
     slow = ["a" * 60 + "b"] * 500
-    told = masked_by("(a|aa)+$", {"m": json.dumps(slow), "l": slow, "other": "bb"})
-    assert told == {"m": MASKING_FAILED, "l": MASKING_FAILED, "other": "bb"}
+    masked = masked_by("(a|aa)+$", {"m": json.dumps(slow), "l": slow, "other": "bb"})
+    assert masked == {"m": MASKING_FAILED, "l": MASKING_FAILED, "other": "bb"}
     assert asked.count(slow[0]) == 2
 
 
-def test_json_nested_too_deeply_is_hidden_and_costs_no_span() -> None:
-    told = masked_by("canary", {"deep": "[" * 1000 + '"canary"' + "]" * 1000, "a": "b"})
-    assert told == {"deep": MASKING_FAILED, "a": "b"}
+def test_mask_of_deeply_nested_json_hides_value() -> None:
+    masked = masked_by("canary", {"deep": "[" * 1000 + '"canary"' + "]" * 1000, "a": "b"})
+    assert masked == {"deep": MASKING_FAILED, "a": "b"}
 
 
-def test_nothing_redacted_is_nothing() -> None:
+def test_no_redaction_is_false() -> None:
     assert not Redaction()
     assert Redaction(is_private=True)
     assert Redaction(masks=(str.upper,))

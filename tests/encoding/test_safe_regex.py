@@ -1,4 +1,4 @@
-"""Regular expressions of users: found, replaced, refused, and never waited for long."""
+"""Regular expressions of users: search, replacement, faults and timeouts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SYNTAX = st.text('()[]{}*+?\\|^$.-,:=!<>&#PpNL0129ms"x', max_size=12)
 
 
 @given(SYNTAX)
-def test_what_is_no_fault_compiles_and_a_fault_is_a_sentence(pattern: str) -> None:
+def test_pattern_fault_is_empty_or_a_message(pattern: str) -> None:
     fault = pattern_fault(pattern)
     if fault:
         assert fault.startswith("must be a regular expression: ")
@@ -26,7 +26,7 @@ def test_what_is_no_fault_compiles_and_a_fault_is_a_sentence(pattern: str) -> No
 
 
 @pytest.mark.parametrize("pattern", ["(unclosed", "*", "[a", "a{2,1}", r"\p{NoSuch}", "(" * 5000 + ")" * 5000])
-def test_a_fault_is_told_where_it_is_configured(pattern: str) -> None:
+def test_invalid_pattern_error_names_the_setting(pattern: str) -> None:
     assert pattern_fault(pattern)
     with pytest.raises(ValueError, match="must be a regular expression"):
         Mask.model_validate(pattern)
@@ -34,8 +34,8 @@ def test_a_fault_is_told_where_it_is_configured(pattern: str) -> None:
         FilterRule.model_validate({"field": "input", "operator": "regex", "value": pattern})
 
 
-def test_what_only_the_library_that_searches_knows_may_be_configured() -> None:
-    # `re` refuses both: what judges a pattern is what will run it.
+def test_patterns_of_regex_library_are_accepted() -> None:
+    # `re` rejects both: patterns are checked by the library that runs them.
     for pattern in (r"(?<=key:\s*)\w+", r"\p{Lu}+"):
         with pytest.raises(re.error):
             re.compile(pattern)
@@ -45,16 +45,16 @@ def test_what_only_the_library_that_searches_knows_may_be_configured() -> None:
 @given(st.text("ab.", max_size=10), st.text("ab.", min_size=1, max_size=2))
 def test_searches_and_replaces_as_re_does(text: str, literal: str) -> None:
     pattern = re.escape(literal)
-    assert Pattern(pattern).found(text) is (literal in text)
-    assert Pattern(pattern).replaced(text, "-") == text.replace(literal, "-")
+    assert Pattern(pattern).search(text) is (literal in text)
+    assert Pattern(pattern).replace(text, "-") == text.replace(literal, "-")
 
 
-def test_a_replacement_is_taken_literally() -> None:
-    assert Pattern("(a)").replaced("cat", r"\1\g<0>") == r"c\1\g<0>t"
+def test_replacement_is_literal() -> None:
+    assert Pattern("(a)").replace("cat", r"\1\g<0>") == r"c\1\g<0>t"
 
 
-def test_what_takes_too_long_has_no_answer() -> None:
+def test_slow_search_returns_none() -> None:
     pattern = Pattern(ENDLESS)
-    assert pattern.found(ENDLESS_TEXT) is None
-    assert pattern.replaced(ENDLESS_TEXT, "") is None
-    assert pattern.found("aaa") is True, "and goes on answering for other texts"
+    assert pattern.search(ENDLESS_TEXT) is None
+    assert pattern.replace(ENDLESS_TEXT, "") is None
+    assert pattern.search("aaa") is True, "and goes on answering for other texts"

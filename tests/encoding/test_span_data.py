@@ -1,4 +1,4 @@
-"""The neutral span: its JSON gives it back, whatever its values are."""
+"""The neutral span: decoding its JSON gives an equal span for any values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def from_disk(ended: ReadableSpan) -> SpanData:
 
 
 @given(SPANS)
-def test_the_span_of_the_json_is_the_span_of_the_sdk(ended: ReadableSpan) -> None:
+def test_json_round_trip_equals_sdk_span(ended: ReadableSpan) -> None:
     official = encode_spans([ended]).SerializeToString()
     assert request_bytes([from_disk(ended)]) == official
     assert request_bytes(read(official)) == official
@@ -49,12 +49,12 @@ def test_the_span_of_the_json_is_the_span_of_the_sdk(ended: ReadableSpan) -> Non
     ],
     ids=["floats", "bytes", "nested", "names of types beside bytes", "names of types"],
 )
-def test_values_that_json_lacks_come_back(attributes: dict[str, Any]) -> None:
+def test_values_missing_in_json_round_trip(attributes: dict[str, Any]) -> None:
     [record] = records([span("x", 1, attributes=attributes)])
     assert repr(read_record(record).attributes) == repr(attributes)
 
 
-def test_the_json_of_a_plain_span_is_plain() -> None:
+def test_json_of_plain_span_is_untyped() -> None:
     body = json.loads(span_json(conversation()[0]))
     assert body["attributes"] == conversation()[0].attributes
     assert "events" not in body
@@ -67,13 +67,13 @@ def test_the_json_of_a_plain_span_is_plain() -> None:
         (bytearray(b"a"), b"a"), (StatusCode.OK, "1"), (object(), '"<object>"'), (True, True),
     ],
 )  # fmt: skip
-def test_a_value_becomes_one_that_otlp_has(value: Any, plain: Any) -> None:
+def test_plain_value_converts_to_otlp_types(value: Any, plain: Any) -> None:
     found = plain_value(value)
     assert (type(found), found) == (type(plain), plain)
 
 
 @given(st.integers(41, 200))
-def test_a_value_nested_too_deep_is_text_from_there_on(depth: int) -> None:
+def test_deeply_nested_value_becomes_text(depth: int) -> None:
     value: Any = "end"
     for _ in range(depth):
         value = [value]
@@ -83,7 +83,7 @@ def test_a_value_nested_too_deep_is_text_from_there_on(depth: int) -> None:
     assert isinstance(found, str)
 
 
-def test_spans_beside_their_records_are_bounded() -> None:
+def test_held_spans_are_bounded() -> None:
     held = span_data._HeldSpans(max_bytes=10_000)
     made = records([span("x" * 1000, number + 1) for number in range(100)])
     for record in made:
@@ -94,7 +94,7 @@ def test_spans_beside_their_records_are_bounded() -> None:
     assert read_record(made[0]) == span("x" * 1000, 1)
 
 
-def test_a_held_span_does_not_keep_its_record() -> None:
+def test_held_span_does_not_keep_its_record_alive() -> None:
     held = span_data._HeldSpans(max_bytes=10_000)
     [record] = records([span("x", 1)])
     held.hold(record, read_record(record))
@@ -104,7 +104,7 @@ def test_a_held_span_does_not_keep_its_record() -> None:
     assert reference() is None
 
 
-def test_what_was_put_in_comes_out() -> None:
+def test_decode_of_encode_is_identity() -> None:
     assert read(payload().protobuf) == conversation()
 
 
@@ -126,5 +126,5 @@ def test_spans_of_the_sdk_with_values_of_every_kind() -> None:
         assert not found.is_generation
 
 
-def test_an_empty_batch() -> None:
+def test_decode_empty_batch() -> None:
     assert read(b"") == []

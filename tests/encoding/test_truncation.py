@@ -1,4 +1,4 @@
-"""What is too large gets smaller, stays readable and says so."""
+"""Truncation of values and spans: JSON stays valid, and truncated attributes are marked."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_json_of_a_span_fits_any_limit_of_characters(value: Any, max_length: int
 
 
 @given(st.text(max_size=300), st.integers(64, 300))
-def test_a_text_keeps_its_beginning_and_its_characters_whole(text: str, max_bytes: int) -> None:
+def test_truncated_text_keeps_start_and_complete_characters(text: str, max_bytes: int) -> None:
     short = shortened(text, max_bytes)
     assert size(short) <= max_bytes
     if short is not text:
@@ -64,7 +64,7 @@ def test_a_text_keeps_its_beginning_and_its_characters_whole(text: str, max_byte
         assert size(head) > max_bytes - len(MARK) - 4, "no more is cut than must be"
 
 
-def test_messages_keep_the_first_and_the_last_and_count_what_is_gone() -> None:
+def test_messages_keep_first_and_last_and_count_omitted() -> None:
     messages = [{"role": "user", "parts": [{"type": "text", "content": f"turn {n}"}]} for n in range(400)]
     messages[0]["role"] = "system"
     short = json.loads(shortened(json.dumps(messages), 4000))
@@ -91,12 +91,12 @@ def test_long_texts_are_cut_before_messages_are_left_out() -> None:
         ({f"key-{n}": n for n in range(1000)}, {"reason": "too_large"}),
     ],
 )
-def test_what_has_no_texts_is_marked_as_openrouter_marks_it(value: Any, expected: dict[str, Any]) -> None:
-    told = json.loads(shortened(json.dumps(value), 200))
-    marks = told if isinstance(told, list) else [told]
+def test_value_without_texts_is_marked_like_openrouter(value: Any, expected: dict[str, Any]) -> None:
+    short = json.loads(shortened(json.dumps(value), 200))
+    marks = short if isinstance(short, list) else [short]
     [mark] = [one["openrouter_truncated"] for one in marks if isinstance(one, dict)]
-    if isinstance(told, list):
-        expected = {"omitted_items": 1000 - (len(told) - 1)}
+    if isinstance(short, list):
+        expected = {"omitted_items": 1000 - (len(short) - 1)}
     assert mark == expected
 
 
@@ -104,7 +104,7 @@ def test_json_nested_too_deeply_is_marked_and_raises_nothing() -> None:
     assert json.loads(shortened("[" * 900 + "]" * 900, 100)) is not None
 
 
-def test_a_shortened_value_is_marked_beside_it_and_others_are_the_same() -> None:
+def test_truncated_value_is_marked_and_others_unchanged() -> None:
     given_span = span("x", 1, attributes={"long": "ü" * 500, "short": "a", "count": 3, "list": ["b", "c"]})
     short = truncate_values(given_span, 100).attributes
     assert size(short["long"]) <= 100
@@ -113,7 +113,7 @@ def test_a_shortened_value_is_marked_beside_it_and_others_are_the_same() -> None
     assert len(short) == 6
 
 
-def test_shortened_twice_it_still_says_how_long_it_was() -> None:
+def test_truncated_twice_keeps_original_length() -> None:
     once = truncate_values(span("x", 1, attributes={"long": "a" * 1000}), 500)
     assert truncate_values(once, 100).attributes["long.original_bytes"] == 1000
 
@@ -134,7 +134,7 @@ def test_lists_events_and_the_status_are_shortened_too() -> None:
 
 
 @pytest.mark.parametrize("where", ["attribute", "list", "event", "status"])
-def test_there_are_steps_down_to_the_smallest_wherever_the_largest_text_is(where: str) -> None:
+def test_size_steps_reach_minimum_for_any_largest_text(where: str) -> None:
     text = "x" * 10_000
     one = {
         "attribute": span("x", 1, attributes={"a": text}),
@@ -148,5 +148,5 @@ def test_there_are_steps_down_to_the_smallest_wherever_the_largest_text_is(where
     assert steps == sorted(steps, reverse=True)
 
 
-def test_what_is_small_has_no_steps() -> None:
+def test_size_steps_of_small_span_are_empty() -> None:
     assert size_steps(span("x", 1, attributes={"a": "x", "n": 5})) == []

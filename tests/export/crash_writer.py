@@ -54,12 +54,12 @@ def main() -> None:
         )
         number += count
         os.write(1, b"put %d\n" % number)
-        claim = spool.claim("b", max_records=150, max_bytes=1 << 20, now_s=time.time()) if options.deliver else None
-        if claim is not None:
+        lease = spool.lease("b", max_records=150, max_bytes=1 << 20, now_s=time.time()) if options.deliver else None
+        if lease is not None:
             os.write(
-                1, b"got %s\n" % b" ".join(b"%d" % int.from_bytes(e.record.body[:8], "big") for e in claim.entries)
+                1, b"got %s\n" % b" ".join(b"%d" % int.from_bytes(e.record.body[:8], "big") for e in lease.entries)
             )
-            spool.ack(claim)
+            spool.ack(lease)
     if options.die:
         os.kill(os.getpid(), signal.SIGKILL)
 

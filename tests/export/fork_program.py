@@ -22,7 +22,7 @@ import spancast
 
 THREADS, SPANS = 16, 100
 OWN = 40
-"""What the parent makes before the fork and after it."""
+"""Number of spans that the parent makes before the fork, and again after it."""
 
 
 def make(first: int, count: int) -> None:
@@ -46,7 +46,7 @@ def make_on_threads(first: int) -> None:
         thread.join()
 
 
-def tell(who: str) -> bool:
+def flush_and_report(who: str) -> bool:
     report = spancast.flush(60)
     os.write(1, f"{json.dumps({'who': who, 'flushed': bool(report), 'report': str(report)})}\n".encode())
     return bool(report)
@@ -56,7 +56,7 @@ def be_child(first: int, then: Callable[[], Any] | None = None) -> None:
     """Make 1,700 spans, 100 of them on the thread that forked, and end."""
     make(first, SPANS)
     make_on_threads(first + SPANS)
-    flushed = tell(f"child {first}")
+    flushed = flush_and_report(f"child {first}")
     if then is not None:
         then()
     os._exit(0 if flushed else 1)
@@ -132,7 +132,7 @@ def main() -> None:
     make(0, OWN)
     if where not in ("span_queue", "delivery"):
         # So that the threads of ours run at the fork.
-        assert tell("parent")
+        assert flush_and_report("parent")
     if where == "multiprocessing":
         process = multiprocessing.get_context("fork").Process(target=be_child, args=(10_000,))
         on_a_thread(process.start)
@@ -142,7 +142,7 @@ def main() -> None:
         WAYS[where]()
     make(OWN, OWN)
     wait()
-    assert tell("parent")
+    assert flush_and_report("parent")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the spool costs: ``PYTHONPATH=src python tests/export/measure_spool.py [RECORDS] [ROUTES]``."""
+"""Measure the spool: ``PYTHONPATH=src python tests/export/measure_spool.py [RECORDS] [ROUTES]``."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ def put_all(spool: Spool, batches: list[list[SpanRecord]], skipped: dict[str, di
 
 def drain(spool: Spool, route: str) -> int:
     count = 0
-    while claim := spool.claim(route, max_records=512, max_bytes=4 << 20, now_s=time.time()):
-        spool.ack(claim)
-        count += len(claim.entries)
+    while lease := spool.lease(route, max_records=512, max_bytes=4 << 20, now_s=time.time()):
+        spool.ack(lease)
+        count += len(lease.entries)
     return count
 
 
@@ -85,20 +85,20 @@ def measure(count: int, routes: list[str], folder: Path) -> None:
     sampled = {routes[-1]: {index: "sampled out" for index in range(BATCH) if index % 100}}
     measured(f"put, {BATCH} at a time", count, lambda: put_all(spool, batches, sampled))
     print(f"{'file, bytes per record':<44}{path.stat().st_size / count:>10,.0f}")
-    for label, name in (("claim + acknowledge, first route", routes[0]), ("the same, second route", routes[1])):
+    for label, name in (("lease + acknowledge, first route", routes[0]), ("the same, second route", routes[1])):
         measured(label, count, lambda name=name: drain(spool, name))
-    measured("claim + acknowledge, 1% sampled", count, lambda: drain(spool, routes[-1]))
-    measured("idle claim", 10_000, lambda: [drain(spool, routes[0]) for _ in range(10_000)])
-    measured("state, all waiting", 1, lambda: print("   ", spool.state(routes[2]).waiting, "waiting"))
-    measured("find one trace", 1, lambda: spool.find(batches[-1][0].trace_id))
+    measured("lease + acknowledge, 1% sampled", count, lambda: drain(spool, routes[-1]))
+    measured("idle lease", 10_000, lambda: [drain(spool, routes[0]) for _ in range(10_000)])
+    measured("state, all waiting", 1, lambda: print("   ", spool.state(routes[2]).queued, "waiting"))
+    measured("find one trace", 1, lambda: spool.history(batches[-1][0].trace_id))
     measured("replay the whole past to a new route", count, lambda: spool.replay("new", 0, time.time() + 1))
-    measured("claim + acknowledge of the replay", count, lambda: drain(spool, "new"))
+    measured("lease + acknowledge of the replay", count, lambda: drain(spool, "new"))
     spool.close()
     for number in (1, len(routes)):
         fresh = SqliteSpool(folder / f"step-{number}.db", max_bytes=8 << 30, max_age_s=WEEK_S)
         fresh.register(routes[:number])
         measured(
-            f"put, claim, acknowledge in step, {number} routes",
+            f"put, lease, acknowledge in step, {number} routes",
             count,
             lambda s=fresh, n=number: in_step(s, batches, routes[:n]),
         )
@@ -106,11 +106,11 @@ def measure(count: int, routes: list[str], folder: Path) -> None:
     full = SqliteSpool(folder / "full.db", max_bytes=count * BODY // 4, max_age_s=WEEK_S)
     full.register(routes[:1])
     measured("the same, full and evicting, 1 route", count, lambda: in_step(full, batches, routes[:1]))
-    print(f"{'full file against its bound':<44}{full.size().bytes_on_disk / (count * BODY // 4):>10.2f}")
+    print(f"{'full file against its bound':<44}{full.usage().bytes_on_disk / (count * BODY // 4):>10.2f}")
     full.close()
     memory = MemorySpool(64 << 20)
     memory.register(routes[:1])
-    measured("memory: put, claim, acknowledge, 1 route", count, lambda: in_step(memory, batches, routes[:1]))
+    measured("memory: put, lease, acknowledge, 1 route", count, lambda: in_step(memory, batches, routes[:1]))
     memory.close()
 
 
@@ -121,13 +121,13 @@ def measure_recovery(count: int, folder: Path) -> None:
     started = time.perf_counter()
     spool = SqliteSpool(path, max_bytes=8 << 30, max_age_s=WEEK_S)
     opened = time.perf_counter()
-    claim = spool.claim("a", max_records=512, max_bytes=4 << 20, now_s=time.time())
-    claimed = time.perf_counter()
+    lease = spool.lease("a", max_records=512, max_bytes=4 << 20, now_s=time.time())
+    leased = time.perf_counter()
     state = spool.state("a")
     print(
-        f"after kill -9 with {state.waiting:,} waiting: open {opened - started:.3f} s, first claim {claimed - opened:.3f} s"
+        f"after kill -9 with {state.queued:,} waiting: open {opened - started:.3f} s, first lease {leased - opened:.3f} s"
     )
-    assert claim is not None
+    assert lease is not None
     spool.close()
 
 

@@ -1,6 +1,6 @@
 """An application with one destination, ``eu``. Arguments: DIRECTORY of the spool, DESTINATION as JSON, NAME, COUNT.
 
-Makes COUNT spans called NAME and a number, and ends; says on stdout what its flush told.
+Makes COUNT spans called NAME and a number, prints the report of its flush, and ends.
 """
 
 from __future__ import annotations

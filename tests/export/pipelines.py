@@ -1,4 +1,4 @@
-"""A provider whose spans go through a real Broadcast, for tests of what becomes of them."""
+"""A tracer provider with a real export pipeline, for tests of delivery."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def pipeline_to(
     )
 
 
-def broadcast_with(destinations: Mapping[str, Destination], directory: Path | None) -> ExportPipeline:
-    """Return a pipeline to ``destinations`` that no configuration makes: with an engine in process, for one."""
+def pipeline_with(destinations: Mapping[str, Destination], directory: Path | None) -> ExportPipeline:
+    """Return a pipeline to destination objects, for example with a database in this process."""
     rules = DestinationConfig.model_validate({"type": "any", "spans": "all"})
     routes = [Route(name, DestinationFilter(name, rules), destination) for name, destination in destinations.items()]
     return ExportPipeline(routes, open_spool(directory, MAX_BYTES, 1e9), is_durable=directory is not None)
 
 
 def around(tracer: Tracer, position: int, odd: dict[str, Any], count: int = 201) -> tuple[list[Any], tuple[str, str]]:
-    """Make ``count`` spans of which the one at ``position`` has the attributes ``odd``; return the others and that one."""
+    """Make ``count`` spans; that at ``position`` has the attributes ``odd``; return the other spans and that one."""
     made = [call(tracer, number, **(odd if number == position else {})) for number in range(count)]
     return made[:position] + made[position + 1 :], made[position]
 
@@ -60,7 +60,7 @@ def tracing(pipeline: ExportPipeline) -> Iterator[Tracer]:
 
 
 def call(tracer: Tracer, number: int = 0, **attributes: Any) -> tuple[str, str]:
-    """Make one ended LLM span; return its ids in hex."""
+    """Make one ended GenAI span; return its ids in hex."""
     given = {
         "gen_ai.operation.name": "chat",
         "gen_ai.request.model": "gpt-4o",

@@ -1,4 +1,4 @@
-"""An application that makes numbered spans, and ends as it is told. Arguments: URL DIRECTORY HOW [FIRST COUNT].
+"""An application that makes numbered spans and ends as HOW specifies. Arguments: URL DIRECTORY HOW [FIRST COUNT].
 
 How: ``exit``, ``term`` (waits for SIGTERM), ``endless`` (until killed; says on stdout which spans were
 spooled for certain), ``pool`` (multiprocessing by fork), ``spawned`` (by spawn), ``prefork`` (os.fork
@@ -59,7 +59,7 @@ def main() -> None:
             make(provider, number, 500)
             number += 500
             wiring = sys.modules["spancast.wiring"]
-            wiring.current_pipeline().span_queue.drain(60)
+            wiring.current_pipeline().span_queue.flush(60)
             os.write(1, f"{number}\n".encode())
     if how == "pool":
         make(provider, first, count)

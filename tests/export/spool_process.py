@@ -25,26 +25,26 @@ def say(*words: object) -> None:
 
 
 def claim_and_die(path: Path, _: str) -> None:
-    claim = opened(path).claim("a", max_records=3, max_bytes=MIB, now_s=time.time())
-    say(*numbers(claim))
+    lease = opened(path).lease("a", max_records=3, max_bytes=MIB, now_s=time.time())
+    say(*numbers(lease))
     os._exit(0)
 
 
 def claim_and_stay(path: Path, _: str) -> None:
-    claim = opened(path).claim("a", max_records=3, max_bytes=MIB, now_s=time.time())
-    say(*numbers(claim))
+    lease = opened(path).lease("a", max_records=3, max_bytes=MIB, now_s=time.time())
+    say(*numbers(lease))
     sys.stdin.read()
 
 
 def drain(path: Path, argument: str) -> None:
-    """Deliver until ARGUMENT records of route "a" were served by anyone; say each claim before and after."""
+    """Deliver until ARGUMENT records of route "a" were served by anyone; say each lease before and after."""
     spool = opened(path)
     while spool.state("a").delivered < int(argument):
-        claim = spool.claim("a", max_records=7, max_bytes=MIB, now_s=time.time())
-        if claim is None:
+        lease = spool.lease("a", max_records=7, max_bytes=MIB, now_s=time.time())
+        if lease is None:
             continue
-        say("begin", time.monotonic_ns(), *numbers(claim))
-        spool.ack(claim)
+        say("begin", time.monotonic_ns(), *numbers(lease))
+        spool.ack(lease)
         say("end", time.monotonic_ns())
     spool.close()
 
@@ -59,7 +59,7 @@ def put(path: Path, argument: str) -> None:
 
 
 def fork_without_hooks(path: Path, _: str) -> None:
-    """Fork as uWSGI does, behind Python's back."""
+    """Fork as uWSGI does, without Python's hooks."""
     import ctypes
 
     spool = opened(path)
@@ -69,27 +69,27 @@ def fork_without_hooks(path: Path, _: str) -> None:
     child = fork()
     if child == 0:
         spool.put(records(range(10, 13)), {})
-        say("child", *deliver(spool, "a", time.time()), spool.size().trouble)
+        say("child", *deliver(spool, "a", time.time()), spool.usage().error)
         os._exit(0)
     os.waitpid(child, 0)
     say("parent", *deliver(spool, "a", time.time()))
 
 
 def fill(path: Path, argument: str) -> None:
-    """Put until ARGUMENT records are put, on a small file system; deliver all; tell what there was."""
+    """Put ARGUMENT records on a small file system, deliver all and print the result."""
     spool = opened(path)
     spool.register(["a"])
     count = int(argument)
     for number in range(count):
         spool.put([record(number, size=20_000)], {})
-    size = spool.size()
-    say("overflow", size.overflow, "trouble", size.trouble)
+    size = spool.usage()
+    say("in_memory", size.in_memory, "error", size.error)
     say("delivered", *deliver(spool, "a", time.time()))
     for filler in path.parent.glob("filler*"):
         filler.unlink()
     spool._retry_s = 0.0
     say("later", *deliver(spool, "a", time.time()))
-    assert spool.size().overflow == 0, counters.read()
+    assert spool.usage().in_memory == 0, counters.read()
     spool.close()
 
 

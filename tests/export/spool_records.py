@@ -12,7 +12,7 @@ START_S = 1_700_000_000.0
 
 
 class Clock:
-    """Stands still until told."""
+    """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
         self.now_s = START_S
@@ -39,32 +39,32 @@ def records(numbers: Iterable[int], **options: int) -> list[SpanRecord]:
     return [record(number, **options) for number in numbers]
 
 
-def numbers(claim: Lease | None) -> list[int]:
-    return [] if claim is None else [int.from_bytes(entry.record.body[:8], "big") for entry in claim.entries]
+def numbers(lease: Lease | None) -> list[int]:
+    return [] if lease is None else [int.from_bytes(entry.record.body[:8], "big") for entry in lease.entries]
 
 
 def take(
     spool: Spool, route: str, now_s: float = START_S, *, most: int = 1000, most_bytes: int = 1 << 30
 ) -> Lease | None:
-    return spool.claim(route, max_records=most, max_bytes=most_bytes, now_s=now_s)
+    return spool.lease(route, max_records=most, max_bytes=most_bytes, now_s=now_s)
 
 
 def deliver(spool: Spool, route: str, now_s: float = START_S, *, most: int = 1000) -> list[int]:
-    """Claim and acknowledge until nothing waits; return the numbers of the records."""
+    """Lease and acknowledge until nothing is queued; return the numbers of the records."""
     delivered: list[int] = []
-    while claim := take(spool, route, now_s, most=most):
-        delivered += numbers(claim)
-        spool.ack(claim)
+    while lease := take(spool, route, now_s, most=most):
+        delivered += numbers(lease)
+        spool.ack(lease)
     return delivered
 
 
-def part(claim: Lease, first: int, last: int | None = None) -> Lease:
-    return replace(claim, entries=claim.entries[first:last])
+def part(lease: Lease, first: int, last: int | None = None) -> Lease:
+    return replace(lease, entries=lease.entries[first:last])
 
 
-def fates(spool: Spool, trace: int = 1) -> dict[int, dict[str, DeliveryState]]:
-    """Return fate by span number and route."""
+def states_of(spool: Spool, trace: int = 1) -> dict[int, dict[str, DeliveryState]]:
+    """Return state by span number and route."""
     return {
-        int.from_bytes(found.span_id, "big") - 1: {fate.route: fate for fate in found.fates}
-        for found in spool.find(trace.to_bytes(16, "big"))
+        int.from_bytes(found.span_id, "big") - 1: {state.route: state for state in found.states}
+        for found in spool.history(trace.to_bytes(16, "big"))
     }

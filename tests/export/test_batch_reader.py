@@ -1,4 +1,4 @@
-"""Batches in memory: until every route has had them, and no longer."""
+"""The cache of batches: a batch is kept until every route is done with it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def of_spool(spool: SqliteSpool) -> list[int]:
     return in_memory(spool._log._reader)
 
 
-def test_batches_every_route_has_had_are_released() -> None:
+def test_batch_delivered_to_every_route_is_released() -> None:
     reader = BatchReader(1 << 20)
     for first in (1, 3, 5):
         reader.remember(first, records(range(first, first + 2)))
@@ -38,28 +38,28 @@ def test_memory_is_bounded_and_the_oldest_batch_is_released() -> None:
     assert in_memory(reader) == [6, 7, 8]
 
 
-def test_batches_stay_until_the_slowest_route_has_had_them(tmp_path: Path) -> None:
+def test_batch_is_kept_until_slowest_route_is_done(tmp_path: Path) -> None:
     with closing(SqliteSpool(tmp_path / "spool.db", max_bytes=1 << 28, max_age_s=1e12)) as spool:
         spool.register(["fast", "slow"])
         for start in range(0, 9, 3):
             spool.put(records(range(start, start + 3)), {})
             assert len(deliver(spool, "fast")) == 3
         assert of_spool(spool) == [1, 4, 7]
-        claim = take(spool, "slow", most=4)
-        assert claim is not None
-        spool.ack(claim)
+        lease = take(spool, "slow", most=4)
+        assert lease is not None
+        spool.ack(lease)
         assert of_spool(spool) == [4, 7]
         assert len(deliver(spool, "slow")) == 5
         assert of_spool(spool) == []
 
 
-def test_refused_and_skipped_batches_are_released(tmp_path: Path) -> None:
+def test_dead_lettered_and_skipped_batches_are_released(tmp_path: Path) -> None:
     with closing(SqliteSpool(tmp_path / "spool.db", max_bytes=1 << 28, max_age_s=1e12)) as spool:
         spool.register(["refuses", "skips"])
         spool.put(records(range(3)), {"skips": dict.fromkeys(range(3), "filtered")})
-        claim = take(spool, "refuses")
-        assert claim is not None
-        spool.bury(claim, [claim.entries[-1].sequence], "400")
+        lease = take(spool, "refuses")
+        assert lease is not None
+        spool.dead_letter(lease, [lease.entries[-1].sequence], "400")
         assert of_spool(spool) == [1]
         assert take(spool, "skips") is None
         assert of_spool(spool) == []

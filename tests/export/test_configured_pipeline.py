@@ -1,4 +1,4 @@
-"""``configure`` with destinations, from the application's side: which spans reach them, once, and what is told."""
+"""``configure`` with destinations, from the application's side: the spans that arrive and the reports."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def to(receiver: OtlpReceiver, **more: Any) -> dict[str, Any]:
     return {"one": {"type": "otlp", "endpoint": receiver.url, "spans": "all", **more}}
 
 
-def test_a_file_and_keywords_over_it(receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_configure_keywords_override_file(receiver: OtlpReceiver, tmp_path: Path) -> None:
     file = tmp_path / "spancast.yaml"
     file.write_text(
         f"service_name: from-file\nspool: memory\n"
@@ -60,7 +60,7 @@ def test_a_file_and_keywords_over_it(receiver: OtlpReceiver, tmp_path: Path) -> 
     assert len(receiver.spans) == 1
 
 
-def test_configured_twice_is_delivered_once(receiver: OtlpReceiver) -> None:
+def test_configure_twice_delivers_once(receiver: OtlpReceiver) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     for _ in range(3):
         spancast.configure(tracer_provider=provider, spool="memory", destinations=to(receiver))
@@ -73,8 +73,7 @@ def test_configured_twice_is_delivered_once(receiver: OtlpReceiver) -> None:
     assert len(receiver.spans) == 1
 
 
-def test_a_caller_far_away_that_did_not_sample_decides_nothing(receiver: OtlpReceiver) -> None:
-    """B10."""
+def test_unsampled_remote_parent_does_not_stop_export(receiver: OtlpReceiver) -> None:
     spancast.configure(
         spool="memory", destinations={**to(receiver), "obeys": {**to(receiver)["one"], "respect_parent_sampling": True}}
     )
@@ -126,7 +125,7 @@ def points(reader: InMemoryMetricReader) -> dict[tuple[str, frozenset[Any]], flo
     }
 
 
-def test_its_own_http_is_never_traced(receiver: OtlpReceiver) -> None:
+def test_own_http_requests_are_not_traced(receiver: OtlpReceiver) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     URLLib3Instrumentor().instrument(tracer_provider=provider)
     try:
@@ -139,15 +138,15 @@ def test_its_own_http_is_never_traced(receiver: OtlpReceiver) -> None:
     assert len(receiver.spans) == 1
 
 
-def test_the_truth_about_a_dead_destination() -> None:
+def test_flush_reports_dead_destination() -> None:
     url = f"http://127.0.0.1:{own_port()}"
     spancast.configure(spool="memory", destinations={"dead": {"type": "otlp", "endpoint": url, "spans": "all"}})
     with spancast.trace(trace_name="lost"):
         pass
-    report = report_when(spancast.flush, lambda told: told.destinations["dead"].waiting)
+    report = report_when(spancast.flush, lambda report: report.destinations["dead"].queued)
     assert not report
-    assert report.destinations["dead"].waiting == 1
-    assert "dead: 0 delivered, 1 waiting" in str(report)
+    assert report.destinations["dead"].queued == 1
+    assert "dead: 0 delivered, 1 queued" in str(report)
 
 
 APPLICATION = """
@@ -160,10 +159,8 @@ with tracer.start_as_current_span("work"):
 
 
 @pytest.mark.parametrize("instrumentors", ["with", "without"])
-def test_an_application_that_knows_only_opentelemetry(
-    instrumentors: str, receiver: OtlpReceiver, tmp_path: Path
-) -> None:
-    """``OTEL_TRACES_EXPORTER=spancast``; with our instrumentor in the same process the spans are taken once all the same."""
+def test_exporter_entry_point_delivers_spans(instrumentors: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    """``OTEL_TRACES_EXPORTER=spancast``; with our instrumentor in the same process, spans are exported once too."""
     file = tmp_path / "spancast.yaml"
     file.write_text(f"destinations:\n  one: {{type: otlp, endpoint: '{receiver.url}', spans: all}}\n")
     environ = {
@@ -202,8 +199,8 @@ sys.stdin.read()
 """
 
 
-def test_a_process_that_is_frozen_on_return(receiver: OtlpReceiver, tmp_path: Path) -> None:
-    """E1: SIGSTOP right after the handler returned; nothing waits for the next invocation."""
+def test_flush_on_return_delivers_before_freeze(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    """SIGSTOP right after the handler returned; no span is left for the next invocation."""
     file = tmp_path / "spancast.yaml"
     file.write_text(f"destinations:\n  one: {{type: otlp, endpoint: '{receiver.url}', spans: all}}\n")
     process = subprocess.Popen(

@@ -1,6 +1,6 @@
-"""What an ended span goes through: every fault of a destination, and none of it felt elsewhere.
+"""Delivery of ended spans: every failure of a destination, without an effect on other destinations.
 
-The receiver is a real server; times are never asserted, only what arrived and what was told.
+The receiver is a real server. The tests assert what arrived and what was reported, not times.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from tests.destinations.otlp_receiver import (
     redirect,
     status,
 )
-from tests.export.pipelines import PATIENCE_S, broadcast_with, call, otlp, pipeline_to, report_when, tracing
+from tests.export.pipelines import PATIENCE_S, call, otlp, pipeline_to, pipeline_with, report_when, tracing
 from tests.ports import own_port
 
 from spancast.destinations.span_exporter import ExporterDestination
 from spancast.diagnostics import Count, counters
 from spancast.encoding.encoder import SpanEncoder
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.statistics import stats_of
 
 
@@ -51,8 +51,8 @@ def healthy() -> Iterator[OtlpReceiver]:
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.05)
-    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(worker_module, "BATCH_DELAY_S", 0.01)
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -61,7 +61,7 @@ def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
 
 
 class SequentialIdGenerator(SpanExporter):
-    """Takes every batch, and remembers how many spans each had."""
+    """A destination that accepts every batch and records its number of spans."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -83,12 +83,12 @@ class OneByOne(ExporterDestination):
 
 
 @pytest.mark.parametrize(("kind", "most"), [(AtMostThree, 3), (OneByOne, 1), (ExporterDestination, 10)])
-def test_batches_keep_the_limits_that_a_destination_declares(
+def test_batches_respect_limits_of_destination(
     kind: type[ExporterDestination], most: int, directory: Path | None
 ) -> None:
     exporter = SequentialIdGenerator()
-    pipeline = broadcast_with({"one": kind("one", exporter, SpanEncoder())}, directory)
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    pipeline = pipeline_with({"one": kind("one", exporter, SpanEncoder())}, directory)
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         for number in range(10):
             call(tracer, number)
     assert pipeline.flush(PATIENCE_S)
@@ -106,7 +106,7 @@ TRANSIENT: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("fault", TRANSIENT)
-def test_what_can_be_tried_again_arrives(
+def test_retryable_failure_spans_arrive(
     fault: str, receiver: OtlpReceiver, healthy: OtlpReceiver, directory: Path | None
 ) -> None:
     receiver.answer_with(TRANSIENT[fault], TRANSIENT[fault], ok())
@@ -121,18 +121,18 @@ def test_what_can_be_tried_again_arrives(
     assert pipeline.shutdown(PATIENCE_S)
 
 
-def test_a_dead_destination_keeps_all_and_hinders_none(healthy: OtlpReceiver, tmp_path: Path) -> None:
+def test_dead_destination_keeps_spans_queued_and_others_deliver(healthy: OtlpReceiver, tmp_path: Path) -> None:
     port = own_port()
     pipeline = pipeline_to({"dead": otlp(f"http://127.0.0.1:{port}"), "healthy": otlp(healthy.url)}, tmp_path)
     with tracing(pipeline) as tracer:
         made = {call(tracer, number) for number in range(1000)}
     assert healthy.wait_for(lambda: len(healthy.spans) == 1000)
     report = report_when(
-        pipeline.flush, lambda told: told.destinations["healthy"] and told.destinations["dead"].last_error
+        pipeline.flush, lambda report: report.destinations["healthy"] and report.destinations["dead"].last_error
     )
     assert not report
     assert report.destinations["healthy"]
-    assert (report.destinations["dead"].delivered, report.destinations["dead"].waiting) == (0, 1000)
+    assert (report.destinations["dead"].delivered, report.destinations["dead"].queued) == (0, 1000)
     assert "refused" in report.destinations["dead"].last_error
     pipeline.shutdown(PATIENCE_S)
     with OtlpReceiver(port=port) as back:
@@ -143,7 +143,7 @@ def test_a_dead_destination_keeps_all_and_hinders_none(healthy: OtlpReceiver, tm
         again.shutdown()
 
 
-def test_a_slow_destination_does_not_hold_others_up(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
+def test_slow_destination_does_not_delay_others(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
     receiver.answer_with(hold(), ok())
     pipeline = pipeline_to({"slow": otlp(receiver.url, timeout=60), "healthy": otlp(healthy.url)}, None)
     with tracing(pipeline) as tracer:
@@ -165,7 +165,7 @@ REFUSED: dict[str, tuple[Reply, str]] = {
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_what_will_never_be_taken_is_listed_with_the_reason(
+def test_permanent_rejection_is_listed_with_reason(
     fault: str, receiver: OtlpReceiver, healthy: OtlpReceiver, directory: Path | None
 ) -> None:
     reply, reason = REFUSED[fault]
@@ -175,16 +175,16 @@ def test_what_will_never_be_taken_is_listed_with_the_reason(
         made = {call(tracer, number) for number in range(3)}
     report = pipeline.flush(PATIENCE_S)
     assert not report
-    assert (report.destinations["faulty"].refused, report.destinations["faulty"].waiting) == (3, 0)
+    assert (report.destinations["faulty"].dead_lettered, report.destinations["faulty"].queued) == (3, 0)
     assert reason in str(report)
-    buried = pipeline.spool.buried()
+    buried = pipeline.spool.dead_letters()
     assert {(item.trace_id, item.span_id) for item in buried} == made
     assert all(reason in item.reason for item in buried), buried[0].reason
     assert set(healthy.spans) == made
     pipeline.shutdown()
 
 
-def test_only_the_span_that_is_not_liked_is_refused(receiver: OtlpReceiver) -> None:
+def test_rejection_dead_letters_only_the_faulty_span(receiver: OtlpReceiver) -> None:
     receiver.answer_with(lambda request: status(400, b"no") if b"poison" in request.body else ok())
     pipeline = pipeline_to({"picky": otlp(receiver.url)}, None)
     with tracing(pipeline) as tracer:
@@ -192,13 +192,13 @@ def test_only_the_span_that_is_not_liked_is_refused(receiver: OtlpReceiver) -> N
         bad = call(tracer, 0, note="poison")
         made += [call(tracer, number) for number in range(100)]
     report = pipeline.flush(PATIENCE_S)
-    assert (report.destinations["picky"].delivered, report.destinations["picky"].refused) == (200, 1)
+    assert (report.destinations["picky"].delivered, report.destinations["picky"].dead_lettered) == (200, 1)
     assert sorted(receiver.spans) == sorted(made)
-    assert [(item.trace_id, item.span_id) for item in pipeline.spool.buried()] == [bad]
+    assert [(item.trace_id, item.span_id) for item in pipeline.spool.dead_letters()] == [bad]
     pipeline.shutdown()
 
 
-def test_what_is_too_large_is_split_and_then_shortened(receiver: OtlpReceiver) -> None:
+def test_too_large_batch_is_split_and_span_truncated(receiver: OtlpReceiver) -> None:
     receiver.answer_with(lambda request: status(413) if len(request.body) > 60_000 else ok())
     pipeline = pipeline_to({"small": otlp(receiver.url)}, None)
     with tracing(pipeline) as tracer:
@@ -209,7 +209,7 @@ def test_what_is_too_large_is_split_and_then_shortened(receiver: OtlpReceiver) -
     pipeline.shutdown()
 
 
-def test_partial_success_is_read(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
+def test_partial_success_counts_rejected_spans(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
     receiver.answer_with(partial(2, "too old"))
     pipeline = pipeline_to({"half": otlp(receiver.url), "healthy": otlp(healthy.url)}, None)
     with tracing(pipeline) as tracer:
@@ -218,29 +218,29 @@ def test_partial_success_is_read(receiver: OtlpReceiver, healthy: OtlpReceiver) 
     report = pipeline.flush(PATIENCE_S)
     assert not report
     half = report.destinations["half"]
-    assert (half.delivered, half.refused, half.waiting) == (3, 2, 0)
+    assert (half.delivered, half.dead_lettered, half.queued) == (3, 2, 0)
     assert len(receiver.requests) == 1
     assert report.destinations["healthy"].delivered == 5
     pipeline.shutdown()
 
 
-def test_a_wrong_certificate_is_waited_for(healthy: OtlpReceiver, tmp_path: Path) -> None:
+def test_wrong_certificate_spans_stay_queued(healthy: OtlpReceiver, tmp_path: Path) -> None:
     with OtlpReceiver(tls=certificate(tmp_path)) as receiver:
         trusting = otlp(receiver.url, ca=str(tmp_path / "ca.pem"))
         pipeline = pipeline_to({"tls": otlp(receiver.url), "healthy": otlp(healthy.url)}, tmp_path)
         with tracing(pipeline) as tracer:
             made = call(tracer)
         report = report_when(
-            pipeline.flush, lambda told: told.destinations["healthy"] and told.destinations["tls"].last_error
+            pipeline.flush, lambda report: report.destinations["healthy"] and report.destinations["tls"].last_error
         )
         assert "certificate" in report.destinations["tls"].last_error.lower()
-        assert report.destinations["tls"].waiting == 1
+        assert report.destinations["tls"].queued == 1
         assert healthy.spans == [made]
         pipeline.shutdown(0.1)
         del trusting
 
 
-def test_grpc(receiver: OtlpReceiver) -> None:
+def test_grpc_delivery(receiver: OtlpReceiver) -> None:
     receiver.answer_with(grpc_status("UNAVAILABLE"), grpc_status("RESOURCE_EXHAUSTED", retry_s=0.1), ok())
     pipeline = pipeline_to({"grpc": otlp(f"http://{receiver.grpc_target}", protocol="grpc")}, None)
     with tracing(pipeline) as tracer:
@@ -250,7 +250,7 @@ def test_grpc(receiver: OtlpReceiver) -> None:
     pipeline.shutdown()
 
 
-def test_the_end_of_the_process_is_not_held_up(tmp_path: Path) -> None:
+def test_process_exit_is_not_delayed(tmp_path: Path) -> None:
     with OtlpReceiver() as receiver:
         receiver.answer_with(deaf())
         pipeline = pipeline_to({"deaf": otlp(receiver.url, timeout=60)}, tmp_path)
@@ -262,8 +262,8 @@ def test_the_end_of_the_process_is_not_held_up(tmp_path: Path) -> None:
         receiver.release()
 
 
-def test_handed_over_is_always_accounted_for(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
-    """E10: accepted = delivered + waiting + dropped + refused + ruled out, for every destination."""
+def test_every_received_span_is_counted(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
+    """Received = delivered + queued + dropped + dead-lettered + filtered, for every destination."""
     before = counters.read()
     receiver.answer_with(ok(), status(400), status(503), ok())
     pipeline = pipeline_to(
@@ -283,7 +283,7 @@ def test_handed_over_is_always_accounted_for(receiver: OtlpReceiver, healthy: Ot
     for _ in range(10):
         other()
     pipeline.flush(PATIENCE_S)
-    counts = stats_of(counters.read() - before, pipeline.span_queue.waiting, pipeline.queues())
+    counts = stats_of(counters.read() - before, pipeline.span_queue.queued, pipeline.queues())
     assert counts.received == 110
     for name in ("faulty", "some", "llm", "dear"):
         one = counts.destinations[name]
@@ -305,12 +305,14 @@ def tracer_of_others(pipeline: object) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize(("bound", "most"), [("_max_spans", 10), ("_max_bytes", 30_000)])
-def test_full_queue_is_told(bound: str, most: int, monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver) -> None:
-    """E8: bounded in spans and in bytes."""
+def test_full_queue_drops_are_counted(
+    bound: str, most: int, monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver
+) -> None:
+    """The queue is bounded in spans and in bytes."""
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     monkeypatch.setattr(pipeline.span_queue, bound, most)
     before = counters.read()[Count("dropped", reason="queue_full")]
-    with pipeline.span_queue._taking, tracing(pipeline) as tracer:
+    with pipeline.span_queue._processing, tracing(pipeline) as tracer:
         for number in range(600):
             call(tracer, number)
     report = pipeline.flush(PATIENCE_S)
@@ -321,8 +323,8 @@ def test_full_queue_is_told(bound: str, most: int, monkeypatch: pytest.MonkeyPat
     pipeline.shutdown()
 
 
-def test_spans_under_spans_of_others_keep_their_place(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
-    """B11: for whom the spans between are not meant, an LLM span hangs on the nearest one above, or is a root."""
+def test_genai_parent_replaces_other_spans(receiver: OtlpReceiver, healthy: OtlpReceiver) -> None:
+    """For a destination of GenAI spans only, the parent is the nearest GenAI ancestor, or the span is a root."""
     from opentelemetry.sdk.trace import TracerProvider
     from tests.destinations.otlp_receiver import ExportTraceServiceRequest
 
@@ -359,35 +361,35 @@ def test_spans_under_spans_of_others_keep_their_place(receiver: OtlpReceiver, he
     pipeline.shutdown()
 
 
-def test_private_everywhere_means_private_on_disk(receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_privacy_mode_everywhere_applies_to_spool_file(receiver: OtlpReceiver, tmp_path: Path) -> None:
     receiver.answer_with(status(503))
     private = otlp(receiver.url, privacy_mode=True)
     pipeline = pipeline_to({"one": private, "two": private}, tmp_path)
     with tracing(pipeline) as tracer:
         call(tracer, 1, session="kept")
-    assert pipeline.span_queue.drain(PATIENCE_S)
+    assert pipeline.span_queue.flush(PATIENCE_S)
     pipeline.shutdown(0.1)
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"gpt-4o" in kept
     assert b"canary question" not in kept
 
 
-def test_masked_everywhere_means_masked_on_disk(receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_mask_everywhere_applies_to_spool_file(receiver: OtlpReceiver, tmp_path: Path) -> None:
     receiver.answer_with(status(503))
     masked = otlp(receiver.url, mask=[r"[a-z]+@example\.com", "canary question"])
     pipeline = pipeline_to({"one": masked, "two": masked}, tmp_path)
     with tracing(pipeline) as tracer:
-        call(tracer, 1, **{"user.id": "somebody@example.com"})
-    assert pipeline.span_queue.drain(PATIENCE_S)
+        call(tracer, 1, **{"user.id": "ann@example.com"})
+    assert pipeline.span_queue.flush(PATIENCE_S)
     pipeline.shutdown(0.1)
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
     assert b"gpt-4o" in kept
     assert b"[masked]" in kept
     assert b"canary question" not in kept
-    assert b"somebody" not in kept
+    assert b"ann@example" not in kept
 
 
-def test_a_forked_child_sends_its_own_only(receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_forked_child_sends_its_own_spans_only(receiver: OtlpReceiver, tmp_path: Path) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, tmp_path)
     with tracing(pipeline) as tracer:
         made = [call(tracer, number) for number in range(100)]
@@ -400,11 +402,11 @@ def test_a_forked_child_sends_its_own_only(receiver: OtlpReceiver, tmp_path: Pat
             os._exit(0)
         os.close(writing)
         made += [call(tracer, number) for number in range(100)]
-    told = os.read(reading, 100)
+    report = os.read(reading, 100)
     os.waitpid(child, 0)
     os.close(reading)
     assert pipeline.flush(PATIENCE_S)
-    assert told.startswith(b"1 "), told
+    assert report.startswith(b"1 "), report
     assert len(receiver.spans) == len(set(receiver.spans)) == 250
     assert set(made) <= set(receiver.spans)
     pipeline.shutdown()

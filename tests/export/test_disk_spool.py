@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.export.spool_records import START_S, Clock, deliver, fates, numbers, record, records, take
+from tests.export.spool_records import START_S, Clock, deliver, numbers, record, records, states_of, take
 
 from spancast import diagnostics
 from spancast.diagnostics import Count, counters
@@ -89,7 +89,7 @@ def is_sound(path: Path) -> bool:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o777])
-def test_nobody_else_may_read_it(path: Path, clock: Clock, umask: int) -> None:
+def test_spool_file_is_readable_by_owner_only(path: Path, clock: Clock, umask: int) -> None:
     before = os.umask(umask)
     try:
         spool = opened(path, clock)
@@ -103,7 +103,7 @@ def test_nobody_else_may_read_it(path: Path, clock: Clock, umask: int) -> None:
     spool.close()
 
 
-def test_a_file_made_readable_is_made_private(path: Path, clock: Clock) -> None:
+def test_readable_file_is_made_private(path: Path, clock: Clock) -> None:
     opened(path, clock).close()
     path.chmod(0o644)
     spool = opened(path, clock)
@@ -111,7 +111,7 @@ def test_a_file_made_readable_is_made_private(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_it_can_be_told_from_other_files(path: Path, clock: Clock) -> None:
+def test_spool_file_has_application_id(path: Path, clock: Clock) -> None:
     opened(path, clock).close()
     with closing(sqlite3.connect(path)) as connection:
         pragmas = [
@@ -121,7 +121,7 @@ def test_it_can_be_told_from_other_files(path: Path, clock: Clock) -> None:
     assert pragmas == [0x53504353, 1, "wal"]
 
 
-def test_a_newer_version_is_refused(path: Path, clock: Clock) -> None:
+def test_newer_version_raises_config_error(path: Path, clock: Clock) -> None:
     opened(path, clock).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 9")
@@ -129,7 +129,7 @@ def test_a_newer_version_is_refused(path: Path, clock: Clock) -> None:
         opened(path, clock)
 
 
-def test_a_file_of_another_program_is_refused(path: Path, clock: Clock) -> None:
+def test_file_of_another_program_raises_config_error(path: Path, clock: Clock) -> None:
     path.parent.mkdir()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE bookmarks (url)")
@@ -137,7 +137,7 @@ def test_a_file_of_another_program_is_refused(path: Path, clock: Clock) -> None:
         opened(path, clock)
 
 
-def test_a_header_that_is_not_ours_over_our_tables_is_damage(path: Path, clock: Clock) -> None:
+def test_foreign_header_over_spool_tables_is_damage(path: Path, clock: Clock) -> None:
     filled(path, clock)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA application_id = 1")
@@ -148,11 +148,11 @@ def test_a_header_that_is_not_ours_over_our_tables_is_damage(path: Path, clock: 
     spool.close()
 
 
-def test_no_content_beside_the_bodies(path: Path, clock: Clock) -> None:
-    told = record(1)
-    told.facts.update(input="CANARY", output="CANARY")
+def test_content_is_stored_in_bodies_only(path: Path, clock: Clock) -> None:
+    original = record(1)
+    original.facts.update(input="CANARY", output="CANARY")
     spool = opened(path, clock)
-    spool.put([told], {})
+    spool.put([original], {})
     assert all(b"CANARY" not in file.read_bytes() for file in path.parent.iterdir())
     spool.close()
 
@@ -168,19 +168,19 @@ def test_delivered_content_leaves_the_file(path: Path, clock: Clock, keep_delive
     assert sum(b"CANARY" in file.read_bytes() for file in path.parent.iterdir()) > 0
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint")  # into the file, as it happens every 8 MB
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.bury(claim, [claim.entries[3].sequence], "400")
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.dead_letter(lease, [lease.entries[3].sequence], "400")
     deliver(spool, "b")
     clock.now_s += 100
     assert take(spool, "a") is None
-    assert [item.span_id for item in spool.buried("a")] == [f"{4:016x}"]
+    assert [item.span_id for item in spool.dead_letters("a")] == [f"{4:016x}"]
     left = sum(file.read_bytes().count(b"CANARY") for file in path.parent.iterdir())
     assert 490 < left <= 500, "the dead letter's, a few of them cut by pages"
-    assert spool.drop("a", [claim.entries[3].sequence]) == 1
+    assert spool.purge("a", [lease.entries[3].sequence]) == 1
     spool.enforce_limits()
     assert all(b"CANARY" not in file.read_bytes() for file in path.parent.iterdir())
-    assert fates(spool)[7]["b"].state == "delivered"
+    assert states_of(spool)[7]["b"].state == "delivered"
     spool.close()
 
 
@@ -195,7 +195,7 @@ def test_evicted_content_leaves_the_file(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_a_smaller_bound_gives_disk_back(path: Path, clock: Clock) -> None:
+def test_reduced_limit_shrinks_the_file(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(400), size=20_000), {})
     spool.close()
@@ -209,23 +209,23 @@ def test_a_smaller_bound_gives_disk_back(path: Path, clock: Clock) -> None:
 # Across starts
 
 
-def test_what_waits_is_there_after_a_restart(path: Path, clock: Clock) -> None:
+def test_queued_records_survive_restart(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(5)), {"a": {1: "filtered"}})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    spool.ack(lease)
     assert take(spool, "b") is not None
     spool.close()
     spool = opened(path, clock)
     assert deliver(spool, "a") == [3, 4]
     assert deliver(spool, "b") == [0, 1, 2, 3, 4], "the lease was given back"
-    assert fates(spool)[1]["a"] == DeliveryState("a", "skipped", "filtered")
+    assert states_of(spool)[1]["a"] == DeliveryState("a", "skipped", "filtered")
     spool.close()
 
 
-def test_a_spool_that_was_not_closed_does_not_hold_its_leases(path: Path, clock: Clock) -> None:
-    """A container's process is number 1 before and after; only the instance tells them apart."""
+def test_unclosed_spool_leases_are_released(path: Path, clock: Clock) -> None:
+    """A process in a container has number 1 before and after a restart; only the instance differs."""
     spool = opened(path, clock)
     spool.put(records(range(5)), {})
     assert take(spool, "a") is not None
@@ -237,7 +237,7 @@ def test_a_spool_that_was_not_closed_does_not_hold_its_leases(path: Path, clock:
     other.close()
 
 
-def test_kill_at_random_moments_loses_nothing_that_was_put(path: Path, clock: Clock) -> None:
+def test_kill_9_at_random_moments_loses_no_put_record(path: Path, clock: Clock) -> None:
     chance = random.Random(0)
     promised = 0
     delivered: list[list[int]] = []
@@ -248,14 +248,14 @@ def test_kill_at_random_moments_loses_nothing_that_was_put(path: Path, clock: Cl
             lines = [writer.stdout.readline() for _ in range(chance.randint(1, 80))]
             writer.kill()
             lines += writer.stdout.read().splitlines(keepends=True)
-        told = [line.split() for line in lines if line.endswith("\n")]
-        delivered += [[int(number) for number in words[1:]] for words in told if words[0] == "got"]
+        messages = [line.split() for line in lines if line.endswith("\n")]
+        delivered += [[int(number) for number in words[1:]] for words in messages if words[0] == "got"]
         spool = opened(path, clock)
-        claimed = deliver(spool, "a", most=500)
-        # A put that was not promised may be there or not; the next writer begins after it.
-        assert claimed == list(range(promised, promised + len(claimed)))
-        assert promised + len(claimed) >= max(int(words[1]) for words in told if words[0] == "put")
-        promised += len(claimed)
+        leased = deliver(spool, "a", most=500)
+        # A put that was not reported may be there or not; the next writer begins after it.
+        assert leased == list(range(promised, promised + len(leased)))
+        assert promised + len(leased) >= max(int(words[1]) for words in messages if words[0] == "put")
+        promised += len(leased)
         spool.close()
     spool = opened(path, clock)
     delivered.append(deliver(spool, "b", time.time()))
@@ -269,19 +269,19 @@ def test_kill_at_random_moments_loses_nothing_that_was_put(path: Path, clock: Cl
 # Several processes
 
 
-def test_two_processes_never_have_the_same_records(path: Path, clock: Clock) -> None:
+def test_two_processes_do_not_lease_the_same_records(path: Path, clock: Clock) -> None:
     spool = opened(path, clock, routes=("a",))
     spool.put(records(range(2000)), {})
     processes = [started("drain", path, "2000") for _ in range(3)]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0]
-    claims: list[tuple[int, int, list[int]]] = []
+    leases: list[tuple[int, int, list[int]]] = []
     for output in outputs:
         lines = [line.split() for line in output.splitlines()]
         for begin, end in zip(lines[::2], lines[1::2], strict=True):
-            claims.append((int(begin[1]), int(end[1]), [int(number) for number in begin[2:]]))
-    claims.sort()
-    assert [number for _, _, taken in claims for number in taken] == list(range(2000)), "in order and once each"
+            leases.append((int(begin[1]), int(end[1]), [int(number) for number in begin[2:]]))
+    leases.sort()
+    assert [number for _, _, taken in leases for number in taken] == list(range(2000)), "in order and once each"
     spool.close()
 
 
@@ -298,7 +298,7 @@ def test_processes_put_into_one_spool(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_the_lease_of_a_dead_process_is_free_at_once(path: Path, clock: Clock) -> None:
+def test_lease_of_dead_process_is_released_at_once(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(5)), {})
     assert ran("claim_and_die", path) == [["0", "1", "2"]]
@@ -306,7 +306,7 @@ def test_the_lease_of_a_dead_process_is_free_at_once(path: Path, clock: Clock) -
     spool.close()
 
 
-def test_the_lease_of_a_living_process_is_not(path: Path, clock: Clock) -> None:
+def test_lease_of_living_process_is_kept(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(5)), {})
     with started("claim_and_stay", path) as process:
@@ -318,7 +318,7 @@ def test_the_lease_of_a_living_process_is_not(path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_who_is_gone() -> None:
+def test_is_gone() -> None:
     owner = LeaseOwner()
     lease = owner.new_lease()
     host, pid, _, _ = lease.split("|")
@@ -375,11 +375,11 @@ def in_child(work: Callable[[], object]) -> None:
     assert os.waitpid(child, 0)[1] == 0
 
 
-def test_a_child_does_not_deliver_what_the_parent_has(path: Path, clock: Clock) -> None:
+def test_forked_child_does_not_deliver_records_of_parent(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(4)), {})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
+    lease = take(spool, "a", most=2)
+    assert lease is not None
 
     def work() -> None:
         assert take(spool, "a") is None
@@ -389,31 +389,31 @@ def test_a_child_does_not_deliver_what_the_parent_has(path: Path, clock: Clock) 
 
     in_child(work)
     assert take(spool, "a") is None, "the parent's lease is still the parent's"
-    spool.ack(claim)
+    spool.ack(lease)
     assert deliver(spool, "a") == [2, 3, 4, 5]
     assert deliver(spool, "b") == [4, 5]
     spool.close()
     assert is_sound(path)
 
 
-def test_a_child_has_nothing_of_the_parents_memory(tmp_path: Path, clock: Clock) -> None:
+def test_forked_child_drops_memory_of_parent(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "blocked").write_text("a file where the folder should be")
     spool = opened(tmp_path / "blocked" / "spool.db", clock)
     spool.put(records(range(4)), {})
 
     def work() -> None:
         assert take(spool, "a") is None
-        assert spool.size().overflow == 0
+        assert spool.usage().in_memory == 0
         spool.put(records([7]), {})
         assert deliver(spool, "a") == [7]
 
     in_child(work)
     assert deliver(spool, "a") == [0, 1, 2, 3]
-    assert spool.drop("b") == 4
+    assert spool.purge("b") == 4
     spool.close()
 
 
-def test_a_child_begins_with_an_empty_memory_spool(clock: Clock) -> None:
+def test_forked_child_starts_with_empty_memory_spool(clock: Clock) -> None:
     spool = MemorySpool(16 * MIB, clock=clock)
     spool.register(["a"])
     spool.put(records(range(4)), {})
@@ -429,10 +429,8 @@ def test_a_child_begins_with_an_empty_memory_spool(clock: Clock) -> None:
     spool.close()
 
 
-def test_a_fork_does_not_wait_for_ever_for_another_thread(
-    path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fork_hooks, "PATIENCE_S", 0.01)
+def test_fork_wait_for_other_thread_is_bounded(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fork_hooks, "FORK_TIMEOUT_S", 0.01)
     spool, memory = opened(path, clock, routes=("a",)), MemorySpool(16 * MIB, clock=clock)
     memory.register(["a"])
     taken, done = threading.Event(), threading.Event()
@@ -445,7 +443,7 @@ def test_a_fork_does_not_wait_for_ever_for_another_thread(
     def work() -> None:
         spool.put(records([7]), {})
         memory.put(records([8]), {})
-        assert "forked" in spool.size().trouble
+        assert "forked" in spool.usage().error
         assert (deliver(spool, "a"), deliver(memory, "a")) == ([7], [8])
 
     holder = threading.Thread(target=hold)
@@ -484,7 +482,7 @@ def test_forks_while_threads_write(path: Path, clock: Clock) -> None:
     assert is_sound(path)
 
 
-def test_a_fork_behind_pythons_back_leaves_the_file_alone(path: Path) -> None:
+def test_fork_without_hooks_child_does_not_use_file(path: Path) -> None:
     child, parent = ran("fork_without_hooks", path)
     assert " ".join(child) == "child 10 11 12 the process was forked with the file open"
     assert parent == ["parent", "0", "1", "2"]
@@ -494,7 +492,9 @@ def test_a_fork_behind_pythons_back_leaves_the_file_alone(path: Path) -> None:
 # Disks that fail
 
 
-def test_a_file_where_the_folder_should_be(tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_in_place_of_folder_records_stay_in_memory(
+    tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     blocker = tmp_path / "blocked"
     blocker.write_text("")
     path = blocker / "spool.db"
@@ -502,13 +502,13 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path, clock: Clock, caplog:
     spool.put(records(range(3)), {"b": {0: "filtered"}})
     spool.put(records(range(3, 5)), {})
     assert caplog.text.count("cannot be used") == 1
-    assert "NotADirectoryError" in spool.size().trouble or "FileExistsError" in spool.size().trouble
-    assert (spool.size().overflow, counters.read()[Count("spool_memory_fallback")]) == (5, 5)
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    spool.ack(claim)
-    assert spool.state("a").waiting == 3
-    assert fates(spool)[0] == {
+    assert "NotADirectoryError" in spool.usage().error or "FileExistsError" in spool.usage().error
+    assert (spool.usage().in_memory, counters.read()[Count("spool_memory_fallback")]) == (5, 5)
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    spool.ack(lease)
+    assert spool.state("a").queued == 3
+    assert states_of(spool)[0] == {
         "a": DeliveryState("a", "delivered", at_s=START_S),
         "b": DeliveryState("b", "skipped", "filtered"),
     }
@@ -517,56 +517,56 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path, clock: Clock, caplog:
     assert not path.exists(), "not tried again so soon"
     clock.now_s += 40
     spool.put(records([9]), {})
-    assert (spool.size().trouble, spool.size().records) == ("", 1), "new records go to the disk"
+    assert (spool.usage().error, spool.usage().records) == ("", 1), "new records go to the disk"
     assert deliver(spool, "a") == [2, 3, 4, 9], "what waits in memory is older and is delivered first"
     assert deliver(spool, "b") == [9]
-    assert spool.size().overflow == 0
+    assert spool.usage().in_memory == 0
     spool.close()
     assert is_sound(path)
 
 
-def test_every_command_sees_what_is_in_memory(tmp_path: Path, clock: Clock) -> None:
+def test_methods_include_records_in_memory(tmp_path: Path, clock: Clock) -> None:
     blocker = tmp_path / "blocked"
     blocker.write_text("")
     spool = opened(blocker / "spool.db", clock)
     spool.put(records(range(5)), {"a": {0: "filtered"}})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    spool.bury(claim, [claim.entries[0].sequence], "400")
-    assert spool.drop("a", [claim.entries[1].sequence + 1]) == 1
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    spool.dead_letter(lease, [lease.entries[0].sequence], "400")
+    assert spool.purge("a", [lease.entries[1].sequence + 1]) == 1
     blocker.unlink()
     clock.now_s += 40
     spool.put(records([9]), {})
-    told = fates(spool)
-    states = [told[number]["a"].state for number in (0, 1, 2, 3, 4, 9)]
+    known = states_of(spool)
+    states = [known[number]["a"].state for number in (0, 1, 2, 3, 4, 9)]
     assert states == ["skipped", "buried", "delivered", "dropped", "waiting", "waiting"]
-    assert [item.reason for item in spool.buried("a")] == ["400"]
-    assert [item.reason for item in spool.dropped("a")] == ["given up by hand"]
+    assert [item.reason for item in spool.dead_letters("a")] == ["400"]
+    assert [item.reason for item in spool.dropped("a")] == ["purged"]
     assert spool.requeue("a") == 1
     assert spool.replay("b", 0, 2 * START_S) == 0
-    assert spool.drop("b") == 6
+    assert spool.purge("b") == 6
     assert deliver(spool, "a") == [1, 4, 9]
     spool.close()
 
 
-def test_a_claim_from_memory_is_the_only_one_of_its_route(tmp_path: Path, clock: Clock) -> None:
+def test_lease_from_memory_is_the_only_one_of_its_route(tmp_path: Path, clock: Clock) -> None:
     blocker = tmp_path / "blocked"
     blocker.write_text("")
     spool = opened(blocker / "spool.db", clock, routes=("a", "b"))
     spool.put(records(range(3)), {})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    assert spool.renew(claim, START_S)
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    assert spool.extend(lease, START_S)
     blocker.unlink()
     clock.now_s += 5
     spool.put(records([7]), {})
     assert take(spool, "a", clock.now_s) is None
-    spool.ack(claim)
+    spool.ack(lease)
     assert deliver(spool, "a", clock.now_s) == [2, 7]
     spool.close()
 
 
-def test_what_waits_in_memory_at_the_end_is_told(
+def test_close_counts_and_logs_records_in_memory(
     tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "blocked").write_text("")
@@ -577,13 +577,13 @@ def test_what_waits_in_memory_at_the_end_is_told(
         3,
         2,
     )
-    assert "3 records still waited in memory for a" in caplog.text
+    assert "3 records queued in memory for a are dropped" in caplog.text
     assert spool.put(records(range(2)), {}) == 2
     assert take(spool, "a") is None
     assert counters.read()[Count("dropped", reason="shutdown")] == 2
 
 
-def test_memory_is_bounded_too(tmp_path: Path, clock: Clock) -> None:
+def test_memory_fallback_is_bounded(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "blocked").write_text("")
     spool = opened(tmp_path / "blocked" / "spool.db", clock, overflow_bytes=MIB)
     for start in range(0, 300, 10):
@@ -596,37 +596,39 @@ def test_memory_is_bounded_too(tmp_path: Path, clock: Clock) -> None:
 
 @contextmanager
 def held(path: Path) -> Iterator[None]:
-    """Another program holds the file's lock, as a backup tool may."""
+    """Another program holds the lock of the file, as a backup tool may."""
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         yield
         other.execute("ROLLBACK")
 
 
-def test_locked_too_long(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_file_locked_too_long_records_stay_in_memory(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
     spool = opened(path, clock)
     spool.put(records(range(3)), {})
     with held(path):
         assert spool.put(records(range(3, 6)), {}) == 0
         assert "database is locked" in caplog.text
-        assert spool.state("a").waiting == 6, "what waits on the disk is counted though it cannot be read"
+        assert spool.state("a").queued == 6, "what waits on the disk is counted though it cannot be read"
         assert numbers(take(spool, "b")) == [3, 4, 5], "from memory"
     clock.now_s += 40
     assert sorted(deliver(spool, "a", clock.now_s)) == [0, 1, 2, 3, 4, 5]
     spool.close()
 
 
-def test_an_acknowledgement_is_not_lost_with_the_disk(path: Path, clock: Clock) -> None:
+def test_ack_is_deferred_while_disk_is_unavailable(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(6)), {})
-    claim = take(spool, "a", most=2)
+    lease = take(spool, "a", most=2)
     other = take(spool, "b", most=2)
-    assert claim is not None
+    assert lease is not None
     assert other is not None
     with held(path):
-        spool.ack(claim)
+        spool.ack(lease)
         spool.nack(other, START_S + 100, "503")
-        assert not spool.renew(claim, START_S)
+        assert not spool.extend(lease, START_S)
         assert take(spool, "a") is None
     clock.now_s += 40
     assert deliver(spool, "a", clock.now_s) == [2, 3, 4, 5]
@@ -635,20 +637,20 @@ def test_an_acknowledgement_is_not_lost_with_the_disk(path: Path, clock: Clock) 
     spool.close()
 
 
-def test_a_disk_that_is_full(path: Path) -> None:
-    """No file may grow over 1 MB, and then it may again."""
+def test_file_size_limit_loses_no_record(path: Path) -> None:
+    """Files are limited to 1 MB, and then the limit is lifted."""
     lines = ran("limit_files", path, "200")
-    told = {line[0]: line[1:] for line in lines}
-    assert lines[0][0] == "overflow"
+    lines_by_name = {line[0]: line[1:] for line in lines}
+    assert lines[0][0] == "in_memory"
     assert int(lines[0][1]) > 0
-    got = [int(number) for number in told["delivered"] + told["later"]]
+    got = [int(number) for number in lines_by_name["delivered"] + lines_by_name["later"]]
     assert sorted(got) == list(range(200))
     assert is_sound(path)
 
 
 @MOUNTS
 @pytest.mark.parametrize("room", ["2m", "600k"])
-def test_a_file_system_that_is_full(tmp_path: Path, room: str) -> None:
+def test_full_file_system_loses_no_record(tmp_path: Path, room: str) -> None:
     program = f"{sys.executable} {HERE / 'spool_process.py'} fill {tmp_path}/spool.db 200"
     script = f"mount -t tmpfs -o size={room} tmpfs {tmp_path} && dd if=/dev/zero of={tmp_path}/filler bs=1k count=200 2>/dev/null && {program}"
     done = subprocess.run(
@@ -662,7 +664,7 @@ def test_a_file_system_that_is_full(tmp_path: Path, room: str) -> None:
 
 
 @MOUNTS
-def test_a_file_system_that_is_read_only(path: Path, clock: Clock) -> None:
+def test_read_only_file_system_records_stay_in_memory(path: Path, clock: Clock) -> None:
     opened(path, clock).close()
     program = f"{sys.executable} {HERE / 'spool_process.py'} fill {path} 5"
     script = f"mount --bind {path.parent} {path.parent} && mount -o remount,ro,bind {path.parent} && {program}"
@@ -672,12 +674,12 @@ def test_a_file_system_that_is_read_only(path: Path, clock: Clock) -> None:
     if "unshare" in done.stderr or "mount:" in done.stderr:
         pytest.skip(done.stderr)
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert lines[0][:2] == ["overflow", "5"]
+    assert lines[0][:2] == ["in_memory", "5"]
     assert lines[1] == ["delivered", "0", "1", "2", "3", "4"]
     assert "cannot be used" in done.stderr
 
 
-def test_a_signal_handler_finds_the_spool_in_use(path: Path, clock: Clock) -> None:
+def test_signal_handler_during_use_falls_back_to_memory(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(3)), {})
     deliver(spool, "a")
@@ -694,19 +696,19 @@ def test_a_signal_handler_finds_the_spool_in_use(path: Path, clock: Clock) -> No
 def test_any_text_is_a_reason(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(3)), {"a": {0: "filtered by \ud800"}})
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.nack(claim, START_S, "\udcff" + "x" * 100_000)
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.nack(lease, START_S, "\udcff" + "x" * 100_000)
     assert len(spool.state("a").last_error) == 2000
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.bury(claim, [entry.sequence for entry in claim.entries], "\udcff")
-    assert [item.reason for item in spool.buried("a")] == ["?", "?"]
-    assert fates(spool)[0]["a"].reason == "filtered by ?"
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.dead_letter(lease, [entry.sequence for entry in lease.entries], "\udcff")
+    assert [item.reason for item in spool.dead_letters("a")] == ["?", "?"]
+    assert states_of(spool)[0]["a"].reason == "filtered by ?"
     spool.close()
 
 
-def test_nothing_registered_is_for_nobody(tmp_path: Path, clock: Clock) -> None:
+def test_register_without_routes_records_are_for_no_route(tmp_path: Path, clock: Clock) -> None:
     blocker = tmp_path / "blocked"
     blocker.write_text("")
     spool = opened(blocker / "spool.db", clock, routes=())
@@ -721,7 +723,7 @@ def test_nothing_registered_is_for_nobody(tmp_path: Path, clock: Clock) -> None:
     spool.close()
 
 
-def test_a_file_that_was_deleted(path: Path, clock: Clock) -> None:
+def test_deleted_file_is_replaced(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(3)), {})
     for file in path.parent.iterdir():
@@ -739,9 +741,9 @@ def filled(path: Path, clock: Clock, count: int = 500) -> None:
     """Make a spool of ``count`` records; route "a" had the first 100."""
     spool = opened(path, clock)
     spool.put(records(range(count), size=3000), {"b": {0: "filtered"}})
-    claim = take(spool, "a", most=100)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=100)
+    assert lease is not None
+    spool.ack(lease)
     spool.close()
 
 
@@ -758,7 +760,7 @@ def aside(path: Path) -> list[Path]:
     )
 
 
-def test_a_damaged_header(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_damaged_header_is_quarantined(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     filled(path, clock)
     scrambled(path, 0, 100)
     damaged = path.read_bytes()
@@ -773,7 +775,7 @@ def test_a_damaged_header(path: Path, clock: Clock, caplog: pytest.LogCaptureFix
     assert is_sound(path)
 
 
-def test_a_truncated_file(path: Path, clock: Clock) -> None:
+def test_truncated_file_is_quarantined(path: Path, clock: Clock) -> None:
     filled(path, clock)
     with path.open("r+b") as file:
         file.truncate(path.stat().st_size // 2)
@@ -803,9 +805,9 @@ def test_damage_under_a_running_process_counts_what_waited(
 ) -> None:
     spool = opened(path, clock)
     spool.put(records(range(500), size=3000), {"b": {0: "filtered"}})
-    claim = take(spool, "a", most=100)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=100)
+    assert lease is not None
+    spool.ack(lease)
     under_way = take(spool, "a", most=50)
     assert under_way is not None
     if not is_open:
@@ -825,7 +827,7 @@ def test_damage_under_a_running_process_counts_what_waited(
     spool.close()
 
 
-def test_a_damaged_table(path: Path, clock: Clock, tmp_path: Path) -> None:
+def test_damaged_table_is_quarantined(path: Path, clock: Clock, tmp_path: Path) -> None:
     filled(path, clock)
     with closing(sqlite3.connect(path)) as connection:
         roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_master WHERE rootpage > 0").fetchall())
@@ -838,7 +840,7 @@ def test_a_damaged_table(path: Path, clock: Clock, tmp_path: Path) -> None:
         spool = opened(copy, clock, routes=("a", "b"))
         spool.put(records([1000], size=3000), {"b": {0: "filtered"}})
         got = {route: set(deliver(spool, route, most=50)) - {1000} for route in ("a", "b")}
-        spool.find(bytes(16))
+        spool.history(bytes(16))
         assert len(aside(copy)) == 1, name
         assert got["a"] <= set(range(100, 500)), name
         assert got["b"] <= set(range(1, 500)), "what was filtered stays so"
@@ -850,10 +852,10 @@ def test_a_damaged_table(path: Path, clock: Clock, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_damaged_pages_lose_nothing_uncounted(path: Path, clock: Clock, seed: int) -> None:
+def test_damaged_pages_every_lost_record_is_counted(path: Path, clock: Clock, seed: int) -> None:
     filled(path, clock)
     spool = opened(path, clock)
-    assert spool.state("b").waiting == 499
+    assert spool.state("b").queued == 499
     spool._pause()
     chance = random.Random(seed)
     pages = path.stat().st_size // 8192
@@ -862,11 +864,11 @@ def test_damaged_pages_lose_nothing_uncounted(path: Path, clock: Clock, seed: in
     spool.put(records([1000], size=3000), {})
     got = {route: deliver(spool, route, most=50) for route in ("a", "b")}
     counts = counters.read()
-    buried = [told for told in spool.buried(limit=2000) if told.reason == "its bytes on disk were damaged"]
+    buried = [letter for letter in spool.dead_letters(limit=2000) if letter.reason == "its bytes on disk were damaged"]
     for route, first, waited in (("a", 100, 400), ("b", 1, 499)):
         assert set(got[route]) <= {*range(first, 500), 1000}
-        refused = sum(told.route == route for told in buried)
-        # A claim that was under way when the damage showed may be counted as dropped and delivered as well.
+        refused = sum(letter.route == route for letter in buried)
+        # A lease that was under way when the damage showed may be counted as dropped and delivered as well.
         assert len(got[route]) + refused + counts[Count("dropped", route, "spool_damaged")] >= waited + 1
     spool.put(records([2000]), {})
     assert (deliver(spool, "a"), deliver(spool, "b")) == ([2000], [2000])
@@ -875,9 +877,7 @@ def test_damaged_pages_lose_nothing_uncounted(path: Path, clock: Clock, seed: in
         assert is_sound(path)
 
 
-def test_a_damaged_batch_is_listed_and_not_delivered(
-    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_damaged_batch_is_dead_lettered(path: Path, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     spool = opened(path, clock)
     for start in (0, 2, 4):
         spool.put(records(range(start, start + 2)), {})
@@ -887,8 +887,8 @@ def test_a_damaged_batch_is_listed_and_not_delivered(
         connection.commit()
     spool = opened(path, clock)
     assert deliver(spool, "a") == [0, 1, 4, 5]
-    assert [item.reason for item in spool.buried("a")] == ["its bytes on disk were damaged"] * 2
-    assert [item.span_id for item in spool.buried("a")] == [f"{number + 1:016x}" for number in (3, 2)]
+    assert [item.reason for item in spool.dead_letters("a")] == ["its bytes on disk were damaged"] * 2
+    assert [item.span_id for item in spool.dead_letters("a")] == [f"{number + 1:016x}" for number in (3, 2)]
     assert deliver(spool, "b", most=1) == [0, 1, 4, 5]
     assert spool.requeue("a") == 2
     assert deliver(spool, "a") == []
@@ -914,33 +914,33 @@ def test_damage_twice_in_a_second(path: Path, clock: Clock) -> None:
     assert [file.name[-19:] for file in aside(path)] == ["ed-20231114T221320Z", "-20231114T221320Z-2"]
 
 
-def test_a_claim_of_a_file_set_aside_moves_no_cursor(path: Path, clock: Clock) -> None:
+def test_lease_of_quarantined_file_moves_no_cursor(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     spool.put(records(range(50)), {})
-    claim = take(spool, "a")
-    assert claim is not None
+    lease = take(spool, "a")
+    assert lease is not None
     spool._pause()
     scrambled(path, 0, 100)
     spool.put(records(range(100, 103)), {})
-    spool.ack(claim)
-    spool.bury(claim, [claim.entries[0].sequence], "400")
-    spool.nack(claim, START_S + 1000, "503")
-    assert spool.buried() == []
+    spool.ack(lease)
+    spool.dead_letter(lease, [lease.entries[0].sequence], "400")
+    spool.nack(lease, START_S + 1000, "503")
+    assert spool.dead_letters() == []
     assert deliver(spool, "a") == [100, 101, 102]
     assert counters.read()[Count("dropped", "a", "spool_damaged")] == 50
     spool.close()
 
 
-def test_the_second_to_see_the_damage_sets_nothing_aside(path: Path, clock: Clock) -> None:
+def test_second_process_does_not_quarantine_again(path: Path, clock: Clock) -> None:
     first, second = SpoolFile(path, 1.0), SpoolFile(path, 1.0)
     path.parent.mkdir()
     for file in (first, second):
         file.open().close()
-    assert first.set_aside(START_S) is not None
-    assert second.set_aside(START_S) is None
+    assert first.quarantine(START_S) is not None
+    assert second.quarantine(START_S) is None
     first.open().close()
-    assert second.set_aside(START_S) is None
-    assert first.set_aside(START_S) is not None
+    assert second.quarantine(START_S) is None
+    assert first.quarantine(START_S) is not None
 
 
 def test_another_process_opens_the_file_and_hangs(path: Path, clock: Clock) -> None:
@@ -949,26 +949,26 @@ def test_another_process_opens_the_file_and_hangs(path: Path, clock: Clock) -> N
         fcntl.flock(held_lock, fcntl.LOCK_EX)
         spool = opened(path, clock)
         spool.put(records(range(3)), {})
-        assert spool.size().trouble
+        assert spool.usage().error
     clock.now_s += 40
     spool.put(records(range(3, 5)), {})
     assert sorted(deliver(spool, "a")) == [0, 1, 2, 3, 4]
     spool.close()
 
 
-def test_a_defect_of_ours_is_not_the_disks(path: Path, clock: Clock) -> None:
+def test_programming_error_is_raised(path: Path, clock: Clock) -> None:
     spool = opened(path, clock)
     wrong = record(1)
     object.__setattr__(wrong, "span_id", object())
     with pytest.raises(struct.error):
         spool.put([record(0), wrong], {})
-    assert spool.size().trouble == ""
+    assert spool.usage().error == ""
     assert spool.put([record(2)], {}) == 0
     assert deliver(spool, "a") == [2]
     spool.close()
 
 
-def test_two_processes_set_a_file_aside_once(path: Path, clock: Clock) -> None:
+def test_two_processes_quarantine_file_once(path: Path, clock: Clock) -> None:
     filled(path, clock)
     first, second = opened(path, clock), opened(path, clock)
     first._pause()
@@ -989,7 +989,7 @@ def test_two_processes_set_a_file_aside_once(path: Path, clock: Clock) -> None:
     ),
     st.integers(1, 6),
 )
-def test_what_is_at_hand_is_what_the_file_says(
+def test_cached_state_equals_file(
     tmp_path_factory: pytest.TempPathFactory, puts: list[tuple[str, int, set[int]]], most: int
 ) -> None:
     path = tmp_path_factory.mktemp("spool") / "spool.db"
@@ -1004,23 +1004,23 @@ def test_what_is_at_hand_is_what_the_file_says(
         number += count
     fresh = opened(path, clock)
     for route in ("a", "b"):
-        claim = fresh.claim(route, max_records=most, max_bytes=1 << 20, now_s=clock())
-        expected = [] if claim is None else [entry.sequence for entry in claim.entries]
-        if claim is not None:
-            fresh.nack(claim, 0.0, "only looked")
-        claim = here.claim(route, max_records=most, max_bytes=1 << 20, now_s=clock())
-        assert ([] if claim is None else [entry.sequence for entry in claim.entries]) == expected
+        lease = fresh.lease(route, max_records=most, max_bytes=1 << 20, now_s=clock())
+        expected = [] if lease is None else [entry.sequence for entry in lease.entries]
+        if lease is not None:
+            fresh.nack(lease, 0.0, "only looked")
+        lease = here.lease(route, max_records=most, max_bytes=1 << 20, now_s=clock())
+        assert ([] if lease is None else [entry.sequence for entry in lease.entries]) == expected
     for spool in (here, elsewhere, fresh):
         spool.close()
 
 
-def test_four_who_share_a_file_keep_the_bound_together(tmp_path: Path, clock: Clock) -> None:
+def test_four_processes_on_one_file_keep_the_limit(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "spool.db"
     spools = [opened(path, clock, max_bytes=MIB) for _ in range(4)]
     chosen = random.Random(7)
     for number in range(1500):
         chosen.choice(spools).put(records([number], size=1024 * chosen.randrange(1, 12)), {})
-        assert spools[0].size().bytes_used <= MIB + 16 * 1024, number
+        assert spools[0].usage().bytes_used <= MIB + 16 * 1024, number
     assert spools[0].state("a").dropped > 0
     for spool in spools:
         spool.close()

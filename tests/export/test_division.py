@@ -1,4 +1,4 @@
-"""Which span is the odd one: the rules of ``export/division.py``, for any claim and any destination."""
+"""The rules of ``export/division.py``, for any lease and any destination."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from spancast.export.spool.protocol import Entry
 
 
 class Destination:
-    """Answers each batch by what ``answer`` says of its spans, and notes what it took."""
+    """A destination that returns ``answer`` of the spans and records the delivered spans."""
 
     def __init__(self, answer: Callable[[Sequence[int]], Outcome | None]) -> None:
         self._answer = answer
@@ -38,10 +38,10 @@ def entries(count: int) -> tuple[Entry, ...]:
 
 
 def divided(
-    count: int, answer: Callable[[Sequence[int]], Outcome | None], *, is_heard: bool = False
+    count: int, answer: Callable[[Sequence[int]], Outcome | None], *, has_answer: bool = False
 ) -> tuple[Division, Destination, list[Settled]]:
     destination = Destination(answer)
-    division = Division(entries(count), destination, is_heard=is_heard)
+    division = Division(entries(count), destination, has_answer=has_answer)
     settled = list(division.run())
     order = [entry.sequence for one in settled for entry in one.entries]
     assert order == list(range(len(order))), "from the front, each once"
@@ -50,7 +50,10 @@ def divided(
 
 def refused(settled: Sequence[Settled]) -> dict[int, str]:
     return {
-        sequence: one.outcome.reason for one in settled if isinstance(one.outcome, Rejected) for sequence in one.refused
+        sequence: one.outcome.reason
+        for one in settled
+        if isinstance(one.outcome, Rejected)
+        for sequence in one.rejected
     }
 
 
@@ -60,7 +63,7 @@ def failing(odd: set[int]) -> Callable[[Sequence[int]], Outcome]:
 
 @pytest.mark.parametrize("count", [2, 3, 16, 201, 1024])
 @pytest.mark.parametrize("position", ["first", "middle", "last"])
-def test_one_odd_span_is_found_wherever_it_is(position: str, count: int) -> None:
+def test_one_failing_span_is_found_at_any_position(position: str, count: int) -> None:
     odd = {"first": 0, "middle": count // 2, "last": count - 1}[position]
     division, destination, settled = divided(count, failing({odd}))
     assert division.failure is None
@@ -71,7 +74,7 @@ def test_one_odd_span_is_found_wherever_it_is(position: str, count: int) -> None
 
 @settings(deadline=None)
 @given(st.integers(2, 60).flatmap(lambda count: st.tuples(st.just(count), st.sets(st.integers(0, count - 1)))))
-def test_any_odd_spans_are_found_unless_all_that_were_asked_are_odd(given: tuple[int, set[int]]) -> None:
+def test_failing_spans_are_found_unless_all_probes_fail(given: tuple[int, set[int]]) -> None:
     count, odd = given
     division, destination, settled = divided(count, failing(odd))
     assert len(destination.asked) <= 4 * count
@@ -81,7 +84,7 @@ def test_any_odd_spans_are_found_unless_all_that_were_asked_are_odd(given: tuple
         assert destination.took == Counter(set(range(count)) - odd)
     else:
         assert len(odd) >= PROBES or len(odd) == count
-        # What is settled is settled rightly; what was taken beyond it is sent again.
+        # Settled spans have the right outcome; spans delivered after them are sent again.
         assert {entry.sequence for one in settled for entry in one.entries} <= odd | set(destination.took)
     if len(odd) == count:
         assert settled == []
@@ -89,14 +92,14 @@ def test_any_odd_spans_are_found_unless_all_that_were_asked_are_odd(given: tuple
 
 @settings(deadline=None)
 @given(st.integers(1, 200))
-def test_a_destination_that_fails_for_everything_dead_letters_nothing(count: int) -> None:
+def test_failure_for_every_span_dead_letters_nothing(count: int) -> None:
     division, destination, settled = divided(count, lambda _: Failed("network"))
-    assert (division.failure, settled, division.is_heard) == (Failed("network"), [], False)
+    assert (division.failure, settled, division.has_answer) == (Failed("network"), [], False)
     assert len(destination.asked) == (1 if count == 1 else 1 + min(PROBES, count))
 
 
-def test_a_destination_that_goes_away_dead_letters_nothing() -> None:
-    """It answers at first, and from the middle of the claim on for nothing any more."""
+def test_destination_down_midway_dead_letters_nothing() -> None:
+    """It answers at first, and from the middle of the lease on for nothing any more."""
     gone: list[bool] = []
 
     def answer(sent: Sequence[int]) -> Outcome:
@@ -114,17 +117,17 @@ def test_a_destination_that_goes_away_dead_letters_nothing() -> None:
         assert refused(settled) == {}
 
 
-def test_many_odd_spans_in_a_row() -> None:
+def test_many_failing_spans_in_a_row() -> None:
     odd = set(range(20, 60))
     division, destination, settled = divided(400, failing(odd))
     while division.failure is not None:
-        # All that were asked happened to be odd: as after a back-off.
+        # All probes failed by chance: as after a back-off.
         division, destination, settled = divided(400, failing(odd))
     assert set(refused(settled)) == odd
     assert destination.took == Counter(set(range(400)) - odd)
 
 
-def test_a_span_that_fails_by_chance_is_sent_once_more() -> None:
+def test_span_fails_once_is_sent_again() -> None:
     once: list[int] = []
 
     def once_alone(sent: Sequence[int]) -> Outcome:
@@ -141,27 +144,27 @@ def test_a_span_that_fails_by_chance_is_sent_once_more() -> None:
     assert destination.took == Counter(range(32))
 
 
-def test_a_span_alone_waits_for_an_answer_for_another_one() -> None:
+def test_single_span_waits_for_answer_to_another() -> None:
     division, destination, settled = divided(1, failing({0}))
     assert (division.failure, settled, destination.asked) == (Failed("odd"), [], [(0,)])
-    division, destination, settled = divided(1, failing({0}), is_heard=True)
+    division, destination, settled = divided(1, failing({0}), has_answer=True)
     assert (division.failure, refused(settled)) == (None, {0: "odd"})
     assert destination.asked == [(0,), (0,)]
 
 
-def test_a_server_that_asks_to_wait_is_obeyed_at_once() -> None:
+def test_retry_after_stops_the_lease() -> None:
     division, destination, settled = divided(16, lambda sent: Failed("odd") if len(sent) == 16 else Retry("busy", 7.0))
     assert (division.failure, settled) == (Retry("busy", 7.0), [])
     assert len(destination.asked) == 2
 
 
-def test_a_claim_that_is_lost_is_left_alone() -> None:
+def test_lost_lease_is_not_settled() -> None:
     division, destination, settled = divided(16, lambda sent: Failed("odd") if len(sent) == 16 else None)
     assert (division.is_lost, division.failure, settled) == (True, None, [])
     assert len(destination.asked) == 2
 
 
-def test_what_is_refused_stands_alone_too() -> None:
+def test_rejected_span_is_found() -> None:
     bad = {3, 40}
     division, destination, settled = divided(
         64, lambda sent: Rejected("bad", invalid_content=True) if bad & set(sent) else Delivered()
@@ -171,7 +174,7 @@ def test_what_is_refused_stands_alone_too() -> None:
     assert destination.took == Counter(set(range(64)) - bad)
 
 
-def test_many_refused_in_a_row_do_not_take_good_ones_with_them() -> None:
+def test_many_rejections_in_a_row_do_not_reject_good_spans() -> None:
     bad = set(range(3 * IN_A_ROW))
     _, destination, settled = divided(
         400, lambda sent: Rejected("bad", invalid_content=True) if bad & set(sent) else Delivered()
@@ -180,20 +183,20 @@ def test_many_refused_in_a_row_do_not_take_good_ones_with_them() -> None:
     assert destination.took == Counter(set(range(400)) - bad)
 
 
-def test_a_destination_that_refuses_everything_is_not_asked_for_each() -> None:
+def test_destination_rejecting_everything_gets_few_requests() -> None:
     division, destination, settled = divided(1000, lambda _: Rejected("no", invalid_content=True))
     assert division.failure is None
     assert len(refused(settled)) == 1000
     assert len(destination.asked) < 100
 
 
-def test_a_refusal_of_the_batch_itself_refuses_all_of_it() -> None:
+def test_rejection_of_batch_rejects_all_spans() -> None:
     _, destination, settled = divided(50, lambda _: Rejected("HTTP 404"))
     assert (len(destination.asked), len(refused(settled))) == (1, 50)
 
 
-def test_what_a_probe_delivered_is_not_sent_or_refused_again() -> None:
-    """The batch fails, one is taken, then the whole rest is refused: only what was not taken is."""
+def test_span_delivered_by_probe_is_not_sent_again() -> None:
+    """The batch fails, one span is delivered, then the rest is rejected: only spans not delivered are rejected."""
     division, destination, settled = divided(
         8, lambda sent: Delivered() if len(sent) == 1 else Failed("odd") if len(sent) == 8 else Rejected("HTTP 404")
     )
@@ -203,7 +206,7 @@ def test_what_a_probe_delivered_is_not_sent_or_refused_again() -> None:
     assert set(refused(settled)) == set(range(8)) - {taken}
 
 
-def test_a_partial_success_of_a_probe_is_told_by_the_batch() -> None:
+def test_partial_success_of_probe_is_reported_by_batch() -> None:
     _, _, settled = divided(4, lambda sent: Failed("odd") if len(sent) == 4 else Delivered(rejected=1))
     assert sum(one.outcome.rejected for one in settled if isinstance(one.outcome, Delivered)) == len(settled)
     assert refused(settled) == {}

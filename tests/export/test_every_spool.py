@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.export.spool_records import START_S, Clock, deliver, fates, numbers, part, record, records, take
+from tests.export.spool_records import START_S, Clock, deliver, numbers, part, record, records, states_of, take
 
 from spancast import diagnostics
 from spancast.diagnostics import Count, counters
@@ -58,7 +58,7 @@ def spool(kind: str, tmp_path: Path, clock: Clock) -> Iterator[Spool]:
     made.close()
 
 
-# In order, once each
+# Order, once each
 
 
 def test_each_route_gets_every_record_in_order(spool: Spool) -> None:
@@ -69,88 +69,88 @@ def test_each_route_gets_every_record_in_order(spool: Spool) -> None:
     assert deliver(spool, "b") == list(range(8))
 
 
-def test_a_record_comes_back_whole_but_for_its_content(spool: Spool) -> None:
-    told = replace(
+def test_lease_returns_record_without_content_facts(spool: Spool) -> None:
+    original = replace(
         record(7), facts={"model": "m", "total_cost": 0.25, "prompt_tokens": 3, "error": True, "user_id": "ü\ud800"}
     )
-    spool.put([replace(told, facts={**told.facts, "input": "secret", "output": "secret"})], {})
-    claim = take(spool, "a")
-    assert claim is not None
-    assert [replace(entry.record, facts={}) for entry in claim.entries] == [replace(told, facts={})]
-    assert {**claim.entries[0].record.facts, "user_id": ""} == {**told.facts, "user_id": ""}
+    spool.put([replace(original, facts={**original.facts, "input": "secret", "output": "secret"})], {})
+    lease = take(spool, "a")
+    assert lease is not None
+    assert [replace(entry.record, facts={}) for entry in lease.entries] == [replace(original, facts={})]
+    assert {**lease.entries[0].record.facts, "user_id": ""} == {**original.facts, "user_id": ""}
 
 
-def test_nothing_is_put(spool: Spool) -> None:
+def test_put_of_nothing(spool: Spool) -> None:
     assert spool.put([], {}) == 0
     assert take(spool, "a") is None
 
 
-def test_a_claim_is_bounded_by_records_and_bytes(spool: Spool) -> None:
+def test_lease_is_bounded_by_records_and_bytes(spool: Spool) -> None:
     spool.put(records(range(10), size=100), {})
     assert len(numbers(take(spool, "a", most=4))) == 4
     assert len(numbers(take(spool, "b", most_bytes=350))) == 3
 
 
-def test_a_record_over_the_bound_is_claimed_alone(spool: Spool) -> None:
+def test_record_over_byte_limit_is_leased_alone(spool: Spool) -> None:
     spool.put(records(range(2), size=1000), {})
     assert numbers(take(spool, "a", most_bytes=10)) == [0]
 
 
-def test_one_claim_of_a_route_at_a_time(spool: Spool) -> None:
+def test_at_most_one_lease_per_route(spool: Spool) -> None:
     spool.put(records(range(4)), {})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
+    lease = take(spool, "a", most=2)
+    assert lease is not None
     assert take(spool, "a") is None
     assert numbers(take(spool, "b")) == [0, 1, 2, 3]
-    spool.ack(claim)
+    spool.ack(lease)
     assert numbers(take(spool, "a")) == [2, 3]
 
 
-def test_a_lease_ends_by_itself_after_thirty_seconds(spool: Spool) -> None:
+def test_lease_expires_after_thirty_seconds(spool: Spool) -> None:
     spool.put(records(range(2)), {})
-    claim = take(spool, "a")
-    assert claim is not None
+    lease = take(spool, "a")
+    assert lease is not None
     assert take(spool, "a", START_S + 29) is None
-    assert spool.renew(claim, START_S + 29)
+    assert spool.extend(lease, START_S + 29)
     assert take(spool, "a", START_S + 58) is None
     assert numbers(take(spool, "a", START_S + 59)) == [0, 1]
-    assert not spool.renew(claim, START_S + 59)
+    assert not spool.extend(lease, START_S + 59)
 
 
-def test_a_clock_set_back_keeps_nobody_waiting(spool: Spool) -> None:
+def test_clock_set_back_does_not_block_delivery(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     year_s = 366 * 86_400
-    claim = take(spool, "a", START_S + year_s)
-    assert claim is not None
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.nack(claim, START_S + year_s, "503")
+    lease = take(spool, "a", START_S + year_s)
+    assert lease is not None
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.nack(lease, START_S + year_s, "503")
     assert numbers(take(spool, "a")) == [0, 1]
 
 
 # Outcomes
 
 
-def test_retry_honours_due_time_and_counts_attempts(spool: Spool) -> None:
+def test_nack_respects_due_time_and_counts_attempts(spool: Spool) -> None:
     spool.put(records(range(3)), {})
     for attempt in range(3):
-        claim = take(spool, "a", START_S + attempt * 10, most=2)
-        assert claim is not None
-        assert (numbers(claim), claim.attempts) == ([0, 1], attempt)
-        spool.nack(claim, START_S + attempt * 10 + 10, "503")
+        lease = take(spool, "a", START_S + attempt * 10, most=2)
+        assert lease is not None
+        assert (numbers(lease), lease.attempts) == ([0, 1], attempt)
+        spool.nack(lease, START_S + attempt * 10 + 10, "503")
         assert take(spool, "a", START_S + attempt * 10 + 9) is None
     state = spool.state("a")
-    assert (state.attempts, state.due_s, state.last_error, state.waiting) == (3, START_S + 30, "503", 3)
-    claim = take(spool, "a", START_S + 30)
-    assert claim is not None
-    spool.ack(claim)
+    assert (state.attempts, state.due_s, state.last_error, state.queued) == (3, START_S + 30, "503", 3)
+    lease = take(spool, "a", START_S + 30)
+    assert lease is not None
+    spool.ack(lease)
     state = spool.state("a")
-    assert (state.attempts, state.due_s, state.last_error, state.waiting) == (0, 0.0, "", 0)
-    assert spool.state("b").waiting == 3
+    assert (state.attempts, state.due_s, state.last_error, state.queued) == (0, 0.0, "", 0)
+    assert spool.state("b").queued == 3
 
 
-def test_an_outcome_of_a_lost_lease(spool: Spool) -> None:
-    """Delivered is delivered, whoever holds the lease now; a retry is the new holder's business."""
+def test_outcome_of_lost_lease(spool: Spool) -> None:
+    """An ack counts even if the lease is lost; a nack is ignored, because another process has the lease."""
     spool.put(records(range(3)), {})
     lost = take(spool, "a", most=2)
     assert lost is not None
@@ -164,75 +164,75 @@ def test_an_outcome_of_a_lost_lease(spool: Spool) -> None:
     assert numbers(take(spool, "a", START_S + 31)) == [2]
 
 
-def test_refused_records_are_listed_and_the_rest_is_delivered(spool: Spool, clock: Clock) -> None:
+def test_dead_letters_are_listed_and_rest_is_delivered(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(4)), {})
-    claim = take(spool, "a")
-    assert claim is not None
+    lease = take(spool, "a")
+    assert lease is not None
     clock.now_s += 5
-    spool.bury(claim, [claim.entries[1].sequence, claim.entries[3].sequence], "400 bad attribute")
-    listed = spool.buried("a")
+    spool.dead_letter(lease, [lease.entries[1].sequence, lease.entries[3].sequence], "400 bad attribute")
+    listed = spool.dead_letters("a")
     assert [(item.span_id, item.reason, item.at_s) for item in listed] == [
         ((4).to_bytes(8, "big").hex(), "400 bad attribute", START_S + 5),
         ((2).to_bytes(8, "big").hex(), "400 bad attribute", START_S + 5),
     ]
-    assert spool.buried() == listed
-    assert spool.buried("b") == []
-    assert spool.buried(limit=1) == listed[:1]
+    assert spool.dead_letters() == listed
+    assert spool.dead_letters("b") == []
+    assert spool.dead_letters(limit=1) == listed[:1]
     assert take(spool, "a") is None
     state = spool.state("a")
-    assert (state.buried, state.delivered, state.last_delivered_s) == (2, 2, START_S + 5)
-    assert {number: fate["a"].state for number, fate in fates(spool).items()} == {
+    assert (state.dead_lettered, state.delivered, state.last_delivered_s) == (2, 2, START_S + 5)
+    assert {number: fate["a"].state for number, fate in states_of(spool).items()} == {
         0: "delivered", 1: "buried", 2: "delivered", 3: "buried",
     }  # fmt: skip
 
 
-def test_a_claim_is_settled_in_parts(spool: Spool) -> None:
+def test_lease_is_settled_in_parts(spool: Spool) -> None:
     spool.put(records(range(6)), {})
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.ack(part(claim, 0, 2))
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.ack(part(lease, 0, 2))
     assert take(spool, "a") is None, "the rest is still leased"
-    spool.bury(part(claim, 2, 4), [claim.entries[3].sequence], "400")
-    spool.nack(part(claim, 4), START_S + 5, "503")
+    spool.dead_letter(part(lease, 2, 4), [lease.entries[3].sequence], "400")
+    spool.nack(part(lease, 4), START_S + 5, "503")
     assert take(spool, "a", START_S + 4) is None
     assert numbers(take(spool, "a", START_S + 5)) == [4, 5]
 
 
-def test_parts_of_nothing_are_nothing(spool: Spool) -> None:
+def test_ack_of_empty_lease_does_nothing(spool: Spool) -> None:
     spool.put(records(range(2)), {})
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.ack(part(claim, 0, 0))
-    spool.bury(part(claim, 0, 0), [], "400")
-    assert spool.state("a").waiting == 2
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.ack(part(lease, 0, 0))
+    spool.dead_letter(part(lease, 0, 0), [], "400")
+    assert spool.state("a").queued == 2
 
 
-def test_settling_twice_is_settling_once(spool: Spool) -> None:
+def test_ack_twice_is_idempotent(spool: Spool) -> None:
     spool.put(records(range(4)), {})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    spool.ack(claim)
-    spool.ack(claim)
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    spool.ack(lease)
+    spool.ack(lease)
     assert deliver(spool, "a") == [2, 3]
 
 
-# Which routes
+# Routes
 
 
 def test_skipped_records_are_passed_over(spool: Spool) -> None:
     spool.put(records(range(6)), {"a": {0: "sampled out", 1: "sampled out", 3: "filtered", 5: "filtered"}})
-    assert spool.state("a").waiting == 2
+    assert spool.state("a").queued == 2
     assert deliver(spool, "a", most=1) == [2, 4]
     assert deliver(spool, "b") == list(range(6))
-    told = fates(spool)
-    assert [told[number]["a"] for number in (0, 3)] == [
+    known = states_of(spool)
+    assert [known[number]["a"] for number in (0, 3)] == [
         DeliveryState("a", "skipped", "sampled out"),
         DeliveryState("a", "skipped", "filtered"),
     ]
-    assert told[2]["a"].state == "delivered"
+    assert known[2]["a"].state == "delivered"
 
 
-def test_a_run_of_skipped_records_is_passed_once(spool: Spool) -> None:
+def test_run_of_skipped_records_is_scanned_once(spool: Spool) -> None:
     for _ in range(3):
         spool.put(records(range(100)), {"a": dict.fromkeys(range(100), "sampled out")})
     assert take(spool, "a") is None
@@ -240,22 +240,22 @@ def test_a_run_of_skipped_records_is_passed_once(spool: Spool) -> None:
     assert deliver(spool, "a") == [7]
 
 
-def test_a_new_route_begins_at_the_end(spool: Spool) -> None:
+def test_new_route_begins_at_end_of_log(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     spool.register(["a", "b", "late"])
     spool.put(records(range(2, 4)), {})
     assert deliver(spool, "late") == [2, 3]
-    assert fates(spool)[0]["late"].state == "absent"
+    assert states_of(spool)[0]["late"].state == "absent"
     assert spool.routes() == ["a", "b", "late"]
 
 
-def test_a_route_nobody_judged_for_gets_nothing(spool: Spool) -> None:
-    """Another configuration's destination on the same spool: its filters have not seen our records."""
+def test_unregistered_route_gets_no_records(spool: Spool) -> None:
+    """A destination of another configuration on the same spool, whose filters have not seen these records."""
     assert take(spool, "theirs") is None
     spool.put(records(range(2)), {})
     assert take(spool, "theirs") is None
-    assert spool.state("theirs").waiting == 0
-    assert fates(spool)[0]["theirs"] == DeliveryState("theirs", "absent")
+    assert spool.state("theirs").queued == 0
+    assert states_of(spool)[0]["theirs"] == DeliveryState("theirs", "absent")
 
 
 def test_without_registration_records_are_for_every_route(kind: str, tmp_path: Path, clock: Clock) -> None:
@@ -267,53 +267,53 @@ def test_without_registration_records_are_for_every_route(kind: str, tmp_path: P
     spool.close()
 
 
-def test_a_route_nobody_knows(spool: Spool) -> None:
-    assert spool.state("nobody").waiting == 0
+def test_unknown_route(spool: Spool) -> None:
+    assert spool.state("unknown").queued == 0
     assert spool.routes() == ["a", "b"]
 
 
-# The past
+# Replays
 
 
-def test_the_past_for_a_new_route(spool: Spool, clock: Clock) -> None:
+def test_replay_for_new_route(spool: Spool, clock: Clock) -> None:
     spool.put([record(number, end_s=START_S + number) for number in range(6)], {})
     deliver(spool, "a")
     spool.register(["a", "b", "new"])
     assert spool.replay("new", START_S + 1, START_S + 5) == 4
-    assert spool.state("new").waiting == 4
+    assert spool.state("new").queued == 4
     spool.put(records([9]), {})
-    claim = take(spool, "new", most=3)
-    assert claim is not None
-    assert (numbers(claim), claim.is_replay) == ([1, 2, 3], True)
-    spool.ack(part(claim, 0, 1))
-    spool.nack(part(claim, 1), START_S, "503")
+    lease = take(spool, "new", most=3)
+    assert lease is not None
+    assert (numbers(lease), lease.is_replay) == ([1, 2, 3], True)
+    spool.ack(part(lease, 0, 1))
+    spool.nack(part(lease, 1), START_S, "503")
     clock.now_s += 5
     assert deliver(spool, "new") == [2, 3, 4, 9]
-    told = fates(spool)
-    assert told[0]["new"].state == "absent"
-    assert told[2]["new"] == DeliveryState("new", "delivered", at_s=START_S + 5)
+    known = states_of(spool)
+    assert known[0]["new"].state == "absent"
+    assert known[2]["new"] == DeliveryState("new", "delivered", at_s=START_S + 5)
     assert deliver(spool, "a") == [9]
     assert deliver(spool, "b") == [0, 1, 2, 3, 4, 5, 9]
 
 
-def test_replay_leaves_alone_what_waits_anyway(spool: Spool) -> None:
+def test_replay_skips_queued_records(spool: Spool) -> None:
     spool.put(records(range(4)), {"a": {1: "sampled out"}})
-    claim = take(spool, "a", most=1)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=1)
+    assert lease is not None
+    spool.ack(lease)
     assert spool.replay("a", 0, math.inf) == 1, "only the delivered one; the skipped one stays skipped"
     assert spool.replay("a", 0, math.inf) == 0
     assert deliver(spool, "a") == [0, 2, 3]
 
 
-def test_replay_judged_anew(spool: Spool) -> None:
+def test_replay_with_filter(spool: Spool) -> None:
     spool.put(records(range(4)), {"a": {1: "sampled out"}})
     spool.register(["a", "b", "new"])
     assert (
         spool.replay("new", 0, math.inf, evaluate=lambda r: None if r.facts["total_tokens"] != 2 else "filtered") == 3
     )
     assert deliver(spool, "new") == [0, 1, 3]
-    assert fates(spool)[2]["new"] == DeliveryState("new", "skipped", "filtered")
+    assert states_of(spool)[2]["new"] == DeliveryState("new", "skipped", "filtered")
     deliver(spool, "a")
     assert spool.replay("a", 0, math.inf, evaluate=lambda _: None) == 4
     assert deliver(spool, "a") == [0, 1, 2, 3]
@@ -326,12 +326,12 @@ def test_replay_across_the_cursor_delivers_each_once(spool: Spool, sizes: list[i
         skipped = {index: "sampled out" for index in range(size) if number + index in (3, 4, 5)}
         spool.put(records(range(number, number + size)), {"a": skipped})
         number += size
-    claim = take(spool, "a", most=3)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=3)
+    assert lease is not None
+    spool.ack(lease)
     assert spool.replay("a", 0, math.inf, evaluate=lambda _: None) == 6
     assert deliver(spool, "a") == list(range(8))
-    assert {fate["a"].state for fate in fates(spool).values()} == {"delivered"}
+    assert {fate["a"].state for fate in states_of(spool).values()} == {"delivered"}
     assert spool.state("a").delivered == 11
 
 
@@ -342,7 +342,7 @@ def test_replay_of_one_trace(spool: Spool) -> None:
     assert deliver(spool, "a") == [3, 4]
 
 
-def test_replay_of_what_waits_for_another_route(spool: Spool) -> None:
+def test_replay_of_records_queued_for_another_route(spool: Spool) -> None:
     spool.put(records(range(6)), {"b": {0: "filtered"}})
     assert deliver(spool, "a") == [0, 1, 2, 3, 4, 5]
     first = take(spool, "b", most=2)
@@ -356,47 +356,45 @@ def test_replay_of_what_waits_for_another_route(spool: Spool) -> None:
     assert spool.replay("c", 0, math.inf, waiting_for="b") == 0
 
 
-def test_a_long_past_is_replayed_whole(spool: Spool) -> None:
+def test_replay_of_many_batches(spool: Spool) -> None:
     spool.put(records(range(2500)), {})
     deliver(spool, "a")
     assert spool.replay("a", 0, math.inf) == 2500
     assert deliver(spool, "a") == list(range(2500))
 
 
-def test_refused_records_are_tried_again(spool: Spool) -> None:
+def test_requeue_delivers_dead_letters(spool: Spool) -> None:
     spool.put(records(range(4)), {})
-    claim = take(spool, "a")
-    assert claim is not None
-    buried = [entry.sequence for entry in claim.entries[1:]]
-    spool.bury(claim, buried, "401")
+    lease = take(spool, "a")
+    assert lease is not None
+    buried = [entry.sequence for entry in lease.entries[1:]]
+    spool.dead_letter(lease, buried, "401")
     assert spool.requeue("a", buried[:1]) == 1
     again = take(spool, "a")
     assert again is not None
     assert numbers(again) == [1]
-    spool.bury(again, [entry.sequence for entry in again.entries], "still 401")
-    assert [item.reason for item in spool.buried("a")].count("still 401") == 1
+    spool.dead_letter(again, [entry.sequence for entry in again.entries], "still 401")
+    assert [item.reason for item in spool.dead_letters("a")].count("still 401") == 1
     assert spool.requeue("a") == 3
     assert deliver(spool, "a") == [1, 2, 3]
-    assert spool.buried("a") == []
-    assert all(fate["a"].state == "delivered" for fate in fates(spool).values())
+    assert spool.dead_letters("a") == []
+    assert all(fate["a"].state == "delivered" for fate in states_of(spool).values())
 
 
-# Giving up
+# Dead letters and purging
 
 
-def test_dropping_all_that_waits(spool: Spool, clock: Clock) -> None:
+def test_purge_all_queued_records(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(4)), {})
-    claim = take(spool, "a", most=1)
-    assert claim is not None
-    spool.ack(claim)
+    lease = take(spool, "a", most=1)
+    assert lease is not None
+    spool.ack(lease)
     spool.replay("a", 0, math.inf)
     clock.now_s += 5
-    assert spool.drop("a") == 4
+    assert spool.purge("a") == 4
     assert take(spool, "a") is None
-    told = fates(spool)
-    assert {told[number]["a"] for number in range(4)} == {
-        DeliveryState("a", "dropped", "given up by hand", START_S + 5)
-    }
+    known = states_of(spool)
+    assert {known[number]["a"] for number in range(4)} == {DeliveryState("a", "dropped", "purged", START_S + 5)}
     assert counters.read()[Count("dropped", "a", "purged")] == 4
     assert spool.state("a").dropped == 4
     spool.put(records([9]), {})
@@ -404,17 +402,17 @@ def test_dropping_all_that_waits(spool: Spool, clock: Clock) -> None:
     assert deliver(spool, "b") == [0, 1, 2, 3, 9]
 
 
-def test_dropping_some(spool: Spool) -> None:
+def test_purge_some_records(spool: Spool) -> None:
     spool.put(records(range(5)), {})
-    claim = take(spool, "a", most=2)
-    assert claim is not None
-    sequences = [entry.sequence for entry in claim.entries]
-    spool.bury(claim, sequences[1:], "400")
-    assert spool.drop("a", [sequences[0], sequences[1], sequences[1] + 2]) == 2, "delivered ones are not given up"
-    assert spool.buried("a") == []
+    lease = take(spool, "a", most=2)
+    assert lease is not None
+    sequences = [entry.sequence for entry in lease.entries]
+    spool.dead_letter(lease, sequences[1:], "400")
+    assert spool.purge("a", [sequences[0], sequences[1], sequences[1] + 2]) == 2, "delivered ones are not given up"
+    assert spool.dead_letters("a") == []
     assert deliver(spool, "a") == [2, 4]
-    told = fates(spool)
-    assert [told[number]["a"].state for number in range(5)] == [
+    known = states_of(spool)
+    assert [known[number]["a"].state for number in range(5)] == [
         "delivered",
         "dropped",
         "delivered",
@@ -423,10 +421,10 @@ def test_dropping_some(spool: Spool) -> None:
     ]
 
 
-# Bounds
+# Limits
 
 
-def test_the_oldest_are_pushed_out_and_counted(
+def test_full_spool_evicts_oldest_and_counts(
     kind: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = make(kind, tmp_path, clock, max_bytes=MIB)
@@ -441,59 +439,59 @@ def test_the_oldest_are_pushed_out_and_counted(
     assert 60 < len(left) < 105
     assert dropped == counts[Count("dropped", "a", "spool_full")] == spool.state("a").dropped == 200 - len(left)
     assert counts[Count("dropped", "b", "spool_full")] == dropped - 50
-    assert caplog.text.count("dropped") == 2, "told once for each route"
-    assert fates(spool, trace=1)[0]["a"] == DeliveryState("a", "dropped", "spool_full", START_S)
+    assert caplog.text.count("dropped") == 2, "logged once for each route"
+    assert states_of(spool, trace=1)[0]["a"] == DeliveryState("a", "dropped", "spool_full", START_S)
     listed = spool.dropped("a", limit=1000)
     assert [one.sequence for one in listed] == list(range(dropped, 0, -1))
     assert {one.reason for one in listed} == {"spool_full"}
     assert {one.route for one in spool.dropped(limit=1000)} == {"a", "b"}
-    assert "b" not in fates(spool, trace=1)[0]
-    assert spool.size().bytes_used <= MIB
+    assert "b" not in states_of(spool, trace=1)[0]
+    assert spool.usage().bytes_used <= MIB
     spool.close()
 
 
-def test_what_is_delivered_makes_room_without_a_count(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_full_spool_evicts_delivered_without_count(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_bytes=MIB)
     spool.register(["a"])
     for start in range(0, 1000, 20):
         assert spool.put(records(range(start, start + 20), size=10 * KIB), {}) == 0
         assert deliver(spool, "a") == list(range(start, start + 20))
     assert counters.read() == {}
-    assert spool.size().records > 0
+    assert spool.usage().records > 0
     spool.close()
 
 
-def test_small_puts_do_not_pass_the_bound(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_small_puts_stay_within_limit(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_bytes=MIB)
     spool.register(["a"])
     for number in range(2000):
         spool.put(records([number], size=KIB * (1 + number % 12)), {})
-        assert spool.size().bytes_used <= MIB + 12 * KIB, number
+        assert spool.usage().bytes_used <= MIB + 12 * KIB, number
     spool.close()
 
 
-def test_what_was_given_up_is_listed_and_nothing_else(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_dropped_lists_purged_records_only(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock)
     spool.register(["a", "b"])
     spool.put(records(range(4)), {"a": {1: "sampled out"}})
-    claim = spool.claim("a", max_records=1, max_bytes=MIB, now_s=clock.now_s)
-    assert claim is not None
-    spool.ack(claim)
-    assert spool.drop("a") == 2
+    lease = spool.lease("a", max_records=1, max_bytes=MIB, now_s=clock.now_s)
+    assert lease is not None
+    spool.ack(lease)
+    assert spool.purge("a") == 2
     spool.put(records([4]), {})
     listed = spool.dropped()
     assert [(one.route, one.sequence, one.reason) for one in listed] == [
-        ("a", sequence + claim.entries[0].sequence, "given up by hand") for sequence in (3, 2)
+        ("a", sequence + lease.entries[0].sequence, "purged") for sequence in (3, 2)
     ]
     assert spool.dropped("b") == []
-    assert spool.drop("b", [1]) == 1
+    assert spool.purge("b", [1]) == 1
     assert [one.sequence for one in spool.dropped("b")] == [1]
     assert spool.replay("b", -math.inf, math.inf, evaluate=lambda _: None) > 0
     assert spool.dropped("b") == [], "it has been given once more"
     spool.close()
 
 
-def test_a_batch_over_the_bound_keeps_its_end(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_batch_over_limit_keeps_newest_records(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_bytes=MIB)
     spool.register(["a"])
     dropped = spool.put(records(range(300), size=10 * KIB), {})
@@ -503,7 +501,7 @@ def test_a_batch_over_the_bound_keeps_its_end(kind: str, tmp_path: Path, clock: 
     spool.close()
 
 
-def test_old_records_are_pushed_out_and_counted(
+def test_records_over_max_age_are_evicted_and_counted(
     kind: str, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     spool = make(kind, tmp_path, clock, max_age_s=60)
@@ -521,47 +519,47 @@ def test_old_records_are_pushed_out_and_counted(
     assert spool.put(records([9]), {}) == 3
     assert counters.read() == {Count("dropped", "a", "expired"): 3, Count("dropped", "b", "expired"): 3}
     assert deliver(spool, "a") == [9]
-    assert fates(spool)[9]["a"].state == "delivered"
-    assert fates(spool)[3] == {"b": DeliveryState("b", "dropped", "expired", clock.now_s)}
+    assert states_of(spool)[9]["a"].state == "delivered"
+    assert states_of(spool)[3] == {"b": DeliveryState("b", "dropped", "expired", clock.now_s)}
     spool.close()
 
 
-def test_delivered_after_it_was_pushed_out(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_ack_of_evicted_record_counts_as_delivered(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_age_s=60)
     spool.register(["a"])
     spool.put(records(range(3)), {})
-    claim = take(spool, "a")
-    assert claim is not None
+    lease = take(spool, "a")
+    assert lease is not None
     clock.now_s += 100
     assert spool.enforce_limits() == 3
     assert spool.state("a").dropped == 3
-    spool.ack(claim)
+    spool.ack(lease)
     state = spool.state("a")
-    assert (state.dropped, state.delivered, state.waiting) == (0, 3, 0)
+    assert (state.dropped, state.delivered, state.queued) == (0, 3, 0)
     spool.put(records([9]), {})
     assert deliver(spool, "a", clock.now_s) == [9]
     spool.close()
 
 
-def test_refused_and_pushed_out_is_still_told(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_evicted_dead_letter_keeps_reason(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, max_age_s=60)
     spool.register(["a"])
     spool.put(records(range(2)), {})
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.bury(claim, [claim.entries[0].sequence], "401")
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.dead_letter(lease, [lease.entries[0].sequence], "401")
     clock.now_s += 100
     assert spool.enforce_limits() == 0
-    assert spool.buried("a") == []
-    assert fates(spool)[0]["a"].reason == "refused: 401; since pushed out of the spool"
+    assert spool.dead_letters("a") == []
+    assert states_of(spool)[0]["a"].reason == "rejected: 401; later evicted from the spool"
     assert spool.requeue("a") == 0
     spool.close()
 
 
-# What was delivered
+# Delivered records
 
 
-def test_delivered_content_is_forgotten_at_once_and_explained_still(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_keep_delivered_zero_deletes_content_and_keeps_history(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, keep_delivered_s=0)
     spool.register(["a", "b"])
     spool.put(records(range(4)), {"b": {3: "sampled out"}})
@@ -569,11 +567,11 @@ def test_delivered_content_is_forgotten_at_once_and_explained_still(kind: str, t
     assert spool.records((1).to_bytes(16, "big")) == records(range(4)), "b has not had it"
     assert deliver(spool, "b") == [0, 1, 2]
     assert spool.records((1).to_bytes(16, "big")) == []
-    assert spool.size().records == 0
-    told = fates(spool)
-    assert [told[number]["a"].state for number in range(4)] == ["delivered"] * 4
-    assert [told[number]["b"].state for number in range(4)] == ["delivered"] * 3 + ["skipped"]
-    assert spool.find((1).to_bytes(16, "big"))[2].facts["total_tokens"] == 2
+    assert spool.usage().records == 0
+    known = states_of(spool)
+    assert [known[number]["a"].state for number in range(4)] == ["delivered"] * 4
+    assert [known[number]["b"].state for number in range(4)] == ["delivered"] * 3 + ["skipped"]
+    assert spool.history((1).to_bytes(16, "big"))[2].facts["total_tokens"] == 2
     assert spool.replay("a", 0, math.inf) == 0
     spool.put(records(range(4, 6)), {})
     assert deliver(spool, "a") == [4, 5]
@@ -599,14 +597,14 @@ def test_delivered_content_is_kept_for_a_while(kind: str, tmp_path: Path, clock:
     spool.close()
 
 
-def test_a_dead_letter_is_kept_when_the_rest_of_its_batch_is_forgotten(kind: str, tmp_path: Path, clock: Clock) -> None:
+def test_dead_letter_content_is_kept_when_batch_is_deleted(kind: str, tmp_path: Path, clock: Clock) -> None:
     spool = make(kind, tmp_path, clock, keep_delivered_s=0)
     spool.register(["a", "b"])
     spool.put(records(range(5)), {})
     assert deliver(spool, "b") == [0, 1, 2, 3, 4]
-    claim = take(spool, "a")
-    assert claim is not None
-    spool.bury(claim, [claim.entries[2].sequence], "400")
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.dead_letter(lease, [lease.entries[2].sequence], "400")
     assert spool.records((1).to_bytes(16, "big")) == [record(2)]
     assert spool.replay("b", 0, math.inf) == 1
     assert deliver(spool, "b") == [2]
@@ -616,50 +614,50 @@ def test_a_dead_letter_is_kept_when_the_rest_of_its_batch_is_forgotten(kind: str
     spool.close()
 
 
-# Looking
+# Reading
 
 
-def test_find_and_records_of_a_trace(spool: Spool) -> None:
+def test_history_and_records_of_trace(spool: Spool) -> None:
     spool.put(records(range(3), trace=1), {})
     spool.put(records(range(3, 5), trace=2), {})
-    claim = take(spool, "a", most=1)
-    assert claim is not None
-    spool.ack(claim)
-    found = spool.find((1).to_bytes(16, "big"))
+    lease = take(spool, "a", most=1)
+    assert lease is not None
+    spool.ack(lease)
+    found = spool.history((1).to_bytes(16, "big"))
     assert [
         (item.span_id, item.parent_span_id, item.is_genai, item.put_s, item.facts["total_tokens"]) for item in found
     ] == [
         ((number + 1).to_bytes(8, "big"), b"" if number == 0 else (1).to_bytes(8, "big"), number != 1, START_S, number)
         for number in range(3)
     ]
-    assert found[0].fates == (DeliveryState("a", "delivered", at_s=START_S), DeliveryState("b", "waiting"))
-    assert found[1].fates == (DeliveryState("a", "waiting"), DeliveryState("b", "waiting"))
+    assert found[0].states == (DeliveryState("a", "delivered", at_s=START_S), DeliveryState("b", "waiting"))
+    assert found[1].states == (DeliveryState("a", "waiting"), DeliveryState("b", "waiting"))
     assert spool.records((2).to_bytes(16, "big")) == records(range(3, 5), trace=2)
-    assert spool.find(bytes(16)) == []
+    assert spool.history(bytes(16)) == []
     assert spool.records(bytes(16)) == []
 
 
-def test_when_each_was_delivered(spool: Spool, clock: Clock) -> None:
+def test_history_has_delivery_times(spool: Spool, clock: Clock) -> None:
     spool.put(records(range(6)), {"a": {2: "filtered"}})
     for _ in range(3):
-        claim = take(spool, "a", most=2)
-        if claim is not None:
-            spool.ack(claim)
+        lease = take(spool, "a", most=2)
+        if lease is not None:
+            spool.ack(lease)
         clock.now_s += 10
-    assert {number: fate["a"].at_s - START_S for number, fate in fates(spool).items() if fate["a"].state == "delivered"} == {
+    assert {number: fate["a"].at_s - START_S for number, fate in states_of(spool).items() if fate["a"].state == "delivered"} == {
         0: 0, 1: 0, 3: 10, 4: 10, 5: 20,
     }  # fmt: skip
 
 
-def test_how_much_it_holds(spool: Spool, kind: str) -> None:
-    assert (spool.size().records, spool.size().oldest_s) == (0, 0.0)
+def test_usage(spool: Spool, kind: str) -> None:
+    assert (spool.usage().records, spool.usage().oldest_s) == (0, 0.0)
     spool.put(records(range(100), size=10 * KIB), {})
-    size = spool.size()
-    assert (size.records, size.oldest_s, size.overflow, size.trouble) == (100, START_S, 0, "")
+    size = spool.usage()
+    assert (size.records, size.oldest_s, size.in_memory, size.error) == (100, START_S, 0, "")
     assert size.bytes_used > 1_000_000
     assert (size.bytes_on_disk >= size.bytes_used) == (kind == "sqlite")
     state = spool.state("a")
-    assert (state.waiting, state.waiting_bytes) == (100, 100 * 10 * KIB)
+    assert (state.queued, state.queued_bytes) == (100, 100 * 10 * KIB)
 
 
 # Any run of events
@@ -681,7 +679,7 @@ EVENTS = st.lists(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(events=EVENTS)
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_every_record_is_delivered_refused_or_waits(
+def test_every_record_is_delivered_dead_lettered_or_queued(
     kind: str, events: list[tuple[str, int, int | frozenset[int]]], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     clock = Clock()
@@ -705,26 +703,26 @@ def test_every_record_is_delivered_refused_or_waits(
             assert spool.requeue("a") == len(refused)
             refused.clear()
             continue
-        claim = take(spool, "a", clock.now_s, most=amount)
-        if claim is None:
+        lease = take(spool, "a", clock.now_s, most=amount)
+        if lease is None:
             assert set(wanted) == set(delivered) | refused
             continue
         assert isinstance(detail, int)
-        leading = part(claim, 0, min(detail, len(claim.entries)))
+        leading = part(lease, 0, min(detail, len(lease.entries)))
         if event in ("ack", "retry"):
             spool.ack(leading)
             delivered += numbers(leading)
-            spool.nack(part(claim, len(leading.entries)), clock.now_s, event)
+            spool.nack(part(lease, len(leading.entries)), clock.now_s, event)
         elif event == "bury":
-            spool.bury(claim, [entry.sequence for entry in leading.entries], event)
+            spool.dead_letter(lease, [entry.sequence for entry in leading.entries], event)
             refused |= set(numbers(leading))
-            delivered += numbers(claim)[len(leading.entries) :]
+            delivered += numbers(lease)[len(leading.entries) :]
         else:
             clock.now_s += 31
-        assert {item.span_id for item in spool.buried("a")} == {
+        assert {item.span_id for item in spool.dead_letters("a")} == {
             (number + 1).to_bytes(8, "big").hex() for number in refused
         }
-        assert spool.state("a").waiting == len(wanted) - len(delivered) - len(refused)
+        assert spool.state("a").queued == len(wanted) - len(delivered) - len(refused)
     delivered += deliver(spool, "a", clock.now_s + 31)
     assert sorted(delivered) == sorted(set(wanted) - refused)
     spool.close()

@@ -1,4 +1,4 @@
-"""Which spans a destination takes: OpenRouter's rules, and what spancast has beyond them."""
+"""Filters of destinations: OpenRouter's rules and those that spancast adds."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_every_field_and_operator(field: str, operator: str, value: Any, takes: 
     [("equals", "x", False), ("not_equals", "x", True), ("contains", "x", False), ("not_contains", "x", True),
      ("regex", ".", False), ("gt", 0, False), ("lt", 9, False), ("exists", None, False), ("not_exists", None, True)],
 )  # fmt: skip
-def test_a_fact_that_is_missing(operator: str, value: Any, takes: bool) -> None:
+def test_missing_fact(operator: str, value: Any, takes: bool) -> None:
     facts = {name: fact for name, fact in CALL.items() if name != "finish_reason"}
     rule = {"field": "finish_reason", "operator": operator} | ({} if value is None else {"value": value})
     assert (evaluate(record(**facts), filter_rules={"groups": [{"rules": [rule]}]}) is None) is takes
@@ -90,13 +90,13 @@ def test_groups_are_joined_by_or_and_rules_by_their_logic() -> None:
     assert evaluate(record(**CALL), filter_rules={"groups": []}) is None
 
 
-def test_a_slow_pattern_stalls_nothing_and_costs_no_span() -> None:
+def test_slow_pattern_times_out_and_span_is_sent() -> None:
     before = counters.read()[Count("filter_timeouts", "one")]
     assert filtered("input", "regex", "(a|aa)+$", input="a" * 60 + "b")
     assert counters.read()[Count("filter_timeouts", "one")] == before + 1
 
 
-def test_a_pattern_that_is_none_is_a_configuration_error() -> None:
+def test_invalid_pattern_is_config_error() -> None:
     with pytest.raises(ValueError, match="regular expression"):
         filtered("input", "regex", "(unclosed")
 
@@ -110,15 +110,15 @@ def test_sampling_is_the_same_in_every_process_and_another_for_every_destination
     )
     for seed in ("1", "2"):
         environ = {**os.environ, "PYTHONHASHSEED": seed}
-        told = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
-        assert told.stdout.strip() == str(here)
+        result = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True)
+        assert result.stdout.strip() == str(here)
     assert 400 < sum(here) < 600
     both = sum(a and is_sampled("two", key, 0.25) for a, key in zip(here, keys, strict=True))
     assert 80 < both < 180, "independent: a sixteenth is taken by both"
     assert all(is_sampled("one", key, 0.5) for a, key in zip(here, keys, strict=True) if a), "nested rates are monotone"
 
 
-def test_a_session_is_whole() -> None:
+def test_sampling_keeps_sessions_complete() -> None:
     rules = DestinationFilter("one", config("console", sampling_rate=0.5))
     for session in range(50):
         verdicts = {
@@ -128,7 +128,7 @@ def test_a_session_is_whole() -> None:
         assert len(verdicts) == 1
 
 
-def test_what_is_always_kept() -> None:
+def test_always_keep_settings() -> None:
     never = {"sampling_rate": 0.0001}
     assert evaluate(record(**CALL), **never) == rules_module.SAMPLED_OUT
     assert evaluate(record(**CALL, error="RateLimitError"), **never, always_keep_errors=True) is None
@@ -142,17 +142,17 @@ def test_api_keys() -> None:
     assert evaluate(record(operation="chat", model="m"), api_keys=["staging"]) == rules_module.OTHER_KEY
 
 
-def test_spans_of_others_only_where_asked_for() -> None:
+def test_other_spans_only_if_configured() -> None:
     assert evaluate(record(is_genai=False), spans="genai") == rules_module.NON_GENAI
     assert evaluate(record(is_genai=False), spans="all") is None
 
 
 @pytest.mark.parametrize(("respects", "reason"), [(False, None), (True, rules_module.PARENT_NOT_SAMPLED)])
-def test_a_parent_that_was_not_sampled(respects: bool, reason: str | None) -> None:
+def test_unsampled_parent_is_filtered(respects: bool, reason: str | None) -> None:
     assert evaluate(record(**CALL, parent_sampled=False), respect_parent_sampling=respects) == reason
 
 
-def test_a_group_goes_with_the_calls_of_its_trace() -> None:
+def test_group_span_follows_calls_of_its_trace() -> None:
     wanted = {"filter_rules": {"groups": [{"rules": [{"field": "total_cost", "operator": "gt", "value": 1}]}]}}
     rules = DestinationFilter("one", config("console", **wanted))
     seen = TraceSeen()
@@ -161,7 +161,7 @@ def test_a_group_goes_with_the_calls_of_its_trace() -> None:
     assert rules.evaluate(record(), seen) is None
 
 
-def test_a_session_is_whole_though_it_shares_a_trace_with_another() -> None:
+def test_two_sessions_in_one_trace_are_sampled_apart() -> None:
     rules, traces = DestinationFilter("one", config("console", sampling_rate=0.5)), rules_module.TraceDecisions()
     for number in range(50):
         shared = record(**{**CALL, "session_id": f"first-{number}"}, trace=number + 1)
@@ -172,7 +172,7 @@ def test_a_session_is_whole_though_it_shares_a_trace_with_another() -> None:
         assert len({rules.evaluate(one, traces.of(one)) for one in own}) == 1
 
 
-def test_what_has_no_session_goes_with_that_of_its_trace_and_else_by_the_trace() -> None:
+def test_span_without_session_uses_session_of_trace_or_trace_id() -> None:
     rate = {"sampling_rate": 0.5}
     groups = [record(trace=trace) for trace in range(1, 60)]
     for one in groups:
@@ -181,8 +181,8 @@ def test_what_has_no_session_goes_with_that_of_its_trace_and_else_by_the_trace()
         assert (evaluate(one, TraceSeen("a session"), **rate) is None) is is_sampled("one", "a session", 0.5)
 
 
-def test_only_the_last_traces_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rules_module, "_TRACES_REMEMBERED", 3)
+def test_trace_history_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules_module, "_MAX_TRACES", 3)
     traces = rules_module.TraceDecisions()
     first = traces.of(record(trace=1, session_id="s"))
     assert traces.of(record(trace=1)) is first
@@ -192,7 +192,7 @@ def test_only_the_last_traces_are_remembered(monkeypatch: pytest.MonkeyPatch) ->
     assert traces.of(record(trace=1)).session_id is None
 
 
-def test_empty_is_not_there() -> None:
+def test_empty_value_does_not_exist() -> None:
     assert not filtered("finish_reason", "exists", finish_reason="")
     assert filtered("finish_reason", "not_exists", finish_reason="")
     assert filtered("total_cost", "exists", total_cost=0)
@@ -200,12 +200,12 @@ def test_empty_is_not_there() -> None:
 
 @pytest.mark.parametrize("operator", ["gt", "lt", "gte", "lte"])
 @pytest.mark.parametrize("fact", ["many", True, float("nan"), pytest.param(10**400, id="huge")])
-def test_what_is_no_number_compares_with_none(operator: str, fact: Any) -> None:
+def test_non_number_does_not_match_comparison(operator: str, fact: Any) -> None:
     assert not filtered("total_tokens", operator, 5, total_tokens=fact)
 
 
 @pytest.mark.parametrize(("value", "takes"), [("42", True), (42, True), ("042", False), ("4", False)])
-def test_a_text_that_looks_like_a_number_is_compared_as_text(value: Any, takes: bool) -> None:
+def test_numeric_text_is_compared_as_text(value: Any, takes: bool) -> None:
     assert filtered("user_id", "equals", value, user_id="42") is takes
 
 
@@ -217,12 +217,12 @@ def test_text_is_compared_with_its_case_and_a_pattern_searches_anywhere() -> Non
     assert filtered("total_tokens", "starts_with", 15, total_tokens=150)
 
 
-def test_a_group_without_rules_takes_everything() -> None:
+def test_filter_group_without_rules_takes_everything() -> None:
     no = {"field": "model", "operator": "equals", "value": "other"}
     assert evaluate(record(**CALL), filter_rules={"groups": [{"rules": [no]}, {"rules": []}]}) is None
 
 
-def test_keep_always_is_no_way_round_a_filter_or_the_keys() -> None:
+def test_always_keep_does_not_bypass_filters_and_keys() -> None:
     failed = record(**CALL, error="RateLimitError")
     no = {"groups": [{"rules": [{"field": "model", "operator": "equals", "value": "other"}]}]}
     assert evaluate(failed, always_keep_errors=True, filter_rules=no) == rules_module.FILTERED
@@ -230,7 +230,7 @@ def test_keep_always_is_no_way_round_a_filter_or_the_keys() -> None:
     assert evaluate(record(is_genai=False, error="E"), always_keep_errors=True) == rules_module.NON_GENAI
 
 
-def test_the_groups_of_a_call_that_is_always_kept_are_kept_with_it() -> None:
+def test_group_of_always_kept_call_is_kept() -> None:
     rules, seen = (
         DestinationFilter("one", config("console", sampling_rate=0.0001, always_keep_cost_above=0.01)),
         TraceSeen(),
@@ -244,7 +244,7 @@ def test_the_groups_of_a_call_that_is_always_kept_are_kept_with_it() -> None:
     )
 
 
-def test_one_is_asked_for_all_who_ask_the_same_and_nobody_for_who_takes_everything() -> None:
+def test_equal_filters_are_grouped_and_trivial_filters_left_out() -> None:
     given = {
         "all": {"spans": "all", "respect_parent_sampling": False},
         "llm": {"spans": "genai", "respect_parent_sampling": False},
@@ -269,6 +269,6 @@ def test_one_is_asked_for_all_who_ask_the_same_and_nobody_for_who_takes_everythi
             assert verdicts == {asked.evaluate(one, TraceSeen())}
 
 
-def test_who_takes_everything_takes_everything() -> None:
+def test_filter_without_rules_takes_everything() -> None:
     for given in (record(), record(**CALL), record(is_genai=False, error="E"), record(parent_sampled=False)):
         assert evaluate(given, spans="all", respect_parent_sampling=False) is None

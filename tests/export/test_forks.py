@@ -1,4 +1,4 @@
-"""A fork, wherever it happens: all spans of the child arrive, and none is taken for work of ours."""
+"""Forks at any place: all spans of the child arrive, and none is ignored as a span of a worker thread."""
 
 from __future__ import annotations
 
@@ -54,22 +54,22 @@ def in_child(work: Callable[[], str]) -> str:
         finally:
             os._exit(0)
     os.close(writing)
-    told = os.read(reading, 1000).decode()
+    result = os.read(reading, 1000).decode()
     os.close(reading)
     os.waitpid(child, 0)
-    return told
+    return result
 
 
 def state() -> str:
-    return f"{CURRENT_THREAD.is_ours} {context_api.get_value('suppress_instrumentation')}"
+    return f"{CURRENT_THREAD.is_worker} {context_api.get_value('suppress_instrumentation')}"
 
 
-def test_the_child_of_a_fork_on_a_thread_of_ours_is_the_applications() -> None:
-    told: list[str] = []
-    thread = WorkerThread("forks", lambda: told.extend([state(), in_child(state), state()]))
+def test_fork_on_worker_thread_child_is_instrumented_again() -> None:
+    result: list[str] = []
+    thread = WorkerThread("forks", lambda: result.extend([state(), in_child(state), state()]))
     assert thread.start()
     assert thread.join(60)
-    assert told == ["True True", "False None", "True True"]
+    assert result == ["True True", "False None", "True True"]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_child_of_a_fork_on_a_thread_of_ours_is_the_applications() -> None:
         ("nested", [CHILD, GRANDCHILD]),
     ],
 )
-def test_all_spans_of_a_child_arrive(
+def test_fork_all_spans_of_child_arrive(
     where: str, expected: list[range], receiver: OtlpReceiver, tmp_path: Path, server: ReplayServer
 ) -> None:
     server.reply(Reply.stream(chat_chunks(chat_answer(), pieces=20)))
@@ -97,7 +97,7 @@ def test_all_spans_of_a_child_arrive(
         assert not missing, f"{len(missing)} of {len(numbers)} are missing, {missing[0]} first"
 
 
-def test_a_childs_flush_reports_what_the_child_did(receiver: OtlpReceiver) -> None:
+def test_flush_in_child_reports_spans_of_child_only(receiver: OtlpReceiver) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     room = pipeline.span_queue._max_spans
 
@@ -143,20 +143,20 @@ def fork():
     child = os.fork()
     if child == 0:
         os._exit(0 if locked.ended[-1:] == ["child"] else 1)
-    told.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    result.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
-locked, told = Locked(), []
-fork_hooks.watch(locked)
+locked, result = Locked(), []
+fork_hooks.register(locked)
 threads = [threading.Thread(target=fork, name=name, daemon=True) for name in ("first", "second")]
 threads[0].start()
 locked.begun.wait()
 threads[1].start()
 for thread in threads:
     thread.join()
-print(told, locked.ended, locked.lock.acquire(timeout=10))
+print(result, locked.ended, locked.lock.acquire(timeout=10))
 """
 
 
-def test_two_threads_that_fork_at_once_leave_nothing_locked() -> None:
+def test_two_threads_fork_at_once_locks_are_released() -> None:
     process = subprocess.run([sys.executable, "-c", AT_ONCE], capture_output=True, text=True, check=False, timeout=60)
     assert (process.stdout, process.stderr) == ("[0, 0] ['first', 'second'] True\n", "")

@@ -1,4 +1,4 @@
-"""One odd span among 200 others: the others arrive, it is dead-lettered with the reason, and nothing waits."""
+"""One failing span among 200 others: the others arrive, it is dead-lettered with the reason, the queue is empty."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from tests.destinations.otlp_receiver import OtlpReceiver
 from tests.destinations.spans import conversation, records
-from tests.export.pipelines import around, broadcast_with, call, otlp, pipeline_to, tracing
+from tests.export.pipelines import around, call, otlp, pipeline_to, pipeline_with, tracing
 
 from spancast.destinations.local_store import Store
 from spancast.destinations.protocol import Outcome, Payload
 from spancast.destinations.span_exporter import ExporterDestination
 from spancast.encoding.encoder import SpanEncoder
 from spancast.errors import ConfigError
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.export.division import PROBES
 from spancast.export.pipeline import ExportPipeline
 from spancast.model import semconv
@@ -32,7 +32,7 @@ POSITIONS = [0, 100, 200]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.02)
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.02)
 
 
 @pytest.fixture(params=["disk", "memory"])
@@ -47,7 +47,7 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 
 class Picky(SpanExporter):
-    """Takes a batch unless ``fails`` has an answer for one of its spans, an error or a result."""
+    """An exporter that succeeds unless ``fails`` returns an error or a result for one of the spans."""
 
     def __init__(self, fails: Callable[[ReadableSpan], BaseException | SpanExportResult | None]) -> None:
         self.fails = fails
@@ -82,22 +82,20 @@ def is_odd(span: ReadableSpan) -> bool:
 
 def assert_one_is_dead_lettered(pipeline: ExportPipeline, odd: tuple[str, str], reason: str) -> None:
     report = pipeline.flush(PATIENCE_S)
-    told = report.destinations["one"]
-    assert (told.delivered, told.refused, told.waiting, report.dropped) == (200, 1, 0, 0), str(report)
+    of_one = report.destinations["one"]
+    assert (of_one.delivered, of_one.dead_lettered, of_one.queued, report.dropped) == (200, 1, 0, 0), str(report)
     assert not report
-    [buried] = pipeline.spool.buried()
+    [buried] = pipeline.spool.dead_letters()
     assert (buried.trace_id, buried.span_id) == odd
     assert buried.reason.startswith(reason), buried.reason
     assert CONTENT not in buried.reason
-    assert pipeline.flush(PATIENCE_S), "it is told once, and nothing waits"
+    assert pipeline.flush(PATIENCE_S), "it is reported once, and nothing waits"
 
 
 @pytest.mark.parametrize("position", POSITIONS)
-def test_an_exporter_that_raises_for_one_span(
-    position: int, directory: Path | None, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_exporter_raises_for_one_span(position: int, directory: Path | None, caplog: pytest.LogCaptureFixture) -> None:
     exporter, destination = picky(lambda span: ValueError(f"no: {CONTENT}") if is_odd(span) else None)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         good, odd = around(tracer, position, {"note": CONTENT})
     assert_one_is_dead_lettered(pipeline, odd, "exporter picky: it raised ValueError")
@@ -106,9 +104,9 @@ def test_an_exporter_that_raises_for_one_span(
     pipeline.shutdown()
 
 
-def test_an_exporter_that_says_failure_for_one_span(directory: Path | None) -> None:
+def test_exporter_returns_failure_for_one_span(directory: Path | None) -> None:
     exporter, destination = picky(lambda span: SpanExportResult.FAILURE if is_odd(span) else None)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         good, odd = around(tracer, 100, {"note": CONTENT})
     assert_one_is_dead_lettered(pipeline, odd, "exporter picky: failure")
@@ -117,26 +115,26 @@ def test_an_exporter_that_says_failure_for_one_span(directory: Path | None) -> N
 
 
 @pytest.mark.parametrize("error", [ConnectionError("gone"), MemoryError(), ModuleNotFoundError("no such package")])
-def test_what_fails_for_every_span_is_tried_again(error: Exception, directory: Path | None) -> None:
+def test_failure_for_every_span_is_retried(error: Exception, directory: Path | None) -> None:
     exporter, destination = picky(lambda _: error)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         made = [call(tracer, number) for number in range(201)]
     report = pipeline.flush(0.5)
-    told = report.destinations["one"]
-    assert (told.delivered, told.refused, told.waiting) == (0, 0, 201)
-    assert told.last_error == f"exporter picky: it raised {type(error).__name__}"
+    of_one = report.destinations["one"]
+    assert (of_one.delivered, of_one.dead_lettered, of_one.queued) == (0, 0, 201)
+    assert of_one.last_error == f"exporter picky: it raised {type(error).__name__}"
     tries = pipeline.spool.state("one").attempts
     assert 0 < exporter.batches <= (tries + 1) * (1 + PROBES)
     exporter.fails = lambda _: None
     report = pipeline.flush(PATIENCE_S)
     assert report, str(report)
     assert sorted(exporter.spans) == sorted(made)
-    assert pipeline.spool.buried() == []
+    assert pipeline.spool.dead_letters() == []
     pipeline.shutdown()
 
 
-def test_a_package_that_is_missing_is_no_spans_fault() -> None:
+def test_missing_package_dead_letters_no_span() -> None:
     class Lacking:
         encoder = SpanEncoder()
         asked = 0
@@ -148,57 +146,57 @@ def test_a_package_that_is_missing_is_no_spans_fault() -> None:
         test_connection = close = None
 
     destination: Any = Lacking()
-    pipeline = broadcast_with({"one": destination}, None)
+    pipeline = pipeline_with({"one": destination}, None)
     with tracing(pipeline) as tracer:
         around(tracer, 0, {})
-    told = pipeline.flush(0.2).destinations["one"]
-    assert (told.refused, told.waiting) == (0, 201)
-    assert told.last_error == "boto3 is not installed: pip install 'spancast[s3]'"
+    of_one = pipeline.flush(0.2).destinations["one"]
+    assert (of_one.dead_lettered, of_one.queued) == (0, 201)
+    assert of_one.last_error == "boto3 is not installed: pip install 'spancast[s3]'"
     assert destination.asked <= pipeline.spool.state("one").attempts + 1, "the batch is not halved for it"
     destination.close = lambda: None
     pipeline.shutdown(0.1)
 
 
-def test_a_dead_letter_that_is_sent_again_holds_up_nothing(directory: Path | None) -> None:
+def test_requeued_dead_letter_does_not_block_others(directory: Path | None) -> None:
     exporter, destination = picky(lambda span: ValueError() if is_odd(span) else None)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         good, odd = around(tracer, 100, {"note": CONTENT})
         assert_one_is_dead_lettered(pipeline, odd, "exporter picky: it raised ValueError")
         assert pipeline.spool.requeue("one") == 1
-        told = pipeline.flush(0.2).destinations["one"]
-        assert (told.refused, told.waiting) == (0, 1), "alone, it may be the network"
+        of_one = pipeline.flush(0.2).destinations["one"]
+        assert (of_one.dead_lettered, of_one.queued) == (0, 1), "alone, it may be the network"
         good += [call(tracer, number) for number in range(10)]
         report = pipeline.flush(PATIENCE_S)
-    told = report.destinations["one"]
-    assert (told.delivered, told.refused, told.waiting) == (10, 1, 0), str(report)
+    of_one = report.destinations["one"]
+    assert (of_one.delivered, of_one.dead_lettered, of_one.queued) == (10, 1, 0), str(report)
     assert sorted(exporter.spans) == sorted(good)
     pipeline.shutdown()
 
 
-def test_an_odd_span_alone_waits_until_another_one_is_taken(directory: Path | None) -> None:
+def test_single_failing_span_waits_until_another_is_delivered(directory: Path | None) -> None:
     exporter, destination = picky(lambda span: ValueError() if is_odd(span) else None)
-    pipeline = broadcast_with({"one": destination}, directory)
+    pipeline = pipeline_with({"one": destination}, directory)
     with tracing(pipeline) as tracer:
         odd = call(tracer, note=CONTENT)
-        told = pipeline.flush(0.2).destinations["one"]
-        assert (told.delivered, told.refused, told.waiting) == (0, 0, 1)
+        of_one = pipeline.flush(0.2).destinations["one"]
+        assert (of_one.delivered, of_one.dead_lettered, of_one.queued) == (0, 0, 1)
         good = call(tracer)
-        told = pipeline.flush(PATIENCE_S).destinations["one"]
-    assert (told.delivered, told.refused, told.waiting) == (1, 1, 0)
+        of_one = pipeline.flush(PATIENCE_S).destinations["one"]
+    assert (of_one.delivered, of_one.dead_lettered, of_one.queued) == (1, 1, 0)
     assert exporter.spans == [good]
-    assert [(item.trace_id, item.span_id) for item in pipeline.spool.buried()] == [odd]
+    assert [(item.trace_id, item.span_id) for item in pipeline.spool.dead_letters()] == [odd]
     pipeline.shutdown()
 
 
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("kind", ["store", "langfuse"])
-def test_a_record_that_our_own_code_cannot_read(
+def test_unreadable_record_is_dead_lettered(
     kind: str, position: int, directory: Path | None, receiver: OtlpReceiver, tmp_path: Path
 ) -> None:
     store = tmp_path / "spans.db"
     given: dict[str, Any] = {
-        # The example's times are fixed: a store forgets what is older than this.
+        # The times of the example are fixed; a store deletes older spans.
         "store": {"type": "store", "path": str(store), "spans": "all", "max_age": "36500d"},
         "langfuse": otlp(receiver.url, convention="langfuse"),
     }
@@ -239,7 +237,7 @@ def test_attributes_of_any_type_are_delivered_with_the_rest(name: str, receiver:
     destinations = {"store": store, "file": file, "console": {"type": "console", "spans": "all"}}
     destinations["langfuse"] = otlp(receiver.url, convention="langfuse")
     pipeline = pipeline_to(destinations, tmp_path)
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         if name in ODD:
             around(tracer, 100, ODD[name])
         else:
@@ -247,7 +245,7 @@ def test_attributes_of_any_type_are_delivered_with_the_rest(name: str, receiver:
             tracer.start_span("late").end(end_time=2**63)
     report = pipeline.flush(PATIENCE_S)
     assert report, str(report)
-    assert {told.delivered for told in report.destinations.values()} == {201}
+    assert {of_one.delivered for of_one in report.destinations.values()} == {201}
     assert len(set(receiver.spans)) == 201
     assert len(Store(tmp_path / "spans.db").traces(limit=300)) == 201
     pipeline.shutdown()

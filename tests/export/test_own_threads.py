@@ -1,4 +1,4 @@
-"""A span belongs to where it began: what the garbage collector ends on one of our own threads is delivered."""
+"""Spans that the garbage collector ends on a worker thread are delivered: the thread of the start decides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNT = 200
 
 
 class Held:
-    """What ends a span when it is collected, as other instrumentations' streams do."""
+    """An object that ends a span when it is collected, as streams of other instrumentations do."""
 
     def __init__(self, span: Any) -> None:
         self.span = span
@@ -77,7 +77,7 @@ def test_abandoned_streams(provider: TracerProvider, tmp_path: Path, server: Rep
     assert all("gen_ai.output.messages" in str(span) for span in found)
 
 
-def test_abandoned_spans_of_others(provider: TracerProvider, tmp_path: Path) -> None:
+def test_abandoned_spans_of_other_instrumentations(provider: TracerProvider, tmp_path: Path) -> None:
     tracer = provider.get_tracer("another instrumentation")
     gc.disable()
     try:
@@ -89,7 +89,7 @@ def test_abandoned_spans_of_others(provider: TracerProvider, tmp_path: Path) -> 
     assert [span["name"] for span in delivered(tmp_path)] == ["theirs"] * COUNT
 
 
-def test_what_begins_on_our_threads_is_our_own_work_wherever_it_ends(provider: TracerProvider, tmp_path: Path) -> None:
+def test_span_started_on_worker_thread_is_ignored_wherever_it_ends(provider: TracerProvider, tmp_path: Path) -> None:
     tracer = provider.get_tracer("another instrumentation")
     left: list[Any] = []
 
@@ -139,7 +139,7 @@ with ReplayServer() as server:
 """
 
 
-def test_collections_in_the_midst_of_anything_lose_and_lock_nothing(tmp_path: Path) -> None:
+def test_garbage_collection_at_any_time_loses_no_span_and_no_deadlock(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(textwrap.dedent(STRESS).replace("COUNT", str(3 * COUNT)))
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Payloads that several destinations share are made once, and forgotten in time."""
+"""The cache of payloads: shared payloads are encoded once, and the cache is bounded."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ def ids(spans: Iterable[SpanData]) -> list[str]:
     return [one.span_id for one in spans]
 
 
-def test_one_view_of_the_same_records_is_one_payload() -> None:
+def test_equal_encoder_and_records_share_payload() -> None:
     cache = PayloadCache()
     payload = cache.payload(PLAIN, "log", entries(1))
     assert cache.payload(SpanEncoder(), "log", entries(1)) is payload, "an equal view"
     assert ids(payload.spans) == [entry.record.span_id.hex() for entry in entries(1)]
 
 
-def test_another_view_or_other_records_are_another_payload() -> None:
+def test_other_encoder_or_records_get_own_payload() -> None:
     cache = PayloadCache()
     payload = cache.payload(PLAIN, "log", entries(1))
     assert cache.payload(PRIVATE, "log", entries(1)) is not payload
@@ -48,7 +48,7 @@ def test_another_view_or_other_records_are_another_payload() -> None:
     assert cache.payload(PLAIN, "log", entries(1)) is payload, "which is known still"
 
 
-def test_the_same_sequences_of_another_log_are_another_payload() -> None:
+def test_same_sequences_of_other_log_get_own_payload() -> None:
     cache = PayloadCache()
     former = cache.payload(PLAIN, "log", entries(1))
     others = [Entry(entry.sequence, record(100 + entry.sequence)) for entry in entries(1)]
@@ -58,7 +58,7 @@ def test_the_same_sequences_of_another_log_are_another_payload() -> None:
     assert payload.protobuf != former.protobuf
 
 
-def test_only_the_last_are_known() -> None:
+def test_cache_keeps_latest_payloads() -> None:
     cache = PayloadCache()
     first = cache.payload(PLAIN, "log", entries(1))
     last = [cache.payload(PLAIN, "log", entries(10 * number)) for number in range(1, 20)][-1]
@@ -66,7 +66,7 @@ def test_only_the_last_are_known() -> None:
     assert cache.payload(PLAIN, "log", entries(1)) is not first
 
 
-def test_large_batches_are_forgotten_sooner() -> None:
+def test_cache_is_bounded_in_bytes() -> None:
     cache = PayloadCache()
     large = [Entry(1, record(1, size=17 << 20))]
     first = cache.payload(PLAIN, "log", large)
@@ -76,13 +76,13 @@ def test_large_batches_are_forgotten_sooner() -> None:
     assert cache.payload(PLAIN, "log", large) is not first
 
 
-def test_what_is_larger_than_the_bound_is_shared_still() -> None:
+def test_payload_over_byte_limit_is_shared() -> None:
     cache = PayloadCache()
     huge = [Entry(1, record(1, size=40 << 20))]
     assert cache.payload(PLAIN, "log", huge) is cache.payload(PLAIN, "log", huge)
 
 
-def test_threads_that_ask_at_once_get_one() -> None:
+def test_concurrent_threads_get_one_payload() -> None:
     cache = PayloadCache()
     got: list[Payload] = []
     gate = threading.Barrier(8)

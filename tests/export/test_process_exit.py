@@ -1,4 +1,4 @@
-"""Every way a process ends or forks: what it handed over arrives, from it or from the next one."""
+"""Every way that a process ends or forks: its spans arrive, from it or from the next process."""
 
 from __future__ import annotations
 
@@ -47,41 +47,41 @@ def numbers(receiver: OtlpReceiver) -> Counter[int]:
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
 @pytest.mark.parametrize("how", ["exit", "spawned", "threads"])
-def test_the_end_of_the_interpreter(how: str, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_interpreter_exit_delivers(how: str, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     process = program(receiver, tmp_path if spool == "disk" else "memory", how)
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (0, "")
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, "")
     assert numbers(receiver) == Counter(range(200))
 
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
-def test_sigterm(spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_sigterm_delivers_before_exit(spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     process = program(receiver, tmp_path if spool == "disk" else "memory", "term")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.terminate()
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (-signal.SIGTERM, "")
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (-signal.SIGTERM, "")
     assert numbers(receiver) == Counter(range(200))
 
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
 @pytest.mark.parametrize(("how", "count"), [("pool", 600), ("prefork", 400)])
-def test_children(how: str, count: int, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_child_processes_deliver(how: str, count: int, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     process = program(receiver, tmp_path if spool == "disk" else "memory", how)
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (0, "")
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, "")
     assert numbers(receiver) == Counter(range(count))
 
 
-def test_a_dead_destination_does_not_hold_the_end_up(tmp_path: Path) -> None:
-    """E5: with a spool on disk nothing is gained by waiting; the next process delivers."""
+def test_dead_destination_does_not_delay_process_exit(tmp_path: Path) -> None:
+    """With a spool on disk the process does not wait; the next process delivers."""
     with OtlpReceiver(port=own_port()) as receiver:
         receiver.answer_with(status(503))
         process = program(receiver, tmp_path, "exit")
-        _, told = process.communicate(timeout=60)
+        _, output = process.communicate(timeout=60)
         assert process.returncode == 0
-        assert "kept and tried again" in told
+        assert "will retry" in output
     with OtlpReceiver(port=receiver.port) as back:
         pipeline = pipeline_to({"receiver": otlp(back.url)}, tmp_path)
         assert pipeline.flush(30)
@@ -106,7 +106,7 @@ def test_kill_9_loses_nothing_that_was_spooled(receiver: OtlpReceiver, tmp_path:
         kills += 1
         until = int(rest[-1]) if rest else int(line)
         spooled.update(range(first, until))
-        # What ended after the last word from it may be there or not.
+        # Spans that ended after its last message may be there or not.
         first = until + 1_000_000
     receiver.answer_with(ok())
     pipeline = pipeline_to({"receiver": otlp(receiver.url)}, tmp_path, max_bytes=1 << 30)

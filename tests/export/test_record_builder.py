@@ -1,4 +1,4 @@
-"""An ended span as a record: its bytes, whether it is of LLM work, and the facts rules ask for."""
+"""Records of ended spans: the bytes, whether it is a GenAI span, and the facts for filters."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def of_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
     return record.facts
 
 
-def test_a_record_is_the_span_under_its_heads() -> None:
+def test_record_decodes_to_span_with_resource_and_scope() -> None:
     span = ended(1)
     record = recorded(span)
     assert (record.trace_id, record.span_id, record.parent_span_id) == (
@@ -66,24 +66,24 @@ def test_a_record_is_the_span_under_its_heads() -> None:
     assert json.loads(record.scope)["name"] == "spancast"
 
 
-def test_a_root_has_no_parent_and_a_span_that_did_not_end_no_time() -> None:
+def test_root_has_no_parent_and_open_span_no_end() -> None:
     record = recorded(ended(end_time=None))
     span = read_record(record)
     assert (record.parent_span_id, record.end_ns) == (b"", 0)
     assert (span.parent_span_id, span.end_ns, span.parent_sampled, span.genai_parent) == ("", 0, True, None)
 
 
-def test_heads_are_encoded_once_and_bounded() -> None:
-    heads = ContextCache()
+def test_contexts_are_encoded_once_and_bounded() -> None:
+    contexts = ContextCache()
     resource = Resource({"service.name": "bot"})
-    first = heads.resource(resource)
-    assert heads.resource(resource) is first
-    assert heads.scope(WORKER_THREADS) is heads.scope(WORKER_THREADS)
-    assert heads.scope(None)[1] == ScopeData()
-    names = [heads.resource(Resource({"service.name": f"bot-{n}"}))[0] for n in range(600)]
+    first = contexts.resource(resource)
+    assert contexts.resource(resource) is first
+    assert contexts.scope(WORKER_THREADS) is contexts.scope(WORKER_THREADS)
+    assert contexts.scope(None)[1] == ScopeData()
+    names = [contexts.resource(Resource({"service.name": f"bot-{n}"}))[0] for n in range(600)]
     assert len(set(names)) == 600, "no other resource's bytes, though ids come again"
-    assert len(heads._known) <= 256
-    assert heads.resource(resource) == first
+    assert len(contexts._entries) <= 256
+    assert contexts.resource(resource) == first
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,11 @@ def test_heads_are_encoded_once_and_bounded() -> None:
         (None, {}, False),
     ],
 )
-def test_which_spans_are_of_llm_work(scope: str | None, attributes: dict[str, Any] | None, expected: bool) -> None:
+def test_is_genai_span(scope: str | None, attributes: dict[str, Any] | None, expected: bool) -> None:
     assert is_genai_span(InstrumentationScope(scope) if scope else None, attributes) is expected
 
 
-def test_the_facts_of_a_call() -> None:
+def test_facts_of_call() -> None:
     attributes = {**CALL, semconv.TRACE_METADATA + "api_key_name": "production"}
     facts = filter_fields_of(span("call", 1, attributes=attributes))
     assert facts.pop("input") == CALL[semconv.INPUT_MESSAGES]
@@ -117,7 +117,7 @@ def test_the_facts_of_a_call() -> None:
     }  # fmt: skip
 
 
-def test_the_facts_of_other_instrumentations() -> None:
+def test_facts_of_other_instrumentations() -> None:
     assert of_attributes(
         {
             "openinference.span.kind": "LLM", "llm.model_name": "gpt-4o", "llm.provider": "openai",
@@ -130,7 +130,7 @@ def test_the_facts_of_other_instrumentations() -> None:
     }  # fmt: skip
 
 
-def test_the_serving_provider_comes_before_the_api_that_was_called() -> None:
+def test_provider_fact_prefers_serving_provider() -> None:
     assert (
         of_attributes({semconv.PROVIDER_NAME: "openrouter", semconv.RESPONSE_PROVIDER: "Azure"})["provider"] == "Azure"
     )
@@ -141,7 +141,7 @@ def test_the_serving_provider_comes_before_the_api_that_was_called() -> None:
     "attributes",
     [{}, {semconv.RESPONSE_FINISH_REASONS: []}, {semconv.REQUEST_MODEL: None}, {semconv.USAGE_INPUT_TOKENS: 5, semconv.USAGE_OUTPUT_TOKENS: "x"}],
 )  # fmt: skip
-def test_no_fact_is_made_up(attributes: dict[str, Any]) -> None:
+def test_missing_attributes_give_no_facts(attributes: dict[str, Any]) -> None:
     assert not {"finish_reason", "model", "total_tokens", "session_id"} & set(of_attributes(attributes))
 
 
@@ -154,17 +154,17 @@ def test_no_fact_is_made_up(attributes: dict[str, Any]) -> None:
         (StatusCode.UNSET, CALL, None),
     ],
 )
-def test_an_error_is_what_the_status_says(status: StatusCode, attributes: dict[str, Any], expected: str | None) -> None:
+def test_error_fact_follows_status(status: StatusCode, attributes: dict[str, Any], expected: str | None) -> None:
     assert recorded(ended(status=Status(status), attributes=attributes)).facts.get("error") == expected
 
 
 @pytest.mark.parametrize(("flags", "expected"), [(None, True), (1, True), (0, False)])
-def test_a_parent_that_was_not_sampled_is_marked(flags: int | None, expected: bool) -> None:
+def test_unsampled_parent_is_marked(flags: int | None, expected: bool) -> None:
     assert from_disk(recorded(ended(flags))).parent_sampled is expected
 
 
 @pytest.mark.parametrize(("above", "expected"), [(None, None), (b"", ""), (b"\x00" * 7 + b"\xaa", "00000000000000aa")])
-def test_the_llm_span_above_is_on_the_span(above: bytes | None, expected: str | None) -> None:
+def test_genai_parent_is_on_the_span(above: bytes | None, expected: str | None) -> None:
     assert from_disk(recorded(ended(1), above)).genai_parent == expected
 
 
@@ -178,7 +178,7 @@ def test_the_llm_span_above_is_on_the_span(above: bytes | None, expected: str | 
     ],
     ids=["beyond", "sum beyond", "long", "odd"],
 )  # fmt: skip
-def test_a_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[str, Any]) -> None:
+def test_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[str, Any]) -> None:
     attributes = {semconv.USAGE_INPUT_TOKENS: asked, semconv.USAGE_OUTPUT_TOKENS: answered}
     assert of_attributes(attributes) == facts
 
@@ -189,17 +189,17 @@ def test_a_fact_beyond_64_bits_is_text(asked: Any, answered: Any, facts: dict[st
     [CALL, {semconv.RESPONSE_FINISH_REASONS: (10**6000,), semconv.ERROR_TYPE: 10**6000}],
     ids=["call", "odd"],
 )
-def test_a_record_of_odd_values_can_be_stored(end_time: Any, attributes: dict[str, Any]) -> None:
+def test_record_with_odd_values_can_be_stored(end_time: Any, attributes: dict[str, Any]) -> None:
     record = recorded(ended(end_time=end_time, attributes=attributes, status=Status(StatusCode.ERROR)))
     spool = MemorySpool(1 << 20)
     spool.register(["one"])
     assert spool.put([record], {}) == 0
-    assert spool.state("one").waiting == 1
-    assert spool.drop("one") == 1
+    assert spool.state("one").queued == 1
+    assert spool.purge("one") == 1
     spool.close()
 
 
-def test_what_is_redacted_is_in_no_form_of_the_record_and_filters_have_read_it() -> None:
+def test_redacted_content_is_not_in_record_but_in_filter_facts() -> None:
     redaction = Redaction(masks=(pattern_mask("canary", "***"),), key="m")
     said = {**CALL, semconv.INPUT_MESSAGES: '[{"role":"user","content":"canary"}]', semconv.USER_ID: "canary"}
     record = recorded(ended(attributes=said), redaction=redaction)

@@ -19,7 +19,7 @@ from tests.export.pipelines import call, otlp, pipeline_to, tracing
 from tests.export.spool_records import START_S, Clock, deliver, numbers, records, take
 
 from spancast.diagnostics import Count, counters
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.export.pipeline import SPOOL_FILE, ExportPipeline
 from spancast.export.spool.disk import SqliteSpool
 
@@ -29,8 +29,8 @@ CallIds = tuple[str, str]
 
 @pytest.fixture(autouse=True)
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(courier_module, "FIRST_BACKOFF_S", 0.05)
-    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.05)
+    monkeypatch.setattr(worker_module, "BATCH_DELAY_S", 0.01)
     counters.clear()
     yield
     counters.clear()
@@ -99,7 +99,7 @@ def arrived(receiver: OtlpReceiver, spans: list[CallIds]) -> list[int]:
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_spans_after_a_replacement_arrive_and_former_ones_do_not_again(
+def test_replaced_file_new_spans_arrive_once(
     way: Callable[[Path, Path], None], receiver: OtlpReceiver, tmp_path: Path
 ) -> None:
     path = tmp_path / "queue" / SPOOL_FILE
@@ -119,7 +119,7 @@ def test_spans_after_a_replacement_arrive_and_former_ones_do_not_again(
     pipeline.shutdown()
 
 
-def test_spans_after_a_file_was_set_aside_as_damaged_arrive(receiver: OtlpReceiver, tmp_path: Path) -> None:
+def test_quarantined_file_new_spans_arrive(receiver: OtlpReceiver, tmp_path: Path) -> None:
     path = tmp_path / SPOOL_FILE
     pipeline = pipeline_to({"one": otlp(receiver.url)}, tmp_path)
     first = made(pipeline, 5)
@@ -135,7 +135,7 @@ def test_spans_after_a_file_was_set_aside_as_damaged_arrive(receiver: OtlpReceiv
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_spans_that_waited_in_a_removed_file_are_counted(
+def test_removed_file_queued_spans_are_counted(
     way: Callable[[Path, Path], None],
     receiver: OtlpReceiver,
     tmp_path: Path,
@@ -147,16 +147,16 @@ def test_spans_that_waited_in_a_removed_file_are_counted(
     copy = copied(path, tmp_path / "copy")
     receiver.answer_with(status(503))
     lost = made(pipeline, 40)
-    waiting = {name: told.waiting for name, told in pipeline.flush(0.5).destinations.items()}
+    waiting = {name: one.queued for name, one in pipeline.flush(0.5).destinations.items()}
     assert waiting["one"] == 40 > waiting["two"] > 0
     receiver.answer_with(ok())
     way(path, copy)
     later = made(pipeline, 3)
     report = pipeline.flush(PATIENCE_S)
     assert not report
-    assert {name: told.dropped for name, told in report.destinations.items()} == waiting
+    assert {name: one.dropped for name, one in report.destinations.items()} == waiting
     assert {name: counters.read()[Count("dropped", name, "spool_replaced")] for name in waiting} == waiting
-    assert "was removed or replaced while it was in use; 40 records that waited for one are dropped" in caplog.text
+    assert "was removed or replaced while it was in use; 40 records queued for one are dropped" in caplog.text
     assert arrived(receiver, lost) == [0] * 40
     assert all(arrived(receiver, later))
     assert pipeline.flush(PATIENCE_S)
@@ -164,7 +164,7 @@ def test_spans_that_waited_in_a_removed_file_are_counted(
 
 
 @pytest.mark.parametrize(("code", "lost"), [(200, 0), (503, 5)])
-def test_a_batch_under_way_when_the_file_is_removed_is_delivered_or_counted(
+def test_removed_file_batch_in_delivery_is_delivered_or_counted(
     code: int, lost: int, receiver: OtlpReceiver, tmp_path: Path
 ) -> None:
     receiver.answer_with(held(code), ok())
@@ -174,7 +174,7 @@ def test_a_batch_under_way_when_the_file_is_removed_is_delivered_or_counted(
     assert receiver.wait_for(lambda: len(receiver.requests) == 1)
     remove(tmp_path / SPOOL_FILE, tmp_path)
     later = made(pipeline, 3)
-    assert pipeline.span_queue.drain(PATIENCE_S)
+    assert pipeline.span_queue.flush(PATIENCE_S)
     receiver.release()
     assert receiver.wait_for(lambda: all(arrived(receiver, later)))
     pipeline.flush(PATIENCE_S)
@@ -185,10 +185,10 @@ def test_a_batch_under_way_when_the_file_is_removed_is_delivered_or_counted(
     pipeline.shutdown()
 
 
-def test_halves_left_when_the_file_is_removed_are_counted(
+def test_removed_file_remaining_halves_are_counted(
     receiver: OtlpReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier_module, "_RENEW_AFTER_S", -1.0)
+    monkeypatch.setattr(worker_module, "_EXTEND_AFTER_S", -1.0)
     receiver.answer_with(held(413), ok())
     pipeline = pipeline_to({"one": otlp(receiver.url, timeout=20)}, tmp_path)
     made(pipeline, 5)
@@ -208,26 +208,26 @@ def opened(path: Path, clock: Clock) -> SqliteSpool:
     return spool
 
 
-def test_a_claim_of_a_file_moves_nothing_in_a_copy_of_it(tmp_path: Path, clock: Clock) -> None:
+def test_lease_of_file_changes_nothing_in_a_copy(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "queue" / SPOOL_FILE
     spool = opened(path, clock)
     spool.put(records(range(3)), {})
     assert deliver(spool, "a") == [0, 1, 2]
     copy = copied(path, tmp_path / "copy")
     spool.put(records(range(3, 6)), {})
-    claim = take(spool, "a")
-    assert claim is not None
+    lease = take(spool, "a")
+    assert lease is not None
     put_the_copy_there(path, copy)
     spool.put(records(range(10, 13)), {})
-    assert not spool.renew(claim, START_S)
-    spool.ack(claim)
-    spool.bury(claim, [claim.entries[0].sequence], "400")
-    assert spool.buried() == []
+    assert not spool.extend(lease, START_S)
+    spool.ack(lease)
+    spool.dead_letter(lease, [lease.entries[0].sequence], "400")
+    assert spool.dead_letters() == []
     assert numbers(take(spool, "a")) == [10, 11, 12]
     spool.close()
 
 
-def test_records_of_the_spool_that_was_put_there_are_delivered(tmp_path: Path, clock: Clock) -> None:
+def test_replacement_file_records_are_delivered(tmp_path: Path, clock: Clock) -> None:
     path, other = tmp_path / "queue" / SPOOL_FILE, tmp_path / "other" / SPOOL_FILE
     prepared = opened(other, clock)
     prepared.put(records(range(20, 24)), {})
@@ -241,12 +241,12 @@ def test_records_of_the_spool_that_was_put_there_are_delivered(tmp_path: Path, c
     spool.close()
 
 
-def test_each_process_counts_what_it_knows_to_wait_in_a_file_set_aside(tmp_path: Path, clock: Clock) -> None:
+def test_quarantined_file_each_process_counts_its_known_records(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / SPOOL_FILE
     first, second = opened(path, clock), opened(path, clock)
     first.put(records(range(9)), {})
     second.put(records(range(20, 23)), {})
-    first._set_aside(sqlite3.DatabaseError("found by the first"))
+    first._quarantine(sqlite3.DatabaseError("found by the first"))
     first.put(records([30]), {})
     assert counters.read()[Count("dropped", "a", "spool_damaged")] == 9
     second.put(records([31]), {})
@@ -274,17 +274,17 @@ def test_flush_is_false_if_spans_waited_in_a_file_that_was_damaged(
     pipeline = pipeline_to({"one": otlp(receiver.url)}, tmp_path)
     receiver.answer_with(status(503))
     made(pipeline, 200)
-    assert pipeline.flush(0.5).destinations["one"].waiting == 200
+    assert pipeline.flush(0.5).destinations["one"].queued == 200
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     damage(path)
     receiver.answer_with(ok())
     made(pipeline, 5)
     report = pipeline.flush(PATIENCE_S)
-    told = report.destinations["one"]
+    one = report.destinations["one"]
     assert not report
-    assert (told.delivered + told.dropped, told.waiting) == (205, 0)
-    assert told.dropped >= 200
+    assert (one.delivered + one.dropped, one.queued) == (205, 0)
+    assert one.dropped >= 200
     later = made(pipeline, 5)
     assert pipeline.flush(PATIENCE_S)
     assert arrived(receiver, later) == [1] * 5

@@ -1,4 +1,4 @@
-"""Where ended spans come in: whatever fails there, no span is lost without being counted."""
+"""The span queue: whatever fails, no span is lost without being counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.export.pipelines import call, otlp, pipeline_to, tracing
 import spancast
 from spancast.diagnostics import Count, counters
 from spancast.errors import SpancastError
-from spancast.export import delivery_worker as courier_module
+from spancast.export import delivery_worker as worker_module
 from spancast.export.span_queue import QueuedSpan, SpanQueue
 from spancast.export.spool.memory import MemorySpool
 from spancast.testing import CapturedSpans
@@ -33,7 +33,7 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(courier_module, "BATCH_DELAY_S", 0.01)
+    monkeypatch.setattr(worker_module, "BATCH_DELAY_S", 0.01)
 
 
 @contextmanager
@@ -47,33 +47,33 @@ def no_thread_can_be_started() -> Iterator[None]:
         threading.stack_size(former)
 
 
-def test_a_thread_that_could_not_be_started_is_started_by_the_next_span(receiver: OtlpReceiver) -> None:
+def test_thread_start_failed_next_span_starts_it(receiver: OtlpReceiver) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     with tracing(pipeline) as tracer:
         with no_thread_can_be_started():
             made = [call(tracer)]
-        assert pipeline.span_queue.waiting == 1
+        assert pipeline.span_queue.queued == 1
         made.append(call(tracer))
         assert receiver.wait_for(lambda: sorted(receiver.spans) == sorted(made)), "without a flush"
     assert pipeline.shutdown(PATIENCE_S)
 
 
-def test_a_courier_that_could_not_be_started_is_started_by_the_next_span(receiver: OtlpReceiver) -> None:
+def test_delivery_worker_start_failed_next_span_starts_it(receiver: OtlpReceiver) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     span_queue = pipeline.span_queue
     with tracing(pipeline) as tracer:
-        with span_queue._taking:
+        with span_queue._processing:
             made = [call(tracer)]
             former = threading.stack_size(NO_MEMORY_HAS_SO_MUCH)
-        assert span_queue.drain(PATIENCE_S)
+        assert span_queue.flush(PATIENCE_S)
         threading.stack_size(former)
-        assert pipeline.spool.state(pipeline.workers[0].route.key).waiting == 1
+        assert pipeline.spool.state(pipeline.workers[0].route.key).queued == 1
         made.append(call(tracer))
         assert receiver.wait_for(lambda: sorted(receiver.spans) == sorted(made)), "without a flush"
     assert pipeline.shutdown(PATIENCE_S)
 
 
-def test_a_call_in_a_group_is_recorded_though_no_thread_can_be_started(spans: CapturedSpans) -> None:
+def test_no_thread_available_grouped_call_is_recorded(spans: CapturedSpans) -> None:
     complete = spancast.instrument(lambda **_: "hi")
     with no_thread_can_be_started():
         complete(model="m", messages=[], trace={"trace_id": "t", "trace_name": "Support"})
@@ -81,10 +81,10 @@ def test_a_call_in_a_group_is_recorded_though_no_thread_can_be_started(spans: Ca
     assert spans.tree() == {"Support": {"chat m": {}}}
 
 
-def test_a_span_that_cannot_be_encoded_is_counted_and_takes_no_other_with_it(receiver: OtlpReceiver) -> None:
+def test_span_that_cannot_be_encoded_is_counted_and_others_delivered(receiver: OtlpReceiver) -> None:
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     odd = SpanContext(1 << 130, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         made = [call(tracer, number) for number in range(100)]
         pipeline.processor.on_end(ReadableSpan("odd", odd, start_time=1, end_time=2))
         made += [call(tracer, number) for number in range(100)]
@@ -92,12 +92,12 @@ def test_a_span_that_cannot_be_encoded_is_counted_and_takes_no_other_with_it(rec
     assert (report.destinations["one"].delivered, report.dropped) == (200, 1)
     assert not report
     assert sorted(receiver.spans) == sorted(made)
-    assert pipeline.flush(PATIENCE_S), "it is told once"
+    assert pipeline.flush(PATIENCE_S), "it is reported once"
     pipeline.shutdown()
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError, SpancastError])
-def test_a_batch_whose_taking_raises_is_counted_and_the_next_one_is_taken(error: type[Exception]) -> None:
+def test_processing_raises_batch_is_counted_and_next_is_processed(error: type[Exception]) -> None:
     taken: list[str] = []
 
     def take(ended: Sequence[QueuedSpan]) -> None:
@@ -109,16 +109,16 @@ def test_a_batch_whose_taking_raises_is_counted_and_the_next_one_is_taken(error:
     before = counters.read()[Count("dropped", reason="internal_error")]
     sampled = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     for names in (["odd", "beside it"], ["one", "two"]):
-        with span_queue._taking:
+        with span_queue._processing:
             for name in names:
                 span_queue.on_end(ReadableSpan(name, sampled, start_time=1, end_time=2))
-        assert span_queue.drain(PATIENCE_S)
+        assert span_queue.flush(PATIENCE_S)
     assert counters.read()[Count("dropped", reason="internal_error")] - before == 2
-    assert (taken, span_queue.waiting) == (["one", "two"], 0)
+    assert (taken, span_queue.queued) == (["one", "two"], 0)
 
 
 def fail_put(connection: sqlite3.Connection, text: str) -> None:
-    """Let the engine refuse every transaction with a record that holds ``text``, as for a defect of ours."""
+    """Make SQLite reject every transaction with a record that contains ``text``, as for a defect of ours."""
     connection.execute(
         f"CREATE TRIGGER odd BEFORE INSERT ON batches WHEN instr(NEW.content, CAST('{text}' AS BLOB))"
         " BEGIN SELECT RAISE(ABORT, 'odd'); END"
@@ -126,28 +126,26 @@ def fail_put(connection: sqlite3.Connection, text: str) -> None:
 
 
 @pytest.mark.parametrize("position", [0, 100, 200])
-def test_a_record_that_cannot_be_stored_is_counted_and_takes_no_other_with_it(
-    position: int, receiver: OtlpReceiver
-) -> None:
+def test_record_that_cannot_be_stored_is_counted_and_others_delivered(position: int, receiver: OtlpReceiver) -> None:
     choosy = otlp(receiver.url, filter_rules={"groups": [{"rules": [
         {"field": "prompt_tokens", "operator": "gte", "value": 100}]}]})  # fmt: skip
     pipeline = pipeline_to({"one": otlp(receiver.url), "choosy": choosy}, None)
     assert isinstance(pipeline.spool, MemorySpool)
     fail_put(pipeline.spool._connection, "poison")
-    with tracing(pipeline) as tracer, pipeline.span_queue._taking:
+    with tracing(pipeline) as tracer, pipeline.span_queue._processing:
         for number in range(201):
             call(tracer, number, note="poison" if number == position else "")
     report = pipeline.flush(PATIENCE_S)
     assert not report
     assert report.dropped == 1
     assert report.destinations["one"].delivered == 200
-    # What a destination does not take is known of each record still.
+    # The reasons of skipped records are kept for each record.
     assert report.destinations["choosy"].delivered == 101 - (position >= 100)
     assert pipeline.flush(PATIENCE_S)
     pipeline.shutdown()
 
 
-def test_what_is_being_spooled_is_not_taken_for_delivered(receiver: OtlpReceiver) -> None:
+def test_flush_includes_spans_being_spooled(receiver: OtlpReceiver) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def mask(text: str) -> str:
@@ -160,7 +158,7 @@ def test_what_is_being_spooled_is_not_taken_for_delivered(receiver: OtlpReceiver
         call(tracer)
         assert begun.wait(PATIENCE_S)
         report = pipeline.flush(0.01)
-        assert (bool(report), report.dropped, pipeline.span_queue.waiting) == (False, 1, 1)
+        assert (bool(report), report.dropped, pipeline.span_queue.queued) == (False, 1, 1)
         may_end.set()
     report = pipeline.flush(PATIENCE_S)
     assert (bool(report), report.dropped, report.destinations["one"].delivered) == (True, 0, 1)
@@ -183,8 +181,8 @@ class SlottedSpan:
 
 
 @pytest.mark.parametrize("lacking", ["", "parent", "attributes", "resource", "get_span_context", "context"])
-def test_a_span_object_with_slots_is_delivered_or_counted(lacking: str, receiver: OtlpReceiver) -> None:
-    # Its ids are how such a span is recognised when it comes by two ways.
+def test_span_with_slots_is_delivered_or_counted(lacking: str, receiver: OtlpReceiver) -> None:
+    # Such a span is recognised by its ids if it is put twice.
     ids = 7, 1 + hash(lacking) % (1 << 62)
     context = SpanContext(*ids, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
     whole = ReadableSpan("slotted", context, start_time=1, end_time=2)

@@ -1,4 +1,4 @@
-"""Programs of one user, the default spool and one name for two destinations: neither sends for the other.
+"""Two programs of one user with the default spool and the same name for two destinations.
 
 Real processes, real files, real receivers.
 """
@@ -50,9 +50,9 @@ def started(directory: Path, destination: dict[str, Any], name: str, count: int)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[str, str]:
-    told, logged = process.communicate(timeout=PATIENCE_S)
+    output, logged = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, logged
-    return told, logged
+    return output, logged
 
 
 def ran(directory: Path, destination: dict[str, Any], name: str, count: int) -> tuple[str, str]:
@@ -74,14 +74,14 @@ def names(name: str, count: int) -> Counter[str]:
     return Counter(f"{name} {number}" for number in range(count))
 
 
-def test_what_waits_for_an_address_that_is_down_is_sent_there_and_nowhere_else(
+def test_spans_for_unreachable_address_are_sent_there_only(
     one: OtlpReceiver, two: OtlpReceiver, tmp_path: Path
 ) -> None:
     one.answer_with(status(503))
-    told, _ = ran(tmp_path, otlp(one.url), "a", 60)
-    assert "60 waiting" in told
+    output, _ = ran(tmp_path, otlp(one.url), "a", 60)
+    assert "60 queued" in output
     _, logged = ran(tmp_path, otlp(two.url), "b", 40)
-    assert "60 spans wait for another destination named eu, at another address or account" in logged
+    assert "60 spans are queued for another destination named eu (other address or account)" in logged
     assert named(two.requests) == names("b", 40)
     before = len(one.requests)
     one.answer_with(ok())
@@ -90,9 +90,7 @@ def test_what_waits_for_an_address_that_is_down_is_sent_there_and_nowhere_else(
     assert named(two.requests) == names("b", 40)
 
 
-def test_programs_that_run_at_once_do_not_send_for_each_other(
-    one: OtlpReceiver, two: OtlpReceiver, tmp_path: Path
-) -> None:
+def test_concurrent_programs_do_not_send_for_each_other(one: OtlpReceiver, two: OtlpReceiver, tmp_path: Path) -> None:
     chance = random.Random(7)
     for receiver in (one, two):
         receiver.answer_with(lambda _: chance.choice([ok(), status(503)]))
@@ -112,16 +110,16 @@ def test_programs_that_run_at_once_do_not_send_for_each_other(
         assert len(set(receiver.spans)) == len(wanted)
 
 
-def test_a_terminal_that_went_away_leaves_its_spans_to_the_same_program(tmp_path: Path) -> None:
+def test_closed_terminal_spans_are_sent_by_same_program(tmp_path: Path) -> None:
     queue, console = tmp_path / "queue", {"type": "console", "spans": "all"}
     process = started(queue, console, "first", 5)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stderr.close()
-    told = process.stdout.read()
+    output = process.stdout.read()
     process.stdout.close()
     process.wait(PATIENCE_S)
-    assert "5 waiting" in told
+    assert "5 queued" in output
     other = tmp_path / "other_program.py"
     other.write_text((HERE / "named_program.py").read_text())
     command = [sys.executable, other, queue, json.dumps(console), "second", "3"]
@@ -133,7 +131,7 @@ def test_a_terminal_that_went_away_leaves_its_spans_to_the_same_program(tmp_path
     assert "second " not in shown
 
 
-# The same with two programs' broadcasts in one process
+# The same with the pipelines of two programs in one process
 
 
 def sent(entry: dict[str, Any], name: str, count: int, directory: Path) -> FlushReport:
@@ -155,12 +153,12 @@ def sent(entry: dict[str, Any], name: str, count: int, directory: Path) -> Flush
     ],
     ids=lambda fields: fields.get("type", ""),
 )
-def test_two_accounts_at_one_address_are_two_destinations(
+def test_two_accounts_at_one_address_are_two_routes(
     first: dict[str, Any], second: dict[str, Any], one: OtlpReceiver, tmp_path: Path
 ) -> None:
     first = {**first, "endpoint" if first["type"] == "otlp" else "base_url": one.url}
     one.answer_with(status(503))
-    assert sent(first, "a", 5, tmp_path).destinations["eu"].waiting == 5
+    assert sent(first, "a", 5, tmp_path).destinations["eu"].queued == 5
     one.answer_with(ok())
     before = len(one.requests)
     assert sent({**first, **second}, "b", 5, tmp_path)
@@ -172,10 +170,10 @@ def test_two_accounts_at_one_address_are_two_destinations(
         assert SECRET.encode() not in path.read_bytes()
 
 
-def test_a_secret_is_replaced_and_what_waited_for_the_account_is_sent(one: OtlpReceiver, tmp_path: Path) -> None:
+def test_replaced_secret_queued_spans_are_sent(one: OtlpReceiver, tmp_path: Path) -> None:
     entry = {"type": "langfuse", "public_key": "p", "secret_key": "old", "base_url": one.url}
     one.answer_with(status(401))
-    assert sent(entry, "a", 5, tmp_path).destinations["eu"].waiting == 5
+    assert sent(entry, "a", 5, tmp_path).destinations["eu"].queued == 5
     one.answer_with(ok())
     before = len(one.requests)
     assert sent({**entry, "secret_key": "new"}, "b", 1, tmp_path)
@@ -183,19 +181,17 @@ def test_a_secret_is_replaced_and_what_waited_for_the_account_is_sent(one: OtlpR
 
 
 @pytest.mark.parametrize("kind", ["file", "store"])
-def test_what_one_left_is_not_written_into_the_file_of_the_other(kind: str, tmp_path: Path) -> None:
+def test_queued_spans_of_one_program_are_not_written_to_file_of_other(kind: str, tmp_path: Path) -> None:
     (tmp_path / "in the way").touch()
     entry = {"type": kind, "path": str(tmp_path / "in the way" / "spans")}
-    assert sent(entry, "first", 5, tmp_path / "queue").destinations["eu"].waiting == 5
+    assert sent(entry, "first", 5, tmp_path / "queue").destinations["eu"].queued == 5
     assert sent({"type": kind, "path": str(tmp_path / "spans")}, "second", 3, tmp_path / "queue")
     written = (tmp_path / "spans").read_bytes()
     assert b"second 2" in written
     assert b"first " not in written
 
 
-def test_what_is_dropped_is_counted_for_the_destination_it_waited_for(
-    one: OtlpReceiver, two: OtlpReceiver, tmp_path: Path
-) -> None:
+def test_dropped_spans_are_counted_for_their_destination(one: OtlpReceiver, two: OtlpReceiver, tmp_path: Path) -> None:
     counters.clear()
     one.answer_with(status(503))
     two.answer_with(status(503))
@@ -211,13 +207,13 @@ def test_what_is_dropped_is_counted_for_the_destination_it_waited_for(
         Count("dropped", theirs, "spool_full"): 60,
         Count("dropped", "eu", "spool_full"): report.destinations["eu"].dropped,
     }
-    assert 0 < report.destinations["eu"].dropped == 60 - report.destinations["eu"].waiting
+    assert 0 < report.destinations["eu"].dropped == 60 - report.destinations["eu"].queued
     assert route_name(theirs) == "eu"
     pipeline.shutdown(0.1)
     counters.clear()
 
 
-def test_a_destination_without_a_place_is_its_name(tmp_path: Path) -> None:
+def test_route_key_without_fingerprint_is_name(tmp_path: Path) -> None:
     assert route_key("eu", "") == route_name("eu") == "eu"
     spool = open_spool(tmp_path, 1 << 20, 1e9)
     spool.register([route_key("eu", "0123456789ab")])

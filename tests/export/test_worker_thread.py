@@ -1,57 +1,57 @@
-"""Threads of ours, and the bell that wakes one: sticky, and for one who waits."""
+"""Worker threads, and the flag that wakes one."""
 
 from __future__ import annotations
 
 import threading
 
-from spancast.export.worker_thread import Bell, WorkerThread
+from spancast.export.worker_thread import WakeFlag, WorkerThread
 
 
-def test_rung_before_anybody_waits() -> None:
-    bell = Bell()
-    bell.ring()
-    bell.ring()
-    bell.wait()
-    # Twice was the same as once: nothing is left of it, so that this one waits out its time.
-    assert not bell.wait(0.001)
-    bell.ring()
-    assert bell.wait(60)
+def test_wake_flag_set_before_wait() -> None:
+    flag = WakeFlag()
+    flag.set()
+    flag.set()
+    flag.wait()
+    # The wait has cleared the flag, although it was set twice, so this wait times out.
+    assert not flag.wait(0.001)
+    flag.set()
+    assert flag.wait(60)
 
 
-def test_who_waits_is_woken() -> None:
-    bell, heard_by = Bell(), threading.Event()
+def test_wake_flag_wakes_waiting_thread() -> None:
+    flag, woken = WakeFlag(), threading.Event()
 
     def wait() -> None:
-        bell.wait()
-        heard_by.set()
+        flag.wait()
+        woken.set()
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
-    bell.ring()
-    assert heard_by.wait(60)
+    flag.set()
+    assert woken.wait(60)
     thread.join(60)
 
 
-def test_many_ring_at_once() -> None:
-    bell = Bell()
+def test_wake_flag_set_by_many_threads() -> None:
+    flag = WakeFlag()
     rung = threading.Barrier(8)
 
     def ring() -> None:
         rung.wait(60)
         for _ in range(200):
-            bell.ring()
+            flag.set()
 
     threads = [threading.Thread(target=ring) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(60)
-    assert bell.wait(60)
-    assert not bell.wait(0.001)
+    assert flag.wait(60)
+    assert not flag.wait(0.001)
 
 
-def test_many_who_start_it_at_once_start_one() -> None:
-    """Whoever comes first starts it; nobody runs a second one beside it."""
+def test_concurrent_starts_start_one_thread() -> None:
+    """Only the first call starts a thread."""
     begun: list[int] = []
     gate = threading.Barrier(8)
     ends = threading.Event()

@@ -301,7 +301,7 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def test_strict_settings_between_a_call_and_its_export_lose_nothing(client: Any, state: Path) -> None:
     configured(state / "spans.jsonl")
     pipeline = spancast.runtime._wiring().current_pipeline()
-    with pipeline.span_queue._taking:
+    with pipeline.span_queue._processing:
         ask(client, temperature=9)
         ask(client)
         recorder = spancast.runtime.CALL_TRACER

@@ -75,4 +75,4 @@ async def main() -> None:
     assert_type(spancast.stats().destinations["a"].dropped["expired"], int)
     report = spancast.flush()
     assert_type(report, spancast.FlushReport)
-    assert_type(report.destinations["x"].waiting, int)
+    assert_type(report.destinations["x"].queued, int)

@@ -45,8 +45,8 @@ def _explain(given: argparse.Namespace) -> int:
         names = {record.span_id: read_record(record).name for record in spool.records(trace_id)}
         naming = Naming(spool.routes(), wanted)
         states = {naming.shown(key): spool.state(key) for key in naming.routes}
-        found = [replace(one, fates=_named(one.fates, naming)) for one in found]
-        path = spool.size().path
+        found = [replace(one, states=_named(one.states, naming)) for one in found]
+        path = spool.usage().path
     if is_json(given):
         print(as_json(_as_data(trace_id, found, names, states)))
         return FINE
@@ -69,10 +69,10 @@ def _named(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliveryStat
 
 def _found(given: argparse.Namespace, spool: Spool) -> tuple[bytes, list[RecordHistory]]:
     for trace_id in _candidates(given):
-        found = spool.find(trace_id)
+        found = spool.history(trace_id)
         if found:
             return trace_id, found
-    raise CommandError(_UNKNOWN.format(path=spool.size().path, given=repr(given.trace_id)))
+    raise CommandError(_UNKNOWN.format(path=spool.usage().path, given=repr(given.trace_id)))
 
 
 def _candidates(given: argparse.Namespace) -> Iterator[bytes]:
@@ -103,7 +103,7 @@ _Told = tuple[str, str]
 def _by_destination(found: Sequence[RecordHistory]) -> dict[str, dict[_Told, _Group]]:
     fates: dict[str, dict[_Told, _Group]] = {}
     for one in found:
-        for fate in one.fates:
+        for fate in one.states:
             group = fates.setdefault(fate.route, {}).setdefault(_words(fate), _Group())
             group.found.append(one)
             group.at_s = max(group.at_s, fate.at_s)
@@ -180,7 +180,7 @@ def _as_data(
                 "put": iso(one.put_s),
                 "destinations": {
                     fate.route: {"fate": _words(fate)[0], "reason": _words(fate)[1], "at": iso(fate.at_s)}
-                    for fate in one.fates
+                    for fate in one.states
                 },
             }
             for one in found

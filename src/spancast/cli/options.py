@@ -102,7 +102,7 @@ def opened_spool(given: argparse.Namespace) -> Generator[Spool]:
         keep_s = math.inf if _named_spool(given) else spool_settings.keep_delivered
         spool = open_spool(spool_settings.path, _NO_LIMIT, math.inf, keep_s)
         try:
-            trouble = spool.size().trouble
+            trouble = spool.usage().error
             if trouble:
                 raise CommandError(f"the spool {file} cannot be used: {trouble}")
             yield spool

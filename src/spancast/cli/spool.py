@@ -52,9 +52,9 @@ def _show(given: argparse.Namespace) -> int:
         limit = max(given.limit, 0)
         refused, dropped = (
             [replace(one, route=naming.shown(one.route)) for one in several]
-            for several in (spool.buried(limit=limit), spool.dropped(limit=limit))
+            for several in (spool.dead_letters(limit=limit), spool.dropped(limit=limit))
         )
-        held = spool.size()
+        held = spool.usage()
     if is_json(given):
         print(as_json(_as_data(held, states, refused, dropped)))
         return FINE
@@ -83,7 +83,7 @@ def _told(
     if notes:
         yield ""
         yield from notes
-    counts = sum(state.buried for state in states.values()), sum(state.dropped for state in states.values())
+    counts = sum(state.dead_lettered for state in states.values()), sum(state.dropped for state in states.values())
     yield from _listed(refused, "refused", "; `spancast spool retry` sends them again", counts[0], now_s)
     yield from _listed(dropped, "dropped", "", counts[1], now_s)
 
@@ -91,9 +91,9 @@ def _told(
 def _row(name: str, state: QueueStats, now_s: float) -> tuple[str, ...]:
     return (
         shortened(name, _LONGEST_NAME),
-        f"{state.waiting:,}",
-        size(state.waiting_bytes) if state.waiting else "-",
-        f"{state.buried:,}",
+        f"{state.queued:,}",
+        size(state.queued_bytes) if state.queued else "-",
+        f"{state.dead_lettered:,}",
         f"{state.dropped:,}",
         f"{state.delivered:,}",
         moment(state.last_delivered_s, now_s) if state.last_delivered_s else "never",
@@ -101,7 +101,7 @@ def _row(name: str, state: QueueStats, now_s: float) -> tuple[str, ...]:
 
 
 def _note(name: str, state: QueueStats, naming: Naming, now_s: float) -> str:
-    if not state.waiting:
+    if not state.queued:
         return ""
     told = waits(state, now_s)
     if naming.configured and naming.is_elsewhere(name):
@@ -156,7 +156,7 @@ def _as_data(
         "spans": held.records,
         "bytes_on_disk": held.bytes_on_disk,
         "oldest": iso(held.oldest_s),
-        "trouble": held.trouble,
+        "trouble": held.error,
         "destinations": {name: state_data(state) for name, state in states.items()},
         "refused": _list_data(refused),
         "dropped": _list_data(dropped),
@@ -180,9 +180,9 @@ def _list_data(given_up: Sequence[DeadLetter]) -> list[dict[str, Any]]:
 def state_data(state: QueueStats) -> dict[str, Any]:
     """Return ``state`` for a script."""
     return {
-        "waiting": state.waiting,
-        "waiting_bytes": state.waiting_bytes,
-        "refused": state.buried,
+        "waiting": state.queued,
+        "waiting_bytes": state.queued_bytes,
+        "refused": state.dead_lettered,
         "dropped": state.dropped,
         "delivered": state.delivered,
         "last_delivered": iso(state.last_delivered_s),
@@ -203,7 +203,7 @@ def _drop(given: argparse.Namespace) -> int:
         if not given.yes and not _is_confirmed(f"Give up {what} for {given.to}?"):
             print("nothing was given up", file=sys.stderr)
             return FAILED
-        count = spool.drop(route, sequences)
+        count = spool.purge(route, sequences)
     if is_json(given):
         print(as_json({"destination": given.to, "dropped": count}))
     else:
@@ -214,7 +214,7 @@ def _drop(given: argparse.Namespace) -> int:
 def _what_to_drop(spool: Spool, route: str, sequences: Sequence[int] | None) -> str:
     if sequences:
         return number(len(set(sequences)), "span")
-    waiting = spool.state(route).waiting
+    waiting = spool.state(route).queued
     return f"{number(waiting, 'span')} waiting" if waiting else ""
 
 

@@ -201,14 +201,14 @@ def _flushed(spool: Spool, destinations: Mapping[str, DestinationConfig], timeou
     return replace(
         report,
         destinations={
-            name: replace(told, last_error=_HELD) if name in untried and told.waiting and not told.delivered else told
+            name: replace(told, last_error=_HELD) if name in untried and told.queued and not told.delivered else told
             for name, told in report.destinations.items()
         },
     )
 
 
 def _told(name: str, told: DestinationReport) -> str:
-    counts = {"waiting": told.waiting, "refused": told.refused, "dropped": told.dropped}
+    counts = {"waiting": told.queued, "refused": told.dead_lettered, "dropped": told.dropped}
     parts = [f"{told.delivered:,} delivered", *(f"{count:,} {what}" for what, count in counts.items() if count)]
     why = f"; {told.last_error}" if told.last_error and not told else ""
     return folded(", ".join(parts) + why, "  ", f"{name}: ")
@@ -218,8 +218,8 @@ def _as_data(report: FlushReport) -> dict[str, Any]:
     return {
         name: {
             "delivered": told.delivered,
-            "waiting": told.waiting,
-            "refused": told.refused,
+            "waiting": told.queued,
+            "refused": told.dead_lettered,
             "dropped": told.dropped,
             "last_error": told.last_error,
         }

@@ -1,1 +1,1 @@
-"""What one destination may see of a span, as data and as bytes."""
+"""Encoding: redaction, conventions, truncation and OTLP, which turn a span into the bytes for one destination."""

@@ -1,4 +1,4 @@
-"""The encoder of a destination: redaction, the nearest GenAI parent, the convention, size limits, bytes, in this order.
+"""The encoder of a destination: redaction, GenAI parent, convention, size limits, bytes, in this order.
 
 Destinations with equal encoders share one encoded batch.
 """
@@ -27,7 +27,7 @@ DEFAULT_MAX_ATTRIBUTE_BYTES: Final = 10_000_000
 """OpenRouter Broadcast's own limit."""
 DEFAULT_MAX_SPAN_BYTES: Final = 16 << 20
 _GZIP_LEVEL: Final = 1
-"""Messages of 1.5 kB: 16 % more bytes than level 6, for two fifths of its time (docs/delivery.md)."""
+"""For messages of 1.5 kB: 16 % more bytes than level 6, in two fifths of the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class SpanEncoder:
 
     @property
     def cache_key(self) -> str:
-        """Return a text that is equal for equal encoders."""
+        """Return a string that is equal for equal encoders."""
         limits = (self.max_attribute_bytes, self.max_span_bytes)
         # ``repr`` quotes each text. Without quotes two encoders could have one key, and share payloads.
         return repr((self.convention, self.redaction.key, self.only_genai, limits, sorted(self.resource.items())))
@@ -57,24 +57,26 @@ class SpanEncoder:
         return EncodedBatch(self, records)
 
     def spans(self, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> list[SpanData]:
-        """Return the spans of ``records`` as this encoder shows them, none over ``max_span_bytes``."""
+        """Return the spans of ``records`` after all steps, each truncated to ``max_span_bytes``."""
         limit = min(max_span_bytes or self.max_span_bytes, self.max_span_bytes)
-        rename = _safe_convention(self.convention)
-        spans = [self._changed(read_record(record), limit, rename) for record in records]
+        map_span = _safe_mapper(self.convention)
+        spans = [self._transform(read_record(record), limit, map_span) for record in records]
         return self._with_resource(spans) if self.resource else spans
 
-    def _changed(self, span: SpanData, limit: int, rename: Callable[[SpanData], SpanData | None] | None) -> SpanData:
+    def _transform(
+        self, span: SpanData, limit: int, map_span: Callable[[SpanData], SpanData | None] | None
+    ) -> SpanData:
         if self.redaction:
             span = self.redaction.apply(span)
         if self.only_genai and span.genai_parent is not None:
             attributes = {**span.attributes, semconv.PARENT_SPAN_ID: span.parent_span_id}
             span = replace(span, parent_span_id=span.genai_parent, attributes=attributes)
-        if rename is not None:
+        if map_span is not None:
             # If a convention fails on an unusual span, the span is sent in the canonical convention.
-            span = rename(span) or span
-        return span if size_bound(span) <= min(limit, self.max_attribute_bytes) else self._truncated(span, limit)
+            span = map_span(span) or span
+        return span if size_bound(span) <= min(limit, self.max_attribute_bytes) else self._truncate(span, limit)
 
-    def _truncated(self, span: SpanData, limit: int) -> SpanData:
+    def _truncate(self, span: SpanData, limit: int) -> SpanData:
         size = len(span_bytes(span))
         if size > self.max_attribute_bytes:
             span = truncate_values(span, self.max_attribute_bytes)
@@ -88,25 +90,25 @@ class SpanEncoder:
 
     def _with_resource(self, spans: Sequence[SpanData]) -> list[SpanData]:
         resources: dict[int, ResourceData] = {}
-        changed: list[SpanData] = []
+        transformed: list[SpanData] = []
         for span in spans:
             given = span.resource
             resource = resources.get(id(given))
             if resource is None:
                 attributes = {**given.attributes, **self.resource}
                 resource = resources[id(given)] = ResourceData(attributes, given.schema_url)
-            changed.append(replace(span, resource=resource))
-        return changed
+            transformed.append(replace(span, resource=resource))
+        return transformed
 
 
 @functools.cache
-def _safe_convention(convention: str) -> Callable[[SpanData], SpanData | None] | None:
-    rename = convention_of(convention)
-    return rename and never_raise(rename)
+def _safe_mapper(convention: str) -> Callable[[SpanData], SpanData | None] | None:
+    map_span = convention_of(convention)
+    return map_span and never_raise(map_span)
 
 
 class EncodedBatch:
-    """A batch of one encoder. Each form is made at first use and kept; safe for threads."""
+    """A batch of one encoder. Each form is encoded at first use and cached; safe for threads."""
 
     def __init__(self, encoder: SpanEncoder, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> None:
         self._encoder = encoder
@@ -139,11 +141,11 @@ class EncodedBatch:
         with self._lock:
             form = self._forms.get((encoding, gzip))
             if form is None:
-                form = self._made(encoding, gzip=gzip)
+                form = self._encode(encoding, gzip=gzip)
                 self._forms[encoding, gzip] = form
             return form
 
-    def _made(self, encoding: Encoding, *, gzip: bool) -> bytes:
+    def _encode(self, encoding: Encoding, *, gzip: bool) -> bytes:
         if gzip:
             return gzip_module.compress(self.body(encoding, gzip=False), _GZIP_LEVEL, mtime=0)
         return json_form.request_json(self.spans) if encoding == "json" else request_bytes(self.spans)

@@ -1,7 +1,7 @@
-"""A span in OpenRouter's own words, as its S3 objects and SQL tables hold it. Pure.
+"""The fields of a span in OpenRouter's format, as in its S3 objects and SQL tables. Pure functions.
 
-Source: OpenRouter's Broadcast pages for S3, ClickHouse, Snowflake, BigQuery
-(``openrouter/README`` D.3, D.4): raw ids, ``metadata`` with the trace keys, JSON inputs.
+Source: OpenRouter's Broadcast pages for S3, ClickHouse, Snowflake and BigQuery: raw ids, ``metadata`` with the trace
+keys, JSON inputs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OWN: Final = semconv.TRACE_METADATA
 _TOOL_CALL: Final = "tool_call"
 _TOOL_ANSWER: Final = "tool_call_response"
 _FINISH_REASONS: Final[Mapping[str, str]] = {_TOOL_CALL: "tool_calls"}
-"""OpenRouter's word where the semantic conventions have another."""
+"""OpenRouter's names of finish reasons that differ from the semantic conventions."""
 _NO_PARAMETERS: Final = frozenset({semconv.REQUEST_MODEL, semconv.REQUEST_STREAM})
 _NAMES: Final[Mapping[str, str]] = {
     "trace_id": semconv.RAW_TRACE_ID,
@@ -44,7 +44,7 @@ _NAMES: Final[Mapping[str, str]] = {
 
 
 class Costs(NamedTuple):
-    """USD as charged; the split is given only where it sums up to the total."""
+    """Charged cost in USD; ``input`` and ``output`` are None unless they add up to the total."""
 
     input: float | None
     output: float | None
@@ -57,7 +57,7 @@ def raw_trace_id(span: SpanData) -> str:
 
 
 def span_type(span: SpanData) -> str:
-    """Return ``GENERATION`` for a call of a model, ``SPAN`` for anything else."""
+    """Return ``GENERATION`` for a call of a model, ``SPAN`` for other spans."""
     return "GENERATION" if span.is_generation else "SPAN"
 
 
@@ -68,7 +68,7 @@ def level(span: SpanData) -> str:
 
 @cached_on_span
 def metadata(span: SpanData) -> dict[str, Any]:
-    """Return the caller's own keys, nested ones dotted, with the trace keys."""
+    """Return the caller's own keys, with dots in nested ones, and the trace keys."""
     return {**{key: span.attributes[name] for key, name in _NAMES.items() if name in span.attributes}, **own_keys(span)}
 
 
@@ -81,7 +81,7 @@ def own_keys(span: SpanData) -> dict[str, Any]:
 
 @cached_on_span
 def tags(span: SpanData) -> list[str]:
-    """Return the custom key ``tags`` where it is a list."""
+    """Return the custom key ``tags`` if it is a list, else an empty list."""
     value = span.first(semconv.TRACE_METADATA + "tags")
     return [str(item) for item in value] if is_list(value) else []
 
@@ -106,48 +106,48 @@ def finish_reason(span: SpanData) -> str | None:
 
 @cached_on_span
 def costs(span: SpanData) -> Costs:
-    """Return what the provider charged."""
+    """Return the cost charged by the provider."""
     total = span.number(semconv.USAGE_COST)
     if total is None:
         return Costs(None, None, None)
-    asked, answered = span.number(*_INPUT_COSTS), span.number(*_OUTPUT_COSTS)
-    if asked is None or answered is None or not math.isclose(asked + answered, total, rel_tol=1e-6):
+    input_cost, output_cost = span.number(*_INPUT_COSTS), span.number(*_OUTPUT_COSTS)
+    if input_cost is None or output_cost is None or not math.isclose(input_cost + output_cost, total, rel_tol=1e-6):
         return Costs(None, None, total)
-    return Costs(asked, answered, total)
+    return Costs(input_cost, output_cost, total)
 
 
 def total_tokens(span: SpanData) -> int | None:
-    """Return the total of tokens, the sum of both sides where the provider gave none."""
+    """Return the total of tokens: that of the provider, else the sum of input and output."""
     total = span.count(semconv.USAGE_TOTAL_TOKENS)
-    asked, answered = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
-    if total is not None or (asked is None and answered is None):
+    input_tokens, output_tokens = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
+    if total is not None or (input_tokens is None and output_tokens is None):
         return total
-    return count_of((asked or 0) + (answered or 0))
+    return count_of((input_tokens or 0) + (output_tokens or 0))
 
 
 @cached_on_span
 def conversation(span: SpanData) -> dict[str, Any] | None:
-    """Return ``{"messages": […]}`` as it went to the model, or None where content is left out."""
-    system, asked = _decoded(span, semconv.SYSTEM_INSTRUCTIONS, semconv.INPUT_MESSAGES)
-    if asked is None and system is None:
+    """Return ``{"messages": […]}`` of the request, or None if content is left out."""
+    system, inputs = _decoded(span, semconv.SYSTEM_INSTRUCTIONS, semconv.INPUT_MESSAGES)
+    if inputs is None and system is None:
         return None
-    spoken: list[dict[str, Any]] = []
+    messages: list[dict[str, Any]] = []
     if is_list(system) and system:
-        spoken.append({"role": "system", "content": _content(system)})
-    for message in asked if is_list(asked) else ():
-        spoken.extend(_messages(message) if is_mapping(message) else ())
-    return {"messages": spoken}
+        messages.append({"role": "system", "content": _content(system)})
+    for message in inputs if is_list(inputs) else ():
+        messages.extend(_messages(message) if is_mapping(message) else ())
+    return {"messages": messages}
 
 
 def completion(span: SpanData) -> dict[str, Any] | None:
-    """Return ``{"completion", "reasoning", "toolCalls"?}`` of the first choice, or None likewise."""
+    """Return ``{"completion", "reasoning", "toolCalls"?}`` of the first choice, or None if content is left out."""
     (choices,) = _decoded(span, semconv.OUTPUT_MESSAGES)
     if not is_list(choices) or not choices or not is_mapping(choices[0]):
         return None
     parts = _parts(choices[0])
     calls = [_tool_call(part) for part in parts if part.get("type") == _TOOL_CALL]
-    told = {"completion": _text(parts, "text"), "reasoning": _text(parts, "reasoning")}
-    return {**told, "toolCalls": calls} if calls else told
+    fields = {"completion": _text(parts, "text"), "reasoning": _text(parts, "reasoning")}
+    return {**fields, "toolCalls": calls} if calls else fields
 
 
 @cached_on_span
@@ -158,13 +158,13 @@ def answers(span: SpanData) -> list[dict[str, Any]] | None:
 
 
 def tools(span: SpanData) -> list[Any] | None:
-    """Return the tools offered, as they were sent."""
+    """Return the tool definitions of the request."""
     (offered,) = _decoded(span, semconv.TOOL_DEFINITIONS)
     return list(offered) if is_list(offered) else None
 
 
 def first_chunk_ns(span: SpanData) -> int | None:
-    """Return when the first chunk of a streamed answer came."""
+    """Return the time of the first chunk of a streamed response, None if unknown."""
     waited_s = span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
     if waited_s is None or not 0 <= waited_s < _LONGEST_WAIT_S:
         return None
@@ -172,7 +172,7 @@ def first_chunk_ns(span: SpanData) -> int | None:
 
 
 def iso_time(at_ns: int) -> str:
-    """Return UTC as ``2026-09-29T12:00:00.000Z``."""
+    """Return ``at_ns`` in UTC as ``2026-09-29T12:00:00.000Z``."""
     seconds, rest = divmod(at_ns, _NS_PER_S)
     moment = datetime.fromtimestamp(seconds, tz=UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // _NS_PER_MS:03d}Z"
@@ -187,14 +187,14 @@ def _answer(choice: Mapping[str, Any]) -> dict[str, Any]:
     if "parts" not in choice and "content" in choice:
         return dict(choice)
     parts = _parts(choice)
-    said: dict[str, Any] = {"role": choice.get("role", "assistant"), "content": _text(parts, "text")}
+    fields: dict[str, Any] = {"role": choice.get("role", "assistant"), "content": _text(parts, "text")}
     if reasoning := _text(parts, "reasoning"):
-        said["reasoning"] = reasoning
+        fields["reasoning"] = reasoning
     if calls := [_tool_call(part) for part in parts if part.get("type") == _TOOL_CALL]:
-        said["tool_calls"] = calls
+        fields["tool_calls"] = calls
     if reason := choice.get("finish_reason"):
-        said["finish_reason"] = _FINISH_REASONS.get(str(reason), reason)
-    return said
+        fields["finish_reason"] = _FINISH_REASONS.get(str(reason), reason)
+    return fields
 
 
 def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -204,12 +204,12 @@ def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _messages(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if "parts" not in message and "content" in message:
-        # Another instrumentation's, in chat form already.
+        # A message of another instrumentation, which is in chat form already.
         yield dict(message)
         return
     parts = _parts(message)
     if len(parts) == 1 and parts[0].get("type") == "text":
-        # As most are.
+        # The most frequent case.
         yield {"role": message.get("role"), "content": str(parts[0].get("content"))}
         return
     rest = [part for part in parts if part.get("type") != _TOOL_ANSWER]
@@ -218,8 +218,8 @@ def _messages(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
             yield {"role": "tool", "tool_call_id": part.get("id"), "content": part.get("response")}
     if rest or not parts:
         calls = [_tool_call(part) for part in rest if part.get("type") == _TOOL_CALL]
-        said: dict[str, Any] = {"role": message.get("role"), "content": _content(rest)}
-        yield {**said, "tool_calls": calls} if calls else said
+        fields: dict[str, Any] = {"role": message.get("role"), "content": _content(rest)}
+        yield {**fields, "tool_calls": calls} if calls else fields
 
 
 def _content(parts: Sequence[Any]) -> Any:  # noqa: ANN401 - a text, or parts

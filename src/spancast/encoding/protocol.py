@@ -1,4 +1,4 @@
-"""The protocol of an encoder and its payloads: what one destination sees of a batch, as data and as bytes."""
+"""The protocols of encoders and payloads: a batch for one destination, as data and as bytes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Encoding: TypeAlias = Literal["protobuf", "json"]
 
 
 class Payload(Protocol):
-    """A batch as one encoder sees it, encoded at first use and shared by all destinations with an equal encoder."""
+    """A batch of one encoder, encoded at first use and shared by all destinations with an equal encoder."""
 
     @property
     def spans(self) -> Sequence[SpanData]:

@@ -1,8 +1,8 @@
-"""What a destination may not see is taken out of a span here, before anything else is done with it.
+"""Redaction: privacy mode and masks, applied to a span before all other steps.
 
-Privacy mode leaves only what is known to be no content, ours or another instrumentation's; error texts
-go as well, because they may quote it. Masks take patterns out of every text. A mask that fails hides the
-whole value and never costs the span.
+Privacy mode keeps only attributes known to have no content, of any instrumentation. It removes error texts too, because
+they may quote content. Masks replace patterns in every string. If a mask fails, the whole value is replaced, and the
+span is still sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from spancast.model.json_codec import is_list, is_mapping
 
 MASKING_FAILED: Final = "[masking failed]"
 TextMask: TypeAlias = Callable[[str], "str | None"]
-"""Returns the text to send, or None where it failed."""
+"""Returns the text to send, or None if it failed."""
 
 _NO_ATTRIBUTES: Final[Mapping[str, Any]] = {}
 _STRUCTURAL: Final = frozenset(
@@ -29,12 +29,12 @@ _STRUCTURAL: Final = frozenset(
         semconv.RAW_PARENT_SPAN_ID, semconv.ERROR_TYPE, semconv.RESPONSE_FINISH_REASONS, semconv.SERVER_ADDRESS,
     }
 )  # fmt: skip
-"""What holds a trace together is not masked, lest a pattern for digits cut a session in two."""
+"""Attributes that identify a trace or a session are not masked: a pattern for digits would split sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redaction:
-    """What is taken out; ``key`` is equal for equal redactions."""
+    """Privacy mode and masks; ``key`` is equal for equal redactions."""
 
     is_private: bool = False
     masks: tuple[TextMask, ...] = ()
@@ -44,19 +44,19 @@ class Redaction:
         return self.is_private or bool(self.masks)
 
     def apply(self, span: SpanData) -> SpanData:
-        """Return ``span`` without what may not be seen; links lose their attributes, which are not looked into."""
+        """Return ``span`` redacted; links lose all their attributes."""
         if span.links:
             span = replace(span, links=tuple([replace(link, attributes=_NO_ATTRIBUTES) for link in span.links]))
         if self.is_private:
             span = without_content(span)
-        return _masked_span(span, self.masks) if self.masks else span
+        return _mask_span(span, self.masks) if self.masks else span
 
 
 NO_REDACTION: Final = Redaction()
 
 
 def without_content(span: SpanData) -> SpanData:
-    """Return ``span`` as privacy mode shows it: only what is known to be no content (``model/privacy.py``)."""
+    """Return ``span`` in privacy mode: only attributes known to have no content (``model/privacy.py``)."""
     return span.with_attributes(
         privacy.without_content(span.attributes),
         events=tuple([_without_content(event) for event in span.events]),
@@ -69,13 +69,13 @@ def _without_content(event: EventData) -> EventData:
 
 
 def pattern_mask(pattern: str, replacement: str) -> TextMask:
-    """Return a mask that puts ``replacement`` wherever ``pattern`` (a regular expression) is found."""
+    """Return a mask that replaces each match of ``pattern`` (a regular expression) with ``replacement``."""
     compiled = Pattern(pattern)
-    return lambda text: compiled.replaced(text, replacement)
+    return lambda text: compiled.replace(text, replacement)
 
 
 def function_mask(function: Callable[[str], Any]) -> TextMask:
-    """Return a mask of the user's ``function``; what it returns is sent as text."""
+    """Return a mask that calls the user's ``function``; its result is converted to ``str``."""
 
     @never_raise
     def masked(text: str) -> str:
@@ -85,77 +85,77 @@ def function_mask(function: Callable[[str], Any]) -> TextMask:
 
 
 class _MaskFailedError(Exception):
-    """A mask gave no answer for a part of a value."""
+    """A mask failed for a part of a value."""
 
 
-def _masked_span(span: SpanData, masks: Sequence[TextMask]) -> SpanData:
+def _mask_span(span: SpanData, masks: Sequence[TextMask]) -> SpanData:
     return replace(
         span,
-        name=_masked_text(span.name, masks),
-        attributes=_masked_attributes(span.attributes, masks),
-        events=tuple(replace(event, attributes=_masked_attributes(event.attributes, masks)) for event in span.events),
-        status_message=_masked_text(span.status_message, masks),
+        name=_mask_text(span.name, masks),
+        attributes=_mask_attributes(span.attributes, masks),
+        events=tuple(replace(event, attributes=_mask_attributes(event.attributes, masks)) for event in span.events),
+        status_message=_mask_text(span.status_message, masks),
     )
 
 
-def _masked_attributes(attributes: Mapping[str, Any], masks: Sequence[TextMask]) -> dict[str, Any]:
-    return {name: value if name in _STRUCTURAL else _masked_value(value, masks) for name, value in attributes.items()}
+def _mask_attributes(attributes: Mapping[str, Any], masks: Sequence[TextMask]) -> dict[str, Any]:
+    return {name: value if name in _STRUCTURAL else _mask_value(value, masks) for name, value in attributes.items()}
 
 
-def _masked_text(text: str, masks: Sequence[TextMask]) -> str:
-    return str(_masked_value(text, masks))
+def _mask_text(text: str, masks: Sequence[TextMask]) -> str:
+    return str(_mask_value(text, masks))
 
 
-def _masked_value(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401 - any attribute value
+def _mask_value(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401 - any attribute value
     try:
-        return _masked(value, masks)
+        return _mask(value, masks)
     except (_MaskFailedError, RecursionError):
-        # The whole value, not the one text in it: a slow pattern is waited for once, not for each of a thousand texts.
+        # The whole value, so that a slow pattern costs one timeout per value and not one per text in it.
         counters.add("redaction_errors")
-        warn_once("redaction_errors", "spancast: a mask failed; what it should have masked is hidden altogether")
+        warn_once("redaction_errors", "spancast: a mask failed; the whole value is replaced")
         return MASKING_FAILED
 
 
-def _masked(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401
+def _mask(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401
     if isinstance(value, str):
         inner = json_codec.decode(value) if value[:1] in ("[", "{") else None
-        # Inside the texts, so that what is sent is JSON still.
-        return _through(value, masks) if inner is None else json_codec.encode(_masked_json(inner, masks))
+        # Masks are applied to the strings inside JSON, so that the result is valid JSON.
+        return _apply_masks(value, masks) if inner is None else json_codec.encode(_mask_json(inner, masks))
     if isinstance(value, bytes):
         text = value.decode("utf-8", "replace")
-        masked = _through(text, masks)
+        masked = _apply_masks(text, masks)
         return value if masked == text else masked
     if is_mapping(value):
-        return {key: _masked(item, masks) for key, item in value.items()}
+        return {key: _mask(item, masks) for key, item in value.items()}
     if is_list(value):
-        return [_masked(item, masks) for item in cast("Iterable[Any]", value)]
+        return [_mask(item, masks) for item in cast("Iterable[Any]", value)]
     return value
 
 
-def _masked_json(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401 - any JSON
+def _mask_json(value: Any, masks: Sequence[TextMask]) -> Any:  # noqa: ANN401 - any JSON
     if is_mapping(value):
-        # Names such as `role` stay, so that readers of messages go on reading; an address is no such name.
+        # Keys such as `role` are kept, so that messages stay readable; other keys may be data, such as an address.
         return {
-            key if key.isidentifier() else _through(key, masks): _masked_json(item, masks)
+            key if key.isidentifier() else _apply_masks(key, masks): _mask_json(item, masks)
             for key, item in value.items()
         }
     if is_list(value):
-        return [_masked_json(item, masks) for item in value]
+        return [_mask_json(item, masks) for item in value]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        # A number in a tool's arguments may be a card's; counts and costs are attributes of their own.
+        # A number in the arguments of a tool may be a card number; counts and costs are in other attributes.
         text = str(value)
-        masked = _through(text, masks)
+        masked = _apply_masks(text, masks)
         return value if masked == text else masked
-    return _masked(value, masks)
+    return _mask(value, masks)
 
 
-def _through(text: str, masks: Sequence[TextMask]) -> str:
+def _apply_masks(text: str, masks: Sequence[TextMask]) -> str:
     for mask in masks:
         if not text:
             break
         masked = mask(text)
         if masked is None:
             raise _MaskFailedError
-        # A user's function may return what UTF-8 has no bytes for.
+        # The function of a user may return lone surrogates, which UTF-8 cannot encode.
         text = masked if masked.isascii() else json_codec.well_formed(masked)
     return text

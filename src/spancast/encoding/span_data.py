@@ -1,10 +1,10 @@
-"""The neutral span: what filters, redaction, conventions and destinations read, and whose JSON the spool keeps.
+"""The neutral span for filters, redaction, conventions and destinations, and its JSON for the spool.
 
-Attribute values are those that OTLP has: None, bool, str, int of 64 bits, float, bytes, list and dict. JSON has no
-bytes, NaN and infinities, so the JSON of a span that holds one of them is marked, and its values carry their type.
+Attribute values have the types of OTLP: None, bool, str, int of 64 bits, float, bytes, list and dict. JSON has no
+bytes, NaN and infinities, so the JSON of a span with such a value is marked, and its values include their type.
 
-Invariants: the JSON of a span gives an equal span; a span is never changed, because all encoders share it
-(``tests/encoding/test_span_data.py``).
+Invariants (``tests/encoding/test_span_data.py``): decoding the JSON of a span gives an equal span; a span is not
+modified, because all encoders share it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ StatusName: TypeAlias = Literal["unset", "ok", "error"]
 _NS_PER_MS: Final = 1_000_000
 _INT64: Final = 1 << 63
 _MAX_DEPTH: Final = 40
-"""Protobuf readers refuse more than 100 nested messages; each list or dict takes two or three."""
-_CONTEXTS_REMEMBERED: Final = 256
+"""Protobuf decoders reject more than 100 nested messages; each list or dict takes two or three."""
+_MAX_CONTEXTS: Final = 256
 _TYPED: Final = "typed"
 _FLOAT: Final = "float"
 _BYTES: Final = "bytes"
@@ -40,7 +40,7 @@ _HELD_BYTES: Final = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class ResourceData:
-    """What produced a span; one object for all spans of a provider."""
+    """The resource of a span; one object for all spans of a provider."""
 
     attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
     schema_url: str = ""
@@ -48,7 +48,7 @@ class ResourceData:
 
 @dataclass(frozen=True, slots=True)
 class ScopeData:
-    """The instrumentation that made a span; one object for all spans of a tracer."""
+    """The instrumentation scope of a span; one object for all spans of a tracer."""
 
     name: str = ""
     version: str = ""
@@ -62,7 +62,7 @@ NO_SCOPE: Final = ScopeData()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventData:
-    """Something that happened in a span."""
+    """An event of a span."""
 
     name: str
     at_ns: int
@@ -72,7 +72,7 @@ class EventData:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkData:
-    """Another span that a span names; ``flags`` are those of OTLP."""
+    """A link of a span; ``flags`` are those of OTLP."""
 
     trace_id: str
     span_id: str
@@ -85,9 +85,9 @@ class LinkData:
 class SpanData:
     """An ended span; ids are lowercase hex, ``parent_span_id`` is empty for a root.
 
-    ``kind`` and ``flags`` are those of OTLP. ``genai_parent`` is the nearest GenAI span above
-    if the parent is not one (empty if there is none above), else None. ``parent_sampled`` is
-    False if the parent was not sampled. Not ``frozen``, which doubles the time to make one.
+    ``kind`` and ``flags`` are those of OTLP. ``genai_parent`` is the nearest GenAI ancestor (empty if there is
+    none) if the parent is not a GenAI span, else None. ``parent_sampled`` is False if the parent was not sampled. The
+    class is not ``frozen``, because that doubles the time to create an object.
     """
 
     trace_id: str
@@ -111,17 +111,17 @@ class SpanData:
     parent_sampled: bool = True
     resource: ResourceData = NO_RESOURCE
     scope: ScopeData = NO_SCOPE
-    told: dict[str, Any] = field(init=False, default_factory=dict[str, Any], compare=False, repr=False)
+    cache: dict[str, Any] = field(init=False, default_factory=dict[str, Any], compare=False, repr=False)
     """Results of ``cached_on_span`` functions: JSON in an attribute is parsed once for all readers."""
 
     @property
     def duration_ms(self) -> float:
-        """Return how long it took."""
+        """Return the duration in milliseconds."""
         return (self.end_ns - self.start_ns) / _NS_PER_MS
 
     @property
     def is_generation(self) -> bool:
-        """Return whether it is a call of a model (and not a group, a tool or a web request)."""
+        """Return whether the span is a call of a model (and not a group, a tool or a web request)."""
         return semconv.OPERATION_NAME in self.attributes and semconv.REQUEST_MODEL in self.attributes
 
     def with_attributes(
@@ -130,7 +130,7 @@ class SpanData:
         events: Sequence[EventData] | None = None,
         status_message: str | None = None,
     ) -> SpanData:
-        """Return the same span with other ``attributes``: ``dataclasses.replace`` at a third of its time."""
+        """Return the same span with other ``attributes``, in a third of the time of ``dataclasses.replace``."""
         return SpanData(
             trace_id=self.trace_id,
             span_id=self.span_id,
@@ -156,7 +156,7 @@ class SpanData:
         )
 
     def first(self, *names: str) -> Any:  # noqa: ANN401 - attribute values have any type
-        """Return the value of the first attribute of ``names`` that is there, else None."""
+        """Return the value of the first attribute of ``names`` that exists, else None."""
         attributes = self.attributes
         for name in names:
             if name in attributes:
@@ -164,7 +164,7 @@ class SpanData:
         return None
 
     def text(self, *names: str) -> str | None:
-        """Return what ``first`` finds as text, None if there is nothing."""
+        """Return the result of ``first`` as text, None if there is none."""
         attributes = self.attributes
         for name in names:
             if name in attributes:
@@ -173,26 +173,26 @@ class SpanData:
         return None
 
     def number(self, *names: str) -> float | None:
-        """Return what ``first`` finds as a number, None if it is none."""
+        """Return the result of ``first`` as a number, None if it is not a number."""
         return number_of(self.first(*names))
 
     def count(self, *names: str) -> int | None:
-        """Return what ``first`` finds as a count, None if it is none."""
+        """Return the result of ``first`` as a count, None if it is not a count."""
         return count_of(self.first(*names))
 
 
 def cached_on_span(reader: Callable[[SpanData], R]) -> Callable[[SpanData], R]:
-    """Make ``reader`` read each span once; all callers share its result and must not change it."""
+    """Cache the results of ``reader`` on the span; all callers share a result and must not modify it."""
     name = f"{reader.__module__}.{reader.__qualname__}"
 
     @functools.wraps(reader)
-    def asked(span: SpanData) -> R:
-        told = span.told
-        if name not in told:
-            told[name] = reader(span)
-        return told[name]
+    def read_once(span: SpanData) -> R:
+        cache = span.cache
+        if name not in cache:
+            cache[name] = reader(span)
+        return cache[name]
 
-    return asked
+    return read_once
 
 
 # --- values ------------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def plain_attributes(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def plain_value(value: Any, depth: int = 0) -> Any:  # noqa: ANN401, PLR0911 - one case per kind of value
-    """Return ``value`` as a value that OTLP has: an integer beyond 64 bits and any other object become text."""
+    """Return ``value`` with a type of OTLP: an integer beyond 64 bits and any other object become text."""
     kind = type(value)  # pyright: ignore[reportUnknownVariableType] - any value
     if kind is str or kind is bool or kind is float or value is None or kind is bytes:
         return value
@@ -249,13 +249,13 @@ def scope_json(scope: ScopeData) -> bytes:
     )
 
 
-@functools.lru_cache(_CONTEXTS_REMEMBERED)
+@functools.lru_cache(_MAX_CONTEXTS)
 def read_resource(body: bytes) -> ResourceData:
     """Return the resource of ``resource_json``, the same object for the same bytes."""
     return ResourceData(**_loaded(body))
 
 
-@functools.lru_cache(_CONTEXTS_REMEMBERED)
+@functools.lru_cache(_MAX_CONTEXTS)
 def read_scope(body: bytes) -> ScopeData:
     """Return the scope of ``scope_json``, the same object for the same bytes."""
     return ScopeData(**_loaded(body))
@@ -271,15 +271,15 @@ def span_json(span: SpanData) -> bytes:
 
 
 def well_formed(span: SpanData) -> SpanData:
-    """Return ``span`` with names of type ``str``, and ``?`` for each lone surrogate, which UTF-8 has no bytes for."""
+    """Return ``span`` with names of type ``str``, and ``?`` for each lone surrogate, which UTF-8 cannot encode."""
     return _span(_well_formed(_fields(span)), span.resource, span.scope)
 
 
 def read_record(record: SpanRecord) -> SpanData:
-    """Return the span of ``record``, decoded at first use and then kept beside it for a while.
+    """Return the span of ``record``, decoded at first use and then held in memory for a while.
 
     Raises:
-        ValueError: The record holds no span.
+        ValueError: The body of the record is not a span.
     """
     span = record.held
     if span is None:
@@ -354,14 +354,14 @@ def _loaded(body: bytes) -> dict[str, Any]:
 
 
 def _is_json(value: dict[str, Any] | list[Any]) -> bool:
-    """Return whether JSON has all values in ``value``."""
+    """Return whether all values in ``value`` exist in JSON."""
     item: Any
     for item in value.values() if isinstance(value, dict) else value:
         kind = type(item)  # pyright: ignore[reportUnknownVariableType] - any value
         if kind is str or kind is int:
             continue
         if kind is float:
-            # False for NaN and the infinities, at a third of the time of `math.isfinite`.
+            # True for NaN and the infinities, in a third of the time of `math.isfinite`.
             if item - item != 0.0:
                 return False
         elif kind is bytes or ((kind is dict or kind is list) and not _is_json(item)):
@@ -370,7 +370,7 @@ def _is_json(value: dict[str, Any] | list[Any]) -> bool:
 
 
 def _typed(value: Any) -> Any:  # noqa: ANN401 - any attribute value
-    """Return ``value`` with each dict, and each value that JSON lacks, as a dict of its type and itself."""
+    """Return ``value`` with each dict, and each value that JSON lacks, wrapped as ``{type: value}``."""
     if isinstance(value, dict):
         return {_DICT: {key: _typed(item) for key, item in cast("dict[str, Any]", value).items()}}
     if isinstance(value, list):
@@ -403,9 +403,9 @@ def _well_formed(value: Any) -> Any:  # noqa: ANN401
 
 
 class _HeldSpans:
-    """Spans kept beside their records: of the last 8 to 16 MiB of JSON. Safe for threads and forks without a lock.
+    """Decoded spans of recent records, up to 8 to 16 MiB of JSON. Safe for threads and forks without a lock.
 
-    Two generations: when the younger one is full, the spans of the older one are given up.
+    There are two generations: when the younger one is full, the spans of the older one are released.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -415,17 +415,17 @@ class _HeldSpans:
         self._bytes = 0
 
     def hold(self, record: SpanRecord, span: SpanData) -> None:
-        """Keep ``span`` beside ``record``."""
+        """Attach ``span`` to ``record``."""
         record.held = span
         self._young.append(weakref.ref(record))
         # Two threads that add at once may lose one addition; the count starts again with each generation.
         self._bytes += len(record.body)
         if self._bytes >= self._max_bytes:
-            given_up, self._old, self._young, self._bytes = self._old, self._young, [], 0
-            for reference in given_up:
+            released, self._old, self._young, self._bytes = self._old, self._young, [], 0
+            for reference in released:
                 if (former := reference()) is not None:
                     former.held = None
 
 
 hold: Final = _HeldSpans(_HELD_BYTES).hold
-"""Keep a span beside its record, so that it is not decoded as long as it is in memory."""
+"""Attach a span to its record, so that it is not decoded again while it is in memory."""

@@ -1,4 +1,4 @@
-"""Values and spans too large for a destination, made smaller; JSON stays JSON. Pure."""
+"""Truncate values and spans to the size limits of a destination; JSON stays valid. Pure functions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMBER_BYTES: Final = 8
 
 
 def truncate_values(span: SpanData, max_bytes: int) -> SpanData:
-    """Return ``span`` with no text over ``max_bytes``; a shortened attribute is marked beside it."""
+    """Return ``span`` with texts of at most ``max_bytes``; two attributes beside a truncated one mark it."""
     return replace(
         span,
         attributes=_short_values(span.attributes, max_bytes),
@@ -31,14 +31,14 @@ def _short_event(event: EventData, max_bytes: int) -> EventData:
 
 
 def _short_values(attributes: Mapping[str, Any], max_bytes: int) -> Mapping[str, Any]:
-    short: dict[str, Any] = {}
+    truncated_attributes: dict[str, Any] = {}
     for name, value in attributes.items():
-        told = _short_value(value, max_bytes)
-        short[name] = told
-        if told is not value:
-            short[name + _TRUNCATED] = True
-            short[name + _ORIGINAL_BYTES] = _size(value)
-    return short
+        truncated = _short_value(value, max_bytes)
+        truncated_attributes[name] = truncated
+        if truncated is not value:
+            truncated_attributes[name + _TRUNCATED] = True
+            truncated_attributes[name + _ORIGINAL_BYTES] = _size(value)
+    return truncated_attributes
 
 
 def _short_value(value: Any, max_bytes: int) -> Any:  # noqa: ANN401 - any attribute value
@@ -57,7 +57,7 @@ def _size(value: Any) -> int:  # noqa: ANN401
 
 
 def size_steps(span: SpanData) -> list[int]:
-    """Return ever smaller limits for the values of ``span``, to be tried until it is small enough."""
+    """Return decreasing limits for the values of ``span``, to try until the span is small enough."""
     attributes = [span.attributes, *(event.attributes for event in span.events)]
     longest = max((_size(value) for given in attributes for value in given.values()), default=0)
     longest = max(longest, _size(span.status_message))

@@ -1,1 +1,1 @@
-"""Ended spans are filtered, queued on disk and delivered to every destination."""
+"""Export: ended spans are filtered, queued on disk and delivered to every destination."""

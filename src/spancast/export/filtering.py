@@ -1,7 +1,7 @@
-"""What one destination takes: its rules, asked once for each record, in the order of this file.
+"""Sampling and filtering for one destination, evaluated once per span record.
 
-Source: OpenRouter Broadcast (sampling, API keys, filter rules; ``openrouter/README`` D.1), and
-what it lacks: kinds of spans, the parent's sampling flag, what is always kept.
+Source: OpenRouter Broadcast (sampling, API keys, filter rules). Added here: kinds of spans, the sampling flag of the
+parent, and spans that are always kept.
 """
 
 from __future__ import annotations
@@ -33,36 +33,36 @@ SAMPLED_OUT: Final = "sampled out"
 REASON_CATEGORY: Final[Mapping[str, str]] = {
     SAMPLED_OUT: "sampled_out", PARENT_NOT_SAMPLED: "sampled_out", NON_GENAI: "non_genai",
 }  # fmt: skip
-"""What a reason is called in ``stats()``; ``filtered`` where it is not here."""
+"""The counter of a reason in ``stats()``; other reasons count as ``filtered``."""
 
-_TRACES_REMEMBERED: Final = 10_000
+_MAX_TRACES: Final = 10_000
 _HASH_SPACE: Final = 2**64
 
 
 @dataclass(slots=True)
 class TraceSeen:
-    """What this process has seen of one trace: its session, and which routes took a call of it."""
+    """The session of one trace, and the routes that took a call of it in this process."""
 
     session_id: str | None = None
-    taken_by: set[str] = field(default_factory=set[str])
+    exported_to: set[str] = field(default_factory=set[str])
 
 
 NO_HISTORY: Final = TraceSeen()
-"""For rules that ask for no history."""
+"""Passed to filters that need no history."""
 
 
 class TraceDecisions:
-    """The last traces, bounded. Groups and other spans are judged by the calls that ended before them."""
+    """The latest traces, bounded. Group spans and other spans follow the calls of their trace that ended before."""
 
     def __init__(self) -> None:
         self._traces: OrderedDict[bytes, TraceSeen] = OrderedDict()
 
     def of(self, record: SpanRecord) -> TraceSeen:
-        """Return what is known of the trace of ``record``, its own session included."""
+        """Return the history of the trace of ``record``, and add the session of ``record`` to it."""
         seen = self._traces.get(record.trace_id)
         if seen is None:
             seen = self._traces[record.trace_id] = TraceSeen()
-            if len(self._traces) > _TRACES_REMEMBERED:
+            if len(self._traces) > _MAX_TRACES:
                 self._traces.popitem(last=False)
         session = record.facts.get("session_id")
         if session is not None and seen.session_id is None:
@@ -71,7 +71,7 @@ class TraceDecisions:
 
 
 class DestinationFilter:
-    """The rules of the destination ``name``."""
+    """The sampling and filter rules of the destination ``name``."""
 
     def __init__(self, name: str, config: DestinationConfig) -> None:
         self._name = name
@@ -86,16 +86,16 @@ class DestinationFilter:
 
     @property
     def name(self) -> str:
-        """Return whose rules they are."""
+        """Return the name of the destination."""
         return self._name
 
     @property
-    def plain(self) -> tuple[bool, bool] | None:
-        """Return what is asked of the span itself, where that is all: who asks the same takes the same."""
+    def simple_key(self) -> tuple[bool, bool] | None:
+        """Return a key that is equal for filters with equal results; None if the result depends on history."""
         return None if self.needs_history else (self._only_genai, self._respects_parent)
 
     def evaluate(self, record: SpanRecord, seen: TraceSeen) -> str | None:
-        """Return why ``record`` is not for this destination, or None where it is."""
+        """Return the reason to leave ``record`` out, or None if this destination takes it."""
         facts = record.facts
         if self._only_genai and not record.is_genai:
             return NON_GENAI
@@ -105,7 +105,7 @@ class DestinationFilter:
             return None
         reason = self._of_call(facts, seen, record) if "model" in facts else self._of_other(seen, record)
         if reason is None and "model" in facts:
-            seen.taken_by.add(self._name)
+            seen.exported_to.add(self._name)
         return reason
 
     def _of_call(self, facts: Facts, seen: TraceSeen, record: SpanRecord) -> str | None:
@@ -116,8 +116,8 @@ class DestinationFilter:
         return None if self._is_kept(facts) or self._is_sampled(seen, record) else SAMPLED_OUT
 
     def _of_other(self, seen: TraceSeen, record: SpanRecord) -> str | None:
-        # A span that is no call has no model, key or cost to be asked for: it goes with the calls of its trace.
-        if self._name in seen.taken_by or (self._keeps_errors and "error" in record.facts):
+        # A span that is not a call has no model, key or cost to filter by: it follows the calls of its trace.
+        if self._name in seen.exported_to or (self._keeps_errors and "error" in record.facts):
             return None
         if self._api_keys or self._filter is not None:
             return NO_CALL_TAKEN
@@ -134,23 +134,23 @@ class DestinationFilter:
 
     @staticmethod
     def _session(seen: TraceSeen, record: SpanRecord) -> str:
-        # Its own before that of an earlier span of the trace: a session is whole though it shares a trace with another.
+        # Its own session first: sampling keeps a session complete even if two sessions share a trace.
         return str(record.facts.get("session_id") or seen.session_id or record.trace_id.hex())
 
 
 def group_filters(given: Sequence[DestinationFilter]) -> list[tuple[tuple[str, ...], DestinationFilter]]:
-    """Return whom to ask about each record, and for which destinations; those who take everything are not asked."""
-    asked: dict[object, tuple[list[str], DestinationFilter]] = {}
+    """Return each distinct filter with the names of its destinations; filters that take everything are left out."""
+    groups: dict[object, tuple[list[str], DestinationFilter]] = {}
     for rules in given:
-        key = id(rules) if rules.plain is None else rules.plain
-        asked.setdefault(key, ([], rules))[0].append(rules.name)
-    return [(tuple(names), rules) for key, (names, rules) in asked.items() if key != (False, False)]
+        key = id(rules) if rules.simple_key is None else rules.simple_key
+        groups.setdefault(key, ([], rules))[0].append(rules.name)
+    return [(tuple(names), rules) for key, (names, rules) in groups.items() if key != (False, False)]
 
 
 def is_sampled(destination: str, key: str, rate: float) -> bool:
-    """Tell whether ``key`` (a session, else a trace id) is among the share ``rate`` at ``destination``.
+    """Return whether ``key`` (a session, else a trace id) is in the sample of ``rate`` at ``destination``.
 
-    Equal in every process, monotone in ``rate``, independent between destinations.
+    The result is equal in every process, monotone in ``rate`` and independent between destinations.
     """
     digest = hashlib.sha256(f"{destination}:{key}".encode("utf-8", "replace")).digest()
     return int.from_bytes(digest[:8], "big") / _HASH_SPACE < rate
@@ -190,11 +190,11 @@ def _test(name: str, rule: FilterRule) -> Test:
         return _regex(name, fact, str(given))
     match = _TEXT[rule.operator.removeprefix("not_")]
 
-    def fits(facts: Facts) -> bool:
+    def matches(facts: Facts) -> bool:
         value = facts.get(fact)
         return value is not None and match(_text(value), str(given))
 
-    return _negated(fits, rule.operator.startswith("not_"))
+    return _negated(matches, rule.operator.startswith("not_"))
 
 
 def _negated(test: Test, is_negated: bool) -> Test:
@@ -204,20 +204,20 @@ def _negated(test: Test, is_negated: bool) -> Test:
 def _regex(name: str, fact: str, expression: str) -> Test:
     pattern = Pattern(expression)
 
-    def fits(facts: Facts) -> bool:
+    def matches(facts: Facts) -> bool:
         value = facts.get(fact)
         if value is None:
             return False
-        found = pattern.found(_text(value))
-        if found is None:
-            # Nothing is lost for a slow pattern: the span goes out, and the count says so.
+        matched = pattern.search(_text(value))
+        if matched is None:
+            # A slow pattern must not lose spans: the span is sent and the timeout is counted.
             counters.add("filter_timeouts", destination=name)
             warn_once(
                 f"filter_timeout:{name}", "spancast: a filter pattern of %s took too long; the span is sent", name
             )
-        return found is not False
+        return matched is not False
 
-    return fits
+    return matches
 
 
 def _equal(value: FactValue | None, given: str | float) -> bool:

@@ -1,6 +1,6 @@
-"""Objects that must be at rest when the process forks.
+"""Hooks for objects whose locks or files must not be in use while the process forks.
 
-Must never: be the reason that a fork fails or hangs; each object bounds its own waiting.
+A hook must not make a fork fail or hang: each object waits for at most ``FORK_TIMEOUT_S``.
 """
 
 from __future__ import annotations
@@ -13,73 +13,73 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 # How long a fork waits for a thread to finish its transaction.
-PATIENCE_S = 5.0
+FORK_TIMEOUT_S = 5.0
 
 
 class ForkAware(Protocol):
-    """What holds locks or files that a child must not inherit in use."""
+    """An object that holds locks or files that a child process must not inherit in use."""
 
     def before_fork(self) -> None:
-        """Come to rest: take the locks, close what a child must not have open."""
+        """Take the locks; close the files that a child must not have open."""
         ...
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Release the locks."""
         ...
 
     def after_fork_in_child(self) -> None:
-        """Begin anew; the parent delivers what it had."""
+        """Start empty with new locks; the parent delivers its own records."""
         ...
 
 
 class _CurrentFork(threading.local):
-    """The fork that the current thread is at."""
+    """The fork that the current thread is making."""
 
-    resting: Sequence[ForkAware] = ()
-    is_alone = False
+    items: Sequence[ForkAware] = ()
+    has_lock = False
 
 
-_watched: weakref.WeakSet[ForkAware] = weakref.WeakSet()
+_registered: weakref.WeakSet[ForkAware] = weakref.WeakSet()
 _current: Final = _CurrentFork()
-_one_at_a_time = threading.Lock()
-_abandoned: list[sqlite3.Connection] = []
+_fork_lock = threading.Lock()
+_leaked: list[sqlite3.Connection] = []
 
 
-def watch(item: ForkAware) -> None:
-    """Tell ``item`` of every fork for as long as it lives."""
-    _watched.add(item)
+def register(item: ForkAware) -> None:
+    """Call the hooks of ``item`` at every fork; holds a weak reference."""
+    _registered.add(item)
 
 
-def abandon(connection: sqlite3.Connection) -> None:
-    """Never touch an inherited connection again: SQLite forbids even to close it in the child."""
-    _abandoned.append(connection)
+def leak(connection: sqlite3.Connection) -> None:
+    """Keep an inherited connection open for ever: SQLite forbids even to close it in the child."""
+    _leaked.append(connection)
 
 
 def _before() -> None:
-    # Two threads that fork at once would each end the rest that the other has begun.
-    _current.is_alone = _one_at_a_time.acquire(timeout=PATIENCE_S)
-    _current.resting = list(_watched)
-    for item in _current.resting:
+    # If two threads forked at once, each would release the locks that the other has taken.
+    _current.has_lock = _fork_lock.acquire(timeout=FORK_TIMEOUT_S)
+    _current.items = list(_registered)
+    for item in _current.items:
         item.before_fork()
 
 
 def _in_parent() -> None:
-    for item in _current.resting:
+    for item in _current.items:
         item.after_fork_in_parent()
-    _current.resting = ()
-    if _current.is_alone:
-        _one_at_a_time.release()
+    _current.items = ()
+    if _current.has_lock:
+        _fork_lock.release()
 
 
 def _in_child() -> None:
-    global _one_at_a_time  # noqa: PLW0603 - a thread that is not here may hold the parent's
-    _one_at_a_time = threading.Lock()
-    for item in _current.resting:
+    global _fork_lock  # noqa: PLW0603 - a thread that the child does not have may hold the inherited lock
+    _fork_lock = threading.Lock()
+    for item in _current.items:
         item.after_fork_in_child()
-    _current.resting = ()
+    _current.items = ()
 
 
-# Hooks run last registered first: registered at import, these run after the processor's and the
-# courier's, which may hold a lock of theirs while they wait for the spool's.
+# `before` hooks run in reverse order of registration. Registered at import, these run after the hooks of the span
+# queue and the delivery workers, which may hold their own locks while they wait for the lock of the spool.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

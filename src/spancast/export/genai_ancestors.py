@@ -1,4 +1,7 @@
-"""Which LLM span lies above a span, though others (HTTP, database) lie between: for destinations without those."""
+"""Find the nearest GenAI ancestor of a span.
+
+Destinations that receive only GenAI spans use it as the parent, in place of a span of HTTP or a database.
+"""
 
 from __future__ import annotations
 
@@ -14,33 +17,33 @@ _GENERATION: Final = 8192
 
 
 class GenAIAncestors:
-    """For spans that are no LLM spans, the nearest one above them. Bounded; safe for threads without a lock.
+    """The nearest GenAI ancestor of each span that is not a GenAI span. Bounded; safe for threads without a lock.
 
-    What has been forgotten keeps its real parent.
+    If the entry of a parent was evicted, its children keep their real parent.
     """
 
     def __init__(self) -> None:
-        # Two generations: forgetting is one assignment, and needs no order and no lock.
+        # Two generations: eviction is one assignment and needs no order and no lock.
         self._young: dict[int, bytes] = {}
         self._old: dict[int, bytes] = {}
 
-    def started(self, span: ReadableSpan) -> None:
-        """Remember ``span``, just started, if it is no LLM span."""
+    def on_start(self, span: ReadableSpan) -> None:
+        """Record the ancestor of ``span``, just started, unless it is a GenAI span."""
         if is_genai_span(span.instrumentation_scope, span.attributes):
             return
         context = span.get_span_context()
         if context is None:
             return
-        above = self.above(span)
-        if above is None:
+        ancestor = self.nearest(span)
+        if ancestor is None:
             parent = span.parent
-            above = NO_GENAI_PARENT if parent is None else _id(parent)
+            ancestor = NO_GENAI_PARENT if parent is None else _id(parent)
         if len(self._young) >= _GENERATION:
             self._old, self._young = self._young, {}
-        self._young[context.span_id] = above
+        self._young[context.span_id] = ancestor
 
-    def above(self, span: ReadableSpan) -> bytes | None:
-        """Return the id of the nearest LLM span above ``span``, empty for none; None where that is its parent."""
+    def nearest(self, span: ReadableSpan) -> bytes | None:
+        """Return the id of the nearest GenAI ancestor, empty if there is none; None if the parent is to be kept."""
         parent = span.parent
         if parent is None:
             return None

@@ -1,4 +1,4 @@
-"""Payloads of the last batches, so that of eight destinations with one view one encodes."""
+"""A cache of encoded batches: destinations with equal encoders share one payload."""
 
 from __future__ import annotations
 
@@ -10,37 +10,36 @@ from typing import Final, TypeAlias
 from spancast.destinations.protocol import Encoder, Payload
 from spancast.export.spool.protocol import Entry
 
-_Places: TypeAlias = "tuple[str, tuple[int, ...]]"
+_Position: TypeAlias = "tuple[str, tuple[int, ...]]"
 """A log, and sequences in it."""
 
-_REMEMBERED: Final = 16
+_MAX_PAYLOADS: Final = 16
 _MAX_BYTES: Final = 32 << 20
 
 
 class PayloadCache:
-    """Payloads by view and records; bounded in number and bytes, safe for threads.
+    """Payloads by encoder and records; bounded in number and bytes, safe for threads.
 
-    Records are known by their log and their sequences there: a sequence alone is given to another
-    record when the spool's file is replaced.
+    The key names the log too: if the file of the spool is replaced, other records get the same sequences.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._known: OrderedDict[tuple[str, _Places], tuple[Payload, int]] = OrderedDict()
+        self._payloads: OrderedDict[tuple[str, _Position], tuple[Payload, int]] = OrderedDict()
         self._bytes = 0
 
     def payload(self, encoder: Encoder, log: str, entries: Sequence[Entry]) -> Payload:
-        """Return the payload of ``entries`` of ``log`` in ``encoder``: the one made before, if it is still known."""
-        places = (log, tuple([entry.sequence for entry in entries]))
-        key = (encoder.cache_key, places)
+        """Return the payload of ``entries`` of ``log`` for ``encoder``, from the cache if it is there."""
+        position = (log, tuple([entry.sequence for entry in entries]))
+        key = (encoder.cache_key, position)
         with self._lock:
-            known = self._known.get(key)
-            if known is not None:
-                return known[0]
+            cached = self._payloads.get(key)
+            if cached is not None:
+                return cached[0]
             payload = encoder.payload([entry.record for entry in entries])
             size = sum([entry.record.size_bytes for entry in entries])
-            self._known[key] = (payload, size)
+            self._payloads[key] = (payload, size)
             self._bytes += size
-            while len(self._known) > _REMEMBERED or (self._bytes > _MAX_BYTES and len(self._known) > 1):
-                self._bytes -= self._known.popitem(last=False)[1][1]
+            while len(self._payloads) > _MAX_PAYLOADS or (self._bytes > _MAX_BYTES and len(self._payloads) > 1):
+                self._bytes -= self._payloads.popitem(last=False)[1][1]
             return payload

@@ -1,6 +1,7 @@
-"""Broadcast: ended spans to the spool, judged for every destination, and from there to each of them.
+"""The export pipeline: filters ended spans for every destination, appends them to the spool and runs the workers.
 
-Must never: let one destination's trouble reach another, the caller's thread, or the process's end.
+A failing destination affects neither other destinations nor the caller's thread. It delays the end of the process by
+at most ``shutdown_timeout_s``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _DEFAULT_TIMEOUT_S: Final = 10.0
 
 
 def routes_of(destinations: Mapping[str, DestinationConfig]) -> list[Route]:
-    """Return a route for each enabled one of ``destinations``, by their names in the configuration.
+    """Return a route for each enabled destination; the keys are the names in the configuration.
 
     Raises:
         ConfigError: A package that a destination needs is not installed.
@@ -56,12 +57,12 @@ def routes_of(destinations: Mapping[str, DestinationConfig]) -> list[Route]:
 
 
 def open_spool(directory: Path | None, max_bytes: int, max_age_s: float, keep_delivered_s: float = math.inf) -> Spool:
-    """Return the spool in ``directory``, or one in memory for None.
+    """Return the spool in ``directory``, or a spool in memory if it is None.
 
-    What was delivered stays for ``keep_delivered_s``, for replays.
+    Delivered records are kept for ``keep_delivered_s``, for replays.
 
     Raises:
-        ConfigError: The file there is a newer spancast's or another program's.
+        ConfigError: The file was written by a newer spancast or by another program.
     """
     if directory is None:
         return MemorySpool(max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s)
@@ -81,10 +82,10 @@ _parse: Final = guarded(_parse_call, _not_stored)
 
 
 class ExportPipeline:
-    """Everything between an ended span and the destinations of ``routes``.
+    """The path of ended spans to the destinations of ``routes``: span queue, filters, spool, delivery workers.
 
-    ``is_durable``: what waits in ``spool`` outlives the process, so that its end need not wait for
-    a destination that is down. ``processor`` is what a tracer provider is given.
+    ``is_durable``: records in ``spool`` outlive the process, so that its end does not wait for a destination that is
+    down. ``processor`` is the span processor to add to a tracer provider.
     """
 
     def __init__(
@@ -101,38 +102,38 @@ class ExportPipeline:
         self._is_durable = is_durable
         self._is_started = self._is_closed = False
         self._put = guarded(spool.put, _not_stored)
-        self._heads = ContextCache()
+        self._contexts = ContextCache()
         self._seen = TraceDecisions()
         self._redaction = redaction
-        # A rule that fails lets the span pass: nothing is lost by a defect.
-        self._judges = [
+        # A filter that raises lets the span pass, so that a defect does not lose spans.
+        self._filters = [
             (names, never_raise(rules.evaluate)) for names, rules in group_filters([route.rules for route in routes])
         ]
-        self._is_history_asked = any(route.rules.needs_history for route in routes)
+        self._needs_history = any(route.rules.needs_history for route in routes)
         payloads = PayloadCache()
         self.workers = [DeliveryWorker(route, spool, payloads) for route in routes]
         self._reported = counters.read()
-        self.span_queue = SpanQueue(self._take)
+        self.span_queue = SpanQueue(self._process)
         self.processor: Final = _Processor(self)
         self._keys = {route.name: route.key for route in routes}
         spool.register(list(self._keys.values()))
-        self._warn_of_others()
-        process_exit.watch(self)
+        self._warn_of_other_routes()
+        process_exit.register(self)
         process_exit.handle_sigterm()
-        if any(spool.state(route.key).waiting for route in routes):
-            # What an earlier process left; else threads start with the first span.
+        if any(spool.state(route.key).queued for route in routes):
+            # An earlier process left records; otherwise the threads start with the first span.
             self._start()
 
-    def _warn_of_others(self) -> None:
-        # Those of another program, or of this one before its address or account was changed.
+    def _warn_of_other_routes(self) -> None:
+        # Routes of another program, or of this one before its address or account was changed.
         for key in self.spool.routes():
             if route_name(key) in self._keys and key not in self._keys.values():
                 state = self.spool.state(key)
-                if state.waiting and state.attempts:
+                if state.queued and state.attempts:
                     logger.warning(
-                        "spancast: %d spans wait for another destination named %s, at another address or account;"
+                        "spancast: %d spans are queued for another destination named %s (other address or account);"
                         " `spancast spool` lists it as %s",
-                        state.waiting,
+                        state.queued,
                         route_name(key),
                         key,
                     )
@@ -140,15 +141,15 @@ class ExportPipeline:
     def _start(self) -> None:
         for worker in self.workers:
             worker.start()
-            worker.notify()
+            worker.wake()
         self._is_started = True
 
-    def _take(self, ended: Sequence[QueuedSpan]) -> None:
+    def _process(self, ended: Sequence[QueuedSpan]) -> None:
         counters.add("received", len(ended))
         records = [record for one in ended if (record := self._record(one)) is not None]
         skipped = self._evaluate(records)
         for record in records:
-            # The filters have read them, and they are not redacted.
+            # Only the filters need them, and they are not redacted.
             record.facts = {}
         lost = len(ended) - len(records) + self._store(records, skipped)
         if lost:
@@ -156,11 +157,11 @@ class ExportPipeline:
         self._wake(records, skipped)
 
     def _store(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
-        """Put ``records`` into the spool; return how many it could not take."""
+        """Append ``records`` to the spool; return how many could not be stored."""
         by_key = {self._keys[name]: reasons for name, reasons in skipped.items()}
         if self._put(records, by_key) is not None:
             return 0
-        # One by one: a record that cannot be stored takes no other with it.
+        # One by one, so that a record that cannot be stored does not lose the others.
         lost = 0
         for index, record in enumerate(records):
             own = {name: {0: reasons[index]} for name, reasons in by_key.items() if index in reasons}
@@ -174,31 +175,31 @@ class ExportPipeline:
             self._start()
         for worker in self.workers:
             if len(skipped.get(worker.route.name, ())) < len(records):
-                # Again, if there was no thread to be had before.
+                # start() does nothing unless the thread could not be started before.
                 worker.start()
-                worker.notify()
+                worker.wake()
 
     @never_raise
     def _record(self, ended: QueuedSpan) -> SpanRecord:
-        given, above, unparsed = ended
-        # A call that can't be parsed is exported with the attributes its span was started with.
+        given, ancestor, unparsed = ended
+        # If a call can't be parsed, its span is exported with the attributes it was started with.
         parsed = None if unparsed is None else _parse(unparsed, given)
         span, attributes, status = as_ended(given) if parsed is None else parsed
         return record_of(
             span,
             attributes,
             status,
-            self._heads,
-            above,
+            self._contexts,
+            ancestor,
             redaction=self._redaction,
-            with_facts=self._is_history_asked,
+            with_facts=self._needs_history,
         )
 
     def _evaluate(self, records: Sequence[SpanRecord]) -> dict[str, dict[int, str]]:
         skipped: dict[str, dict[int, str]] = {}
-        for index, record in enumerate(records) if self._judges else ():
-            seen = self._seen.of(record) if self._is_history_asked else NO_HISTORY
-            for names, evaluate in self._judges:
+        for index, record in enumerate(records) if self._filters else ():
+            seen = self._seen.of(record) if self._needs_history else NO_HISTORY
+            for names, evaluate in self._filters:
                 reason = evaluate(record, seen)
                 if reason is not None:
                     for name in names:
@@ -209,19 +210,19 @@ class ExportPipeline:
         return skipped
 
     def flush(self, timeout_s: float) -> FlushReport:
-        """Deliver what was handed over, within ``timeout_s`` seconds, and tell what became of it."""
+        """Deliver all spans that ended before this call, within ``timeout_s`` seconds; return the result."""
         return self._flush(timeout_s, patient=True)
 
     def _flush(self, timeout_s: float, *, patient: bool) -> FlushReport:
         deadline_s = time.monotonic() + timeout_s
-        self.span_queue.drain(timeout_s)
-        asked = {worker: worker.hurry() for worker in self.workers}
+        self.span_queue.flush(timeout_s)
+        requested = {worker: worker.request_flush() for worker in self.workers}
         if self._is_started and not self._is_closed:
             for worker in self.workers:
                 worker.start()
             states = {
-                worker.route.name: worker.settle(number, deadline_s, patient=patient)
-                for worker, number in asked.items()
+                worker.route.name: worker.wait_until_idle(number, deadline_s, patient=patient)
+                for worker, number in requested.items()
             }
         else:
             states = {name: self.spool.state(key) for name, key in self._keys.items()}
@@ -230,28 +231,28 @@ class ExportPipeline:
     def _report(self, states: Mapping[str, QueueStats]) -> FlushReport:
         before, self._reported = self._reported, counters.read()
         since = self._reported - before
-        refused = {name: since[Count("dead_lettered", name)] + since[Count("rejected", name)] for name in states}
+        rejected = {name: since[Count("dead_lettered", name)] + since[Count("rejected", name)] for name in states}
         dropped: Counter[str] = Counter()
         for key, count in since.items():
             if key.name == "dropped":
                 dropped[key.destination] += count
-        refusals = {worker.route.name: worker.last_refusal for worker in self.workers}
+        reasons = {worker.route.name: worker.last_rejection for worker in self.workers}
         return FlushReport(
             {
                 name: DestinationReport(
                     delivered=since[Count("delivered", name)],
-                    waiting=state.waiting,
-                    refused=refused[name],
+                    queued=state.queued,
+                    dead_lettered=rejected[name],
                     dropped=dropped[name],
-                    last_error=state.last_error or (refusals[name] if refused[name] else ""),
+                    last_error=state.last_error or (reasons[name] if rejected[name] else ""),
                 )
                 for name, state in states.items()
             },
-            dropped=self.span_queue.waiting + dropped[""],
+            dropped=self.span_queue.queued + dropped[""],
         )
 
     def shutdown(self, timeout_s: float | None = None) -> FlushReport:
-        """Take nothing more, deliver what is possible within ``timeout_s`` seconds; a spool on disk keeps the rest."""
+        """Stop accepting spans and deliver for at most ``timeout_s`` seconds; a spool on disk keeps the rest."""
         if self._is_closed:
             return FlushReport()
         limit_s = self.shutdown_timeout_s if timeout_s is None else timeout_s
@@ -259,12 +260,12 @@ class ExportPipeline:
         self.span_queue.stop()
         report = self._flush(limit_s, patient=not self._is_durable)
         self._is_closed = True
-        process_exit.forget(self)
+        process_exit.unregister(self)
         for worker in self.workers:
             worker.stop()
-        # One that is in the middle of a delivery gets the rest of the time; a span sent twice is better than waiting.
-        at_rest = [worker for worker in self.workers if worker.join(deadline_s - time.monotonic())]
-        for worker in at_rest:
+        # A worker in the middle of a delivery gets the rest of the time: better to send a span twice than to block.
+        ended = [worker for worker in self.workers if worker.join(deadline_s - time.monotonic())]
+        for worker in ended:
             never_raise(worker.route.destination.close)()
         self.spool.close()
         return report
@@ -272,10 +273,10 @@ class ExportPipeline:
     def queues(self) -> dict[str, tuple[int, int]]:
         """Return the queued spans and bytes of each destination."""
         states = {name: self.spool.state(key) for name, key in self._keys.items()}
-        return {name: (state.waiting, state.waiting_bytes) for name, state in states.items()}
+        return {name: (state.queued, state.queued_bytes) for name, state in states.items()}
 
     def after_fork_in_child(self) -> None:
-        """Begin anew with the same destinations: the parent delivers what it has."""
+        """Start empty with the same destinations: the parent delivers its own spans."""
         self.span_queue.after_fork_in_child()
         payloads = PayloadCache()
         for worker in self.workers:
@@ -285,11 +286,11 @@ class ExportPipeline:
 
 
 class _Processor(SpanProcessor):
-    """What a provider holds."""
+    """The span processor of a pipeline."""
 
     def __init__(self, pipeline: ExportPipeline) -> None:
         self._pipeline = pipeline
-        # Every span passes here on its caller's thread.
+        # Bound methods of the queue, without a call in between: they run for every span on the caller's thread.
         self.on_start = pipeline.span_queue.on_start
         self.on_end = pipeline.span_queue.on_end
         self.put = pipeline.span_queue.put
@@ -299,5 +300,5 @@ class _Processor(SpanProcessor):
         self._pipeline.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush; true only where nothing waits and nothing was lost."""
+        """Flush; true only if nothing is queued and nothing was lost."""
         return bool(self._pipeline.flush(timeout_millis / 1000))

@@ -1,7 +1,7 @@
-"""The ends and forks of a process: what was handed over by then is spooled, and delivered if there is time.
+"""Hooks for the end and the forks of a process: queued spans are spooled, and delivered if there is time.
 
-Ends: the interpreter's (``atexit``), that of a child of ``multiprocessing`` (which skips ``atexit``),
-and SIGTERM where nobody handles it. ``kill -9`` loses what ended in the last tenth of a second.
+The end of a process is that of the interpreter (``atexit``), of a child of ``multiprocessing`` (which skips
+``atexit``), or SIGTERM if the application does not handle it. ``kill -9`` loses the spans of the last 0.1 s.
 """
 
 from __future__ import annotations
@@ -17,52 +17,50 @@ from typing import Any, Final, Protocol
 
 from spancast.diagnostics import never_raise
 
-# Imported first, so that our hook runs before its hooks do (`before`: last registered, first run).
-
 _WITH_FINALIZERS: Final = ("multiprocessing.util", "billiard.util")
 
 
-class Lasting(Protocol):
-    """What has something to do at the end of a process, and in a forked child."""
+class ProcessAware(Protocol):
+    """An object that has work to do at the end of a process and in a forked child."""
 
     def shutdown(self) -> object:
         """Deliver what is possible within a bounded time."""
         ...
 
     def after_fork_in_child(self) -> None:
-        """Begin anew."""
+        """Start empty in the child process."""
         ...
 
 
-_watched: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
-_expecting_pid: int = 0
+_registered: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+_armed_pid: int = 0
 
 
-def watch(item: Lasting) -> None:
-    """Tell ``item`` of forks and of the end, for as long as it lives."""
-    _watched.add(item)
+def register(item: ProcessAware) -> None:
+    """Call ``item`` at forks and at the end of the process; holds a weak reference."""
+    _registered.add(item)
 
 
-def forget(item: Lasting) -> None:
-    """Tell ``item`` no more."""
-    _watched.discard(item)
+def unregister(item: ProcessAware) -> None:
+    """Undo ``register``."""
+    _registered.discard(item)
 
 
-def expect() -> None:
-    """Be told of the end of this process from now on; once per process."""
-    global _expecting_pid  # noqa: PLW0603 - one end per process
-    if _expecting_pid == os.getpid():
+def arm() -> None:
+    """Add the finalizers of ``multiprocessing`` and billiard to this process, once per process."""
+    global _armed_pid  # noqa: PLW0603 - one end per process
+    if _armed_pid == os.getpid():
         return
-    _expecting_pid = os.getpid()
+    _armed_pid = os.getpid()
     for name in _WITH_FINALIZERS:
         module = sys.modules.get(name)
         if module is not None:
-            # Without an object: at the end of the process, however it comes there.
+            # Without an object the finalizer runs at the end of the process.
             module.Finalize(None, _end, exitpriority=0)
 
 
 def handle_sigterm() -> None:
-    """Deliver before SIGTERM ends the process, where nothing else handles it."""
+    """Deliver before SIGTERM ends the process, unless the application handles SIGTERM."""
     is_main = threading.current_thread() is threading.main_thread()
     if is_main and hasattr(signal, "SIGTERM") and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
         signal.signal(signal.SIGTERM, _on_sigterm)
@@ -76,13 +74,13 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 -
 
 @never_raise
 def _end() -> None:
-    for item in list(_watched):
+    for item in list(_registered):
         item.shutdown()
 
 
 @never_raise
 def _in_child() -> None:
-    for item in list(_watched):
+    for item in list(_registered):
         item.after_fork_in_child()
 
 

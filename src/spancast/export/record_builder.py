@@ -1,7 +1,7 @@
-"""An ended span as a record: the neutral span, its JSON, and what filters read of it.
+"""Build the record of an ended span: the neutral span, its JSON, and the fields for filters.
 
-The conventions of other instrumentations are known by one attribute each, so that their spans
-count as LLM spans too.
+The conventions of other instrumentations are recognised by one attribute each, so that their spans count as GenAI
+spans too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from spancast.model.span_record import FactValue, SpanRecord
 
 T = TypeVar("T")
 
-_LLM_MARKS: Final = frozenset(
+_GENAI_ATTRIBUTES: Final = frozenset(
     {
         semconv.OPERATION_NAME,
         "gen_ai.system",
@@ -68,38 +68,38 @@ _STATUS: Final[Mapping[int, StatusName]] = {1: "ok", 2: "error"}
 _INT64: Final = 1 << 63
 _HAS_IS_REMOTE: Final = 0x100
 _IS_REMOTE: Final = 0x200
-_CONTEXTS: Final = 256
+_MAX_CONTEXTS: Final = 256
 
 
 def is_genai_span(scope: InstrumentationScope | None, attributes: Mapping[str, Any] | None) -> bool:
-    """Return whether a span belongs to LLM work: a call, its group, or another instrumentation's of that kind."""
+    """Return whether a span is a GenAI span: a call, a group span, or a GenAI span of another instrumentation."""
     is_ours = scope is not None and scope.name == semconv.SCOPE_NAME
-    return is_ours or (bool(attributes) and any(mark in attributes for mark in _LLM_MARKS))
+    return is_ours or (bool(attributes) and any(mark in attributes for mark in _GENAI_ATTRIBUTES))
 
 
 class ContextCache:
-    """Resources and scopes as JSON and as data, the same objects for the same one; bounded. For one thread."""
+    """A cache of resources and scopes as JSON and as data. Bounded; for one thread."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[int, tuple[object, tuple[bytes, Any]]] = OrderedDict()
+        self._entries: OrderedDict[int, tuple[object, tuple[bytes, Any]]] = OrderedDict()
 
     def resource(self, given: Resource) -> tuple[bytes, ResourceData]:
         """Return ``given`` as JSON and as data."""
-        known = self._known.get(id(given))
-        return known[1] if known else self._remember(given, _resource_json(given), read_resource)
+        known = self._entries.get(id(given))
+        return known[1] if known else self._add(given, _resource_json(given), read_resource)
 
     def scope(self, given: InstrumentationScope | None) -> tuple[bytes, ScopeData]:
         """Return ``given`` as JSON and as data."""
-        known = self._known.get(id(given))
-        return known[1] if known else self._remember(given, _scope_json(given), read_scope)
+        known = self._entries.get(id(given))
+        return known[1] if known else self._add(given, _scope_json(given), read_scope)
 
-    def _remember(self, given: object, body: bytes, read: Callable[[bytes], T]) -> tuple[bytes, T]:
-        # Held, so that no other object gets its id.
-        head = (body, read(body))
-        self._known[id(given)] = (given, head)
-        if len(self._known) > _CONTEXTS:
-            self._known.popitem(last=False)
-        return head
+    def _add(self, given: object, body: bytes, read: Callable[[bytes], T]) -> tuple[bytes, T]:
+        # The entry holds `given`, so that no other object gets its id.
+        prefix = (body, read(body))
+        self._entries[id(given)] = (given, prefix)
+        if len(self._entries) > _MAX_CONTEXTS:
+            self._entries.popitem(last=False)
+        return prefix
 
 
 def _resource_json(given: Resource) -> bytes:
@@ -117,27 +117,27 @@ def record_of(  # noqa: PLR0913 - two are options
     span: ReadableSpan,
     attributes: Mapping[str, Any],
     status: Status,
-    heads: ContextCache,
+    contexts: ContextCache,
     genai_parent: bytes | None = None,
     *,
     redaction: Redaction = NO_REDACTION,
     with_facts: bool = True,
 ) -> SpanRecord:
-    """Return ``span``, ended, as a record.
+    """Return the record of the ended ``span``.
 
     Args:
         span: The span of the SDK.
         attributes: All of its attributes.
         status: Its status.
-        heads: Resources and scopes seen before.
-        genai_parent: The id of the nearest LLM span above (empty for none) if its parent is none.
-        redaction: What no destination may see. It is applied before anything is encoded; ``facts`` are read before it.
+        contexts: The cache of resources and scopes.
+        genai_parent: The id of the nearest GenAI ancestor (empty for none) if the parent is not a GenAI span.
+        redaction: Applied before anything is encoded, but after ``facts`` are read.
         with_facts: Whether a filter reads ``facts``.
     """
     context = cast("SpanContext", span.get_span_context())
     parent = span.parent
-    resource_body, resource = heads.resource(span.resource)
-    scope_body, scope = heads.scope(span.instrumentation_scope)
+    resource_body, resource = contexts.resource(span.resource)
+    scope_body, scope = contexts.scope(span.instrumentation_scope)
     trace_id, span_id = context.trace_id.to_bytes(16, "big"), context.span_id.to_bytes(8, "big")
     parent_id = b"" if parent is None else parent.span_id.to_bytes(8, "big")
     events, links = span.events, span.links
@@ -165,7 +165,7 @@ def record_of(  # noqa: PLR0913 - two are options
         scope=scope,
     )
     facts = filter_fields_of(data) if with_facts else {}
-    is_genai = scope.name == semconv.SCOPE_NAME or not _LLM_MARKS.isdisjoint(data.attributes)
+    is_genai = scope.name == semconv.SCOPE_NAME or not _GENAI_ATTRIBUTES.isdisjoint(data.attributes)
     if redaction:
         data = redaction.apply(well_formed(data) if redaction.masks else data)
     try:
@@ -216,7 +216,7 @@ def _link(link: Link) -> LinkData:
 
 
 def nanoseconds(at_ns: float | None) -> int:
-    """Return a time of a span between 0 (none) and 2**63 - 1: the SDK takes any value from an application."""
+    """Return a span time as an integer in [0, 2**63), 0 if invalid: the SDK accepts any value from an application."""
     if type(at_ns) is int and 0 <= at_ns < _INT64:
         return at_ns
     if not isinstance(at_ns, (int, float)) or not at_ns > 0:
@@ -225,7 +225,7 @@ def nanoseconds(at_ns: float | None) -> int:
 
 
 def filter_fields_of(span: SpanData) -> dict[str, FactValue]:
-    """Return what filters read of ``span``: the first of the names of a fact that holds a text, number or boolean."""
+    """Return the fields for filters: for each, the first of its attributes that is a string, number or boolean."""
     attributes = span.attributes
     facts: dict[str, FactValue] = {}
     for fact, names in _FACTS.items():
@@ -237,9 +237,9 @@ def filter_fields_of(span: SpanData) -> dict[str, FactValue]:
     if is_list(reasons) and reasons:
         facts["finish_reason"] = _text(reasons[0])
     if "total_tokens" not in facts and "prompt_tokens" in facts and "completion_tokens" in facts:
-        asked, answered = facts["prompt_tokens"], facts["completion_tokens"]
-        if type(asked) is int and type(answered) is int:
-            total = asked + answered
+        prompt, completion = facts["prompt_tokens"], facts["completion_tokens"]
+        if type(prompt) is int and type(completion) is int:
+            total = prompt + completion
             facts["total_tokens"] = total if -_INT64 <= total < _INT64 else json_codec.integer_text(total)
     if span.status == "error":
         facts["error"] = _text(attributes.get(semconv.ERROR_TYPE) or "error")

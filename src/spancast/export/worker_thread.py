@@ -1,4 +1,4 @@
-"""A daemon thread whose own work is never traced: what it sends must not become spans that it sends."""
+"""A daemon thread with instrumentation suppressed, so that exporting spans does not create spans."""
 
 from __future__ import annotations
 
@@ -14,59 +14,58 @@ from spancast.otel_private import suppress_instrumentation
 
 
 class _CurrentThread(threading.local):
-    """What is known of the thread that asks.
+    """Properties of the current thread.
 
-    Not a set of idents: a forked child gives the idents of the threads it did not inherit to its own threads.
+    Not a set of thread ids: a forked child reuses the ids of the threads that it did not inherit.
     """
 
-    is_ours = False
-    outside: Context | None = None
-    """The context of one of our threads before instrumentation was suppressed in it."""
+    is_worker = False
+    original_context: Context | None = None
+    """The context of a worker thread before instrumentation was suppressed in it."""
 
 
 CURRENT_THREAD: Final = _CurrentThread()
 
 
-class Bell:
-    """Wakes the one thread that waits for it; rung once or often before it waits is the same.
+class WakeFlag:
+    """A flag that one thread waits for and that the wait clears.
 
-    A lock, which is a call each way: ``threading.Event`` costs whoever sets it ten times as much, and here that
-    is a caller on his way.
+    It is a lock: ``threading.Event.set`` takes ten times as long as releasing a lock, on the thread of the caller.
     """
 
     def __init__(self) -> None:
-        self._silence = threading.Lock()
-        self._silence.acquire()
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
-    def ring(self) -> None:
-        """Wake it."""
+    def set(self) -> None:
+        """Set the flag; does nothing if it is set."""
         try:  # noqa: SIM105 - contextlib.suppress costs more than all the rest
-            self._silence.release()
+            self._lock.release()
         except RuntimeError:
-            # Already rung.
+            # It is set already.
             pass
 
     def wait(self, timeout_s: float = -1) -> bool:
-        """Return True when it is rung, or has been since the last wait; False where it was not in ``timeout_s``."""
-        return self._silence.acquire(timeout=timeout_s)
+        """Wait until the flag is set, clear it and return True; False after ``timeout_s`` (negative: no timeout)."""
+        return self._lock.acquire(timeout=timeout_s)
 
 
 class WorkerThread:
-    """Runs ``work`` once started; can be started again after it ended, or in a forked child."""
+    """A daemon thread that runs ``work``; can be started again after it ended, or in a forked child."""
 
     def __init__(self, name: str, work: Callable[[], None]) -> None:
         self._name = name
         self._work = work
-        self.forget()
+        self.reset_after_fork()
 
     @property
     def is_running(self) -> bool:
-        """Tell whether it has started and not ended."""
+        """Return whether the thread has started and not ended."""
         thread = self._thread
         return thread is not None and thread.is_alive()
 
     def start(self) -> bool:
-        """Start it unless it runs; False if no thread can be started: the system has none to spare, or Python ends."""
+        """Start the thread unless it runs; False if none can be started (system limit, or the interpreter ends)."""
         with self._starting:
             if self.is_running:
                 return True
@@ -79,34 +78,35 @@ class WorkerThread:
         return True
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for its end; False if it still runs."""
+        """Wait for the thread to end; False if it still runs after ``timeout_s``."""
         thread = self._thread
         if thread is None or thread is threading.current_thread():
             return True
         thread.join(max(timeout_s, 0))
         return not thread.is_alive()
 
-    def forget(self) -> None:
-        """Know nothing of the parent's thread, in a forked child."""
-        # Reentrant: a signal's handler may ask again, amid a start by the thread it interrupts.
+    def reset_after_fork(self) -> None:
+        """Discard the thread of the parent process; called in a forked child."""
+        # Reentrant: a signal handler may call start() while the thread it interrupts is inside start().
         self._starting = threading.RLock()
         self._thread: threading.Thread | None = None
 
     def _run(self) -> None:
-        context = CURRENT_THREAD.outside = context_api.get_current()
+        context = CURRENT_THREAD.original_context = context_api.get_current()
         context_api.attach(suppress_instrumentation(context))
-        CURRENT_THREAD.is_ours = True
+        CURRENT_THREAD.is_worker = True
         try:
             self._work()
         finally:
-            CURRENT_THREAD.is_ours = False
+            CURRENT_THREAD.is_worker = False
 
 
 def _in_child() -> None:
-    # Only the thread that forked lives on, as the child's main thread: if it was ours, it is the application's now.
-    if CURRENT_THREAD.is_ours:
-        CURRENT_THREAD.is_ours = False
-        context_api.attach(CURRENT_THREAD.outside or Context())
+    # Only the thread that forked exists in the child, as its main thread. If it was a worker thread, it runs code of
+    # the application now, so its instrumentation is enabled again.
+    if CURRENT_THREAD.is_worker:
+        CURRENT_THREAD.is_worker = False
+        context_api.attach(CURRENT_THREAD.original_context or Context())
 
 
 if hasattr(os, "register_at_fork"):

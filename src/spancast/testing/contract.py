@@ -91,14 +91,14 @@ def check_destination(
         texts.append(repr(report))
 
         report = _sent(factory(), _ODD_VALUES, timeout_s)
-        _require(not report.waiting, f"a span with odd values is still tried again, which holds up others: {report}")
+        _require(not report.queued, f"a span with odd values is still tried again, which holds up others: {report}")
         _require(report.delivered >= _COUNT - 1, f"a span with odd values cost others: {report}")
         texts.append(repr(report))
 
         if unreachable is not None:
             report = _sent(unreachable(), {}, _OUTAGE_S)
             _require(not report.delivered, f"spans were delivered to where no server is: {report}")
-            _require(report.waiting == _COUNT, f"in an outage spans must wait to be sent later: {report}")
+            _require(report.queued == _COUNT, f"in an outage spans must wait to be sent later: {report}")
             texts.append(repr(report))
     for secret in secrets:
         _require(not any(secret in text for text in texts), "a secret is in a log, a report or a representation")

@@ -1,1 +1,1 @@
-"""One pure function per convention: the canonical span in the words of a product."""
+"""One pure function per convention: maps the canonical span to the attributes of a product."""

@@ -1,8 +1,8 @@
 """Braintrust.
 
-Source: its pages on OpenTelemetry and SDK 0.48 (``semconv.md`` 3.8); names of metrics from OpenRouter's
-Braintrust destination. Its own ``braintrust.*`` fields are written whole, so what it would read from
-``gen_ai.usage.*`` and the messages again is taken out.
+Source: its pages on OpenTelemetry and SDK 0.48; names of metrics from OpenRouter's
+Braintrust destination. Its own ``braintrust.*`` fields contain usage and messages, so that ``gen_ai.usage.*`` and the
+messages are removed: Braintrust would read them twice.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _TYPES: Final[Mapping[str, str]] = {
 _USAGE: Final = "gen_ai.usage."
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` with Braintrust's fields."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with the fields of Braintrust."""
     kept = facts.without(span.attributes, facts.readable_content(span), semconv.TRACE_METADATA, _USAGE)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     if kind != "other":
         yield "braintrust.span_attributes", json_codec.encode({"type": _TYPES[kind], "name": span.name})
     session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
-    told = facts.given(session_id=session, user_id=span.text(semconv.USER_ID))
+    fields = facts.given(session_id=session, user_id=span.text(semconv.USER_ID))
     if kind in ("llm", "embedding"):
-        told |= facts.given(model=facts.model(span), provider=span.text(semconv.PROVIDER_NAME))
-        told |= genai_fields.model_parameters(span)
-    # The caller's own keys last: what was named by hand is not overwritten by us.
-    metadata = {**told, **genai_fields.metadata(span)}
+        fields |= facts.given(model=facts.model(span), provider=span.text(semconv.PROVIDER_NAME))
+        fields |= genai_fields.model_parameters(span)
+    # The caller's own keys are last, so that they win.
+    metadata = {**fields, **genai_fields.metadata(span)}
     yield "braintrust.metadata", json_codec.encode(metadata) if metadata else None
     yield "braintrust.tags", genai_fields.tags(span) or None
     metrics = _metrics(span)

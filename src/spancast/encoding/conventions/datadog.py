@@ -1,9 +1,8 @@
 """Datadog LLM Observability, by its OTLP intake.
 
-Source: its page on OpenTelemetry instrumentation (``semconv.md`` 3.6): GenAI spans of 1.37 and later are
-read as they are, OpenInference beside them. Groups have no operation and are named a chain by
-``openinference.span.kind``. Its table of attributes is not public to us: session and user are written as
-tags of OpenRouter's Datadog destination name them, and are unverified.
+Source: its page on OpenTelemetry instrumentation. It reads GenAI spans of version 1.37 and later,
+and OpenInference. Group spans have no operation and are marked as a chain by ``openinference.span.kind``. The names for
+session and user are those of OpenRouter's Datadog destination; they are not verified.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` with what Datadog reads beside the GenAI conventions."""
-    return span.with_attributes({**span.attributes, **facts.written(_written(span))})
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with the attributes that Datadog reads in addition to the GenAI conventions."""
+    return span.with_attributes({**span.attributes, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "user_id", span.text(semconv.USER_ID)

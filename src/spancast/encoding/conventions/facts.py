@@ -1,4 +1,4 @@
-"""What several conventions ask of a canonical span: its kind of work, its tokens, its content as chat messages."""
+"""Readers of a canonical span shared by the conventions: kind of work, tokens, content as chat messages."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ CONTENT_MESSAGES: Final = frozenset(
     {semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS, semconv.TOOL_DEFINITIONS}
 )
 CACHE_CREATION: Final = "gen_ai.usage.cache_creation.input_tokens"
-"""What products read that know the conventions before ``cache_write``."""
+"""The name of ``cache_write`` in earlier versions of the conventions."""
 _COUNTS: Final = (
     semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS, semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE,
     CACHE_CREATION, semconv.USAGE_REASONING,
 )  # fmt: skip
 SYSTEM: Final = "gen_ai.system"
-"""``gen_ai.provider.name`` before version 1.37 of the conventions."""
+"""The name of ``gen_ai.provider.name`` before version 1.37 of the conventions."""
 _WORK: Final[Mapping[str, Work]] = {
     "embeddings": "embedding", "execute_tool": "tool", "invoke_agent": "agent", "create_agent": "agent",
     "invoke_workflow": "group", "retrieval": "retriever",
@@ -30,7 +30,7 @@ _WORK: Final[Mapping[str, Work]] = {
 
 
 class Usage(NamedTuple):
-    """Tokens; ``input`` includes the cached ones, ``output`` those of reasoning; None where not told."""
+    """Token counts; ``input`` includes cached tokens, ``output`` includes reasoning tokens; None if unknown."""
 
     input: int | None
     output: int | None
@@ -40,13 +40,13 @@ class Usage(NamedTuple):
     reasoning: int | None
 
     @property
-    def is_told(self) -> bool:
-        """Tell whether there is anything."""
+    def is_known(self) -> bool:
+        """Return whether a count is known."""
         return self.input is not None or self.output is not None or self.total is not None
 
 
 def work(span: SpanData) -> Work:
-    """Return what kind of work ``span`` is; ``other`` for what is neither ours nor of LLMs."""
+    """Return the kind of work of ``span``; ``other`` if it is neither a GenAI span nor a group span."""
     operation = span.first(semconv.OPERATION_NAME)
     if isinstance(operation, str):
         return _WORK.get(operation, "llm")
@@ -55,23 +55,23 @@ def work(span: SpanData) -> Work:
 
 @cached_on_span
 def usage(span: SpanData) -> Usage:
-    """Return the tokens of ``span``."""
+    """Return the token counts of ``span``."""
     attributes = span.attributes
-    asked, answered, cache_read, cache_write, former_cache_write, reasoning = [
+    input_tokens, output_tokens, cache_read, cache_write, former_cache_write, reasoning = [
         count_of(attributes[name]) if name in attributes else None for name in _COUNTS
     ]
     cache_write = former_cache_write if cache_write is None else cache_write
-    return Usage(asked, answered, genai_fields.total_tokens(span), cache_read, cache_write, reasoning)
+    return Usage(input_tokens, output_tokens, genai_fields.total_tokens(span), cache_read, cache_write, reasoning)
 
 
 def model(span: SpanData) -> str | None:
-    """Return the model that answered, else the one asked for."""
+    """Return the model of the response, else that of the request."""
     return span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
 
 
 @cached_on_span
-def asked_json(span: SpanData) -> str | None:
-    """Return ``{"messages": […], "tools"?}`` as JSON text, or None where content is left out."""
+def request_json(span: SpanData) -> str | None:
+    """Return ``{"messages": […], "tools"?}`` as JSON text, or None if content is left out."""
     conversation = genai_fields.conversation(span)
     if conversation is None:
         return None
@@ -81,21 +81,21 @@ def asked_json(span: SpanData) -> str | None:
 
 @cached_on_span
 def messages_json(span: SpanData) -> str | None:
-    """Return the messages that went to the model as a JSON array of ``{role, content, …}``, or None likewise."""
+    """Return the input messages as a JSON array of ``{role, content, …}``, or None if content is left out."""
     conversation = genai_fields.conversation(span)
     return None if conversation is None else json_codec.encode(conversation["messages"])
 
 
 @cached_on_span
 def answers_json(span: SpanData) -> str | None:
-    """Return the choices as a JSON array of ``{role, content, …}``, or None likewise."""
+    """Return the choices as a JSON array of ``{role, content, …}``, or None if content is left out."""
     answers = genai_fields.answers(span)
     return None if answers is None else json_codec.encode(answers)
 
 
 @cached_on_span
 def readable_content(span: SpanData) -> frozenset[str]:
-    """Return the names of the content that can be read, and so be written in other words; the rest stays as it is."""
+    """Return the names of the content attributes that can be parsed, and so be mapped to another form."""
     names = set(CONTENT_MESSAGES)
     if genai_fields.conversation(span) is None:
         names -= {semconv.INPUT_MESSAGES, semconv.SYSTEM_INSTRUCTIONS}
@@ -105,26 +105,26 @@ def readable_content(span: SpanData) -> frozenset[str]:
 
 
 def given(**values: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
-    """Return ``values`` without what is None."""
+    """Return ``values`` without entries that are None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
 def written(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return ``pairs`` without what is None."""
+    """Return ``pairs`` without values that are None."""
     return {name: value for name, value in pairs if value is not None}
 
 
 def without(attributes: Mapping[str, Any], names: frozenset[str], *prefixes: str) -> dict[str, Any]:
-    """Return ``attributes`` but those of ``names`` or under ``prefixes``."""
+    """Return ``attributes`` except those in ``names`` or under ``prefixes``."""
     if not prefixes:
         return {name: value for name, value in attributes.items() if name not in names}
-    # A text is compared in half the time of a tuple of one.
+    # startswith(str) takes half the time of startswith(tuple) with one item.
     left_out = prefixes[0] if len(prefixes) == 1 else prefixes
     return {name: value for name, value in attributes.items() if name not in names and not name.startswith(left_out)}
 
 
 def details(tokens: Usage) -> dict[str, int]:
-    """Return usage in parts that add up to the total: cached and reasoning tokens apart from the rest."""
+    """Return token counts that add up to the total: cached and reasoning tokens are counted apart."""
     parts = {
         "input": _rest(tokens.input, tokens.cache_read, tokens.cache_write),
         "output": _rest(tokens.output, tokens.reasoning),

@@ -1,10 +1,9 @@
 """Langfuse.
 
-Source: its server's ``OtelIngestionProcessor`` of August 2026 (``semconv.md`` 3.2), OpenRouter's
-Langfuse destination. Usage is written whole as ``usage_details``, in parts that add up: the server takes
-cached and reasoning tokens out of ``gen_ai.usage.*`` by old names only, and would count ``cache_write``
-twice. Cost as charged wins over Langfuse's prices. Messages are written once, as
-``langfuse.observation.input`` and ``output``.
+Source: its server's ``OtelIngestionProcessor`` of August 2026, OpenRouter's
+Langfuse destination. Usage is written as ``usage_details``, in parts that add up: the server subtracts cached and
+reasoning tokens from ``gen_ai.usage.*`` by old names only, and would count ``cache_write`` twice. The charged cost wins
+over Langfuse's prices. Messages are written once, as ``langfuse.observation.input`` and ``output``.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _TYPES: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` with the attributes Langfuse reads first."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with the attributes that Langfuse prefers."""
     kept = facts.without(span.attributes, facts.readable_content(span), semconv.TRACE_METADATA)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "langfuse.observation.type", _TYPES.get(kind)
     yield "langfuse.trace.name", span.text(semconv.TRACE_NAME)
@@ -55,10 +54,10 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     parameters, first_ns = genai_fields.model_parameters(span), genai_fields.first_chunk_ns(span)
     yield "langfuse.observation.model.name", facts.model(span)
     yield "langfuse.observation.model.parameters", json_codec.encode(parameters) if parameters else None
-    yield "langfuse.observation.usage_details", json_codec.encode(facts.details(tokens)) if tokens.is_told else None
+    yield "langfuse.observation.usage_details", json_codec.encode(facts.details(tokens)) if tokens.is_known else None
     yield "langfuse.observation.cost_details", json_codec.encode(charged) if charged else None
     yield "langfuse.observation.completion_start_time", genai_fields.iso_time(first_ns) if first_ns else None
-    yield "langfuse.observation.input", facts.asked_json(span)
+    yield "langfuse.observation.input", facts.request_json(span)
     yield "langfuse.observation.output", facts.answers_json(span)
 
 

@@ -1,10 +1,9 @@
 """LangSmith.
 
-Source: its page "Trace with OpenTelemetry" and SDK 0.15 (``semconv.md`` 3.3), OpenRouter's LangSmith
+Source: its page "Trace with OpenTelemetry" and SDK 0.15, OpenRouter's LangSmith
 destination. A chat session becomes a thread by ``langsmith.metadata.session_id``;
-``langsmith.trace.session_id`` would name a tracing project. Run type and usage are said in its own
-words; ``gen_ai.system`` is what it lists as provider. Messages go as ``gen_ai.prompt`` and
-``gen_ai.completion`` in chat form.
+``langsmith.trace.session_id`` would name a tracing project. Run type and usage have LangSmith's own attributes; the
+provider is ``gen_ai.system``. Messages are ``gen_ai.prompt`` and ``gen_ai.completion`` in chat form.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _KINDS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-def rename(span: SpanData) -> SpanData:
+def map_span(span: SpanData) -> SpanData:
     """Return ``span`` as a LangSmith run."""
     kept = facts.without(span.attributes, facts.readable_content(span), semconv.TRACE_METADATA)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "langsmith.span.kind", _KINDS[kind]
     yield "langsmith.trace.name", span.name
@@ -51,7 +50,7 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "langsmith.metadata.ls_model_name", name
     yield "langsmith.metadata.ls_model_type", "chat" if facts.work(span) == "llm" else None
     yield "langsmith.usage_metadata", _usage(span)
-    yield "gen_ai.prompt", facts.asked_json(span)
+    yield "gen_ai.prompt", facts.request_json(span)
     yield "gen_ai.completion", _completion(span)
 
 
@@ -62,16 +61,16 @@ def _completion(span: SpanData) -> str | None:
 
 def _usage(span: SpanData) -> str | None:
     tokens, costs = facts.usage(span), genai_fields.costs(span)
-    asked = facts.given(cache_read=tokens.cache_read, cache_creation=tokens.cache_write)
-    answered = facts.given(reasoning=tokens.reasoning)
-    told = facts.given(
+    input_details = facts.given(cache_read=tokens.cache_read, cache_creation=tokens.cache_write)
+    output_details = facts.given(reasoning=tokens.reasoning)
+    usage = facts.given(
         input_tokens=tokens.input,
         output_tokens=tokens.output,
         total_tokens=tokens.total,
-        input_token_details=asked or None,
-        output_token_details=answered or None,
+        input_token_details=input_details or None,
+        output_token_details=output_details or None,
         input_cost=costs.input,
         output_cost=costs.output,
         total_cost=costs.total,
     )
-    return json_codec.encode(told) if told else None
+    return json_codec.encode(usage) if usage else None

@@ -1,9 +1,8 @@
 """MLflow 3.
 
-Source: the server of mlflow 3.17 (what ``/v1/traces`` reads), seen by posting to it. ``gen_ai.*`` stays:
-the ``mlflow.*`` beside it wins, nothing is counted twice. Messages are written in OpenAI's shape, the
-only one whose chat view always works. Tags and name of a trace are read from its root span only; cost as
-charged, else the server would guess.
+Source: tests with the ``/v1/traces`` endpoint of the server of mlflow 3.17. ``gen_ai.*`` is kept: the server prefers
+``mlflow.*`` and counts nothing twice. Messages have OpenAI's form, the only one that its chat view always shows. The
+server reads tags and name of a trace from its root span only. Without the charged cost it would estimate one.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _TYPES: Final[Mapping[str, str]] = {
 _TAG: Final = "mlflow.traceTag."
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` with the attributes MLflow reads."""
-    attributes = {**facts.without(span.attributes, facts.readable_content(span)), **facts.written(_written(span))}
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with the attributes that MLflow reads."""
+    attributes = {**facts.without(span.attributes, facts.readable_content(span)), **facts.written(_attributes(span))}
     return span.with_attributes(attributes)
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "mlflow.spanType", _json(_TYPES.get(kind))
     if not span.parent_span_id:
@@ -54,23 +53,23 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "mlflow.llm.cost", _json(charged or None)
     yield "mlflow.llm.model", _json(facts.model(span))
     yield "mlflow.llm.provider", _json(span.text(semconv.PROVIDER_NAME))
-    asked, answers = genai_fields.conversation(span), genai_fields.answers(span)
-    if asked is not None:
-        yield "mlflow.spanInputs", _json({**genai_fields.model_parameters(span), **asked})
+    request, answers = genai_fields.conversation(span), genai_fields.answers(span)
+    if request is not None:
+        yield "mlflow.spanInputs", _json({**genai_fields.model_parameters(span), **request})
     if answers is not None:
         choices = [_choice(index, answer) for index, answer in enumerate(answers)]
         yield "mlflow.spanOutputs", _json({"choices": choices})
-    if asked is not None or answers is not None:
+    if request is not None or answers is not None:
         yield "mlflow.message.format", _json("openai")
     yield "mlflow.chat.tools", _json(genai_fields.tools(span))
 
 
 def _choice(index: int, answer: Mapping[str, Any]) -> dict[str, Any]:
-    # The answer is shared by all conventions, so its finish reason is not taken out of it but left out of a copy.
+    # All conventions share the answer, so the finish reason is left out of a copy.
     message = {name: value for name, value in answer.items() if name != "finish_reason"}
     return {"index": index, "message": message, "finish_reason": answer.get("finish_reason")}
 
 
 def _json(value: Any) -> str | None:  # noqa: ANN401 - any JSON value
-    # Every mlflow.* attribute is JSON text, a text in quotes included.
+    # Every mlflow.* attribute is JSON text; a string is in quotes.
     return None if value is None else json_codec.encode(value)

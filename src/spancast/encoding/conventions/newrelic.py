@@ -1,8 +1,8 @@
 """New Relic.
 
-Source: its page on AI monitoring by OpenTelemetry (``semconv.md`` 3.11): a span counts as AI by
-``gen_ai.provider.name`` or ``gen_ai.system``. It cuts every text at 4,095 characters (OpenRouter's New
-Relic destination says so too): texts are shortened here, so that JSON stays JSON.
+Source: its page on AI monitoring by OpenTelemetry: a span counts as AI by
+``gen_ai.provider.name`` or ``gen_ai.system``. It cuts every text at 4,095 characters (also documented for OpenRouter's
+New Relic destination). Texts are truncated here, so that JSON stays valid.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from spancast.model import semconv
 _LONGEST: Final = 4095
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` with texts that New Relic does not cut."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with texts within New Relic's limit."""
     if facts.work(span) not in ("llm", "embedding"):
         return truncate_values(span, _LONGEST)
     written = facts.written(

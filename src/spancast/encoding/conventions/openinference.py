@@ -1,8 +1,8 @@
 """OpenInference, for Arize AX and Phoenix.
 
-Source: openinference-semantic-conventions 0.1.42 (``semconv.md`` 3.1), and what Phoenix 20.26's server reads.
-Phoenix writes attributes of its own from any ``gen_ai.*`` it finds, wrong ones where content is
-left out: so none stays under that name. Token details are parts of the totals there, as here.
+Source: openinference-semantic-conventions 0.1.42, and what Phoenix 20.26's server reads.
+Phoenix derives attributes of its own from any ``gen_ai.*``, wrong ones if content is left out, so no attribute keeps
+such a name. Token details are included in the totals, as in the GenAI conventions.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ _RENAMED: Final = frozenset(
 _PARAMETER: Final = "gen_ai.request."
 _TOOL_ARGUMENTS: Final = "gen_ai.tool.call.arguments"
 _TOOL_RESULT: Final = "gen_ai.tool.call.result"
-_ALIEN: Final = "gen_ai."
-_APART: Final = "otel.gen_ai."
-"""Where the rest of ``gen_ai.*`` goes: kept, and out of Phoenix's sight."""
+_GENAI_PREFIX: Final = "gen_ai."
+_OTHER_PREFIX: Final = "otel.gen_ai."
+"""The prefix for all other ``gen_ai.*`` attributes: they are kept, and Phoenix does not read them."""
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` in OpenInference's words."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with OpenInference attributes."""
     if _KIND in span.attributes:
         return span
     kept: dict[str, Any] = {}
     for name, value in facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA).items():
-        if not name.startswith(_ALIEN):
+        if not name.startswith(_GENAI_PREFIX):
             kept[name] = value
         elif not name.startswith(_PARAMETER) or name == semconv.REQUEST_STREAM:
-            kept[_APART + name.removeprefix(_ALIEN)] = value
+            kept[_OTHER_PREFIX + name.removeprefix(_GENAI_PREFIX)] = value
     kind = facts.work(span)
     attributes = {**kept, **facts.written(_common(span)), _KIND: _KINDS[kind]}
     if kind in ("llm", "embedding"):
@@ -86,11 +86,11 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
 
 
 def _content(span: SpanData) -> Iterator[tuple[str, Any]]:
-    asked, answers = genai_fields.conversation(span), genai_fields.answers(span)
-    if asked is not None:
-        yield "input.value", json_codec.encode(asked)
+    request, answers = genai_fields.conversation(span), genai_fields.answers(span)
+    if request is not None:
+        yield "input.value", json_codec.encode(request)
         yield "input.mime_type", "application/json"
-        for index, message in enumerate(asked["messages"]):
+        for index, message in enumerate(request["messages"]):
             yield from _message(f"llm.input_messages.{index}.message", message)
     else:
         yield from _as_text(span, semconv.INPUT_MESSAGES, "input")
@@ -106,7 +106,7 @@ def _content(span: SpanData) -> Iterator[tuple[str, Any]]:
 
 
 def _as_text(span: SpanData, name: str, side: str) -> Iterator[tuple[str, Any]]:
-    """Yield what cannot be read, JSON that a limit of the SDK has cut for one, as it is."""
+    """Yield content that cannot be parsed, for example JSON cut by a limit of the SDK, as plain text."""
     text = span.first(name)
     if isinstance(text, str) and text:
         yield f"{side}.value", text

@@ -1,8 +1,7 @@
-"""What OpenRouter's own Broadcast writes to OTLP destinations.
+"""The attributes that OpenRouter's Broadcast writes to OTLP destinations.
 
-Source: captures of its payloads (``openrouter/README`` D.2). Content is JSON text under ``trace.*``,
-``span.*`` and ``gen_ai.*``; finish reasons are a JSON text, not an array; metadata is on the trace and
-on the span.
+Source: captures of its payloads. Content is JSON text under ``trace.*``, ``span.*`` and ``gen_ai.*``; finish reasons
+are a JSON text, not an array; metadata is on the trace and on the span.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ _RENAMED: Final = frozenset({
 _DEFAULT_NAME: Final = "OpenRouter Request"
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` as OpenRouter would have sent it."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with OpenRouter's attributes."""
     kept = facts.without(span.attributes, _RENAMED | facts.readable_content(span))
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     if kind == "other":
         return
@@ -55,16 +54,16 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     reason = genai_fields.finish_reason(span)
     yield semconv.RESPONSE_FINISH_REASONS, json_codec.encode([reason]) if reason else None
     yield "gen_ai.response.finish_reason", reason
-    asked, answered = genai_fields.conversation(span), genai_fields.completion(span)
-    if asked is not None:
-        text = json_codec.encode(asked)
+    request, response = genai_fields.conversation(span), genai_fields.completion(span)
+    if request is not None:
+        text = json_codec.encode(request)
         yield "trace.input", text
         yield "span.input", text
         yield "gen_ai.prompt", text
     tools = genai_fields.tools(span)
     yield "gen_ai.completion.tools", json_codec.encode(tools) if tools else None
-    if answered is not None:
-        text = json_codec.encode(answered)
+    if response is not None:
+        text = json_codec.encode(response)
         yield "trace.output", text
         yield "span.output", text
-        yield "gen_ai.completion", json_codec.encode({**answered, "rawRequest": genai_fields.model_parameters(span)})
+        yield "gen_ai.completion", json_codec.encode({**response, "rawRequest": genai_fields.model_parameters(span)})

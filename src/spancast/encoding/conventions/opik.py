@@ -1,8 +1,8 @@
 """Comet Opik.
 
-Source: the mapping rules of its backend (``semconv.md`` 3.9). ``gen_ai.input.*`` and ``gen_ai.output.*``
-become input and output as they are; every ``gen_ai.usage.*`` becomes a key of usage, so parts get the
-names OpenRouter's Opik destination uses. No rule reads a cost: it is metadata.
+Source: the mapping rules of its backend. ``gen_ai.input.*`` and ``gen_ai.output.*`` become input
+and output unchanged; every ``gen_ai.usage.*`` becomes a key of usage, so parts have the names of OpenRouter's Opik
+destination. No rule reads a cost: it is metadata.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _RENAMED: Final = frozenset(
 )
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` with what Opik's rules know."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with the attributes that Opik's rules read."""
     kept = facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "thread_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "opik.tags", genai_fields.tags(span) or None
     yield _METADATA + "user_id", span.text(semconv.USER_ID)
@@ -41,6 +41,6 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
         yield _METADATA + "total_cost", costs.total
         yield _METADATA + "input_cost", costs.input
         yield _METADATA + "output_cost", costs.output
-    # Last: a key of the caller's wins over ours of the same name.
+    # The caller's own keys are last, so that they win.
     for name, value in genai_fields.metadata(span).items():
         yield _METADATA + name, value

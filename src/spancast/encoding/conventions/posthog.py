@@ -22,13 +22,13 @@ _RENAMED: Final = frozenset({
 })  # fmt: skip
 
 
-def rename(span: SpanData) -> SpanData:
+def map_span(span: SpanData) -> SpanData:
     """Return ``span`` with the attributes that PostHog reads."""
     kept = facts.without(span.attributes, _RENAMED | facts.readable_content(span), semconv.TRACE_METADATA)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     # If it is missing, PostHog derives an anonymous id from the session or the trace.
     yield "posthog.distinct_id", span.text(semconv.USER_ID)
     yield "$ai_session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)

@@ -1,6 +1,6 @@
 """The registry of attribute conventions; the module of a convention is imported on first use.
 
-A module has ``rename(span) -> span``, a pure function from the canonical span (``gen_ai.*``, ``session.id``,
+A module has ``map_span(span) -> span``, a pure function from the canonical span (``gen_ai.*``, ``session.id``,
 ``user.id``, ``trace.*``, ``spancast.*``; ``model/semconv.py``) to the span in the format of a product. Privacy
 mode and masks are applied before it, so it must work without content.
 """
@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, cast
 
 from spancast.encoding.span_data import SpanData
 
-Rename: TypeAlias = Callable[[SpanData], SpanData]
+SpanMapper: TypeAlias = Callable[[SpanData], SpanData]
 _HERE: Final = "spancast.encoding.conventions"
 
 
@@ -46,7 +46,7 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
 
 
 @functools.cache
-def convention_of(name: str) -> Rename | None:
+def convention_of(name: str) -> SpanMapper | None:
     """Return the function for the convention ``name``; None if it changes nothing."""
     row = CONVENTIONS[name]
-    return cast("Rename", importlib.import_module(row.module).rename) if row.module else None
+    return cast("SpanMapper", importlib.import_module(row.module).map_span) if row.module else None

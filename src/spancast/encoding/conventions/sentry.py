@@ -1,9 +1,8 @@
 """Sentry.
 
-Source: sentry-conventions of August 2026 and its page on AI agents (``semconv.md`` 3.10). ``sentry.op``
-and the response's model make a span part of the AI dashboards. Some types differ from OpenTelemetry's:
-seed and finish reasons are texts, instructions a plain text. Span events are dropped there, so an error
-is an attribute too.
+Source: sentry-conventions of August 2026 and its page on AI agents. ``sentry.op``
+and the response's model make a span part of the AI dashboards. Some types differ from OpenTelemetry's: seed, finish
+reasons and instructions are plain strings. Sentry drops span events, so an error is an attribute too.
 """
 
 from __future__ import annotations
@@ -23,13 +22,13 @@ _OPERATION_TYPES: Final[Mapping[str, str]] = {
 _RENAMED: Final = frozenset({semconv.USAGE_CACHE_WRITE, semconv.SYSTEM_INSTRUCTIONS})
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` as Sentry's AI dashboards read it."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with the attributes that Sentry's AI dashboards read."""
     kept = facts.without(span.attributes, _RENAMED)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind, operation = facts.work(span), span.first(semconv.OPERATION_NAME)
     yield "sentry.op", f"gen_ai.{operation}" if operation else None
     yield "gen_ai.operation.type", _OPERATION_TYPES.get(kind)
@@ -44,7 +43,7 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     tokens, costs = facts.usage(span), genai_fields.costs(span)
-    # Missing, and the span is not shown: a failed call was answered by the model that was asked.
+    # Spans without it are not shown; for a failed call it is the requested model.
     yield semconv.RESPONSE_MODEL, facts.model(span)
     yield "gen_ai.usage.total_tokens", tokens.total
     yield facts.CACHE_CREATION, tokens.cache_write
@@ -55,10 +54,10 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     reason, seed = genai_fields.finish_reason(span), span.first(semconv.REQUEST_SEED)
     yield semconv.RESPONSE_FINISH_REASONS, json_codec.encode([reason]) if reason else None
     yield semconv.REQUEST_SEED, None if seed is None else str(seed)
-    yield semconv.SYSTEM_INSTRUCTIONS, _plain(span.first(semconv.SYSTEM_INSTRUCTIONS))
+    yield semconv.SYSTEM_INSTRUCTIONS, _as_text(span.first(semconv.SYSTEM_INSTRUCTIONS))
 
 
-def _plain(given: object) -> str | None:
+def _as_text(given: object) -> str | None:
     if not isinstance(given, str):
         return None
     parts = json_codec.decode(given)

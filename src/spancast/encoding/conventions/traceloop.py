@@ -1,8 +1,8 @@
 """Traceloop, OpenLLMetry.
 
-Source: traceloop-sdk 0.62 and opentelemetry-semantic-conventions-ai 0.5 (``semconv.md`` 3.4). Keys of
-the caller, session and user are association properties, on every span. Messages keep the current
-``gen_ai.*`` form, which its SDK writes too.
+Source: traceloop-sdk 0.62 and opentelemetry-semantic-conventions-ai 0.5. Keys of
+the caller, session and user are association properties, on every span. Messages keep the ``gen_ai.*`` form, which its
+SDK writes too.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _PROPERTY: Final = "traceloop.association.properties."
 _KINDS: Final[Mapping[str, str]] = {"tool": "tool", "agent": "agent"}
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` with OpenLLMetry's names beside the current ones."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with OpenLLMetry's attributes added."""
     kept = facts.without(span.attributes, frozenset(), semconv.TRACE_METADATA)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield _PROPERTY + "session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield _PROPERTY + "user_id", span.text(semconv.USER_ID)

@@ -1,8 +1,8 @@
 """W&B Weave.
 
-Source: its trace server (``semconv.md`` 3.7). Its message reader takes ``content``, not ``parts``:
-messages are written in chat form under the same names. Custom keys and the cost go to
-``wandb.attributes``, which is spread over the call's attributes; a session is a thread.
+Source: its trace server. Its message reader takes ``content``, not ``parts``: messages are written
+in chat form under the same names. Custom keys and the cost go to ``wandb.attributes``, which it merges into the
+attributes of the call; a session is a thread.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _KINDS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
-def rename(span: SpanData) -> SpanData:
-    """Return ``span`` as Weave reads calls."""
+def map_span(span: SpanData) -> SpanData:
+    """Return ``span`` with the attributes that Weave reads."""
     kept = facts.without(span.attributes, facts.readable_content(span), semconv.TRACE_METADATA)
-    return span.with_attributes({**kept, **facts.written(_written(span))})
+    return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
-def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
+def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "weave.span.kind", _KINDS.get(kind)
     yield "wandb.display_name", span.name if kind != "other" else None
@@ -35,14 +35,14 @@ def _written(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "wandb.thread_id", session
     yield "wandb.is_turn", True if session is not None and not span.parent_span_id else None
     costs, tokens = genai_fields.costs(span), facts.usage(span)
-    told = facts.given(
+    fields = facts.given(
         session_id=session,
         user_id=span.text(semconv.USER_ID),
         total_cost=costs.total,
         input_cost=costs.input,
         output_cost=costs.output,
     )
-    attributes = {**told, **genai_fields.metadata(span)}
+    attributes = {**fields, **genai_fields.metadata(span)}
     yield "wandb.attributes", json_codec.encode(attributes) if attributes else None
     if kind in ("llm", "embedding"):
         yield "llm.provider", span.text(semconv.PROVIDER_NAME)

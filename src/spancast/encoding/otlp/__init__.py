@@ -1,1 +1,1 @@
-"""OpenTelemetry's wire format."""
+"""The OTLP wire format: encoders for protobuf and JSON, and a decoder."""

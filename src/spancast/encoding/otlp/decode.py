@@ -1,4 +1,4 @@
-"""OTLP protobuf that others wrote, read as neutral spans by the protobuf library. Nothing of ours is decoded here."""
+"""Decode OTLP protobuf of other programs into neutral spans, with the protobuf library."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read(protobuf: bytes) -> list[SpanData]:
     """Return the spans of an encoded ``ExportTraceServiceRequest``, in its order.
 
     Raises:
-        google.protobuf.message.DecodeError: ``protobuf`` is no such message.
+        google.protobuf.message.DecodeError: ``protobuf`` is not such a message.
     """
     spans: list[SpanData] = []
     for of_resource in ExportTraceServiceRequest.FromString(protobuf).resource_spans:

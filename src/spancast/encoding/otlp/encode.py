@@ -1,8 +1,8 @@
-"""OTLP protobuf written by hand: spans as bytes, in field order.
+"""Encode spans as OTLP protobuf, without message objects.
 
-Source: opentelemetry-proto ``trace/v1/trace.proto``, ``common/v1/common.proto``. For a span of the SDK the
-result equals that of OpenTelemetry's own encoder byte for byte (``tests/encoding/test_otlp_encode.py``),
-which builds a message object for every value.
+Source: opentelemetry-proto ``trace/v1/trace.proto``, ``common/v1/common.proto``. For a span of the SDK the result
+equals that of OpenTelemetry's encoder byte for byte (``tests/encoding/test_otlp_encode.py``). That encoder is slower
+because it builds a message object for every value.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ STATUS_CODES: Final = {"unset": 0, "ok": 1, "error": 2}
 _SMALL: Final = 1 << 14
 _INT64: Final = 1 << 63
 _MASK64: Final = (1 << 64) - 1
-_KEYS_REMEMBERED: Final = 4096
-_PAIRS_REMEMBERED: Final = 4096
+_MAX_KEYS: Final = 4096
+_MAX_PAIRS: Final = 4096
 _LONG_TEXT: Final = 64
 _DOUBLE_BYTES: Final = 8
 _NODE_BYTES: Final = 32
@@ -37,7 +37,7 @@ _flags = struct.Struct("<2sI").pack
 _keys: dict[str, bytes] = {}
 _double_heads: dict[str, bytes] = {}
 _pairs: dict[tuple[str, Any, type], bytes] = {}
-"""Short pairs with their length. Of twenty attributes a call differs from the last one in three or four."""
+"""A cache of short encoded pairs with their length: most attributes have the same value in every call."""
 
 
 def _varint(value: int) -> bytes:
@@ -98,11 +98,11 @@ def any_value(value: Any) -> bytes:  # noqa: ANN401, PLR0911 - one case per kind
 def key_value(key: str, value: Any) -> bytes:  # noqa: ANN401
     """Return an encoded ``KeyValue``."""
     content = any_value(value)
-    return (_keys.get(key) or _remembered(key)) + varint(len(content)) + content
+    return (_keys.get(key) or _cached_key(key)) + varint(len(content)) + content
 
 
-def _remembered(key: str) -> bytes:
-    if len(_keys) >= _KEYS_REMEMBERED:
+def _cached_key(key: str) -> bytes:
+    if len(_keys) >= _MAX_KEYS:
         _keys.clear()
     head = message(b"\x0a", _utf8(key)) + b"\x12"
     _keys[key] = head
@@ -118,30 +118,30 @@ def key_values(tag: bytes, attributes: Attributes) -> list[bytes]:
             if len(value) > _LONG_TEXT:
                 pieces += _long_pair(tag, key, value)
                 continue
-            pair = _pairs.get((key, value, kind)) or _remembered_pair(key, value, value)
+            pair = _pairs.get((key, value, kind)) or _cached_pair(key, value, value)
         elif kind is int or kind is bool:
-            # By its type too: 1 and True are equal.
-            pair = _pairs.get((key, value, kind)) or _remembered_pair(key, value, value)
+            # The key includes the type, because 1 and True are equal.
+            pair = _pairs.get((key, value, kind)) or _cached_pair(key, value, value)
         elif kind is float:
             pair = (_double_heads.get(key) or _double_head(key)) + _double(value)
         elif kind is list and len(value) == 1 and type(value[0]) is str and len(value[0]) <= _LONG_TEXT:
-            # A finish reason.
-            pair = _pairs.get((key, value[0], kind)) or _remembered_pair(key, value[0], value)
+            # For example a finish reason.
+            pair = _pairs.get((key, value[0], kind)) or _cached_pair(key, value[0], value)
         else:
             pair = _encoded_pair(key, value)
         pieces += (tag, pair)
     return pieces
 
 
-def _remembered_pair(key: str, known_as: Any, value: Any) -> bytes:  # noqa: ANN401
-    if len(_pairs) >= _PAIRS_REMEMBERED:
+def _cached_pair(key: str, cache_value: Any, value: Any) -> bytes:  # noqa: ANN401
+    if len(_pairs) >= _MAX_PAIRS:
         _pairs.clear()
-    pair = _pairs[key, known_as, type(value)] = _encoded_pair(key, value)
+    pair = _pairs[key, cache_value, type(value)] = _encoded_pair(key, value)
     return pair
 
 
 def _double_head(key: str) -> bytes:
-    if len(_double_heads) >= _KEYS_REMEMBERED:
+    if len(_double_heads) >= _MAX_KEYS:
         _double_heads.clear()
     head = _double_heads[key] = _encoded_pair(key, 0.0)[:-_DOUBLE_BYTES]
     return head
@@ -155,7 +155,7 @@ def _encoded_pair(key: str, value: Any) -> bytes:  # noqa: ANN401
 def _long_pair(tag: bytes, key: str, value: str) -> tuple[bytes, ...]:
     text = _utf8(value)
     size = varint(len(text))
-    head = _keys.get(key) or _remembered(key)
+    head = _keys.get(key) or _cached_key(key)
     content = len(text) + len(size) + 1
     inner = varint(content)
     return tag, varint(len(head) + len(inner) + content), head, inner, b"\x0a", size, text
@@ -172,7 +172,7 @@ def span_bytes(span: SpanData) -> bytes:
         parts.append(_text(b"\x2a", span.name))
     parts.append(b"\x30" + varint(span.kind))
     start_ns, end_ns = span.start_ns, span.end_ns
-    parts.append(_times(b"9", start_ns, b"A", end_ns) if start_ns and end_ns else _known_times(start_ns, end_ns))
+    parts.append(_times(b"9", start_ns, b"A", end_ns) if start_ns and end_ns else _set_times(start_ns, end_ns))
     parts += key_values(b"\x4a", span.attributes)
     if span.dropped_attributes:
         parts.append(_count(b"\x50", span.dropped_attributes))
@@ -191,7 +191,7 @@ def span_bytes(span: SpanData) -> bytes:
     return b"".join(parts)
 
 
-def _known_times(start_ns: int, end_ns: int) -> bytes:
+def _set_times(start_ns: int, end_ns: int) -> bytes:
     return _time(b"\x39", start_ns) + _time(b"\x41", end_ns)
 
 
@@ -227,7 +227,7 @@ def _scope(scope: ScopeData) -> bytes:
 
 def request_bytes(spans: Iterable[SpanData]) -> bytes:
     """Return ``spans`` as an encoded ``ExportTraceServiceRequest``, by resource and scope."""
-    # Joined once, at the end: a batch is 2 MiB.
+    # Joined once, at the end, because a batch has up to 2 MiB.
     parts: list[bytes] = []
     for resource, scopes in by_origin(spans):
         of_resource = [_resource(resource)]
@@ -253,7 +253,7 @@ def by_origin(spans: Iterable[SpanData]) -> list[Origin]:
     for span in spans:
         members = known.get((id(span.resource), id(span.scope)))
         if members is None:
-            # Equal ones may be several objects: of spans in memory and of spans from disk.
+            # Equal resources may be several objects, from memory and from disk.
             scopes = _listed(groups, span.resource)
             members = known[id(span.resource), id(span.scope)] = _listed(scopes, span.scope)
         members.append(span)
@@ -270,7 +270,7 @@ def _listed(groups: list[tuple[K, list[V]]], key: K) -> list[V]:
 
 
 def size_bound(span: SpanData) -> int:
-    """Return a size in bytes that ``span_bytes`` does not exceed, at a fifth of its time."""
+    """Return an upper bound of the size of ``span_bytes`` in bytes, in a fifth of its time."""
     characters = len(span.name) + len(span.status_message) + len(span.trace_state)
     size = _CHARACTER_BYTES * characters + 8 * _NODE_BYTES + _bound(span.attributes)
     for event in span.events:
@@ -290,6 +290,6 @@ def _bound(values: Attributes | Sequence[Any]) -> int:
         if kind is str or kind is bytes:
             characters += len(item)
         elif kind not in _SMALL_TYPES:
-            # What a convention may have made counts as what it is encoded as.
+            # A convention may use other types, which count as their encoded form.
             size += _bound(item if kind is list or kind is dict else [plain_value(item)])
     return size + _CHARACTER_BYTES * characters

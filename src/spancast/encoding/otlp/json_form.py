@@ -122,7 +122,7 @@ def _value(value: Any) -> dict[str, Any]:  # noqa: ANN401, PLR0911 - one case pe
 
 
 def _double(value: float) -> float | str:
-    # protobuf's JSON writes what JSON has no numbers for as these texts.
+    # The JSON format of protobuf writes NaN and the infinities as these strings.
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

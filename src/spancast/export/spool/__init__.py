@@ -1,1 +1,1 @@
-"""The queue between recording and delivery: a log of batches with a cursor per destination."""
+"""The queue between tracing and delivery: a log of batches with a cursor per destination."""

@@ -1,9 +1,9 @@
-"""The spool on disk: survives ``kill -9``, is shared by processes, and keeps the disk's trouble from the pipeline.
+"""The spool on disk: survives ``kill -9``, is shared by processes, and falls back to memory if the disk fails.
 
-Invariants (``tests/export/test_disk_spool.py``): nothing that a disk does is raised, except by the constructor; no
+Invariants (``tests/export/test_disk_spool.py``): no method except the constructor raises an error of the disk; no
 record is lost without being counted.
 """
-# ruff: noqa: D102 - the contract of every method is in ``spool.Spool``
+# ruff: noqa: D102 - the contract of every method is in ``protocol.Spool``
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from spancast.errors import ConfigError
 from spancast.export import fork_hooks
 from spancast.export.spool.lease_owner import LeaseOwner
 from spancast.export.spool.log import NO_STATE, SpoolLog
-from spancast.export.spool.memory import give_up, memory_bounds
+from spancast.export.spool.memory import count_dropped, memory_limits
 from spancast.export.spool.protocol import DeadLetter, Lease, QueueStats, RecordHistory, Spool, SpoolUsage, counted_as
 from spancast.export.spool.sqlite_file import SpoolFile
 from spancast.export.spool.sqlite_limits import Limits
@@ -34,15 +34,15 @@ from spancast.model.span_record import SpanRecord
 R = TypeVar("R")
 
 _OVERFLOW_BYTES: Final = 64 << 20
-# Sequences in memory never meet those on disk, so that a list of both can be worked on.
+# Sequences in memory differ from those on disk, so that both can be in one list.
 _FIRST_IN_MEMORY: Final = 1 << 62
 _LONGEST_PAUSE_S: Final = 30.0
-# An exact type, its subclasses are other things: SQLITE_CORRUPT and SQLITE_NOTADB have no class of their own.
+# Compared by exact type, because subclasses mean other errors: SQLITE_CORRUPT and SQLITE_NOTADB have no own class.
 _DAMAGE: Final = (sqlite3.DatabaseError, sqlite3.InternalError, sqlite3.IntegrityError)
-_LOST: Final = {
-    "spool_replaced": "spancast: the spool %s was removed or replaced while it was in use; %d records that waited"
+_LOSS_MESSAGES: Final = {
+    "spool_replaced": "spancast: the spool %s was removed or replaced while it was in use; %d records queued"
     " for %s are dropped",
-    "spool_damaged": "spancast: the spool %s was damaged; %d records that waited for %s are dropped",
+    "spool_damaged": "spancast: the spool %s was damaged; %d records queued for %s are dropped",
 }
 
 
@@ -57,20 +57,21 @@ class SqliteSpool(Spool):
     included. It survives the loss of power up to the last checkpoint (every 8 MB or so); after that the file is older,
     not damaged.
 
-    ``max_bytes`` bounds the pages in use, within one ``put``; the write-ahead log adds 8 to 16 MB. Of processes that
-    share the file, each may take up to an eighth of the room there was when it last looked before it looks again.
-    Records stay after delivery, their content for ``keep_delivered_s``, until they are over a bound, oldest first;
-    those that still waited are counted in ``dropped.<name>.spool_full`` and ``.spool_age`` and logged once.
+    ``max_bytes`` limits the pages in use, within one ``put``; the write-ahead log adds 8 to 16 MB. If several processes
+    share the file, each checks its size again after it has used an eighth of the free room it saw at the last check.
+    Records stay after delivery, their content for ``keep_delivered_s``, and are evicted over a limit, oldest first.
+    Evicted records that were queued count as dropped (``spool_full`` or ``expired``) and are logged once.
 
-    While the file cannot be used (full, read-only, locked for ``busy_timeout_s``, no permission), records are kept in
-    and delivered from memory, ``overflow_bytes`` at most. A damaged file is set aside as ``<name>.damaged-<time>``;
-    what is known to have waited in it is counted in ``dropped.<name>.spool_damaged``, and a new file is used.
+    While the file cannot be used (full, read-only, locked for ``busy_timeout_s``, no permission), records are queued in
+    memory and delivered from there, at most ``overflow_bytes``. A damaged file is renamed to
+    ``<name>.damaged-<time>`` and a new file is used. The records known to be queued in the damaged file count as
+    dropped (``spool_damaged``).
 
     Processes that share the file share the routes: a record may be delivered by another process that has the same route
-    (a destination of the same name that sends to the same place), with that process's settings.
+    (a destination of the same name, address and account), with that process's settings.
 
     Raises:
-        ConfigError: ``path`` is a newer version's or another program's; only the constructor raises.
+        ConfigError: ``path`` was written by a newer version or by another program; only the constructor raises.
     """
 
     def __init__(  # noqa: PLR0913 - bounds, each with its name
@@ -84,10 +85,10 @@ class SqliteSpool(Spool):
         overflow_bytes: int = _OVERFLOW_BYTES,
         busy_timeout_s: float = 5.0,
     ) -> None:
-        self._bounds = Limits(
+        self._limits = Limits(
             max_bytes=max_bytes, keep_bytes=max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s
         )
-        self._memory_bounds = memory_bounds(min(overflow_bytes, max_bytes), max_age_s, keep_delivered_s)
+        self._memory_limits = memory_limits(min(overflow_bytes, max_bytes), max_age_s, keep_delivered_s)
         self._clock = clock
         self._lock = threading.RLock()
         self._is_held = False
@@ -99,17 +100,17 @@ class SqliteSpool(Spool):
         self._log: SpoolLog | None = None
         self._log_id = ""
         self._known: defaultdict[str, int] = defaultdict(int)
-        self._lost_as = "spool_replaced"
+        self._loss_reason = "spool_replaced"
         self._memory: SpoolLog | None = None
-        self._owed: list[Callable[[SpoolLog], object]] = []
-        self._trouble = ""
+        self._deferred_operations: list[Callable[[SpoolLog], object]] = []
+        self._error = ""
         self._pause_s = self._retry_s = 0.0
         self._is_used = self._is_inherited = self._is_closed = False
         try:
-            self._opened()
+            self._open()
         except (OSError, sqlite3.Error):
             self._on_disk(lambda _: None, None)
-        fork_hooks.watch(self)
+        fork_hooks.register(self)
 
     def register(self, routes: Sequence[str]) -> None:
         with self._lock:
@@ -129,42 +130,42 @@ class SqliteSpool(Spool):
                 counters.add("spool_memory_fallback", len(records))
                 return self._in_memory().put(records, skipped)
 
-    def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
-        def claimed(log: SpoolLog) -> Lease | None:
-            return log.claim(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s)
+    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+        def leased(log: SpoolLog) -> Lease | None:
+            return log.lease(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s)
 
         with self._lock:
             if self._memory is not None:
-                claim = claimed(self._memory)
-                if claim is not None or self._memory.state(route).waiting:
-                    return claim
-            return self._on_disk(claimed, None)
+                lease = leased(self._memory)
+                if lease is not None or self._memory.state(route).queued:
+                    return lease
+            return self._on_disk(leased, None)
 
-    def renew(self, claim: Lease, now_s: float) -> bool:
+    def extend(self, lease: Lease, now_s: float) -> bool:
         with self._lock:
-            if self._memory is not None and self._memory.made(claim):
-                return self._memory.renew(claim, now_s)
-            return self._on_disk(lambda log: log.renew(claim, now_s), otherwise=False)
+            if self._memory is not None and self._memory.owns(lease):
+                return self._memory.extend(lease, now_s)
+            return self._on_disk(lambda log: log.extend(lease, now_s), otherwise=False)
 
-    def ack(self, claim: Lease) -> None:
-        self._settle(claim, lambda log: log.ack(claim))
+    def ack(self, lease: Lease) -> None:
+        self._settle(lease, lambda log: log.ack(lease))
 
-    def nack(self, claim: Lease, due_s: float, reason: str) -> None:
+    def nack(self, lease: Lease, due_s: float, reason: str) -> None:
         def returned(log: SpoolLog) -> None:
-            if log.made(claim):
-                log.nack(claim, due_s, reason)
+            if log.owns(lease):
+                log.nack(lease, due_s, reason)
             else:
-                self._lose(claim.route, len(claim.entries))
+                self._count_lost(lease.route, len(lease.entries))
 
-        self._settle(claim, returned)
+        self._settle(lease, returned)
 
-    def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
-        self._settle(claim, lambda log: log.bury(claim, sequences, reason))
+    def dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
+        self._settle(lease, lambda log: log.dead_letter(lease, sequences, reason))
 
     def state(self, route: str) -> QueueStats:
         with self._lock:
-            # What waits on a disk that cannot be read now waits nevertheless.
-            unread = replace(NO_STATE, waiting=self._known.get(route, 0))
+            # If the disk cannot be read, the number known to be queued is used.
+            unread = replace(NO_STATE, queued=self._known.get(route, 0))
             disk = self._on_disk(lambda log: log.state(route), unread)
             return disk if self._memory is None else _sum(disk, self._memory.state(route))
 
@@ -172,8 +173,8 @@ class SqliteSpool(Spool):
         disk, memory = self._on_both(SpoolLog.routes, [])
         return list(dict.fromkeys(disk + memory))
 
-    def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        return _newest(self._on_both(lambda log: log.buried(route, limit), []), limit)
+    def dead_letters(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
+        return _newest(self._on_both(lambda log: log.dead_letters(route, limit), []), limit)
 
     def dropped(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
         return _newest(self._on_both(lambda log: log.dropped(route, limit), []), limit)
@@ -196,11 +197,11 @@ class SqliteSpool(Spool):
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
         return sum(self._on_both(lambda log: log.requeue(route, sequences), 0))
 
-    def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        return sum(self._on_both(lambda log: log.drop(route, sequences), 0))
+    def purge(self, route: str, sequences: Sequence[int] | None = None) -> int:
+        return sum(self._on_both(lambda log: log.purge(route, sequences), 0))
 
-    def find(self, trace_id: bytes) -> list[RecordHistory]:
-        disk, memory = self._on_both(lambda log: log.find(trace_id), [])
+    def history(self, trace_id: bytes) -> list[RecordHistory]:
+        disk, memory = self._on_both(lambda log: log.history(trace_id), [])
         return disk + memory
 
     def records(self, trace_id: bytes) -> list[SpanRecord]:
@@ -210,20 +211,20 @@ class SqliteSpool(Spool):
     def enforce_limits(self) -> int:
         return sum(self._on_both(SpoolLog.enforce_limits, 0))
 
-    def size(self) -> SpoolUsage:
+    def usage(self) -> SpoolUsage:
         with self._lock:
             empty = SpoolUsage(str(self._file.path), records=0, bytes_on_disk=0, bytes_used=0, oldest_s=0.0)
-            disk, memory = self._on_disk(SpoolLog.size, empty), self._memory
-            overflow = max((memory.state(route).waiting for route in memory.routes()), default=0) if memory else 0
-            return replace(disk, overflow=overflow, trouble=self._trouble)
+            disk, memory = self._on_disk(SpoolLog.usage, empty), self._memory
+            in_memory = max((memory.state(route).queued for route in memory.routes()), default=0) if memory else 0
+            return replace(disk, in_memory=in_memory, error=self._error)
 
     def close(self) -> None:
         with self._lock:
             if self._memory is not None:
-                give_up(self._memory)
+                count_dropped(self._memory)
                 self._memory.close()
                 self._memory = None
-            if self._owed:
+            if self._deferred_operations:
                 self._retry_s = 0.0
                 self._on_disk(lambda _: None, None)
             self._is_closed = True
@@ -233,24 +234,24 @@ class SqliteSpool(Spool):
             self._pause()
 
     def before_fork(self) -> None:
-        """Close the file: SQLite must not be carried into another process."""
-        self._is_held = self._lock.acquire(timeout=fork_hooks.PATIENCE_S)
+        """Close the file: an SQLite connection must not be used in a forked process."""
+        self._is_held = self._lock.acquire(timeout=fork_hooks.FORK_TIMEOUT_S)
         if self._is_held:
             self._pause()
 
     def after_fork_in_parent(self) -> None:
-        """Go on; the file is opened again when it is needed."""
+        """Release the lock; the file is opened again at the next use."""
         if self._is_held:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin with nothing in hand: leases, acknowledgements owed and records in memory are the parent's."""
+        """Start empty: leases, deferred acknowledgements and records in memory belong to the parent."""
         self._lock = threading.RLock()
         self._owner = LeaseOwner()
-        self._owed.clear()
+        self._deferred_operations.clear()
         self._known.clear()
         if self._memory is not None:
-            self._memory.abandon()
+            self._memory.leak()
             self._memory = None
         self._is_used = False
         if self._connection is None:
@@ -258,29 +259,29 @@ class SqliteSpool(Spool):
             self._pause_s = self._retry_s = 0.0
 
     def _begin(self, log: SpoolLog) -> None:
-        """Register the routes of this process, and note what waits for them."""
+        """Register the routes of this process, and read how many records are queued for them."""
         if self._routes is not None:
             log.register(self._routes)
             self._known.clear()
-            self._known.update({route: log.state(route).waiting for route in self._routes})
+            self._known.update({route: log.state(route).queued for route in self._routes})
 
     def _in_memory(self) -> SpoolLog:
         if self._memory is None:
-            self._memory = SpoolLog(connect_memory(_FIRST_IN_MEMORY), self._memory_bounds, self._clock)
+            self._memory = SpoolLog(connect_memory(_FIRST_IN_MEMORY), self._memory_limits, self._clock)
             if self._routes is not None:
                 self._memory.register(self._routes)
         return self._memory
 
-    def _settle(self, claim: Lease, operation: Callable[[SpoolLog], object]) -> None:
+    def _settle(self, lease: Lease, operation: Callable[[SpoolLog], object]) -> None:
         with self._lock:
-            if self._memory is not None and self._memory.made(claim):
+            if self._memory is not None and self._memory.owns(lease):
                 operation(self._memory)
                 return
             try:
                 self._use(operation)
             except SpoolUnavailable:
-                # One claim per route is out, so this stays short.
-                self._owed.append(operation)
+                # There is at most one lease per route, so the list stays short.
+                self._deferred_operations.append(operation)
 
     def _on_disk(self, operation: Callable[[SpoolLog], R], otherwise: R) -> R:
         with self._lock:
@@ -295,117 +296,117 @@ class SqliteSpool(Spool):
             return disk, otherwise if self._memory is None else operation(self._memory)
 
     def _use(self, operation: Callable[[SpoolLog], R]) -> R:
-        """Return what ``operation`` does with the log; it is done again if the file proves damaged.
+        """Return the result of ``operation`` on the log; if the file is damaged, it runs once more on a new file.
 
-        Raises DiskUnusable, and for a while after that without trying again; also inside another ``_use``, which is
-        where a signal handler may find itself.
+        Raises SpoolUnavailable, also without an attempt during the pause after a failure, and inside another ``_use``
+        (a signal handler may run there).
         """
         if self._is_used:
             raise SpoolUnavailable
         self._is_used = True
         try:
             try:
-                return operation(self._opened())
+                return operation(self._open())
             except _DAMAGE as error:
                 if type(error) not in _DAMAGE:
                     raise
-                self._set_aside(error)
-                return operation(self._opened())
+                self._quarantine(error)
+                return operation(self._open())
         except (OSError, ConfigError, sqlite3.OperationalError, *_DAMAGE) as error:
             if isinstance(error, sqlite3.ProgrammingError):
-                raise  # a defect of ours, not of the disk
-            self._fail(error)
+                raise  # a defect in this code, not an error of the disk
+            self._mark_unavailable(error)
             raise SpoolUnavailable from error
         finally:
             self._is_used = False
 
-    def _opened(self) -> SpoolLog:
+    def _open(self) -> SpoolLog:
         if self._pid != os.getpid():
-            self._refuse_inherited()
+            self._leak_inherited()
         if self._is_closed or self._is_inherited:
             raise SpoolUnavailable
         if self._log is not None and self._file.has_moved():
-            self._file.remove_companions()
+            self._file.remove_wal_files()
             self._pause()
-            self._lost_as = "spool_replaced"
+            self._loss_reason = "spool_replaced"
         if self._log is None:
             if self._clock() < self._retry_s <= self._clock() + _LONGEST_PAUSE_S:
                 raise SpoolUnavailable
             self._connection = self._file.open()
             self._log = self._log_on(self._connection)
             self._pause_s = 0.0
-            if self._trouble:
+            if self._error:
                 logger.info("spancast: the spool %s is used again", self._file.path)
-                self._trouble = ""
-        while self._owed:
-            self._owed[0](self._log)
-            self._owed.pop(0)
+                self._error = ""
+        while self._deferred_operations:
+            self._deferred_operations[0](self._log)
+            self._deferred_operations.pop(0)
         return self._log
 
     def _log_on(self, connection: sqlite3.Connection) -> SpoolLog:
         log = SpoolLog(
-            connection, self._bounds, self._clock, owner=self._owner, known=self._known, file=self._file.identity
+            connection, self._limits, self._clock, owner=self._owner, known=self._known, file=self._file.identity
         )
         if log.id == self._log_id:
             if self._routes is not None:
                 log.register(self._routes)
             return log
         for route, count in self._known.items() if self._log_id else ():
-            self._lose(route, count)
+            self._count_lost(route, count)
         self._begin(log)
         self._log_id = log.id
         return log
 
-    def _refuse_inherited(self) -> None:
-        # Forked without Python's hooks, with the file open. SQLite's own memory of its locks came along and
-        # is wrong here; a second connection could damage the file, so this process does without it.
+    def _leak_inherited(self) -> None:
+        # The process was forked without Python's hooks, with the file open. SQLite's state of its locks was copied and
+        # is wrong here. A second connection could damage the file, so this process does not use the file.
         if self._connection is not None:
-            fork_hooks.abandon(self._connection)
+            fork_hooks.leak(self._connection)
             self._log = self._connection = None
             self._is_inherited = True
-            self._trouble = "the process was forked with the file open"
-            warn_once("spool:inherited", "spancast: %s; its records stay in memory until delivered", self._trouble)
+            self._error = "the process was forked with the file open"
+            warn_once("spool:inherited", "spancast: %s; its records stay in memory until delivered", self._error)
         self._pid = os.getpid()
 
     def _pause(self) -> None:
-        """Close the file and keep the leases, so that the process can fork."""
+        """Close the file and keep the leases."""
         if self._connection is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
         self._log = self._connection = None
 
-    def _fail(self, error: Exception) -> None:
+    def _mark_unavailable(self, error: Exception) -> None:
         self._pause()
-        self._trouble = f"{type(error).__name__}: {error}"
+        self._error = f"{type(error).__name__}: {error}"
         self._pause_s = min(_LONGEST_PAUSE_S, max(1.0, 2 * self._pause_s))
         self._retry_s = self._clock() + self._pause_s
         counters.add("spool_unavailable")
         warn_once(
-            f"spool:{self._file.path}:{self._trouble}",
-            "spancast: the spool %s cannot be used (%s); records are kept in memory, bounded, until it can",
+            f"spool:{self._file.path}:{self._error}",
+            "spancast: the spool %s cannot be used (%s); records are kept in memory until it can, bounded",
             self._file.path,
-            self._trouble,
+            self._error,
         )
 
-    def _set_aside(self, error: Exception) -> None:
+    def _quarantine(self, error: Exception) -> None:
         self._pause()
-        aside = self._file.set_aside(self._clock())
-        if aside is None:
-            return  # another process has done it
+        renamed = self._file.quarantine(self._clock())
+        if renamed is None:
+            return  # another process has renamed it
         counters.add("spool_corrupt_files")
         logger.error(
             "spancast: the spool %s is damaged (%s); it is kept as %s, and a new one is used",
             self._file.path,
             error,
-            aside.name,
+            renamed.name,
         )
-        self._lost_as = "spool_damaged"
+        self._loss_reason = "spool_damaged"
 
-    def _lose(self, route: str, count: int) -> None:
+    def _count_lost(self, route: str, count: int) -> None:
         if count:
             name = counted_as(route, self._routes)
-            counters.add("dropped", count, destination=name, reason=self._lost_as)
-            logger.warning(_LOST[self._lost_as], self._file.path, count, name)
+            counters.add("dropped", count, destination=name, reason=self._loss_reason)
+            logger.warning(_LOSS_MESSAGES[self._loss_reason], self._file.path, count, name)
 
 
 def _newest(lists: tuple[list[DeadLetter], list[DeadLetter]], limit: int) -> list[DeadLetter]:
@@ -414,9 +415,9 @@ def _newest(lists: tuple[list[DeadLetter], list[DeadLetter]], limit: int) -> lis
 
 def _sum(disk: QueueStats, memory: QueueStats) -> QueueStats:
     return QueueStats(
-        waiting=disk.waiting + memory.waiting,
-        waiting_bytes=disk.waiting_bytes + memory.waiting_bytes,
-        buried=disk.buried + memory.buried,
+        queued=disk.queued + memory.queued,
+        queued_bytes=disk.queued_bytes + memory.queued_bytes,
+        dead_lettered=disk.dead_lettered + memory.dead_lettered,
         attempts=max(disk.attempts, memory.attempts),
         due_s=max(disk.due_s, memory.due_s),
         last_error=disk.last_error or memory.last_error,

@@ -1,9 +1,9 @@
-"""A spool on one SQLite connection: transactions and locking around the tables.
+"""A spool on one SQLite connection: transactions and locks around the tables.
 
-``sqlite_spool`` and ``memory_spool`` are this on a file and in memory. Methods raise ``sqlite3.Error`` if the
+``disk.SqliteSpool`` uses it on a file and ``memory.MemorySpool`` in memory. Methods raise ``sqlite3.Error`` if the
 connection fails.
 """
-# ruff: noqa: D102 - the contract of every method is in ``spool.Spool``
+# ruff: noqa: D102 - the contract of every method is in ``protocol.Spool``
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ from spancast.export.spool.sqlite_schema import pragma
 from spancast.model.span_record import SpanRecord
 
 LEASE_S: Final = 30.0
-NO_STATE: Final = QueueStats(waiting=0, waiting_bytes=0, buried=0, attempts=0, due_s=0.0, last_error="")
+NO_STATE: Final = QueueStats(queued=0, queued_bytes=0, dead_lettered=0, attempts=0, due_s=0.0, last_error="")
 _RECENT_BYTES: Final = 32 << 20
-"""For the slowest of many routes: reading what is no longer in memory costs it ten times the sending."""
+"""Memory for recent batches: for a slow route, reading a batch from the file takes ten times as long as sending it."""
 _NS: Final = 1_000_000_000
-_BY_HAND: Final = "given up by hand"
+_PURGED: Final = "purged"
 _DAMAGED: Final = "its bytes on disk were damaged"
 
 _SETTLE: Final = """
@@ -64,7 +64,7 @@ _SETTLE: Final = """
 _RETRY: Final = """
     UPDATE routes SET attempts = attempts + 1, due_s = ?, last_error = ?, lease = '' WHERE name = ? AND lease = ?"""
 _RELEASE: Final = "UPDATE routes SET lease = '' WHERE substr(lease, 1, ?) = ?"
-_WITH_BODIES: Final = """
+_NEXT_STORED: Final = """
     SELECT first, last, spans FROM batches
     WHERE first > max(?, (SELECT evicted FROM spool)) AND size > 0 AND (? IS NULL OR instr(spans, ?))
     ORDER BY first LIMIT 1"""
@@ -73,47 +73,47 @@ _WITH_BODIES: Final = """
 class SpoolLog(Spool):
     """A ``Spool`` on one connection, safe for threads.
 
-    One claim per route is out at a time, over all processes: batches of one destination are in order, and two of one
-    process never wait for each other's retry. ``known`` counts, per route of this process, the records that wait as far
-    as this process knows: what is lost if the file is. ``file`` identifies the file.
+    At most one lease per route exists, over all processes, so that the batches of a destination are in order. ``known``
+    counts, per route of this process, the records known to be queued; they are lost if the file is lost. ``file``
+    identifies the file.
     """
 
     def __init__(  # noqa: PLR0913 - parts of a spool, each with its name
         self,
         connection: sqlite3.Connection,
-        bounds: Limits,
+        limits: Limits,
         clock: Callable[[], float] = time.time,
         *,
         owner: LeaseOwner | None = None,
         known: defaultdict[str, int] | None = None,
         file: str = "",
     ) -> None:
-        self._bounds = bounds
+        self._limits = limits
         self._clock = clock
         self._file = file
         self._owner = owner or LeaseOwner()
         self._lock = threading.RLock()
-        self._audience: dict[str, int] | None = None
+        self._own_routes: dict[str, int] | None = None
         self.known: defaultdict[str, int] = defaultdict(int) if known is None else known
         self._start(connection)
 
     def _start(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._reader = BatchReader(_RECENT_BYTES)
-        self._sweeper = LimitEnforcer(self._bounds)
-        self._passed: dict[str, int] = {}
-        self._has_remains = False
+        self._enforcer = LimitEnforcer(self._limits)
+        self._done_until: dict[str, int] = {}
+        self._has_deleted_content = False
         (spool,) = connection.execute("SELECT id FROM spool").fetchone()
-        # With the file: a copy of a spool gives the sequences after the copy to other records.
+        # The file is part of the id: a copy of a spool gives the same new sequences to other records.
         self.id = f"{spool}@{self._file}"
 
-    def made(self, claim: Lease) -> bool:
-        """Return whether ``claim`` was leased from this log, and not from a file that was here before."""
-        return claim.log == self.id
+    def owns(self, lease: Lease) -> bool:
+        """Return whether ``lease`` was leased from this log, and not from an earlier file at the same path."""
+        return lease.log == self.id
 
     def counted_as(self, route: str) -> str:
-        """Return ``spool.counted_as`` of ``route`` here."""
-        return counted_as(route, self._audience)
+        """Return the name for counters of ``route`` in this process."""
+        return counted_as(route, self._own_routes)
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection, None, None]:
@@ -123,91 +123,91 @@ class SpoolLog(Spool):
                 yield self._connection
                 self._connection.execute("COMMIT")
             except BaseException:
-                # SQLite has rolled back by itself after some errors, a full disk among them.
+                # After some errors, such as a full disk, SQLite has rolled back already.
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
 
     def register(self, routes: Sequence[str]) -> None:
         with self._writing() as connection:
-            self._audience = {name: open_route(connection, name).id for name in routes}
-            self._passed = dict.fromkeys(routes, 0)
+            self._own_routes = {name: open_route(connection, name).id for name in routes}
+            self._done_until = dict.fromkeys(routes, 0)
 
     def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
         if not records:
             return 0
         kept = [without_content(record) for record in records]
         now_s = self._clock()
-        ids = None if self._audience is None else sorted(self._audience.values())
+        ids = None if self._own_routes is None else sorted(self._own_routes.values())
         meant = None if ids is None else f",{','.join(map(str, ids))},"
         with self._writing() as connection:
             numbers = {name: open_route(connection, name).id for name in skipped}
             first = start = last_sequence(connection) + 1
             connection.execute("UPDATE spool SET next = ?", (first + len(kept),))
             batches: list[tuple[int, Sequence[SpanRecord]]] = []
-            for part in parts(kept, self._bounds.batch_bytes):
+            for part in parts(kept, self._limits.batch_bytes):
                 append(connection, part, start, now_s, meant)
                 batches.append((start, part))
                 start += len(part)
             for name, reasons in skipped.items():
                 add_skipped(connection, numbers[name], first, reasons, {one for one, _ in batches})
             content_bytes = sum([len(record.body) for record in kept])
-            evicted = self._sweeper.after_put(connection, content_bytes, len(kept), now_s)
+            evicted = self._enforcer.after_put(connection, content_bytes, len(kept), now_s)
         with self._lock:
             for start, part in batches:
                 self._reader.remember(start, part)
-            for name in self._audience or ():
+            for name in self._own_routes or ():
                 self.known[name] += len(kept) - len(skipped.get(name, ()))
         return self._count(evicted)
 
     def _count(self, evicted: EvictionResult) -> int:
         for (route, _), count in evicted.counts.items():
-            self._forget_known(route, count)
-            self._has_remains = True
-        self._forget(evicted.forgotten)
-        return evicted.count(self._audience)
+            self._subtract_known(route, count)
+            self._has_deleted_content = True
+        self._forget_batches(evicted.forgotten)
+        return evicted.count(self._own_routes)
 
-    def _forget_known(self, route: str, count: int) -> None:
+    def _subtract_known(self, route: str, count: int) -> None:
         self.known[route] = max(self.known[route] - count, 0)
 
-    def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
         with self._lock:
             known = find_route(self._connection, route)
-            # Without a lock on the file first: workers ask often and mostly in vain.
+            # A read without a write lock first: most calls find nothing to lease.
             if known and not (known.is_free(now_s) and self._has_work(known)):
-                self._rest()
+                self._maintain()
                 return None
             with self._writing() as connection:
-                return self._lease(connection, route, max_records, max_bytes, now_s)
+                return self._lease_next(connection, route, max_records, max_bytes, now_s)
 
     def _has_work(self, route: Route) -> bool:
         return route.cursor < last_sequence(self._connection) or bool(
             sqlite_history.count(self._connection, route.id, "waiting")
         )
 
-    def _rest(self) -> None:
-        """Do what is due when there is nothing to deliver."""
-        if self._audience is not None and self._sweeper.is_due(self._clock()):
+    def _maintain(self) -> None:
+        """Enforce the limits if due, while there is nothing to deliver."""
+        if self._own_routes is not None and self._enforcer.is_due(self._clock()):
             self.enforce_limits()
         self._truncate()
 
     def _truncate(self) -> None:
-        """Remove forgotten content from the write-ahead log, unless another process reads it now."""
+        """Remove deleted content from the write-ahead log, unless another process reads it now."""
         with self._lock:
-            if self._has_remains:
+            if self._has_deleted_content:
                 timeout_ms = pragma(self._connection, "busy_timeout")
                 self._connection.execute("PRAGMA busy_timeout = 0")
                 (is_busy, _, _) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 self._connection.execute(f"PRAGMA busy_timeout = {timeout_ms}")
-                self._has_remains = bool(is_busy)
+                self._has_deleted_content = bool(is_busy)
 
-    def _lease(
+    def _lease_next(
         self, connection: sqlite3.Connection, name: str, max_records: int, max_bytes: int, now_s: float
     ) -> Lease | None:
         route = open_route(connection, name)
         if not route.is_free(now_s):
             return None
-        kinds = ((sqlite_history.again, True), (sqlite_history.ahead, False))
+        kinds = ((sqlite_history.replayed, True), (sqlite_history.queued, False))
         is_logs_turn = route.attempts > 0 and route.attempts % 2 == 0
         for ranges, is_replay in kinds[::-1] if is_logs_turn else kinds:
             entries = self._entries(connection, route, ranges, max_records, max_bytes)
@@ -217,13 +217,13 @@ class SpoolLog(Spool):
                     "UPDATE routes SET lease = ?, lease_until_s = ?, lease_end = ? WHERE id = ?",
                     (lease, now_s + LEASE_S, entries[-1].sequence, route.id),
                 )
-                self._forget_known(name, len(entries))
+                self._subtract_known(name, len(entries))
                 return Lease(name, entries, route.attempts, lease, is_replay, self.id)
         self.known[name] = 0
         end = last_sequence(connection)
-        # What is skipped is not scanned again.
+        # The cursor moves to the end, so that skipped records are not scanned again.
         connection.execute("UPDATE routes SET cursor = max(cursor, ?) WHERE id = ?", (end, route.id))
-        self._pass(connection, name, route.cursor + 1, end)
+        self._mark_done(connection, name, route.cursor + 1, end)
         return None
 
     def _entries(
@@ -234,8 +234,8 @@ class SpoolLog(Spool):
         max_records: int,
         max_bytes: int,
     ) -> tuple[Entry, ...]:
-        """Return the next entries of ``ranges``; those whose bytes are damaged are dead-lettered."""
-        taken: list[Entry] = []
+        """Return the next entries of ``ranges``; records with damaged bytes are dead-lettered."""
+        found: list[Entry] = []
         unreadable: list[int] = []
         total = 0
         for one in ranges(connection, route):
@@ -245,86 +245,86 @@ class SpoolLog(Spool):
                     unreadable.append(sequence)
                     continue
                 total += len(entry.record.body)
-                if taken and (len(taken) == max_records or total > max_bytes):
+                if found and (len(found) == max_records or total > max_bytes):
                     break
-                taken.append(entry)
+                found.append(entry)
             else:
                 continue
             break
         if unreadable:
             damaged = sqlite_history.extents(connection, unreadable)
             set_state(connection, route.id, damaged, "buried", _DAMAGED, self._clock())
-        return tuple(taken)
+        return tuple(found)
 
-    def renew(self, claim: Lease, now_s: float) -> bool:
+    def extend(self, lease: Lease, now_s: float) -> bool:
         with self._writing() as connection:
             statement = "UPDATE routes SET lease_until_s = ? WHERE name = ? AND lease = ?"
-            return connection.execute(statement, (now_s + LEASE_S, claim.route, claim.lease)).rowcount > 0
+            return connection.execute(statement, (now_s + LEASE_S, lease.route, lease.name)).rowcount > 0
 
-    def ack(self, claim: Lease) -> None:
-        self.bury(claim, (), "")
+    def ack(self, lease: Lease) -> None:
+        self.dead_letter(lease, (), "")
 
-    def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
-        if not claim.entries or not self.made(claim):
+    def dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
+        if not lease.entries or not self.owns(lease):
             return
-        refused = set(sequences)
-        taken = [entry.sequence for entry in claim.entries if entry.sequence not in refused]
-        buried = [entry.sequence for entry in claim.entries if entry.sequence in refused]
-        first, last = claim.entries[0].sequence, claim.entries[-1].sequence
+        rejected = set(sequences)
+        delivered = [entry.sequence for entry in lease.entries if entry.sequence not in rejected]
+        buried = [entry.sequence for entry in lease.entries if entry.sequence in rejected]
+        first, last = lease.entries[0].sequence, lease.entries[-1].sequence
         at_s = self._clock()
         with self._writing() as connection:
-            route = open_route(connection, claim.route)
-            # What was evicted while it was on its way was counted as dropped, and arrived nevertheless.
-            undropped = set_state(connection, route.id, sqlite_history.runs(taken), "delivered", "", at_s)
-            refusals = sqlite_history.extents(connection, buried)
-            undropped += set_state(connection, route.id, refusals, "buried", storable(reason), at_s)
-            is_held = route.lease == claim.lease
+            route = open_route(connection, lease.route)
+            # Records that were evicted during the delivery were counted as dropped, but are delivered.
+            undropped = set_state(connection, route.id, sqlite_history.runs(delivered), "delivered", "", at_s)
+            rejections = sqlite_history.extents(connection, buried)
+            undropped += set_state(connection, route.id, rejections, "buried", storable(reason), at_s)
+            is_held = route.lease == lease.name
             values = {
                 "route": route.id,
-                "cursor": 0 if claim.is_replay else last,
-                "delivered": len(taken),
+                "cursor": 0 if lease.is_replay else last,
+                "delivered": len(delivered),
                 "undropped": undropped,
                 "at_s": at_s,
                 "is_held": is_held,
                 "is_over": is_held and last >= route.lease_end,
             }
             connection.execute(_SETTLE, values)
-            self._pass(connection, claim.route, first, last, is_replay=claim.is_replay)
+            self._mark_done(connection, lease.route, first, last, is_replay=lease.is_replay)
 
-    def _pass(
+    def _mark_done(
         self, connection: sqlite3.Connection, route: str, first: int, last: int, *, is_replay: bool = False
     ) -> None:
-        """Note that ``route`` is done with [first, last]; release what every route is done with."""
-        if self._bounds.keep_delivered_s <= 0:
-            self._forget(sqlite_limits.forget_delivered(connection, self._clock(), first, last))
-        if route in self._passed and not is_replay:
-            self._passed[route] = last
-            self._reader.forget_until(min(self._passed.values()))
+        """Record that ``route`` is done with [first, last]; release batches that every route is done with."""
+        if self._limits.keep_delivered_s <= 0:
+            self._forget_batches(sqlite_limits.forget_delivered(connection, self._clock(), first, last))
+        if route in self._done_until and not is_replay:
+            self._done_until[route] = last
+            self._reader.forget_until(min(self._done_until.values()))
 
-    def _forget(self, batches: Sequence[int]) -> None:
+    def _forget_batches(self, batches: Sequence[int]) -> None:
         for first in batches:
             self._reader.forget(first)
-            self._has_remains = True
+            self._has_deleted_content = True
 
-    def nack(self, claim: Lease, due_s: float, reason: str) -> None:
+    def nack(self, lease: Lease, due_s: float, reason: str) -> None:
         with self._writing() as connection:
-            changed = connection.execute(_RETRY, (due_s, storable(reason), claim.route, claim.lease))
+            changed = connection.execute(_RETRY, (due_s, storable(reason), lease.route, lease.name))
             if changed.rowcount:
-                self.known[claim.route] += len(claim.entries)
+                self.known[lease.route] += len(lease.entries)
 
     def state(self, route: str) -> QueueStats:
         with self._lock:
             row = find_route(self._connection, route)
             if row is None:
                 return NO_STATE
-            waiting, waiting_bytes = 0, 0.0
+            count, size = 0, 0.0
             for one in sqlite_history.waiting(self._connection, row):
-                waiting += one.size
-                waiting_bytes += one.size * one.each_bytes
+                count += one.size
+                size += one.size * one.each_bytes
             return QueueStats(
-                waiting=waiting,
-                waiting_bytes=round(waiting_bytes),
-                buried=sqlite_history.count(self._connection, row.id, "buried"),
+                queued=count,
+                queued_bytes=round(size),
+                dead_lettered=sqlite_history.count(self._connection, row.id, "buried"),
                 attempts=row.attempts,
                 due_s=row.due_s,
                 last_error=row.last_error,
@@ -333,7 +333,7 @@ class SpoolLog(Spool):
                 last_delivered_s=row.last_delivered_s,
             )
 
-    def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
         with self._lock:
             return sqlite_history.listed(self._connection, "buried", route, limit)
 
@@ -364,7 +364,7 @@ class SpoolLog(Spool):
         first = 0
         while True:
             with self._lock:
-                found = self._connection.execute(_WITH_BODIES, (first, trace_id, trace_id)).fetchone()
+                found = self._connection.execute(_NEXT_STORED, (first, trace_id, trace_id)).fetchone()
                 if found is None or found[0] > end:
                     return count
                 first, last, index = found
@@ -382,23 +382,23 @@ class SpoolLog(Spool):
                     and (wanted is None or sequence in wanted)
                 ]
                 entries = self._reader.read(self._connection, first).between(first, last) if evaluate else ()
-            verdicts: dict[int, str | None] = dict.fromkeys(sequences)
+            reasons: dict[int, str | None] = dict.fromkeys(sequences)
             if evaluate is not None:
-                # Without a lock: rules may be slow.
-                verdicts = {
-                    entry.sequence: evaluate(entry.record) for entry in entries if entry and entry.sequence in verdicts
+                # Without the lock: filters may be slow.
+                reasons = {
+                    entry.sequence: evaluate(entry.record) for entry in entries if entry and entry.sequence in reasons
                 }
-            count += self._replay_judged(row, verdicts)
+            count += self._replay_batch(row, reasons)
 
-    def _replay_judged(self, route: Route, verdicts: Mapping[int, str | None]) -> int:
-        taken = [sequence for sequence, verdict in verdicts.items() if verdict is None]
+    def _replay_batch(self, route: Route, reasons: Mapping[int, str | None]) -> int:
+        accepted = [sequence for sequence, reason in reasons.items() if reason is None]
         with self._writing() as connection:
-            set_state(connection, route.id, sqlite_history.runs(taken), "waiting")
-            for sequence, verdict in verdicts.items():
-                if verdict is not None:
-                    set_state(connection, route.id, [(sequence, sequence)], "skipped", storable(verdict))
-            self.known[route.name] += len(taken)
-        return len(taken)
+            set_state(connection, route.id, sqlite_history.runs(accepted), "waiting")
+            for sequence, reason in reasons.items():
+                if reason is not None:
+                    set_state(connection, route.id, [(sequence, sequence)], "skipped", storable(reason))
+            self.known[route.name] += len(accepted)
+        return len(accepted)
 
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
         with self._writing() as connection:
@@ -410,15 +410,15 @@ class SpoolLog(Spool):
             self.known[route] += len(wanted)
         return len(wanted)
 
-    def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
+    def purge(self, route: str, sequences: Sequence[int] | None = None) -> int:
         with self._writing() as connection:
             row = open_route(connection, route)
             known = sequences_waiting(connection, row)
             if sequences is not None:
                 known |= sequences_in(connection, row, "buried")
                 known &= set(sequences)
-            given_up = sqlite_history.extents(connection, sorted(known))
-            set_state(connection, row.id, given_up, "dropped", _BY_HAND, self._clock())
+            purged = sqlite_history.extents(connection, sorted(known))
+            set_state(connection, row.id, purged, "dropped", _PURGED, self._clock())
             connection.execute("UPDATE routes SET dropped = dropped + ? WHERE id = ?", (len(known), row.id))
             if sequences is None:
                 statement = (
@@ -426,13 +426,13 @@ class SpoolLog(Spool):
                 )
                 connection.execute(statement, (last_sequence(connection), row.id))
         if known:
-            self._forget_known(route, len(known))
+            self._subtract_known(route, len(known))
             counters.add("dropped", len(known), destination=self.counted_as(route), reason="purged")
         return len(known)
 
-    def find(self, trace_id: bytes) -> list[RecordHistory]:
+    def history(self, trace_id: bytes) -> list[RecordHistory]:
         with self._lock:
-            return sqlite_history.find(self._connection, trace_id)
+            return sqlite_history.history(self._connection, trace_id)
 
     def records(self, trace_id: bytes) -> list[SpanRecord]:
         with self._lock:
@@ -443,23 +443,23 @@ class SpoolLog(Spool):
 
     def enforce_limits(self) -> int:
         with self._writing() as connection:
-            evicted = self._sweeper.enforce_limits(connection, self._clock())
+            evicted = self._enforcer.enforce_limits(connection, self._clock())
         dropped = self._count(evicted)
         self._truncate()
         return dropped
 
-    def size(self) -> SpoolUsage:
+    def usage(self) -> SpoolUsage:
         with self._lock:
-            return sqlite_limits.size(self._connection)
+            return sqlite_limits.usage(self._connection)
 
     def release(self) -> None:
-        """Release the leases made here."""
+        """Release the leases of this process."""
         with self._lock:
             self._connection.execute(_RELEASE, (len(self._owner.prefix), self._owner.prefix))
 
-    def abandon(self) -> None:
-        """Leave the connection untouched: it was inherited by a fork."""
-        fork_hooks.abandon(self._connection)
+    def leak(self) -> None:
+        """Keep the connection open without using it, because it was inherited by a fork."""
+        fork_hooks.leak(self._connection)
 
     def close(self) -> None:
         with self._lock:

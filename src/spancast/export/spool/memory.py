@@ -1,6 +1,6 @@
-"""The spool without a disk: the same tables in memory, empty at every start.
+"""The spool in memory: the same tables in an SQLite database in memory, empty at every start.
 
-Invariant (``tests/export/test_disk_spool.py``): a forked child begins empty; the parent delivers what it had.
+Invariant (``tests/export/test_disk_spool.py``): a forked child starts empty; the parent delivers its own records.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ from spancast.export.spool.log import SpoolLog
 from spancast.export.spool.sqlite_limits import Limits
 from spancast.export.spool.sqlite_schema import connect_memory
 
-# Delivered records are kept for `explain` and replays, but in an eighth of the memory at most.
+# Delivered records are kept for `explain` and replays, in an eighth of the memory at most.
 _KEPT_SHARE = 8
 
 
-def memory_bounds(max_bytes: int, max_age_s: float, keep_delivered_s: float) -> Limits:
-    """Return the bounds of a spool in memory."""
+def memory_limits(max_bytes: int, max_age_s: float, keep_delivered_s: float) -> Limits:
+    """Return the limits of a spool in memory."""
     return Limits(
         max_bytes=max_bytes, keep_bytes=max_bytes // _KEPT_SHARE, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s
     )
 
 
-def give_up(log: SpoolLog) -> None:
-    """Count and log what waits in memory and is dropped at the end."""
+def count_dropped(log: SpoolLog) -> None:
+    """Count and log the records still queued in memory, which are dropped."""
     for route in log.routes():
-        waiting = log.state(route).waiting
+        waiting = log.state(route).queued
         if waiting:
             name = log.counted_as(route)
             counters.add("dropped", waiting, destination=name, reason="shutdown")
-            logger.warning("spancast: %d records still waited in memory for %s and are dropped", waiting, name)
+            logger.warning("spancast: %d records queued in memory for %s are dropped", waiting, name)
 
 
 class MemorySpool(SpoolLog):
-    """``spool: memory``: at least once while the process lives, within ``max_bytes`` of memory.
+    """The spool of ``spool: memory``: at least once while the process lives, within ``max_bytes`` of memory.
 
-    Records that wait nowhere take an eighth of it at most; the tables themselves take 0.2 MB.
+    Records that are queued for no route take at most an eighth of it; the tables themselves take 0.2 MB.
     """
 
     def __init__(
@@ -52,31 +52,31 @@ class MemorySpool(SpoolLog):
         keep_delivered_s: float = math.inf,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(connect_memory(), memory_bounds(max_bytes, max_age_s, keep_delivered_s), clock)
+        super().__init__(connect_memory(), memory_limits(max_bytes, max_age_s, keep_delivered_s), clock)
         self._is_held = False
-        fork_hooks.watch(self)
+        fork_hooks.register(self)
 
     def close(self) -> None:
-        """Release everything; what waits is counted as dropped."""
+        """Close the spool; queued records are counted as dropped."""
         with self._lock:
-            give_up(self)
+            count_dropped(self)
             super().close()
 
     def before_fork(self) -> None:
-        """Wait for a transaction of another thread; give up after a while rather than hang the fork."""
-        self._is_held = self._lock.acquire(timeout=fork_hooks.PATIENCE_S)
+        """Wait for a transaction of another thread, for ``FORK_TIMEOUT_S`` at most."""
+        self._is_held = self._lock.acquire(timeout=fork_hooks.FORK_TIMEOUT_S)
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Release the lock."""
         if self._is_held:
             self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Begin empty."""
+        """Start empty."""
         self._lock = threading.RLock()
-        self.abandon()
+        self.leak()
         self._owner = LeaseOwner()
-        audience = self._audience
+        own_routes = self._own_routes
         self._start(connect_memory())
-        if audience is not None:
-            self.register(list(audience))
+        if own_routes is not None:
+            self.register(list(own_routes))

@@ -1,7 +1,7 @@
-"""The protocol of the queue: one shared log of records, and a cursor and retry state per route.
+"""The protocol of a spool: one shared log of records, with a cursor and retry state per route.
 
-At least once: a record that ``put`` accepted is delivered, dead-lettered or dropped, with a reason that can be listed.
-Implementations: ``sqlite_spool`` (disk) and ``memory_spool``, both on ``spool_log``.
+Delivery is at least once: a record that ``put`` accepted is delivered, dead-lettered or dropped, with a reason that can
+be listed. Implementations: ``disk.SqliteSpool`` and ``memory.MemorySpool``, both on ``log.SpoolLog``.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from spancast.model.span_record import FactValue, SpanRecord
 
 
 def route_key(name: str, fingerprint: str) -> str:
-    """Return how a spool knows the destination ``name`` that sends to the place of ``fingerprint``.
+    """Return the key in a spool of the destination ``name`` that sends to the address and account of ``fingerprint``.
 
-    Names hold no ``@``. Without a fingerprint it is the name alone.
+    Names contain no ``@``. Without a fingerprint the key is the name alone.
     """
     return f"{name}@{fingerprint}" if fingerprint else name
 
 
 def route_name(route: str) -> str:
-    """Return the destination's name in ``route``."""
+    """Return the name of the destination in the key ``route``."""
     return route.partition("@")[0]
 
 
 def counted_as(route: str, own: Collection[str] | None) -> str:
-    """Return under which name records of ``route`` are counted: the destination's for those of this process, ``own``.
+    """Return the name for counters of ``route``: the destination's name if the route is in ``own``, of this process.
 
-    Another program's route of that name keeps its fingerprint, so that the two are not mixed up.
+    Routes of other programs keep their fingerprint, so that two destinations of one name are counted apart.
     """
     return route_name(route) if own is not None and route in own else route
 
 
 class Entry(NamedTuple):
-    """A record with its place in the log; its facts have no ``input`` and ``output``."""
+    """A record with its sequence in the log; its facts do not include ``input`` and ``output``."""
 
     sequence: int
     record: SpanRecord
@@ -43,25 +43,25 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Records leased to one delivery worker, oldest first; ``attempts`` counts earlier tries of this range.
+    """Records leased to one delivery worker, oldest first; ``attempts`` counts earlier attempts for this range.
 
-    ``lease`` names the lease; ``is_replay`` is true for records that are delivered once more. ``log`` is the log that
-    the sequences belong to: another file gives the same sequences to other records. A claim may be settled in parts,
-    always from its front: ``ack`` and ``bury`` of ``dataclasses.replace(claim, entries=claim.entries[:n])``
-    keep the lease for the rest, and ``nack`` returns what was not settled.
+    ``name`` is unique; ``is_replay`` is true for records that are delivered once more. ``log`` identifies the log of
+    the sequences: another file gives the same sequences to other records. A lease may be settled in parts, always from
+    its front: ``ack`` and ``dead_letter`` of ``dataclasses.replace(lease, entries=lease.entries[:n])`` keep the rest
+    leased, and ``nack`` returns the entries that were not settled.
     """
 
     route: str
     entries: tuple[Entry, ...]
     attempts: int
-    lease: str = ""
+    name: str = ""
     is_replay: bool = False
     log: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that a route does not deliver, refused or dropped, with the reason and the time (Unix seconds)."""
+    """A record that a route does not deliver, rejected or dropped, with the reason and the time (Unix seconds)."""
 
     route: str
     sequence: int
@@ -75,13 +75,13 @@ class DeadLetter:
 class QueueStats:
     """The queue of one route, for ``spancast spool`` and ``stats()``.
 
-    ``waiting_bytes`` is about right for a batch of which only a part waits. ``delivered`` and ``dropped`` count since
-    the spool was made, over all processes; ``last_delivered_s`` is Unix seconds, 0 for never.
+    ``queued_bytes`` is an estimate if only a part of a batch is queued. ``delivered`` and ``dropped`` count since the
+    spool was created, over all processes. ``last_delivered_s`` is Unix seconds, 0 for never.
     """
 
-    waiting: int
-    waiting_bytes: int
-    buried: int
+    queued: int
+    queued_bytes: int
+    dead_lettered: int
     attempts: int
     due_s: float
     last_error: str
@@ -94,7 +94,7 @@ class QueueStats:
 class DeliveryState:
     """The state of one record at one route.
 
-    ``at_s`` (Unix seconds) is when it was delivered, buried or dropped, else 0. ``absent``: the route was not
+    ``at_s`` (Unix seconds) is the time of a delivery, dead-lettering or drop, else 0. ``absent``: the route was not
     configured in the process that made the record.
     """
 
@@ -106,7 +106,7 @@ class DeliveryState:
 
 @dataclass(frozen=True, slots=True)
 class RecordHistory:
-    """A record that the spool knows, with its fates; if only these are left, ``put_s`` is 0 and there are no facts."""
+    """A record and its state at each route; if only the states are left, ``put_s`` is 0 and ``facts`` is empty."""
 
     sequence: int
     trace_id: bytes
@@ -116,15 +116,15 @@ class RecordHistory:
     is_genai: bool
     put_s: float
     facts: Mapping[str, FactValue]
-    fates: tuple[DeliveryState, ...]
+    states: tuple[DeliveryState, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolUsage:
-    """The size of a spool. ``trouble`` is why the disk is not used at the moment, else empty.
+    """The size of a spool. ``error`` is why the disk is not used at the moment, else empty.
 
-    ``records`` are those whose content is kept, ``overflow`` those of them that wait in memory because the disk could
-    not be used. ``oldest_s`` is Unix seconds, 0 for an empty spool; ``bytes_used`` leaves out free pages.
+    ``records`` counts records with their content; ``in_memory`` of them are queued in memory because the disk could not
+    be used. ``oldest_s`` is Unix seconds, 0 for an empty spool; ``bytes_used`` excludes free pages.
     """
 
     path: str
@@ -132,8 +132,8 @@ class SpoolUsage:
     bytes_on_disk: int
     bytes_used: int
     oldest_s: float
-    overflow: int = 0
-    trouble: str = ""
+    in_memory: int = 0
+    error: str = ""
 
 
 class Spool(Protocol):
@@ -142,44 +142,44 @@ class Spool(Protocol):
     def register(self, routes: Sequence[str]) -> None:
         """Set the routes (as ``route_key``) that this process filters its records for, before the first ``put``.
 
-        A new route begins at the end of the log. What this process puts is meant for these routes alone: a route of
-        another configuration on the same spool never gets records that its rules have not seen. Without this call
+        A new route begins at the end of the log. Records of this process are for these routes alone, so that a route
+        of another configuration on the same spool gets no records that its filter has not seen. Without this call
         records are for every route.
         """
         ...
 
     def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
-        """Append ``records``; ``skipped[route][index]`` is the reason that the route does not take that record.
+        """Append ``records``; return how many old records were dropped to stay within the limits.
 
-        Return how many old records were dropped to stay within the bounds.
+        ``skipped[route][index]`` is the reason that the route does not take that record.
         """
         ...
 
-    def claim(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
-        """Lease the next records of ``route`` that are due, or return None; one claim per route at a time.
+    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+        """Lease the next records of ``route`` that are due, or return None; at most one lease per route exists.
 
-        Replays come first: they are older, and finite. After every second failed try in a row the log comes first, so
-        that a replay that always fails holds up nothing else.
+        Replays come first: they are older, and finite. After every second failed attempt in a row the log comes first,
+        so that a replay that always fails does not block other records.
         """
         ...
 
-    def renew(self, claim: Lease, now_s: float) -> bool:
+    def extend(self, lease: Lease, now_s: float) -> bool:
         """Extend the lease to 30 s from ``now_s``; False if another process has it, or the file is gone."""
         ...
 
-    def ack(self, claim: Lease) -> None:
-        """Record the claim as delivered and move the route's cursor past it."""
+    def ack(self, lease: Lease) -> None:
+        """Mark the records as delivered and move the route's cursor past them."""
         ...
 
-    def nack(self, claim: Lease, due_s: float, reason: str) -> None:
-        """Return the claim; it is not leased again before ``due_s`` (Unix seconds).
+    def nack(self, lease: Lease, due_s: float, reason: str) -> None:
+        """Return the records to the queue; they are not leased again before ``due_s`` (Unix seconds).
 
-        If the file it was leased from is gone, its records are counted in ``dropped.<name>.spool_replaced``.
+        If the file they were leased from is gone, they count as dropped with the reason ``spool_replaced``.
         """
         ...
 
-    def bury(self, claim: Lease, sequences: Sequence[int], reason: str) -> None:
-        """Dead-letter ``sequences`` with the reason; acknowledge the rest of the claim."""
+    def dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
+        """Dead-letter ``sequences`` with the reason; acknowledge the other records of the lease."""
         ...
 
     def state(self, route: str) -> QueueStats:
@@ -187,19 +187,19 @@ class Spool(Protocol):
         ...
 
     def close(self) -> None:
-        """Release the leases and close files; what waits on disk stays there, what waits in memory is dropped."""
+        """Release the leases and close files; records queued on disk stay there, records in memory are dropped."""
         ...
 
     def routes(self) -> list[str]:
-        """Return all routes that the spool knows, those of other processes included."""
+        """Return all routes in the spool, including those of other processes."""
         ...
 
-    def buried(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
         """List dead letters, newest first."""
         ...
 
     def dropped(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
-        """List what was dropped and why, newest first; at most 10,000 records are remembered after eviction."""
+        """List dropped records with the reason, newest first; at most 10,000 are kept after eviction."""
         ...
 
     def replay(  # noqa: PLR0913 - limits, each with its name
@@ -212,10 +212,10 @@ class Spool(Protocol):
         waiting_for: str | None = None,
         evaluate: Callable[[SpanRecord], str | None] | None = None,
     ) -> int:
-        """Queue kept records that ended in [since_s, until_s) once more for ``route``; return how many.
+        """Queue stored records that ended in [since_s, until_s) once more for ``route``; return how many.
 
-        ``waiting_for`` is another route: only what waits for it. ``evaluate`` applies the route's filters: the reason
-        it does not take a record, or None. Without it the earlier verdicts stand, and what was skipped stays skipped.
+        With ``waiting_for``, another route, only records queued for that route. ``evaluate`` applies the filter of the
+        route and returns the reason to skip a record, or None. Without it, records that were skipped stay skipped.
         """
         ...
 
@@ -223,25 +223,25 @@ class Spool(Protocol):
         """Queue dead letters (all of ``route``, or these) once more; return how many."""
         ...
 
-    def drop(self, route: str, sequences: Sequence[int] | None = None) -> int:
-        """Drop what waits for ``route``, or these records, waiting or dead-lettered; return how many."""
+    def purge(self, route: str, sequences: Sequence[int] | None = None) -> int:
+        """Drop all records queued for ``route``, or these records, queued or dead-lettered; return how many."""
         ...
 
-    def find(self, trace_id: bytes) -> list[RecordHistory]:
-        """Return the records of a trace and their fates, oldest first."""
+    def history(self, trace_id: bytes) -> list[RecordHistory]:
+        """Return the records of a trace with their states, oldest first."""
         ...
 
     def records(self, trace_id: bytes) -> list[SpanRecord]:
-        """Return the records of a trace whose content is kept, oldest first."""
+        """Return the stored records of a trace, oldest first."""
         ...
 
     def enforce_limits(self) -> int:
-        """Enforce the bounds of bytes, age and ``keep_delivered``; return how many waiting records were dropped.
+        """Enforce the limits of bytes, age and ``keep_delivered``; return how many queued records were dropped.
 
-        ``put`` and an idle ``claim`` do it from time to time.
+        ``put`` and an idle ``lease`` do it from time to time.
         """
         ...
 
-    def size(self) -> SpoolUsage:
-        """Return how much the spool holds."""
+    def usage(self) -> SpoolUsage:
+        """Return the size of the spool."""
         ...

@@ -1,6 +1,6 @@
-"""The spool's file: made private, opened once at a time, set aside when damaged.
+"""The file of a spool: created readable by its owner alone, opened under a lock, renamed if damaged.
 
-Must never: delete a file with records in it.
+Files with records are renamed, not deleted.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ _POLL_S = 0.01
 
 
 class SpoolFile:
-    """One path, and which file was last opened there.
+    """A path and the identity of the file last opened there.
 
-    Methods raise OSError or sqlite3.Error. ``<path>.lock`` keeps two processes from making the
-    tables, or setting the file aside, at once.
+    Methods raise OSError or sqlite3.Error. ``<path>.lock`` keeps two processes from creating the tables, or renaming
+    the file, at the same time.
     """
 
     def __init__(self, path: Path, busy_timeout_s: float) -> None:
@@ -42,23 +42,23 @@ class SpoolFile:
         self._companions: dict[str, _Identity] = {}
 
     def open(self) -> sqlite3.Connection:
-        """Make what is missing, readable by its owner alone, and open it."""
+        """Open the file; create the folder and the file if missing, accessible by the owner alone."""
         self.path.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         with self._locked():
             _make_private(self.path)
             self._identity = _identity_of(self.path)
             connection = connect(self.path, self._busy_timeout_s)
-            # SQLite gives both companions the mode of the file, unless they are of an earlier time.
+            # SQLite gives new -wal and -shm files the mode of the file; older ones may have another.
             for suffix in _SUFFIXES[1:]:
                 with contextlib.suppress(OSError):
                     _companion(self.path, suffix).chmod(_PRIVATE)
                 self._companions[suffix] = _identity_of(_companion(self.path, suffix))
         return connection
 
-    def remove_companions(self) -> None:
-        """Remove the log of a file that was replaced: SQLite would write it over the new file.
+    def remove_wal_files(self) -> None:
+        """Remove the write-ahead log of a file that was replaced: SQLite would apply it to the new file.
 
-        To be called while the former file is open: else another file may have got the number of the log's.
+        Call it while the former file is open: otherwise another file may have the inode number of its log.
         """
         for suffix, known in self._companions.items():
             companion = _companion(self.path, suffix)
@@ -67,33 +67,33 @@ class SpoolFile:
 
     @property
     def identity(self) -> str:
-        """Return which file was last opened, as text."""
+        """Return the identity (device and inode) of the file last opened, as text."""
         return "{:x}.{:x}".format(*self._identity)
 
     def has_moved(self) -> bool:
-        """Tell whether the path no longer names the file that was opened."""
+        """Return whether the path no longer names the file that was opened."""
         return _identity_of(self.path) != self._identity
 
-    def set_aside(self, now_s: float) -> Path | None:
-        """Rename the damaged file with its companions; None if another process has done so already."""
+    def quarantine(self, now_s: float) -> Path | None:
+        """Rename the damaged file with its -wal and -shm files; return None if another process has renamed it."""
         with self._locked():
             if self.has_moved():
                 return None
-            aside = self._free_name(now_s)
-            # The companions first: a file without its log is older, a log without its file is nothing.
+            renamed = self._free_name(now_s)
+            # The file last: a database without its write-ahead log is an older one, the log alone is useless.
             for suffix in reversed(_SUFFIXES):
                 with contextlib.suppress(FileNotFoundError):
-                    _companion(self.path, suffix).rename(_companion(aside, suffix))
-        return aside
+                    _companion(self.path, suffix).rename(_companion(renamed, suffix))
+        return renamed
 
     def _free_name(self, now_s: float) -> Path:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_s))
-        aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
+        renamed = self.path.with_name(f"{self.path.name}.damaged-{stamp}")
         count = 1
-        while aside.exists():
+        while renamed.exists():
             count += 1
-            aside = self.path.with_name(f"{self.path.name}.damaged-{stamp}-{count}")
-        return aside
+            renamed = self.path.with_name(f"{self.path.name}.damaged-{stamp}-{count}")
+        return renamed
 
     @contextlib.contextmanager
     def _locked(self) -> Generator[None, None, None]:
@@ -117,7 +117,7 @@ class SpoolFile:
 
 def _identity_of(path: Path) -> _Identity:
     try:
-        status = os.stat(path)  # noqa: PTH116 - asked at every use, and a third of what Path's costs
+        status = os.stat(path)  # noqa: PTH116 - runs at every use, in a third of the time of Path.stat
     except FileNotFoundError:
         return _NO_FILE
     return status.st_dev, status.st_ino
@@ -131,12 +131,12 @@ def _make_private(path: Path) -> None:
     try:
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE)
     except FileExistsError:
-        # Not opened to be changed: closing a second handle of a file drops the locks SQLite holds on it.
+        # chmod by path, without opening: closing a second handle of a file drops the locks SQLite holds on it.
         with contextlib.suppress(PermissionError):
             path.chmod(_PRIVATE)
         return
     try:
-        if hasattr(os, "fchmod"):  # the umask may have taken bits away
+        if hasattr(os, "fchmod"):  # the umask may have cleared bits
             os.fchmod(number, _PRIVATE)
     finally:
         os.close(number)

@@ -1,6 +1,6 @@
-"""What waits for a route, what became of records, and the ranges of sequences in which both are kept.
+"""The queue of each route and the states of records, stored as ranges of sequences.
 
-Functions that change something run inside the caller's transaction.
+Functions that write run inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _FIND: Final = """
     SELECT id, name, start, cursor, attempts, due_s, last_error, lease, lease_until_s, lease_end, delivered, dropped,
         last_delivered_s
     FROM routes WHERE name = ?"""
-_BATCHES_AHEAD: Final = """
+_BATCHES_QUEUED: Final = """
     SELECT first, last, size * 1.0 / (last - first + 1) FROM batches
     WHERE first >= ifnull((SELECT max(first) FROM batches WHERE first <= :after + 1), 0) AND last > :after
     AND first <= :until AND (routes IS NULL OR instr(routes, :mark)) ORDER BY first"""
-_STATES_AHEAD: Final = """
+_STATES_QUEUED: Final = """
     SELECT first, last FROM states WHERE route = :route AND last > :after AND first <= :until
     AND first >= ifnull((SELECT max(first) FROM states WHERE route = :route AND first <= :after), 0) ORDER BY first"""
-_AGAIN: Final = """
+_REPLAYED: Final = """
     SELECT b.first, s.first, s.last, b.size * 1.0 / (b.last - b.first + 1)
     FROM states s INDEXED BY states_waiting
     JOIN batches b ON b.first = (SELECT max(first) FROM batches WHERE first <= s.first)
     WHERE s.route = :route AND s.state = 'waiting' AND s.first BETWEEN :since AND :until ORDER BY s.first"""
-# Ranges do not overlap, so of those that begin before it only the last one can reach into another range.
+# Ranges of a route do not overlap, so only the last range that begins before another one can reach into it.
 _OVERLAPPING: Final = """
     SELECT first, last, state, reason, at_s FROM states WHERE route = :route AND first <= :last AND last >= :first
     AND first >= ifnull((SELECT max(first) FROM states WHERE route = :route AND first <= :first), 0)"""
@@ -53,7 +53,7 @@ _OF_TRACE: Final = """
 
 
 class Range(NamedTuple):
-    """Records of one batch, which begins at ``batch``; ``each_bytes`` is the mean size of its records."""
+    """A range of records in the batch that begins at ``batch``; ``each_bytes`` is the mean size of its records."""
 
     batch: int
     first: int
@@ -62,7 +62,7 @@ class Range(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Return how many records it has."""
+        """Return the number of records."""
         return self.last - self.first + 1
 
 
@@ -86,34 +86,34 @@ class Route:
 
     @property
     def mark(self) -> str:
-        """Return how ``batches.routes`` names it."""
+        """Return the text that represents this route in ``batches.routes``."""
         return f",{self.id},"
 
     def is_free(self, now_s: float) -> bool:
-        """Return whether the route is due, and leased by no living process."""
-        if _is_ahead(self.due_s, now_s):
+        """Return whether the route is due and not leased by a process that may be alive."""
+        if _is_future(self.due_s, now_s):
             return False
-        return not self.lease or not _is_ahead(self.lease_until_s, now_s) or is_gone(self.lease)
+        return not self.lease or not _is_future(self.lease_until_s, now_s) or is_gone(self.lease)
 
 
-def _is_ahead(moment_s: float, now_s: float) -> bool:
-    # Further ahead than any server asks for: the clock was wrong, and must not stop the delivery.
+def _is_future(moment_s: float, now_s: float) -> bool:
+    # A time further ahead than any server requests means that the clock was wrong; it must not stop the delivery.
     return now_s < moment_s <= now_s + _LONGEST_WAIT_S
 
 
 def last_sequence(connection: sqlite3.Connection) -> int:
-    """Return the sequence of the youngest record ever put, whether kept or not."""
+    """Return the sequence of the newest record ever put, even if it is no longer stored."""
     return int(connection.execute("SELECT next - 1 FROM spool").fetchone()[0])
 
 
 def find_route(connection: sqlite3.Connection, name: str) -> Route | None:
-    """Return the row of ``name``."""
+    """Return the row of ``name``, None if there is none."""
     row = connection.execute(_FIND, (name,)).fetchone()
     return None if row is None else Route(*row)
 
 
 def open_route(connection: sqlite3.Connection, name: str) -> Route:
-    """Return the row of ``name``; a new one begins at the end of the log."""
+    """Return the row of ``name``; create it at the end of the log if missing."""
     route = find_route(connection, name)
     if route is not None:
         return route
@@ -122,13 +122,13 @@ def open_route(connection: sqlite3.Connection, name: str) -> Route:
     return Route(*connection.execute(_FIND, (name,)).fetchone())
 
 
-def ahead(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
-    """Yield what waits behind the route's cursor, in order; ``since`` is the first sequence of a batch."""
+def queued(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
+    """Yield the ranges queued after the route's cursor, in order; ``since`` is the first sequence of a batch."""
     after = max(route.cursor, since - 1)
     values = {"route": route.id, "after": after, "until": until, "mark": route.mark}
-    states = connection.execute(_STATES_AHEAD, values)
+    states = connection.execute(_STATES_QUEUED, values)
     state = states.fetchone()
-    for batch, last, each_bytes in connection.execute(_BATCHES_AHEAD, values):
+    for batch, last, each_bytes in connection.execute(_BATCHES_QUEUED, values):
         first = max(batch, after + 1)
         while state and state[0] <= last:
             if state[0] > first:
@@ -141,15 +141,15 @@ def ahead(connection: sqlite3.Connection, route: Route, since: int = 0, until: i
             yield Range(batch, first, last, each_bytes)
 
 
-def again(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
-    """Yield what is to be delivered once more, in order."""
-    rows = connection.execute(_AGAIN, {"route": route.id, "since": since, "until": until})
+def replayed(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
+    """Yield the ranges queued for another delivery, in order."""
+    rows = connection.execute(_REPLAYED, {"route": route.id, "since": since, "until": until})
     return (Range(*row) for row in rows)
 
 
 def waiting(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
-    """Yield all that waits for the route in the batches from ``since`` to ``until``."""
-    return chain(again(connection, route, since, until), ahead(connection, route, since, until))
+    """Yield all ranges queued for the route in the batches from ``since`` to ``until``."""
+    return chain(replayed(connection, route, since, until), queued(connection, route, since, until))
 
 
 def sequences_waiting(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> set[int]:
@@ -195,7 +195,7 @@ def set_state(  # noqa: PLR0913, PLR0917 - the columns of the row
     reason: str = "",
     at_s: float = 0.0,
 ) -> int:
-    """Set the state of ``ranges`` at the route; return how many of their records were dropped before."""
+    """Set the state of ``ranges`` at the route; return how many of their records were in the state ``dropped``."""
     undropped = 0
     for first, last in ranges:
         overlapping = {"route": route, "first": first, "last": last}
@@ -214,7 +214,7 @@ def set_state(  # noqa: PLR0913, PLR0917 - the columns of the row
 def add_skipped(
     connection: sqlite3.Connection, route: int, first: int, reasons: Mapping[int, str], starts: AbstractSet[int]
 ) -> None:
-    """Add the reasons that a route does not take new records, of which ``first`` is the first sequence.
+    """Add the reasons that a route does not take new records; ``first`` is the sequence of the first record.
 
     ``starts`` are the sequences at which batches begin.
     """
@@ -238,56 +238,56 @@ def state_of(connection: sqlite3.Connection, route: int, sequence: int) -> tuple
 
 
 def count(connection: sqlite3.Connection, route: int, state: str) -> int:
-    """Return how many records of the route are in ``state``: ``buried`` or ``waiting`` (again)."""
+    """Return how many records of the route are in ``state``: ``buried`` or ``waiting`` (for a replay)."""
     statement = (
-        f"SELECT total(last - first + 1) FROM states INDEXED BY states_{state} WHERE route = ? AND state = '{state}'"  # noqa: S608 - two words of ours, literal for the partial index
+        f"SELECT total(last - first + 1) FROM states INDEXED BY states_{state} WHERE route = ? AND state = '{state}'"  # noqa: S608 - one of two constants, literal for the partial index
     )
     return int(connection.execute(statement, (route,)).fetchone()[0])
 
 
-def find(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHistory]:
-    """Return the records of a trace with their fates, those of which only the fates are left included."""
+def history(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHistory]:
+    """Return the records of a trace with their states, including records whose content is deleted."""
     rows = connection.execute(_FIND.replace("WHERE name = ?", "ORDER BY id")).fetchall()
     routes = [Route(*row) for row in rows]
     found: list[RecordHistory] = []
     for first, put_s, meant, index, text, is_evicted in connection.execute(_OF_TRACE, (trace_id,)):
         facts = [] if is_evicted else read_facts(text)[1]
-        for place, span in enumerate(read_spans(index)):
+        for position, span in enumerate(read_spans(index)):
             if span.trace_id != trace_id:
                 continue
-            fates = _fates(connection, routes, first + place, meant, is_evicted=bool(is_evicted))
-            if is_evicted and not fates:
+            states = _states(connection, routes, first + position, meant, is_evicted=bool(is_evicted))
+            if is_evicted and not states:
                 continue
             found.append(
                 RecordHistory(
-                    sequence=first + place,
+                    sequence=first + position,
                     trace_id=trace_id,
                     span_id=span.span_id,
                     parent_span_id=span.parent,
                     end_ns=span.end_ns,
                     is_genai=span.is_genai,
                     put_s=0.0 if is_evicted else put_s,
-                    facts={} if is_evicted else facts[place],
-                    fates=fates,
+                    facts={} if is_evicted else facts[position],
+                    states=states,
                 )
             )
     return found
 
 
-def _fates(
+def _states(
     connection: sqlite3.Connection, routes: Sequence[Route], sequence: int, meant: str | None, *, is_evicted: bool
 ) -> tuple[DeliveryState, ...]:
-    fates: list[DeliveryState] = []
+    states: list[DeliveryState] = []
     for route in routes:
-        told = state_of(connection, route.id, sequence)
-        if told is not None and not (is_evicted and told[0] != "dropped"):
-            fates.append(DeliveryState(route.name, *told))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - a state of ours
+        known = state_of(connection, route.id, sequence)
+        if known is not None and not (is_evicted and known[0] != "dropped"):
+            states.append(DeliveryState(route.name, *known))  # type: ignore[arg-type] # pyright: ignore[reportArgumentType] - one of the literals
         elif not is_evicted:
             if sequence <= route.start or not (meant is None or route.mark in meant):
-                fates.append(DeliveryState(route.name, "absent"))
+                states.append(DeliveryState(route.name, "absent"))
             else:
-                fates.append(DeliveryState(route.name, "waiting" if sequence > route.cursor else "delivered"))
-    return tuple(fates)
+                states.append(DeliveryState(route.name, "waiting" if sequence > route.cursor else "delivered"))
+    return tuple(states)
 
 
 def listed(connection: sqlite3.Connection, state: str, route: str | None, limit: int) -> list[DeadLetter]:

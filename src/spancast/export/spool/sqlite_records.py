@@ -1,4 +1,4 @@
-"""Batches as rows: encoded by ``put``, decoded for delivery.
+"""Batches as rows of the table ``batches``: encoded by ``put``, decoded for delivery.
 
 Invariant (``tests/export/test_disk_spool.py``): the content of a call is stored in its body only; facts lose
 ``input`` and ``output``.
@@ -22,21 +22,21 @@ from spancast.model import json_codec
 from spancast.model.span_record import FactValue, SpanRecord
 
 BATCH_RECORDS: Final = 512
-"""The most records of one row."""
+"""Maximum of records per row."""
 _CONTENT_FACTS: Final = frozenset({"input", "output"})
 _REASON_CHARACTERS: Final = 2000
 _LARGEST_INTEGER: Final = (1 << 63) - 1
-# What an entry takes in memory beside its body, facts included.
+# Memory of an entry without its body, including facts.
 _OBJECT_BYTES: Final = 1500
-# Trace id, span id, parent's, end, size of the body, indexes of resource and scope, flags.
+# Trace id, span id, parent span id, end, size of the body, indexes of resource and scope, flags.
 _SPAN: Final = Struct(">16s8s8sqIHHB")
-_IS_LLM: Final = 1
+_IS_GENAI: Final = 1
 _HAS_PARENT: Final = 2
 _APPEND: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SpanRow(NamedTuple):
-    """A record without its body; ``size`` is 0 if the body is forgotten."""
+    """A record without its body; ``size`` is 0 if the body is deleted."""
 
     trace_id: bytes
     span_id: bytes
@@ -49,8 +49,8 @@ class SpanRow(NamedTuple):
 
     @property
     def is_genai(self) -> bool:
-        """Return whether the span belongs to an LLM call."""
-        return bool(self.flags & _IS_LLM)
+        """Return whether it is a GenAI span."""
+        return bool(self.flags & _IS_GENAI)
 
     @property
     def parent(self) -> bytes:
@@ -59,19 +59,19 @@ class SpanRow(NamedTuple):
 
 
 def without_content(record: SpanRecord) -> SpanRecord:
-    """Return ``record`` as the spool keeps it; itself if its facts hold no content."""
+    """Return ``record`` without content in its facts; the same object if there is none."""
     if _CONTENT_FACTS.isdisjoint(record.facts):
         return record
     return replace(record, facts={name: value for name, value in record.facts.items() if name not in _CONTENT_FACTS})
 
 
 def storable(text: str) -> str:
-    """Return a reason as SQLite takes it: without lone surrogates, at most 2,000 characters."""
+    """Return a reason that SQLite can store: without lone surrogates, at most 2,000 characters."""
     return text[:_REASON_CHARACTERS].encode("utf-8", "replace").decode()
 
 
 def parts(records: Sequence[SpanRecord], max_bytes: int) -> Iterator[Sequence[SpanRecord]]:
-    """Yield ``records`` in the parts that make one row each."""
+    """Yield parts of ``records``, each for one row."""
     start = size = 0
     for index, record in enumerate(records):
         size += len(record.body)
@@ -85,7 +85,7 @@ def append(
     connection: sqlite3.Connection, records: Sequence[SpanRecord], first: int, put_s: float, routes: str | None
 ) -> None:
     """Write ``records`` (without content facts) as one row whose first sequence is ``first``."""
-    heads: dict[bytes, int] = {}
+    contexts: dict[bytes, int] = {}
     spans: list[bytes] = []
     for record in records:
         parent = record.parent_span_id
@@ -96,17 +96,17 @@ def append(
                 parent,
                 min(record.end_ns, _LARGEST_INTEGER),
                 len(record.body),
-                heads.setdefault(record.resource, len(heads)),
-                heads.setdefault(record.scope, len(heads)),
-                (_IS_LLM if record.is_genai else 0) | (_HAS_PARENT if parent else 0),
+                contexts.setdefault(record.resource, len(contexts)),
+                contexts.setdefault(record.scope, len(contexts)),
+                (_IS_GENAI if record.is_genai else 0) | (_HAS_PARENT if parent else 0),
             )
         )
-    facts = json_codec.encode_bytes([[len(head) for head in heads], [record.facts for record in records]])
-    content = b"".join([*heads, *[record.body for record in records]])
+    facts = json_codec.encode_bytes([[len(context) for context in contexts], [record.facts for record in records]])
+    content = b"".join([*contexts, *[record.body for record in records]])
     size = sum([len(record.body) for record in records])
     index = b"".join(spans)
     crc = crc32(content, crc32(facts, crc32(index)))
-    # For bytes Python's sqlite3 looks for an adapter, which takes longer than to store them.
+    # bytearray: for bytes, Python's sqlite3 looks for an adapter, which takes longer than storing them.
     blobs = bytearray(index), bytearray(facts), bytearray(content)
     connection.execute(_APPEND, (first, first + len(records) - 1, put_s, size, routes, crc, *blobs))
 
@@ -118,12 +118,12 @@ def read_spans(index: bytes) -> list[SpanRow]:
 
 def read_facts(text: bytes) -> tuple[list[int], list[dict[str, FactValue]]]:
     """Return the sizes of resources and scopes, and the facts of each record."""
-    heads, facts = json_codec.decode(text)
-    return heads, facts
+    contexts, facts = json_codec.decode(text)
+    return contexts, facts
 
 
 def forget_bodies(connection: sqlite3.Connection, first: int, kept: AbstractSet[int]) -> None:
-    """Remove the bodies of a batch but those of the sequences ``kept``."""
+    """Delete the bodies of a batch except those of the sequences ``kept``."""
     row = connection.execute("SELECT * FROM batches WHERE first = ?", (first,)).fetchone()
     _, last, put_s, _, routes, _, index, facts, content = row
     spans = read_spans(index)
@@ -134,7 +134,7 @@ def forget_bodies(connection: sqlite3.Connection, first: int, kept: AbstractSet[
     bodies = [content[start : start + size] for start, size in zip(starts, sizes, strict=False)]
     content = b"".join([content[: starts[0]], *bodies]) if any(sizes) else b""
     index = b"".join([_SPAN.pack(*span._replace(size=size)) for span, size in zip(spans, sizes, strict=True)])
-    # Deleted and added again: a row that is only made shorter leaves its page nearly empty.
+    # Deleted and inserted again: an update to a shorter row leaves its page nearly empty.
     connection.execute("DELETE FROM batches WHERE first = ?", (first,))
     crc = crc32(content, crc32(facts, crc32(index)))
     connection.execute(_APPEND, (first, last, put_s, sum(sizes), routes, crc, index, facts, content))
@@ -142,9 +142,9 @@ def forget_bodies(connection: sqlite3.Connection, first: int, kept: AbstractSet[
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The records of a row, in order; None for one whose body is forgotten or damaged.
+    """The records of a row, in order; None for a record whose body is deleted or damaged.
 
-    ``body_bytes`` is that of all records, 0 if one of them is None.
+    ``body_bytes`` is the sum over all records, 0 if one of them is None.
     """
 
     first: int
@@ -158,7 +158,7 @@ class Batch:
 
     @property
     def memory_bytes(self) -> int:
-        """Return about what it takes in memory."""
+        """Return an estimate of the memory it takes."""
         bodies = self.body_bytes or sum([len(entry.record.body) for entry in self.entries if entry])
         return bodies + _OBJECT_BYTES * len(self.entries)
 
@@ -168,20 +168,20 @@ class Batch:
 
 
 class BatchReader:
-    """Reads batches, and remembers the latest, so that of twenty routes only one reads the file.
+    """A reader of batches with a cache of the latest, so that routes share one read of the file.
 
-    ``max_bytes`` bounds the memory they take. What was just put is not read at all: reading it back costs as much as to
-    write it (``benchmarks/spooling.py``).
+    ``max_bytes`` limits the memory of the cache. New batches are added by ``put``, because reading a batch back takes
+    as long as writing it (``benchmarks/spooling.py``).
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._recent: OrderedDict[int, Batch] = OrderedDict()
         self._recent_bytes = 0
-        self._heads: dict[bytes, bytes] = {}
+        self._contexts: dict[bytes, bytes] = {}
 
     def remember(self, first: int, records: Iterable[SpanRecord]) -> Batch:
-        """Keep a batch in memory; the oldest ones give way."""
+        """Add a batch to the cache; the oldest batches are evicted."""
         entries = [Entry(sequence, record) if record.body else None for sequence, record in enumerate(records, first)]
         size = 0 if None in entries else sum([len(entry.record.body) for entry in entries if entry])
         batch = self._recent[first] = Batch(first, tuple(entries), size)
@@ -191,12 +191,12 @@ class BatchReader:
         return batch
 
     def forget(self, first: int) -> None:
-        """Remove a batch from memory."""
+        """Remove a batch from the cache."""
         if batch := self._recent.pop(first, None):
             self._recent_bytes -= batch.memory_bytes
 
     def forget_until(self, last: int) -> None:
-        """Remove the oldest batches from memory, up to the sequence ``last``."""
+        """Remove the oldest batches from the cache, up to the sequence ``last``."""
         while self._recent and self._recent[oldest := next(iter(self._recent))].last <= last:
             self.forget(oldest)
 
@@ -212,31 +212,33 @@ class BatchReader:
         if crc32(content, crc32(facts, crc32(index))) != crc:
             count = len(index) // _SPAN.size
             counters.add("spool_corrupt_records", count)
-            warn_once("spool:damaged_records", "spancast: records in the spool are damaged; they are listed as refused")
+            warn_once(
+                "spool:damaged_records", "spancast: records in the spool are damaged; they are listed as dead letters"
+            )
             return Batch(first, (None,) * count)
         return self.remember(first, self._records(read_spans(index), facts, content))
 
     def _records(self, spans: Sequence[SpanRow], text: bytes, content: bytes) -> Iterator[SpanRecord]:
-        head_sizes, facts = read_facts(text)
-        place = 0
-        heads: list[bytes] = []
-        for size in head_sizes:
-            head = content[place : place + size]
-            # The same object for all batches, as for spans of this process.
-            heads.append(self._heads.setdefault(head, head))
-            place += size
-        if len(self._heads) > BATCH_RECORDS:
-            self._heads.clear()
-        for span, told in zip(spans, facts, strict=True):
+        context_sizes, facts = read_facts(text)
+        position = 0
+        contexts: list[bytes] = []
+        for size in context_sizes:
+            context = content[position : position + size]
+            # Equal contexts are the same object in all batches, as for spans of this process.
+            contexts.append(self._contexts.setdefault(context, context))
+            position += size
+        if len(self._contexts) > BATCH_RECORDS:
+            self._contexts.clear()
+        for span, record_facts in zip(spans, facts, strict=True):
             yield SpanRecord(
                 trace_id=span.trace_id,
                 span_id=span.span_id,
                 parent_span_id=span.parent,
                 end_ns=span.end_ns,
                 is_genai=span.is_genai,
-                resource=heads[span.resource],
-                scope=heads[span.scope],
-                body=content[place : place + span.size],
-                facts=told,
+                resource=contexts[span.resource],
+                scope=contexts[span.scope],
+                body=content[position : position + span.size],
+                facts=record_facts,
             )
-            place += span.size
+            position += span.size

@@ -1,12 +1,12 @@
-"""The tables of the spool, and how a connection to them is opened.
+"""The tables of the spool, and functions to open a connection to them.
 
-One row of ``batches`` holds the records of one ``put``, or a part of it; the sequence of a record is that of its batch
-plus its index. A route waits for what lies behind its cursor, except ranges that have a row in ``states``, and for
-ranges whose state is ``waiting`` (replays). Ranges of a route do not overlap; only one of delivered records may cross
-the border of a batch.
+One row of ``batches`` holds the records of one ``put``, or a part of it. The sequence of a record is that of its batch
+plus its index. Queued for a route are the records after its cursor without a row in ``states``, and ranges in the state
+``waiting`` (replays). Ranges of a route do not overlap; only a range of delivered records may cross the border of a
+batch.
 
-There is no index by trace: kept at every put, it would cost more than it saves those who ask for a trace, which scans
-``spans`` (200,000 records in 50 ms).
+There is no index by trace: to maintain it at every put costs more than it saves. A search for a trace scans ``spans``
+(200,000 records in 50 ms).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from spancast.errors import ConfigError
 APPLICATION_ID: Final = 0x53504353  # "SPCS"
 VERSION: Final = 1
 
-# Three or four rows of 2 KB share a page of 8 KB; pages of 4 KB are half full, one of 16 KB holds a single 10 KB row.
+# Three or four rows of 2 KB fit in a page of 8 KB. Pages of 4 KB are half empty; of 16 KB, one holds one 10 KB row.
 _PAGE_BYTES: Final = 8192
 _WAL_PAGES: Final = 1000
 _WAL_KEEP_BYTES: Final = 16 << 20
 
 _TABLES: Final = frozenset({"spool", "batches", "routes", "states"})
 _SCHEMA: Final = (
-    # `id` tells this file from one that was set aside: a claim of the other one must not move cursors here.
-    # Batches up to the sequence `evicted` have no content any more; they explain what was dropped.
+    # `id` identifies the file: a lease from a file that was renamed must not move cursors in the new one.
+    # Batches up to the sequence `evicted` have no content any more; they explain dropped records.
     "CREATE TABLE spool (id TEXT NOT NULL, next INTEGER NOT NULL, evicted INTEGER NOT NULL)",
     "INSERT INTO spool VALUES (lower(hex(randomblob(8))), 1, 0)",
-    # `size`: bytes of bodies, 0 if they are forgotten. `routes`: ids such as `,1,3,`, NULL for all.
-    # What a scan needs stands before what only delivery reads: SQLite reads a long row from its front.
+    # `size`: bytes of bodies, 0 if they are deleted. `routes`: ids such as `,1,3,`, NULL for all.
+    # Columns for scans come before those for delivery: SQLite reads a long row from its front.
     """CREATE TABLE batches (
         first INTEGER PRIMARY KEY, last INTEGER NOT NULL, put_s REAL NOT NULL, size INTEGER NOT NULL, routes TEXT,
         crc INTEGER NOT NULL, spans BLOB NOT NULL, facts BLOB NOT NULL, content BLOB NOT NULL)""",
@@ -56,9 +56,9 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     """Open the spool at ``path``; create the tables if it is empty.
 
     Raises:
-        ConfigError: The file is of a newer version, or another program's.
-        sqlite3.OperationalError: It cannot be used now.
-        sqlite3.DatabaseError: It is damaged.
+        ConfigError: The file was written by a newer version or by another program.
+        sqlite3.OperationalError: The file cannot be used now.
+        sqlite3.DatabaseError: The file is damaged.
     """
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
     try:
@@ -77,7 +77,7 @@ def connect_memory(first_sequence: int = 1) -> sqlite3.Connection:
 
 
 def pragma(connection: sqlite3.Connection, name: str) -> int:
-    """Return the number that ``PRAGMA name`` gives."""
+    """Return the integer value of ``PRAGMA name``."""
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
@@ -85,7 +85,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    # Content that is forgotten must not stay in free pages.
+    # Deleted content must not stay in free pages.
     connection.execute("PRAGMA secure_delete = ON")
     _check(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
