@@ -61,9 +61,9 @@ def _explain(args: argparse.Namespace) -> int:
 def _renamed(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliveryState, ...]:
     # A destination of another program is left out unless it received or will receive the record.
     return tuple(
-        replace(fate, route=naming.shown(fate.route))
-        for fate in fates
-        if fate.state != "absent" or not naming.is_elsewhere(fate.route)
+        replace(entry, route=naming.shown(entry.route))
+        for entry in fates
+        if entry.state != "absent" or not naming.is_elsewhere(entry.route)
     )
 
 
@@ -104,24 +104,24 @@ _State = tuple[str, str]
 def _by_destination(found: Sequence[RecordHistory]) -> dict[str, dict[_State, _Group]]:
     groups: dict[str, dict[_State, _Group]] = {}
     for one in found:
-        for fate in one.fates:
-            group = groups.setdefault(fate.route, {}).setdefault(_shown(fate), _Group())
+        for entry in one.fates:
+            group = groups.setdefault(entry.route, {}).setdefault(_shown(entry), _Group())
             group.found.append(one)
-            group.at_s = max(group.at_s, fate.at_s)
+            group.at_s = max(group.at_s, entry.at_s)
     return groups
 
 
-def _shown(fate: DeliveryState) -> _State:
-    match fate.state:
+def _shown(entry: DeliveryState) -> _State:
+    match entry.state:
         case "waiting":
             return "queued", ""
         case "skipped":
-            is_sampled_out = REASON_CATEGORY.get(fate.reason) == "sampled_out"
-            return ("sampled out" if is_sampled_out else "filtered"), fate.reason
+            is_sampled_out = REASON_CATEGORY.get(entry.reason) == "sampled_out"
+            return ("sampled out" if is_sampled_out else "filtered"), entry.reason
         case "buried":
-            return "dead-lettered", fate.reason
+            return "dead-lettered", entry.reason
         case "dropped":
-            return "dropped", why_dropped(fate.reason)
+            return "dropped", why_dropped(entry.reason)
         case "absent":
             return "not configured", ""
         case "delivered":
@@ -180,9 +180,9 @@ def _as_data(
                 "is_genai": one.is_genai,
                 "queued_at": iso(one.put_s),
                 "destinations": {
-                    fate.route: {"state": _identifier(state), "reason": reason, "at": iso(fate.at_s)}
-                    for fate in one.fates
-                    for state, reason in (_shown(fate),)
+                    entry.route: {"state": _identifier(state), "reason": reason, "at": iso(entry.at_s)}
+                    for entry in one.fates
+                    for state, reason in (_shown(entry),)
                 },
             }
             for one in found
