@@ -1,4 +1,4 @@
-"""Spancast: any completion call as an OpenTelemetry trace.
+"""Record LLM calls as OpenTelemetry traces and deliver them to any number of destinations.
 
     import openai, spancast
 
@@ -6,7 +6,7 @@
     client = spancast.instrument(openai.OpenAI())
     client.chat.completions.create(model=..., messages=[...], session_id="chat-42", trace={"trace_name": "Support"})
 
-Public are the names in ``__all__``, ``spancast.testing`` and the ``protocol`` modules.
+The public names are those in ``__all__``, in ``spancast.testing`` and in the ``protocol`` modules.
 """
 
 from spancast.errors import ConfigError, SpancastError, TraceKeyError

@@ -1,4 +1,4 @@
-"""Commands in a directory of their own, on real spool and store files."""
+"""Fixtures: every test runs commands in its own directory, on real spool and store files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Something that happened before the command: a pipeline that ended, its configuration beside it."""
+"""Preparation of command tests: a pipeline that has ended, and its configuration file."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from tests.export.pipelines import call, pipeline_to, tracing
 
 from spancast.cli import main
 
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 BLOCKED_S = 0.2
-"""Long enough for a destination that cannot take anything."""
+"""Flush timeout for a destination that fails."""
 
 
 def configure(destinations: dict[str, Any], **settings: Any) -> None:
     """Write ``spancast.yaml`` here; the spool is in ``queue``."""
-    given = {"destinations": destinations, "spool": {"path": "queue"}, **settings}
-    Path("spancast.yaml").write_text(yaml.safe_dump(given, sort_keys=False))
+    content = {"destinations": destinations, "spool": {"path": "queue"}, **settings}
+    Path("spancast.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
 
 
 def pipeline(
-    destinations: dict[str, Any], act: Callable[[Tracer], Any], flush_s: float = PATIENCE_S, **settings: Any
+    destinations: dict[str, Any], act: Callable[[Tracer], Any], flush_s: float = TIMEOUT_S, **settings: Any
 ) -> Any:
-    """Let ``act`` make spans for ``destinations``, configured as well; return what it returns."""
+    """Write the configuration, and deliver the spans that ``act`` creates; return the result of ``act``."""
     configure(destinations, **settings)
     sender = pipeline_to(destinations, Path("queue"))
     with tracing(sender) as tracer:
-        made = act(tracer)
+        result = act(tracer)
     sender.flush(flush_s)
-    sender.shutdown(PATIENCE_S)
-    return made
+    sender.shutdown(TIMEOUT_S)
+    return result
 
 
 def file(name: str, **more: Any) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def file(name: str, **more: Any) -> dict[str, Any]:
 
 
 AWAY = file("gone/away")
-"""A destination that takes nothing while there is a file `gone`."""
+"""A destination that fails while there is a file `gone`."""
 
 
 def three(tracer: Tracer) -> list[str]:
@@ -52,7 +52,7 @@ def three(tracer: Tracer) -> list[str]:
 
 
 def delivered(name: str) -> int:
-    """Return how many spans the file destination ``name`` has."""
+    """Return the number of spans in the file of destination ``name``."""
     path = Path(f"{name}.jsonl")
     lines = path.read_text().splitlines() if path.exists() else []
     return sum(
@@ -64,17 +64,17 @@ def delivered(name: str) -> int:
 
 
 class Command:
-    """``run("spool", "--json")``, with what it printed."""
+    """Runner of commands, called as ``run("spool", "--json")``; ``err`` is the stderr of the last command."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
     def __call__(self, *arguments: str, status: int = 0) -> str:
-        """Return stdout of a command that ends with ``status``, having written to stderr only if it failed."""
+        """Run a command and return its stdout; check its exit ``status``, and that stderr is empty if it succeeded."""
         self._capsys.readouterr()
-        ended = main(list(arguments))
+        exit_status = main(list(arguments))
         printed = self._capsys.readouterr()
-        assert ended == status, printed
+        assert exit_status == status, printed
         assert "Traceback" not in printed.err
         assert status or not printed.err
         lines = [] if "--json" in arguments else printed.out.splitlines()

@@ -1,4 +1,4 @@
-"""``spancast explain``: every fate a span can have, in words."""
+"""``spancast explain``: every delivery state of a span."""
 
 from __future__ import annotations
 
@@ -12,21 +12,19 @@ from tests.export.pipelines import call, otlp, pipeline_to
 
 import spancast
 
-SAID = {"model": "gpt-4o", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
+RESPONSE = {"model": "gpt-4o", "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}
 
 
 def conversation(tracer: Tracer) -> str:
     """A web request with two calls; return its trace id."""
     with tracer.start_as_current_span("POST /chat") as root:
-        # Sampling goes by the session, so that chance has no part in it.
+        # Sampling depends on the session, so the decision is the same in every run.
         call(tracer, **{"session.id": "s1"})
         call(tracer, **{"session.id": "s1", "gen_ai.request.model": "claude"})
     return f"{root.get_span_context().trace_id:032x}"
 
 
-def test_a_line_per_destination_where_all_spans_share_the_fate(
-    run: Command, receiver: OtlpReceiver, blocked: object
-) -> None:
+def test_explain_same_state_of_all_spans_gives_one_line(run: Command, receiver: OtlpReceiver, blocked: object) -> None:
     receiver.answer_with(status(400, body=b"no such project"))
     trace_id = pipeline(
         {
@@ -42,16 +40,20 @@ def test_a_line_per_destination_where_all_spans_share_the_fate(
     lines = run("explain", trace_id).splitlines()
     assert lines[0] == trace_id
     assert lines[1].startswith("3 spans in ")
-    told = {line.split()[0]: line for line in lines[3:] if not line.startswith(" ")}
-    assert told["here"].startswith("here    delivered ")
-    assert told["rare"] == "rare    sampled out"
-    assert told["vendor"].startswith("vendor  refused ")
+    line_of = {line.split()[0]: line for line in lines[3:] if not line.startswith(" ")}
+    assert line_of["here"].startswith("here    delivered ")
+    assert line_of["rare"] == "rare    sampled out"
+    assert line_of["vendor"].startswith("vendor  dead-lettered ")
     assert "no such project" in " ".join(" ".join(lines).split())
-    assert told["away"].startswith("away    waiting: tried ")
-    assert told["later"] == "later   not configured then"
+    assert line_of["away"].startswith("away    queued: ")
+    assert line_of["later"] == "later   not configured"
+    states = run.data("explain", trace_id)["spans"][0]["destinations"]
+    assert {name: entry["state"] for name, entry in states.items()} == {
+        "here": "delivered", "rare": "sampled_out", "vendor": "dead_lettered", "away": "queued",
+    }  # fmt: skip
 
 
-def test_spans_of_one_trace_with_several_fates(run: Command) -> None:
+def test_explain_different_states_name_their_spans(run: Command) -> None:
     rule = {"field": "model", "operator": "equals", "value": "claude"}
     trace_id = pipeline({"some": file("some", filter_rules={"groups": [{"rules": [rule]}]})}, conversation)
     printed = run("explain", trace_id).splitlines()[3:]
@@ -60,42 +62,42 @@ def test_spans_of_one_trace_with_several_fates(run: Command) -> None:
     assert printed[1].endswith("[2 spans: chat gpt-4o, POST /chat]")
 
 
-def test_not_a_span_of_an_llm(run: Command) -> None:
+def test_explain_non_genai_span_is_filtered(run: Command) -> None:
     sender = pipeline_to({"llm": file("llm", spans="genai")}, Path("queue"))
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(sender.processor)
     with provider.get_tracer("sqlalchemy").start_as_current_span("SELECT") as span:
         trace_id = f"{span.get_span_context().trace_id:032x}"
     sender.shutdown()
-    assert run("explain", trace_id, "--spool", "queue").splitlines()[3] == "llm  not sent: not an LLM span"
+    assert run("explain", trace_id, "--spool", "queue").splitlines()[3] == "llm  filtered: not an LLM span"
 
 
-def test_purged_records(run: Command, blocked: object) -> None:
+def test_explain_purged_span_is_dropped(run: Command, blocked: object) -> None:
     traces = pipeline({"away": AWAY}, three, BLOCKED_S)
-    run("spool", "drop", "--to", "away", "--yes")
+    run("spool", "purge", "--destination", "away", "--yes")
     line = run("explain", traces[0]).splitlines()[3]
     assert line.startswith("away  dropped ")
     assert line.endswith(": purged")
 
 
-def test_for_scripts(run: Command, blocked: object) -> None:
+def test_explain_json_has_every_state(run: Command, blocked: object) -> None:
     trace_id = pipeline({"here": file("here"), "away": AWAY}, conversation, BLOCKED_S)
-    told = run.data("explain", trace_id)
-    assert told["trace_id"] == trace_id
-    assert [span["name"] for span in told["spans"]] == ["chat gpt-4o", "chat gpt-4o", "POST /chat"]
-    assert told["spans"][0]["parent_span_id"] == told["spans"][2]["span_id"]
-    assert told["spans"][0]["destinations"]["here"]["fate"] == "delivered"
-    assert told["spans"][0]["destinations"]["here"]["at"].endswith("Z")
-    assert told["spans"][0]["destinations"]["away"] == {"fate": "waiting", "reason": "", "at": None}
-    assert told["destinations"]["away"]["attempts"] > 0
+    data = run.data("explain", trace_id)
+    assert data["trace_id"] == trace_id
+    assert [span["name"] for span in data["spans"]] == ["chat gpt-4o", "chat gpt-4o", "POST /chat"]
+    assert data["spans"][0]["parent_span_id"] == data["spans"][2]["span_id"]
+    assert data["spans"][0]["destinations"]["here"]["state"] == "delivered"
+    assert data["spans"][0]["destinations"]["here"]["at"].endswith("Z")
+    assert data["spans"][0]["destinations"]["away"] == {"state": "queued", "reason": "", "at": None}
+    assert data["destinations"]["away"]["attempts"] > 0
 
 
-def test_the_callers_own_id_and_a_beginning_that_the_store_knows(run: Command) -> None:
+def test_explain_by_callers_id_or_prefix(run: Command) -> None:
     configure({"here": {"type": "store", "path": "spans.db", "spans": "all"}})
     spancast.configure("spancast.yaml")
     try:
         with spancast.trace(trace_id="order-7", trace_name="Order"):
-            spancast.instrument(lambda **_: SAID, dialect="openai_chat")(model="gpt-4o", messages=[])
+            spancast.instrument(lambda **_: RESPONSE, dialect="openai_chat")(model="gpt-4o", messages=[])
         assert spancast.flush()
     finally:
         spancast.shutdown()
@@ -107,8 +109,8 @@ def test_the_callers_own_id_and_a_beginning_that_the_store_knows(run: Command) -
         assert run.data("explain", same)["trace_id"] == trace_id
 
 
-def test_a_trace_nobody_knows(run: Command) -> None:
+def test_explain_unknown_trace_fails(run: Command) -> None:
     pipeline({"here": file("here")}, three)
-    run("explain", "elsewhere", status=1)
-    assert "knows no trace 'elsewhere'. Either it was never handed over" in run.err
+    run("explain", "order-8", status=1)
+    assert run.err.startswith("spancast: no trace 'order-8' in the spool ")
     assert run.err.count("\n") == 1

@@ -25,7 +25,7 @@ ANSWER = (
 
 
 def support(tracer: Tracer) -> list[str]:
-    """Create two conversations, of which the second fails; return their trace ids."""
+    """Create two conversations, the second with an error; return their trace ids."""
     ids: list[str] = []
     for session, model, fault in (("s1", "gpt-4o", ""), ("s2", "claude-sonnet-4.5", "429 \x1b[31mtoo many")):
         with tracer.start_as_current_span("POST /chat", attributes={semconv.SESSION_ID: session}) as root:

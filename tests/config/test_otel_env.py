@@ -97,7 +97,7 @@ def test_otlp_redirect_flush_fails_and_spans_can_be_requeued(receiver: OtlpRecei
     assert "1 refused" in str(report)
     assert "HTTP 302, redirect to login.test/sso" in str(report)
     spancast.shutdown(TIMEOUT_S)
-    assert main(["spool", "retry"]) == 0
+    assert main(["spool", "requeue"]) == 0
     assert len(receiver.spans) == 1
 
 

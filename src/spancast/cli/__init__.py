@@ -21,13 +21,13 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in GROUPS:
         group.add_commands(commands)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         # A terminal without Unicode shows `?` for the lines of a tree.
         reconfigure(errors="replace")
     try:
-        status = int(given.run(given) or 0)
+        status = int(args.run(args) or 0)
         sys.stdout.flush()
     except SpancastError as error:
         print(f"spancast: {error}", file=sys.stderr)

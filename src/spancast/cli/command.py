@@ -10,9 +10,9 @@ from typing import Final, Protocol
 
 from spancast.errors import SpancastError
 
-FINE: Final = 0
+OK: Final = 0
 FAILED: Final = 1
-WRONG_USE: Final = 2
+USAGE_ERROR: Final = 2
 
 
 class CommandError(SpancastError):

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from spancast.cli.command import FAILED, FINE, WRONG_USE, Commands
+from spancast.cli.command import FAILED, OK, USAGE_ERROR, Commands
 from spancast.cli.connection_test import check_connections
 from spancast.cli.options import with_otel_destinations
 from spancast.config import settings
@@ -55,21 +55,21 @@ def _duration(text: str) -> float:
 
 def _schema(_: argparse.Namespace) -> int:
     print(json.dumps(settings.json_schema(), indent=2))
-    return FINE
+    return OK
 
 
-def _destinations(given: argparse.Namespace) -> int:
-    if given.type is None:
+def _destinations(args: argparse.Namespace) -> int:
+    if args.type is None:
         rows = {**DESTINATIONS, **registry.installed_destinations()}
         print("\n".join(_columns((name, row.about) for name, row in rows.items())))
-        return FINE
-    kind = registry.canonical(given.type)
+        return OK
+    kind = registry.canonical(args.type)
     if kind is None:
-        print(f"spancast destinations: {unknown('type', given.type, DESTINATIONS)}", file=sys.stderr)
-        return WRONG_USE
+        print(f"spancast destinations: {unknown('type', args.type, DESTINATIONS)}", file=sys.stderr)
+        return USAGE_ERROR
     for block in _describe(kind):
         print(block)
-    return FINE
+    return OK
 
 
 def _describe(kind: str) -> Iterator[str]:
@@ -109,8 +109,8 @@ def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
         yield from lines[1:]
 
 
-def _check(given: argparse.Namespace) -> int:
-    path = given.file or settings.find()
+def _check(args: argparse.Namespace) -> int:
+    path = args.file or settings.find()
     try:
         loaded = with_otel_destinations(settings.load(path))
     except ConfigError as error:
@@ -122,11 +122,11 @@ def _check(given: argparse.Namespace) -> int:
     for name, config in loaded.destinations.items():
         if name not in enabled:
             print(f"  off   {name} ({config.type})")
-    return FINE if given.offline else _test(enabled, given.timeout)
+    return OK if args.offline else _test(enabled, args.timeout)
 
 
 def _test(destinations: Mapping[str, DestinationConfig], timeout_s: float | None) -> int:
-    status = FINE
+    status = OK
     for result in check_connections(destinations, timeout_s):
         text = f": {result.text}" if result.text else ""
         print(f"  {'ok  ' if result.is_ok else 'FAIL'}  {result.name} ({destinations[result.name].type}){text}")

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from spancast.cli.command import WRONG_USE, CommandError
+from spancast.cli.command import USAGE_ERROR, CommandError
 from spancast.cli.formatting import cut
 from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
@@ -54,7 +54,7 @@ class Naming:
         known = {self.shown(key): key for key in self.routes}
         found = known.get(name) or (name if name in self.routes else None)
         if found is None:
-            raise CommandError(unknown("destination", name, known), WRONG_USE)
+            raise CommandError(unknown("destination", name, known), USAGE_ERROR)
         return found
 
 

@@ -57,14 +57,14 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
-def is_json(given: argparse.Namespace) -> bool:
+def is_json(args: argparse.Namespace) -> bool:
     """Return whether ``--json`` was given."""
-    return getattr(given, "json", False)
+    return getattr(args, "json", False)
 
 
-def load_settings(given: argparse.Namespace) -> Settings:
+def load_settings(args: argparse.Namespace) -> Settings:
     """Return the settings of the named or found file and of the environment."""
-    return with_otel_destinations(settings_module.load(getattr(given, "config", None) or settings_module.find()))
+    return with_otel_destinations(settings_module.load(getattr(args, "config", None) or settings_module.find()))
 
 
 def with_otel_destinations(settings: Settings) -> Settings:
@@ -72,24 +72,24 @@ def with_otel_destinations(settings: Settings) -> Settings:
     return settings_module.in_effect(settings) or settings
 
 
-def configured(given: argparse.Namespace, *, is_needed: bool = True) -> Mapping[str, DestinationConfig]:
+def configured(args: argparse.Namespace, *, is_needed: bool = True) -> Mapping[str, DestinationConfig]:
     """Return the enabled destinations; an empty mapping if not ``is_needed`` and ``--spool`` is given without a file.
 
     In that case no configuration is loaded.
     """
-    if not is_needed and _named_spool(given) and not getattr(given, "config", None):
+    if not is_needed and _named_spool(args) and not getattr(args, "config", None):
         return {}
-    return {name: config for name, config in load_settings(given).destinations.items() if config.enabled}
+    return {name: config for name, config in load_settings(args).destinations.items() if config.enabled}
 
 
 @contextmanager
-def opened_spool(given: argparse.Namespace) -> Generator[Spool]:
+def opened_spool(args: argparse.Namespace) -> Generator[Spool]:
     """Open the existing spool.
 
     Raises:
         CommandError: There is no spool, or it cannot be used.
     """
-    spool_settings = _spool_settings(given)
+    spool_settings = _spool_settings(args)
     if spool_settings.memory:
         raise CommandError(_IN_MEMORY)
     if spool_settings.path is None:
@@ -99,24 +99,24 @@ def opened_spool(given: argparse.Namespace) -> Generator[Spool]:
         raise CommandError(f"no spool at {file}: no span was queued there; pass --spool DIR for another")
     with _log_errors_only():
         # A command drops nothing for its age or size: the program that owns the spool may keep it longer.
-        keep_s = math.inf if _named_spool(given) else spool_settings.keep_delivered
+        keep_s = math.inf if _named_spool(args) else spool_settings.keep_delivered
         spool = open_spool(spool_settings.path, _NO_LIMIT, math.inf, keep_s)
         try:
-            trouble = spool.usage().error
-            if trouble:
-                raise CommandError(f"the spool {file} cannot be used: {trouble}")
+            error = spool.usage().error
+            if error:
+                raise CommandError(f"the spool {file} cannot be used: {error}")
             yield spool
         finally:
             spool.close()
 
 
-def opened_store(given: argparse.Namespace) -> Store:
+def opened_store(args: argparse.Namespace) -> Store:
     """Open the existing local store.
 
     Raises:
         CommandError: There is no store.
     """
-    path: Path | None = getattr(given, "store", None) or _store_path(load_settings(given))
+    path: Path | None = getattr(args, "store", None) or _store_path(load_settings(args))
     if path is None:
         raise CommandError("no home directory for the default store; pass --store FILE")
     if not path.is_file():
@@ -127,10 +127,10 @@ def opened_store(given: argparse.Namespace) -> Store:
     return Store(path)
 
 
-def store_beside(given: argparse.Namespace) -> Store | None:
+def store_beside(args: argparse.Namespace) -> Store | None:
     """Return the local store, or None if there is none."""
     try:
-        return opened_store(given)
+        return opened_store(args)
     except (CommandError, ConfigError):
         return None
 
@@ -140,17 +140,17 @@ def _store_path(settings: Settings) -> Path | None:
     return stores[0].path if stores else default_store_path()
 
 
-def _named_spool(given: argparse.Namespace) -> Path | None:
-    path: Path | None = getattr(given, "spool", None)
+def _named_spool(args: argparse.Namespace) -> Path | None:
+    path: Path | None = getattr(args, "spool", None)
     return path.parent if path is not None and path.name == SPOOL_FILE else path
 
 
-def _spool_settings(given: argparse.Namespace) -> SpoolSettings:
-    named = _named_spool(given)
+def _spool_settings(args: argparse.Namespace) -> SpoolSettings:
+    named = _named_spool(args)
     if named is not None:
         return SpoolSettings(path=named)
     try:
-        return load_settings(given).spool
+        return load_settings(args).spool
     except ConfigError as error:
         raise ConfigError(f"{error}\npass --spool DIR to use no configuration") from None
 

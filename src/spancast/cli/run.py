@@ -22,8 +22,8 @@ def add_commands(commands: Commands) -> None:
     run.set_defaults(run=_run)
 
 
-def _run(given: argparse.Namespace) -> int:
-    command = given.command[1:] if given.command[:1] == ["--"] else given.command
+def _run(args: argparse.Namespace) -> int:
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         print("spancast run: no program given; expected e.g. `spancast run -- python app.py`", file=sys.stderr)
         return 2

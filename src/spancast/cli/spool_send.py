@@ -1,7 +1,7 @@
-"""``spancast spool deliver``, ``retry`` and ``replay``: what waits, was refused or is past is sent now.
+"""``spancast spool flush``, ``requeue`` and ``replay``: send queued, dead-lettered or past spans now.
 
-The command sends by itself, with the destinations of the configuration: a process that has the
-same ones may run beside it (only one of them sends at a time) or not run at all.
+The command itself sends, to the destinations of the configuration. A process with the same
+destinations may run at the same time: only one of them sends to a destination at a time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from spancast.cli.command import FAILED, FINE, WRONG_USE, CommandError, Commands
+from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands
 from spancast.cli.formatting import as_json, folded, number
 from spancast.cli.naming import Naming, keys_of
 from spancast.cli.options import add_spool_options, configured, is_json, opened_spool
@@ -30,31 +30,37 @@ from spancast.model.span_record import SpanRecord
 from spancast.tracing.id_generator import trace_id_of
 
 _TIMEOUT_S: Final = 30.0
-_AT_THE_END_S: Final = 5.0
+_SHUTDOWN_S: Final = 5.0
 _TRACE_ID_BYTES: Final = 16
-_HELD: Final = "another process is sending to it, or the time was too short"
-_MOST_NUMBERS: Final = 10_000
+_NOT_TRIED: Final = "another process is sending to it, or the timeout is too short; pass --timeout TIME"
+_MAX_NUMBERS: Final = 10_000
 
 
 def add_commands(commands: Commands) -> None:
-    """Add ``deliver``, ``retry`` and ``replay``."""
-    deliver = commands.add_parser("deliver", help="send what waits, now")
-    _add_options(deliver)
-    deliver.set_defaults(run=_deliver)
-    retry = commands.add_parser("retry", help="send refused spans again")
-    _add_options(retry)
-    _add_queue_option(retry)
-    add_sequences(retry, "all that was refused")
-    retry.set_defaults(run=_retry)
-    replay = commands.add_parser("replay", help="send the past to a destination, also what it had")
-    _add_options(replay, is_one=True)
-    _add_queue_option(replay)
-    replay.add_argument(
-        "--since", required=True, type=moment_of, metavar="TIME", help="how long ago (7d), or 2026-11-20[T14:00]"
+    """Add ``flush``, ``requeue`` and ``replay``."""
+    flush = commands.add_parser("flush", help="send queued spans now")
+    _add_options(flush)
+    flush.set_defaults(run=_flush)
+    requeue = commands.add_parser("requeue", help="queue dead-lettered spans again and send them")
+    _add_options(requeue)
+    _add_no_flush_option(requeue)
+    add_sequences(requeue, "all dead letters")
+    requeue.set_defaults(run=_requeue)
+    replay = commands.add_parser(
+        "replay", help="send stored spans of a time range to a destination, delivered ones included"
     )
-    replay.add_argument("--until", type=moment_of, metavar="TIME", help="likewise; default: now")
+    _add_options(replay, is_destination_required=True)
+    _add_no_flush_option(replay)
+    replay.add_argument(
+        "--since",
+        required=True,
+        type=moment_of,
+        metavar="TIME",
+        help="start of the time range: e.g. 7d, or 2026-11-20[T14:00]",
+    )
+    replay.add_argument("--until", type=moment_of, metavar="TIME", help="end of the time range; default: now")
     replay.add_argument("--trace", metavar="TRACE_ID", help="only this trace")
-    replay.add_argument("--from", dest="source", metavar="NAME", help="only what waits for this other destination")
+    replay.add_argument("--from", dest="source", metavar="NAME", help="only spans queued for this other destination")
     replay.set_defaults(run=_replay)
 
 
@@ -63,29 +69,37 @@ def add_sequences(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument("sequences", nargs="*", type=_range, metavar="SEQ", help=f"e.g. 7 9-12; default: {default}")
 
 
-def sequences_of(given: argparse.Namespace) -> list[int] | None:
-    """Return the sequences that were named, None where none was."""
-    return [number for one in given.sequences for number in one] or None
+def sequences_of(args: argparse.Namespace) -> list[int] | None:
+    """Return the sequence numbers of the command line, None if there are none."""
+    return [number for one in args.sequences for number in one] or None
 
 
 def _range(text: str) -> range:
     first, _, end = text.partition("-")
-    numbers = range(int(first), int(end or first) + 1)
-    if not 0 < len(numbers) <= _MOST_NUMBERS:
-        raise argparse.ArgumentTypeError(f"must be a number or a range of at most {_MOST_NUMBERS} such as `9-12`")
+    try:
+        numbers = range(int(first), int(end or first) + 1)
+    except ValueError:
+        numbers = range(0)
+    if not 0 < len(numbers) <= _MAX_NUMBERS:
+        raise argparse.ArgumentTypeError(
+            f"expected a number, or a range such as `9-12` of at most {_MAX_NUMBERS:,} numbers, got {text!r}"
+        )
     return numbers
 
 
-def _add_options(parser: argparse.ArgumentParser, *, is_one: bool = False) -> None:
+def _add_options(parser: argparse.ArgumentParser, *, is_destination_required: bool = False) -> None:
     add_spool_options(parser)
-    parser.add_argument("--to", metavar="NAME", required=is_one, help="the destination" if is_one else "default: all")
     parser.add_argument(
-        "--timeout", type=_seconds, default=_TIMEOUT_S, metavar="TIME", help="how long it may take; default: 30s"
+        "--destination",
+        metavar="NAME",
+        required=is_destination_required,
+        help="the destination" if is_destination_required else "default: all destinations",
     )
+    parser.add_argument("--timeout", type=_seconds, default=_TIMEOUT_S, metavar="TIME", help="default: 30s")
 
 
-def _add_queue_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-deliver", action="store_true", help="leave the sending to the running process")
+def _add_no_flush_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-flush", action="store_true", help="only queue them; a running process sends them")
 
 
 def _seconds(text: str) -> float:
@@ -96,10 +110,12 @@ def _seconds(text: str) -> float:
 
 
 def moment_of(text: str) -> float:
-    """Return Unix seconds of how long ago, or of a date with or without a time, local where it names no zone.
+    """Return the Unix seconds of ``text``: a duration before now, or a date with or without time and time zone.
+
+    Without time zone, local time is assumed.
 
     Raises:
-        argparse.ArgumentTypeError: ``text`` is neither.
+        argparse.ArgumentTypeError: ``text`` is neither a duration nor a date.
     """
     try:
         return time.time() - read_duration(text)
@@ -108,88 +124,98 @@ def moment_of(text: str) -> float:
     try:
         return datetime.fromisoformat(text).astimezone().timestamp()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"must be {DURATION_FORM}, or a date such as `2026-11-20T14:00`") from None
+        raise argparse.ArgumentTypeError(
+            f"expected {DURATION_FORM}, or a date such as `2026-11-20T14:00`, got {text!r}"
+        ) from None
 
 
-def _deliver(given: argparse.Namespace) -> int:
-    with opened_spool(given) as spool:
-        return _sent(given, spool, _chosen(given), {})
+def _flush(args: argparse.Namespace) -> int:
+    with opened_spool(args) as spool:
+        return _send(args, spool, _selected_destinations(args), {})
 
 
-def _retry(given: argparse.Namespace) -> int:
-    with opened_spool(given) as spool:
-        # Asked before anything is changed: a wrong configuration must not leave half of it done.
-        destinations = configured(given, is_needed=not given.no_deliver)
+def _requeue(args: argparse.Namespace) -> int:
+    with opened_spool(args) as spool:
+        # Loaded before the spool is changed: an invalid configuration must not leave the command half done.
+        destinations = configured(args, is_needed=not args.no_flush)
         naming = Naming(spool.routes(), destinations)
-        sequences = sequences_of(given)
+        sequences = sequences_of(args)
         queued = {
             naming.shown(route): count
-            for route in ([naming.route(given.to)] if given.to else naming.routes)
+            for route in ([naming.route(args.destination)] if args.destination else naming.routes)
             if (count := spool.requeue(route, sequences))
         }
         if not queued:
-            raise CommandError("none of these is refused" if sequences else "nothing is refused")
-        return _sent(given, spool, {name: destinations[name] for name in queued if name in destinations}, queued)
+            raise CommandError(
+                "none of these spans is dead-lettered; see `spancast spool`"
+                if sequences
+                else "no span is dead-lettered"
+            )
+        return _send(args, spool, {name: destinations[name] for name in queued if name in destinations}, queued)
 
 
-def _replay(given: argparse.Namespace) -> int:
-    with opened_spool(given) as spool:
-        destinations = _chosen(given)
+def _replay(args: argparse.Namespace) -> int:
+    with opened_spool(args) as spool:
+        destinations = _selected_destinations(args)
         count = spool.replay(
-            keys_of(destinations)[given.to],
-            given.since,
-            float("inf") if given.until is None else given.until,
-            waiting_for=given.source and Naming(spool.routes(), destinations).route(given.source),
-            trace_id=trace_id_of(given.trace).to_bytes(_TRACE_ID_BYTES, "big") if given.trace else None,
-            evaluate=_judge(given.to, destinations[given.to]),
+            keys_of(destinations)[args.destination],
+            args.since,
+            float("inf") if args.until is None else args.until,
+            waiting_for=args.source and Naming(spool.routes(), destinations).route(args.source),
+            trace_id=trace_id_of(args.trace).to_bytes(_TRACE_ID_BYTES, "big") if args.trace else None,
+            evaluate=_filter(args.destination, destinations[args.destination]),
         )
         if not count:
-            raise CommandError(f"nothing of that time is kept that {given.to} takes and has not waiting already")
-        return _sent(given, spool, destinations, {given.to: count})
+            raise CommandError(
+                f"no spans to replay to {args.destination}: none are stored for this time range,"
+                " or they are filtered out or already queued"
+            )
+        return _send(args, spool, destinations, {args.destination: count})
 
 
-def _judge(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str | None]:
-    rules, seen = DestinationFilter(name, config), TraceDecisions()
+def _filter(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str | None]:
+    rules, decisions = DestinationFilter(name, config), TraceDecisions()
 
-    def judged(record: SpanRecord) -> str | None:
-        whole = replace(record, facts=filter_fields_of(read_record(record)))
-        return rules.evaluate(whole, seen.of(whole))
+    def evaluate(record: SpanRecord) -> str | None:
+        # The stored fields lack the content that filter rules on `input` and `output` read.
+        complete = replace(record, facts=filter_fields_of(read_record(record)))
+        return rules.evaluate(complete, decisions.of(complete))
 
-    return judged
+    return evaluate
 
 
-def _chosen(given: argparse.Namespace) -> Mapping[str, DestinationConfig]:
-    destinations = configured(given)
+def _selected_destinations(args: argparse.Namespace) -> Mapping[str, DestinationConfig]:
+    destinations = configured(args)
     if not destinations:
-        raise CommandError("the configuration names no destination; `--config FILE` names another", WRONG_USE)
-    if given.to is None:
+        raise CommandError("no destination is configured; pass --config FILE for another configuration", USAGE_ERROR)
+    if args.destination is None:
         return destinations
-    if given.to not in destinations:
-        raise CommandError(unknown("destination", given.to, destinations), WRONG_USE)
-    return {given.to: destinations[given.to]}
+    if args.destination not in destinations:
+        raise CommandError(unknown("destination", args.destination, destinations), USAGE_ERROR)
+    return {args.destination: destinations[args.destination]}
 
 
-def _sent(
-    given: argparse.Namespace,
+def _send(
+    args: argparse.Namespace,
     spool: Spool,
     destinations: Mapping[str, DestinationConfig],
     queued: Mapping[str, int],
 ) -> int:
-    if getattr(given, "no_deliver", False):
+    if getattr(args, "no_flush", False):
         destinations = {}
-    report = _flushed(spool, destinations, given.timeout) if destinations else FlushReport()
-    if is_json(given):
+    report = _flush_report(spool, destinations, args.timeout) if destinations else FlushReport()
+    if is_json(args):
         print(as_json({"queued": dict(queued), "destinations": _as_data(report)}))
-        return FINE if report else FAILED
+        return OK if report else FAILED
     for name, count in queued.items():
         later = "" if name in destinations else "; sent by the next process that has this destination"
-        print(f"{name}: {number(count, 'span')} to be sent{later}")
-    for name, told in report.destinations.items():
-        print(_told(name, told))
-    return FINE if report else FAILED
+        print(f"{name}: {number(count, 'span')} queued{later}")
+    for name, result in report.destinations.items():
+        print(_result_line(name, result))
+    return OK if report else FAILED
 
 
-def _flushed(spool: Spool, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
+def _flush_report(spool: Spool, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
     keys = keys_of(destinations)
     before = {name: spool.state(key).attempts for name, key in keys.items()}
     pipeline = ExportPipeline(routes_of(destinations), spool)
@@ -197,31 +223,33 @@ def _flushed(spool: Spool, destinations: Mapping[str, DestinationConfig], timeou
         report = pipeline.flush(timeout_s)
         untried = {name for name, attempts in before.items() if spool.state(keys[name]).attempts == attempts}
     finally:
-        pipeline.shutdown(min(timeout_s, _AT_THE_END_S))
+        pipeline.shutdown(min(timeout_s, _SHUTDOWN_S))
     return replace(
         report,
         destinations={
-            name: replace(told, last_error=_HELD) if name in untried and told.queued and not told.delivered else told
-            for name, told in report.destinations.items()
+            name: replace(result, last_error=_NOT_TRIED)
+            if name in untried and result.queued and not result.delivered
+            else result
+            for name, result in report.destinations.items()
         },
     )
 
 
-def _told(name: str, told: DestinationReport) -> str:
-    counts = {"waiting": told.queued, "refused": told.dead_lettered, "dropped": told.dropped}
-    parts = [f"{told.delivered:,} delivered", *(f"{count:,} {what}" for what, count in counts.items() if count)]
-    why = f"; {told.last_error}" if told.last_error and not told else ""
-    return folded(", ".join(parts) + why, "  ", f"{name}: ")
+def _result_line(name: str, result: DestinationReport) -> str:
+    counts = {"queued": result.queued, "dead-lettered": result.dead_lettered, "dropped": result.dropped}
+    parts = [f"{result.delivered:,} delivered", *(f"{count:,} {state}" for state, count in counts.items() if count)]
+    error = f"; {result.last_error}" if result.last_error and not result else ""
+    return folded(", ".join(parts) + error, "  ", f"{name}: ")
 
 
 def _as_data(report: FlushReport) -> dict[str, Any]:
     return {
         name: {
-            "delivered": told.delivered,
-            "waiting": told.queued,
-            "refused": told.dead_lettered,
-            "dropped": told.dropped,
-            "last_error": told.last_error,
+            "delivered": result.delivered,
+            "queued": result.queued,
+            "dead_lettered": result.dead_lettered,
+            "dropped": result.dropped,
+            "last_error": result.last_error,
         }
-        for name, told in report.destinations.items()
+        for name, result in report.destinations.items()
     }

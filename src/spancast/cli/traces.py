@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Final
 
-from spancast.cli.command import FINE, CommandError, Commands
+from spancast.cli.command import OK, CommandError, Commands
 from spancast.cli.content_view import content_lines
 from spancast.cli.formatting import as_json, columns, folded, iso, lapse, moment, number, width
 from spancast.cli.options import add_config_option, add_json_option, is_json, opened_store
@@ -74,29 +74,27 @@ def _add_store_options(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def _open_store(given: argparse.Namespace) -> Generator[Store]:
-    store = opened_store(given)
+def _open_store(args: argparse.Namespace) -> Generator[Store]:
+    store = opened_store(args)
     try:
         yield store
     except sqlite3.Error as error:
         raise CommandError(f"{store.path} cannot be read: {error}") from None
 
 
-def _traces(given: argparse.Namespace) -> int:
-    with _open_store(given) as store:
-        found = store.traces(
-            max(given.limit, 0), given.session, given.since, model=given.model, with_errors=given.errors
-        )
-    if is_json(given):
+def _traces(args: argparse.Namespace) -> int:
+    with _open_store(args) as store:
+        found = store.traces(max(args.limit, 0), args.session, args.since, model=args.model, with_errors=args.errors)
+    if is_json(args):
         print(as_json([_summary_data(one) for one in found]))
-        return FINE
+        return OK
     if not found:
         print(f"no matching trace in {store.path}")
-        return FINE
+        return OK
     short = _short_length([one.trace_id for one in found])
     rows = [_row(one, short) for one in found]
     print("\n".join(columns([_HEADING, *rows], right=(3, 4, 5, 6), last=2)))
-    return FINE
+    return OK
 
 
 def _short_length(ids: Sequence[str]) -> int:
@@ -154,27 +152,27 @@ def _summary_data(one: TraceSummary) -> dict[str, Any]:
     }
 
 
-def _show(given: argparse.Namespace) -> int:
-    with _open_store(given) as store:
-        spans = store.trace(full_id(store, given.trace_id))
-    if is_json(given):
-        print(as_json([_span_data(span, with_content=given.content) for span in spans]))
+def _show(args: argparse.Namespace) -> int:
+    with _open_store(args) as store:
+        spans = store.trace(full_id(store, args.trace_id))
+    if is_json(args):
+        print(as_json([_span_data(span, with_content=args.content) for span in spans]))
     else:
-        print("\n".join(_trace_lines(spans, with_content=given.content)))
-    return FINE
+        print("\n".join(_trace_lines(spans, with_content=args.content)))
+    return OK
 
 
-def full_id(store: Store, given: str) -> str:
-    """Return the trace id in ``store`` for ``given``: the caller's id, the hex id or a prefix of it.
+def full_id(store: Store, text: str) -> str:
+    """Return the trace id in ``store`` for ``text``: the caller's id, the hex id or a prefix of it.
 
     Raises:
         CommandError: No trace or more than one matches.
     """
-    found = store.ids(given) or store.ids(f"{trace_id_of(given):032x}")
+    found = store.ids(text) or store.ids(f"{trace_id_of(text):032x}")
     if not found:
-        raise CommandError(f"no trace {given!r} in {store.path}; see `spancast traces`")
+        raise CommandError(f"no trace {text!r} in {store.path}; see `spancast traces`")
     if len(found) > 1:
-        raise CommandError(f"{given!r} is ambiguous: {', '.join(found)}")
+        raise CommandError(f"{text!r} is ambiguous: {', '.join(found)}")
     return found[0]
 
 
