@@ -85,7 +85,7 @@ def test_an_answer_that_is_none_is_told(client: Any, server: ReplayServer, spans
     server.reply(Reply.json({}))
     client.chat.completions.create(model="m", messages=MESSAGES)
     assert attributes(spans.one())["spancast.validation_errors"] == [
-        "answer: no answer of openai_chat was given; returned as it is"
+        "answer: expected a response of openai_chat; returned unchanged"
     ]
 
 

@@ -1,4 +1,4 @@
-"""openai: Chat Completions and Responses; also every OpenAI-compatible ``base_url`` and Azure."""
+"""Patches of openai: Chat Completions and Responses, also with Azure or any OpenAI-compatible ``base_url``."""
 
 from __future__ import annotations
 

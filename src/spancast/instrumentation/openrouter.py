@@ -1,9 +1,8 @@
-"""openrouter: chat and responses, sync and async, streamed.
+"""Patches of openrouter: chat and responses, sync and async, streamed or not.
 
-The SDK takes ``trace``, ``session_id``, ``user`` and ``metadata`` itself, so they stay in
-the request whatever the host (unless ``forward="never"``). Its models drop fields they do
-not know (``provider``, ``native_finish_reason``, ...), so answers are read from the HTTP
-response that ``BaseSDK.do_request`` returns.
+The SDK has the parameters ``trace``, ``session_id``, ``user`` and ``metadata`` itself. They stay in the request for
+every host, unless ``forward_trace_keys="never"``. Its models drop unknown fields (``provider``,
+``native_finish_reason``, ...), so responses are parsed from the HTTP response of ``BaseSDK.do_request``.
 """
 
 from __future__ import annotations
@@ -33,14 +32,14 @@ _SESSION_HEADER: Final = "x-session-id"
 
 
 class _Send(CallDescription):
-    """``send`` and ``send_async`` of one resource: the request is their keyword arguments."""
+    """``send`` and ``send_async`` of one resource; the request is their keyword arguments."""
 
     def __init__(self, dialect: Dialect, instrumented: InstrumentedClients) -> None:
         self._dialect = dialect
         self._instrumented = instrumented
 
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's resource
-        """Start a call; the SDK takes trace keys itself, so those to forward stay in its arguments."""
+        """Start a call; the SDK has parameters for trace keys, so the forwarded ones stay in its arguments."""
         if not self._instrumented.covers(getattr(owner, "parent_ref", None)):
             return None, args, kwargs, None
         body = {name: value for name, value in kwargs.items() if name not in _NOT_BODY}
@@ -53,7 +52,7 @@ class _Send(CallDescription):
         return traced_call, args, kwargs, None
 
     def record(self, traced_call: TracedCall, result: Any, note: None) -> None:  # noqa: ANN401, ARG002 - the SDK's result
-        """Record a stream or an answer by the bytes it is made of, in place."""
+        """Record a stream or a response from its bytes, in place."""
         kind = type(result).__name__
         if kind == "EventStream":
             result.generator = record_iterator(result.generator, watch_wire(traced_call, result.response))
@@ -81,7 +80,7 @@ def _keep_response_async(method: Method) -> Method:
     return keeping
 
 
-def _kept(response: Any) -> Any:  # noqa: ANN401 - as above
+def _kept(response: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
     traced_call = CURRENT_CALL.get()
     if traced_call is not None:
         traced_call.http_response = response
@@ -94,7 +93,7 @@ def _server(resource: object, kwargs: dict[str, Any]) -> Server:
         details = getattr(getattr(resource, "sdk_configuration", None), "get_server_details", None)
         url = details()[0] if details is not None else None
     known = server_of(url) if isinstance(url, str) else UNKNOWN_SERVER
-    # A gateway in front of OpenRouter has a host of its own.
+    # A gateway in front of OpenRouter has another host name.
     return known if known.provider else replace(known, provider=OPENROUTER)
 
 

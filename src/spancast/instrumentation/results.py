@@ -1,7 +1,7 @@
-"""Results of decorated functions, recorded however they are read: awaited, iterated either way, entered, closed.
+"""Recording of results of decorated functions: awaitables, iterators, context managers, complete responses.
 
-The caller gets the same object if it says everything at once, or if what it holds can be recorded in place.
-Else a coroutine or generator of the same kind, or a ``StandIn``.
+The caller gets the same object if it is a complete response or if it can be recorded in place. Otherwise the caller
+gets a coroutine or generator of the same kind, or a ``StandIn``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from spancast.tracing.traced_call import Incomplete, TracedCall
 
 
 def recorded(traced_call: TracedCall, result: Any, watch: StepWatch | None = None) -> Any:  # noqa: ANN401 - the function's own result
-    """Record ``result`` and return what the caller gets in its place.
+    """Record ``result`` and return the object for the caller.
 
-    ``watch`` is that of the object which ``result`` was got from, by entering or awaiting it.
+    ``watch`` is the recorder of the object that ``result`` comes from, by entering or awaiting it.
     """
     made = _recorded(traced_call, result, watch)
     if watch is not None and made is None:
@@ -42,14 +42,14 @@ def recorded(traced_call: TracedCall, result: Any, watch: StepWatch | None = Non
     return result if made is None else made
 
 
-async def awaited(traced_call: TracedCall, awaitable: Awaitable[Any], watch: StepWatch | None = None) -> Any:  # noqa: ANN401 - as above
-    """Await a result, and record what it gives."""
+async def awaited(traced_call: TracedCall, awaitable: Awaitable[Any], watch: StepWatch | None = None) -> Any:  # noqa: ANN401 - the function's own result
+    """Await a result and record its value."""
     with traced_call.inside():
         result = await awaitable
     return recorded(traced_call, result, watch)
 
 
-async def _awaited_later(traced_call: TracedCall, given: Unawaited, watch: StepWatch | None) -> Any:  # noqa: ANN401 - as above
+async def _awaited_later(traced_call: TracedCall, given: Unawaited, watch: StepWatch | None) -> Any:  # noqa: ANN401 - the function's own result
     return await awaited(traced_call, given.coroutine, watch)
 
 
@@ -78,7 +78,7 @@ def _recorded(traced_call: TracedCall, result: Any, watch: StepWatch | None) -> 
 
 
 def _is_coroutine(result: Any) -> bool:  # noqa: ANN401 - any object
-    """Tell whether ``result`` can be awaited and nothing else: also a compiled coroutine, or a generator of old."""
+    """Return whether ``result`` can only be awaited: a coroutine, also a compiled or generator-based one."""
     if inspect.isgenerator(result):
         return inspect.isawaitable(result)
     is_more = hasattr(result, "__aenter__") or hasattr(result, "__aiter__")
@@ -86,28 +86,28 @@ def _is_coroutine(result: Any) -> bool:  # noqa: ANN401 - any object
 
 
 def _is_stream(result: object) -> bool:
-    """Tell whether ``result`` can be read once; an iterable that is not asynchronous may be a whole answer."""
+    """Return whether ``result`` is a stream. A synchronous iterable is not: it may be a complete response."""
     return isinstance(result, (Iterator, AsyncIterator)) or hasattr(type(result), "__aiter__")
 
 
 def _is_manager(result: object) -> bool:
-    """Tell whether ``result`` is a context manager by name; a whole answer may have the methods of one."""
+    """Return whether ``result`` inherits from a context manager class; a complete response may have its methods."""
     return not {AbstractContextManager, AbstractAsyncContextManager}.isdisjoint(type(result).__mro__)
 
 
 def _is_mock(result: object) -> bool:
-    """Tell whether ``result`` has every method because it has none: users' tests ask for that very object."""
+    """Return whether ``result`` is a mock, which has every method; users' tests expect that same object."""
     mock = sys.modules.get("unittest.mock")
     return mock is not None and issubclass(type(result), mock.NonCallableMock)
 
 
 def _is_awaitable(result: Any) -> bool:  # noqa: ANN401 - any object
-    # A future is waited for in other ways too, and that code looks at its class.
+    # A future can be waited for without ``await``, by code that checks its class.
     return not hasattr(result, "_asyncio_future_blocking") and isinstance(result, Awaitable)
 
 
 class StepWatch(StreamRecorder):
-    """A stream that is read step by step, each step inside the recording, nothing held over a ``yield``."""
+    """A stream recorder that drives the stream step by step; the span is current during a step only."""
 
     __slots__ = ("_is_closing", "_wants_time")
 
@@ -122,14 +122,15 @@ class StepWatch(StreamRecorder):
             return call(*args)
         self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
         if self._is_closing:
-            # The collector may close it while a context variable is set, and CPython before 3.12 crashes if we set one.
+            # The garbage collector may close it during the setting of a context variable; CPython before 3.12 crashes
+            # if another one is set then.
             return call(*args)
         with self.traced_call.inside(ends=False):
             chunk = call(*args)
         self._hear(chunk)
         return chunk
 
-    async def step_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - as above
+    async def step_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
         """Return the next chunk, ``await call(*args)``."""
         if self.is_over:
             return await call(*args)
@@ -139,8 +140,8 @@ class StepWatch(StreamRecorder):
         self._hear(chunk)
         return chunk
 
-    def take(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as above
-        """Return the next chunk; an exception is the end of the stream."""
+    def take(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
+        """Return the next chunk; an exception ends the stream."""
         try:
             return self.step(call, *args)
         except StopIteration:
@@ -150,8 +151,8 @@ class StepWatch(StreamRecorder):
             self.fail(error)
             raise
 
-    async def take_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - as above
-        """Return the next chunk; an exception is the end of the stream."""
+    async def take_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
+        """Return the next chunk; an exception ends the stream."""
         try:
             return await self.step_async(call, *args)
         except StopAsyncIteration:
@@ -162,17 +163,17 @@ class StepWatch(StreamRecorder):
             raise
 
     def fail(self, error: BaseException) -> None:
-        """Note that the caller gets ``error``."""
+        """End with ``error``, which the caller gets."""
         self.__exit__(type(error), error, error.__traceback__)
 
     def hand_over(self) -> None:
-        """Leave the end of the recording to another."""
+        """Stop recording here; another object ends the call."""
         self.is_over = True
 
     def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
-        """Note the end: also of a generator that returns when it is closed, as one that was closed."""
+        """End the call; a generator that returns on ``GeneratorExit`` counts as closed."""
         if self._is_closing:
-            # For the same reason: the processors of the span set variables as well.
+            # The same reason as in ``step``: span processors set context variables too.
             copy_context().run(super().over, "closed" if error is None else incomplete, error)
         else:
             super().over(incomplete, error)
@@ -185,9 +186,9 @@ class StepWatch(StreamRecorder):
 
 
 class StandIn:
-    """An object that can be read, itself in every way but recorded: what its class has, this has, and nothing else.
+    """A proxy of a result that records how it is read; it has the attributes of the result's class and no others.
 
-    Each class of objects has a class of stand-ins, with the same special methods.
+    Each class of results has a class of stand-ins, with the same special methods.
     """
 
     __slots__ = ("__result", "__watch", "__weakref__")
@@ -219,12 +220,12 @@ _OWN: Final = frozenset({
     "__getattr__", "__getattribute__", "__init__", "__init_subclass__", "__new__", "__setattr__", "__slots__",
     "__subclasshook__", "__weakref__",
 })  # fmt: skip
-"""What is looked up on a class for other reasons than an operation on its objects."""
+"""Special attributes that are not operations on objects of a class."""
 _classes: Final[WeakKeyDictionary[type, type[StandIn]]] = WeakKeyDictionary()
 
 
 def stand_in(result: Any, watch: StepWatch) -> StandIn:  # noqa: ANN401 - any object
-    """Return a stand-in for ``result``, whose reading ``watch`` hears of."""
+    """Return a stand-in for ``result`` that records to ``watch``."""
     kind = cast("type[Any]", type(result))
     made = _classes.get(kind)
     if made is None:
@@ -252,11 +253,11 @@ def _forwarding(name: str) -> Callable[..., Any]:
     return forward
 
 
-def _result_of(self: Any) -> Any:  # noqa: ANN401 - as above
+def _result_of(self: Any) -> Any:  # noqa: ANN401 - any object
     return object.__getattribute__(self, "_StandIn__result")
 
 
-def _watch_of(self: Any) -> StepWatch:  # noqa: ANN401 - as above
+def _watch_of(self: Any) -> StepWatch:  # noqa: ANN401 - a stand-in
     return object.__getattribute__(self, "_StandIn__watch")
 
 
@@ -275,18 +276,18 @@ def _next(self: Any) -> Any:  # noqa: ANN401 - the object's own chunk
     return _watch_of(self).take(_result_of(self).__next__)
 
 
-def _anext(self: Any) -> Any:  # noqa: ANN401 - as above
+def _anext(self: Any) -> Any:  # noqa: ANN401 - the object's own chunk
     return _watch_of(self).take_async(_result_of(self).__anext__)
 
 
-def _await(self: Any) -> Any:  # noqa: ANN401 - as above
+def _await(self: Any) -> Any:  # noqa: ANN401 - the object's own iterator
     watch = _watch_of(self)
     if watch.is_over:
         return _result_of(self).__await__()
     return awaited(watch.traced_call, _result_of(self), watch).__await__()
 
 
-def _enter(self: Any) -> Any:  # noqa: ANN401 - as above
+def _enter(self: Any) -> Any:  # noqa: ANN401 - the object's own value
     watch = _watch_of(self)
     if watch.is_over:
         return _entered(self, _result_of(self).__enter__())
@@ -295,7 +296,7 @@ def _enter(self: Any) -> Any:  # noqa: ANN401 - as above
     return _entered(self, value)
 
 
-async def _aenter(self: Any) -> Any:  # noqa: ANN401 - as above
+async def _aenter(self: Any) -> Any:  # noqa: ANN401 - the object's own value
     watch = _watch_of(self)
     if watch.is_over:
         return _entered(self, await _result_of(self).__aenter__())
@@ -304,7 +305,7 @@ async def _aenter(self: Any) -> Any:  # noqa: ANN401 - as above
     return _entered(self, value)
 
 
-def _entered(self: Any, value: Any) -> Any:  # noqa: ANN401 - what a context manager gives
+def _entered(self: Any, value: Any) -> Any:  # noqa: ANN401 - the value of a context manager
     result, watch = _result_of(self), _watch_of(self)
     if value is result and (watch.is_over or _is_stream(result)):
         return self
@@ -313,14 +314,14 @@ def _entered(self: Any, value: Any) -> Any:  # noqa: ANN401 - what a context man
     return recorded(watch.traced_call, value, watch)
 
 
-def _exit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - as above
+def _exit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - the object's own value
     try:
         return _result_of(self).__exit__(*args)
     finally:
         _watch_of(self).over("closed")
 
 
-async def _aexit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - as above
+async def _aexit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - the object's own value
     try:
         return await _result_of(self).__aexit__(*args)
     finally:
@@ -352,13 +353,13 @@ def _closing(_result: object, watch: StepWatch, method: Callable[..., Any]) -> C
         watch.over("closed")
         return value
 
-    async def closed(value: Awaitable[Any]) -> Any:  # noqa: ANN401 - as above
+    async def closed(value: Awaitable[Any]) -> Any:  # noqa: ANN401 - the method's own result
         try:
             return await value
         finally:
             watch.over("closed")
 
-    async def close_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
+    async def close_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own result
         return await closed(method(*args, **kwargs))
 
     return functools.wraps(method)(close_async if inspect.iscoroutinefunction(method) else close)

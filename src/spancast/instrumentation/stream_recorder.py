@@ -1,8 +1,10 @@
-"""A stream is recorded however it ends, and the user holds the SDK's own object all the while.
+"""Recording of streams. The user holds the SDK's own stream object, with its iterator or body replaced.
 
-``Arrived`` and its kinds hold what has come, for whatever ends the call. ``StreamRecorder`` decides how a stream
-ended; the proxies around iterators and bodies only tell it what happened.
-Must never: hold a context token over a yield, delay a chunk, or change an exception.
+``Arrived`` and its subclasses hold the received part of a response. ``StreamRecorder`` decides how a stream ended;
+the wrappers of iterators and bodies report to it.
+
+Invariants (tests/contract/test_every_client.py, tests/instrumentation/test_left_streams.py):
+    Chunks and exceptions are passed on unchanged, and however the stream ends, the received part is recorded.
 """
 
 from __future__ import annotations
@@ -27,13 +29,13 @@ from spancast.model.call import Response
 from spancast.tracing.traced_call import Incomplete, TracedCall
 
 _BLOCK: Final = 256
-"""Events that pass before it is asked what those that are kept take."""
+"""Number of events between two checks of their size."""
 _MOST_BYTES: Final = 8 << 20
-"""What is kept as it came before it is read, so that an endless stream does not fill the memory."""
+"""Size of unparsed events at which they are parsed, so that a long stream does not fill the memory."""
 _ASKED: Final = 4
-"""Of how many events, spread over all, the length is taken for that of the others."""
+"""Number of events, spread evenly, whose length is the sample for the estimated size."""
 _EVENT_BYTES: Final = 320
-"""What the SDK's object for one takes beside its text."""
+"""Size of the SDK's event object without its text."""
 
 
 @functools.cache
@@ -42,12 +44,12 @@ def _shielded_method(kind: type[object], name: str) -> Callable[..., Any]:
 
 
 def _safe(reader: StreamReader, name: str) -> Callable[[Any], None]:
-    """Return a method of ``reader`` made safe: once for its kind, and not for each stream."""
+    """Return a method of ``reader`` wrapped in ``never_raise``; the wrapper is cached per class."""
     return MethodType(_shielded_method(type(reader), name), reader)
 
 
 def _feed_texts(reader: StreamReader, texts: list[str]) -> None:
-    """Give a reader the JSON text of events; what it fails at is one event."""
+    """Feed a reader the JSON text of events; an error affects one event only."""
     if hasattr(reader, "feed_text"):
         delta_fast_path.feed_texts(cast("TextReader", reader), texts, _safe(reader, "feed_text"))
         return
@@ -59,11 +61,11 @@ def _feed_texts(reader: StreamReader, texts: list[str]) -> None:
 
 
 class Arrived:
-    """What has arrived of a streamed answer: here read chunk by chunk, as it comes.
+    """The received part of a streamed response; this class parses each chunk as it arrives.
 
-    The recording holds it, and it holds neither recording nor stream. So whatever ends the call (a reader of the
-    stream, its body, a finalizer of any object in one garbage cycle) finds the same answer, and no reference of
-    ours keeps an abandoned stream alive.
+    The traced call holds it, and it holds neither the call nor the stream. So every end of the call (by a reader of
+    the stream, its body or a finalizer in a garbage cycle) finds the same response, and an abandoned stream is not
+    kept alive.
     """
 
     __slots__ = ("_dialect", "_new_reader", "_reader", "is_complete")
@@ -73,11 +75,11 @@ class Arrived:
         self._new_reader: Final = traced_call.new_stream
         self._reader: StreamReader | None = None
         self.is_complete = False
-        """Whether the answer, once read, turned out to be whole, however its stream was left."""
+        """Whether the response, once parsed, is complete, even if its stream was closed early."""
 
     @property
     def reader(self) -> StreamReader:
-        """Return the reader that assembles the answer."""
+        """Return the reader that assembles the response."""
         reader = self._reader
         if reader is None:
             reader = self._reader = self._new_reader()
@@ -85,23 +87,23 @@ class Arrived:
 
     @property
     def feed(self) -> Callable[[object], None]:
-        """Return what takes the next chunk, made safe."""
+        """Return a function that parses the next chunk and does not raise."""
         return _safe(self.reader, "feed")
 
     @property
     def waiting_bytes(self) -> int | None:
-        """Return the size of what is kept to be read later, in bytes; None if everything has been read."""
+        """Return the size of the unparsed data, in bytes; None if everything has been parsed."""
         return None
 
     def result(self) -> Response:
-        """Return the answer as far as it has arrived."""
+        """Return the response as far as it has arrived."""
         return self.reader.result()
 
 
 class ArrivedEvents(Arrived):
-    """The events that the SDK's decoder made, kept to be read when the span is first looked at.
+    """The events of the SDK's decoder, kept to be parsed after the end of the call.
 
-    ``is_heard``: the SDK has asked our decoder for them. An SDK that asks its own otherwise is heard chunk by chunk.
+    ``is_heard`` is set when the SDK uses our decoder. If it does not, its chunks are parsed as they arrive.
     """
 
     __slots__ = ("events", "is_heard")
@@ -113,7 +115,7 @@ class ArrivedEvents(Arrived):
 
     @property
     def feed(self) -> Callable[[object], None]:
-        """Return a function that ignores the parsed chunk if its event is kept."""
+        """Return a function that parses a chunk unless its event is kept."""
         feed = super().feed
 
         def feed_unheard(chunk: object) -> None:
@@ -124,37 +126,37 @@ class ArrivedEvents(Arrived):
 
     @property
     def waiting_bytes(self) -> int | None:
-        """Return what the events take, estimated from the length of some of them."""
+        """Return the size of the events in bytes, estimated from a sample; None if chunks were parsed instead."""
         return None if not self.is_heard and self._reader is not None else self._held_bytes()
 
     def _held_bytes(self) -> int:
         events = self.events
         asked = events[:: max(len(events) // _ASKED, 1)]
-        # A decoder of another kind may keep the text elsewhere; reading it then is what fails, and is counted.
+        # Events of an unknown decoder may have no ``data``; the parsing of those fails later, and is counted.
         took = sum([len(getattr(event, "data", "")) + _EVENT_BYTES for event in asked])
         return took * len(events) // max(len(asked), 1)
 
     @never_raise
     def bound(self) -> None:
-        """Read the events now if they take too much memory."""
+        """Parse the events now if they take too much memory."""
         if self._held_bytes() > _MOST_BYTES:
             self._read()
 
     @never_raise
     def _read(self) -> None:
-        # The same list goes on: the stream may be read on another thread.
+        # The list object stays: another thread may be appending to it.
         events = self.events[:]
         del self.events[: len(events)]
         _feed_texts(self.reader, _texts_of(events, self._dialect.end_marker))
 
     def result(self) -> Response:
-        """Return the answer as far as it has arrived."""
+        """Return the response as far as it has arrived."""
         self._read()
         return self.reader.result()
 
 
 class ArrivedBody(Arrived):
-    """The bytes of a body of server-sent events that the SDK parses by models which drop fields."""
+    """The bytes of a body of server-sent events, for an SDK whose models drop fields."""
 
     __slots__ = ("_headers", "_response_class", "pieces")
 
@@ -166,7 +168,7 @@ class ArrivedBody(Arrived):
 
     @property
     def feed(self) -> Callable[[object], None]:
-        """Return a function that ignores the parsed chunk."""
+        """Return a function that ignores chunks; the body is parsed instead."""
         return _ignore
 
     @property
@@ -175,12 +177,12 @@ class ArrivedBody(Arrived):
         return "content-encoding" in self._headers
 
     def body(self) -> bytes:
-        """Return what has been read so far, its content encoding undone."""
+        """Return the bytes read so far, with the content encoding decoded."""
         raw = b"".join(self.pieces)
         return _decoded(self._response_class, self._headers, raw) if self.is_encoded else raw
 
     def result(self) -> Response:
-        """Return the answer as far as it has arrived."""
+        """Return the response as far as it has arrived."""
         return self._assembled(sse.payloads(self.body(), self._dialect)[0])
 
     def _assembled(self, payloads: list[Any]) -> Response:
@@ -191,7 +193,7 @@ class ArrivedBody(Arrived):
 
 
 class ArrivedRawBody(ArrivedBody):
-    """The bytes of a body that the user reads as they are: server-sent events, or one JSON value."""
+    """The bytes of a body that the user reads unparsed: server-sent events, or one JSON value."""
 
     __slots__ = ("_read_whole",)
 
@@ -200,10 +202,10 @@ class ArrivedRawBody(ArrivedBody):
         self._read_whole: Final = functools.partial(self._dialect.read_response, content=traced_call.captures_content)
 
     def result(self) -> Response:
-        """Return the answer as far as it has arrived."""
+        """Return the response as far as it has arrived."""
         body = self.body()
         if "event-stream" in self._headers.get("content-type", ""):
-            # SDKs close the body at its end marker without reading on: that is the end, not an early one.
+            # SDKs close the body after its end marker; such a response is complete.
             payloads, self.is_complete = sse.payloads(body, self._dialect)
             return self._assembled(payloads)
         answer = json_codec.decode(body)
@@ -212,7 +214,7 @@ class ArrivedRawBody(ArrivedBody):
 
 
 class StreamRecorder:
-    """Watches one stream: told of its end, once, by what comes first."""
+    """The recorder of one stream; the first report of an end ends the call."""
 
     __slots__ = ("_iterator", "arrived", "hides_usage_chunk", "in_sdk_iterator", "is_over", "traced_call")
 
@@ -228,20 +230,20 @@ class StreamRecorder:
         self._iterator: Callable[[], Any] = _nothing
 
     def expect(self, iterator: Any) -> None:  # noqa: ANN401 - the SDK's
-        """Watch ``iterator``, the SDK's own over its chunks; not held: its frame holds the stream that holds this."""
+        """Track ``iterator``, the SDK's own, by a weak reference: its frame holds the stream, which holds this."""
         try:
             self._iterator = weakref.ref(iterator)
         except TypeError:
-            # No generator: then what is closed while it runs is told by ``in_sdk_iterator`` alone.
+            # Not a generator; then only ``in_sdk_iterator`` shows that the SDK is reading.
             return
 
     @property
     def feed(self) -> Callable[[object], None]:
-        """Return what takes the next chunk, made safe."""
+        """Return a function that parses the next chunk and does not raise."""
         return self.arrived.feed
 
     def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
-        """The stream ended: read to the end, early (``incomplete``), or by ``error``."""
+        """End the call: the stream was read to its end, ended early (``incomplete``), or failed with ``error``."""
         if self.is_over:
             return
         self.is_over = True
@@ -251,12 +253,12 @@ class StreamRecorder:
             self.traced_call.finish(incomplete=incomplete)
 
     def __enter__(self) -> None:
-        """Begin the block in which the stream is read: as it ends, so did the stream."""
+        """Enter the block that reads the stream; its end is the end of the stream."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Tell how it ended; an exception passes."""
+        """End the call; an exception passes."""
         if isinstance(error, GeneratorExit):
             self.over("closed")
         else:
@@ -264,21 +266,21 @@ class StreamRecorder:
 
     @property
     def sdk_is_reading(self) -> bool:
-        """Tell whether the SDK's own iterator is at work: a body closed meanwhile is its doing, not the user's."""
+        """Return whether the SDK's own iterator is running; then the SDK closes the body, not the user."""
         return self.in_sdk_iterator or bool(getattr(self._iterator(), "gi_running", False))
 
     def is_hidden(self, chunk: object) -> bool:
-        """Tell whether ``chunk`` is the usage chunk that we, not the user, asked for."""
+        """Return whether ``chunk`` is the usage chunk that spancast has requested, not the user."""
         return self.arrived.reader.is_usage_only(chunk)
 
     def __del__(self) -> None:
-        # Nobody holds the stream any more and nobody ended it.
+        # The stream was garbage collected before its end.
         if not getattr(self, "is_over", True):
             self.over("abandoned")
 
 
 def record_iterator(iterator: Iterator[Any], watch: StreamRecorder) -> Generator[Any, Any, None]:
-    """Yield what ``iterator`` yields, the same objects, and tell ``watch``."""
+    """Yield the items of ``iterator``, the same objects, and record them with ``watch``."""
     feed, traced_call, withholds = watch.feed, watch.traced_call, watch.hides_usage_chunk
     times_each = traced_call.times_every_chunk
     wants_time = True
@@ -296,9 +298,10 @@ def record_iterator(iterator: Iterator[Any], watch: StreamRecorder) -> Generator
 
 
 class EventDecoder:
-    """Stands in the place of the SDK's decoder, and keeps the events it makes.
+    """A proxy of the SDK's decoder that keeps its events.
 
-    Before the SDK's own parsing: what is kept is what the caller got, no more, and nothing he can change.
+    It captures events before the SDK parses them: exactly those that the caller gets, and the caller cannot change
+    them.
     """
 
     __slots__ = ("_arrived", "_decoder")
@@ -308,12 +311,12 @@ class EventDecoder:
         self._arrived = arrived
 
     def iter_bytes(self, pieces: Iterator[bytes]) -> Iterator[Any]:
-        """Return the events the SDK's decoder yields."""
+        """Return the events of the SDK's decoder."""
         self._arrived.is_heard = True
         return chain.from_iterable(self._blocks(iter(self._decoder.iter_bytes(pieces))))
 
     def _blocks(self, events: Iterator[Any]) -> Iterator[Iterator[Any]]:
-        # What has passed is kept at every moment, without a step of Python for each event: ``append`` returns None.
+        # Each event is kept as it passes, without Python code per event: ``append`` returns None, which is false.
         keep = self._arrived.events.append
         for first in events:
             keep(first)
@@ -321,7 +324,7 @@ class EventDecoder:
             self._arrived.bound()
 
     async def aiter_bytes(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
-        """As ``iter_bytes``."""
+        """Return the events of the SDK's asynchronous decoder."""
         arrived = self._arrived
         arrived.is_heard = True
         async for event in self._decoder.aiter_bytes(pieces):
@@ -337,9 +340,9 @@ class EventDecoder:
 
 
 def _texts_of(events: list[Any], end_marker: str | None) -> list[str]:
-    """Return what the SDK's events say, without the marker of the end."""
+    """Return the text of the SDK's events, without the end marker."""
     if events and getattr(events[0], "_data", None) is events[0].data and len({*map(type, events)}) == 1:
-        # What ``data`` of the SDKs' events returns, without a step of Python for each.
+        # ``_data`` is the value of the property ``data``; ``attrgetter`` needs no Python code per event.
         texts = [*map(_data_of, events)]
     else:
         texts = [event.data for event in events]
@@ -350,7 +353,7 @@ _data_of: Final = attrgetter("_data")
 
 
 def pass_through(iterator: Iterator[Any], watch: StreamRecorder, arrived: ArrivedEvents) -> Generator[Any, Any, None]:
-    """Yield what ``iterator`` yields, and tell ``watch`` of the first and of the end: a chunk costs next to nothing."""
+    """Yield the items of ``iterator``; report only the first and the end to ``watch``, so that a chunk costs little."""
     with watch:
         for chunk in iterator:
             watch.traced_call.chunk_arrived()
@@ -363,10 +366,9 @@ def pass_through(iterator: Iterator[Any], watch: StreamRecorder, arrived: Arrive
 
 
 class AsyncRecordingIterator:
-    """The same for an asynchronous iterator.
+    """An asynchronous iterator that passes on the chunks of another one and records them.
 
-    A class, not an async generator: an abandoned async generator is finalised by the event
-    loop, later and in another context.
+    It is a class because the event loop finalizes an abandoned async generator later, in another context.
     """
 
     __slots__ = ("_feed", "_inner", "_is_first", "_times_each", "_watch", "_wrapped")
@@ -406,7 +408,7 @@ class AsyncRecordingIterator:
             return chunk
 
     async def aclose(self) -> None:
-        """Close the inner iterator, as closing an async generator does."""
+        """Close the inner iterator, if it can be closed."""
         try:
             close = getattr(self._inner, "aclose", None)
             if close is not None:
@@ -426,9 +428,9 @@ else:
 
 
 class BodyCloseObserver(Proxy):
-    """The byte stream of an HTTP response, telling a ``StreamRecorder`` when it is closed.
+    """A proxy of the byte stream of an HTTP response that reports its closing to a ``StreamRecorder``.
 
-    ``isinstance`` sees the wrapped stream's own class, as httpx demands.
+    ``isinstance`` sees the class of the wrapped stream, as httpx requires.
     """
 
     def __init__(self, stream: Any, watch: StreamRecorder) -> None:  # noqa: ANN401 - a byte stream of httpx or httpx2
@@ -442,14 +444,14 @@ class BodyCloseObserver(Proxy):
         return aiter(self.__wrapped__)
 
     def close(self) -> None:
-        """Close the wrapped stream; early, unless its own reader does so."""
+        """Close the wrapped stream; an early end unless the SDK's iterator does it."""
         try:
             self.__wrapped__.close()
         finally:
             self._self_closed()
 
     async def aclose(self) -> None:
-        """As ``close``."""
+        """Close the wrapped asynchronous stream as ``close`` does."""
         try:
             await self.__wrapped__.aclose()
         finally:
@@ -461,9 +463,9 @@ class BodyCloseObserver(Proxy):
 
 
 class BodyRecorder(BodyCloseObserver):
-    """A byte stream whose content nobody but the user parses: kept aside, read when it ends."""
+    """A proxy of a byte stream that keeps its content and reports its end."""
 
-    def __init__(self, stream: Any, watch: StreamRecorder, arrived: ArrivedBody) -> None:  # noqa: ANN401 - as above
+    def __init__(self, stream: Any, watch: StreamRecorder, arrived: ArrivedBody) -> None:  # noqa: ANN401 - a byte stream of httpx or httpx2
         super().__init__(stream, watch)
         self._self_arrived = arrived
         self._self_has_data = False
@@ -505,16 +507,16 @@ class BodyRecorder(BodyCloseObserver):
 
 
 class BodyCapture(BodyRecorder):
-    """A ``BodyRecorder`` beside an SDK's own parsing, which tells how the stream ends."""
+    """A ``BodyRecorder`` that does not report the end; the wrapper of the SDK's iterator does."""
 
     def _self_over(self, error: BaseException | None) -> None:  # noqa: ARG002 - the parent's signature
         return
 
 
 def watch_wire(traced_call: TracedCall, response: Any) -> StreamRecorder:  # noqa: ANN401 - a response of httpx or httpx2
-    """Return a watch of a stream whose parsed chunks are not read, but the bytes they are made from.
+    """Return a recorder of a stream that parses the bytes of ``response`` instead of the SDK's chunks.
 
-    For SDKs whose models drop fields of the wire.
+    For SDKs whose models drop fields.
     """
     arrived = ArrivedBody(traced_call, response)
     watch = StreamRecorder(traced_call, arrived)
@@ -523,20 +525,20 @@ def watch_wire(traced_call: TracedCall, response: Any) -> StreamRecorder:  # noq
 
 
 def watch_raw(traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
-    """Watch a response whose body the user reads as it is."""
+    """Record a response whose body the user reads unparsed."""
     arrived = ArrivedRawBody(traced_call, response)
     response.stream = BodyRecorder(response.stream, StreamRecorder(traced_call, arrived), arrived)
 
 
 def whole_body(response: Any) -> bytes | None:  # noqa: ANN401 - a response of httpx or httpx2
-    """Return the body of a successful response that has been read to its end; None for every other."""
-    # A stand-in for a response, as tests have it, may have neither.
+    """Return the body of a successful response that has been read completely; None otherwise."""
+    # The response may be a test double without these attributes.
     if not (getattr(response, "is_closed", False) and getattr(response, "is_success", False)):
         return None
     try:
         return bytes(response.content)
     except RuntimeError:
-        # Closed without being read.
+        # The response was closed before it was read.
         return None
 
 
@@ -552,5 +554,5 @@ def _decoded(response_class: Any, headers: Any, raw: bytes) -> bytes:  # noqa: A
     try:
         return bytes(response_class(200, headers=headers, content=raw).content)
     except (ValueError, RuntimeError, OSError):
-        # A cut body may end inside a compressed block; then its content is unknown.
+        # A truncated body may end inside a compressed block; its content is then unknown.
         return b""

@@ -1,9 +1,9 @@
-"""One call from its request to its end.
+"""A traced call, from its request to its end.
 
-The caller's thread starts the span, keeps the bytes of request and answer, and ends it. If only our processor
-sees the span, the bytes are parsed on the export thread; otherwise everything is on the span before it ends.
-What the caller could still change (a decorated function's arguments and result) is parsed at once. Nothing here
-raises into a client (``never_raise`` at each door), copies a message or records a call twice.
+The caller's thread starts the span, keeps the bytes of request and response, and ends it. If only our processor
+sees the span, the export thread parses the bytes; otherwise they are parsed before the span ends. Objects that the
+caller could still change (a decorated function's arguments and result) are parsed at once. Entry points are wrapped
+in ``never_raise``, messages are not copied, and a call is recorded once.
 """
 
 from __future__ import annotations
@@ -63,52 +63,52 @@ _NO_TIMES: Final[list[float]] = []
 _count_started: Final = counters.step("spans.started")
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
-"""Calls with a streamed answer, for as long as they live."""
+"""Calls with a streamed response, while they are alive."""
 
 CURRENT_CALL: Final[ContextVar[TracedCall | None]] = ContextVar("spancast.recording", default=None)
-"""The recording the caller's code runs inside of."""
+"""The traced call that the current code runs in."""
 
 
 class Arrived(Protocol):
-    """What has arrived of a streamed answer."""
+    """The part of a streamed response that has arrived."""
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the answer, once read, turned out to be whole, however its stream was left."""
+        """Return whether the response, once parsed, is complete, even if its stream was closed early."""
         ...
 
     @property
     def waiting_bytes(self) -> int | None:
-        """Return the size of what is kept to be read later, in bytes; None if everything has been read."""
+        """Return the size of the unparsed data, in bytes; None if everything has been parsed."""
         ...
 
     def result(self) -> Response:
-        """Return the answer as far as it has arrived."""
+        """Return the response as far as it has arrived."""
         ...
 
 
 class TracedCall:
-    """One call being recorded; every way to end it works once and is harmless after.
+    """One call being recorded. It ends once; every later attempt to end it has no effect.
 
-    Without a span (disabled, suppressed, or another span already tells this call) it only
-    carries the keys to forward.
+    Without a span (disabled, suppressed, or another span already records this call) it only carries the keys to
+    forward.
     """
 
-    # Defaults of the class rather than assignments at each call: most calls need few of them.
+    # Class defaults instead of assignments in ``__init__``: most calls need few of these attributes.
     context: Context | None = None
-    """The context to run the call in: our span is current there, nowhere else."""
+    """The context to run the call in; the span is current only there."""
     http_response: Any = None
-    """The HTTP response of the call, where a client puts it aside."""
+    """The HTTP response of the call; set by a client's patches while the call runs."""
     records_response = False
-    """Whether the answer is of interest: a span of ours, or of an outer call, takes it."""
+    """Whether the response is recorded, on a span of this call or of an outer one."""
     outer: TracedCall | None = None
     span: Span | None = None
     _answer: bytes | Callable[[], Response] | None = None
-    """What tells the answer: JSON text as it came, or a function that reads it."""
+    """The response: JSON text as received, or a function that parses it."""
     _arrived: Arrived | None = None
-    """What has arrived of a streamed answer."""
+    """The part of a streamed response that has arrived."""
     _attributes: Attributes | None = None
-    """What the request tells, once it is read."""
+    """The attributes of the request, once it is parsed."""
     _details: Attributes | None = None
     _ended = False
     _failed_ns = 0
@@ -138,11 +138,11 @@ class TracedCall:
 
     @property
     def captures_content(self) -> bool:
-        """Tell whether messages are recorded."""
+        """Return whether message content is recorded."""
         return self.settings.capture_content
 
     def start(self, current: Context, *, suppress_others: bool, reads_now: bool) -> None:
-        """Start the span under its place in the tree; read the request onto it where it ``reads_now``."""
+        """Start the span under its parent; parse the request at once if ``reads_now`` or strict."""
         keys, recorder, server = self.keys, self._recorder, self.server
         model = self._body.get("model") if self._body is not None else None
         attributes = self._started_with = {
@@ -182,20 +182,20 @@ class TracedCall:
         try:
             self._read_request()
         except SpancastError as error:
-            # Strict: the request will not be sent, and its span says why.
+            # In strict mode the request is not sent, and its span has the reason.
             self.fail(error)
             raise
 
     def start_within(self, outer: TracedCall) -> None:
-        """Record for ``outer``, which has the span: it gets what this call knows of itself."""
+        """Record this call on the span of the ``outer`` call."""
         self.outer, self.records_response = outer, True
         self._problems = list(self.keys.validation_errors)
         self._read_request()
 
     def sent(self, request: bytes, *, overridden: Mapping[str, Any] | None = None) -> None:
-        """Note the JSON ``request`` as it was sent, which nobody changes any more; the caller's own is let go.
+        """Set the JSON ``request`` as it was sent, and release the caller's body.
 
-        ``overridden`` are fields that were put into it for us, with the caller's values (None: he had none).
+        ``overridden`` are the fields that spancast put into it, with the caller's values (None if not given).
         """
         if request[:1] == b"{":
             self._sent, self._unsent, self._body = request, overridden, None
@@ -206,7 +206,7 @@ class TracedCall:
         body: Mapping[str, Any] = decoded or self._body or {}
         if self._unsent is not None:
             body = {**body, **self._unsent}
-        # Not the body: what is forwarded is the caller's own, as he gave it.
+        # The body stays: forwarding needs the caller's own fields, as they were given.
         self._sent = None
         request = self.dialect.read_request(body, content=content)
         attributes = self._attributes = request.attributes
@@ -222,40 +222,40 @@ class TracedCall:
         if validation_errors:
             attributes[semconv.PROBLEMS] = validation_errors
             if request.validation_errors:
-                # By the settings of this call: ``strict`` raises before a request is sent, never on another thread.
+                # Raises only if this call's settings are strict; then the request is parsed before it is sent.
                 self._recorder.tell(request.validation_errors, SpancastError, strict=self.settings.strict)
         return attributes
 
     def enter(self) -> Entered:
-        """Make the span current, and nested calls annotate this one; give the result to ``leave``."""
+        """Make the span current; nested calls annotate this one. Pass the result to ``leave``."""
         return attach(self.context or get_current()), CURRENT_CALL.set(self)
 
     def leave(self, entered: Entered) -> None:
         """Undo ``enter``."""
         token, mark = entered
-        try:  # noqa: SIM105 - contextlib.suppress costs five times as much, a call
+        try:  # noqa: SIM105 - contextlib.suppress is five times slower
             CURRENT_CALL.reset(mark)
         except ValueError:
-            # Left in another context than entered (a coroutine closed elsewhere): that context dies by itself.
+            # This is another context than that of ``enter`` (a coroutine closed elsewhere); nothing to restore here.
             pass
         detach(token)
 
     def inside(self, *, ends: bool = True) -> _Inside:
-        """Return the ``with`` block to run the call in; an exception passes, and ends the recording if ``ends``."""
+        """Return the context manager to run the call in; an exception passes, and ends the recording if ``ends``."""
         return _Inside(self, ends=ends)
 
     @property
     def new_stream(self) -> Callable[[], StreamReader]:
-        """Return what makes a reader of this call's streamed answer; it does not hold this recording."""
+        """Return a function that makes a stream reader for this call; it holds no reference to this object."""
         return functools.partial(self.dialect.new_stream, content=self.captures_content)
 
     def expect(self, arrived: Arrived) -> None:
-        """Expect a streamed answer: whatever ends the call, as much of it is recorded as is in ``arrived`` by then."""
+        """Expect a streamed response; when the call ends, the content of ``arrived`` is recorded."""
         self._arrived = arrived
         _open.add(weakref.ref(self, _open.discard))
 
     def chunk_arrived(self) -> None:
-        """Note the time of a chunk: the first always, the others where metrics are listened to."""
+        """Record the time of a chunk: always of the first, of the others only if metrics are collected."""
         since_s = time.perf_counter() - self._started_s
         if self._first_chunk_s is None:
             self._first_chunk_s = since_s
@@ -264,7 +264,7 @@ class TracedCall:
 
     @property
     def times_every_chunk(self) -> bool:
-        """Tell whether each chunk's time is wanted, not just the first's; decided when first asked."""
+        """Return whether the time of every chunk is recorded, not only of the first; evaluated once per call."""
         times = self._times_every_chunk
         if times is None:
             times = self._times_every_chunk = self._recorder.active_metrics() is not None
@@ -273,16 +273,16 @@ class TracedCall:
 
     @never_raise
     def end_with(self, answer: object) -> None:
-        """End with a whole ``answer``: wire JSON or the SDK's object, read now."""
+        """End with a complete ``answer``, decoded JSON or the SDK's object; it is parsed now."""
         self._end(lambda: self._read_answer(answer), None)
 
     def end_with_bytes(self, answer: bytes) -> None:
-        """End with a whole ``answer`` as it came, JSON text that nobody changes any more; from behind a shield."""
+        """End with a complete ``answer`` as received, JSON text; the caller wraps this in ``never_raise``."""
         self._end(answer, len(answer))
 
     @never_raise
     def finish(self, *, incomplete: Incomplete | None = None) -> None:
-        """End a stream with what has arrived; ``incomplete`` is how it was left."""
+        """End a stream with the part that has arrived; ``incomplete`` is how it ended early."""
         if self._ended:
             return
         self._incomplete = incomplete
@@ -293,9 +293,9 @@ class TracedCall:
 
     @never_raise
     def fail(self, error: BaseException, answer: bytes | None = None) -> None:
-        """End with the exception the caller gets, and with what had arrived before it.
+        """End with the exception that the caller gets, and with the part of a stream that had arrived.
 
-        ``answer`` is a whole one as it came, JSON text, which the SDK then refused.
+        ``answer`` is a complete response as received, JSON text, that the SDK then rejected.
         """
         if answer is not None:
             self._end(answer, len(answer), error)
@@ -305,21 +305,21 @@ class TracedCall:
             self._end_left(error)
 
     def _end_left(self, error: BaseException | None = None) -> None:
-        """End a call that was left, perhaps by a finalizer that the collector runs in the midst of anything.
+        """End an unfinished call, perhaps from a finalizer.
 
-        In a copy of the context: CPython before 3.12 crashes if a processor sets a context variable
-        while the collector runs within the setting of one in the same context.
+        It runs in a copy of the context: CPython before 3.12 crashes if a processor sets a context variable while
+        the garbage collector runs during the setting of one in the same context.
         """
         copy_context().run(self._end, *(self._so_far() or (None, 0)), error)
 
     @never_raise
     def _so_far(self) -> tuple[Callable[[], Response] | None, int | None]:
-        """Return what reads the answer as far as it has arrived, and the size of what waits to be read."""
+        """Return a function that parses the part that has arrived, and the size of the unparsed data."""
         arrived = self._arrived
         return (None, 0) if arrived is None else (arrived.result, arrived.waiting_bytes)
 
     def disown(self) -> None:
-        """Record nothing more: another process ends this call."""
+        """Stop recording: another process ends this call."""
         self._ended = True
 
     def _end(
@@ -341,22 +341,22 @@ class TracedCall:
                 if processor is None:
                     self._finalize(span)
         finally:
-            # Whatever of ours broke, the span ends.
+            # The span ends even if the code above has failed.
             if is_due and span is not None:
                 if processor is None:
                     span.end()
                 else:
                     processor.end_unparsed(span, self._complete, (waiting_bytes or 0) + len(self._sent or b""))
-            # The span queue holds this recording, which holds the span no longer.
+            # The span queue holds this object; a reference to the span would be a cycle.
             self.span = self.context = self._place = self._body = None
             if resolve_parent is not None and resolve_parent.groups:
                 self._recorder.tree.release(resolve_parent.groups, time.time_ns())
 
     def _only_processor(self, waiting_bytes: int | None) -> SpancastProcessor | None:
-        """Return our processor if the parsing can be left to the export thread; None if it is due now.
+        """Return our processor if the export thread can parse the call; None if it must be parsed now.
 
-        It is due if another processor sees the span, if the call is measured, or if the caller could still change
-        what is to be parsed.
+        It must be parsed now if another processor sees the span, if metrics are collected, or if the caller could
+        still change the objects to parse.
         """
         is_kept = self._sent is not None or self._attributes is not None
         if self.span is None or self.outer is not None or waiting_bytes is None or not is_kept:
@@ -364,7 +364,7 @@ class TracedCall:
         return self._starter.only_processor if self._recorder.active_metrics() is None else None
 
     def _finalize(self, span: Span | None) -> None:
-        """Parse request and answer, and put everything on the span."""
+        """Parse request and response, and set all attributes and the status on the span."""
         lasted_s = time.perf_counter() - self._started_s
         if span is None:
             attributes, _ = self._read()
@@ -373,7 +373,7 @@ class TracedCall:
             return
         failure = self._failure
         if failure is not None:
-            # First: they are known, whatever the answer turns out to be.
+            # Status and exception come first: they do not depend on the parsing, which may fail.
             span.set_status(self._status_of(failure))
             event = self._exception_attributes()
             if event is not None:
@@ -391,7 +391,7 @@ class TracedCall:
             metrics.record({**self._started_with, **attributes}, lasted_s, self._chunk_times_s, self.context)
 
     def _complete(self, span: ReadableSpan) -> Parsed | None:
-        """Parse request and answer of the ended ``span``, on the export thread."""
+        """Parse request and response of the ended ``span``, on the export thread."""
         attributes, failure = self._parse() or ({}, self._failure)
         limits = self._starter.limits
         told = self._exception_attributes() if self._failure is not None else None
@@ -411,7 +411,7 @@ class TracedCall:
         return within(attributes, room, limits.max_span_attribute_length)
 
     def _note(self, error: BaseException) -> None:
-        """Note what an exception tells; a cancelled call has not failed, unless that is asked for."""
+        """Store the facts of an exception; cancellation is a failure only with ``cancellation_is_error``."""
         is_exception = isinstance(error, Exception)
         self._incomplete = "failed" if is_exception else "cancelled"
         if is_exception or self.settings.cancellation_is_error:
@@ -421,11 +421,11 @@ class TracedCall:
             if self.outer is None and self.span is not None:
                 counters.add("spans.failed")
                 self._failed_ns = time.time_ns()
-                # Without the exception, which holds the caller's frames.
+                # The exception itself is not stored: it holds the caller's frames.
                 self._raised = raised(error) if self.captures_content else None
 
     def _read(self) -> tuple[Attributes, Failure | None]:
-        """Return all that request and answer tell, and why there is no (whole) answer."""
+        """Return the attributes of request and response, and the failure if there is no complete response."""
         attributes = self._read_request() if self._attributes is None else self._attributes
         answer, self._answer = self._answer, None
         if isinstance(answer, bytes):
@@ -457,7 +457,7 @@ class TracedCall:
         return self.dialect.read_response(answer, content=self.captures_content)
 
     def _note_empty_response(self, attributes: Attributes) -> None:
-        problem = f"answer: no answer of {self.dialect.name} was given; returned as it is"
+        problem = f"answer: expected a response of {self.dialect.name}; returned unchanged"
         told = attributes.get(semconv.PROBLEMS)
         attributes[semconv.PROBLEMS] = [*map(str, told), problem] if isinstance(told, list) else [problem]
         counters.add("validation_errors")
@@ -477,12 +477,12 @@ class TracedCall:
         return Status(StatusCode.ERROR, message or None)
 
     def __del__(self) -> None:
-        # In a garbage cycle this may come before what watches the stream; and a span that never ends would be lost.
+        # In a garbage cycle this may run before the finalizer of the stream; a span that does not end is lost.
         if not self._ended and (self.span is not None or self.outer is not None):
             self.finish(incomplete="abandoned")
 
     def annotate(self, attributes: Attributes) -> None:
-        """Take from an inner call of the same request what this one does not know itself."""
+        """Add the attributes of an inner call of the same request; this call's own ones take precedence."""
         own = self._read_request() if self._attributes is None else self._attributes
         merged = {**attributes, **own}
         if self.server is UNKNOWN_SERVER and semconv.PROVIDER_NAME in attributes:
@@ -491,10 +491,10 @@ class TracedCall:
 
     @never_raise
     def forwarded(self) -> dict[str, Any] | None:
-        """Return the body fields to send, all of them JSON; None if no keys are sent.
+        """Return the body fields to send, all JSON; None if no keys are sent.
 
-        A field that is None is to be left out. Only OpenRouter understands ``trace`` and ``session_id`` (its
-        own Broadcast then joins this trace); ``forward_trace_keys`` overrides that.
+        A field with the value None must be left out. Keys are sent to OpenRouter only, which understands ``trace``
+        and ``session_id`` (its Broadcast then joins this trace), unless ``forward_trace_keys`` overrides that.
         """
         forward_trace_keys = self.settings.forward_trace_keys
         if forward_trace_keys == "never" or (forward_trace_keys == "auto" and self.server.provider != OPENROUTER):
@@ -504,7 +504,7 @@ class TracedCall:
 
 
 def end_streams() -> None:
-    """End every open stream with what has arrived; for the exit of the interpreter, which finalizes not all of them."""
+    """End every open stream with the part that has arrived; at exit, because not all objects are finalized then."""
     for reference in _open.copy():
         traced_call = reference()
         if traced_call is not None:
@@ -512,7 +512,7 @@ def end_streams() -> None:
 
 
 def _in_child() -> None:
-    # They are the parent's to end: recorded here as well, each would be told twice.
+    # The parent process ends them; recording them here too would give two spans for each.
     for reference in _open:
         traced_call = reference()
         if traced_call is not None:
@@ -525,7 +525,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _unplaced(keys: TraceKeys, resolve_parent: SpanParent) -> list[str]:
-    """Tell that ``parent_span_id`` came to nothing, where it did."""
+    """Return the validation error of a ``parent_span_id`` without a trace, if there is one."""
     if keys.parent_span_id and not keys.trace_id and not resolve_parent.groups:
         ids = trace_api.get_current_span(resolve_parent.context).get_span_context()
         if not ids.is_valid:
@@ -534,7 +534,7 @@ def _unplaced(keys: TraceKeys, resolve_parent: SpanParent) -> list[str]:
 
 
 class _Inside:
-    """The block in which the user's call runs: our span current, nested calls annotating this one."""
+    """The context manager around the user's call: the span is current, and nested calls annotate this one."""
 
     __slots__ = ("_ends", "_entered", "_recording")
 
