@@ -1,6 +1,6 @@
-"""What every destination owes, asked of every row of the table, with servers on real sockets.
+"""The contract of destinations, run with every registered type and with servers on real sockets.
 
-A new row is found here by itself; ``REACHED_BY`` says which field is its address.
+A new type is included automatically; ``REACHED_BY`` maps it to the field with its address.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REACHED_BY = {
 }  # fmt: skip
 LOCAL = {"file", "console", "store", "exporter"}
 ENGINES = {"clickhouse", "s3"}
-"""Their servers are in ``tests/destinations/test_clickhouse.py`` and ``test_s3.py``; here they meet what needs none."""
+"""Types whose servers are in ``tests/destinations/test_clickhouse.py`` and ``test_s3.py``; tested here without one."""
 POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES]
 
 
@@ -85,19 +85,19 @@ def body_of(request: Request) -> bytes:
 
 
 @pytest.mark.parametrize("kind", POSTING)
-def test_keeps_the_contract_that_others_are_held_to(kind: str, receiver: OtlpReceiver) -> None:
+def test_destination_passes_check_destination(kind: str, receiver: OtlpReceiver) -> None:
     check_destination(
         lambda: given(kind, receiver.url),
         unreachable=lambda: given(kind, f"http://127.0.0.1:{own_port()}"),
         secrets=[CANARY],
     )
-    # Beside those of a connection test, whose trace id is 1.
+    # Without the spans of a connection test, whose trace id is 1.
     assert len({ids for ids in receiver.spans if int(ids[0], 16) != 1}) == 6
 
 
 @pytest.mark.parametrize("kind", POSTING)
 @pytest.mark.parametrize("fault", ["500", "503", "429"])
-def test_what_passes_is_waited_for(kind: str, fault: str, receiver: OtlpReceiver) -> None:
+def test_temporary_failure_is_retried(kind: str, fault: str, receiver: OtlpReceiver) -> None:
     headers = {"Retry-After": "0.1"} if fault == "429" else {}
     receiver.answer_with(status(int(fault), headers=headers), ok())
     sender = sending(kind, receiver)
@@ -110,7 +110,7 @@ def test_what_passes_is_waited_for(kind: str, fault: str, receiver: OtlpReceiver
 
 @pytest.mark.parametrize("kind", POSTING)
 @pytest.mark.parametrize("code", [400, 404])
-def test_what_does_not_pass_is_listed(kind: str, code: int, receiver: OtlpReceiver) -> None:
+def test_permanent_failure_is_dead_lettered(kind: str, code: int, receiver: OtlpReceiver) -> None:
     receiver.answer_with(status(code, b"no"))
     sender = sending(kind, receiver)
     sender.conversation()
@@ -124,7 +124,7 @@ def test_what_does_not_pass_is_listed(kind: str, code: int, receiver: OtlpReceiv
 
 
 @pytest.mark.parametrize("kind", [kind for kind in POSTING if kind != "webhook"])
-def test_partial_success_is_read(kind: str, receiver: OtlpReceiver) -> None:
+def test_partial_success_is_counted_as_rejected(kind: str, receiver: OtlpReceiver) -> None:
     receiver.answer_with(partial(1, "too old"))
     sender = sending(kind, receiver)
     sender.conversation(calls=3)
@@ -148,8 +148,8 @@ def test_random_failures_lose_nothing(kind: str, receiver: OtlpReceiver) -> None
 
 
 @pytest.mark.parametrize("kind", POSTING)
-def test_size(kind: str, receiver: OtlpReceiver) -> None:
-    """One value of 3 MB among others, where the server takes 1 MB: all arrive, the large one shortened and told so."""
+def test_spans_too_large_for_the_server_are_delivered_truncated(kind: str, receiver: OtlpReceiver) -> None:
+    """The server accepts 1 MB and one value has 3 MB: all spans are delivered, the large one truncated."""
     receiver.answer_with(lambda request: status(413) if len(request.body) > 1 << 20 else ok())
     sender = sending(kind, receiver)
     sender.conversation(calls=3)
@@ -157,14 +157,14 @@ def test_size(kind: str, receiver: OtlpReceiver) -> None:
         {"type": "text", "content": "long " * 600_000}]}])})  # fmt: skip
     report = sender.pipeline.flush(PATIENCE_S)
     assert report, str(report)
-    # Beside those of a connection test, whose trace id is 1.
+    # Without the spans of a connection test, whose trace id is 1.
     assert len({ids for ids in receiver.spans if int(ids[0], 16) != 1}) == 6
     sender.pipeline.shutdown()
 
 
 @pytest.mark.parametrize("kind", POSTING)
-def test_privacy_canary(kind: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
-    """Nothing of what was said is in a payload, nor on disk; names, tokens, cost and own keys are."""
+def test_privacy_mode_sends_no_content(kind: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    """Content is neither in a payload nor on disk; names, tokens, cost and custom keys are."""
     receiver.answer_with(status(503), ok())
     sender = sending(kind, receiver, tmp_path, privacy_mode=True)
     sender.conversation(**LEAKS)
@@ -181,14 +181,14 @@ def test_privacy_canary(kind: str, receiver: OtlpReceiver, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", POSTING)
-def test_credentials_are_sent_and_nowhere_else(
+def test_credentials_are_sent_and_not_logged(
     kind: str, receiver: OtlpReceiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
     receiver.answer_with(status(401), ok())
     sender = sending(kind, receiver, tmp_path, headers={"X-Own": f"{CANARY}-own"})
     sender.conversation()
-    report = report_when(sender.pipeline.flush, lambda told: told.destinations["one"].last_error)
+    report = report_when(sender.pipeline.flush, lambda report: report.destinations["one"].last_error)
     sender.pipeline.flush(PATIENCE_S)
     [first, *_] = receiver.requests
     assert first.headers["x-own"] == f"{CANARY}-own"
@@ -197,8 +197,8 @@ def test_credentials_are_sent_and_nowhere_else(
         if "{" in template and name.lower() in first.headers:
             assert first.headers[name.lower()]
     worker = sender.pipeline.workers[0]
-    told = f"{report} {worker.route} {worker.route.destination!r} {sender.pipeline.spool.buried()} {caplog.text}"
-    assert CANARY not in told
+    output = f"{report} {worker.route} {worker.route.destination!r} {sender.pipeline.spool.buried()} {caplog.text}"
+    assert CANARY not in output
     sender.pipeline.shutdown()
     for path in tmp_path.iterdir():
         if path.is_file():
@@ -206,7 +206,7 @@ def test_credentials_are_sent_and_nowhere_else(
 
 
 @pytest.mark.parametrize("kind", POSTING)
-def test_test_connection(kind: str, receiver: OtlpReceiver) -> None:
+def test_connection_test_of_every_destination(kind: str, receiver: OtlpReceiver) -> None:
     sender = sending(kind, receiver)
     destination = sender.pipeline.workers[0].route.destination
     assert type(destination.test_connection(PATIENCE_S)).__name__ == "Delivered"
@@ -217,23 +217,23 @@ def test_test_connection(kind: str, receiver: OtlpReceiver) -> None:
     sender.pipeline.shutdown()
 
 
-# Where it goes: what a spool that programs share knows of a destination beside its name
+# --- fingerprints: a shared spool identifies a destination by its name and its place ---------------
 
 
 @pytest.mark.parametrize("kind", DESTINATIONS)
-def test_every_field_says_where_spans_go_or_does_not(kind: str) -> None:
+def test_every_config_field_is_part_of_the_place_or_not(kind: str) -> None:
     own = {fact.name for fact in fields(kind) if not fact.is_common}
     assert not ELSEWHERE[kind].keys() & SAME_PLACE[kind].keys()
     assert (ELSEWHERE[kind].keys() | SAME_PLACE[kind].keys()) - {"compression"} == own - {"compression"}
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in DESTINATIONS for name in ELSEWHERE[kind]])
-def test_another_address_or_account_is_another_fingerprint(kind: str, name: str) -> None:
+def test_fingerprint_differs_for_another_address_or_account(kind: str, name: str) -> None:
     assert config(kind, **{name: ELSEWHERE[kind][name]}).fingerprint() != config(kind).fingerprint()
 
 
 @pytest.mark.parametrize("kind", DESTINATIONS)
-def test_rules_limits_and_replaced_credentials_change_no_fingerprint(kind: str) -> None:
+def test_fingerprint_ignores_rules_limits_and_credentials(kind: str) -> None:
     rules = {"privacy_mode": True, "sampling_rate": 0.5, "spans": "all", "mask": ["x"], "convention": "langfuse"}
     network = {"timeout": 3, "verify": False, "proxy": "http://proxy.test"} if kind not in LOCAL else {}
     other = config(kind, **rules, **network, **SAME_PLACE[kind])
@@ -241,7 +241,7 @@ def test_rules_limits_and_replaced_credentials_change_no_fingerprint(kind: str) 
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DESTINATIONS if kind not in LOCAL])
-def test_headers_may_name_an_account(kind: str, tmp_path: Path) -> None:
+def test_fingerprint_includes_headers_that_name_an_account(kind: str, tmp_path: Path) -> None:
     certificate = tmp_path / "client.pem"
     certificate.touch()
     given = [
@@ -267,7 +267,7 @@ URLS = [kind for kind in DESTINATIONS if kind not in LOCAL]
 
 
 @pytest.mark.parametrize("kind", URLS)
-def test_spellings_of_one_address_are_one_fingerprint(kind: str) -> None:
+def test_fingerprint_is_equal_for_spellings_of_one_address(kind: str) -> None:
     same = ["https://host.test", "https://host.test/", "https://HOST.Test:443", "https://host.test.:443/"]
     if kind == "clickhouse":
         same = ["host.test", "https://host.test:8443", "HOST.Test:8443/"]
@@ -277,7 +277,7 @@ def test_spellings_of_one_address_are_one_fingerprint(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", [kind for kind in URLS if kind not in ("clickhouse", "datadog")])
-def test_user_and_query_of_an_address_count(kind: str) -> None:
+def test_fingerprint_includes_user_and_query_of_the_address(kind: str) -> None:
     urls = ["https://host.test/in", "https://host.test/out", "https://me@host.test/in", "https://me:1@host.test/in"]
     assert (
         len({addressed(kind, url) for url in [*urls, "https://host.test/in?key=1", "https://host.test/in?key=2"]}) == 6
@@ -285,14 +285,14 @@ def test_user_and_query_of_an_address_count(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", DESTINATIONS)
-def test_a_fingerprint_is_a_hash_without_what_it_is_made_of(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_does_not_contain_its_input(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", f"api-key={CANARY}")
     found = config(kind)
     assert re.fullmatch(r"[0-9a-f]{12}", found.fingerprint())
     assert CANARY not in repr(found.place())
 
 
-def test_a_fingerprint_is_the_same_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fingerprint_is_equal_in_every_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     kinds = [kind for kind in DESTINATIONS if kind != "console"]
     here = {kind: config(kind).fingerprint() for kind in kinds if kind != "exporter"}
@@ -314,7 +314,7 @@ LOCALLY: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", sorted(LOCAL))
-def test_local_ones_take_and_keep_private(
+def test_local_destinations_deliver_and_respect_privacy_mode(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -329,11 +329,11 @@ def test_local_ones_take_and_keep_private(
     seen = (shown.out + shown.err).encode() + b"".join(
         path.read_bytes() for path in tmp_path.iterdir() if path.is_file()
     )
-    # The SDK's console exporter writes to the stdout of its import, which is not ours to see.
+    # The SDK's console exporter writes to the stdout at its import, which is not captured.
     assert b"chat" in seen or kind == "exporter"
     assert b"canary" not in seen
 
 
-def test_every_row_is_here() -> None:
+def test_every_destination_type_is_tested() -> None:
     assert set(POSTING) | LOCAL | ENGINES == set(DESTINATIONS)
     assert set(ELSEWHERE) == set(SAME_PLACE) == set(DESTINATIONS)

@@ -1,4 +1,4 @@
-"""The rows of SDKs: found by the dotted packages they own, installed when those are imported."""
+"""The registry of SDKs: clients are found by their packages, patches are applied at import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A call parsed on the export thread gives the span that parsing it at once gives; others see complete spans only."""
+"""A call parsed on the export thread gives the same span as one parsed at once; other processors see complete spans."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_a_deferred_call_gives_the_span_that_parsing_at_once_gives(way: str, cli
     ],
     ids=lambda limits: ",".join(limits),
 )
-def test_a_deferred_call_is_kept_within_the_limits_of_its_provider(
+def test_deferred_call_respects_the_limits_of_its_provider(
     limits: dict[str, str], way: str, client: Any, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in limits.items():
@@ -127,11 +127,11 @@ def test_nothing_is_parsed_on_the_callers_thread(
 ) -> None:
     read: list[str] = []
     for name in ("read_request", "read_response"):
-        whole = getattr(type(OPENAI_CHAT), name)
+        original = getattr(type(OPENAI_CHAT), name)
 
-        def counted(*args: Any, name: str = name, whole: Any = whole, **kwargs: Any) -> Any:
+        def counted(*args: Any, name: str = name, original: Any = original, **kwargs: Any) -> Any:
             read.append(name)
-            return whole(*args, **kwargs)
+            return original(*args, **kwargs)
 
         monkeypatch.setattr(type(OPENAI_CHAT), name, counted)
     ask(client)
@@ -149,10 +149,10 @@ def test_nothing_is_parsed_on_the_callers_thread(
     assert parsed[2].is_unset
 
 
-def test_what_the_caller_changes_after_the_call_is_not_recorded(client: Any, target: SpanTarget) -> None:
+def test_changes_of_the_caller_after_the_call_are_not_recorded(client: Any, target: SpanTarget) -> None:
     messages = copy.deepcopy(MESSAGES)
     answer = client.chat.completions.create(model="m", messages=messages)
-    said = answer.choices[0].message.content
+    response_text = answer.choices[0].message.content
     messages.append({"role": "assistant", "content": "later"})
     messages[0]["content"] = "changed"
     answer.choices[0].message.content = "changed"
@@ -160,7 +160,7 @@ def test_what_the_caller_changes_after_the_call_is_not_recorded(client: Any, tar
     assert [part["content"] for message in found["gen_ai.input.messages"] for part in message["parts"]] == [
         "Be brief.", "hi"
     ]  # fmt: skip
-    assert found["gen_ai.output.messages"][0]["parts"] == [{"type": "text", "content": said}]
+    assert found["gen_ai.output.messages"][0]["parts"] == [{"type": "text", "content": response_text}]
 
 
 class AttributeRecorder(SpanProcessor):
@@ -223,7 +223,7 @@ def test_a_status_ok_of_the_application_is_kept(client: Any, server: ReplayServe
     assert (status.status_code, attributes["application"]) == (StatusCode.OK, 1)
 
 
-def test_a_span_that_the_application_ends_is_handed_over_once(
+def test_span_ended_by_the_application_is_delivered_once(
     client: Any, target: SpanTarget, caplog: pytest.LogCaptureFixture
 ) -> None:
     client._client.event_hooks["request"].append(lambda _: trace_api.get_current_span().end())
@@ -243,10 +243,12 @@ def test_an_ended_span_can_be_copied_and_its_status_pickled(client: Any, target:
 
 
 class Mine:
-    """An object of the caller's."""
+    """An object of the caller."""
 
 
-def test_an_exception_keeps_nothing_of_the_callers(client: Any, server: ReplayServer, target: SpanTarget) -> None:
+def test_captured_exception_holds_no_objects_of_the_caller(
+    client: Any, server: ReplayServer, target: SpanTarget
+) -> None:
     def work() -> weakref.ref[Mine]:
         mine = Mine()
         try:

@@ -1,4 +1,4 @@
-"""The private names of OpenTelemetry that are used, and what is done in a version without them."""
+"""Accessors of OpenTelemetry's private names, and their fallbacks in versions without them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One ``spancast.trace(...)`` object entered many times: each entry undoes what it did, and nothing else."""
+"""One ``spancast.trace(...)`` object entered many times: each exit restores the state of its own entry only."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_tasks_that_share_an_object_keep_none_of_its_keys(spans: CapturedS
     shared = spancast.trace(session_id="shared", span_name="work")
 
     async def work(task: int) -> bool:
-        # Tasks leave in another order than they enter.
+        # Tasks exit in another order than they enter.
         async with shared:
             for _ in range(task % 3):
                 await asyncio.sleep(0)
@@ -146,7 +146,7 @@ def test_an_object_nested_in_itself(spans: CapturedSpans) -> None:
     assert [one.span_id for one in shared.calls] == [ids[name] for name in ("one", "two", "three", "four")]
 
 
-def test_a_scope_lists_its_own_entry_and_the_object_all_of_them(spans: CapturedSpans) -> None:
+def test_calls_of_an_entry_and_of_the_object(spans: CapturedSpans) -> None:
     shared = spancast.trace(trace_name="T")
     together = threading.Barrier(THREADS, timeout=30)
 
@@ -174,8 +174,8 @@ def test_an_object_used_without_as(spans: CapturedSpans) -> None:
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_generators_that_take_turns_leave_nothing(spans: CapturedSpans, *, is_shared: bool) -> None:
-    """Each holds a block over its ``yield``; the first to enter is the first to leave."""
+def test_interleaved_generators_leave_nothing_active(spans: CapturedSpans, *, is_shared: bool) -> None:
+    """Each generator holds a block over its ``yield``; the first to enter is the first to exit."""
     shared = spancast.trace(session_id="0", span_name="work")
 
     def generator(session: str) -> Iterator[None]:
@@ -248,7 +248,7 @@ def test_an_exit_without_an_entry_is_harmless(spans: CapturedSpans) -> None:
     assert sessions(spans) == {"inside": "s"}
 
 
-def test_a_shared_object_that_is_wrong_leaves_nothing(spans: CapturedSpans) -> None:
+def test_shared_object_with_wrong_keys_leaves_nothing_active(spans: CapturedSpans) -> None:
     spancast.configure(tracer_provider=spans.provider, strict=True)
     wrong = spancast.trace(span_name="work", session_id="s" * 257)
     for _ in range(2):
@@ -262,7 +262,7 @@ def test_a_shared_object_that_is_wrong_leaves_nothing(spans: CapturedSpans) -> N
 
 
 def in_context(function: Callable[..., Any], *args: Any) -> Any:
-    """Call as a web framework drives a generator: each step in a fresh copy of the caller's context."""
+    """Call ``function`` in a new copy of the caller's context, as web frameworks drive each step of a generator."""
     return contextvars.copy_context().run(function, *args)
 
 
@@ -330,7 +330,7 @@ async def test_a_traced_async_generator_driven_by_several_tasks(spans: CapturedS
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "generator", "async generator"])
-async def test_a_traced_function_that_returns_what_has_steps(kind: str, spans: CapturedSpans) -> None:
+async def test_traced_function_that_returns_a_generator_or_coroutine(kind: str, spans: CapturedSpans) -> None:
     async def coroutine() -> str:
         await asyncio.sleep(0)
         call("step")
@@ -421,12 +421,12 @@ def test_a_block_with_a_span_in_a_traced_generator_without_one(spans: CapturedSp
         call("after")
     running.close()  # type: ignore[attr-defined]
     assert is_clean()
-    # A block gives back the context it was entered in, as ``with`` blocks do.
+    # A block restores the context of its entry.
     assert spans.tree() == {"first": {"1": {}, "part": {"2": {}}, "between": {}, "3": {}}, "last": {"after": {}}}
     assert sessions(spans) == {"1": "s", "between": None, "2": "s", "3": "s", "after": None}
 
 
-async def test_what_a_traced_function_attached_of_its_own_stays_attached(spans: CapturedSpans) -> None:
+async def test_context_attached_by_a_traced_function_stays_attached(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s")
     def function(value: str) -> None:
         context_api.attach(baggage.set_baggage("mine", value))
