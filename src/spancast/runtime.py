@@ -231,7 +231,7 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
 
     The report is true only if nothing is queued and nothing was lost.
     """
-    CALL_TRACER.tree.end_idle()
+    CALL_TRACER.group_spans.end_idle()
     deadline_s = time.monotonic() + timeout_s
     pipeline = _wiring().current_pipeline() if _wiring_loaded() else None
     report = pipeline.flush(timeout_s) if pipeline else FlushReport()
@@ -249,7 +249,7 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
 
 def shutdown(timeout_s: float = 5.0) -> FlushReport:
     """End every group span, flush, remove all patches, and shut down the export pipeline and our provider."""
-    CALL_TRACER.tree.end_all()
+    CALL_TRACER.group_spans.end_all()
     report = flush(timeout_s)
     uninstrument()
     if _wiring_loaded():

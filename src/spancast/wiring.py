@@ -30,13 +30,13 @@ from spancast.tracing.span_processor import install_processor, processors
 LOCAL_STORE: Final = "store"
 """The name and type of the destination that is used if none is configured."""
 
-_observed: Final[IdentityMap[MeterProvider, bool]] = IdentityMap()
-_present: ExportPipeline | None = None
+_observed_providers: Final[IdentityMap[MeterProvider, bool]] = IdentityMap()
+_current: ExportPipeline | None = None
 
 
 def current_pipeline() -> ExportPipeline | None:
     """Return the current pipeline; None if there is none."""
-    return _present
+    return _current
 
 
 def start_pipeline(settings: Settings, meter_provider: MeterProvider | None = None) -> ExportPipeline:
@@ -45,7 +45,7 @@ def start_pipeline(settings: Settings, meter_provider: MeterProvider | None = No
     Raises:
         ConfigError: A destination lacks a package, or the spool file is not a spool; the current pipeline stays.
     """
-    global _present  # noqa: PLW0603 - one pipeline per process
+    global _current  # noqa: PLW0603 - one pipeline per process
     routes = routes_of(settings.destinations or _local_store())
     enabled = [config for config in settings.destinations.values() if config.enabled]
     # The local store writes to a file of its own at once, so it needs no spool on disk.
@@ -60,17 +60,17 @@ def start_pipeline(settings: Settings, meter_provider: MeterProvider | None = No
     spool = open_spool(
         None if in_memory else settings.spool.path, limit, settings.spool.max_age, settings.spool.keep_delivered
     )
-    _present = ExportPipeline(
+    _current = ExportPipeline(
         routes,
         spool,
         redaction=shared_redaction(enabled),
         is_durable=not in_memory,
         shutdown_timeout_s=settings.shutdown_timeout,
     )
-    for relay in processors():
-        relay.set_target(_present.processor, only_ours=True)
-    _observe(meter_provider or metrics_api.get_meter_provider())
-    return _present
+    for processor in processors():
+        processor.set_target(_current.processor, only_ours=True)
+    _register_metrics(meter_provider or metrics_api.get_meter_provider())
+    return _current
 
 
 def stop_pipeline() -> None:
@@ -78,11 +78,11 @@ def stop_pipeline() -> None:
 
     It stays the target of calls that still run. Their spans are counted in ``dropped.after_shutdown``.
     """
-    global _present
-    former, _present = _present, None
+    global _current
+    former, _current = _current, None
     if former is not None:
-        for relay in processors():
-            relay.set_target(former.processor, only_ours=True)
+        for processor in processors():
+            processor.set_target(former.processor, only_ours=True)
         former.shutdown()
 
 
@@ -93,12 +93,12 @@ def attach(provider: TracerProvider) -> None:
     nowhere.
     """
     own = install_processor(provider)
-    for relay in processors():
-        if _present is not None:
-            relay.set_target(_present.processor, only_ours=relay is not own)
-        elif relay is own:
-            relay.set_target(None)
-    if own is None and _present is not None:
+    for processor in processors():
+        if _current is not None:
+            processor.set_target(_current.processor, only_ours=processor is not own)
+        elif processor is own:
+            processor.set_target(None)
+    if own is None and _current is not None:
         logger.warning(
             "spancast: %s accepts no span processors, so its spans reach no destination; pass a tracer_provider of the"
             " OpenTelemetry SDK to configure()",
@@ -109,13 +109,13 @@ def attach(provider: TracerProvider) -> None:
 @contextmanager
 def skip_own_flush() -> Generator[None]:
     """Make ``force_flush`` of providers skip our processors; the pipeline has been flushed."""
-    for relay in processors():
-        relay.is_flushed_by_us = True
+    for processor in processors():
+        processor.is_flushed_by_us = True
     try:
         yield
     finally:
-        for relay in processors():
-            relay.is_flushed_by_us = False
+        for processor in processors():
+            processor.is_flushed_by_us = False
 
 
 def hand_over(span: ReadableSpan) -> None:
@@ -124,8 +124,8 @@ def hand_over(span: ReadableSpan) -> None:
     # unless it is a call.
     scope = span.instrumentation_scope
     is_call = scope is not None and scope.name == SCOPE_NAME
-    if _present is not None and (is_call or not CURRENT_THREAD.is_ours):
-        _present.span_queue.on_end(span)
+    if _current is not None and (is_call or not CURRENT_THREAD.is_ours):
+        _current.span_queue.on_end(span)
 
 
 def _local_store() -> Mapping[str, DestinationConfig]:
@@ -142,7 +142,7 @@ def _local_store() -> Mapping[str, DestinationConfig]:
     return {LOCAL_STORE: config}
 
 
-def _observe(provider: MeterProvider) -> None:
-    if not _observed.get(provider):
-        _observed.set(provider, True)
+def _register_metrics(provider: MeterProvider) -> None:
+    if not _observed_providers.get(provider):
+        _observed_providers.set(provider, True)
         self_metrics.observe(provider.get_meter("spancast"), current_pipeline)

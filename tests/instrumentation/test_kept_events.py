@@ -54,7 +54,7 @@ async def test_long_events_are_parsed_before_they_fill_the_memory(
     assert text >= 700 * len(PIECE)
     assert len(str(found["gen_ai.output.messages"])) > text, "nothing of it is missing"
     assert found["gen_ai.usage.output_tokens"]
-    assert most < stream_recorder._MOST_BYTES + (stream_recorder._BLOCK + 2) * (len(PIECE) + 1024) < text
+    assert most < stream_recorder._MAX_UNPARSED_BYTES + (stream_recorder._BLOCK_EVENTS + 2) * (len(PIECE) + 1024) < text
 
 
 def test_the_size_of_an_unparsed_stream_is_estimated_by_more_than_its_first_event(

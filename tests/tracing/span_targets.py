@@ -47,9 +47,9 @@ def captured_by_target(provider: SpancastTracerProvider | None = None, **setting
     """Configure spancast with ``provider`` (one of its own), and return the target of its ended spans."""
     provider = provider or own_provider()
     spancast.configure(tracer_provider=provider, **settings)
-    target, relay = SpanTarget(), install_processor(provider)
-    assert relay is not None
-    relay.set_target(target)
+    target, processor = SpanTarget(), install_processor(provider)
+    assert processor is not None
+    processor.set_target(target)
     return target
 
 

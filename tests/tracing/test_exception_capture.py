@@ -12,7 +12,7 @@ from types import TracebackType
 
 import pytest
 
-from spancast.tracing.exception_capture import raised, traceback_text
+from spancast.tracing.exception_capture import capture, traceback_text
 
 _LINE = re.compile(r'^  File "(.*)", line (\d+), in (.*)$', re.MULTILINE)
 
@@ -70,7 +70,7 @@ def test_traceback_text_has_the_lines_of_python(fails: Callable[[], None]) -> No
     try:
         fails()
     except Exception as error:  # noqa: BLE001 - of any kind
-        text, expected = traceback_text(raised(error)), "".join(traceback.format_exception(error))
+        text, expected = traceback_text(capture(error)), "".join(traceback.format_exception(error))
     assert _LINE.findall(text) == _LINE.findall(expected)
 
 
@@ -80,7 +80,7 @@ def test_traceback_text_of_the_same_place_is_the_same() -> None:
         try:
             _over_several_lines()
         except ValueError as error:
-            texts.add(traceback_text(raised(error)))
+            texts.add(traceback_text(capture(error)))
     assert len(texts) == 1
 
 
@@ -92,7 +92,7 @@ def test_traceback_of_another_process_has_the_first_line_of_its_code() -> None:
         failed = error
     *_, innermost = (frame for frame, _ in traceback.walk_tb(failed.__traceback__))
     failed.__traceback__ = TracebackType(None, innermost, 90_000, 1)
-    assert 'File "elsewhere.py", line 1, in' in traceback_text(raised(failed))
+    assert 'File "elsewhere.py", line 1, in' in traceback_text(capture(failed))
 
 
 def test_captured_exception_keeps_no_objects_of_the_caller_alive() -> None:
@@ -105,7 +105,7 @@ def test_captured_exception_keeps_no_objects_of_the_caller_alive() -> None:
         try:
             _fail()
         except ValueError as error:
-            noted.append(raised(error))
+            noted.append(capture(error))
         return reference
 
     noted: list[object] = []

@@ -192,8 +192,8 @@ def test_ended_span_with_slots_is_accepted_once(tmp_path: Path) -> None:
     for _ in range(2):
         provider.add_span_processor(_Slotted(pipeline.processor))
     # Without the target of our processor, only the other two deliver the span, which cannot be marked.
-    for relay in spancast.tracing.span_processor.processors():
-        relay.set_target(None)
+    for processor in spancast.tracing.span_processor.processors():
+        processor.set_target(None)
     provider.get_tracer("application").start_span("one").end()
     report = spancast.flush(30)
     assert spancast.stats()["received"] == 1

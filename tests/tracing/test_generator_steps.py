@@ -18,7 +18,7 @@ from spancast.tracing.generator_steps import (
     Driven,
     async_generator_function,
     async_step,
-    carried,
+    drive,
     generator_function,
     kind_of,
 )
@@ -176,25 +176,25 @@ async def answer() -> str:
     return "answer"
 
 
-async def test_carried_coroutine_returns_the_value() -> None:
-    made: Any = carried(answer(), plainly, nullcontext())
+async def test_driven_coroutine_returns_the_value() -> None:
+    made: Any = drive(answer(), plainly, nullcontext())
     assert inspect.iscoroutine(made)
     assert (made.__name__, made.__qualname__) == ("answer", "answer")
     assert await made == "answer"
-    assert carried("answer", plainly, nullcontext()) is None
+    assert drive("answer", plainly, nullcontext()) is None
 
 
-async def test_carried_coroutine_never_awaited_warns_as_the_original() -> None:
+async def test_driven_coroutine_never_awaited_warns_as_the_original() -> None:
     def dropped() -> list[str]:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            carried(answer(), plainly, nullcontext())
+            drive(answer(), plainly, nullcontext())
         return [str(one.message) for one in warned]
 
     assert dropped() == ["coroutine 'answer' was never awaited"]
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        task = asyncio.ensure_future(carried(answer(), plainly, nullcontext()))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(drive(answer(), plainly, nullcontext()))  # type: ignore[arg-type]
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -304,11 +304,11 @@ def test_group_registry_is_bounded(spans: CapturedSpans) -> None:
     from spancast.tracing.group_spans import MAX_GROUPS
 
     for number in range(MAX_GROUPS + 10):
-        resolve_parent = CALL_TRACER.tree.resolve_parent(
+        parent = CALL_TRACER.group_spans.resolve_parent(
             read({"trace_id": str(number), "trace_name": "g"}), context_api.get_current()
         )
-        CALL_TRACER.tree.release(resolve_parent.groups, 1)
-    assert len(CALL_TRACER.tree._open) == MAX_GROUPS
+        CALL_TRACER.group_spans.release(parent.groups, 1)
+    assert len(CALL_TRACER.group_spans._open) == MAX_GROUPS
     assert spancast.stats()["groups.evicted"] == 10
 
 
@@ -369,7 +369,7 @@ def test_groups_that_end_during_joins_end_once() -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tree = GroupSpans(lambda: SpanFactory(provider))
+    group_spans = GroupSpans(lambda: SpanFactory(provider))
     keys = [
         trace_keys.read({"trace_id": f"t-{at % 2}", "trace_name": "T", "span_name": f"s-{at % 3}"}) for at in range(6)
     ]
@@ -378,14 +378,14 @@ def test_groups_that_end_during_joins_end_once() -> None:
     def join(seed: int) -> None:
         gate.wait()
         for at in range(300):
-            resolve_parent = tree.resolve_parent(keys[(at * seed) % len(keys)], Context())
-            found.extend(group.span.name for group in resolve_parent.groups if not group.span.is_recording())
-            tree.release(resolve_parent.groups, time.time_ns())
+            parent = group_spans.resolve_parent(keys[(at * seed) % len(keys)], Context())
+            found.extend(group.span.name for group in parent.groups if not group.span.is_recording())
+            group_spans.release(parent.groups, time.time_ns())
 
     def end() -> None:
         gate.wait()
         for _ in range(300):
-            tree.end_idle()
+            group_spans.end_idle()
 
     threads = [threading.Thread(target=join, args=(seed,)) for seed in (1, 3, 5, 7)] + [threading.Thread(target=end)]
     for thread in threads:
@@ -393,14 +393,14 @@ def test_groups_that_end_during_joins_end_once() -> None:
     for thread in threads:
         thread.join()
     assert found == []
-    (resolve_parent,) = {
-        id(resolve_parent): resolve_parent
-        for resolve_parent in [tree.resolve_parent(keys[0], Context()), tree.resolve_parent(keys[0], Context())]
+    (parent,) = {
+        id(parent): parent
+        for parent in [group_spans.resolve_parent(keys[0], Context()), group_spans.resolve_parent(keys[0], Context())]
     }.values()
-    assert [group.holders for group in resolve_parent.groups] == [2, 2]
-    tree.release(resolve_parent.groups, 1)
-    tree.release(resolve_parent.groups, 1)
-    tree.end_idle()
-    assert all(not group.span.is_recording() and group.holders == 0 for group in resolve_parent.groups)
+    assert [group.ref_count for group in parent.groups] == [2, 2]
+    group_spans.release(parent.groups, 1)
+    group_spans.release(parent.groups, 1)
+    group_spans.end_idle()
+    assert all(not group.span.is_recording() and group.ref_count == 0 for group in parent.groups)
     ids = [span.context.span_id for span in exporter.get_finished_spans() if span.context]
     assert len(ids) == len(set(ids))

@@ -34,6 +34,6 @@ PATCHES: Final = stainless_patches(
             "beta.messages", "anthropic.resources.beta.messages.messages", _CLASSES, ("create", "parse", "stream")
         ),
     ),
-    takes_keys=frozenset(f"anthropic.resources.beta.messages.messages:{owner}.tool_runner" for owner in _CLASSES),
+    key_methods=frozenset(f"anthropic.resources.beta.messages.messages:{owner}.tool_runner" for owner in _CLASSES),
     prepare=_without_own_span,
 )

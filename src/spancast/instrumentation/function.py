@@ -16,7 +16,7 @@ import wrapt
 
 from spancast.diagnostics import never_raise
 from spancast.dialects.protocol import Dialect
-from spancast.instrumentation.results import StepWatch, awaited, recorded
+from spancast.instrumentation.results import StepRecorder, awaited, recorded
 from spancast.model import json_codec
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.tracing.call_tracer import CALL_TRACER
@@ -30,7 +30,7 @@ from spancast.tracing.generator_steps import (
 )
 from spancast.tracing.traced_call import TracedCall
 
-_TAKEN: Final = ("trace", "session_id")
+_KEY_PARAMETERS: Final = ("trace", "session_id")
 _BODY_MARKS: Final = ("messages", "input", "prompt", "contents")
 
 
@@ -64,7 +64,7 @@ class _Call:
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
         if traced_call is None or not traced_call.records_response:
             return wrapped(*args, **kwargs)
-        with traced_call.inside():
+        with traced_call.activate():
             result = wrapped(*args, **kwargs)
         return recorded(traced_call, result)
 
@@ -78,14 +78,14 @@ class _Call:
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
         """Record a generator function; the call starts with its first step."""
-        return named(generator_function(self._begin_steps)(StepWatch.step, wrapped, args, kwargs), self._called)
+        return named(generator_function(self._begin_steps)(StepRecorder.step, wrapped, args, kwargs), self._called)
 
     def async_generator(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
         """Record an async generator function; the call starts with its first step."""
         begun = async_generator_function(self._begin_steps)
-        return named(begun(StepWatch.step_async, wrapped, args, kwargs), self._called)
+        return named(begun(StepRecorder.step_async, wrapped, args, kwargs), self._called)
 
     def _begin_steps(
         self, step: Callable[..., Any], wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -94,9 +94,9 @@ class _Call:
         traced_call, changed = self._begin(wrapped, args, kwargs)
         inner = wrapped(*args, **changed)
         if traced_call is None or not traced_call.records_response:
-            return Driven(inner, _call, nullcontext())
-        watch = StepWatch(traced_call)
-        return Driven(inner, functools.partial(step, watch), watch)
+            return Driven(inner, _unrecorded, nullcontext())
+        recorder = StepRecorder(traced_call)
+        return Driven(inner, functools.partial(step, recorder), recorder)
 
     async def _run(self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the function's own result
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
@@ -108,19 +108,20 @@ class _Call:
         self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[TracedCall | None, dict[str, Any]]:
         body = _body(wrapped, args, kwargs)
-        traced_call = CALL_TRACER.begin(self._dialect, body or {}, server=self._server, is_outermost=True)
-        taken = [name for name in _TAKEN if name in kwargs and name not in self._named]
-        if taken:
-            kwargs = {name: value for name, value in kwargs.items() if name not in taken}
+        traced_call = CALL_TRACER.start_call(self._dialect, body or {}, server=self._server, is_outermost=True)
+        removed = [name for name in _KEY_PARAMETERS if name in kwargs and name not in self._named]
+        if removed:
+            kwargs = {name: value for name, value in kwargs.items() if name not in removed}
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
         if forwarded and self._takes_any:
             # The function's own arguments are not changed; only trace keys, which it passes on, are replaced.
             fields = {name for name, value in forwarded.items() if value is not None}
-            kwargs = {**kwargs, **{name: forwarded[name] for name in fields if name in _TAKEN or name not in kwargs}}
+            sent = {name for name in fields if name in _KEY_PARAMETERS or name not in kwargs}
+            kwargs = {**kwargs, **{name: forwarded[name] for name in sent}}
         return traced_call, kwargs
 
 
-def _call(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - an unrecorded step
+def _unrecorded(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - an unrecorded step
     return call(*args)
 
 
@@ -139,7 +140,8 @@ def _body(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     if not any(mark in body for mark in _BODY_MARKS):
         for value in list(body.values()):
             if json_codec.is_mapping(value) and any(mark in value for mark in _BODY_MARKS):
-                body = {**value, **{name: body[name] for name in (*_TAKEN, "user", "metadata") if name in body}}
+                keys = {name: body[name] for name in (*_KEY_PARAMETERS, "user", "metadata") if name in body}
+                body = {**value, **keys}
                 break
     extra = body.pop("extra_body", None)
     return {**body, **extra} if json_codec.is_mapping(extra) else body

@@ -18,7 +18,7 @@ PATCHES: Final = stainless_patches(
         Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),
         Resource("responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), _METHODS),
     ),
-    takes_keys=frozenset(
+    key_methods=frozenset(
         f"openai.resources.beta.responses.responses:{owner}.create" for owner in ("Responses", "AsyncResponses")
     ),
 )

@@ -14,7 +14,7 @@ from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
 from spancast.dialects.protocol import Dialect
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Method, Patch
-from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_iterator, watch_wire
+from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_body, record_iterator
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server, server_of
@@ -43,7 +43,7 @@ class _Send(CallDescription):
         if not self._instrumented.covers(getattr(owner, "parent_ref", None)):
             return None, args, kwargs, None
         body = {name: value for name, value in kwargs.items() if name not in _NOT_BODY}
-        traced_call = CALL_TRACER.begin(
+        traced_call = CALL_TRACER.start_call(
             self._dialect, body, server=_server(owner, kwargs), session_header=_session_header(kwargs)
         )
         if traced_call is not None and traced_call.keys is not NO_KEYS:
@@ -55,9 +55,9 @@ class _Send(CallDescription):
         """Record a stream or a response from its bytes, in place."""
         kind = type(result).__name__
         if kind == "EventStream":
-            result.generator = record_iterator(result.generator, watch_wire(traced_call, result.response))
+            result.generator = record_iterator(result.generator, record_body(traced_call, result.response))
         elif kind == "EventStreamAsync":
-            result.generator = AsyncRecordingIterator(result.generator, watch_wire(traced_call, result.response))
+            result.generator = AsyncRecordingIterator(result.generator, record_body(traced_call, result.response))
         else:
             response, traced_call.http_response = traced_call.http_response, None
             if response is None or not response.is_closed:
@@ -66,21 +66,21 @@ class _Send(CallDescription):
                 traced_call.end_with_bytes(response.content)
 
 
-def _keep_response(method: Method) -> Method:
-    def keeping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
-        return _kept(method(*args, **kwargs))
+def _capture_response(method: Method) -> Method:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
+        return _store(method(*args, **kwargs))
 
-    return keeping
-
-
-def _keep_response_async(method: Method) -> Method:
-    async def keeping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
-        return _kept(await method(*args, **kwargs))
-
-    return keeping
+    return wrapper
 
 
-def _kept(response: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
+def _capture_response_async(method: Method) -> Method:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
+        return _store(await method(*args, **kwargs))
+
+    return wrapper
+
+
+def _store(response: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
     traced_call = CURRENT_CALL.get()
     if traced_call is not None:
         traced_call.http_response = response
@@ -117,17 +117,17 @@ PATCHES: Final = ClientPatches(
         Patch("openrouter.chat", "Chat.send_async", _CHAT.asynchronous),
         Patch("openrouter.responses", "Responses.send", _RESPONSES.sync),
         Patch("openrouter.responses", "Responses.send_async", _RESPONSES.asynchronous),
-        Patch("openrouter.basesdk", "BaseSDK.do_request", _keep_response),
-        Patch("openrouter.basesdk", "BaseSDK.do_request_async", _keep_response_async),
+        Patch("openrouter.basesdk", "BaseSDK.do_request", _capture_response),
+        Patch("openrouter.basesdk", "BaseSDK.do_request_async", _capture_response_async),
     ),
     instance_patches=(
         InstancePatch("chat.send", _CHAT.sync),
         InstancePatch("chat.send_async", _CHAT.asynchronous),
-        InstancePatch("chat.do_request", _keep_response),
-        InstancePatch("chat.do_request_async", _keep_response_async),
+        InstancePatch("chat.do_request", _capture_response),
+        InstancePatch("chat.do_request_async", _capture_response_async),
         InstancePatch("responses.send", _RESPONSES.sync),
         InstancePatch("responses.send_async", _RESPONSES.asynchronous),
-        InstancePatch("responses.do_request", _keep_response),
-        InstancePatch("responses.do_request_async", _keep_response_async),
+        InstancePatch("responses.do_request", _capture_response),
+        InstancePatch("responses.do_request_async", _capture_response_async),
     ),
 )

@@ -148,11 +148,11 @@ class Instrumentor:
         self.patches: Final = patches
         self._instrumented: Final = patches.instrumented
         self._registered: set[Patch] = set()
-        self._places: dict[tuple[type, str], None] = {}
+        self._patched: dict[tuple[type, str], None] = {}
         self._hooks: Final = {f"{patch.module}:{patch.attribute}": patch.hook for patch in patches.patches}
         self._resource_kinds: set[type] = set()
-        self._awaited: set[str] = set()
-        self._beneath: list[tuple[Any, Method]] = []
+        self._awaited_modules: set[str] = set()
+        self._inner_wrappers: list[tuple[Any, Method]] = []
         self._lock = threading.RLock()
 
     def instrument(self) -> None:
@@ -162,7 +162,7 @@ class Instrumentor:
         """
         with self._lock:
             self._instrumented.all = True
-            self._notice_resources()
+            self._watch_resources()
             for patch in self.patches.patches:
                 if patch in self._registered:
                     module = sys.modules.get(patch.module)
@@ -179,14 +179,14 @@ class Instrumentor:
         """Restore the original methods of the classes, except those that another library has replaced since."""
         with self._lock:
             self._instrumented.all = False
-            for owner, name in self._places:
+            for owner, name in self._patched:
                 for kind in (owner, *_subclasses(owner)):
                     _restore(kind, name)
             self._resource_kinds.clear()
             if self._instrumented:
-                self._notice_resources()
-            while self._beneath:
-                proxy, made = self._beneath.pop()
+                self._watch_resources()
+            while self._inner_wrappers:
+                proxy, made = self._inner_wrappers.pop()
                 layer = _layer_of(made)
                 if layer is not None and proxy.__wrapped__ is made:
                     proxy.__wrapped__ = layer.original
@@ -194,12 +194,12 @@ class Instrumentor:
     def instrument_client(self, target: object) -> None:
         """Patch one client object and its copies; may be called again."""
         self._instrumented.add(target)
-        self._notice_resources()
+        self._watch_resources()
         for patch in self.patches.instance_patches:
             _patch_instance(target, patch)
         for name in self.patches.copy_methods:
             _patch_instance(target, InstancePatch(name, self._instrument_copy))
-        for resource in self._resources_within(target):
+        for resource in self._resources_in(target):
             self._patch_resource(resource)
 
     def uninstall_from(self, target: object) -> None:
@@ -209,7 +209,7 @@ class Instrumentor:
             owner, name = _resolve_path(target, path)
             if owner is not None:
                 _restore(owner, name)
-        for resource in self._resources_within(target):
+        for resource in self._resources_in(target):
             held: dict[str, Any] = resource.__dict__
             for name in list(held):
                 _restore(resource, name)
@@ -226,36 +226,36 @@ class Instrumentor:
             if isinstance(base, type):
                 yield base
 
-    def _notice_resources(self) -> None:
+    def _watch_resources(self) -> None:
         """Wrap the constructors of resources, so that their methods are patched when a resource is made.
 
         There are hundreds of resource classes, and the SDKs import most of them on first use.
         """
-        self._notice_bases()
+        self._watch_bases()
         for reference in self.patches.resource_bases:
             module = reference.partition(":")[0]
-            if module not in sys.modules and reference not in self._awaited:
-                self._awaited.add(reference)
-                wrapt.register_post_import_hook(lambda _module: self._notice_bases(), module)
+            if module not in sys.modules and reference not in self._awaited_modules:
+                self._awaited_modules.add(reference)
+                wrapt.register_post_import_hook(lambda _module: self._watch_bases(), module)
 
-    def _notice_bases(self) -> None:
+    def _watch_bases(self) -> None:
         with self._lock:
             if not self._instrumented:
                 return
             for base in self._bases():
-                self._place(base, "__init__", self._notice_made)
+                self._patch_method(base, "__init__", self._wrap_init)
                 for kind in _subclasses(base) if self._instrumented.all else ():
                     self._patch_resource_class(kind)
 
-    def _notice_made(self, method: Method) -> Method:
-        def noticing(resource: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the SDK's arguments
+    def _wrap_init(self, method: Method) -> Method:
+        def wrapper(resource: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the SDK's arguments
             method(resource, *args, **kwargs)
-            self._patch_made(resource)
+            self._patch_new_resource(resource)
 
-        return noticing
+        return wrapper
 
     @never_raise
-    def _patch_made(self, resource: Any) -> None:  # noqa: ANN401 - the SDK's resource
+    def _patch_new_resource(self, resource: Any) -> None:  # noqa: ANN401 - the SDK's resource
         if self._instrumented.all:
             with self._lock:
                 self._patch_resource_class(cast("type[Any]", type(resource)))
@@ -266,7 +266,7 @@ class Instrumentor:
         if kind not in self._resource_kinds:
             self._resource_kinds.add(kind)
             for owner, name, hook in self._methods(kind):
-                self._place(owner, name, hook)
+                self._patch_method(owner, name, hook)
 
     def _patch_resource(self, resource: object) -> None:
         for _, name, hook in self._methods(type(resource)):
@@ -284,7 +284,7 @@ class Instrumentor:
                 if hook is not None:
                     yield owner, name, hook
 
-    def _resources_within(self, holder: Any) -> list[Any]:  # noqa: ANN401 - a client
+    def _resources_in(self, holder: Any) -> list[Any]:  # noqa: ANN401 - a client
         """Return the resources that ``holder`` has already made, including those inside proxies of other libraries."""
         bases, found, waiting = tuple(self._bases()), dict[int, Any](), [holder]
         while waiting:
@@ -297,13 +297,13 @@ class Instrumentor:
         return list(found.values())
 
     def _instrument_copy(self, method: Method) -> Method:
-        def copying(client: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client
+        def wrapper(client: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client
             made = method(client, *args, **kwargs)
             if self._instrumented.has(client):
                 self.instrument_client(made)
             return made
 
-        return copying
+        return wrapper
 
     def _apply(self, patch: Patch, module: ModuleType) -> None:
         with self._lock:
@@ -317,18 +317,18 @@ class Instrumentor:
                 counters.add("patches.not_found")
                 return
             inherited = list(_layers_of(vars(owner)[method]))
-            self._place(owner, method, patch.hook)
+            self._patch_method(owner, method, patch.hook)
             for kind in _subclasses(owner):
                 if method in vars(kind):
-                    self._place_beside(kind, method, patch.hook, inherited)
+                    self._patch_inherited(kind, method, patch.hook, inherited)
 
-    def _place(self, owner: type, name: str, hook: Hook) -> None:
-        self._places[owner, name] = None
+    def _patch_method(self, owner: type, name: str, hook: Hook) -> None:
+        self._patched[owner, name] = None
         held = vars(owner)[name]
-        if not _is_ours_within(held):
+        if not _contains_ours(held):
             setattr(owner, name, wrap_method(held, hook))
 
-    def _place_beside(self, owner: type, name: str, hook: Hook, inherited: list[Any]) -> None:
+    def _patch_inherited(self, owner: type, name: str, hook: Hook, inherited: list[Any]) -> None:
         """Patch a subclass on which another library has set a wrapper of the inherited method, bypassing ours.
 
         Our wrapper goes inside that library's proxy, as it would if ours had been applied first.
@@ -343,10 +343,10 @@ class Instrumentor:
         else:
             return
         if outer is None or not _is_proxy(outer):
-            self._place(owner, name, hook)
+            self._patch_method(owner, name, hook)
         else:
             outer.__wrapped__ = made = wrap_method(outer.__wrapped__, hook)
-            self._beneath.append((outer, made))
+            self._inner_wrappers.append((outer, made))
 
 
 def wrap_method(method: Method, hook: Hook) -> Method:
@@ -358,13 +358,13 @@ def wrap_method(method: Method, hook: Hook) -> Method:
     held: Any = method
     # Exact type: a proxy claims to be a function.
     if type(held) is FunctionType:
-        return _marked(_copy_signature(held, hook(held)), held)
+        return _mark(_copy_signature(held, hook(held)), held)
     if _is_proxy(held):
-        return _marked(_proxy(held, hook(_binding(held)), wrap_method(held.__wrapped__, hook)), held)
-    return _marked(_copy_signature(held, hook(_binding(held))), held)
+        return _mark(_proxy(held, hook(_binding(held)), wrap_method(held.__wrapped__, hook)), held)
+    return _mark(_copy_signature(held, hook(_binding(held))), held)
 
 
-def _marked(made: Method, original: Any, *, is_of_class: bool = True) -> Method:  # noqa: ANN401 - any attribute
+def _mark(made: Method, original: Any, *, is_of_class: bool = True) -> Method:  # noqa: ANN401 - any attribute
     setattr(made, _MARK, _Layer(weakref.ref(made), original, is_of_class))
     return made
 
@@ -390,7 +390,7 @@ def _layers_of(held: Any) -> Iterator[Any]:  # noqa: ANN401 - any attribute
         held = getattr(held, "__wrapped__", None) if layer is None else layer.original
 
 
-def _is_ours_within(held: Any) -> bool:  # noqa: ANN401 - any attribute
+def _contains_ours(held: Any) -> bool:  # noqa: ANN401 - any attribute
     return any(_layer_of(one) is not None for one in _layers_of(held))
 
 
@@ -416,9 +416,9 @@ def _copy_signature(method: Method, made: Method) -> Method:
     if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(made):
         made = functools.update_wrapper(_coroutine_function(made), method)
     # Keep the depth of ``__wrapped__``: LangSmith looks one level below a decorated method for its coroutine function.
-    beneath: Any = getattr(method, "__wrapped__", None)
-    if beneath is not None:
-        made.__dict__["__wrapped__"] = beneath
+    inner: Any = getattr(method, "__wrapped__", None)
+    if inner is not None:
+        made.__dict__["__wrapped__"] = inner
     return made
 
 
@@ -427,10 +427,10 @@ def _is_proxy(held: Any) -> bool:  # noqa: ANN401 - any attribute
     return held.__class__ is not type(held) and hasattr(held, "__wrapped__")
 
 
-def _proxy(held: Any, around: Method, beneath: Method) -> Method:  # noqa: ANN401 - any attribute
+def _proxy(held: Any, around: Method, inner: Method) -> Method:  # noqa: ANN401 - any attribute
     """Return a proxy in place of the proxy ``held`` that calls ``around``.
 
-    Its ``__wrapped__`` is ``beneath``, our wrapper without theirs: some libraries uninstrument by replacing the
+    Its ``__wrapped__`` is ``inner``, our wrapper without theirs: some libraries uninstrument by replacing the
     attribute with the ``__wrapped__`` of the outermost wrapper.
     """
 
@@ -439,7 +439,7 @@ def _proxy(held: Any, around: Method, beneath: Method) -> Method:  # noqa: ANN40
 
     # Some libraries contain a copy of wrapt and recognize only the wrappers of that copy.
     kinds = (kind for kind in type(held).__mro__ if kind.__name__ == wrapt.FunctionWrapper.__name__)
-    return next(kinds, wrapt.FunctionWrapper)(beneath, hide_frame(wrapper))
+    return next(kinds, wrapt.FunctionWrapper)(inner, hide_frame(wrapper))
 
 
 def hide_frame(function: FunctionType) -> FunctionType:
@@ -478,26 +478,26 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
     owner, name = _resolve_path(target, patch.path)
     if owner is None:
         return
-    standing: Any = getattr(owner, "__dict__", {}).get(name, _ABSENT)
-    if standing is not _ABSENT and _is_ours_within(standing):
+    existing: Any = getattr(owner, "__dict__", {}).get(name, _ABSENT)
+    if existing is not _ABSENT and _contains_ours(existing):
         return
-    if standing is _ABSENT and not hasattr(cast("type[Any]", type(owner)), name):
+    if existing is _ABSENT and not hasattr(cast("type[Any]", type(owner)), name):
         logger.debug("spancast: %s has no %s, not patched", type(target).__name__, patch.path)
         counters.add("patches.not_found")
         return
     method = getattr(owner, name)
     hook = (patch.async_hook if inspect.iscoroutinefunction(method) else None) or patch.hook
-    around = hook(_of_class(owner, name, method) if standing is _ABSENT else _without_owner(standing))
+    around = hook(_of_class(owner, name, method) if existing is _ABSENT else _without_owner(existing))
     # Exact type, as in ``wrap_method``.
     if type(method) is MethodType and method.__self__ is owner:
-        made = _marked(_copy_signature(method.__func__, around), standing, is_of_class=False)
+        made = _mark(_copy_signature(method.__func__, around), existing, is_of_class=False)
         setattr(owner, name, MethodType(made, owner))
         return
     if _is_proxy(method):
         made = _proxy(method, _with_owner(around, owner), method)
     else:
         made = _copy_signature(method, _bound(around, owner))
-    setattr(owner, name, _marked(made, standing, is_of_class=False))
+    setattr(owner, name, _mark(made, existing, is_of_class=False))
 
 
 def _of_class(owner: object, name: str, method: Any) -> Method:  # noqa: ANN401 - any attribute

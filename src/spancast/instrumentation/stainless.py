@@ -34,7 +34,7 @@ from spancast.instrumentation.stream_recorder import (
     StreamRecorder,
     pass_through,
     record_iterator,
-    watch_raw,
+    record_raw_body,
 )
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
@@ -45,11 +45,11 @@ from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.other_instrumentations import is_wrapped_by_logfire
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
 
-_TAKEN: Final = frozenset(("trace", "session_id"))
+_KEY_PARAMETERS: Final = frozenset(("trace", "session_id"))
 _SESSION_HEADER: Final = "x-session-id"
 
-_MAX_WAYS: Final = 1_024
-_ways: dict[type, Literal["answer", "raw", "stream", "async stream"]] = {}
+_MAX_RESULT_KINDS: Final = 1_024
+_result_kinds: dict[type, Literal["answer", "raw", "stream", "async stream"]] = {}
 
 _MAX_SERVERS: Final = 1_024
 _servers: dict[int, tuple[object, Server]] = {}
@@ -70,7 +70,7 @@ def stainless_patches(
     package: str,
     endpoints: Mapping[str, Dialect],
     resources: tuple[Resource, ...],
-    takes_keys: frozenset[str] = frozenset(),
+    key_methods: frozenset[str] = frozenset(),
     prepare: Callable[[Any, Any], Any] | None = None,
 ) -> ClientPatches:
     """Return the patches of the SDK in ``package``.
@@ -79,12 +79,12 @@ def stainless_patches(
         package: The import package of the SDK.
         endpoints: The dialect of each path that the SDK posts to.
         resources: The methods that accept trace keys.
-        takes_keys: Further methods (``module:Class.method``) that post to ``endpoints``.
+        key_methods: Further methods (``module:Class.method``) that post to ``endpoints``.
         prepare: Returns changed options for a recorded call, from its client and its options.
     """
     instrumented = InstrumentedClients()
     request = wrap_call(_Request(package, endpoints, prepare, instrumented))
-    take = _key_taker(instrumented)
+    pop_keys = _pop_keys_hook(instrumented)
     base = f"{package}._base_client"
     patches = [
         Patch(base, "SyncAPIClient.request", request.sync),
@@ -93,7 +93,7 @@ def stainless_patches(
         Patch(base, "AsyncAPIClient._process_response", capture_response),
     ]
     patches += [
-        Patch(resource.module, f"{owner}.{method}", take)
+        Patch(resource.module, f"{owner}.{method}", pop_keys)
         for resource in resources
         for owner in resource.classes
         for method in resource.methods
@@ -103,7 +103,7 @@ def stainless_patches(
         InstancePatch("_process_response", capture_response),
     ]
     on_instance += [
-        InstancePatch(f"{resource.path}.{method}", take) for resource in resources for method in resource.methods
+        InstancePatch(f"{resource.path}.{method}", pop_keys) for resource in resources for method in resource.methods
     ]
     return ClientPatches(
         dialects=tuple(dialect.name for dialect in endpoints.values()),
@@ -112,7 +112,9 @@ def stainless_patches(
         copy_methods=("copy", "with_options"),
         instrumented=instrumented,
         resource_bases=(f"{package}._resource:SyncAPIResource", f"{package}._resource:AsyncAPIResource"),
-        hook_of_other=lambda reference, method: take if reference in takes_keys else _key_dropper(method, instrumented),
+        hook_of_other=lambda reference, method: (
+            pop_keys if reference in key_methods else _drop_keys_hook(method, instrumented)
+        ),
     )
 
 
@@ -122,62 +124,62 @@ def pop_trace_keys(method: Method, instrumented: InstrumentedClients | None = No
     If ``instrumented`` is given, only calls on resources of these clients are changed.
     """
 
-    def taking(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         if ("trace" in kwargs or "session_id" in kwargs) and (
             instrumented is None or (args and instrumented.covers(getattr(args[0], "_client", None)))
         ):
             kwargs = _keys_into_extra_body(kwargs)
         return method(*args, **kwargs)
 
-    return hide_frame(taking)
+    return hide_frame(wrapper)
 
 
-def _key_taker(instrumented: InstrumentedClients) -> Hook:
+def _pop_keys_hook(instrumented: InstrumentedClients) -> Hook:
     return functools.partial(pop_trace_keys, instrumented=instrumented)
 
 
-def _key_dropper(method: Method, instrumented: InstrumentedClients) -> Hook | None:
+def _drop_keys_hook(method: Method, instrumented: InstrumentedClients) -> Hook | None:
     """Return a hook that removes trace keys from untraced calls; None if ``method`` has parameters of these names."""
     code = getattr(inspect.unwrap(method), "__code__", None)
     if code is None:
         return None
-    names = _TAKEN.difference(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    names = _KEY_PARAMETERS.difference(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     return functools.partial(_drop_keys, names=names, instrumented=instrumented) if names else None
 
 
 def _drop_keys(method: Method, names: frozenset[str], instrumented: InstrumentedClients) -> Method:
-    def dropping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         if not names.isdisjoint(kwargs) and args and instrumented.covers(getattr(args[0], "_client", None)):
             counters.add("keys.not_traced")
             kwargs = {name: value for name, value in kwargs.items() if name not in names}
         return method(*args, **kwargs)
 
-    return hide_frame(dropping)
+    return hide_frame(wrapper)
 
 
 def _keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
-    moved = dict(kwargs)
-    taken = {name: moved.pop(name) for name in _TAKEN if name in moved}
-    extra = moved.get("extra_body")
+    changed = dict(kwargs)
+    keys = {name: changed.pop(name) for name in _KEY_PARAMETERS if name in changed}
+    extra = changed.get("extra_body")
     if extra is not None and not json_codec.is_mapping(extra):
         warn_once(
             "key:extra_body",
             "spancast: trace keys are ignored: expected extra_body to be a mapping, got %s",
             type(extra).__name__,
         )
-        return moved
+        return changed
     body: dict[str, Any] = dict(extra) if extra else {}
-    for name, value in taken.items():
-        beneath = body.get(name)
+    for name, value in keys.items():
+        in_body = body.get(name)
         if json_codec.is_absent(value):
             continue
         # If both are given, the keyword takes precedence key by key.
-        if json_codec.is_mapping(value) and json_codec.is_mapping(beneath):
-            body[name] = {**beneath, **value}
+        if json_codec.is_mapping(value) and json_codec.is_mapping(in_body):
+            body[name] = {**in_body, **value}
         else:
             body[name] = value
-    moved["extra_body"] = body
-    return moved
+    changed["extra_body"] = body
+    return changed
 
 
 class _Request(CallDescription):
@@ -208,23 +210,23 @@ class _Request(CallDescription):
         body: Mapping[str, Any] = {**data, **extra} if extra else data
         headers = options.headers, getattr(owner, "_custom_headers", None)
         session = _session_header(headers) if headers[0] or headers[1] else None
-        traced_call = CALL_TRACER.begin(dialect, body, _server(owner), session, reads_now=False)
+        traced_call = CALL_TRACER.start_call(dialect, body, _server(owner), session, parse_now=False)
         if traced_call is not None and traced_call.context is not None and is_wrapped_by_logfire(owner):
             # Logfire has no suppression key of its own, so all instrumentations are suppressed.
             traced_call.context = suppress_instrumentation(traced_call.context)
         changed = options
-        has_keys = traced_call is None or traced_call.keys is not NO_KEYS or not _TAKEN.isdisjoint(data)
+        has_keys = traced_call is None or traced_call.keys is not NO_KEYS or not _KEY_PARAMETERS.isdisjoint(data)
         if has_keys or extra or self._prepare is not None:
-            changed = self._changed(owner, options, traced_call) or options
-        asked = None
+            changed = self._options_with_keys(owner, options, traced_call) or options
+        injected = None
         if traced_call is not None and traced_call.settings.request_stream_usage and traced_call.records_response:
-            asked = dialect.ask_for_usage(body)
-            if asked:
+            injected = dialect.ask_for_usage(body)
+            if injected:
                 changed = _copy(changed, options)
-                changed.json_data = {**changed.json_data, **asked}
+                changed.json_data = {**changed.json_data, **injected}
         if changed is not options:
-            args, kwargs = _replaced(args, kwargs, changed)
-        return traced_call, args, kwargs, {name: body.get(name) for name in asked} if asked else None
+            args, kwargs = _with_options(args, kwargs, changed)
+        return traced_call, args, kwargs, {name: body.get(name) for name in injected} if injected else None
 
     def record(self, traced_call: TracedCall, result: Any, note: Mapping[str, Any] | None) -> None:  # noqa: ANN401 - the SDK's result
         """Record a stream, a raw response or a parsed one, in place."""
@@ -233,7 +235,7 @@ class _Request(CallDescription):
     def fail(self, traced_call: TracedCall, error: BaseException, note: Mapping[str, Any] | None) -> None:
         """Record the exception and the request as it was sent."""
         response = traced_call.http_response
-        _note_sent(traced_call, error if response is None else response, note)
+        _set_request_bytes(traced_call, error if response is None else response, note)
         super().fail(traced_call, error, note)
 
     def _dialect(self, options: Any) -> Dialect | None:  # noqa: ANN401 - the SDK's options
@@ -242,17 +244,17 @@ class _Request(CallDescription):
             return None
         return self._endpoints.get(url.partition("?")[0] if "?" in url else url)
 
-    def _changed(self, client: object, options: Any, traced_call: TracedCall | None) -> Any:  # noqa: ANN401 - the SDK's options
+    def _options_with_keys(self, client: object, options: Any, traced_call: TracedCall | None) -> Any:  # noqa: ANN401 - the SDK's options
         """Return options without trace keys, except the forwarded ones; None if unchanged."""
         changed: Any = options
         extra: Mapping[str, Any] | None = options.extra_json
         data: Mapping[str, Any] = options.json_data
         has_keys = traced_call is not None and traced_call.keys is not NO_KEYS and traced_call.keys.enabled
         forwarded = traced_call.forwarded() if traced_call is not None and has_keys else None
-        if forwarded or not (_TAKEN.isdisjoint(extra or ()) and _TAKEN.isdisjoint(data)):
+        if forwarded or not (_KEY_PARAMETERS.isdisjoint(extra or ()) and _KEY_PARAMETERS.isdisjoint(data)):
             changed = _copy(changed, options)
             given = forwarded or {}
-            left_out = {*_TAKEN, *(name for name, value in given.items() if value is None)}
+            left_out = {*_KEY_PARAMETERS, *(name for name, value in given.items() if value is None)}
             sent = {name: value for name, value in given.items() if value is not None}
             kept = {name: value for name, value in (extra or {}).items() if name not in left_out}
             changed.extra_json = {**kept, **sent} or None
@@ -266,23 +268,23 @@ class _Request(CallDescription):
 def capture_response(method: Method) -> Method:
     """Store the HTTP response on the current call; wraps ``_process_response``, which gets it as an argument."""
 
-    def keeping(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         traced_call = CURRENT_CALL.get()
         if traced_call is not None:
             traced_call.http_response = kwargs.get("response")
         return method(*args, **kwargs)
 
-    return keeping
+    return wrapper
 
 
-def _note_sent(traced_call: TracedCall, knows_request: Any, overridden: Mapping[str, Any] | None) -> None:  # noqa: ANN401 - an HTTP response, or the SDK's exception
+def _set_request_bytes(traced_call: TracedCall, knows_request: Any, overridden: Mapping[str, Any] | None) -> None:  # noqa: ANN401 - an HTTP response, or the SDK's exception
     try:
         request = getattr(knows_request, "request", None)
         content = request.content if request is not None else b""
     except RuntimeError:
         # The request was not sent, or streamed; then the caller's body is parsed instead.
         return
-    traced_call.sent(content, overridden=overridden)
+    traced_call.set_request_bytes(content, overridden=overridden)
 
 
 def record_result(
@@ -301,29 +303,30 @@ def record_result(
         traced_call: The call.
         result: The return value.
         streaming: The name of the SDK's module with its stream classes.
-        overridden: As in ``TracedCall.sent``; if given, the injected usage chunk is hidden from the user.
+        overridden: As in ``TracedCall.set_request_bytes``; if given, the injected usage chunk is hidden from the user.
         is_on_wire: Whether the call's HTTP response is that of ``result``.
     """
     # ``__class__``, not the type: one proxy type may wrap synchronous and asynchronous streams.
     kind = cast("type[Any]", result.__class__)
-    ways = _ways.get(kind)
-    if ways is None:
-        if len(_ways) >= _MAX_WAYS:
-            _ways.clear()
-        ways = _ways[kind] = _way(result, sys.modules.get(streaming))
+    result_kind = _result_kinds.get(kind)
+    if result_kind is None:
+        if len(_result_kinds) >= _MAX_RESULT_KINDS:
+            _result_kinds.clear()
+        result_kind = _result_kinds[kind] = _result_kind(result, sys.modules.get(streaming))
     response = traced_call.http_response if is_on_wire else None
     if response is not None:
         traced_call.http_response = None
-        _note_sent(traced_call, response, overridden)
-    if ways == "answer":
+        _set_request_bytes(traced_call, response, overridden)
+    if result_kind == "answer":
         if response is None or kind is str or not response.is_closed:
             traced_call.end_with(result)
         else:
             traced_call.end_with_bytes(response.content)
-    elif ways == "raw":
+    elif result_kind == "raw":
         _record_raw_response(traced_call, getattr(result, "http_response", result))
     else:
-        _record_stream(traced_call, result, is_async=ways == "async stream", hides_usage_chunk=overridden is not None)
+        is_async = result_kind == "async stream"
+        _record_stream(traced_call, result, is_async=is_async, hides_usage_chunk=overridden is not None)
 
 
 def _record_stream(traced_call: TracedCall, stream: Any, *, is_async: bool, hides_usage_chunk: bool) -> None:  # noqa: ANN401 - the SDK's stream
@@ -334,23 +337,23 @@ def _record_stream(traced_call: TracedCall, stream: Any, *, is_async: bool, hide
         arrived = ArrivedEvents(traced_call)
         # Set before ``_iterator`` is read: anthropic makes the iterator on first access, with the decoder of then.
         stream._decoder = EventDecoder(decoder, arrived)  # noqa: SLF001
-    watch = StreamRecorder(traced_call, arrived, hides_usage_chunk=hides_usage_chunk)
+    recorder = StreamRecorder(traced_call, arrived, hides_usage_chunk=hides_usage_chunk)
     iterator = stream._iterator  # noqa: SLF001
     if arrived is not None:
-        watch.expect(iterator)
+        recorder.track(iterator)
     if is_async:
-        stream._iterator = AsyncRecordingIterator(iterator, watch)  # noqa: SLF001
+        stream._iterator = AsyncRecordingIterator(iterator, recorder)  # noqa: SLF001
     elif arrived is not None and not (hides_usage_chunk or traced_call.times_every_chunk):
-        stream._iterator = pass_through(iterator, watch, arrived)  # noqa: SLF001
+        stream._iterator = pass_through(iterator, recorder, arrived)  # noqa: SLF001
     else:
-        stream._iterator = record_iterator(iterator, watch)  # noqa: SLF001
+        stream._iterator = record_iterator(iterator, recorder)  # noqa: SLF001
     response = stream.response
     # The response may be a test double without a byte stream.
     if hasattr(response, "stream"):
-        response.stream = BodyCloseObserver(response.stream, watch)
+        response.stream = BodyCloseObserver(response.stream, recorder)
 
 
-def _way(result: object, streaming: Any) -> Literal["answer", "raw", "stream", "async stream"]:  # noqa: ANN401 - a module
+def _result_kind(result: object, streaming: Any) -> Literal["answer", "raw", "stream", "async stream"]:  # noqa: ANN401 - a module
     """Return the kind of a result; it is the same for all objects of a class."""
     if streaming is not None and isinstance(result, streaming.Stream):
         return "stream"
@@ -363,7 +366,7 @@ def _record_raw_response(traced_call: TracedCall, response: Any) -> None:  # noq
     if response.is_closed:
         traced_call.end_with_bytes(response.content)
     else:
-        watch_raw(traced_call, response)
+        record_raw_body(traced_call, response)
 
 
 def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client
@@ -393,7 +396,9 @@ def _copy(changed: Any, options: Any) -> Any:  # noqa: ANN401 - the SDK's option
     return options.model_copy() if changed is options else changed
 
 
-def _replaced(args: tuple[Any, ...], kwargs: dict[str, Any], options: object) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def _with_options(
+    args: tuple[Any, ...], kwargs: dict[str, Any], options: object
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     if len(args) > 1:
         return (args[0], options, *args[2:]), kwargs
     return args, {**kwargs, "options": options}

@@ -28,11 +28,11 @@ from spancast.model import json_codec
 from spancast.model.call import Response
 from spancast.tracing.traced_call import Incomplete, TracedCall
 
-_BLOCK: Final = 256
+_BLOCK_EVENTS: Final = 256
 """Number of events between two checks of their size."""
-_MOST_BYTES: Final = 8 << 20
+_MAX_UNPARSED_BYTES: Final = 8 << 20
 """Size of unparsed events at which they are parsed, so that a long stream does not fill the memory."""
-_ASKED: Final = 4
+_SAMPLE: Final = 4
 """Number of events, spread evenly, whose length is the sample for the estimated size."""
 _EVENT_BYTES: Final = 320
 """Size of the SDK's event object without its text."""
@@ -91,7 +91,7 @@ class Arrived:
         return _safe(self.reader, "feed")
 
     @property
-    def waiting_bytes(self) -> int | None:
+    def unparsed_bytes(self) -> int | None:
         """Return the size of the unparsed data, in bytes; None if everything has been parsed."""
         return None
 
@@ -103,43 +103,43 @@ class Arrived:
 class ArrivedEvents(Arrived):
     """The events of the SDK's decoder, kept to be parsed after the end of the call.
 
-    ``is_heard`` is set when the SDK uses our decoder. If it does not, its chunks are parsed as they arrive.
+    ``uses_decoder`` is set when the SDK uses our decoder. If it does not, its chunks are parsed as they arrive.
     """
 
-    __slots__ = ("events", "is_heard")
+    __slots__ = ("events", "uses_decoder")
 
     def __init__(self, traced_call: TracedCall) -> None:
         super().__init__(traced_call)
         self.events: Final[list[Any]] = []
-        self.is_heard = False
+        self.uses_decoder = False
 
     @property
     def feed(self) -> Callable[[object], None]:
         """Return a function that parses a chunk unless its event is kept."""
         feed = super().feed
 
-        def feed_unheard(chunk: object) -> None:
-            if not self.is_heard:
+        def feed_unless_kept(chunk: object) -> None:
+            if not self.uses_decoder:
                 feed(chunk)
 
-        return feed_unheard
+        return feed_unless_kept
 
     @property
-    def waiting_bytes(self) -> int | None:
+    def unparsed_bytes(self) -> int | None:
         """Return the size of the events in bytes, estimated from a sample; None if chunks were parsed instead."""
-        return None if not self.is_heard and self._reader is not None else self._held_bytes()
+        return None if not self.uses_decoder and self._reader is not None else self._estimated_bytes()
 
-    def _held_bytes(self) -> int:
+    def _estimated_bytes(self) -> int:
         events = self.events
-        asked = events[:: max(len(events) // _ASKED, 1)]
+        sample = events[:: max(len(events) // _SAMPLE, 1)]
         # Events of an unknown decoder may have no ``data``; the parsing of those fails later, and is counted.
-        took = sum([len(getattr(event, "data", "")) + _EVENT_BYTES for event in asked])
-        return took * len(events) // max(len(asked), 1)
+        total = sum([len(getattr(event, "data", "")) + _EVENT_BYTES for event in sample])
+        return total * len(events) // max(len(sample), 1)
 
     @never_raise
-    def bound(self) -> None:
+    def limit_memory(self) -> None:
         """Parse the events now if they take too much memory."""
-        if self._held_bytes() > _MOST_BYTES:
+        if self._estimated_bytes() > _MAX_UNPARSED_BYTES:
             self._read()
 
     @never_raise
@@ -183,9 +183,9 @@ class ArrivedBody(Arrived):
 
     def result(self) -> Response:
         """Return the response as far as it has arrived."""
-        return self._assembled(sse.payloads(self.body(), self._dialect)[0])
+        return self._assemble(sse.payloads(self.body(), self._dialect)[0])
 
-    def _assembled(self, payloads: list[Any]) -> Response:
+    def _assemble(self, payloads: list[Any]) -> Response:
         feed = super().feed
         for payload in payloads:
             feed(payload)
@@ -195,11 +195,12 @@ class ArrivedBody(Arrived):
 class ArrivedRawBody(ArrivedBody):
     """The bytes of a body that the user reads unparsed: server-sent events, or one JSON value."""
 
-    __slots__ = ("_read_whole",)
+    __slots__ = ("_read_response",)
 
     def __init__(self, traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
         super().__init__(traced_call, response)
-        self._read_whole: Final = functools.partial(self._dialect.read_response, content=traced_call.captures_content)
+        read_response = self._dialect.read_response
+        self._read_response: Final = functools.partial(read_response, content=traced_call.captures_content)
 
     def result(self) -> Response:
         """Return the response as far as it has arrived."""
@@ -207,29 +208,29 @@ class ArrivedRawBody(ArrivedBody):
         if "event-stream" in self._headers.get("content-type", ""):
             # SDKs close the body after its end marker; such a response is complete.
             payloads, self.is_complete = sse.payloads(body, self._dialect)
-            return self._assembled(payloads)
+            return self._assemble(payloads)
         answer = json_codec.decode(body)
         self.is_complete = answer is not None
-        return Response() if answer is None else self._read_whole(answer)
+        return Response() if answer is None else self._read_response(answer)
 
 
 class StreamRecorder:
     """The recorder of one stream; the first report of an end ends the call."""
 
-    __slots__ = ("_iterator", "arrived", "hides_usage_chunk", "in_sdk_iterator", "is_over", "traced_call")
+    __slots__ = ("_iterator", "arrived", "has_ended", "hides_usage_chunk", "in_sdk_iterator", "traced_call")
 
     def __init__(
         self, traced_call: TracedCall, arrived: Arrived | None = None, *, hides_usage_chunk: bool = False
     ) -> None:
         self.traced_call: Final = traced_call
         self.arrived: Final = Arrived(traced_call) if arrived is None else arrived
-        traced_call.expect(self.arrived)
-        self.is_over = False
+        traced_call.expect_stream(self.arrived)
+        self.has_ended = False
         self.in_sdk_iterator = False
         self.hides_usage_chunk: Final = hides_usage_chunk
         self._iterator: Callable[[], Any] = _nothing
 
-    def expect(self, iterator: Any) -> None:  # noqa: ANN401 - the SDK's
+    def track(self, iterator: Any) -> None:  # noqa: ANN401 - the SDK's
         """Track ``iterator``, the SDK's own, by a weak reference: its frame holds the stream, which holds this."""
         try:
             self._iterator = weakref.ref(iterator)
@@ -242,15 +243,15 @@ class StreamRecorder:
         """Return a function that parses the next chunk and does not raise."""
         return self.arrived.feed
 
-    def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
+    def end(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
         """End the call: the stream was read to its end, ended early (``incomplete``), or failed with ``error``."""
-        if self.is_over:
+        if self.has_ended:
             return
-        self.is_over = True
+        self.has_ended = True
         if error is not None:
             self.traced_call.fail(error)
         else:
-            self.traced_call.finish(incomplete=incomplete)
+            self.traced_call.end_stream(incomplete=incomplete)
 
     def __enter__(self) -> None:
         """Enter the block that reads the stream; its end is the end of the stream."""
@@ -260,9 +261,9 @@ class StreamRecorder:
     ) -> None:
         """End the call; an exception passes."""
         if isinstance(error, GeneratorExit):
-            self.over("closed")
+            self.end("closed")
         else:
-            self.over(error=error)
+            self.end(error=error)
 
     @property
     def sdk_is_reading(self) -> bool:
@@ -275,26 +276,26 @@ class StreamRecorder:
 
     def __del__(self) -> None:
         # The stream was garbage collected before its end.
-        if not getattr(self, "is_over", True):
-            self.over("abandoned")
+        if not getattr(self, "has_ended", True):
+            self.end("abandoned")
 
 
-def record_iterator(iterator: Iterator[Any], watch: StreamRecorder) -> Generator[Any, Any, None]:
-    """Yield the items of ``iterator``, the same objects, and record them with ``watch``."""
-    feed, traced_call, withholds = watch.feed, watch.traced_call, watch.hides_usage_chunk
+def record_iterator(iterator: Iterator[Any], recorder: StreamRecorder) -> Generator[Any, Any, None]:
+    """Yield the items of ``iterator``, the same objects, and record them with ``recorder``."""
+    feed, traced_call, hides = recorder.feed, recorder.traced_call, recorder.hides_usage_chunk
     times_each = traced_call.times_every_chunk
     wants_time = True
-    watch.in_sdk_iterator = True
-    with watch:
+    recorder.in_sdk_iterator = True
+    with recorder:
         for chunk in iterator:
-            watch.in_sdk_iterator = False
+            recorder.in_sdk_iterator = False
             if wants_time:
                 traced_call.chunk_arrived()
                 wants_time = times_each
             feed(chunk)
-            if not (withholds and watch.is_hidden(chunk)):
+            if not (hides and recorder.is_hidden(chunk)):
                 yield chunk
-            watch.in_sdk_iterator = True
+            recorder.in_sdk_iterator = True
 
 
 class EventDecoder:
@@ -312,7 +313,7 @@ class EventDecoder:
 
     def iter_bytes(self, pieces: Iterator[bytes]) -> Iterator[Any]:
         """Return the events of the SDK's decoder."""
-        self._arrived.is_heard = True
+        self._arrived.uses_decoder = True
         return chain.from_iterable(self._blocks(iter(self._decoder.iter_bytes(pieces))))
 
     def _blocks(self, events: Iterator[Any]) -> Iterator[Iterator[Any]]:
@@ -320,17 +321,17 @@ class EventDecoder:
         keep = self._arrived.events.append
         for first in events:
             keep(first)
-            yield chain((first,), filterfalse(keep, islice(events, _BLOCK - 1)))
-            self._arrived.bound()
+            yield chain((first,), filterfalse(keep, islice(events, _BLOCK_EVENTS - 1)))
+            self._arrived.limit_memory()
 
     async def aiter_bytes(self, pieces: AsyncIterator[bytes]) -> AsyncGenerator[Any, None]:
         """Return the events of the SDK's asynchronous decoder."""
         arrived = self._arrived
-        arrived.is_heard = True
+        arrived.uses_decoder = True
         async for event in self._decoder.aiter_bytes(pieces):
             arrived.events.append(event)
-            if not len(arrived.events) % _BLOCK:
-                arrived.bound()
+            if not len(arrived.events) % _BLOCK_EVENTS:
+                arrived.limit_memory()
             yield event
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else the decoder has
@@ -352,13 +353,15 @@ def _texts_of(events: list[Any], end_marker: str | None) -> list[str]:
 _data_of: Final = attrgetter("_data")
 
 
-def pass_through(iterator: Iterator[Any], watch: StreamRecorder, arrived: ArrivedEvents) -> Generator[Any, Any, None]:
-    """Yield the items of ``iterator``; report only the first and the end to ``watch``, so that a chunk costs little."""
-    with watch:
+def pass_through(
+    iterator: Iterator[Any], recorder: StreamRecorder, arrived: ArrivedEvents
+) -> Generator[Any, Any, None]:
+    """Yield the items of ``iterator``; report only the first and the end, so that a chunk costs little."""
+    with recorder:
         for chunk in iterator:
-            watch.traced_call.chunk_arrived()
-            if not arrived.is_heard:
-                yield from record_iterator(chain((chunk,), iterator), watch)
+            recorder.traced_call.chunk_arrived()
+            if not arrived.uses_decoder:
+                yield from record_iterator(chain((chunk,), iterator), recorder)
                 return
             yield chunk
             break
@@ -371,13 +374,13 @@ class AsyncRecordingIterator:
     It is a class because the event loop finalizes an abandoned async generator later, in another context.
     """
 
-    __slots__ = ("_feed", "_inner", "_is_first", "_times_each", "_watch", "_wrapped")
+    __slots__ = ("_feed", "_inner", "_is_first", "_recorder", "_times_each", "_wrapped")
 
-    def __init__(self, inner: AsyncIterator[Any], watch: StreamRecorder) -> None:
+    def __init__(self, inner: AsyncIterator[Any], recorder: StreamRecorder) -> None:
         self._inner = inner
-        self._watch = watch
-        self._feed = watch.feed
-        self._times_each = watch.traced_call.times_every_chunk
+        self._recorder = recorder
+        self._feed = recorder.feed
+        self._times_each = recorder.traced_call.times_every_chunk
         self._is_first = True
 
     def __aiter__(self) -> AsyncRecordingIterator:
@@ -386,24 +389,24 @@ class AsyncRecordingIterator:
 
     async def __anext__(self) -> Any:  # noqa: ANN401 - the SDK's chunk
         """Return the next chunk, the same object."""
-        watch = self._watch
+        recorder = self._recorder
         while True:
-            watch.in_sdk_iterator = True
+            recorder.in_sdk_iterator = True
             try:
                 chunk = await self._inner.__anext__()
             except StopAsyncIteration:
-                watch.over()
+                recorder.end()
                 raise
             except BaseException as error:
-                watch.over(error=error)
+                recorder.end(error=error)
                 raise
             finally:
-                watch.in_sdk_iterator = False
+                recorder.in_sdk_iterator = False
             if self._is_first or self._times_each:
-                watch.traced_call.chunk_arrived()
+                recorder.traced_call.chunk_arrived()
                 self._is_first = False
             self._feed(chunk)
-            if watch.hides_usage_chunk and watch.is_hidden(chunk):
+            if recorder.hides_usage_chunk and recorder.is_hidden(chunk):
                 continue
             return chunk
 
@@ -414,7 +417,7 @@ class AsyncRecordingIterator:
             if close is not None:
                 await close()
         finally:
-            self._watch.over("closed")
+            self._recorder.end("closed")
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the inner iterator has
         return getattr(self._inner, name)
@@ -433,9 +436,9 @@ class BodyCloseObserver(Proxy):
     ``isinstance`` sees the class of the wrapped stream, as httpx requires.
     """
 
-    def __init__(self, stream: Any, watch: StreamRecorder) -> None:  # noqa: ANN401 - a byte stream of httpx or httpx2
+    def __init__(self, stream: Any, recorder: StreamRecorder) -> None:  # noqa: ANN401 - a byte stream of httpx or httpx2
         super().__init__(stream)
-        self._self_watch = watch
+        self._self_recorder = recorder
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.__wrapped__)
@@ -458,15 +461,15 @@ class BodyCloseObserver(Proxy):
             self._self_closed()
 
     def _self_closed(self) -> None:
-        if not self._self_watch.sdk_is_reading:
-            self._self_watch.over("closed")
+        if not self._self_recorder.sdk_is_reading:
+            self._self_recorder.end("closed")
 
 
 class BodyRecorder(BodyCloseObserver):
     """A proxy of a byte stream that keeps its content and reports its end."""
 
-    def __init__(self, stream: Any, watch: StreamRecorder, arrived: ArrivedBody) -> None:  # noqa: ANN401 - a byte stream of httpx or httpx2
-        super().__init__(stream, watch)
+    def __init__(self, stream: Any, recorder: StreamRecorder, arrived: ArrivedBody) -> None:  # noqa: ANN401 - a byte stream of httpx or httpx2
+        super().__init__(stream, recorder)
         self._self_arrived = arrived
         self._self_has_data = False
 
@@ -500,10 +503,10 @@ class BodyRecorder(BodyCloseObserver):
         self._self_arrived.pieces.append(piece)
         if not self._self_has_data and (b"data:" in piece or self._self_arrived.is_encoded):
             self._self_has_data = True
-            self._self_watch.traced_call.chunk_arrived()
+            self._self_recorder.traced_call.chunk_arrived()
 
     def _self_over(self, error: BaseException | None) -> None:
-        self._self_watch.over(error=error)
+        self._self_recorder.end(error=error)
 
 
 class BodyCapture(BodyRecorder):
@@ -513,18 +516,18 @@ class BodyCapture(BodyRecorder):
         return
 
 
-def watch_wire(traced_call: TracedCall, response: Any) -> StreamRecorder:  # noqa: ANN401 - a response of httpx or httpx2
+def record_body(traced_call: TracedCall, response: Any) -> StreamRecorder:  # noqa: ANN401 - a response of httpx or httpx2
     """Return a recorder of a stream that parses the bytes of ``response`` instead of the SDK's chunks.
 
     For SDKs whose models drop fields.
     """
     arrived = ArrivedBody(traced_call, response)
-    watch = StreamRecorder(traced_call, arrived)
-    response.stream = BodyCapture(response.stream, watch, arrived)
-    return watch
+    recorder = StreamRecorder(traced_call, arrived)
+    response.stream = BodyCapture(response.stream, recorder, arrived)
+    return recorder
 
 
-def watch_raw(traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
+def record_raw_body(traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
     """Record a response whose body the user reads unparsed."""
     arrived = ArrivedRawBody(traced_call, response)
     response.stream = BodyRecorder(response.stream, StreamRecorder(traced_call, arrived), arrived)

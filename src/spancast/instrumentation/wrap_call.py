@@ -59,16 +59,16 @@ def wrap_call(description: CallDescription) -> CallHooks:
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
             if traced_call is None or not traced_call.records_response:
                 return method(owner, *args, **kwargs)
-            entered = traced_call.enter()
+            attached = traced_call.attach()
             try:
                 result = method(owner, *args, **kwargs)
             except BaseException as error:
-                traced_call.leave(entered)
+                traced_call.detach(attached)
                 fail(traced_call, error, note)
                 # No effect if it has ended. Otherwise the traceback of the error would keep the call alive.
                 traced_call.fail(error)
                 raise
-            traced_call.leave(entered)
+            traced_call.detach(attached)
             instead = record(traced_call, result, note)
             return result if instead is None else instead
 
@@ -79,15 +79,15 @@ def wrap_call(description: CallDescription) -> CallHooks:
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
             if traced_call is None or not traced_call.records_response:
                 return await method(owner, *args, **kwargs)
-            entered = traced_call.enter()
+            attached = traced_call.attach()
             try:
                 result = await method(owner, *args, **kwargs)
             except BaseException as error:
-                traced_call.leave(entered)
+                traced_call.detach(attached)
                 fail(traced_call, error, note)
                 traced_call.fail(error)
                 raise
-            traced_call.leave(entered)
+            traced_call.detach(attached)
             instead = record(traced_call, result, note)
             return result if instead is None else instead
 

@@ -1,4 +1,4 @@
-"""The call tracer: ``CallTracer.begin`` -> ``TracedCall`` -> span.
+"""The call tracer: ``CallTracer.start_call`` -> ``TracedCall`` -> span.
 
 It does not raise into a client (``never_raise``), except in strict mode. A call that another instrumentation
 already records gets no second span.
@@ -60,20 +60,20 @@ class CallTracer:
 
     def __init__(self) -> None:
         self.settings: TracingSettings = TracingSettings()
-        self.tree = GroupSpans(self.starter)
-        self._starter: SpanFactory | None = None
+        self.group_spans = GroupSpans(self.span_factory)
+        self._span_factory: SpanFactory | None = None
         self._metrics: ClientMetrics | None = None
 
     def configure(self, settings: TracingSettings) -> None:
         """Use ``settings`` for calls that start from now on, and end all open group spans."""
-        self.tree.end_all()
+        self.group_spans.end_all()
         if settings.group_idle_timeout != self.settings.group_idle_timeout:
-            self.tree = GroupSpans(self.starter, idle_s=settings.group_idle_timeout)
+            self.group_spans = GroupSpans(self.span_factory, idle_s=settings.group_idle_timeout)
         self.settings = settings
-        self._starter = self._metrics = None
+        self._span_factory = self._metrics = None
 
     @never_raise
-    def begin(  # noqa: PLR0913 - one argument per fact that a client knows about a call
+    def start_call(  # noqa: PLR0913 - one argument per fact that a client knows about a call
         self,
         dialect: Dialect,
         body: Mapping[str, Any],
@@ -81,11 +81,11 @@ class CallTracer:
         session_header: object = None,
         *,
         is_outermost: bool = False,
-        reads_now: bool = True,
+        parse_now: bool = True,
     ) -> TracedCall | None:
         """Start recording a call with request ``body``; return None if that failed.
 
-        ``reads_now`` is False if the client will call ``TracedCall.sent`` with the bytes of the request.
+        ``parse_now`` is False if the client will call ``TracedCall.set_request_bytes``.
 
         Raises:
             TraceKeyError: A trace key is invalid and ``strict`` is set.
@@ -101,7 +101,7 @@ class CallTracer:
         ):
             keys = self.read_keys(body, session_header, current)
             if keys.validation_errors:
-                self.tell(keys.validation_errors, TraceKeyError, strict=self.settings.strict)
+                self.report_problems(keys.validation_errors, TraceKeyError, strict=self.settings.strict)
         traced_call = TracedCall(self, dialect, body, keys, server)
         if not keys.enabled:
             return traced_call
@@ -115,7 +115,7 @@ class CallTracer:
             counters.add("calls.merged")
             active.set_attributes(keys.attributes())
         else:
-            traced_call.start(current, suppress_others=is_outermost, reads_now=reads_now)
+            traced_call.start(current, is_outermost=is_outermost, parse_now=parse_now)
         return traced_call
 
     def read_keys(self, body: Mapping[str, Any], session_header: object, current: Context) -> TraceKeys:
@@ -127,11 +127,11 @@ class CallTracer:
         if not _KEY_FIELDS.isdisjoint(body):
             keys = trace_keys.read(**{name: body[name] for name in _KEY_FIELDS if body.get(name) is not None})
         if session_header is not None:
-            keys = keys.over(trace_keys.read(session_id=session_header))
-        keys = keys.over(ACTIVE_KEYS.get().keys)
+            keys = keys.merged_over(trace_keys.read(session_id=session_header))
+        keys = keys.merged_over(ACTIVE_KEYS.get().keys)
         if current:
-            keys = keys.over(baggage_keys(current))
-        return keys.over(self.settings.defaults)
+            keys = keys.merged_over(baggage_keys(current))
+        return keys.merged_over(self.settings.defaults)
 
     def open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
         """Open the group spans that a ``with`` block names.
@@ -140,16 +140,16 @@ class CallTracer:
         """
         return self._open_groups(given, merged)
 
-    def starter(self) -> SpanFactory:
+    def span_factory(self) -> SpanFactory:
         """Return the span factory of the current tracer provider."""
-        starter = self._starter
+        span_factory = self._span_factory
         provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
-        if starter is None or starter.provider is not provider:
-            starter = self._starter = SpanFactory(provider)
+        if span_factory is None or span_factory.provider is not provider:
+            span_factory = self._span_factory = SpanFactory(provider)
             # atexit hooks run in reverse order: registered after the provider's shutdown, this one runs before it.
             atexit.unregister(end_streams)
             atexit.register(end_streams)
-        return starter
+        return span_factory
 
     def active_metrics(self) -> ClientMetrics | None:
         """Return the instruments of the current meter provider; None if nothing collects its metrics."""
@@ -162,15 +162,15 @@ class CallTracer:
     @never_raise
     def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
         if given.validation_errors:
-            self.tell(given.validation_errors, TraceKeyError, strict=self.settings.strict)
+            self.report_problems(given.validation_errors, TraceKeyError, strict=self.settings.strict)
         current = get_current()
         if is_suppressed(current):
             # A span for the work of an export thread would be exported by the same thread, without end.
             return None
         own = merged if given.span_name else merged.without("span_name")
-        return self.tree.resolve_parent(own, current)
+        return self.group_spans.resolve_parent(own, current)
 
-    def tell(self, validation_errors: Sequence[str], error: type[SpancastError], *, strict: bool) -> None:
+    def report_problems(self, validation_errors: Sequence[str], error: type[SpancastError], *, strict: bool) -> None:
         """Count ``validation_errors`` and log one warning per field; raise them as ``error`` if ``strict``.
 
         Each one is ``field: what was given, what is allowed``. None contains text of the caller.

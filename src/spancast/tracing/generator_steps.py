@@ -97,30 +97,30 @@ def async_generator_function(begin: Callable[..., Driven]) -> Callable[..., Asyn
     return generator
 
 
-def _begin_awaiting(awaitable: Awaitable[Any], step: Step) -> Driven:
+def _start_awaitable(awaitable: Awaitable[Any], step: Step) -> Driven:
     return Driven(awaitable.__await__(), step, nullcontext())
 
 
-awaited: Final = cast(
-    "Callable[[Awaitable[Any], Step], Coroutine[Any, Any, Any]]", types.coroutine(generator_function(_begin_awaiting))
+drive_awaitable: Final = cast(
+    "Callable[[Awaitable[Any], Step], Coroutine[Any, Any, Any]]", types.coroutine(generator_function(_start_awaitable))
 )
-"""``await awaited(awaitable, step)`` returns the result of ``await awaitable``; each of its steps runs in ``step``."""
+"""``await drive_awaitable(awaitable, step)`` returns what ``await awaitable`` does; its steps run in ``step``."""
 
 
 def async_step(step: Step) -> Step:
     """Return ``step`` for async generators: active while the caller's code runs, not while it is suspended."""
 
     def stepped(call: Callable[..., Awaitable[Any]], *args: Any) -> Awaitable[Any]:  # noqa: ANN401 - the caller's own
-        return awaited(call(*args), step)
+        return drive_awaitable(call(*args), step)
 
     return stepped
 
 
-def carried(result: object, step: Step, ending: AbstractContextManager[Any]) -> object:
+def drive(result: object, step: Step, ending: AbstractContextManager[Any]) -> object:
     """Return a coroutine or generator like ``result`` that runs its steps in ``step``; None if it has no steps."""
     made: Any
     if inspect.iscoroutine(result):
-        made = _carried_coroutine(Unawaited(result), step, ending)
+        made = _drive_coroutine(Unawaited(result), step, ending)
     elif inspect.isgenerator(result):
         made = generator_function(lambda: Driven(result, step, ending))()
     elif inspect.isasyncgen(result):
@@ -145,9 +145,9 @@ class Unawaited:
         self.coroutine.close()
 
 
-async def _carried_coroutine(given: Unawaited, step: Step, ending: AbstractContextManager[Any]) -> Any:  # noqa: ANN401 - as above
+async def _drive_coroutine(given: Unawaited, step: Step, ending: AbstractContextManager[Any]) -> Any:  # noqa: ANN401 - as above
     with ending:
-        return await awaited(given.coroutine, step)
+        return await drive_awaitable(given.coroutine, step)
 
 
 def named(made: Any, like: Any) -> Any:  # noqa: ANN401 - a coroutine or generator

@@ -36,11 +36,11 @@ GroupKey: TypeAlias = tuple[int, int, Level, str]
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """An open group span. ``holders`` counts its running children and ``with`` blocks."""
+    """An open group span. ``ref_count`` counts its running children and ``with`` blocks."""
 
     span: Span
     key: GroupKey | None
-    holders: int = 0
+    ref_count: int = 0
     last_end_ns: int = 0
     idle_since_s: float = field(default_factory=time.monotonic)
 
@@ -58,47 +58,46 @@ class SpanParent:
 class GroupSpans:
     """The registry of open group spans; resolves the parent of each span."""
 
-    def __init__(self, starter: Callable[[], SpanFactory], *, idle_s: float = IDLE_S) -> None:
-        self._starter = starter
+    def __init__(self, span_factory: Callable[[], SpanFactory], *, idle_s: float = IDLE_S) -> None:
+        self._span_factory = span_factory
         self._idle_s = idle_s
-        self._forget()
+        self._reset()
         self._at_exit = False
-        forget = weakref.WeakMethod(self._forget)
-        after_fork_in_child(lambda: (method := forget()) and method())
+        reset = weakref.WeakMethod(self._reset)
+        after_fork_in_child(lambda: (method := reset()) and method())
 
     def resolve_parent(self, keys: TraceKeys, current: Context) -> SpanParent:
         """Return the parent of a span with ``keys``; open or join the groups that the keys name."""
         if current or keys.trace_id is None:
-            return self._placed(keys, current)
+            return self._resolve(keys, current)
         # All calls of a conversation name the same groups, so the result is cached.
         named = keys.trace_id, keys.trace_name, keys.span_name, keys.parent_span_id
         with self._changed:
-            known = self._joined.get(named)
+            known = self._parents.get(named)
             if known is not None:
                 for group in known.groups:
-                    group.holders += 1
+                    group.ref_count += 1
                 return known
-        resolve_parent = self._placed(keys, current)
+        parent = self._resolve(keys, current)
         with self._changed:
             # Do not cache a group that has ended in the meantime.
-            if all(group.key is not None and self._open.get(group.key) is group for group in resolve_parent.groups):
-                if len(self._joined) >= MAX_GROUPS:
-                    self._joined.clear()
-                self._joined[named] = resolve_parent
-        return resolve_parent
+            if all(group.key is not None and self._open.get(group.key) is group for group in parent.groups):
+                if len(self._parents) >= MAX_GROUPS:
+                    self._parents.clear()
+                self._parents[named] = parent
+        return parent
 
-    def _placed(self, keys: TraceKeys, current: Context) -> SpanParent:
+    def _resolve(self, keys: TraceKeys, current: Context) -> SpanParent:
         parent = _parent_of(keys, current)
         if not keys.span_name and not (keys.trace_name and not _span_context(parent.context).is_valid):
             return parent
         # A group with a random trace id cannot be joined by a later call; it ends with this one.
         is_joinable = keys.trace_id is not None or _span_context(parent.context).is_valid
-        resolve_parent = parent
         if keys.trace_name and not _span_context(parent.context).is_valid:
-            resolve_parent = self._under(resolve_parent, "trace", keys.trace_name, keys, is_joinable=is_joinable)
+            parent = self._open_group(parent, "trace", keys.trace_name, keys, is_joinable=is_joinable)
         if keys.span_name:
-            resolve_parent = self._under(resolve_parent, "span", keys.span_name, keys, is_joinable=is_joinable)
-        return resolve_parent
+            parent = self._open_group(parent, "span", keys.span_name, keys, is_joinable=is_joinable)
+        return parent
 
     def release(self, groups: tuple[Group, ...], end_ns: int) -> None:
         """Record that a child of ``groups`` ended at ``end_ns``; end the groups that cannot be joined."""
@@ -106,10 +105,10 @@ class GroupSpans:
         ended: list[Group] = []
         with self._changed:
             for group in reversed(groups):
-                group.holders -= 1
+                group.ref_count -= 1
                 group.last_end_ns = max(group.last_end_ns, end_ns)
                 group.idle_since_s = now_s
-                if group.key is None and group.holders <= 0:
+                if group.key is None and group.ref_count <= 0:
                     ended.append(group)
         for group in ended:
             group.span.end(group.last_end_ns)
@@ -117,49 +116,45 @@ class GroupSpans:
     def close(self, groups: tuple[Group, ...], end_ns: int) -> None:
         """End ``groups`` with the ``with`` block that opened them, except those that others still use."""
         self.release(groups, end_ns)
-        self._end(lambda group: group.holders <= 0 and any(group is one for one in groups))
+        self._end(lambda group: group.ref_count <= 0 and any(group is one for one in groups))
 
     def end_idle(self) -> None:
         """End every group without running children; later calls with its keys open a new one."""
-        self._end(lambda group: group.holders <= 0)
+        self._end(lambda group: group.ref_count <= 0)
 
     def end_all(self) -> None:
         """End every group; running children keep their parent id."""
         self._end(lambda _: True)
 
-    def _under(
-        self, resolve_parent: SpanParent, level: Level, name: str, keys: TraceKeys, *, is_joinable: bool
+    def _open_group(
+        self, parent: SpanParent, level: Level, name: str, keys: TraceKeys, *, is_joinable: bool
     ) -> SpanParent:
-        parent = _span_context(resolve_parent.context)
-        trace_id = resolve_parent.trace_id_override or parent.trace_id
-        key: GroupKey | None = (trace_id, parent.span_id, level, name) if is_joinable else None
+        ids = _span_context(parent.context)
+        trace_id = parent.trace_id_override or ids.trace_id
+        key: GroupKey | None = (trace_id, ids.span_id, level, name) if is_joinable else None
         with self._changed:
             group = self._open.get(key) if key else None
             if group is None:
-                links = resolve_parent.links if not resolve_parent.groups else []
+                links = parent.links if not parent.groups else []
                 shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
-                start = self._starter().start_span
-                span = start(
-                    name, resolve_parent.context, SpanKind.INTERNAL, shared, links, resolve_parent.trace_id_override
-                )
+                start = self._span_factory().start_span
+                span = start(name, parent.context, SpanKind.INTERNAL, shared, links, parent.trace_id_override)
                 group = Group(span, key)
                 if key:
                     self._open[key] = group
                     self._ensure_sweeper()
-            group.holders += 1
+            group.ref_count += 1
             evicted = self._evict()
         for old in evicted:
             counters.add("groups.evicted")
             old.span.end(old.last_end_ns or None)
-        return SpanParent(
-            trace_api.set_span_in_context(group.span, resolve_parent.context), [], None, (*resolve_parent.groups, group)
-        )
+        return SpanParent(trace_api.set_span_in_context(group.span, parent.context), [], None, (*parent.groups, group))
 
     def _evict(self) -> list[Group]:
         if len(self._open) <= MAX_GROUPS:
             return []
-        key = next((key for key, group in self._open.items() if group.holders <= 0), next(iter(self._open)))
-        self._joined.clear()
+        key = next((key for key, group in self._open.items() if group.ref_count <= 0), next(iter(self._open)))
+        self._parents.clear()
         return [self._open.pop(key)]
 
     def _end(self, is_due: Callable[[Group], bool]) -> None:
@@ -169,7 +164,7 @@ class GroupSpans:
                 if group.key:
                     del self._open[group.key]
             if due:
-                self._joined.clear()
+                self._parents.clear()
         # Children are opened after their parents, so the reverse order ends them first.
         for group in reversed(due):
             group.span.end(group.last_end_ns or None)
@@ -192,17 +187,17 @@ class GroupSpans:
                     self._sweeper = None
                     return
                 now = time.monotonic()
-                idle = [group.idle_since_s for group in self._open.values() if group.holders <= 0]
+                idle = [group.idle_since_s for group in self._open.values() if group.ref_count <= 0]
                 wait_s = (min(idle) + self._idle_s - now) if idle else self._idle_s
                 if wait_s > 0:
                     self._changed.wait(wait_s)
             oldest_s = time.monotonic() - self._idle_s
-            self._end(lambda group: group.holders <= 0 and group.idle_since_s <= oldest_s)  # noqa: B023 - called at once
+            self._end(lambda group: group.ref_count <= 0 and group.idle_since_s <= oldest_s)  # noqa: B023 - called at once
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         # In a forked child the parent process ends the open groups, and a lock held at the fork is never released.
         self._open: OrderedDict[GroupKey, Group] = OrderedDict()
-        self._joined: dict[tuple[str | None, ...], SpanParent] = {}
+        self._parents: dict[tuple[str | None, ...], SpanParent] = {}
         """Cached parents of calls without an active span, by their keys; cleared when a group ends."""
         self._changed = threading.Condition()
         self._sweeper: threading.Thread | None = None

@@ -16,17 +16,17 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
-_REMEMBERED: Final = 1_024
+_CACHE_SIZE: Final = 1_024
 """Number of cached ids; many calls belong to one trace."""
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)
+@functools.lru_cache(maxsize=_CACHE_SIZE)
 def trace_id_of(text: str) -> int:
     """Return the 128-bit trace id of ``text``, not 0."""
     return _id_of(text, _TRACE_ID, 32)
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)
+@functools.lru_cache(maxsize=_CACHE_SIZE)
 def span_id_of(text: str) -> int:
     """Return the 64-bit span id of ``text``, not 0."""
     return _id_of(text, _SPAN_ID, 16)

@@ -34,7 +34,7 @@ def active_inference_span(current: Context) -> Span | None:
     return span if attributes.get("llm.request.type") in ("chat", "completion") else None
 
 
-def quiet(context: Context) -> Context:
+def suppress_others(context: Context) -> Context:
     """Return ``context`` with other instrumentations of LLM calls suppressed."""
     return mark_inference(context_api.set_value(_SUPPRESS[1], True, context))
 

@@ -56,12 +56,12 @@ def error_type(error: BaseException) -> str:
     )
 
 
-def within(attributes: Attributes, limit: int, value_limit: int | None) -> Attributes:
+def fit_to_limit(attributes: Attributes, limit: int, value_limit: int | None) -> Attributes:
     """Return ``attributes`` fitted to the span's limits: their number, and the characters of a text.
 
     Truncated JSON is still valid JSON.
     """
-    fitting = _within_number(attributes, limit)
+    fitting = _fit_to_count(attributes, limit)
     if value_limit is None:
         return fitting
     return {
@@ -69,7 +69,7 @@ def within(attributes: Attributes, limit: int, value_limit: int | None) -> Attri
     }
 
 
-def _within_number(attributes: Attributes, limit: int) -> Attributes:
+def _fit_to_count(attributes: Attributes, limit: int) -> Attributes:
     """Move spancast's own and custom attributes beyond ``limit`` into one JSON attribute; none is dropped."""
     if len(attributes) <= limit:
         return attributes

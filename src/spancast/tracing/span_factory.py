@@ -49,14 +49,14 @@ class SpanFactory:
         self.provider: Final = provider
         self._tracer: Final = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
         own = self._own = provider if isinstance(provider, SpancastTracerProvider) else None
-        self._relay: Final = None if own is None else install_processor(own)
+        self._processor: Final = None if own is None else install_processor(own)
         self.limits: Final = span_limits(self._tracer) if own is None else own.limits
 
     @property
     def only_processor(self) -> SpancastProcessor | None:
         """Return our processor if it is the only one on a provider of ours; None otherwise."""
         own = self._own
-        return None if own is None or own.has_other_processors else self._relay
+        return None if own is None or own.has_other_processors else self._processor
 
     def start_span(  # noqa: PLR0913, PLR0917 - one argument per part of a span
         self,

@@ -21,7 +21,7 @@ from spancast.model.semconv import SCOPE_NAME
 from spancast.model.unparsed import Parsed, Unparsed
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
 
-_relays: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
+_processors: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
 
 
 class Target(Protocol):
@@ -114,17 +114,17 @@ def install_processor(provider: TracerProvider) -> SpancastProcessor | None:
     add: Any = getattr(provider, "add_span_processor", None)
     if add is None:
         return None
-    relay = _relays.get(provider)
-    if relay is None:
-        relay = SpancastProcessor()
-        _relays.set(provider, relay)
-        add(relay)
-    return relay
+    processor = _processors.get(provider)
+    if processor is None:
+        processor = SpancastProcessor()
+        _processors.set(provider, processor)
+        add(processor)
+    return processor
 
 
 def processors() -> Sequence[SpancastProcessor]:
     """Return our processors on all providers that are alive."""
-    return _relays.values()
+    return _processors.values()
 
 
 @never_raise

@@ -32,8 +32,8 @@ from spancast.tracing.generator_steps import (
     Driven,
     async_generator_function,
     async_step,
-    awaited,
-    carried,
+    drive,
+    drive_awaitable,
     generator_function,
     kind_of,
 )
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-REMEMBERED: Final = 64
+MAX_LISTED_CALLS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class ActiveKeys(NamedTuple):
 
 
 NO_ACTIVE_KEYS: Final = ActiveKeys(NO_KEYS, ())
-ACTIVE_KEYS: Final[ContextVar[ActiveKeys]] = ContextVar("spancast.ambient", default=NO_ACTIVE_KEYS)
+ACTIVE_KEYS: Final[ContextVar[ActiveKeys]] = ContextVar("spancast.active_keys", default=NO_ACTIVE_KEYS)
 """Read at every call, so there is no accessor function."""
 
 
@@ -76,7 +76,7 @@ def baggage_keys(current: Context) -> TraceKeys:
     return trace_keys.read(session_id=session_id, user=user)
 
 
-def remember(span: Span, entries: tuple[Entry, ...]) -> None:
+def register_call(span: Span, entries: tuple[Entry, ...]) -> None:
     """Add the ids of ``span``, which started inside ``entries``, to each of their lists of calls, once to each list."""
     if (context := span.get_span_context()).is_valid:
         ids = CallIds(f"{context.trace_id:032x}", f"{context.span_id:016x}")
@@ -90,37 +90,37 @@ class Entry:
     Many threads and tasks may enter the same ``TraceBlock`` at once.
     """
 
-    def __init__(self, recorder: CallTracer, given: TraceKeys, opener: TraceBlock) -> None:
+    def __init__(self, call_tracer: CallTracer, given: TraceKeys, opener: TraceBlock) -> None:
         self._groups: tuple[Group, ...] = ()
         self.opener: Final = opener
-        self.calls: Final[deque[CallIds]] = deque(maxlen=REMEMBERED)
+        self.calls: Final[deque[CallIds]] = deque(maxlen=MAX_LISTED_CALLS)
         self.lists: Final = (self.calls, *opener.lists)
         self.trace_id: str | None = None
-        self._recorder = recorder
+        self._call_tracer = call_tracer
         self._given = given
         self._around = ACTIVE_KEYS.get()
         self.outer = context_api.get_current()
         self.context: Context | None = None
         """The OpenTelemetry context inside; None if this entry opened no span."""
         self._opened_groups = False
-        self._ambient_inside: ActiveKeys | None = None
+        self._keys_inside: ActiveKeys | None = None
         self._context_inside: Context | None = None
         if given.trace_name or given.span_name:
-            self._open_spans(given.over(self._around.keys))
+            self._open_spans(given.merged_over(self._around.keys))
 
     def keys_over(self, outer: TraceKeys) -> TraceKeys:
         """Return the keys of calls inside, if ``outer`` are the keys around this entry."""
-        merged = self._given.over(outer)
+        merged = self._given.merged_over(outer)
         # This entry has opened these spans; the calls inside must not open them again.
         return merged.without("span_name", "parent_span_id") if self._opened_groups else merged
 
-    def inside(self) -> ActiveKeys:
+    def active_keys(self) -> ActiveKeys:
         """Return the active keys of calls inside."""
-        return _ambient_of((*self._around.entries, self))
+        return _active_keys_of((*self._around.entries, self))
 
     def attach(self) -> None:
         """Make the keys and the innermost span of this entry current in the caller's context."""
-        ACTIVE_KEYS.set(self.inside())
+        ACTIVE_KEYS.set(self.active_keys())
         if self.context is not None:
             context_api.attach(self.context)
 
@@ -131,7 +131,7 @@ class Entry:
             # The exit runs in another context than the entry, so there is nothing to restore in this one.
             return
         left = tuple(entry for entry in entries if entry is not self)
-        ACTIVE_KEYS.set(_ambient_of(left))
+        ACTIVE_KEYS.set(_active_keys_of(left))
         if self.context is None:
             return
         current = context_api.get_current()
@@ -143,16 +143,16 @@ class Entry:
         """Return ``call(*args, **kwargs)``, called inside this entry; the next step restores the context it left."""
         former, outer = ACTIVE_KEYS.get(), context_api.get_current()
         context = outer if self._context_inside is None else self._context_inside
-        ambient = self.inside() if self._ambient_inside is None else self._ambient_inside
-        ACTIVE_KEYS.set(ambient)
+        active = self.active_keys() if self._keys_inside is None else self._keys_inside
+        ACTIVE_KEYS.set(active)
         if context is not outer:
             context_api.attach(context)
         try:
             return call(*args, **kwargs)
         finally:
             left, left_context = ACTIVE_KEYS.get(), context_api.get_current()
-            if left is not ambient:
-                self._ambient_inside = left
+            if left is not active:
+                self._keys_inside = left
             ACTIVE_KEYS.set(former)
             is_ours = self.context is not None or any(entry.context is left_context for entry in left.entries)
             # A context that the caller's code has attached stays attached, as it does without spancast.
@@ -169,7 +169,7 @@ class Entry:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End after the last step."""
-        self._ambient_inside = self._context_inside = None
+        self._keys_inside = self._context_inside = None
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
@@ -180,7 +180,7 @@ class Entry:
             if isinstance(error, Exception):
                 span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
                 span.set_status(Status(StatusCode.ERROR))
-            self._recorder.tree.close(groups, time.time_ns())
+            self._call_tracer.group_spans.close(groups, time.time_ns())
 
     def __del__(self) -> None:
         # A coroutine or generator was dropped before its first step.
@@ -196,7 +196,7 @@ class Entry:
         return context
 
     def _open_spans(self, merged: TraceKeys) -> None:
-        opened = self._recorder.open_groups(self._given, merged)
+        opened = self._call_tracer.open_groups(self._given, merged)
         if opened is None:
             return
         self._groups = opened.groups
@@ -213,12 +213,12 @@ class TraceBlock:
     ``with ... as block`` gives a block for that one entry.
     """
 
-    def __init__(self, recorder: CallTracer, keys: TraceKeys, entry: Entry | None = None) -> None:
-        self._recorder = recorder
+    def __init__(self, call_tracer: CallTracer, keys: TraceKeys, entry: Entry | None = None) -> None:
+        self._call_tracer = call_tracer
         self._given = keys
         self._entry = entry
         self._open: list[Entry] = []
-        self.calls: deque[CallIds] = deque(maxlen=REMEMBERED) if entry is None else entry.calls
+        self.calls: deque[CallIds] = deque(maxlen=MAX_LISTED_CALLS) if entry is None else entry.calls
         """The ids of the last 64 calls made inside, the newest last; a stream is listed from its start.
 
         The calls of one entry if ``with ... as block`` gave this object, else those of all entries.
@@ -232,7 +232,7 @@ class TraceBlock:
         entry = self._begin()
         entry.attach()
         self._open.append(entry)
-        return TraceBlock(self._recorder, self._given, entry)
+        return TraceBlock(self._call_tracer, self._given, entry)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -270,7 +270,7 @@ class TraceBlock:
 
             async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
                 with self._begin() as entry:
-                    return await awaited(cast("Any", function(*args, **kwargs)), entry.step)
+                    return await drive_awaitable(cast("Any", function(*args, **kwargs)), entry.step)
 
             made = run_async
         elif kind == "generator":
@@ -293,7 +293,7 @@ class TraceBlock:
                 with ExitStack() as ending:
                     entry = ending.enter_context(self._begin())
                     result = entry.step(function, *args, **kwargs)
-                    made = carried(result, entry.step, entry)
+                    made = drive(result, entry.step, entry)
                     if made is None:
                         return result
                     # The entry ends with the last step.
@@ -320,17 +320,17 @@ class TraceBlock:
             # A context can be entered only once at a time; with a copy, many threads can run it.
             context = captured.copy()
             result = context.run(function, *args, **kwargs)
-            return carried(result, context.run, nullcontext()) or result
+            return drive(result, context.run, nullcontext()) or result
 
         return bound
 
     def _begin(self) -> Entry:
-        entry = Entry(self._recorder, self._given, self)
+        entry = Entry(self._call_tracer, self._given, self)
         self.trace_id = entry.trace_id
         return entry
 
 
-def _ambient_of(entries: tuple[Entry, ...]) -> ActiveKeys:
+def _active_keys_of(entries: tuple[Entry, ...]) -> ActiveKeys:
     keys = NO_KEYS
     for entry in entries:
         keys = entry.keys_over(keys)

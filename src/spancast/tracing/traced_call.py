@@ -33,25 +33,25 @@ from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.unparsed import Parsed
 from spancast.otel_private import detach
 from spancast.tracing.completed_span import completed, exception_event
-from spancast.tracing.exception_capture import CapturedException, message_of, raised, traceback_text
+from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
 from spancast.tracing.group_spans import SpanParent
 from spancast.tracing.openrouter_fields import forwarded
-from spancast.tracing.other_instrumentations import quiet
+from spancast.tracing.other_instrumentations import suppress_others
 from spancast.tracing.span_attributes import (
     add_content,
     add_response,
     error_type,
+    fit_to_limit,
     is_empty,
-    within,
 )
 from spancast.tracing.span_factory import SpanFactory
 from spancast.tracing.span_processor import SpancastProcessor
-from spancast.tracing.trace_block import ACTIVE_KEYS, remember
+from spancast.tracing.trace_block import ACTIVE_KEYS, register_call
 
 if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
 
-Entered: TypeAlias = "tuple[object, Token[TracedCall | None]]"
+Attached: TypeAlias = "tuple[object, Token[TracedCall | None]]"
 Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
 
 _LEFT: Final = frozenset(("closed", "abandoned"))
@@ -65,7 +65,7 @@ _count_started: Final = counters.step("spans.started")
 _open: Final[set[weakref.ref[TracedCall]]] = set()
 """Calls with a streamed response, while they are alive."""
 
-CURRENT_CALL: Final[ContextVar[TracedCall | None]] = ContextVar("spancast.recording", default=None)
+CURRENT_CALL: Final[ContextVar[TracedCall | None]] = ContextVar("spancast.current_call", default=None)
 """The traced call that the current code runs in."""
 
 
@@ -78,7 +78,7 @@ class Arrived(Protocol):
         ...
 
     @property
-    def waiting_bytes(self) -> int | None:
+    def unparsed_bytes(self) -> int | None:
         """Return the size of the unparsed data, in bytes; None if everything has been parsed."""
         ...
 
@@ -115,23 +115,23 @@ class TracedCall:
     _failure: Failure | None = None
     _first_chunk_s: float | None = None
     _incomplete: Incomplete | None = None
-    _place: SpanParent | None = None
+    _parent: SpanParent | None = None
     _problems: Sequence[str] = ()
-    _raised: list[CapturedException] | None = None
-    _starter: SpanFactory
+    _exceptions: list[CapturedException] | None = None
+    _span_factory: SpanFactory
     _chunk_times_s: list[float] = _NO_TIMES
-    _sent: bytes | None = None
+    _request_bytes: bytes | None = None
     _started_s = 0.0
     _started_with: Attributes
     _times_every_chunk: bool | None = None
-    _unsent: Mapping[str, Any] | None = None
+    _overridden: Mapping[str, Any] | None = None
 
     def __init__(
-        self, recorder: CallTracer, dialect: Dialect, body: Mapping[str, Any], keys: TraceKeys, server: Server
+        self, call_tracer: CallTracer, dialect: Dialect, body: Mapping[str, Any], keys: TraceKeys, server: Server
     ) -> None:
-        self._recorder = recorder
+        self._call_tracer = call_tracer
         self._body: Mapping[str, Any] | None = body
-        self.settings: TracingSettings = recorder.settings
+        self.settings: TracingSettings = call_tracer.settings
         self.dialect = dialect
         self.keys = keys
         self.server = server
@@ -141,9 +141,9 @@ class TracedCall:
         """Return whether message content is recorded."""
         return self.settings.capture_content
 
-    def start(self, current: Context, *, suppress_others: bool, reads_now: bool) -> None:
-        """Start the span under its parent; parse the request at once if ``reads_now`` or strict."""
-        keys, recorder, server = self.keys, self._recorder, self.server
+    def start(self, current: Context, *, is_outermost: bool, parse_now: bool) -> None:
+        """Start the span under its parent; parse the request at once if ``parse_now`` or strict."""
+        keys, call_tracer, server = self.keys, self._call_tracer, self.server
         model = self._body.get("model") if self._body is not None else None
         attributes = self._started_with = {
             semconv.OPERATION_NAME: self.dialect.operation,
@@ -156,26 +156,26 @@ class TracedCall:
         name = self.dialect.span_name(model)
         links, trace_id_override = _NO_LINKS, None
         if keys is not NO_KEYS:
-            resolve_parent = self._place = recorder.tree.resolve_parent(keys, current)
+            parent = self._parent = call_tracer.group_spans.resolve_parent(keys, current)
             current, links, trace_id_override = (
-                resolve_parent.context,
-                resolve_parent.links,
-                resolve_parent.trace_id_override,
+                parent.context,
+                parent.links,
+                parent.trace_id_override,
             )
             name = keys.generation_name or name
-            self._problems = [*keys.validation_errors, *_unplaced(keys, resolve_parent)]
+            self._problems = [*keys.validation_errors, *_parent_errors(keys, parent)]
         self._started_s = time.perf_counter()
-        starter = self._starter = recorder.starter()
-        span = self.span = starter.start_span(name, current, _CLIENT, attributes, links, trace_id_override)
+        span_factory = self._span_factory = call_tracer.span_factory()
+        span = self.span = span_factory.start_span(name, current, _CLIENT, attributes, links, trace_id_override)
         context = trace_api.set_span_in_context(span, current)
-        self.context = quiet(context) if suppress_others else context
+        self.context = suppress_others(context) if is_outermost else context
         entries = ACTIVE_KEYS.get().entries
         if entries:
-            remember(span, entries)
+            register_call(span, entries)
         if span.is_recording():
             self.records_response = True
             _count_started()
-            if reads_now or self.settings.strict:
+            if parse_now or self.settings.strict:
                 self._read_strictly()
 
     def _read_strictly(self) -> None:
@@ -192,22 +192,22 @@ class TracedCall:
         self._problems = list(self.keys.validation_errors)
         self._read_request()
 
-    def sent(self, request: bytes, *, overridden: Mapping[str, Any] | None = None) -> None:
+    def set_request_bytes(self, request: bytes, *, overridden: Mapping[str, Any] | None = None) -> None:
         """Set the JSON ``request`` as it was sent, and release the caller's body.
 
         ``overridden`` are the fields that spancast put into it, with the caller's values (None if not given).
         """
         if request[:1] == b"{":
-            self._sent, self._unsent, self._body = request, overridden, None
+            self._request_bytes, self._overridden, self._body = request, overridden, None
 
     def _read_request(self) -> Attributes:
         content = self.captures_content
-        decoded: Any = None if self._sent is None else json_codec.decode(self._sent)
+        decoded: Any = None if self._request_bytes is None else json_codec.decode(self._request_bytes)
         body: Mapping[str, Any] = decoded or self._body or {}
-        if self._unsent is not None:
-            body = {**body, **self._unsent}
+        if self._overridden is not None:
+            body = {**body, **self._overridden}
         # The body stays: forwarding needs the caller's own fields, as they were given.
-        self._sent = None
+        self._request_bytes = None
         request = self.dialect.read_request(body, content=content)
         attributes = self._attributes = request.attributes
         if self.outer is not None:
@@ -223,33 +223,33 @@ class TracedCall:
             attributes[semconv.PROBLEMS] = validation_errors
             if request.validation_errors:
                 # Raises only if this call's settings are strict; then the request is parsed before it is sent.
-                self._recorder.tell(request.validation_errors, SpancastError, strict=self.settings.strict)
+                self._call_tracer.report_problems(request.validation_errors, SpancastError, strict=self.settings.strict)
         return attributes
 
-    def enter(self) -> Entered:
-        """Make the span current; nested calls annotate this one. Pass the result to ``leave``."""
+    def attach(self) -> Attached:
+        """Make the span current; nested calls annotate this one. Pass the result to ``detach``."""
         return attach(self.context or get_current()), CURRENT_CALL.set(self)
 
-    def leave(self, entered: Entered) -> None:
-        """Undo ``enter``."""
-        token, mark = entered
+    def detach(self, attached: Attached) -> None:
+        """Undo ``attach``."""
+        token, mark = attached
         try:  # noqa: SIM105 - contextlib.suppress is five times slower
             CURRENT_CALL.reset(mark)
         except ValueError:
-            # This is another context than that of ``enter`` (a coroutine closed elsewhere); nothing to restore here.
+            # This is another context than that of ``attach`` (a coroutine closed elsewhere); nothing to restore here.
             pass
         detach(token)
 
-    def inside(self, *, ends: bool = True) -> _Inside:
+    def activate(self, *, ends: bool = True) -> _Activation:
         """Return the context manager to run the call in; an exception passes, and ends the recording if ``ends``."""
-        return _Inside(self, ends=ends)
+        return _Activation(self, ends=ends)
 
     @property
     def new_stream(self) -> Callable[[], StreamReader]:
         """Return a function that makes a stream reader for this call; it holds no reference to this object."""
         return functools.partial(self.dialect.new_stream, content=self.captures_content)
 
-    def expect(self, arrived: Arrived) -> None:
+    def expect_stream(self, arrived: Arrived) -> None:
         """Expect a streamed response; when the call ends, the content of ``arrived`` is recorded."""
         self._arrived = arrived
         _open.add(weakref.ref(self, _open.discard))
@@ -267,7 +267,7 @@ class TracedCall:
         """Return whether the time of every chunk is recorded, not only of the first; evaluated once per call."""
         times = self._times_every_chunk
         if times is None:
-            times = self._times_every_chunk = self._recorder.active_metrics() is not None
+            times = self._times_every_chunk = self._call_tracer.active_metrics() is not None
             self._chunk_times_s = []
         return times
 
@@ -281,15 +281,15 @@ class TracedCall:
         self._end(answer, len(answer))
 
     @never_raise
-    def finish(self, *, incomplete: Incomplete | None = None) -> None:
+    def end_stream(self, *, incomplete: Incomplete | None = None) -> None:
         """End a stream with the part that has arrived; ``incomplete`` is how it ended early."""
         if self._ended:
             return
         self._incomplete = incomplete
         if incomplete is None:
-            self._end(*(self._so_far() or (None, 0)))
+            self._end(*(self._arrived_part() or (None, 0)))
         else:
-            self._end_left()
+            self._end_unfinished()
 
     @never_raise
     def fail(self, error: BaseException, answer: bytes | None = None) -> None:
@@ -300,23 +300,23 @@ class TracedCall:
         if answer is not None:
             self._end(answer, len(answer), error)
         elif isinstance(error, Exception):
-            self._end(*(self._so_far() or (None, 0)), error)
+            self._end(*(self._arrived_part() or (None, 0)), error)
         else:
-            self._end_left(error)
+            self._end_unfinished(error)
 
-    def _end_left(self, error: BaseException | None = None) -> None:
+    def _end_unfinished(self, error: BaseException | None = None) -> None:
         """End an unfinished call, perhaps from a finalizer.
 
         It runs in a copy of the context: CPython before 3.12 crashes if a processor sets a context variable while
         the garbage collector runs during the setting of one in the same context.
         """
-        copy_context().run(self._end, *(self._so_far() or (None, 0)), error)
+        copy_context().run(self._end, *(self._arrived_part() or (None, 0)), error)
 
     @never_raise
-    def _so_far(self) -> tuple[Callable[[], Response] | None, int | None]:
+    def _arrived_part(self) -> tuple[Callable[[], Response] | None, int | None]:
         """Return a function that parses the part that has arrived, and the size of the unparsed data."""
         arrived = self._arrived
-        return (None, 0) if arrived is None else (arrived.result, arrived.waiting_bytes)
+        return (None, 0) if arrived is None else (arrived.result, arrived.unparsed_bytes)
 
     def disown(self) -> None:
         """Stop recording: another process ends this call."""
@@ -325,10 +325,10 @@ class TracedCall:
     def _end(
         self,
         answer: bytes | Callable[[], Response] | None,
-        waiting_bytes: int | None,
+        unparsed_bytes: int | None,
         error: BaseException | None = None,
     ) -> None:
-        span, resolve_parent = self.span, self._place
+        span, parent = self.span, self._parent
         is_due = not self._ended and (self.outer is not None or (span is not None and span.is_recording()))
         self._ended = True
         processor: SpancastProcessor | None = None
@@ -336,8 +336,8 @@ class TracedCall:
             if is_due:
                 self._answer = answer
                 if error is not None:
-                    self._note(error)
-                processor = self._only_processor(waiting_bytes)
+                    self._note_exception(error)
+                processor = self._only_processor(unparsed_bytes)
                 if processor is None:
                     self._finalize(span)
         finally:
@@ -346,22 +346,23 @@ class TracedCall:
                 if processor is None:
                     span.end()
                 else:
-                    processor.end_unparsed(span, self._complete, (waiting_bytes or 0) + len(self._sent or b""))
+                    size_bytes = (unparsed_bytes or 0) + len(self._request_bytes or b"")
+                    processor.end_unparsed(span, self._complete, size_bytes)
             # The span queue holds this object; a reference to the span would be a cycle.
-            self.span = self.context = self._place = self._body = None
-            if resolve_parent is not None and resolve_parent.groups:
-                self._recorder.tree.release(resolve_parent.groups, time.time_ns())
+            self.span = self.context = self._parent = self._body = None
+            if parent is not None and parent.groups:
+                self._call_tracer.group_spans.release(parent.groups, time.time_ns())
 
-    def _only_processor(self, waiting_bytes: int | None) -> SpancastProcessor | None:
+    def _only_processor(self, unparsed_bytes: int | None) -> SpancastProcessor | None:
         """Return our processor if the export thread can parse the call; None if it must be parsed now.
 
         It must be parsed now if another processor sees the span, if metrics are collected, or if the caller could
         still change the objects to parse.
         """
-        is_kept = self._sent is not None or self._attributes is not None
-        if self.span is None or self.outer is not None or waiting_bytes is None or not is_kept:
+        is_kept = self._request_bytes is not None or self._attributes is not None
+        if self.span is None or self.outer is not None or unparsed_bytes is None or not is_kept:
             return None
-        return self._starter.only_processor if self._recorder.active_metrics() is None else None
+        return self._span_factory.only_processor if self._call_tracer.active_metrics() is None else None
 
     def _finalize(self, span: Span | None) -> None:
         """Parse request and response, and set all attributes and the status on the span."""
@@ -386,16 +387,16 @@ class TracedCall:
 
     @never_raise
     def _measure(self, attributes: Attributes, lasted_s: float) -> None:
-        metrics = self._recorder.active_metrics()
+        metrics = self._call_tracer.active_metrics()
         if metrics is not None:
             metrics.record({**self._started_with, **attributes}, lasted_s, self._chunk_times_s, self.context)
 
     def _complete(self, span: ReadableSpan) -> Parsed | None:
         """Parse request and response of the ended ``span``, on the export thread."""
         attributes, failure = self._parse() or ({}, self._failure)
-        limits = self._starter.limits
-        told = self._exception_attributes() if self._failure is not None else None
-        event = None if told is None else exception_event(told, self._failed_ns, limits)
+        limits = self._span_factory.limits
+        exception = self._exception_attributes() if self._failure is not None else None
+        event = None if exception is None else exception_event(exception, self._failed_ns, limits)
         status = None if failure is None else self._status_of(failure)
         return completed(span, attributes, status, event, limits)
 
@@ -405,12 +406,12 @@ class TracedCall:
         return self._fitted(attributes), failure
 
     def _fitted(self, attributes: Attributes) -> Attributes:
-        limits = self._starter.limits
+        limits = self._span_factory.limits
         most = limits.max_span_attributes
         room = len(attributes) if most is None else most - len(self._started_with)
-        return within(attributes, room, limits.max_span_attribute_length)
+        return fit_to_limit(attributes, room, limits.max_span_attribute_length)
 
-    def _note(self, error: BaseException) -> None:
+    def _note_exception(self, error: BaseException) -> None:
         """Store the facts of an exception; cancellation is a failure only with ``cancellation_is_error``."""
         is_exception = isinstance(error, Exception)
         self._incomplete = "failed" if is_exception else "cancelled"
@@ -422,7 +423,7 @@ class TracedCall:
                 counters.add("spans.failed")
                 self._failed_ns = time.time_ns()
                 # The exception itself is not stored: it holds the caller's frames.
-                self._raised = raised(error) if self.captures_content else None
+                self._exceptions = capture(error) if self.captures_content else None
 
     def _read(self) -> tuple[Attributes, Failure | None]:
         """Return the attributes of request and response, and the failure if there is no complete response."""
@@ -458,14 +459,14 @@ class TracedCall:
 
     def _note_empty_response(self, attributes: Attributes) -> None:
         problem = f"answer: expected a response of {self.dialect.name}; returned unchanged"
-        told = attributes.get(semconv.PROBLEMS)
-        attributes[semconv.PROBLEMS] = [*map(str, told), problem] if isinstance(told, list) else [problem]
+        known = attributes.get(semconv.PROBLEMS)
+        attributes[semconv.PROBLEMS] = [*map(str, known), problem] if isinstance(known, list) else [problem]
         counters.add("validation_errors")
         warn_once(f"problem:answer:{self.dialect.name}", "spancast: %s", problem)
 
     @never_raise
     def _exception_attributes(self) -> Attributes:
-        failure, chain = self._failure, self._raised
+        failure, chain = self._failure, self._exceptions
         event: Attributes = {semconv.EXCEPTION_TYPE: failure.type if failure else ""}
         if failure is not None and chain is not None:
             event[semconv.EXCEPTION_MESSAGE] = failure.message
@@ -479,7 +480,7 @@ class TracedCall:
     def __del__(self) -> None:
         # In a garbage cycle this may run before the finalizer of the stream; a span that does not end is lost.
         if not self._ended and (self.span is not None or self.outer is not None):
-            self.finish(incomplete="abandoned")
+            self.end_stream(incomplete="abandoned")
 
     def annotate(self, attributes: Attributes) -> None:
         """Add the attributes of an inner call of the same request; this call's own ones take precedence."""
@@ -508,7 +509,7 @@ def end_streams() -> None:
     for reference in _open.copy():
         traced_call = reference()
         if traced_call is not None:
-            traced_call.finish(incomplete="abandoned")
+            traced_call.end_stream(incomplete="abandoned")
 
 
 def _in_child() -> None:
@@ -524,30 +525,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def _unplaced(keys: TraceKeys, resolve_parent: SpanParent) -> list[str]:
+def _parent_errors(keys: TraceKeys, parent: SpanParent) -> list[str]:
     """Return the validation error of a ``parent_span_id`` without a trace, if there is one."""
-    if keys.parent_span_id and not keys.trace_id and not resolve_parent.groups:
-        ids = trace_api.get_current_span(resolve_parent.context).get_span_context()
+    if keys.parent_span_id and not keys.trace_id and not parent.groups:
+        ids = trace_api.get_current_span(parent.context).get_span_context()
         if not ids.is_valid:
             return ["trace.parent_span_id: needs trace.trace_id or an active span; ignored"]
     return []
 
 
-class _Inside:
+class _Activation:
     """The context manager around the user's call: the span is current, and nested calls annotate this one."""
 
-    __slots__ = ("_ends", "_entered", "_recording")
+    __slots__ = ("_attached", "_ends", "_traced_call")
 
     def __init__(self, traced_call: TracedCall, *, ends: bool) -> None:
-        self._recording = traced_call
+        self._traced_call = traced_call
         self._ends = ends
 
     def __enter__(self) -> None:
-        self._entered = self._recording.enter()
+        self._attached = self._traced_call.attach()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._recording.leave(self._entered)
+        self._traced_call.detach(self._attached)
         if error is not None and self._ends:
-            self._recording.fail(error)
+            self._traced_call.fail(error)

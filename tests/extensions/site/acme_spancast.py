@@ -84,7 +84,7 @@ class _Call(CallDescription):
             return None, args, kwargs, None
         sent = {name: value for name, value in kwargs.items() if name not in ("trace", "session_id")}
         body = {**dict(zip(("model", "prompt"), args, strict=False)), **kwargs}
-        return CALL_TRACER.begin(DIALECT, body, server_of(owner.base_url)), args, sent, None
+        return CALL_TRACER.start_call(DIALECT, body, server_of(owner.base_url)), args, sent, None
 
     def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:
         if inspect.isgenerator(result):
