@@ -11,7 +11,7 @@ from tests.tracing.span_targets import captured_by_target
 
 import spancast
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
-from spancast.instrumentation import stream_recorder
+from spancast.instrumentation import sse_events
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.spans import attributes
 
@@ -54,7 +54,7 @@ async def test_long_events_are_parsed_before_they_fill_the_memory(
     assert text >= 700 * len(PIECE)
     assert len(str(found["gen_ai.output.messages"])) > text, "nothing of it is missing"
     assert found["gen_ai.usage.output_tokens"]
-    assert most < stream_recorder._MAX_UNPARSED_BYTES + (stream_recorder._BLOCK_EVENTS + 2) * (len(PIECE) + 1024) < text
+    assert most < sse_events._MAX_UNPARSED_BYTES + (sse_events._BLOCK_EVENTS + 2) * (len(PIECE) + 1024) < text
 
 
 def test_the_size_of_an_unparsed_stream_is_estimated_by_more_than_its_first_event(

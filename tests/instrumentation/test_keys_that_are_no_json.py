@@ -15,7 +15,7 @@ import openrouter
 import pytest
 from tests.contract.test_every_client import close, outcome
 from tests.instrumentation.drivers import DRIVERS, Driver
-from tests.model.test_json_data import RULES, Unspeakable
+from tests.model.test_json_data import RULES, RaisingStr
 
 import spancast
 from spancast.dialects.openai_chat.answers import chat_answer
@@ -138,7 +138,7 @@ def test_each_type_as_session_user_and_metadata_is_sent_as_text(
 def test_the_callers_own_extra_body_is_not_changed(sdk: str, server: ReplayServer, spans: CapturedSpans) -> None:
     always(spans)
     inner = {"ids": {ONE}, "deep": [{"at": b"b"}]}
-    trace = {"trace_name": ONE, "inner": inner, "bad": Unspeakable()}
+    trace = {"trace_name": ONE, "inner": inner, "bad": RaisingStr()}
     given = {"trace": trace, "session_id": ONE, "top": 1}
     copies = [dict(given), dict(trace), dict(inner), list(inner["deep"])]
     with SDKS[sdk](server) as send:
@@ -149,7 +149,7 @@ def test_the_callers_own_extra_body_is_not_changed(sdk: str, server: ReplayServe
     assert inner["deep"] == [{"at": b"b"}]
     generation = spans.calls()[0]
     assert body["trace"] == {
-        "trace_name": str(ONE), "inner": {"ids": [str(ONE)], "deep": [{"at": "b"}]}, "bad": "<Unspeakable>",
+        "trace_name": str(ONE), "inner": {"ids": [str(ONE)], "deep": [{"at": "b"}]}, "bad": "<RaisingStr>",
         **ids(generation),
     }  # fmt: skip
     assert (body["session_id"], body["top"]) == (str(ONE), 1)
@@ -182,12 +182,12 @@ def test_json_keys_are_sent_as_given(server: ReplayServer, spans: CapturedSpans)
 
 
 def test_keys_that_are_not_forwarded_are_on_the_span(server: ReplayServer, spans: CapturedSpans) -> None:
-    with by_openai(server) as send, spancast.trace(of_block=Unspeakable()):
+    with by_openai(server) as send, spancast.trace(of_block=RaisingStr()):
         body = send(trace=VALUES, session_id=ONE, extra_body={"trace": {"more": {1}}})
     assert body == {"model": "m", "messages": MESSAGES}
     found = attributes(spans.one())
     assert (found["session.id"], found["trace.metadata.uuid"], found["trace.metadata.of_block"]) == (
-        str(ONE), str(ONE), "<Unspeakable>",
+        str(ONE), str(ONE), "<RaisingStr>",
     )  # fmt: skip
 
 
@@ -218,8 +218,8 @@ def test_strict_with_key_without_text_raises_before_the_request(server: ReplaySe
     always(spans, strict=True)
     with by_openai(server) as send:
         send(trace={"customer": ONE, "price": decimal.Decimal("1.5")})
-        with pytest.raises(spancast.TraceKeyError, match=r"trace\.o: Unspeakable given, a JSON value is allowed"):
-            send(trace={"o": Unspeakable()})
+        with pytest.raises(spancast.TraceKeyError, match=r"trace\.o: RaisingStr given, a JSON value is allowed"):
+            send(trace={"o": RaisingStr()})
     assert len(server.requests) == 1
 
 

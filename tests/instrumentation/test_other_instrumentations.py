@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import ReplayServer, Reply
-from spancast.testing.answers import chat_answer, chat_chunks
 
 Spans = list[tuple[str, dict[str, Any]]]
 

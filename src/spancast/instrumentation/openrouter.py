@@ -13,8 +13,9 @@ from typing import Any, Final
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
 from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.http_body import record_body
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Method, Patch
-from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_body, record_iterator
+from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_iterator
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server, server_of

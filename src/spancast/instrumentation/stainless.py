@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, cast
 
 from spancast.diagnostics import counters, warn_once
 from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.http_body import BodyCloseObserver, record_raw_body
 from spancast.instrumentation.patching import (
     ClientPatches,
     Hook,
@@ -26,16 +27,8 @@ from spancast.instrumentation.patching import (
     Patch,
     hide_frame,
 )
-from spancast.instrumentation.stream_recorder import (
-    ArrivedEvents,
-    AsyncRecordingIterator,
-    BodyCloseObserver,
-    EventDecoder,
-    StreamRecorder,
-    pass_through,
-    record_iterator,
-    record_raw_body,
-)
+from spancast.instrumentation.sse_events import ArrivedEvents, EventDecoder, pass_through
+from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, StreamRecorder, record_iterator
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from spancast.diagnostics import never_raise
+from spancast.instrumentation.http_body import whole_body
 from spancast.instrumentation.patching import Hook, Method
-from spancast.instrumentation.stream_recorder import whole_body
 from spancast.tracing.traced_call import TracedCall
 
 Begun: TypeAlias = tuple[TracedCall | None, tuple[Any, ...], dict[str, Any], Any]
