@@ -99,9 +99,9 @@ def _configure(
     provider = tracer_provider or _application_provider()
     is_ours = provider is None or provider is _own_provider
     effective = in_effect(settings, has_other_exporters=not is_ours)
-    made = None
+    new_provider = None
     if provider is None:
-        provider = made = _make_provider(settings)
+        provider = new_provider = _make_provider(settings)
     if effective is not None:
         _wiring().start_pipeline(effective, meter_provider)
     elif _wiring_loaded():
@@ -109,8 +109,8 @@ def _configure(
     install_processor(provider)
     if _wiring_loaded():
         _wiring().attach(provider)
-    if made is not None and set_global:
-        trace_api.set_tracer_provider(made)
+    if new_provider is not None and set_global:
+        trace_api.set_tracer_provider(new_provider)
     CALL_TRACER.configure(
         TracingSettings(
             tracer_provider=provider,
@@ -124,8 +124,8 @@ def _configure(
             defaults=defaults,
         )
     )
-    if made is not None:
-        _replace_own_provider(made)
+    if new_provider is not None:
+        _replace_own_provider(new_provider)
 
 
 @overload

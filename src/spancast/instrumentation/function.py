@@ -24,9 +24,9 @@ from spancast.tracing.generator_steps import (
     Driven,
     async_generator_function,
     called_function,
+    copy_names,
     generator_function,
     kind_of,
-    named,
 )
 from spancast.tracing.traced_call import TracedCall
 
@@ -72,20 +72,20 @@ class _Call:
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:
         """Record a coroutine function; the call starts when it is awaited."""
-        return named(self._run(wrapped, args, kwargs), self._called)
+        return copy_names(self._run(wrapped, args, kwargs), self._called)
 
     def generator(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
         """Record a generator function; the call starts with its first step."""
-        return named(generator_function(self._begin_steps)(StepRecorder.step, wrapped, args, kwargs), self._called)
+        return copy_names(generator_function(self._begin_steps)(StepRecorder.step, wrapped, args, kwargs), self._called)
 
     def async_generator(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
         """Record an async generator function; the call starts with its first step."""
         begun = async_generator_function(self._begin_steps)
-        return named(begun(StepRecorder.step_async, wrapped, args, kwargs), self._called)
+        return copy_names(begun(StepRecorder.step_async, wrapped, args, kwargs), self._called)
 
     def _begin_steps(
         self, step: Callable[..., Any], wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

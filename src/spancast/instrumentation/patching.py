@@ -73,11 +73,11 @@ class InstrumentedClients:
 class _Layer:
     """One wrapper of ours; ``original`` is the attribute it has replaced (``_ABSENT`` if there was none).
 
-    It is stored as an attribute of the wrapper. A library that wraps the wrapper copies its attributes, so ``made``
-    refers to the wrapper that it belongs to. ``is_of_class``: the wrapper is set on a class, not on an object.
+    It is stored as an attribute of the wrapper. A library that wraps the wrapper copies its attributes, so ``wrapper``
+    refers to the one that this belongs to. ``is_of_class``: the wrapper is set on a class, not on an object.
     """
 
-    made: weakref.ref[Any]
+    wrapper: weakref.ref[Any]
     original: Any
     is_of_class: bool
 
@@ -186,9 +186,9 @@ class Instrumentor:
             if self._instrumented:
                 self._watch_resources()
             while self._inner_wrappers:
-                proxy, made = self._inner_wrappers.pop()
-                layer = _layer_of(made)
-                if layer is not None and proxy.__wrapped__ is made:
+                proxy, wrapper = self._inner_wrappers.pop()
+                layer = _layer_of(wrapper)
+                if layer is not None and proxy.__wrapped__ is wrapper:
                     proxy.__wrapped__ = layer.original
 
     def instrument_client(self, target: object) -> None:
@@ -298,10 +298,10 @@ class Instrumentor:
 
     def _instrument_copy(self, method: Method) -> Method:
         def wrapper(client: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client
-            made = method(client, *args, **kwargs)
+            client_copy = method(client, *args, **kwargs)
             if self._instrumented.has(client):
-                self.instrument_client(made)
-            return made
+                self.instrument_client(client_copy)
+            return client_copy
 
         return wrapper
 
@@ -345,8 +345,8 @@ class Instrumentor:
         if outer is None or not _is_proxy(outer):
             self._patch_method(owner, name, hook)
         else:
-            outer.__wrapped__ = made = wrap_method(outer.__wrapped__, hook)
-            self._inner_wrappers.append((outer, made))
+            outer.__wrapped__ = wrapper = wrap_method(outer.__wrapped__, hook)
+            self._inner_wrappers.append((outer, wrapper))
 
 
 def wrap_method(method: Method, hook: Hook) -> Method:
@@ -364,9 +364,9 @@ def wrap_method(method: Method, hook: Hook) -> Method:
     return _mark(_copy_signature(held, hook(_binding(held))), held)
 
 
-def _mark(made: Method, original: Any, *, is_of_class: bool = True) -> Method:  # noqa: ANN401 - any attribute
-    setattr(made, _MARK, _Layer(weakref.ref(made), original, is_of_class))
-    return made
+def _mark(wrapper: Method, original: Any, *, is_of_class: bool = True) -> Method:  # noqa: ANN401 - any attribute
+    setattr(wrapper, _MARK, _Layer(weakref.ref(wrapper), original, is_of_class))
+    return wrapper
 
 
 def _layer_of(held: Any) -> _Layer | None:  # noqa: ANN401 - any attribute
@@ -377,7 +377,7 @@ def _layer_of(held: Any) -> _Layer | None:  # noqa: ANN401 - any attribute
         # Some libraries set the result of getattr, a bound wrapper, on the class.
         held = held._self_parent  # noqa: SLF001 - documented by wrapt
     layer = getattr(held, _MARK, None)
-    return layer if isinstance(layer, _Layer) and layer.made() is held else None
+    return layer if isinstance(layer, _Layer) and layer.wrapper() is held else None
 
 
 def _layers_of(held: Any) -> Iterator[Any]:  # noqa: ANN401 - any attribute
@@ -411,15 +411,15 @@ def _subclasses(owner: type) -> Iterator[type]:
         yield from _subclasses(kind)
 
 
-def _copy_signature(method: Method, made: Method) -> Method:
-    made = functools.update_wrapper(made, method)
-    if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(made):
-        made = functools.update_wrapper(_coroutine_function(made), method)
+def _copy_signature(method: Method, wrapper: Method) -> Method:
+    wrapper = functools.update_wrapper(wrapper, method)
+    if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(wrapper):
+        wrapper = functools.update_wrapper(_coroutine_function(wrapper), method)
     # Keep the depth of ``__wrapped__``: LangSmith looks one level below a decorated method for its coroutine function.
     inner: Any = getattr(method, "__wrapped__", None)
     if inner is not None:
-        made.__dict__["__wrapped__"] = inner
-    return made
+        wrapper.__dict__["__wrapped__"] = inner
+    return wrapper
 
 
 def _is_proxy(held: Any) -> bool:  # noqa: ANN401 - any attribute
@@ -490,14 +490,14 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
     around = hook(_of_class(owner, name, method) if existing is _ABSENT else _without_owner(existing))
     # Exact type, as in ``wrap_method``.
     if type(method) is MethodType and method.__self__ is owner:
-        made = _mark(_copy_signature(method.__func__, around), existing, is_of_class=False)
-        setattr(owner, name, MethodType(made, owner))
+        wrapper = _mark(_copy_signature(method.__func__, around), existing, is_of_class=False)
+        setattr(owner, name, MethodType(wrapper, owner))
         return
     if _is_proxy(method):
-        made = _proxy(method, _with_owner(around, owner), method)
+        wrapper = _proxy(method, _with_owner(around, owner), method)
     else:
-        made = _copy_signature(method, _bound(around, owner))
-    setattr(owner, name, _mark(made, existing, is_of_class=False))
+        wrapper = _copy_signature(method, _bound(around, owner))
+    setattr(owner, name, _mark(wrapper, existing, is_of_class=False))
 
 
 def _of_class(owner: object, name: str, method: Any) -> Method:  # noqa: ANN401 - any attribute

@@ -27,7 +27,7 @@ from spancast.diagnostics import never_raise
 from spancast.instrumentation.stainless import record_result
 from spancast.instrumentation.stream_recorder import StreamRecorder
 from spancast.model import json_codec
-from spancast.tracing.generator_steps import Driven, Unawaited, async_generator_function, generator_function, named
+from spancast.tracing.generator_steps import Driven, Unawaited, async_generator_function, copy_names, generator_function
 from spancast.tracing.traced_call import Incomplete, TracedCall
 
 
@@ -36,10 +36,10 @@ def recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | None
 
     ``recorder`` is the recorder of the object that ``result`` comes from, by entering or awaiting it.
     """
-    made = _recorded(traced_call, result, recorder)
-    if recorder is not None and made is None:
+    replacement = _recorded(traced_call, result, recorder)
+    if recorder is not None and replacement is None:
         recorder.release()
-    return result if made is None else made
+    return result if replacement is None else replacement
 
 
 async def awaited(traced_call: TracedCall, awaitable: Awaitable[Any], recorder: StepRecorder | None = None) -> Any:  # noqa: ANN401 - the function's own result
@@ -64,13 +64,13 @@ def _recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | Non
         traced_call.end_with(result)
         return None
     if _is_coroutine(result):
-        return named(_awaited_later(traced_call, Unawaited(result), recorder), result)
+        return copy_names(_awaited_later(traced_call, Unawaited(result), recorder), result)
     if inspect.isgenerator(result) and inspect.getgeneratorstate(result) == inspect.GEN_CREATED:
         recorder = recorder or StepRecorder(traced_call)
-        return named(generator_function(lambda: Driven(result, recorder.step, recorder))(), result)
+        return copy_names(generator_function(lambda: Driven(result, recorder.step, recorder))(), result)
     if inspect.isasyncgen(result):
         recorder = recorder or StepRecorder(traced_call)
-        return named(async_generator_function(lambda: Driven(result, recorder.step_async, recorder))(), result)
+        return copy_names(async_generator_function(lambda: Driven(result, recorder.step_async, recorder))(), result)
     if not _is_mock(result) and (_is_stream(result) or _is_manager(result) or _is_awaitable(result)):
         return stand_in(result, recorder or StepRecorder(traced_call))
     record_result(traced_call, result, "")
@@ -227,10 +227,10 @@ _classes: Final[WeakKeyDictionary[type, type[StandIn]]] = WeakKeyDictionary()
 def stand_in(result: Any, recorder: StepRecorder) -> StandIn:  # noqa: ANN401 - any object
     """Return a stand-in for ``result`` that records to ``recorder``."""
     kind = cast("type[Any]", type(result))
-    made = _classes.get(kind)
-    if made is None:
-        made = _classes[kind] = type(kind.__name__, (StandIn,), _special_attributes(kind))
-    return made(result, recorder)
+    stand_in_class = _classes.get(kind)
+    if stand_in_class is None:
+        stand_in_class = _classes[kind] = type(kind.__name__, (StandIn,), _special_attributes(kind))
+    return stand_in_class(result, recorder)
 
 
 def _special_attributes(kind: type[Any]) -> dict[str, Any]:

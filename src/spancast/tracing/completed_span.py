@@ -37,7 +37,7 @@ def completed(
     kept = BoundedAttributes(limits.max_span_attributes, merged, max_value_len=limits.max_span_attribute_length)
     kept.dropped += span.dropped_attributes
     events: Sequence[Event] = span.events if exception is None else (*span.events, exception)
-    made = ReadableSpan(
+    result = ReadableSpan(
         name=span.name,
         context=span.get_span_context(),
         parent=span.parent,
@@ -51,7 +51,7 @@ def completed(
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
-    return made, dict(kept), status
+    return result, dict(kept), status
 
 
 def exception_event(attributes: Attributes, time_ns: int, limits: SpanLimits) -> Event:
@@ -82,6 +82,6 @@ def _with_tuples(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bounded(most: int | None, items: Sequence[T], dropped: int) -> BoundedList[T]:
-    made = BoundedList[T].from_seq(most, items)
-    made.dropped += dropped
-    return made
+    bounded = BoundedList[T].from_seq(most, items)
+    bounded.dropped += dropped
+    return bounded

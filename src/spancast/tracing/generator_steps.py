@@ -79,7 +79,7 @@ def generator_function(begin: Callable[..., Driven]) -> Callable[..., Generator[
 def async_generator_function(begin: Callable[..., Driven]) -> Callable[..., AsyncGenerator[Any, Any]]:
     """Return an async generator function that calls ``begin`` at the first step and drives what it returns."""
 
-    async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401 - as above
+    async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401 - the caller's own values
         inner, step, ending = begin(*args, **kwargs)
         resume, value = inner.asend, None
         with ending:
@@ -91,7 +91,7 @@ def async_generator_function(begin: Callable[..., Driven]) -> Callable[..., Asyn
                 try:
                     value = yield item
                     resume = inner.asend
-                except BaseException as thrown:  # noqa: BLE001 - as above
+                except BaseException as thrown:  # noqa: BLE001 - passed on to the driven generator
                     resume, value = inner.athrow, thrown
 
     return generator
@@ -118,16 +118,16 @@ def async_step(step: Step) -> Step:
 
 def drive(result: object, step: Step, ending: AbstractContextManager[Any]) -> object:
     """Return a coroutine or generator like ``result`` that runs its steps in ``step``; None if it has no steps."""
-    made: Any
+    driven: Any
     if inspect.iscoroutine(result):
-        made = _drive_coroutine(Unawaited(result), step, ending)
+        driven = _drive_coroutine(Unawaited(result), step, ending)
     elif inspect.isgenerator(result):
-        made = generator_function(lambda: Driven(result, step, ending))()
+        driven = generator_function(lambda: Driven(result, step, ending))()
     elif inspect.isasyncgen(result):
-        made = async_generator_function(lambda: Driven(result, async_step(step), ending))()
+        driven = async_generator_function(lambda: Driven(result, async_step(step), ending))()
     else:
         return None
-    return named(made, result)
+    return copy_names(driven, result)
 
 
 class Unawaited:
@@ -145,12 +145,12 @@ class Unawaited:
         self.coroutine.close()
 
 
-async def _drive_coroutine(given: Unawaited, step: Step, ending: AbstractContextManager[Any]) -> Any:  # noqa: ANN401 - as above
+async def _drive_coroutine(given: Unawaited, step: Step, ending: AbstractContextManager[Any]) -> Any:  # noqa: ANN401 - the caller's own values
     with ending:
         return await drive_awaitable(given.coroutine, step)
 
 
-def named(made: Any, like: Any) -> Any:  # noqa: ANN401 - a coroutine or generator
+def copy_names(target: Any, source: Any) -> Any:  # noqa: ANN401 - a coroutine or generator
     """Copy the names of a coroutine or generator to another; warnings and tasks show them."""
-    made.__name__, made.__qualname__ = like.__name__, like.__qualname__
-    return made
+    target.__name__, target.__qualname__ = source.__name__, source.__qualname__
+    return target

@@ -265,43 +265,43 @@ class TraceBlock:
         Each step of a coroutine or a generator runs in the entry of its call, on any thread or task.
         """
         kind = kind_of(function)
-        made: Callable[..., Any]
+        wrapper: Callable[..., Any]
         if kind == "coroutine":
 
             async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
                 with self._begin() as entry:
                     return await drive_awaitable(cast("Any", function(*args, **kwargs)), entry.step)
 
-            made = run_async
+            wrapper = run_async
         elif kind == "generator":
 
             def begin(*args: P.args, **kwargs: P.kwargs) -> Driven:
                 entry = self._begin()
                 return Driven(function(*args, **kwargs), entry.step, entry)
 
-            made = generator_function(begin)
+            wrapper = generator_function(begin)
         elif kind == "async generator":
 
             def begin_async(*args: P.args, **kwargs: P.kwargs) -> Driven:
                 entry = self._begin()
                 return Driven(function(*args, **kwargs), async_step(entry.step), entry)
 
-            made = async_generator_function(begin_async)
+            wrapper = async_generator_function(begin_async)
         else:
 
-            def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - as above
+            def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
                 with ExitStack() as ending:
                     entry = ending.enter_context(self._begin())
                     result = entry.step(function, *args, **kwargs)
-                    made = drive(result, entry.step, entry)
-                    if made is None:
+                    driven = drive(result, entry.step, entry)
+                    if driven is None:
                         return result
                     # The entry ends with the last step.
                     ending.pop_all()
-                    return made
+                    return driven
 
-            made = run
-        return functools.update_wrapper(made, function)
+            wrapper = run
+        return functools.update_wrapper(wrapper, function)
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
         """Return ``function`` bound to the current context, on any thread that calls it.
