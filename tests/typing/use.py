@@ -52,7 +52,9 @@ class Mine:
         print(len(payload.json), timeout_s)
 
 
-spancast.configure("spancast.yaml", service_name="s", capture_content=False, forward_trace_keys="never", group_idle_timeout=5)
+spancast.configure(
+    "spancast.yaml", service_name="s", capture_content=False, forward_trace_keys="never", group_idle_timeout=5
+)
 spancast.configure(spool="memory", shutdown_timeout="2s", default_trace={"session_id": "s"}, set_global=True)
 spancast.configure(spool={"path": Path(), "max_bytes": "64MiB", "max_age": "1d"}, strict=None)
 spancast.configure(destinations={"a": {"type": "jaeger"}, "mine": Mine()})
