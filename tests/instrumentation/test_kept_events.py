@@ -57,7 +57,7 @@ async def test_long_events_are_parsed_before_they_fill_the_memory(
     assert most < sse_events._MAX_UNPARSED_BYTES + (sse_events._BLOCK_EVENTS + 2) * (len(PIECE) + 1024) < text
 
 
-def test_the_size_of_an_unparsed_stream_is_estimated_by_more_than_its_first_event(
+def test_size_of_an_unparsed_stream_is_estimated_by_more_than_its_first_event(
     server: ReplayServer, spans: CapturedSpans
 ) -> None:
     """The first event has only a role and is short; the span queue limits its memory by this size."""

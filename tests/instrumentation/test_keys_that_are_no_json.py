@@ -135,7 +135,7 @@ def test_each_type_as_session_user_and_metadata_is_sent_as_text(
 
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_the_callers_own_extra_body_is_not_changed(sdk: str, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_callers_own_extra_body_is_not_changed(sdk: str, server: ReplayServer, spans: CapturedSpans) -> None:
     always(spans)
     inner = {"ids": {ONE}, "deep": [{"at": b"b"}]}
     trace = {"trace_name": ONE, "inner": inner, "bad": RaisingStr()}

@@ -357,7 +357,7 @@ def ran(tmp_path: Path, setup: str, before: str = "", after: str = "") -> str:
 
 
 @pytest.mark.parametrize("processor", ["BatchSpanProcessor", "SimpleSpanProcessor"])
-def test_a_stream_held_by_a_global_at_exit_reaches_the_applications_exporter(tmp_path: Path, processor: str) -> None:
+def test_stream_held_by_a_global_at_exit_reaches_the_applications_exporter(tmp_path: Path, processor: str) -> None:
     output = ran(
         tmp_path,
         f"""
@@ -370,7 +370,7 @@ def test_a_stream_held_by_a_global_at_exit_reaches_the_applications_exporter(tmp
     assert '"spancast.response.incomplete": "abandoned"' in output
 
 
-def test_a_stream_held_by_a_global_at_exit_reaches_a_destination(tmp_path: Path) -> None:
+def test_stream_held_by_a_global_at_exit_reaches_a_destination(tmp_path: Path) -> None:
     path = tmp_path / "spans.jsonl"
     ran(
         tmp_path,

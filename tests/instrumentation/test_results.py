@@ -509,7 +509,7 @@ async def test_inner_calls_of_a_result_annotate_the_same_span(spans: CapturedSpa
     assert len(spans.all()) == 2
 
 
-async def test_an_async_generator_result_keeps_its_type(spans: CapturedSpans) -> None:
+async def test_async_generator_result_keeps_its_type(spans: CapturedSpans) -> None:
     async def chunks() -> AsyncGenerator[Any]:
         for chunk in CHUNKS:
             yield chunk

@@ -758,7 +758,7 @@ def test_class_patched_by_a_test_affects_an_instrumented_client(
     assert spans.one()
 
 
-def test_a_library_that_wraps_a_class_later_sees_the_calls_of_an_instrumented_client(
+def test_library_that_wraps_a_class_later_sees_the_calls_of_an_instrumented_client(
     plain: openai.OpenAI, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []

@@ -92,7 +92,7 @@ def both_ways(client: Any, way: str, server: ReplayServer) -> tuple[dict[str, An
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_deferred_call_gives_the_span_that_parsing_at_once_gives(way: str, client: Any, server: ReplayServer) -> None:
+def test_deferred_call_gives_the_span_that_parsing_at_once_gives(way: str, client: Any, server: ReplayServer) -> None:
     later, at_once = both_ways(client, way, server)
     assert later == at_once
     assert later["status"][0] is (StatusCode.ERROR if way in ("refused", "failed inside") else StatusCode.UNSET)
@@ -187,7 +187,7 @@ def test_another_processor_sees_the_complete_span_at_its_end(client: Any) -> Non
         assert other.ended[0]["attributes"][name]
 
 
-def test_a_processor_added_during_a_call_sees_the_complete_span(client: Any, server: ReplayServer) -> None:
+def test_processor_added_during_a_call_sees_the_complete_span(client: Any, server: ReplayServer) -> None:
     provider, other = own_provider(), AttributeRecorder()
     target = captured_by_target(provider)
     stream = ask(client, stream=True, stream_options={"include_usage": True})
@@ -199,7 +199,7 @@ def test_a_processor_added_during_a_call_sees_the_complete_span(client: Any, ser
         assert other.ended[0]["attributes"][name]
 
 
-def test_a_measured_call_is_in_the_next_collection(client: Any) -> None:
+def test_measured_call_is_in_the_next_collection(client: Any) -> None:
     reader = InMemoryMetricReader()
     target = captured_by_target(meter_provider=MeterProvider([reader], shutdown_on_exit=False))
     ask(client)
@@ -210,7 +210,7 @@ def test_a_measured_call_is_in_the_next_collection(client: Any) -> None:
     assert target.parsed()[0][1]["gen_ai.output.messages"]
 
 
-def test_a_status_ok_of_the_application_is_kept(client: Any, server: ReplayServer, target: SpanTarget) -> None:
+def test_status_ok_of_the_application_is_kept(client: Any, server: ReplayServer, target: SpanTarget) -> None:
     server.reply(Reply.json({"id": "x", "choices": [], "error": {"code": 502, "message": "no provider"}}))
 
     @client._client.event_hooks["request"].append
@@ -232,7 +232,7 @@ def test_span_ended_by_the_application_is_delivered_once(
     assert "ended span" not in caplog.text
 
 
-def test_an_ended_span_can_be_copied_and_its_status_pickled(client: Any, target: SpanTarget) -> None:
+def test_ended_span_can_be_copied_and_its_status_pickled(client: Any, target: SpanTarget) -> None:
     ask(client)
     [(span, _)] = target.taken
     if hasattr(BoundedAttributes, "__deepcopy__"):  # before it, no span of the SDK can be copied
@@ -268,7 +268,7 @@ def test_captured_exception_holds_no_objects_of_the_caller(
     assert recorded["exception.stacktrace"].endswith(f"RateLimitError: {recorded['exception.message']}")
 
 
-def test_a_request_that_cannot_be_parsed_is_counted_and_the_span_exported(
+def test_request_that_cannot_be_parsed_is_counted_and_the_span_exported(
     client: Any, target: SpanTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -313,9 +313,7 @@ def test_strict_settings_between_a_call_and_its_export_lose_nothing(client: Any,
 
 
 @pytest.mark.parametrize("provider", ["own", "the application's"])
-def test_a_call_running_while_spancast_is_configured_again_is_delivered(
-    provider: str, client: Any, state: Path
-) -> None:
+def test_call_running_while_spancast_is_configured_again_is_delivered(provider: str, client: Any, state: Path) -> None:
     def more() -> dict[str, Any]:
         return {} if provider == "own" else {"tracer_provider": TracerProvider(shutdown_on_exit=False)}
 
@@ -332,7 +330,7 @@ def test_a_call_running_while_spancast_is_configured_again_is_delivered(
 
 
 @pytest.mark.parametrize("provider", ["own", "the application's"])
-def test_a_call_running_while_spancast_is_shut_down_is_counted_as_dropped(
+def test_call_running_while_spancast_is_shut_down_is_counted_as_dropped(
     provider: str, client: Any, state: Path
 ) -> None:
     own = provider == "own"

@@ -56,14 +56,14 @@ def test_calls_with_one_trace_id_share_root_and_span(client: Any, spans: Capture
     assert {span.context.trace_id for span in spans.all()} == {hashed("t")}
 
 
-def test_a_group_ends_with_its_last_child(client: Any, spans: CapturedSpans) -> None:
+def test_group_ends_with_its_last_child(client: Any, spans: CapturedSpans) -> None:
     chat(client, trace={"trace_id": "t", "trace_name": "Support", "generation_name": "only"})
     found = by_name(spans)
     assert found["Support"].end_time >= found["only"].end_time - 1_000_000
     assert found["Support"].start_time <= found["only"].start_time
 
 
-def test_a_group_opened_again_has_a_fresh_span_id(client: Any, spans: CapturedSpans) -> None:
+def test_group_opened_again_has_a_fresh_span_id(client: Any, spans: CapturedSpans) -> None:
     for _ in range(2):
         chat(client, trace={"trace_id": "t", "trace_name": "Support"})
         spancast.flush()
@@ -73,7 +73,7 @@ def test_a_group_opened_again_has_a_fresh_span_id(client: Any, spans: CapturedSp
     assert all(span.parent is None for span in roots)
 
 
-def test_an_idle_group_ends_by_itself(server: ReplayServer) -> None:
+def test_idle_group_ends_by_itself(server: ReplayServer) -> None:
     ended = threading.Event()
 
     class Listening(CapturedSpans):

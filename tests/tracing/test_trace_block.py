@@ -126,7 +126,7 @@ async def test_decorated_functions_that_run_at_once_keep_none_of_its_keys(spans:
     assert len(shared.calls) == 2 * THREADS
 
 
-def test_an_object_nested_in_itself(spans: CapturedSpans) -> None:
+def test_object_nested_in_itself_opens_a_span_per_entry(spans: CapturedSpans) -> None:
     shared = spancast.trace(session_id="s", span_name="again")
     with shared as outer:
         call("one")
@@ -164,7 +164,7 @@ def test_calls_of_an_entry_and_of_the_object(spans: CapturedSpans) -> None:
     assert len(shared.calls) == THREADS
 
 
-def test_an_object_used_without_as(spans: CapturedSpans) -> None:
+def test_object_used_without_as(spans: CapturedSpans) -> None:
     block = spancast.trace(trace_name="T", session_id="s")
     with block, ThreadPoolExecutor(2) as pool:
         list(pool.map(block.bind(call), ["a", "b"]))
@@ -198,7 +198,7 @@ def test_interleaved_generators_leave_nothing_active(spans: CapturedSpans, *, is
     assert {"after", "work"} <= set(spans.tree()["T"])
 
 
-def test_a_block_left_in_another_context_ends_its_span_and_leaves_nothing(spans: CapturedSpans) -> None:
+def test_block_exited_in_another_context_ends_its_span_and_leaves_nothing_active(spans: CapturedSpans) -> None:
     shared = spancast.trace(session_id="s", span_name="work")
     contextvars.copy_context().run(shared.__enter__)
     with spancast.trace(session_id="other", span_name="other"):
@@ -209,7 +209,7 @@ def test_a_block_left_in_another_context_ends_its_span_and_leaves_nothing(spans:
     assert spans.tree() == {"work": {}, "other": {"inside other": {}}}
 
 
-def test_a_block_left_in_a_copy_of_its_context_leaves_nothing_there(spans: CapturedSpans) -> None:
+def test_block_exited_in_a_copy_of_its_context_leaves_nothing_active_there(spans: CapturedSpans) -> None:
     shared = spancast.trace(session_id="s", span_name="work")
 
     def left() -> bool:
@@ -225,7 +225,7 @@ def test_a_block_left_in_a_copy_of_its_context_leaves_nothing_there(spans: Captu
     assert sessions(spans) == {"after": None}
 
 
-def test_a_task_begun_in_a_block_keeps_its_keys_when_the_block_is_left(spans: CapturedSpans) -> None:
+def test_task_started_in_a_block_keeps_its_keys_after_the_exit(spans: CapturedSpans) -> None:
     shared = spancast.trace(session_id="s")
 
     def later() -> None:
@@ -239,7 +239,7 @@ def test_a_task_begun_in_a_block_keeps_its_keys_when_the_block_is_left(spans: Ca
     assert sessions(spans) == {"later": "s"}
 
 
-def test_an_exit_without_an_entry_is_harmless(spans: CapturedSpans) -> None:
+def test_exit_without_an_entry_is_harmless(spans: CapturedSpans) -> None:
     block = spancast.trace(session_id="s")
     block.__exit__(None, None, None)
     with block:
@@ -266,7 +266,7 @@ def in_context(function: Callable[..., Any], *args: Any) -> Any:
     return contextvars.copy_context().run(function, *args)
 
 
-def test_a_traced_generator_has_its_keys_in_each_step_and_none_between(spans: CapturedSpans) -> None:
+def test_traced_generator_has_its_keys_in_each_step_and_none_between(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s", span_name="work")
     def generator(name: str) -> Generator[str, str, str]:
         """Doc."""
@@ -300,7 +300,7 @@ def test_a_traced_generator_has_its_keys_in_each_step_and_none_between(spans: Ca
     }  # fmt: skip
 
 
-async def test_a_traced_async_generator_driven_by_several_tasks(spans: CapturedSpans) -> None:
+async def test_traced_async_generator_driven_by_several_tasks_has_its_keys(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s", trace_name="T")
     async def generator(name: str) -> AsyncGenerator[str]:
         with spancast.trace(span_name="part"):
@@ -362,7 +362,7 @@ async def test_traced_function_that_returns_a_generator_or_coroutine(kind: str, 
     assert sessions(spans) == {"called": "s", "step": "s"}
 
 
-def test_a_traced_function_that_another_tracer_wraps(spans: CapturedSpans) -> None:
+def test_traced_instrumented_generator_has_the_keys(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s", span_name="work")
     @spancast.instrument
     def generator(**_: Any) -> Iterator[Any]:
@@ -373,7 +373,7 @@ def test_a_traced_function_that_another_tracer_wraps(spans: CapturedSpans) -> No
     assert sessions(spans) == {"chat m": "s"}
 
 
-def test_a_traced_generator_that_fails_is_left_or_never_begins(spans: CapturedSpans) -> None:
+def test_traced_generator_failed_left_or_never_started_ends_its_span(spans: CapturedSpans) -> None:
     @spancast.trace(span_name="work")
     def generator() -> Iterator[None]:
         yield
@@ -399,7 +399,7 @@ def test_a_traced_generator_that_fails_is_left_or_never_begins(spans: CapturedSp
     ]  # fmt: skip
 
 
-def test_a_block_with_a_span_in_a_traced_generator_without_one(spans: CapturedSpans) -> None:
+def test_block_with_a_span_in_a_traced_generator_restores_the_context(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s")
     def generator() -> Iterator[None]:
         call("1")
