@@ -22,7 +22,7 @@ import os, sqlite3
 path = os.path.join(os.environ['XDG_STATE_HOME'], 'spancast', 'spans.db')
 assert sqlite3.connect(path).execute('select name from spans').fetchall() == [('first',)]
 """,
-        "traces are kept on this machine",
+        "traces are stored on this machine",
     ),
     "exporter none": (
         """

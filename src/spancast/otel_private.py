@@ -1,6 +1,6 @@
-"""Every use of a private name of OpenTelemetry, each with a fallback for versions that lack the name.
+"""Accessors of OpenTelemetry's private names, each with a fallback for versions without the name.
 
-No other module reads one (``tests/house/test_house.py``). ``tests/tracing/test_otel_private.py`` runs each
+No other module uses one (``tests/house/test_house.py``). ``tests/tracing/test_otel_private.py`` runs each
 fallback.
 """
 
@@ -16,9 +16,9 @@ from opentelemetry.sdk.trace import SpanLimits
 from opentelemetry.trace import Tracer
 
 _SUPPRESSING: Final = ("suppress_instrumentation", "suppress_http_instrumentation")
-"""The keys as older versions of OpenTelemetry and other libraries write them."""
+"""The context keys of older versions of OpenTelemetry and of other libraries."""
 _UNIQUE_KEYS: Final = ("_SUPPRESS_INSTRUMENTATION_KEY", "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
-"""The names of the keys that instrumentations read. Their values differ in each process."""
+"""The names of the constants that hold the current context keys. The keys differ in each process."""
 _GENAI: Final = "opentelemetry.util.genai._inference_invocation"
 _MOST: Final = 128
 _DEFAULT_LIMITS: Final = SpanLimits(
@@ -28,7 +28,7 @@ _DEFAULT_LIMITS: Final = SpanLimits(
 
 
 def suppress_instrumentation(context: Context) -> Context:
-    """Return ``context`` with every instrumentation suppressed, of HTTP and gRPC as well."""
+    """Return ``context`` with every instrumentation suppressed, including HTTP and gRPC."""
     unique = [getattr(context_api, name, None) for name in _UNIQUE_KEYS]
     return Context({**context, **dict.fromkeys((*_SUPPRESSING, *filter(None, unique)), True)})
 
@@ -38,7 +38,7 @@ def mark_inference(context: Context) -> Context:
 
     Unchanged unless the application has loaded them.
     """
-    # Not imported: the package is optional.
+    # Looked up instead of imported: the package is optional.
     module: Any = sys.modules.get(_GENAI)
     if module is None or not hasattr(module, "InferenceData"):
         return context
@@ -47,14 +47,14 @@ def mark_inference(context: Context) -> Context:
 
 
 def detach(token: object) -> None:
-    """Detach an attached context, without a log message if it was attached in another context.
+    """Detach a context, without a log message if the token comes from another context.
 
-    ``opentelemetry.context.detach`` logs an error there ("Failed to detach context"), which users of
+    ``opentelemetry.context.detach`` logs an error in that case ("Failed to detach context"), which users of
     asynchronous generators see thousands of times.
     """
     runtime: Any = getattr(context_api, "_RUNTIME_CONTEXT", None)
     if runtime is None:
-        context_api.detach(token)  # pyright: ignore[reportArgumentType] - a token of its own ``attach``
+        context_api.detach(token)  # pyright: ignore[reportArgumentType] - a token of ``context_api.attach``
         return
     try:
         runtime.detach(token)
@@ -63,15 +63,15 @@ def detach(token: object) -> None:
 
 
 def span_limits(tracer: Tracer) -> SpanLimits:
-    """Return the limits of the spans that ``tracer`` makes; those OpenTelemetry recommends if they are unknown."""
+    """Return the span limits of ``tracer``; OpenTelemetry's recommended ones if unknown."""
     limits = getattr(tracer, "_span_limits", None)
     return limits if isinstance(limits, SpanLimits) else _DEFAULT_LIMITS
 
 
 def has_readers(provider: MeterProvider) -> bool:
-    """Return whether anything collects what is measured with ``provider``; True if that is unknown.
+    """Return whether a reader collects the metrics of ``provider``; True if unknown.
 
-    The SDK's provider may have no reader, and get one later.
+    The SDK's provider may get its first reader later.
     """
     if isinstance(provider, NoOpMeterProvider):
         return False

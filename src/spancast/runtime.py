@@ -1,6 +1,7 @@
-"""The composition root: settings to tracer provider, recorder and installed clients.
+"""The public functions: ``configure``, ``instrument``, ``trace``, ``flush``, ``shutdown``, ``stats``.
 
-The only file that knows everybody. Must never: replace a provider the application has.
+The composition root: it connects settings, tracer provider, call tracer and SDK patches. A global tracer provider
+of the application is not replaced (``tests/tracing/test_group_spans.py``).
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ def configure(
     set_global: bool = False,
     **settings: Unpack[SettingsKeywords],
 ) -> None:
-    """Set spancast up from the file at ``path``; every argument is optional, a second call replaces the first.
+    """Configure spancast from arguments, environment and the file at ``path``; a second call replaces the first.
 
-    ``settings`` are the fields of ``spancast.config.settings.Settings``, stronger than environment and file.
-    Spans are made with ``tracer_provider``, else the application's global provider, else one made
-    here, which records every span unless ``OTEL_TRACES_SAMPLER`` says otherwise;
-    ``set_global=True`` makes that one global. They go to ``destinations``. If none is given,
-    the application's provider exports what it exports; spans of one made here go where the
-    ``OTEL_*`` exporter variables say, else to a store on this machine (``spancast traces``).
+    Every argument is optional. ``settings`` are the fields of ``spancast.config.settings.Settings``; they take
+    precedence over environment and file. Spans are made with ``tracer_provider``, else the application's global
+    provider, else a new one. The new one records every span unless ``OTEL_TRACES_SAMPLER`` is set, and
+    ``set_global=True`` makes it global. Spans go to ``destinations``. Without any, the application's provider
+    exports to its own exporters; spans of a new provider go to the exporters of the ``OTEL_*`` variables, else to a
+    store on this machine (``spancast traces``).
 
     Raises:
-        ConfigError: Lists every wrong field with its path, the value's type and what is allowed.
+        ConfigError: Lists every invalid field with its path, the type of the value and the allowed values.
     """
-    # What others do here (the SDK, an exporter, an entry point) may raise anything.
+    # Code of others runs here (the SDK, an exporter, an entry point) and may raise anything.
     with RaisedAsConfigError("configure"):
         _configure(path, tracer_provider, meter_provider, settings, set_global=set_global)
 
@@ -88,9 +89,9 @@ def _configure(
         ("meter_provider", meter_provider, "get_meter"),
     ):
         if provider is not None and not hasattr(provider, method):
-            raise ConfigError(f"{name}: must be a provider of OpenTelemetry's API (given: {type(provider).__name__})")
+            raise ConfigError(f"{name}: expected a provider of the OpenTelemetry API, got {type(provider).__name__}")
     # Building the pydantic model is slow; import it only when configure() is called.
-    from spancast.config.settings import in_effect, load  # noqa: PLC0415 - as just said
+    from spancast.config.settings import in_effect, load  # noqa: PLC0415 - imported lazily
 
     settings = load(path, given)
     defaults = trace_keys.read(json_data(settings.default_trace)) if settings.default_trace else NO_KEYS
@@ -99,9 +100,9 @@ def _configure(
     provider = tracer_provider or _application_provider()
     is_ours = provider is None or provider is _own_provider
     effective = in_effect(settings, has_other_exporters=not is_ours)
-    made = None
+    new_provider = None
     if provider is None:
-        provider = made = _make_provider(settings)
+        provider = new_provider = _make_provider(settings)
     if effective is not None:
         _wiring().start_pipeline(effective, meter_provider)
     elif _wiring_loaded():
@@ -109,8 +110,8 @@ def _configure(
     install_processor(provider)
     if _wiring_loaded():
         _wiring().attach(provider)
-    if made is not None and set_global:
-        trace_api.set_tracer_provider(made)
+    if new_provider is not None and set_global:
+        trace_api.set_tracer_provider(new_provider)
     CALL_TRACER.configure(
         TracingSettings(
             tracer_provider=provider,
@@ -124,8 +125,8 @@ def _configure(
             defaults=defaults,
         )
     )
-    if made is not None:
-        _replace_own_provider(made)
+    if new_provider is not None:
+        _replace_own_provider(new_provider)
 
 
 @overload
@@ -141,16 +142,15 @@ def instrument(target: T, *, dialect: str | None = None, base_url: str | None = 
 
 
 def instrument(target: Any = None, *, dialect: str | None = None, base_url: str | None = None) -> Any:
-    """Record the completion calls of ``target``.
+    """Record the completion calls of ``target`` and return it.
 
-    Nothing: every supported SDK, whether imported already or later. A name (``"openai"``):
-    that SDK. A client object: this client and its copies. A function, method, coroutine
-    function or generator function: its calls, keyword arguments being the request in
-    ``dialect`` and the result the answer; ``base_url`` tells where it sends them. With only
-    ``dialect`` or ``base_url``: a decorator. What goes in comes out.
+    Without arguments: every supported SDK, imported already or later. A name (``"openai"``): that SDK. A client
+    object: this client and its copies. A function, method, coroutine function or generator function: its calls; the
+    keyword arguments are the request in ``dialect``, the result is the response, and ``base_url`` is the server it
+    calls. With only ``dialect`` or ``base_url``: a decorator.
 
     Raises:
-        ConfigError: ``target`` or ``dialect`` is none of these; the message lists the names.
+        ConfigError: ``target`` or ``dialect`` is unknown; the message lists the names.
     """
     if target is None and dialect is None and base_url is None:
         for name in (*CLIENTS, *installed_clients()):
@@ -173,16 +173,16 @@ def instrument(target: Any = None, *, dialect: str | None = None, base_url: str 
         server = server_of(base_url) if base_url else UNKNOWN_SERVER
         return instrument_function(cast("Callable[..., Any]", target), _dialect(dialect or DEFAULT_DIALECT), server)
     raise ConfigError(
-        f"instrument: {type(target).__name__} given; allowed are a client object of {', '.join(CLIENTS)},"
-        " one of these names, or a function"
+        f"instrument: expected a client object of {', '.join(CLIENTS)}, one of these names or a function,"
+        f" got {type(target).__name__}"
     )
 
 
 def uninstrument(target: object = None) -> None:
-    """Take the patches off: of ``target`` (an SDK's name or a client object), else of every SDK.
+    """Remove the patches of ``target`` (the name of an SDK or a client object), or of every SDK.
 
     Raises:
-        ConfigError: ``target`` is neither; the message lists the names.
+        ConfigError: ``target`` is unknown; the message lists the names.
     """
     if target is None:
         for installed in list(installations.values()):
@@ -193,8 +193,8 @@ def uninstrument(target: object = None) -> None:
         _installation(name).uninstall_from(target)
     else:
         raise ConfigError(
-            f"uninstrument: {type(target).__name__} given; allowed are a client object of {', '.join(CLIENTS)}"
-            " or one of these names"
+            f"uninstrument: expected a client object of {', '.join(CLIENTS)} or one of these names,"
+            f" got {type(target).__name__}"
         )
 
 
@@ -210,14 +210,14 @@ def trace(  # noqa: PLR0913 - one argument per trace key
     metadata: dict[str, str] | None = None,
     **custom: Any,  # noqa: ANN401 - any JSON value
 ) -> TraceBlock:
-    """Give trace keys to every call inside a ``with`` block, or of a decorated function.
+    """Add trace keys to every call inside a ``with`` block, or of a decorated function.
 
-    ``trace_name`` and ``span_name`` open spans at entry, current inside and ended at exit.
-    Blocks nest and merge, the inner one wins key by key. ``enabled=False`` records nothing
-    inside. One object may be entered by many threads and tasks at once.
+    ``trace_name`` and ``span_name`` open spans at entry; they are current inside and end at exit. Nested blocks
+    merge, and the inner one takes precedence key by key. ``enabled=False`` disables recording inside. Many threads
+    and tasks may enter one object at once.
 
     Raises:
-        TraceKeyError: On entry, where a key is wrong and ``strict`` is set.
+        TraceKeyError: At entry, if a key is invalid and ``strict`` is set.
     """
     named = {
         "trace_id": trace_id, "trace_name": trace_name, "span_name": span_name,
@@ -228,11 +228,11 @@ def trace(  # noqa: PLR0913 - one argument per trace key
 
 
 def flush(timeout_s: float = 30.0) -> FlushReport:
-    """End idle group spans, deliver what was handed over within ``timeout_s`` seconds, and tell what became of it.
+    """End idle group spans, deliver the queued spans within ``timeout_s`` seconds, and return a report.
 
-    The report is true only where nothing waits and nothing was lost.
+    The report is true only if nothing is queued and nothing was lost.
     """
-    CALL_TRACER.tree.end_idle()
+    CALL_TRACER.group_spans.end_idle()
     deadline_s = time.monotonic() + timeout_s
     pipeline = _wiring().current_pipeline() if _wiring_loaded() else None
     report = pipeline.flush(timeout_s) if pipeline else FlushReport()
@@ -243,14 +243,14 @@ def flush(timeout_s: float = 30.0) -> FlushReport:
         with _wiring().skip_own_flush() if pipeline else nullcontext():
             report = replace(report, application_flushed=bool(force_flush(left_ms)))
     if pipeline is None:
-        # Our exporter may be on the application's provider, with a configuration that could not be read.
+        # Our exporter may be on the application's provider, with a configuration that could not be loaded.
         report = replace(report, dropped=counters.read()[Count("dropped", reason="not_configured")])
     return report
 
 
 def shutdown(timeout_s: float = 5.0) -> FlushReport:
-    """End every group span, flush, take all patches off, and shut down what spancast made."""
-    CALL_TRACER.tree.end_all()
+    """End every group span, flush, remove all patches, and shut down the export pipeline and our provider."""
+    CALL_TRACER.group_spans.end_all()
     report = flush(timeout_s)
     uninstrument()
     if _wiring_loaded():
@@ -269,8 +269,8 @@ def stats() -> Stats:
 
 
 def _wiring() -> ModuleType:
-    # Importing what keeps and sends takes 40 ms; import it only when there is a destination.
-    from spancast import wiring  # noqa: PLC0415 - as just said
+    # The import of the export side takes 40 ms; it is needed only if there is a destination.
+    from spancast import wiring  # noqa: PLC0415 - imported lazily
 
     return wiring
 
@@ -286,17 +286,17 @@ def _application_provider() -> TracerProvider | None:
 
 def _make_provider(settings: Settings) -> SpancastTracerProvider:
     attributes = {SERVICE_NAME: settings.service_name} if settings.service_name else {}
-    # A caller far away that did not sample its HTTP span has not decided about our calls.
+    # A remote caller that did not sample its HTTP span has not decided about our calls.
     sampler = None if os.environ.get(_SAMPLER_VARIABLE) else ALWAYS_ON
     try:
         return SpancastTracerProvider(Resource.create(attributes), sampler)
     except ValueError as error:
-        # A limit in a variable, which the text names.
+        # An invalid span limit in an environment variable; the text names it.
         raise ConfigError(str(error)) from None
 
 
 def _replace_own_provider(provider: SpancastTracerProvider | None) -> None:
-    # Calls that still run on the former one are delivered as those of the new one are.
+    # Calls that still run on the former provider are still delivered.
     global _own_provider
     former, _own_provider = _own_provider, provider
     if former is not None:
@@ -325,4 +325,4 @@ def _dialect(name: str) -> Dialect:
 
 
 def _unknown(name: str, kind: str, known: Iterable[str]) -> ConfigError:
-    return ConfigError(f"{name!r} is no {kind} spancast knows; allowed are {', '.join(known)}")
+    return ConfigError(f"unknown {kind} {name!r}; expected one of {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""The laws of wrapping (design §4), run on every row of every client."""
+"""The contract of instrumented clients, run with every driver of every SDK."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ every_stream = pytest.mark.parametrize("driver", [d for d in DRIVERS if d.stream
 
 
 async def outcome(driver: Driver, client: Any, *, take: int | None = None, **keys: Any) -> Any:
-    """Make one call and return what the user gets: the answer, or the list of chunks (at most ``take``)."""
+    """Make one call and return the caller's result: the response, or the list of chunks (at most ``take``)."""
     result = driver.call(client, **keys)
     if driver.stream == "helper":
         if driver.is_async:
@@ -69,7 +69,7 @@ def canned_events(driver: Driver) -> list[dict[str, Any]]:
 
 async def close(driver: Driver, client: Any) -> None:
     if driver.sdk == "openrouter":
-        # Its clients are closed by the context manager or not at all.
+        # This SDK's clients are closed by the context manager only.
         with client:
             pass
         async with client:
@@ -81,7 +81,7 @@ async def close(driver: Driver, client: Any) -> None:
 
 
 def dumped(value: Any) -> Any:
-    """Return SDK objects as plain data; ids and times that the server makes anew are left out."""
+    """Return SDK objects as plain data, without ids and times, which differ in each response."""
     if isinstance(value, list):
         return [dumped(item) for item in value]
     data = value.model_dump(warnings=False) if hasattr(value, "model_dump") else vars(value)
@@ -101,7 +101,7 @@ def _without_serials(data: Any) -> Any:
 
 
 @every
-async def test_one_complete_span(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_every_call_has_one_complete_span(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     client = spancast.instrument(driver.make(server))
     await outcome(driver, client)
     await close(driver, client)
@@ -124,7 +124,7 @@ async def test_one_complete_span(driver: Driver, server: ReplayServer, spans: Ca
 
 
 @every
-async def test_the_user_gets_what_the_sdk_gives(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_caller_gets_the_result_of_the_sdk(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     plain_client, client = driver.make(server), spancast.instrument(driver.make(server))
     plain = await outcome(driver, plain_client)
     plain_request = server.requests[-1]
@@ -141,7 +141,7 @@ async def test_the_user_gets_what_the_sdk_gives(driver: Driver, server: ReplaySe
 
 
 @every
-async def test_trace_keys_make_the_tree_and_leave_the_request(
+async def test_trace_keys_give_the_tree_and_are_not_sent(
     driver: Driver, server: ReplayServer, spans: CapturedSpans
 ) -> None:
     plain_client, client = driver.make(server), spancast.instrument(driver.make(server))
@@ -168,7 +168,9 @@ async def test_trace_keys_make_the_tree_and_leave_the_request(
 
 
 @every
-async def test_a_refused_call_raises_the_sdks_error(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_rejected_call_raises_the_error_of_the_sdk(
+    driver: Driver, server: ReplayServer, spans: CapturedSpans
+) -> None:
     server.reply(Reply.error(429, {"error": {"code": 429, "message": "slow down"}}))
     client = spancast.instrument(driver.make(server))
     with pytest.raises(driver.status_error) as caught:
@@ -184,7 +186,9 @@ async def test_a_refused_call_raises_the_sdks_error(driver: Driver, server: Repl
 
 
 @every_stream
-async def test_a_stream_cut_in_the_middle(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_truncated_stream_raises_and_records_the_received_part(
+    driver: Driver, server: ReplayServer, spans: CapturedSpans
+) -> None:
     plain_client, client = driver.make(server), spancast.instrument(driver.make(server))
     whole = await outcome(driver, plain_client)
     server.reply(Reply.stream(canned_events(driver), cut_after=2))
@@ -201,11 +205,11 @@ async def test_a_stream_cut_in_the_middle(driver: Driver, server: ReplayServer, 
 
 
 @every_stream
-async def test_a_stream_left_early(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_stream_left_early_is_recorded(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     client = spancast.instrument(driver.make(server))
     await outcome(driver, client, take=1)
     gc.collect()
-    # An abandoned async generator is closed by the loop, one turn later.
+    # The event loop closes an abandoned async generator one turn later.
     for _ in range(5):
         await asyncio.sleep(0)
     gc.collect()
@@ -217,7 +221,7 @@ async def test_a_stream_left_early(driver: Driver, server: ReplayServer, spans: 
 
 
 @every_stream
-async def test_a_stream_never_read(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_stream_never_read_is_recorded(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     client = spancast.instrument(driver.make(server))
     result = driver.call(client)
     if driver.stream == "helper":
@@ -240,7 +244,7 @@ async def test_a_stream_never_read(driver: Driver, server: ReplayServer, spans: 
 
 
 @pytest.mark.parametrize("driver", [d for d in DRIVERS if d.is_async], ids=lambda driver: driver.id)
-async def test_a_cancelled_call(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_cancelled_call_is_recorded(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     server.reply(Reply.hang(60))
     client = spancast.instrument(driver.make(server))
     task = asyncio.ensure_future(outcome(driver, client))
@@ -256,7 +260,7 @@ async def test_a_cancelled_call(driver: Driver, server: ReplayServer, spans: Cap
 
 
 @every
-async def test_instrumented_every_way_still_one_span(
+async def test_client_instrumented_in_several_ways_has_one_span_per_call(
     driver: Driver, server: ReplayServer, spans: CapturedSpans
 ) -> None:
     spancast.instrument()
@@ -269,7 +273,7 @@ async def test_instrumented_every_way_still_one_span(
 
 
 @every
-async def test_everything_installed_and_taken_off(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_uninstrument_restores_every_method(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     before = originals(driver.sdk)
     spancast.instrument()
     assert all(now is not then for now, then in zip(originals(driver.sdk), before, strict=True))
@@ -285,7 +289,7 @@ async def test_everything_installed_and_taken_off(driver: Driver, server: Replay
 
 
 def originals(sdk: str) -> list[Any]:
-    """Return the functions that stand in the SDK's classes now, row by row."""
+    """Return the current functions of the SDK's classes, one per patch."""
     found = []
     for patch in find_installation(sdk).patches.patches:
         class_name, _, method = patch.attribute.partition(".")
@@ -297,7 +301,9 @@ def originals(sdk: str) -> list[Any]:
 
 
 @every
-async def test_one_client_and_no_other(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_instrument_of_one_client_does_not_record_others(
+    driver: Driver, server: ReplayServer, spans: CapturedSpans
+) -> None:
     before = originals(driver.sdk)
     one, other = spancast.instrument(driver.make(server)), driver.make(server)
     assert all(now is then for now, then in zip(originals(driver.sdk), before, strict=True))
@@ -313,7 +319,7 @@ async def test_one_client_and_no_other(driver: Driver, server: ReplayServer, spa
 
 
 @every
-async def test_attributes_and_signatures_are_the_sdks(driver: Driver, server: ReplayServer) -> None:
+async def test_patched_methods_have_the_attributes_of_the_original(driver: Driver, server: ReplayServer) -> None:
     plain, client = driver.make(server), spancast.instrument(driver.make(server))
     assert type(client) is type(plain)
     assert set(dir(plain)) <= set(dir(client))
@@ -362,20 +368,20 @@ HOOKS = [
     "spancast.tracing.traced_call.TracedCall._finalize",
     "spancast.tracing.group_spans.GroupSpans.resolve_parent",
     "spancast.instrumentation.stream_recorder.StreamRecorder.__init__",
-    "spancast.instrumentation.stream_recorder.ArrivedEvents.result",
+    "spancast.instrumentation.sse_events.ArrivedEvents.result",
     "spancast.tracing.traced_call.TracedCall._read",
 ]
 
 
 @pytest.mark.parametrize("hook", HOOKS)
 @every
-async def test_a_defect_of_ours_never_reaches_the_call(
+async def test_internal_error_does_not_reach_the_call(
     driver: Driver, hook: str, server: ReplayServer, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reraise_internal_errors(enabled=False)
     if driver.sdk == "openrouter":
-        # A collected client schedules its closing on the running loop, with a copy of the context of that moment.
-        # Within the call below the copy would keep the recording alive until the loop runs.
+        # A collected client schedules its closing on the running loop, with a copy of the current context.
+        # During the call below the copy would keep the traced call alive until the loop runs.
         gc.collect()
     plain_client, client = driver.make(server), spancast.instrument(driver.make(server))
     plain = await outcome(driver, plain_client)
@@ -390,19 +396,19 @@ async def test_a_defect_of_ours_never_reaches_the_call(
     await close(driver, plain_client)
     await close(driver, client)
 
-    # Where a span had been started it is ended, whatever broke after that.
+    # A span that was started has ended, whatever failed after that.
     if hook.startswith(("spancast.instrumentation", "spancast.tracing.traced_call.TracedCall._")):
         assert len(spans.calls()) == 1
     assert dumped(mine) == dumped(plain)
     assert _without_keys(server.requests[1].body) == server.requests[0].body
     assert driver.sends_keys or "trace" not in server.requests[1].body
-    if "stream_recorder" not in hook or (driver.stream and driver.sdk != "openrouter"):
-        # openrouter's streams are read from the wire, by a watch of their own
+    if not hook.startswith("spancast.instrumentation") or (driver.stream and driver.sdk != "openrouter"):
+        # openrouter's streams are recorded from their bytes, by another recorder
         assert spancast.stats().internal_errors >= 1
 
 
 @every
-async def test_copies_behave_as_unwrapped(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_copies_behave_as_without_spancast(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     client = spancast.instrument(driver.make(server))
     baseline = copy.copy(client)
     await outcome(driver, baseline)

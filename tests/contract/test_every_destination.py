@@ -92,7 +92,7 @@ def test_check_destination_passes(kind: str, receiver: OtlpReceiver) -> None:
         unreachable=lambda: entry_of(kind, f"http://127.0.0.1:{own_port()}"),
         secrets=[CANARY],
     )
-    # Beside those of a connection test, whose trace id is 1.
+    # Without the spans of a connection test, whose trace id is 1.
     assert len({ids for ids in receiver.spans if int(ids[0], 16) != 1}) == 6
 
 
@@ -158,7 +158,7 @@ def test_span_larger_than_the_servers_limit_is_truncated(kind: str, receiver: Ot
         {"type": "text", "content": "long " * 600_000}]}])})  # fmt: skip
     report = sender.pipeline.flush(PATIENCE_S)
     assert report, str(report)
-    # Beside those of a connection test, whose trace id is 1.
+    # Without the spans of a connection test, whose trace id is 1.
     assert len({ids for ids in receiver.spans if int(ids[0], 16) != 1}) == 6
     sender.pipeline.shutdown()
 
@@ -176,7 +176,7 @@ def test_batch_over_the_limit_is_sent_as_several_requests(kind: str, receiver: O
     with sender.pipeline.span_queue._taking:  # one batch
         sender.conversation(calls=499, **{semconv.INPUT_MESSAGES: text})
     report = sender.pipeline.flush(PATIENCE_S)
-    assert (report.destinations["one"].delivered, report.destinations["one"].waiting) == (500, 0)
+    assert (report.destinations["one"].delivered, report.destinations["one"].queued) == (500, 0)
     assert len(receiver.spans) == len(set(receiver.spans)) == 500
     assert max(len(request.spans) for request in receiver.requests) <= most_spans
     assert max(len(request.body) for request in receiver.requests) <= most_bytes

@@ -1,8 +1,8 @@
-"""Content stays out of the wire and of the disk: a canary in every place a user, a provider or a library can put text.
+"""Content neither leaves the process nor reaches the disk: a canary is in every place for text.
 
-Real SDKs against a server whose answers hold the canary in every text, in fields nobody knows and in keys;
-spans through the real spool to a real receiver. Without content captured, and in privacy mode; with all the room
-there is on a span, and with so little that attributes share ``spancast.overflow``.
+Real SDKs call a server whose responses have the canary in every text, in unknown fields and in keys. Spans go through
+the real spool to a real receiver. The tests run without content capture and in privacy mode, with the default span
+limits and with limits so low that attributes move to ``spancast.overflow``.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ UNKNOWN: dict[str, Any] = {
     "provider": {"order": ["openai"], CANARY: CANARY}, "prediction": {"type": "content", "content": CANARY},
     "top_a": 0.25, "repetition_penalty": CANARY,
 }  # fmt: skip
-"""What goes by ``extra_body``: of it ``top_a`` is known to be harmless, as are parts of ``plugins`` and ``provider``."""
+"""Fields of ``extra_body``; only ``top_a`` and parts of ``plugins`` and ``provider`` are recorded without content."""
 
 
 @dataclass
 class Pipeline:
-    """A provider with its destination; ``sent`` and ``kept`` are all that left the process, or stayed on disk."""
+    """A provider with its destination; ``sent`` are all bytes that left the process, ``kept`` all bytes on disk."""
 
     provider: TracerProvider
     receiver: OtlpReceiver
@@ -76,7 +76,7 @@ MODES = ["content off", "privacy mode", "content off, little room", "privacy mod
 def pipeline(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pipeline]:
     mode: str = request.param
     if mode.endswith("little room"):
-        # Less than what there is, more than what shares no attribute with others.
+        # Fewer than the attributes of a call, more than those that never move to the overflow attribute.
         monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "34" if mode.startswith("privacy") else "28")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(worker_module, "FIRST_BACKOFF_S", 0.02)
@@ -84,7 +84,7 @@ def pipeline(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     provider = TracerProvider(shutdown_on_exit=False)
     is_private = mode.startswith("privacy")
     with OtlpReceiver() as receiver:
-        # What is refused once is on the disk for certain.
+        # A batch that is rejected once is certainly on disk.
         receiver.answer_with(status(503), ok())
         spancast.configure(
             tracer_provider=provider,
@@ -100,8 +100,8 @@ def pipeline(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
         provider.shutdown()
 
 
-def told(span: SpanData) -> dict[str, Any]:
-    """Return the attributes of ``span``, those that shared one among them."""
+def all_attributes(span: SpanData) -> dict[str, Any]:
+    """Return the attributes of ``span``, including those in the overflow attribute."""
     rest = span.attributes.get(semconv.OVERFLOW)
     return {**span.attributes, **(json.loads(rest) if rest else {})}
 
@@ -110,7 +110,7 @@ def assert_no_canary(pipeline: Pipeline) -> list[SpanData]:
     found = pipeline.spans()
     for place in (pipeline.sent, pipeline.kept):
         assert b"gen_ai.operation.name" in place, "nothing was sent or kept: the test would find nothing"
-        # A part of it too: another encoding may put a quote or a dash in another way. No id or time holds its letters.
+        # Check a part too: another encoding may escape a quote or a dash. No id or time contains its letters.
         assert CANARY.encode() not in place
         assert b"zq7x" not in place
         assert b"778120417" not in place
@@ -121,9 +121,9 @@ def assert_no_canary(pipeline: Pipeline) -> list[SpanData]:
 
 
 def request_of(driver: Driver) -> dict[str, Any]:
-    """Return arguments of a call with the canary wherever text goes, as each SDK takes them."""
+    """Return the arguments of a call with the canary in every text, in the form of each SDK."""
     chat_tool = {"type": "function", "function": {"name": CANARY, **TOOL}}
-    asked: dict[str, Any] = {"temperature": 0.5, **KEPT_KEYS}
+    arguments: dict[str, Any] = {"temperature": 0.5, **KEPT_KEYS}
     if driver.path == "/responses":
         items: list[Any] = [
             {"role": "developer", "content": CANARY},
@@ -131,13 +131,13 @@ def request_of(driver: Driver) -> dict[str, Any]:
             {"type": "function_call_output", "call_id": "c1", "output": CANARY},
             {"role": "user", "content": [{"type": "input_text", "text": CANARY}]},
         ]
-        asked |= {"input": items, "instructions": CANARY, "tools": [{"type": "function", "name": CANARY, **TOOL}]}
-        asked |= {
+        arguments |= {"input": items, "instructions": CANARY, "tools": [{"type": "function", "name": CANARY, **TOOL}]}
+        arguments |= {
             "tool_choice": {"type": "function", "name": CANARY},
             "prompt": {"id": "p", "variables": {"a": CANARY}},
         }
     elif driver.path == "/messages":
-        asked |= {
+        arguments |= {
             "system": [{"type": "text", "text": CANARY}],
             "messages": [
                 {"role": "user", "content": CANARY},
@@ -150,7 +150,7 @@ def request_of(driver: Driver) -> dict[str, Any]:
         }  # fmt: skip
     else:
         call = {"id": "t1", "type": "function", "function": {"name": CANARY, "arguments": json.dumps({"a": CANARY})}}
-        asked |= {
+        arguments |= {
             "messages": [
                 {"role": "system", "content": CANARY},
                 {"role": "user", "content": [{"type": "text", "text": CANARY}]},
@@ -161,24 +161,24 @@ def request_of(driver: Driver) -> dict[str, Any]:
             "tools": [chat_tool], "tool_choice": chat_tool | {"function": {"name": CANARY}}, "stop": [CANARY], "seed": 7,
         }  # fmt: skip
     if driver.sdk == "openrouter":
-        return {**asked, "prediction": UNKNOWN["prediction"], "plugins": [{"id": "web", "search_prompt": CANARY}],
+        return {**arguments, "prediction": UNKNOWN["prediction"], "plugins": [{"id": "web", "search_prompt": CANARY}],
                 "response_format": {"type": "json_schema", "json_schema": {"name": CANARY, "schema": {CANARY: CANARY}}}}  # fmt: skip
     if "parse" in driver.name or driver.stream == "helper":
-        # These take strict tools only, or make them themselves.
+        # These accept strict tools only, or make them themselves.
         for name in ("tools", "tool_choice"):
-            asked.pop(name)
-    # Anthropic's SDK no longer takes a temperature by name.
-    temperature = asked.pop("temperature")
-    return {**asked, "extra_body": {**UNKNOWN, "temperature": temperature}}
+            arguments.pop(name)
+    # Anthropic's SDK has no parameter for the temperature any more.
+    temperature = arguments.pop("temperature")
+    return {**arguments, "extra_body": {**UNKNOWN, "temperature": temperature}}
 
 
 def poisoned(value: Any) -> Any:
-    """Return an answer or an event with fields nobody knows in every object, under keys nobody knows."""
+    """Return a response or an event with unknown fields and keys in every object."""
     if isinstance(value, list):
         return [poisoned(item) for item in value]
     if not isinstance(value, dict):
         return value
-    # The SDK checks metadata, which is the caller's own.
+    # The SDK validates metadata, which is the caller's own.
     grown = {name: item if name == "metadata" else poisoned(item) for name, item in value.items()}
     if "choices" in grown:
         grown |= {"citations": [CANARY], "search_results": [{"title": CANARY, CANARY: 1}], "cost_note": CANARY}
@@ -203,7 +203,7 @@ def replies_of(driver: Driver) -> list[Reply]:
 
 
 @pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.id)
-async def test_no_client_lets_content_out(driver: Driver, server: ReplayServer, pipeline: Pipeline) -> None:
+async def test_client_without_content_sends_no_canary(driver: Driver, server: ReplayServer, pipeline: Pipeline) -> None:
     replies = replies_of(driver)
     server.reply(*replies)
     client = spancast.instrument(driver.make(server))
@@ -219,27 +219,27 @@ async def test_no_client_lets_content_out(driver: Driver, server: ReplayServer, 
     assert CANARY in str(caught)
 
     found = assert_no_canary(pipeline)
-    calls = [told(span) for span in found if span.is_generation]
+    calls = [all_attributes(span) for span in found if span.is_generation]
     assert len(calls) == len(replies)
     for call in calls:
         assert call.items() >= {
             "gen_ai.request.model": "m-1", "gen_ai.request.temperature": 0.5, "session.id": "session-kept",
             "user.id": "user-kept", "trace.metadata.order": "order-kept", "server.address": "127.0.0.1",
         }.items()  # fmt: skip
-    whole, failed, *_ = calls
+    complete, failed, *_ = calls
     if pipeline.must_overflow:
         assert semconv.OVERFLOW in found[0].attributes
-    assert whole["gen_ai.response.id"]
-    assert whole["gen_ai.response.finish_reasons"] == ["stop"]
-    assert (whole["gen_ai.usage.input_tokens"], whole["gen_ai.usage.output_tokens"]) == (11, 3)
+    assert complete["gen_ai.response.id"]
+    assert complete["gen_ai.response.finish_reasons"] == ["stop"]
+    assert (complete["gen_ai.usage.input_tokens"], complete["gen_ai.usage.output_tokens"]) == (11, 3)
     assert failed["error.type"].endswith("Error") or failed["error.type"] == "invalid_prompt"
     assert failed["spancast.response.status_code"] == 400
     if driver.sdk != "openrouter":
-        assert whole["spancast.usage.cost"] == 0.25
-        assert whole["spancast.request.top_a"] == 0.25
-        assert json.loads(whole["spancast.request.plugins"]) == [{"id": "web", "max_results": 3}]
+        assert complete["spancast.usage.cost"] == 0.25
+        assert complete["spancast.request.top_a"] == 0.25
+        assert json.loads(complete["spancast.request.plugins"]) == [{"id": "web", "max_results": 3}]
         named = {f"spancast.request.{name}" for name in ("guided_json", "history", "plugins", "repetition_penalty")}
-        assert named <= set(whole[semconv.REDACTED])
+        assert named <= set(complete[semconv.REDACTED])
 
 
 # --- functions --------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ ANSWER: dict[str, Any] = {
 
 
 def function_of(kind: str) -> Any:
-    """Return a function that takes texts under names no dialect knows, and answers with more."""
+    """Return a function with text parameters that no dialect knows, and with more such fields in its response."""
 
     def plain(question: str, history: list[str], *, style: str = "brief", model: str = "m-1", **more: Any) -> Any:
         if more.get("fails"):
@@ -290,7 +290,7 @@ async def drained(result: Any) -> None:
 
 @pytest.mark.parametrize("dialect", ["openai_chat", "openai_responses", "anthropic_messages"])
 @pytest.mark.parametrize("kind", ["plain", "coroutine", "generator", "async generator"])
-async def test_no_function_lets_content_out(kind: str, dialect: str, pipeline: Pipeline) -> None:
+async def test_function_without_content_sends_no_canary(kind: str, dialect: str, pipeline: Pipeline) -> None:
     ask = spancast.instrument(function_of(kind), dialect=dialect)
     more: dict[str, Any] = {
         "temperature": 0.5, "conversation": f"we said {CANARY}", "tool_results": {CANARY: CANARY}, "seed": CANARY,
@@ -303,7 +303,7 @@ async def test_no_function_lets_content_out(kind: str, dialect: str, pipeline: P
     with pytest.raises(ValueError, match=CANARY):
         await drained(ask(CANARY, [], model="m-1", fails=True, **more))
 
-    first, second, failed = map(told, assert_no_canary(pipeline))
+    first, second, failed = map(all_attributes, assert_no_canary(pipeline))
     for call in (first, second, failed):
         assert call["gen_ai.request.temperature"] == 0.5
         assert {"spancast.request.question", "spancast.request.number"} <= set(call[semconv.REDACTED])
@@ -319,10 +319,10 @@ async def test_no_function_lets_content_out(kind: str, dialect: str, pipeline: P
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_no_span_of_another_instrumentation_brings_content(peer: str, server: ReplayServer, tmp_path: Path) -> None:
+def test_span_of_another_instrumentation_sends_no_canary(peer: str, server: ReplayServer, tmp_path: Path) -> None:
     answer, refused = replies_of(DRIVERS[0])
     server.reply(answer, refused)
-    asked = {name: value for name, value in request_of(DRIVERS[0]).items() if name not in KEPT_KEYS}
+    options = {name: value for name, value in request_of(DRIVERS[0]).items() if name not in KEPT_KEYS}
     environment = {
         **os.environ,
         "XDG_STATE_HOME": str(tmp_path),
@@ -331,7 +331,7 @@ def test_no_span_of_another_instrumentation_brings_content(peer: str, server: Re
     }
     with OtlpReceiver() as receiver:
         receiver.answer_with(status(503), ok())
-        arguments = [peer, server.base_url, receiver.url, json.dumps({"model": "m-1", **asked})]
+        arguments = [peer, server.base_url, receiver.url, json.dumps({"model": "m-1", **options})]
         command = [sys.executable, "-m", "tests.instrumentation.private_peer_program", *arguments]
         run = subprocess.run(command, env=environment, capture_output=True, check=True, timeout=120, text=True)
         assert run.stdout.strip() == "True", run.stderr
@@ -340,8 +340,8 @@ def test_no_span_of_another_instrumentation_brings_content(peer: str, server: Re
     for place in (pipeline.sent, pipeline.kept):
         assert b"m-1" in place
         assert CANARY.encode() not in place
-    whole, failed = sent.values()
-    assert {"m-1", 11, 3} <= {value for value in whole.attributes.values() if not isinstance(value, list)}
+    complete, failed = sent.values()
+    assert {"m-1", 11, 3} <= {value for value in complete.attributes.values() if not isinstance(value, list)}
     assert failed.status == "error"
 
 
@@ -376,7 +376,7 @@ HARMLESS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("pipeline", ["privacy mode"], indirect=True)
-def test_no_convention_brings_content(pipeline: Pipeline) -> None:
+def test_attributes_of_conventions_send_no_canary(pipeline: Pipeline) -> None:
     tracer = pipeline.provider.get_tracer("another")
     link = trace_api.Link(trace_api.SpanContext(1, 2, is_remote=False), {"gen_ai.prompt": CANARY})
     with tracer.start_as_current_span("call", attributes={**HARMLESS, **FOREIGN}, links=[link]) as span:
@@ -401,7 +401,7 @@ def test_no_convention_brings_content(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("pipeline", ["privacy mode"], indirect=True)
-def test_what_rules_ask_of_a_span_is_no_way_to_the_disk(pipeline: Pipeline) -> None:
+def test_filter_rules_write_no_content_to_disk(pipeline: Pipeline) -> None:
     odd: dict[str, Any] = {
         semconv.OPERATION_NAME: f"{CANARY} said", semconv.PROVIDER_NAME: f"{CANARY}\nsaid", semconv.REQUEST_MODEL: "m-1",
         semconv.RESPONSE_FINISH_REASONS: [f"{CANARY} said"], semconv.USAGE_COST: CANARY, semconv.USER_ID: "user-kept",

@@ -48,7 +48,7 @@ def report(
     with ReplayServer(openrouter=True) as server, pytest.MonkeyPatch.context() as patched:
         patched.setattr(demo, "ORDER", ORDER)
         demo.converse(server)
-        runtime.CALL_TRACER.tree.end_all()
+        runtime.CALL_TRACER.group_spans.end_all()
         flushed = spancast.flush(60)
     yield flushed
     assert "classify" not in Path(directory / "costly.jsonl").read_text()

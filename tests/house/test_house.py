@@ -169,6 +169,8 @@ def test_instrumentation_modules_have_a_registry_row() -> None:
         "stainless",
         "stream_recorder",
         "sse",
+        "sse_events",
+        "http_body",
         "function",
         "results",
         "wrap_call",

@@ -1,6 +1,6 @@
-"""How each SDK is driven in the contract suite: one row per way of calling an endpoint.
+"""Drivers of the SDKs for the contract tests: one row per method that calls an endpoint.
 
-A new client adds its rows here; the suite then runs every law on them.
+A new client adds its rows here; the contract tests then run on them.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Driver:
     path: str
     is_async: bool = False
     stream: str = ""
-    """Empty for whole answers; ``iterator`` or ``helper`` (a context manager) for streams."""
+    """Empty for complete responses; ``iterator`` or ``helper`` (a context manager) for streams."""
 
     sends_keys: bool = False
-    """True where the SDK itself takes ``trace``, so keys are its business to check."""
+    """True if the SDK itself has the parameter ``trace`` and validates it."""
 
     mid_stream_error: type[Exception] = Exception
-    """What the SDK raises when the connection is cut in the middle of a stream."""
+    """The exception of the SDK if the connection is closed during a stream."""
 
     status_error: type[Exception] = Exception
 
@@ -81,7 +81,7 @@ _MESSAGES = {"model": "m-1", "messages": MESSAGES, "max_tokens": 16}
 
 
 def _rows(sdk: str, make: Any, *, is_async: bool) -> list[Driver]:
-    # openai 2 lets the HTTP library's own error through in the middle of a stream, 3 wraps it.
+    # During a stream, openai 2 raises the HTTP library's own error; openai 3 wraps it.
     error = Exception
     way = "async-" if is_async else ""
     common: dict[str, Any] = {"sdk": sdk, "make": make, "is_async": is_async}

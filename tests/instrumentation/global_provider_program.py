@@ -1,4 +1,4 @@
-"""Another library's provider is the global one: three calls, and what reached its exporter and our destination.
+"""Make three calls with the global provider of another library; print the spans of its exporter and our destination.
 
 Run by ``test_other_instrumentations.py``: ``global_provider_program.py LIBRARY BASE_URL FILE``.
 """
@@ -33,19 +33,19 @@ def main(library: str, base_url: str, file: str) -> None:
         trace.set_tracer_provider(TracerProvider())
     spancast.configure(spool="memory", destinations={"file": {"type": "file", "path": file, "spans": "all"}})
     spancast.instrument()
-    asked: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+    request: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
     answers: list[str] = []
     with openai.OpenAI(base_url=base_url, api_key="k", max_retries=0) as client:
-        answers.append(str(client.chat.completions.create(**asked).choices[0].message.content))
+        answers.append(str(client.chat.completions.create(**request).choices[0].message.content))
         answers.append(
             "".join(
                 c.choices[0].delta.content or ""
-                for c in client.chat.completions.create(**asked, stream=True)
+                for c in client.chat.completions.create(**request, stream=True)
                 if c.choices
             )
         )
         try:
-            client.chat.completions.create(**{**asked, "model": "refused"})
+            client.chat.completions.create(**{**request, "model": "refused"})
         except openai.APIStatusError as error:
             answers.append(type(error).__name__)
     spancast.flush(30)

@@ -1,4 +1,4 @@
-"""The other libraries that wrap calls of openai, each with what ``peers_orders_program`` asks of it.
+"""Other libraries that wrap calls of openai, with the operations that ``peers_orders_program`` needs.
 
 A row starts its library without a network and returns a ``Peer``.
 """
@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 _ENTERED = ExitStack()
-"""What stays entered until the process ends."""
+"""Context managers that stay open until the process ends."""
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Peer:
 
 
 def _of_class(patch: Callable[[], Any]) -> Callable[[Any], Any]:
-    """Return ``patch``, which wraps the SDK's classes, as something that takes a client."""
+    """Return ``patch``, which wraps the SDK's classes, as a function of a client."""
 
     def on(client: Any) -> Any:
         if client is None:
@@ -44,7 +44,7 @@ def _of_class(patch: Callable[[], Any]) -> Callable[[Any], Any]:
 
 
 def _spans() -> tuple[Any, Any]:
-    """Return a tracer provider and the exporter that keeps its spans."""
+    """Return a tracer provider and its in-memory exporter."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -101,8 +101,8 @@ def _langsmith() -> Peer:
 
     class Kept(requests.Session):
         def request(self, method: str, url: str, **given: Any) -> Any:
-            # Posted when it begins, patched when it ends. If a coroutine function is taken for a plain one,
-            # the coroutine is recorded as the answer.
+            # Posted at its start, patched at its end. If a coroutine function is handled as a plain one, the
+            # coroutine is recorded as the response.
             if method == "PATCH" and b"coroutine" not in given["data"]:
                 runs.append(given["data"])
             response = requests.Response()
@@ -174,7 +174,7 @@ def _logfire(*, is_of_class: bool) -> Callable[[], Peer]:
                 with undo.pop():
                     pass
 
-        # Beside the span of a stream's request there is one of its chunks.
+        # A stream has two spans: one of the request and one of the chunks.
         return Peer(
             on=on, off=off,
             recorded=lambda: sum(
@@ -248,7 +248,7 @@ def _weave() -> Peer:
     ended: list[Any] = []
 
     class Server:
-        """A trace server that takes what it is given."""
+        """A trace server that accepts everything."""
 
         def __getattr__(self, name: str) -> Any:
             if name not in ("file_create", "obj_create", "table_create", "call_start", "call_end"):
@@ -278,7 +278,7 @@ OPENLLMETRY = "opentelemetry.instrumentation.openai"
 
 @dataclass(frozen=True)
 class Row:
-    """A library by the module that it is imported as, and what is different with it."""
+    """A library, by its module name, and its peculiarities."""
 
     module: str
     start: Callable[[], Peer]
@@ -286,16 +286,16 @@ class Row:
     """``class``, ``client``, or ``own`` if it makes clients itself."""
 
     is_otel: bool = False
-    """Its spans are OpenTelemetry's: if one is around the call, ours is left out (or suppressed by it)."""
+    """Whether its spans are OpenTelemetry's; inside one of them, our span is omitted or suppressed."""
 
     not_recorded: tuple[str, ...] = ()
     """Methods that it does not wrap."""
 
     stays: bool = False
-    """Its uninstrumentation leaves wrappers of its own behind."""
+    """Whether its uninstrumentation leaves wrappers of its own."""
 
     checks_arguments: bool = False
-    """It binds the arguments to the method's signature, which has no trace keys."""
+    """Whether it binds the arguments to the method's signature, which has no trace keys."""
 
 
 ROWS = {

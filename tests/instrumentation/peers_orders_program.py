@@ -1,6 +1,6 @@
-"""Wrap openai with another library and with ours, make calls, take both off; print what came of it.
+"""Wrap openai with another library and with spancast, make calls, remove both; print the results.
 
-Run by ``test_peers`` in a process of its own: some of these leave their wrappers behind when they are taken off.
+Run by ``test_other_instrumentations.py`` in a process of its own: some libraries leave wrappers when removed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ LOOP = asyncio.new_event_loop()
 CHANGING = {"id", "created", "created_at", "completed_at", "item_id", "response_id"}
 
 
-def whole(answer: Any) -> Any:
+def as_json(answer: Any) -> Any:
     dumped = answer.model_dump(mode="json", warnings=False) if hasattr(answer, "model_dump") else answer
     return _unchanging(dumped)
 
@@ -39,17 +39,17 @@ def _unchanging(value: Any) -> Any:
 
 
 async def _chunks(stream: Any) -> list[Any]:
-    return [whole(chunk) async for chunk in stream if _is_content(chunk)]
+    return [as_json(chunk) async for chunk in stream if _is_content(chunk)]
 
 
 def _is_content(chunk: Any) -> bool:
-    """Return False for the chunk with the usage, for which some libraries ask themselves."""
+    """Return False for the usage chunk, which some libraries request themselves."""
     return bool(getattr(chunk, "choices", True))
 
 
 async def _awaited(client: Any, method: str, **request: Any) -> Any:
     answer = await _method(client, method)(**request)
-    return await _chunks(answer) if request.get("stream") else whole(answer)
+    return await _chunks(answer) if request.get("stream") else as_json(answer)
 
 
 def _method(client: Any, path: str) -> Any:
@@ -59,7 +59,7 @@ def _method(client: Any, path: str) -> Any:
 
 
 def call(clients: dict[str, Any], way: str, **keys: Any) -> Any:
-    """Return what one call answered, as JSON."""
+    """Return the response of one call, as JSON."""
     kind, method, *streamed = way.split(" ")
     request = {**(RESPONSE if method.startswith("responses") else CHAT), **keys}
     if streamed:
@@ -67,7 +67,7 @@ def call(clients: dict[str, Any], way: str, **keys: Any) -> Any:
     if kind == "async":
         return LOOP.run_until_complete(_awaited(clients["async"], method, **request))
     answer = _method(clients["sync"], method)(**request)
-    return [whole(chunk) for chunk in answer if _is_content(chunk)] if streamed else whole(answer)
+    return [as_json(chunk) for chunk in answer if _is_content(chunk)] if streamed else as_json(answer)
 
 
 WAYS = [
@@ -111,7 +111,7 @@ class Program:
             self.peer.off()
 
     def calls(self, ways: list[str], **keys: Any) -> dict[str, Any]:
-        """Return for each way: whether the answer is the SDK's, our spans, the other's, the sessions of ours."""
+        """Return for each way: whether the response is the SDK's, our spans, the other's, the sessions of ours."""
         found: dict[str, Any] = {}
         for way in ways:
             self.spans.clear()
@@ -130,7 +130,7 @@ class Program:
         return found
 
     def run(self, order: str, off: str, ways: list[str]) -> dict[str, Any]:
-        """Put both on, and take them off: the ``last`` one or the ``first`` one before the other."""
+        """Apply both and remove them, the ``last`` or the ``first`` one before the other."""
         before = standing()
         steps = [("peer", self.peer_on, self.peer_off), ("ours", self.ours_on, self.ours_off)]
         if order == "ours first":
@@ -153,7 +153,7 @@ class Program:
 
 
 def standing() -> dict[str, Any]:
-    """Return what is reached from the classes."""
+    """Return the methods of the SDK's classes."""
     kinds = [
         openai._base_client.SyncAPIClient, openai._base_client.AsyncAPIClient, openai.OpenAI, openai.AsyncOpenAI,
         Completions, AsyncCompletions, Responses, AsyncResponses,

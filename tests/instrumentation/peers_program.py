@@ -1,6 +1,7 @@
-"""Make calls with another instrumentation beside ours and print the spans of each; run by ``test_peers``.
+"""Make calls with another instrumentation and ours, and print the spans of each.
 
-First a decorated call, with nothing of ours on the SDK. A process of its own for each peer: some of these leave their wrappers behind when they are taken off.
+The first call is a decorated function, without our patches on the SDK. ``test_other_instrumentations.py`` runs one
+process per library: some libraries leave wrappers when removed.
 """
 
 from __future__ import annotations

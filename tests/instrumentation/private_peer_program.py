@@ -1,6 +1,6 @@
-"""Make two calls with another instrumentation, its spans going to a private destination of ours; run by a test.
+"""Make two calls with another instrumentation whose spans go to a destination of ours in privacy mode.
 
-A process of its own, as for ``peers_program``.
+``tests/contract/test_privacy.py`` runs it in a process of its own, as ``peers_program``.
 """
 
 from __future__ import annotations

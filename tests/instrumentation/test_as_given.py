@@ -1,4 +1,4 @@
-"""What is read late or from the wire changes nothing of the call: its request, its errors, its stream's end."""
+"""Deferred parsing does not change the call: its request, its errors, the end of its stream."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def outcome(server: ReplayServer, client: Any, **keys: Any) -> object:
     ],
     ids=("long user", "long name", "text", "number"),
 )
-def test_keys_are_sent_on_as_the_caller_gave_them(keys: dict[str, Any], spans: CapturedSpans) -> None:
+def test_keys_are_forwarded_as_given(keys: dict[str, Any], spans: CapturedSpans) -> None:
     with ReplayServer(openrouter=True) as server:
         plain = openrouter.OpenRouter(api_key="k", server_url=server.base_url)
         mine = spancast.instrument(openrouter.OpenRouter(api_key="k", server_url=server.base_url))
         expected, found = outcome(server, plain, **keys), outcome(server, mine, **keys)
     for body in (expected, found):
         if isinstance(body, dict) and isinstance(body.get("trace"), dict):
-            # Ours, so that OpenRouter's own Broadcast joins the trace.
+            # Added by spancast, so that OpenRouter's Broadcast joins the trace.
             body["trace"].pop("trace_id", None)
             body["trace"].pop("parent_span_id", None)
     if isinstance(found, dict) and isinstance(expected, dict) and "trace" not in expected:
@@ -60,7 +60,7 @@ def test_keys_are_sent_on_as_the_caller_gave_them(keys: dict[str, Any], spans: C
     assert found == expected
 
 
-def test_strict_reads_at_once_and_sends_on_as_given(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_strict_parses_at_once_and_forwards_as_given(server: ReplayServer, spans: CapturedSpans) -> None:
     spancast.configure(tracer_provider=spans.provider, strict=True, forward_trace_keys="always")
     with openai.OpenAI(base_url=server.base_url, api_key="k") as made:
         trace = {"feature": {"a": [1, None, "x"]}, "tier": 2}
@@ -70,7 +70,7 @@ def test_strict_reads_at_once_and_sends_on_as_given(server: ReplayServer, spans:
     assert body["trace"].items() >= trace.items()
 
 
-def test_a_dropped_stream_waits_for_no_collector(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_dropped_stream_ends_without_garbage_collection(server: ReplayServer, spans: CapturedSpans) -> None:
     with anthropic.Anthropic(api_key="k", base_url=server.url) as made:
         client: Any = spancast.instrument(made)
         gc.disable()
@@ -84,7 +84,7 @@ def test_a_dropped_stream_waits_for_no_collector(server: ReplayServer, spans: Ca
 
 
 class OddEvent:
-    """An event of a decoder that keeps its text elsewhere."""
+    """An event of a decoder with another attribute for its text."""
 
 
 class OddDecoder:
@@ -93,19 +93,21 @@ class OddDecoder:
             yield OddEvent()
 
 
-def test_a_decoder_of_another_kind_breaks_nothing_of_the_callers(client: Any, spans: CapturedSpans) -> None:
+def test_unknown_decoder_does_not_break_the_stream(client: Any, spans: CapturedSpans) -> None:
     reraise_internal_errors(enabled=False)
     stream = client.chat.completions.create(model="m", messages=MESSAGES, stream=True)
     decoder = stream._decoder
     decoder._decoder = OddDecoder()
-    # As the SDK does with its decoder's events, until it needs their text.
+    # The SDK iterates over its decoder's events like this, until it needs their text.
     assert all(type(event) is OddEvent for event in decoder.iter_bytes(iter([b"a", b"b"])))
     stream.close()
     assert attributes(spans.one())["gen_ai.input.messages"]
     assert spancast.stats().internal_errors >= 1
 
 
-def test_an_error_without_a_request_is_told(client: Any, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_without_a_request_is_recorded(
+    client: Any, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(*_: Any, **__: Any) -> None:
         message = "no request is set"
         raise httpx2.ReadError(message)

@@ -1,4 +1,4 @@
-"""``@spancast.instrument`` on functions of every kind: called, read and looked at as without it, and recorded."""
+"""``@spancast.instrument`` on functions of every kind: they behave as without it and are recorded."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ ANSWER = chat_answer("hello", model="m")
 CHUNKS = chat_chunks(ANSWER)
 
 
-def said(span: Any) -> str:
+def output_text(span: Any) -> str:
     return attributes(span)["gen_ai.output.messages"][0]["parts"][0]["content"]
 
 
-# --- what is called decides -----------------------------------------------------------------------
+# --- the kind of the called function --------------------------------------------------------------
 
 
 async def coroutine(**_: Any) -> Any:
@@ -77,7 +77,7 @@ def passed_on(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     return wrapped(*args, **kwargs)
 
 
-class Asks:
+class CallableObject:
     def __call__(self, **_: Any) -> Any:
         return ANSWER
 
@@ -130,7 +130,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
     "partial": (functools.partial(coroutine, temperature=0.5), "coroutine"),
     "partial generator": (functools.partial(generator), "generator"),
     "partial async generator": (functools.partial(async_generator), "async generator"),
-    "object": (Asks(), "answer"),
+    "object": (CallableObject(), "answer"),
     "object that is awaited": (AsksLater(), "coroutine"),
     "bound method": (Bot().method, "generator"),
     "returns a coroutine": (lambda **request: coroutine(**request), "coroutine"),
@@ -144,7 +144,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
 
 
 async def read(result: Any, kind: str) -> Any:
-    """Read a result as one of ``kind``, which it must be."""
+    """Return the items of a result, which is asserted to be of ``kind``."""
     if kind in ("coroutine", "awaitable"):
         assert kind == "awaitable" or inspect.iscoroutine(result)
         return await result
@@ -158,7 +158,7 @@ async def read(result: Any, kind: str) -> Any:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-async def test_a_function_is_recorded_by_what_it_returns(name: str, spans: CapturedSpans) -> None:
+async def test_function_is_recorded_by_its_result(name: str, spans: CapturedSpans) -> None:
     function, kind = FUNCTIONS[name]
     recorded = spancast.instrument(function)
     for question in (
@@ -166,26 +166,26 @@ async def test_a_function_is_recorded_by_what_it_returns(name: str, spans: Captu
         inspect.signature, callable,
     ):  # fmt: skip
         assert question(recorded) == question(function)
-    # A loop of its own is what the synchronous ones run.
+    # The synchronous ones run an event loop of their own.
     result = await asyncio.to_thread(recorded, **REQUEST) if kind == "answer" else recorded(**REQUEST)
     plain = await asyncio.to_thread(function, **REQUEST) if kind == "answer" else function(**REQUEST)
     assert (getattr(result, "__name__", None), getattr(result, "__qualname__", None)) == (
         getattr(plain, "__name__", None), getattr(plain, "__qualname__", None),
     )  # fmt: skip
     assert await read(result, kind) == await read(plain, kind)
-    assert said(spans.one()) == "hello"
+    assert output_text(spans.one()) == "hello"
     assert "spancast.response.incomplete" not in attributes(spans.one())
 
 
-async def test_class_methods_and_static_methods_under_the_decorator(spans: CapturedSpans) -> None:
+async def test_instrument_of_class_and_static_methods_records_them(spans: CapturedSpans) -> None:
     assert Bot.of_class(**REQUEST) is Bot().of_class(**REQUEST) is ANSWER  # type: ignore[attr-defined]
     assert await Bot.of_class_later(**REQUEST) is ANSWER  # type: ignore[attr-defined]
     assert list(Bot.of_nothing(**REQUEST)) == CHUNKS  # type: ignore[attr-defined]
     assert [chunk async for chunk in Bot.under_static(**REQUEST)] == CHUNKS  # type: ignore[attr-defined]
-    assert [said(span) for span in spans.all()] == ["hello"] * 5
+    assert [output_text(span) for span in spans.all()] == ["hello"] * 5
 
 
-def test_a_class_method_that_names_the_key_gets_it(spans: CapturedSpans) -> None:
+def test_class_method_with_a_key_parameter_gets_the_key(spans: CapturedSpans) -> None:
     class Named:
         @spancast.instrument
         @classmethod
@@ -215,7 +215,7 @@ async def test_context_managers_work_as_without_us(spans: CapturedSpans) -> None
     assert len(spans.all()) == 2
 
 
-# --- the whole protocol ---------------------------------------------------------------------------
+# --- the complete generator protocol --------------------------------------------------------------
 
 
 def ids(operations: list[tuple[str, Any]]) -> str:
@@ -225,20 +225,20 @@ def ids(operations: list[tuple[str, Any]]) -> str:
 @pytest.mark.parametrize("operations", OPERATIONS, ids=ids)
 @pytest.mark.parametrize("function", GENERATORS)
 @pytest.mark.parametrize("way", ["generator function", "returned"])
-def test_a_recorded_generator_answers_as_the_generator(
+def test_recorded_generator_behaves_as_the_generator(
     way: str, function: Any, operations: list[tuple[str, Any]], spans: CapturedSpans
 ) -> None:
     recorded = spancast.instrument(function if way == "generator function" else lambda: function())
     assert played(recorded(), operations) == played(function(), operations)
     gc.collect()
-    # A call of a generator function begins with its first step, one that returns a generator at once.
+    # The call of a generator function starts with its first step; that of a function returning one starts at once.
     assert len(spans.all()) == (way == "returned" or operations[0][0] == "next" or operations[1:2] == [("send", None)])
 
 
 @pytest.mark.parametrize("operations", OPERATIONS, ids=ids)
 @pytest.mark.parametrize("function", [async_script, async_refuses_to_close, async_returns_at_close])
 @pytest.mark.parametrize("way", ["generator function", "returned"])
-async def test_a_recorded_async_generator_answers_as_the_generator(
+async def test_recorded_async_generator_behaves_as_the_generator(
     way: str, function: Any, operations: list[tuple[str, Any]], spans: CapturedSpans
 ) -> None:
     recorded = spancast.instrument(function if way == "generator function" else lambda: function())
@@ -246,7 +246,7 @@ async def test_a_recorded_async_generator_answers_as_the_generator(
 
 
 @pytest.mark.parametrize("name", ["returns a generator", "proxy of a generator", "generator"])
-def test_the_return_value_of_a_generator(name: str, spans: CapturedSpans) -> None:
+def test_recorded_generator_passes_the_return_value(name: str, spans: CapturedSpans) -> None:
     recorded = spancast.instrument(FUNCTIONS[name][0])
 
     def outer() -> Generator[Any, Any, Any]:
@@ -256,11 +256,11 @@ def test_the_return_value_of_a_generator(name: str, spans: CapturedSpans) -> Non
     assert [next(running) for _ in CHUNKS] == CHUNKS
     with pytest.raises(StopIteration, match="returned"):
         next(running)
-    assert said(spans.one()) == "hello"
+    assert output_text(spans.one()) == "hello"
 
 
 @pytest.mark.parametrize("way", ["generator function", "returned"])
-def test_a_generator_that_returns_when_it_is_closed_was_closed(way: str, spans: CapturedSpans) -> None:
+def test_generator_that_returns_on_close_is_recorded_as_closed(way: str, spans: CapturedSpans) -> None:
     def function(**_: Any) -> Any:
         try:
             yield CHUNKS[0]
@@ -276,7 +276,7 @@ def test_a_generator_that_returns_when_it_is_closed_was_closed(way: str, spans: 
 
 
 @pytest.mark.parametrize("name", ["returns a generator", "returns an async generator", "returns a coroutine"])
-async def test_calls_made_by_a_step_are_the_same_call(name: str, spans: CapturedSpans) -> None:
+async def test_inner_calls_of_a_step_annotate_the_same_span(name: str, spans: CapturedSpans) -> None:
     inner: Any = spancast.instrument(lambda **_: ANSWER)
 
     async def coroutine(**request: Any) -> Any:
@@ -296,16 +296,16 @@ async def test_calls_made_by_a_step_are_the_same_call(name: str, spans: Captured
     assert len(spans.all()) == 1
 
 
-async def test_a_coroutine_that_is_never_awaited_is_warned_of_once_by_its_name(spans: CapturedSpans) -> None:
+async def test_coroutine_never_awaited_warns_once_with_its_name(spans: CapturedSpans) -> None:
     for recorded in (spancast.instrument(coroutine), spancast.instrument(lambda **request: coroutine(**request))):
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             recorded(**REQUEST)
             gc.collect()
-        assert [str(one.message) for one in told] == ["coroutine 'coroutine' was never awaited"]
+        assert [str(one.message) for one in warned] == ["coroutine 'coroutine' was never awaited"]
 
 
-async def test_steps_that_are_never_taken_end_the_span(spans: CapturedSpans) -> None:
+async def test_generator_never_finished_ends_the_span(spans: CapturedSpans) -> None:
     spancast.instrument(lambda **_: generator())(**REQUEST)
     spancast.instrument(lambda **_: async_generator())(**REQUEST)
     task = asyncio.ensure_future(spancast.instrument(lambda **_: coroutine())(**REQUEST))
@@ -313,7 +313,7 @@ async def test_steps_that_are_never_taken_end_the_span(spans: CapturedSpans) -> 
     with pytest.raises(asyncio.CancelledError):
         await task
     del task
-    # The event loop holds the exception until then.
+    # The event loop holds the exception until this point.
     await asyncio.sleep(0)
     gc.collect()
     assert [attributes(span)["spancast.response.incomplete"] for span in spans.all()] == ["abandoned"] * 3

@@ -1,4 +1,4 @@
-"""What a stream's events take while they wait to be read: bounded, however many and however long they are."""
+"""The memory of unparsed stream events is bounded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.tracing.span_targets import captured_by_target
 
 import spancast
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
-from spancast.instrumentation import stream_recorder
+from spancast.instrumentation import sse_events
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.spans import attributes
 
@@ -20,7 +20,7 @@ MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 
 def held_bytes() -> int:
-    """Return what the events of the SDK that are alive take."""
+    """Return the size of the SDK's events that are alive."""
     events = [one for one in gc.get_objects() if type(one).__name__ == "ServerSentEvent"]
     return sum(len(event.data) for event in events)
 
@@ -30,7 +30,7 @@ def chunks(count: int, piece: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_long_events_are_read_before_they_fill_the_memory(
+async def test_long_events_are_parsed_before_they_fill_the_memory(
     server: ReplayServer, spans: CapturedSpans, *, is_async: bool
 ) -> None:
     server.reply(Reply.stream(chunks(700, PIECE)))
@@ -50,17 +50,17 @@ async def test_long_events_are_read_before_they_fill_the_memory(
             for number, chunk in enumerate(client.chat.completions.create(**options)):
                 text += sum(len(choice.delta.content or "") for choice in chunk.choices)
                 most = max(most, held_bytes()) if not number % 50 else most
-    told = attributes(spans.one())
+    found = attributes(spans.one())
     assert text >= 700 * len(PIECE)
-    assert len(str(told["gen_ai.output.messages"])) > text, "nothing of it is missing"
-    assert told["gen_ai.usage.output_tokens"]
-    assert most < stream_recorder._MOST_BYTES + (stream_recorder._BLOCK + 2) * (len(PIECE) + 1024) < text
+    assert len(str(found["gen_ai.output.messages"])) > text, "nothing of it is missing"
+    assert found["gen_ai.usage.output_tokens"]
+    assert most < sse_events._MAX_UNPARSED_BYTES + (sse_events._BLOCK_EVENTS + 2) * (len(PIECE) + 1024) < text
 
 
-def test_the_size_of_an_unparsed_stream_is_estimated_by_more_than_its_first_event(
+def test_size_of_an_unparsed_stream_is_estimated_by_more_than_its_first_event(
     server: ReplayServer, spans: CapturedSpans
 ) -> None:
-    """The first event has a role and is short; the size bounds what the span queue keeps in memory."""
+    """The first event has only a role and is short; the span queue limits its memory by this size."""
     target = captured_by_target()
     server.reply(Reply.stream(chunks(40, PIECE)))
     with openai.OpenAI(base_url=server.base_url, api_key="k") as client:

@@ -1,4 +1,4 @@
-"""Trace keys that are no JSON never cost the call: sent as JSON data by real SDKs, and readable on the span."""
+"""Trace keys that are not JSON do not fail the call: real SDKs send them as JSON, and they are readable on the span."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def ids(span: Any) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.id)
-async def test_every_way_of_calling_every_sdk(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_keys_that_are_not_json_do_not_fail_any_sdk_call(
+    driver: Driver, server: ReplayServer, spans: CapturedSpans
+) -> None:
     plain_client = driver.make(server)
     await outcome(driver, plain_client)
     await close(driver, plain_client)
@@ -91,7 +93,7 @@ SDKS: dict[str, Any] = {"openai": by_openai, "anthropic": by_anthropic, "openrou
 every_sdk = pytest.mark.parametrize("sdk", SDKS)
 
 
-def test_each_type_on_the_span(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_each_key_type_has_its_form_on_the_span(server: ReplayServer, spans: CapturedSpans) -> None:
     always(spans)
     with by_openai(server) as send:
         for name, value in VALUES.items():
@@ -100,19 +102,21 @@ def test_each_type_on_the_span(server: ReplayServer, spans: CapturedSpans) -> No
         found = {key: value for key, value in (span.attributes or {}).items() if key.startswith("trace.metadata.")}
         if not isinstance(expected, (dict, list)):
             assert found == {"trace.metadata.key": expected}
-        # Lists of one type are lists, objects are flattened, the rest is JSON text.
+        # Lists of one type stay lists, objects are flattened, all else is JSON text.
         assert "object at 0x" not in str(found)
         assert found or name == "not given"
 
 
 @every_sdk
-def test_each_type_as_session_user_and_metadata(sdk: str, server: ReplayServer, spans: CapturedSpans) -> None:
-    """Sent as the text it has; left out, and noted on the span, if it has none."""
+def test_each_type_as_session_user_and_metadata_is_sent_as_text(
+    sdk: str, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    """A value is sent as its text; without one it is left out and is a validation error on the span."""
     always(spans)
     sent: dict[str, Any] = {}
     with SDKS[sdk](server) as send:
         for name, value in VALUES.items():
-            # What JSON can carry is sent as it is, and the provider or the SDK answers; two SDKs write models themselves.
+            # JSON values are sent unchanged for the provider or the SDK to check; two SDKs serialize models themselves.
             is_json = EXPECTED[name] is value or (type(value) is int and EXPECTED[name] == value)
             if not is_json and (name != "model" or sdk == "openrouter"):
                 user = {"extra_body": {"user": value}} if sdk == "anthropic" else {"user": value}
@@ -131,7 +135,7 @@ def test_each_type_as_session_user_and_metadata(sdk: str, server: ReplayServer, 
 
 
 @pytest.mark.parametrize("sdk", ["openai", "anthropic"])
-def test_the_callers_own_extra_body_is_not_changed(sdk: str, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_callers_own_extra_body_is_not_changed(sdk: str, server: ReplayServer, spans: CapturedSpans) -> None:
     always(spans)
     inner = {"ids": {ONE}, "deep": [{"at": b"b"}]}
     trace = {"trace_name": ONE, "inner": inner, "bad": RaisingStr()}
@@ -153,7 +157,7 @@ def test_the_callers_own_extra_body_is_not_changed(sdk: str, server: ReplayServe
 
 
 @every_sdk
-def test_a_trace_or_metadata_that_is_no_object_at_all(sdk: str, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_trace_or_metadata_that_is_not_a_mapping(sdk: str, server: ReplayServer, spans: CapturedSpans) -> None:
     always(spans)
     with SDKS[sdk](server) as send:
         body = send(trace={ONE}, metadata=ONE, session_id="s")
@@ -165,7 +169,7 @@ def test_a_trace_or_metadata_that_is_no_object_at_all(sdk: str, server: ReplaySe
     ]
 
 
-def test_what_is_json_is_sent_as_the_caller_gave_it(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_json_keys_are_sent_as_given(server: ReplayServer, spans: CapturedSpans) -> None:
     always(spans)
     given = {"trace": {"a": [1, None, {"b": 2.5}], "é": "x" * 70_000}, "user": 7, "metadata": {"n": 1}, "session_id": 3}
     with by_openai(server) as send:
@@ -177,7 +181,7 @@ def test_what_is_json_is_sent_as_the_caller_gave_it(server: ReplayServer, spans:
     }  # fmt: skip
 
 
-def test_keys_that_are_not_sent_cost_nothing(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_keys_that_are_not_forwarded_are_on_the_span(server: ReplayServer, spans: CapturedSpans) -> None:
     with by_openai(server) as send, spancast.trace(of_block=RaisingStr()):
         body = send(trace=VALUES, session_id=ONE, extra_body={"trace": {"more": {1}}})
     assert body == {"model": "m", "messages": MESSAGES}
@@ -188,8 +192,8 @@ def test_keys_that_are_not_sent_cost_nothing(server: ReplayServer, spans: Captur
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_openrouter_is_sent_keys_unasked(stream: bool, spans: CapturedSpans) -> None:
-    """By its host name; a proxy takes the request to the server here."""
+async def test_openrouter_host_gets_the_keys_by_default(stream: bool, spans: CapturedSpans) -> None:
+    """OpenRouter is recognized by its host name; a proxy sends the request to the test server."""
     url = "http://openrouter.ai/api/v1"
     with ReplayServer(openrouter=True) as server:
         with openai.OpenAI(
@@ -210,7 +214,7 @@ async def test_openrouter_is_sent_keys_unasked(stream: bool, spans: CapturedSpan
         assert body["user"] == str(ONE)
 
 
-def test_strict_raises_for_what_has_no_text_before_the_request(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_strict_with_key_without_text_raises_before_the_request(server: ReplayServer, spans: CapturedSpans) -> None:
     always(spans, strict=True)
     with by_openai(server) as send:
         send(trace={"customer": ONE, "price": decimal.Decimal("1.5")})
@@ -219,8 +223,8 @@ def test_strict_raises_for_what_has_no_text_before_the_request(server: ReplaySer
     assert len(server.requests) == 1
 
 
-def test_values_in_configure_are_written_and_names_are_checked(server: ReplayServer, spans: CapturedSpans) -> None:
-    # What holds itself, or can't be read, is a mistake of the configuration.
+def test_configure_encodes_key_values_and_checks_names(server: ReplayServer, spans: CapturedSpans) -> None:
+    # A value that contains itself or cannot be read is a configuration error.
     values = {name: value for name, value in VALUES.items() if name not in {"cycle", "no mapping"}}
     always(spans, default_trace={**values, "session_id": ONE})
     with by_openai(server) as send:
@@ -232,7 +236,7 @@ def test_values_in_configure_are_written_and_names_are_checked(server: ReplaySer
         always(spans, default_trace={"trace_id": {1}})
 
 
-def test_a_decorated_functions_own_arguments_stay_as_they_are(spans: CapturedSpans) -> None:
+def test_arguments_of_a_decorated_function_are_not_changed(spans: CapturedSpans) -> None:
     given: list[dict[str, Any]] = []
 
     @spancast.instrument(base_url="https://openrouter.ai/api/v1")

@@ -1,4 +1,4 @@
-"""A stream that is left, in whatever way: everything received until then is on its span."""
+"""Streams that are left early, in any way: everything received is on the span."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.spans import attributes
 
 TRIALS = 12
-"""Of each way and client; the order in which a garbage cycle is finalized differs from trial to trial."""
+"""Trials per way and client; the order in which a garbage cycle is finalized varies."""
 PIECES = 6
 TEXT = "one two three four five six"
 
@@ -42,7 +42,7 @@ every_async = pytest.mark.parametrize("driver", [d for d in DRIVERS if d.stream 
 
 
 def text_of(item: Any) -> str:
-    """Return the piece of the answer's text in what a stream or a stream helper yields."""
+    """Return the text in a chunk of a stream or of a stream helper."""
     kind = getattr(item, "type", None)
     if kind == "response.output_text.delta":
         return item.delta
@@ -54,21 +54,21 @@ def text_of(item: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def said(span: Any) -> str:
+def output_text(span: Any) -> str:
     found = attributes(span)
     messages = found.get("gen_ai.output.messages") or [{"parts": []}]
     return "".join(part.get("content", "") for part in messages[0]["parts"])
 
 
 def check(spans: CapturedSpans, seen: list[str]) -> None:
-    """Every span has what its reader had seen, and says that the stream was left."""
+    """Assert that every span has the text that its reader had received, and that its response is incomplete."""
     calls = spans.calls()
     assert len(calls) == len(seen)
     assert all(seen)
     for span, text in zip(calls, seen, strict=True):
         found = attributes(span)
-        assert said(span).startswith(text)
-        assert TEXT.startswith(said(span))
+        assert output_text(span).startswith(text)
+        assert TEXT.startswith(output_text(span))
         assert found["gen_ai.response.id"]
         assert found["gen_ai.response.model"] == "m-1"
         assert found["spancast.response.incomplete"] in ("closed", "abandoned", "cancelled")
@@ -140,7 +140,9 @@ WAYS = [
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 @every_sync
-def test_what_had_arrived(driver: Driver, way: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_stream_left_early_records_the_received_part(
+    driver: Driver, way: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
     server.reply(*[Reply.stream(EVENTS[driver.path]())] * TRIALS)
     client = spancast.instrument(driver.make(server))
     seen: list[str] = []
@@ -150,7 +152,7 @@ def test_what_had_arrived(driver: Driver, way: Any, server: ReplayServer, spans:
     check(spans, seen)
 
 
-def test_200_abandoned_at_once(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_200_streams_abandoned_at_once_are_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
     server.reply(*[Reply.stream(EVENTS[CHAT]())] * 200)
     seen: list[str] = []
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
@@ -234,13 +236,15 @@ ASYNC_WAYS = [
 
 @pytest.mark.parametrize("way", ASYNC_WAYS, ids=lambda way: way.__name__)
 @every_async
-async def test_what_had_arrived_async(driver: Driver, way: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_async_stream_left_early_records_the_received_part(
+    driver: Driver, way: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
     server.reply(*[Reply.stream(EVENTS[driver.path]())] * TRIALS)
     client = spancast.instrument(driver.make(server))
     seen: list[str] = []
     for _ in range(TRIALS):
         await way(driver, client, seen)
-    # An abandoned async generator is closed by the loop, some turns after it was collected.
+    # The event loop closes an abandoned async generator some turns after its collection.
     for _ in range(20):
         if len(spans.calls()) == TRIALS:
             break
@@ -250,7 +254,9 @@ async def test_what_had_arrived_async(driver: Driver, way: Any, server: ReplaySe
     check(spans, seen)
 
 
-async def test_a_task_cancelled_while_it_waits_for_the_next_chunk(server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_task_cancelled_during_a_chunk_records_the_received_part(
+    server: ReplayServer, spans: CapturedSpans
+) -> None:
     gate = threading.Event()
     server.reply(Reply.stream(EVENTS[CHAT](), gates={3: gate}))
     seen: list[str] = []
@@ -286,7 +292,7 @@ RAW_WAYS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("way", RAW_WAYS)
-def test_a_raw_body_that_is_dropped(way: str, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_dropped_raw_body_records_the_received_part(way: str, server: ReplayServer, spans: CapturedSpans) -> None:
     server.reply(*[Reply.stream(EVENTS[CHAT]())] * TRIALS)
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
         client = spancast.instrument(made)
@@ -304,7 +310,7 @@ def test_a_raw_body_that_is_dropped(way: str, server: ReplayServer, spans: Captu
     check(spans, ["one"] * TRIALS)
 
 
-def test_a_decorated_generator_in_a_cycle(spans: CapturedSpans) -> None:
+def test_decorated_generator_in_a_garbage_cycle_is_recorded(spans: CapturedSpans) -> None:
     @spancast.instrument
     def answer(**_: Any) -> Iterator[Any]:
         yield from EVENTS[CHAT]()
@@ -333,8 +339,8 @@ from spancast.testing.spans import attributes
 server = ReplayServer()
 server.__enter__()
 client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
-asked = [{{"role": "user", "content": "one two three"}}]
-HELD = client.chat.completions.create(model="m-1", messages=asked, stream=True)
+sent_messages = [{{"role": "user", "content": "one two three"}}]
+HELD = client.chat.completions.create(model="m-1", messages=sent_messages, stream=True)
 while not (chunk := next(HELD)).choices[0].delta.content:
     pass
 {after}
@@ -351,8 +357,8 @@ def ran(tmp_path: Path, setup: str, before: str = "", after: str = "") -> str:
 
 
 @pytest.mark.parametrize("processor", ["BatchSpanProcessor", "SimpleSpanProcessor"])
-def test_a_stream_held_by_a_global_at_exit_reaches_the_applications_exporter(tmp_path: Path, processor: str) -> None:
-    told = ran(
+def test_stream_held_by_a_global_at_exit_reaches_the_applications_exporter(tmp_path: Path, processor: str) -> None:
+    output = ran(
         tmp_path,
         f"""
         provider = TracerProvider()
@@ -360,25 +366,25 @@ def test_a_stream_held_by_a_global_at_exit_reaches_the_applications_exporter(tmp
         spancast.configure(tracer_provider=provider)
         """,
     )
-    assert '\\"content\\":\\"' in told
-    assert '"spancast.response.incomplete": "abandoned"' in told
+    assert '\\"content\\":\\"' in output
+    assert '"spancast.response.incomplete": "abandoned"' in output
 
 
-def test_a_stream_held_by_a_global_at_exit_reaches_a_destination(tmp_path: Path) -> None:
+def test_stream_held_by_a_global_at_exit_reaches_a_destination(tmp_path: Path) -> None:
     path = tmp_path / "spans.jsonl"
     ran(
         tmp_path,
         f"spancast.configure(destinations={{'f': {{'type': 'file', 'path': {str(path)!r}}}}}, spool='memory')",
     )
-    told = path.read_text()
-    assert told.count('"chat m-1"') == 1
-    assert "spancast.response.incomplete" in told
-    assert "gen_ai.output.messages" in told
+    output = path.read_text()
+    assert output.count('"chat m-1"') == 1
+    assert "spancast.response.incomplete" in output
+    assert "gen_ai.output.messages" in output
 
 
-def test_at_exit_the_program_still_reads_its_stream_to_the_end(tmp_path: Path) -> None:
-    """Its span ends before that; the stream itself is left alone."""
-    told = ran(
+def test_stream_can_be_read_to_its_end_after_exit_hooks(tmp_path: Path) -> None:
+    """The span ends before that; the stream itself is not changed."""
+    output = ran(
         tmp_path,
         "spancast.configure(tracer_provider=TracerProvider())",
         """
@@ -387,13 +393,13 @@ def test_at_exit_the_program_still_reads_its_stream_to_the_end(tmp_path: Path) -
         atexit.register(rest)
         """,
     )
-    assert "rest: " in told
-    assert told.split("rest: ")[1].strip()
+    assert "rest: " in output
+    assert output.split("rest: ")[1].strip()
 
 
 @pytest.mark.parametrize("way", ["sys.exit()", "list(HELD)", "HELD.close()", "del HELD; gc.collect()"])
-def test_a_forked_child_ends_no_stream_of_its_parents(tmp_path: Path, way: str) -> None:
-    told = ran(
+def test_forked_child_does_not_end_streams_of_its_parent(tmp_path: Path, way: str) -> None:
+    output = ran(
         tmp_path,
         """
         provider = TracerProvider()
@@ -409,8 +415,8 @@ def test_a_forked_child_ends_no_stream_of_its_parents(tmp_path: Path, way: str) 
         os.wait()
         """,
     )
-    assert told.count('"name": "chat m-1"') == 1
-    assert '"spancast.response.incomplete": "abandoned"' in told
+    assert output.count('"name": "chat m-1"') == 1
+    assert '"spancast.response.incomplete": "abandoned"' in output
 
 
 COLLECTED_WITHIN = """
@@ -441,7 +447,7 @@ with captured_spans() as spans:
         next(held[0])
         next(held[0])
         del held
-        # The collection comes at the n-th allocation from here, one of those that setting a variable makes.
+        # The collection runs at the n-th allocation from here, during the setting of a variable.
         gc.set_threshold(gc.get_count()[0] + 1 + number % 4)
         gc.enable()
         token = VARIABLE.set(number)
@@ -452,8 +458,8 @@ with captured_spans() as spans:
 """
 
 
-def test_a_collection_within_the_setting_of_a_context_variable_crashes_nothing(tmp_path: Path) -> None:
-    """CPython before 3.12 does so if a finalizer sets a variable in the same context, as processors do."""
+def test_garbage_collection_during_the_setting_of_a_context_variable_does_not_crash(tmp_path: Path) -> None:
+    """CPython before 3.12 crashes if a finalizer sets a variable in the same context, as processors do."""
     program = tmp_path / "program.py"
     program.write_text(COLLECTED_WITHIN)
     environment = {**os.environ, "PYTHONMALLOC": "debug"}

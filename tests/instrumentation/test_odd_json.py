@@ -1,4 +1,4 @@
-"""JSON that the SDKs read and a strict reader refuses: the answer is on the span all the same, whole or streamed."""
+"""JSON that the SDKs accept and a strict parser rejects: the response is on the span, complete or streamed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ every_whole = pytest.mark.parametrize("driver", [d for d in PLAIN if not d.strea
 every_stream = pytest.mark.parametrize("driver", [d for d in PLAIN if d.stream], ids=lambda driver: driver.id)
 
 
-def whole(body: bytes) -> Reply:
+def complete_reply(body: bytes) -> Reply:
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     return Reply.raw(head + body)
 
@@ -44,26 +44,28 @@ def streamed(events: list[Any], *, before: bytes = b"") -> Reply:
     return Reply.sse(before + body + b"data: [DONE]\n\n")
 
 
-def said(found: dict[str, Any]) -> str:
+def output_text(found: dict[str, Any]) -> str:
     (message,) = found["gen_ai.output.messages"]
     return "".join(part["content"] for part in message["parts"] if part["type"] == "text")
 
 
 @every_whole
 @pytest.mark.parametrize("odd", ["surrogate", "nan", "infinity", "mark"])
-async def test_a_whole_answer(driver: Driver, odd: str, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_complete_response_with_odd_json_is_recorded(
+    driver: Driver, odd: str, server: ReplayServer, spans: CapturedSpans
+) -> None:
     if driver.sdk == "openrouter" and odd in ("surrogate", "mark"):
         pytest.skip("its own reader refuses it")
     answer = MAKERS[driver.path][0](TEXT if odd == "surrogate" else "Hello world", model="m-1")
     if odd in ("nan", "infinity"):
         answer["timings"] = {"took": float(odd)}
     mark = "\ufeff" if odd == "mark" else ""
-    server.reply(whole((mark + json.dumps(answer)).encode()))
+    server.reply(complete_reply((mark + json.dumps(answer)).encode()))
     client = spancast.instrument(driver.make(server))
     await outcome(driver, client)
     await close(driver, client)
     found = attributes(spans.one())
-    assert said(found) == (READ if odd == "surrogate" else "Hello world")
+    assert output_text(found) == (READ if odd == "surrogate" else "Hello world")
     assert found["gen_ai.response.id"] == answer["id"]
     assert found["gen_ai.usage.input_tokens"]
     assert "spancast.validation_errors" not in found
@@ -72,7 +74,7 @@ async def test_a_whole_answer(driver: Driver, odd: str, server: ReplayServer, sp
 
 @every_stream
 @pytest.mark.parametrize("pieces", [3, 17])
-async def test_no_event_of_a_stream_is_left_out(
+async def test_stream_with_odd_json_is_recorded_completely(
     driver: Driver, pieces: int, server: ReplayServer, spans: CapturedSpans
 ) -> None:
     make, events_of = MAKERS[driver.path]
@@ -82,22 +84,22 @@ async def test_no_event_of_a_stream_is_left_out(
     with contextlib.suppress(openrouter.errors.ResponseValidationError):
         await outcome(driver, client)
     await close(driver, client)
-    assert said(attributes(spans.one())) == text.replace("\ud83e", "?")
+    assert output_text(attributes(spans.one())) == text.replace("\ud83e", "?")
 
 
 @every_stream
-async def test_an_event_with_nan(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_event_with_nan_is_recorded(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     make, events_of = MAKERS[driver.path]
     events = [{**event, "timings": {"took": float("nan")}} for event in events_of(make("Hello world", model="m-1"))]
     server.reply(streamed(events))
     client = spancast.instrument(driver.make(server))
     await outcome(driver, client)
     await close(driver, client)
-    assert said(attributes(spans.one())) == "Hello world"
+    assert output_text(attributes(spans.one())) == "Hello world"
 
 
-async def test_a_stream_that_begins_with_a_byte_order_mark(server: ReplayServer, spans: CapturedSpans) -> None:
-    """The SDK of OpenRouter skips it, as the format of server-sent events asks; openai takes it for a field's name."""
+async def test_stream_with_a_byte_order_mark_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
+    """OpenRouter's SDK skips it, as the format of server-sent events requires; openai reads it as part of a field name."""
     driver = next(driver for driver in DRIVERS if driver.id == "openrouter-chat-stream")
     answer = chat_answer("Hello world", model="m-1")
     server.reply(streamed(chat_chunks(answer, pieces=2), before=b"\xef\xbb\xbf"))
@@ -105,10 +107,10 @@ async def test_a_stream_that_begins_with_a_byte_order_mark(server: ReplayServer,
     chunks = await outcome(driver, client)
     await close(driver, client)
     assert chunks[0].choices[0].delta.role == "assistant"
-    assert said(attributes(spans.one())) == "Hello world"
+    assert output_text(attributes(spans.one())) == "Hello world"
 
 
-def test_an_error_that_quotes_half_of_an_emoji(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_error_with_half_a_surrogate_pair_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
     server.reply(streamed([{"error": {"message": TEXT, "code": "c"}}]))
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
         client = spancast.instrument(made)

@@ -1,4 +1,4 @@
-"""Other instrumentations installed beside ours: never a second span for one call (pains A12)."""
+"""Other instrumentations together with ours: a call has one span."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from spancast.testing import ReplayServer, Reply
 Spans = list[tuple[str, dict[str, Any]]]
 
 HERE = Path(__file__).parent
-# By their paths: a dependency of weave installs a package named tests.
+# Programs are run by path: a dependency of weave installs a package named tests.
 sys.path.insert(0, str(HERE))
 from peer_libraries import ROWS, Row  # noqa: E402
 from peers_program import PEERS  # noqa: E402
@@ -31,7 +31,7 @@ def output_of(program: str, *arguments: str) -> Any:
     command = [sys.executable, "-W", "ignore", str(HERE / program), *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ended.returncode == 0, ended.stderr[-2000:]
-    # The first line that is ours: some of these libraries print as well.
+    # Some of these libraries print lines of their own.
     return json.loads(next(line for line in ended.stdout.splitlines() if line.startswith(("{", "["))))
 
 
@@ -42,7 +42,7 @@ def spans_of(peer: str) -> dict[str, Spans]:
 
 
 def need(module: str) -> None:
-    """Skip a test of a library that is not here; fail if ``make peers`` is to have installed it."""
+    """Skip the test if the library is not installed; fail if ``make peers`` should have installed it."""
     try:
         found = importlib.util.find_spec(module)
     except ModuleNotFoundError:
@@ -54,27 +54,27 @@ def need(module: str) -> None:
 
 @pytest.mark.parametrize("case", ["whole", "streamed"])
 @pytest.mark.parametrize("peer", PEERS)
-def test_a_peer_around_us_keeps_its_span_and_gets_our_keys(peer: str, case: str) -> None:
+def test_peer_outside_keeps_its_span_and_gets_our_keys(peer: str, case: str) -> None:
     [(scope, attributes)] = spans_of(peer)[case]
     assert scope != "spancast"
     assert attributes.items() >= {"session.id": "chat-42", "trace.metadata.tier": 2}.items()
 
 
 @pytest.mark.parametrize("peer", PEERS)
-def test_a_peer_inside_a_decorated_call_is_quiet(peer: str) -> None:
+def test_peer_inside_a_decorated_call_is_suppressed(peer: str) -> None:
     scopes = [scope for scope, _ in spans_of(peer)["decorated"]]
     if peer == "openinference":
-        # It honours only the key that would silence HTTP instrumentations too, which users want to keep.
+        # It respects only the key that suppresses HTTP instrumentations too, which users want to keep.
         assert scopes.count("spancast") == 1
     else:
         assert scopes == ["spancast"]
 
 
 @pytest.mark.parametrize("library", ["logfire", "ddtrace"])
-def test_a_librarys_provider_is_global_and_each_call_has_one_span(
+def test_global_provider_of_a_library_gets_one_span_per_call(
     library: str, server: ReplayServer, tmp_path: Path
 ) -> None:
-    """As it is: logfire's provider is not hashable and its spans wrap the SDK's; ddtrace's takes no processor."""
+    """Logfire's provider is not hashable and its spans wrap the SDK's; ddtrace's provider accepts no processor."""
     need(library)
     server.reply(Reply.json(chat_answer("whole")), Reply.stream(chat_chunks(chat_answer("streamed"))), Reply.error(400))
     found = output_of("global_provider_program.py", library, server.base_url, str(tmp_path / "spans.jsonl"))
@@ -89,16 +89,18 @@ def test_a_librarys_provider_is_global_and_each_call_has_one_span(
 @pytest.mark.parametrize("order", ["peer first", "ours first"])
 @pytest.mark.parametrize("ours", ["class", "client"])
 @pytest.mark.parametrize("peer", ROWS)
-def test_another_library_and_ours_in_both_orders(peer: str, ours: str, order: str, server: ReplayServer) -> None:
-    """The answers are the SDK's, both record each call, and what is taken off does nothing any more."""
+def test_peer_and_spancast_in_both_orders_record_each_call(
+    peer: str, ours: str, order: str, server: ReplayServer
+) -> None:
+    """The responses are the SDK's, both record each call, and a removed wrapper has no effect."""
     row = ROWS[peer]
     need(row.module)
     if row.wraps == "own" and (ours, order) == ("client", "ours first"):
         pytest.skip("it makes its clients itself")
     for off, found in output_of("peers_orders_program.py", peer, ours, order, server.base_url).items():
         changed = found.pop("changed")
-        # ``instrument()`` cannot reach what another library has put on a client object before: the methods that it
-        # wrapped take no keys, and a method that it puts back when it uninstruments may be the SDK's own.
+        # ``instrument()`` does not affect wrappers that another library has set on a client object before: its
+        # methods accept no keys, and its uninstrumentation may restore the SDK's own method.
         is_beyond_reach = (row.wraps, ours, order) == ("client", "class", "peer first")
         if is_beyond_reach or (row.checks_arguments and order == "ours first"):
             del found["keys"]
@@ -120,7 +122,7 @@ def _expected_of_ours(row: Row, step: str, *, is_beyond_reach: bool) -> set[int]
     if step in ("without ours", "neither"):
         return {0}
     if step == "without peer":
-        # What it put in place of its own wrapper may be without ours.
+        # The method that it restored may be without our wrapper.
         return {0, 1}
     if step == "ours again" and not (row.stays or is_beyond_reach):
         return {1}
@@ -130,7 +132,7 @@ def _expected_of_ours(row: Row, step: str, *, is_beyond_reach: bool) -> set[int]
 def _expected_of_peer(row: Row, step: str, way: str) -> set[int]:
     if any(name in way for name in row.not_recorded):
         return {0}
-    # Logfire around ours has the span, inside ours it is suppressed.
+    # Outside ours, logfire has the span; inside, it is suppressed.
     is_either = step in ("without peer", "ours again", "neither") or (
         row.module == "logfire" and step != "without ours"
     )
@@ -163,7 +165,7 @@ with captured_spans() as spans:
 
 
 @pytest.mark.parametrize("order", ["peer first", "ours first"])
-def test_litellm_over_an_instrumented_sdk(order: str, server: ReplayServer) -> None:
+def test_litellm_with_an_instrumented_sdk_has_one_span_per_call(order: str, server: ReplayServer) -> None:
     need("litellm")
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", LITELLM, order, server.base_url],

@@ -1,4 +1,4 @@
-"""An answer that arrived and was then refused by the SDK: it is on the span, with the exception the caller gets."""
+"""A response that the SDK rejects is on the span, with the exception that the caller gets."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def check(spans: CapturedSpans, answer: dict[str, Any], error: BaseException) ->
 
 
 @every
-def test_refused_by_the_helper(case: Case, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_response_rejected_by_the_helper_is_recorded(case: Case, server: ReplayServer, spans: CapturedSpans) -> None:
     sdk, call, answer, kind = case
     server.reply(Reply.json(answer), Reply.json(answer))
     make = next(driver.make for driver in DRIVERS if driver.sdk == sdk and not driver.is_async)
@@ -98,7 +98,9 @@ def test_refused_by_the_helper(case: Case, server: ReplayServer, spans: Captured
 
 
 @every
-async def test_refused_by_the_helper_async(case: Case, server: ReplayServer, spans: CapturedSpans) -> None:
+async def test_response_rejected_by_the_async_helper_is_recorded(
+    case: Case, server: ReplayServer, spans: CapturedSpans
+) -> None:
     sdk, call, answer, kind = case
     server.reply(Reply.json(answer))
     make = next(driver.make for driver in DRIVERS if driver.sdk == sdk and driver.is_async)
@@ -109,7 +111,7 @@ async def test_refused_by_the_helper_async(case: Case, server: ReplayServer, spa
     check(spans, answer, caught.value)
 
 
-def test_strict_validation(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_response_rejected_by_strict_validation_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
     answer = {**chat("Hello", "stop"), "created": "yesterday"}
     server.reply(Reply.json(answer))
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0, _strict_response_validation=True) as made:
@@ -119,7 +121,7 @@ def test_strict_validation(server: ReplayServer, spans: CapturedSpans) -> None:
     check(spans, answer, caught.value)
 
 
-def test_what_is_no_json_is_only_an_error(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_response_that_is_not_json_is_recorded_as_error_only(server: ReplayServer, spans: CapturedSpans) -> None:
     body = b'{"id": "chatcmpl-1", "choi'
     head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body)
     server.reply(Reply.raw(head + body))
@@ -132,8 +134,8 @@ def test_what_is_no_json_is_only_an_error(server: ReplayServer, spans: CapturedS
     assert found["gen_ai.input.messages"]
 
 
-def test_a_raw_response_whose_parsing_fails_later(server: ReplayServer, spans: CapturedSpans) -> None:
-    """The span has ended by then, with all of the answer."""
+def test_raw_response_parsed_with_error_later_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
+    """The span has ended before that, with the complete response."""
     answer = chat(CUT, "length")
     server.reply(Reply.json(answer))
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
@@ -147,14 +149,16 @@ def test_a_raw_response_whose_parsing_fails_later(server: ReplayServer, spans: C
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_openrouter_validates(server: ReplayServer, spans: CapturedSpans, *, is_async: bool) -> None:
+async def test_response_rejected_by_openrouter_is_recorded(
+    server: ReplayServer, spans: CapturedSpans, *, is_async: bool
+) -> None:
     answer = {**chat("Hello", "stop"), "created": "yesterday"}
     server.reply(Reply.json(answer))
     client = spancast.instrument(next(driver.make for driver in DRIVERS if driver.sdk == "openrouter")(server))
 
     async def send() -> None:
         if is_async:
-            # Its connection is closed here, not when the module's garbage is collected.
+            # Close the connection here instead of at garbage collection.
             async with client:
                 await client.chat.send_async(model="m", messages=MESSAGES)
         else:
@@ -165,7 +169,7 @@ async def test_openrouter_validates(server: ReplayServer, spans: CapturedSpans, 
     check(spans, answer, caught.value)
 
 
-def test_a_refused_answer_within_a_decorated_function(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_rejected_response_in_a_decorated_function_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
     answer = chat(CUT, "length")
     server.reply(Reply.json(answer))
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as made:
@@ -180,7 +184,7 @@ def test_a_refused_answer_within_a_decorated_function(server: ReplayServer, span
     check(spans, answer, caught.value)
 
 
-def test_the_answer_of_an_error_status_is_no_answer(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_body_of_an_error_status_is_not_a_response(server: ReplayServer, spans: CapturedSpans) -> None:
     server.reply(Reply.error(400, {"error": {"message": "no", "code": 400}, "user_id": "u"}))
     client = spancast.instrument(next(driver.make for driver in DRIVERS if driver.sdk == "openrouter")(server))
     with pytest.raises(openrouter.errors.BadRequestResponseError):
@@ -190,7 +194,9 @@ def test_the_answer_of_an_error_status_is_no_answer(server: ReplayServer, spans:
     assert "gen_ai.output.messages" not in found
 
 
-def test_anthropic_strict_validation(server: ReplayServer, spans: CapturedSpans) -> None:
+def test_response_rejected_by_anthropic_strict_validation_is_recorded(
+    server: ReplayServer, spans: CapturedSpans
+) -> None:
     answer = {**messages_answer("Hello", model="m-1"), "role": 7}
     server.reply(Reply.json(answer))
     with anthropic.Anthropic(base_url=server.url, api_key="k", max_retries=0, _strict_response_validation=True) as made:

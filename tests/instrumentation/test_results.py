@@ -1,4 +1,4 @@
-"""What a decorated function returned: itself in every way, and recorded whichever way it is read."""
+"""Results of decorated functions: they behave as the original and are recorded however they are read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHUNKS = chat_chunks(ANSWER)
 
 
 class BothWays:
-    """As litellm's ``CustomStreamWrapper``: one object, iterable synchronously and asynchronously."""
+    """One object iterable synchronously and asynchronously, as litellm's ``CustomStreamWrapper``."""
 
     def __init__(self, chunks: list[Any] = CHUNKS, *, fails_after: int | None = None) -> None:
         self.left = list(chunks)
@@ -86,8 +86,8 @@ class BothWays:
         return True
 
 
-class AnewBothWays:
-    """Iterable both ways, each time by an iterator of its own."""
+class NewIterators:
+    """Iterable synchronously and asynchronously, with a new iterator each time."""
 
     def __iter__(self) -> Iterator[Any]:
         yield from CHUNKS
@@ -127,7 +127,7 @@ class OtherWay:
 
 
 class Sends(Generator[Any, Any, Any]):
-    """A generator by its methods, and of no type that the interpreter knows."""
+    """An object with the methods of a generator and another type."""
 
     def __init__(self) -> None:
         self.left = list(CHUNKS)
@@ -144,7 +144,7 @@ class Sends(Generator[Any, Any, Any]):
 
 
 class Later:
-    """Awaitable, and a context manager: as aiohttp's requests."""
+    """Awaitable and a context manager, as aiohttp's requests."""
 
     def __await__(self) -> Generator[Any, Any, Any]:
         yield from asyncio.sleep(0).__await__()
@@ -218,7 +218,7 @@ WAYS: list[Callable[[Any], Any]] = [
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_a_result_that_is_iterable_both_ways(way: Any, is_async: bool, spans: CapturedSpans) -> None:
+async def test_result_iterable_sync_and_async_is_recorded(way: Any, is_async: bool, spans: CapturedSpans) -> None:
     made: list[BothWays] = []
 
     @spancast.instrument
@@ -244,7 +244,7 @@ async def test_a_result_that_is_iterable_both_ways(way: Any, is_async: bool, spa
 
 RESULTS: dict[str, Callable[[], Any]] = {
     "both ways": BothWays,
-    "both ways anew": AnewBothWays,
+    "new iterators": NewIterators,
     "one way": OneWay,
     "other way": OtherWay,
     "sends": Sends,
@@ -283,16 +283,16 @@ QUESTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", RESULTS)
-def test_what_is_handed_back_answers_as_the_original(name: str, spans: CapturedSpans) -> None:
+def test_stand_in_behaves_as_the_original(name: str, spans: CapturedSpans) -> None:
     original, handed = RESULTS[name](), spancast.instrument(lambda: RESULTS[name]())()
     differ = [question for question, ask in QUESTIONS.items() if ask(handed) != ask(original)]
     if name == "generator":
-        # Not the same frame, but of the same kind.
+        # Another frame, of the same type.
         assert type(handed) is type(original)
     assert differ == []
 
 
-def test_operations_reach_the_original(spans: CapturedSpans) -> None:
+def test_stand_in_passes_operations_to_the_original(spans: CapturedSpans) -> None:
     made = BothWays()
     handed = spancast.instrument(lambda **_: made)(**REQUEST)
     assert (len(handed), handed == made, hash(handed), handed._hidden_params) == (
@@ -312,15 +312,15 @@ def test_operations_reach_the_original(spans: CapturedSpans) -> None:
         hash(spancast.instrument(lambda: WithFields())())
 
 
-def test_a_new_iterator_each_time_is_recorded_the_first_time(spans: CapturedSpans) -> None:
-    handed = spancast.instrument(lambda **_: AnewBothWays())(**REQUEST)
+def test_result_with_new_iterators_is_recorded_once(spans: CapturedSpans) -> None:
+    handed = spancast.instrument(lambda **_: NewIterators())(**REQUEST)
     assert [list(handed), list(handed)] == [CHUNKS, CHUNKS]
     found = attributes(spans.one())
     assert found["gen_ai.output.messages"][0]["parts"][0]["content"] == "hello"
     assert found["gen_ai.usage.output_tokens"] == ANSWER["usage"]["completion_tokens"]
 
 
-def test_left_early_closed_failed_and_dropped(spans: CapturedSpans) -> None:
+def test_stand_in_left_closed_failed_or_dropped_is_recorded(spans: CapturedSpans) -> None:
     recorded = spancast.instrument(lambda **_: BothWays(fails_after=2))
     for end in ("close", "exit", "drop", "error"):
         stream = recorded(**REQUEST, trace={"generation_name": end})
@@ -342,7 +342,7 @@ def test_left_early_closed_failed_and_dropped(spans: CapturedSpans) -> None:
     assert found["error"]["error.type"] == "TimeoutError"
 
 
-async def test_closed_asynchronously(spans: CapturedSpans) -> None:
+async def test_stand_in_closed_asynchronously_is_recorded(spans: CapturedSpans) -> None:
     for made in (BothWays(), OtherWay()):
         stream = spancast.instrument(lambda made=made, **_: made)(**REQUEST)
         await anext(stream)
@@ -350,7 +350,7 @@ async def test_closed_asynchronously(spans: CapturedSpans) -> None:
     assert [attributes(span)["spancast.response.incomplete"] for span in spans.all()] == ["closed", "closed"]
 
 
-def test_a_generator_by_its_methods(spans: CapturedSpans) -> None:
+def test_object_with_generator_methods_is_recorded(spans: CapturedSpans) -> None:
     handed = spancast.instrument(lambda **_: Sends())(**REQUEST)
     assert handed.send(None) is CHUNKS[0]
     assert next(handed) is CHUNKS[1]
@@ -363,7 +363,7 @@ def test_a_generator_by_its_methods(spans: CapturedSpans) -> None:
     assert attributes(spans.one())["gen_ai.output.messages"][0]["parts"][0]["content"] == "hello"
 
 
-def test_a_generator_that_was_begun_before(spans: CapturedSpans) -> None:
+def test_generator_started_before_is_recorded(spans: CapturedSpans) -> None:
     def begun(**_: Any) -> Any:
         def generator() -> Generator[Any, Any, str]:
             found = [(yield "ready")]
@@ -397,7 +397,7 @@ GIVEN: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("given", GIVEN)
 @pytest.mark.parametrize("is_async", [False, True])
-async def test_what_a_context_manager_gives(given: str, is_async: bool, spans: CapturedSpans) -> None:
+async def test_value_of_a_context_manager_is_recorded(given: str, is_async: bool, spans: CapturedSpans) -> None:
     ended: list[str] = []
 
     @contextmanager
@@ -429,7 +429,7 @@ async def test_what_a_context_manager_gives(given: str, is_async: bool, spans: C
     assert not {"spancast.response.incomplete", "spancast.validation_errors", "error.type"} & set(found)
 
 
-def test_a_context_manager_that_fails_or_whose_stream_is_left(spans: CapturedSpans) -> None:
+def test_context_manager_that_fails_or_is_left_early_is_recorded(spans: CapturedSpans) -> None:
     @spancast.instrument
     @contextmanager
     def ask(*, fails: bool, **_: Any) -> Any:
@@ -446,7 +446,7 @@ def test_a_context_manager_that_fails_or_whose_stream_is_left(spans: CapturedSpa
     assert (second["spancast.response.incomplete"], "error.type" in second) == ("closed", False)
 
 
-async def test_an_object_that_is_awaited_or_entered(spans: CapturedSpans) -> None:
+async def test_object_awaited_or_entered_is_recorded(spans: CapturedSpans) -> None:
     recorded = spancast.instrument(lambda **_: Later())
     assert await recorded(**REQUEST) is ANSWER
     async with recorded(**REQUEST) as stream:
@@ -458,7 +458,7 @@ async def test_an_object_that_is_awaited_or_entered(spans: CapturedSpans) -> Non
     assert "spancast.response.incomplete" not in attributes(spans.all()[0])
 
 
-async def test_whole_answers_mocks_and_futures_are_the_same_object(spans: CapturedSpans) -> None:
+async def test_complete_responses_mocks_and_futures_are_the_same_object(spans: CapturedSpans) -> None:
     future = asyncio.get_running_loop().create_future()
     for answer in (MagicMock(), MagicMock(spec=BothWays()), ANSWER, future, [1], {1}, range(3)):
         assert spancast.instrument(lambda answer=answer, **_: answer)(**REQUEST) is answer
@@ -467,7 +467,7 @@ async def test_whole_answers_mocks_and_futures_are_the_same_object(spans: Captur
     assert future.cancel()
 
 
-def test_an_instrumented_function_over_another(spans: CapturedSpans) -> None:
+def test_nested_instrumented_functions_have_one_span(spans: CapturedSpans) -> None:
     inner: Any = spancast.instrument(lambda **_: BothWays())
     handed = spancast.instrument(lambda **request: inner(**request))(**REQUEST)
     assert isinstance(handed, BothWays)
@@ -475,7 +475,7 @@ def test_an_instrumented_function_over_another(spans: CapturedSpans) -> None:
     assert attributes(spans.one())["gen_ai.output.messages"][0]["parts"][0]["content"] == "hello"
 
 
-async def test_an_sdks_stream_is_the_same_object_also_out_of_a_manager(
+async def test_stream_of_an_sdk_from_a_context_manager_is_the_same_object(
     server: ReplayServer, spans: CapturedSpans
 ) -> None:
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as client:
@@ -496,7 +496,7 @@ async def test_an_sdks_stream_is_the_same_object_also_out_of_a_manager(
     assert "spancast.response.incomplete" not in found
 
 
-async def test_steps_of_a_result_are_the_same_call(spans: CapturedSpans) -> None:
+async def test_inner_calls_of_a_result_annotate_the_same_span(spans: CapturedSpans) -> None:
     inner: Any = spancast.instrument(lambda **_: ANSWER)
 
     class Asking(BothWays):
@@ -509,7 +509,7 @@ async def test_steps_of_a_result_are_the_same_call(spans: CapturedSpans) -> None
     assert len(spans.all()) == 2
 
 
-async def test_an_async_generator_result_keeps_its_type(spans: CapturedSpans) -> None:
+async def test_async_generator_result_keeps_its_type(spans: CapturedSpans) -> None:
     async def chunks() -> AsyncGenerator[Any]:
         for chunk in CHUNKS:
             yield chunk

@@ -52,20 +52,20 @@ class Description(CallDescription):
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:
         kwargs = dict(kwargs)
         keys = {"trace": kwargs.pop("trace")} if "trace" in kwargs else {}
-        recording = CALL_TRACER.begin(OPENAI_CHAT, {**kwargs, **keys}, server_of("https://api.example.com"))
-        return recording, args, kwargs, None
+        traced_call = CALL_TRACER.start_call(OPENAI_CHAT, {**kwargs, **keys}, server_of("https://api.example.com"))
+        return traced_call, args, kwargs, None
 
-    def record(self, recording: TracedCall, result: Any, note: None) -> object | None:
+    def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:
         if inspect.isgenerator(result):
-            return record_iterator(result, StreamRecorder(recording))
+            return record_iterator(result, StreamRecorder(traced_call))
         if inspect.isasyncgen(result):
-            return AsyncRecordingIterator(result, StreamRecorder(recording))
-        recording.end_with(result)
+            return AsyncRecordingIterator(result, StreamRecorder(traced_call))
+        traced_call.end_with(result)
         return None
 
 
 class BrokenRecord(Description):
-    def record(self, recording: TracedCall, result: Any, note: None) -> object | None:
+    def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:
         return 1 / 0
 
 
@@ -75,7 +75,7 @@ class BrokenBegin(Description):
 
 
 class BrokenFail(Description):
-    def fail(self, recording: TracedCall, error: BaseException, note: None) -> None:
+    def fail(self, traced_call: TracedCall, error: BaseException, note: None) -> None:
         raise KeyError
 
 

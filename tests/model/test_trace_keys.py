@@ -109,9 +109,11 @@ def test_read_non_json_value_is_converted() -> None:
 def test_over_merges_key_by_key() -> None:
     inner = read({"trace_name": "A", "a": 1}, session_id="s1")
     outer = read({"trace_name": "B", "span_name": "C", "a": 2, "b": 3}, session_id="s2", user="u")
-    assert inner.over(outer) == read({"trace_name": "A", "span_name": "C", "a": 1, "b": 3}, session_id="s1", user="u")
-    assert NO_KEYS.over(outer) is outer
-    assert inner.over(NO_KEYS) is inner
+    assert inner.merged_over(outer) == read(
+        {"trace_name": "A", "span_name": "C", "a": 1, "b": 3}, session_id="s1", user="u"
+    )
+    assert NO_KEYS.merged_over(outer) is outer
+    assert inner.merged_over(NO_KEYS) is inner
 
 
 JSON = st.recursive(

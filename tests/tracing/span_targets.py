@@ -1,4 +1,4 @@
-"""A provider as ``configure()`` makes it, whose ended calls stay in memory, unparsed."""
+"""A target that keeps ended spans in memory, unparsed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TIMES = ("gen_ai.response.time_to_first_chunk", "gen_ai.response.id", "spancast.
 
 
 class SpanTarget:
-    """Keeps what it is handed."""
+    """A target that keeps the spans it gets."""
 
     def __init__(self) -> None:
         self.taken: list[tuple[ReadableSpan, Unparsed | None]] = []
@@ -35,7 +35,7 @@ class SpanTarget:
         return True
 
     def parsed(self) -> list[Parsed]:
-        """Return every span parsed; one that has been ended complete, or can't be parsed, as it is."""
+        """Return all spans, parsed if that is still to be done and possible."""
         return [(unparsed and unparsed.parse(span)) or as_ended(span) for span, unparsed in self.taken]
 
 
@@ -44,17 +44,17 @@ def own_provider() -> SpancastTracerProvider:
 
 
 def captured_by_target(provider: SpancastTracerProvider | None = None, **settings: Any) -> SpanTarget:
-    """Configure spancast with ``provider`` (one of its own), and return what its ended spans are handed to."""
+    """Configure spancast with ``provider`` (one of its own), and return the target of its ended spans."""
     provider = provider or own_provider()
     spancast.configure(tracer_provider=provider, **settings)
-    target, relay = SpanTarget(), install_processor(provider)
-    assert relay is not None
-    relay.set_target(target)
+    target, processor = SpanTarget(), install_processor(provider)
+    assert processor is not None
+    processor.set_target(target)
     return target
 
 
 def shown(parsed: Parsed) -> dict[str, Any]:
-    """Return what differs in no two runs of one call."""
+    """Return the parts of a span that are equal in all runs of a call."""
     span, attributes, status = parsed
     found = decoded(attributes)
     for message in found.get("gen_ai.output.messages", []):

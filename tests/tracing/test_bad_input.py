@@ -1,4 +1,4 @@
-"""Wrong parameters, answers and chunks: the call is what it would be without us, the span tells, one warning."""
+"""Wrong parameters, responses and chunks: the call is unchanged, the span has validation errors, one warning is logged."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def client(server: ReplayServer) -> Iterator[openai.OpenAI]:
         ({"extra_body": {"min_p": 2.0}}, "min_p: float 2.0 given, 0 to 1 is allowed; sent as it is"),
     ],
 )
-def test_parameters_out_of_range(
+def test_call_with_parameter_out_of_range_is_recorded_with_validation_error(
     parameters: dict[str, Any], problem: str, client: Any, server: ReplayServer, spans: CapturedSpans,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -45,7 +45,9 @@ def test_parameters_out_of_range(
     assert [record.getMessage() for record in caplog.records] == [f"spancast: {problem}"]
 
 
-def test_strict_names_the_parameter_before_the_request(server: ReplayServer, spans: CapturedSpans, client: Any) -> None:
+def test_strict_with_wrong_parameter_raises_before_the_request(
+    server: ReplayServer, spans: CapturedSpans, client: Any
+) -> None:
     spancast.configure(tracer_provider=spans.provider, strict=True)
     with pytest.raises(spancast.SpancastError, match="temperature: int 7 given, 0 to 2 is allowed"):
         client.chat.completions.create(model="m", messages=MESSAGES, temperature=7)
@@ -67,7 +69,9 @@ def test_strict_names_the_parameter_before_the_request(server: ReplayServer, spa
         Reply.json({"choices": [None, {"message": 5}, {"message": {"tool_calls": [None, {"function": 1}]}}]}),
     ],
 )
-def test_malformed_answers(reply: Reply, client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_malformed_response_is_returned_unchanged(
+    reply: Reply, client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
     def outcome(one: Any) -> str:
         server.reply(reply)
         try:
@@ -81,15 +85,17 @@ def test_malformed_answers(reply: Reply, client: Any, server: ReplayServer, span
     assert not spancast.stats().internal_errors
 
 
-def test_an_answer_that_is_none_is_told(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_response_of_another_shape_is_a_validation_error(
+    client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
     server.reply(Reply.json({}))
     client.chat.completions.create(model="m", messages=MESSAGES)
     assert attributes(spans.one())["spancast.validation_errors"] == [
-        "answer: no answer of openai_chat was given; returned as it is"
+        "answer: expected a response of openai_chat; returned unchanged"
     ]
 
 
-def test_malformed_chunks(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_malformed_chunks_are_returned_unchanged(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
     chunks: list[Any] = chat_chunks(chat_answer("hello", model="m"))
     odd: list[Any] = [{}, {"choices": []}, {"choices": [{"index": 0, "delta": {}}]}, {"surprise": 1}]
     server.reply(Reply.stream([*odd, chunks[0], *odd, *chunks[1:]]))
@@ -104,7 +110,7 @@ def test_malformed_chunks(client: Any, server: ReplayServer, spans: CapturedSpan
 
 
 @pytest.mark.parametrize("value", ["SPAN_ONLY", "true", "NO_CONTENT", "EVENT_ONLY"])
-def test_the_standard_content_variable(
+def test_standard_variable_sets_content_capture(
     value: str, client: Any, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", value)

@@ -17,12 +17,12 @@ from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.tracing.call_tracer import CALL_TRACER
 
 
-def test_the_placeholder_provider_has_no_readers():
+def test_placeholder_meter_provider_has_no_readers():
     assert not has_readers(_ProxyMeterProvider())
     assert not has_readers(NoOpMeterProvider())
 
 
-def test_a_global_provider_that_is_set_later_is_used(spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch):
+def test_global_meter_provider_set_later_is_used(spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch):
     assert CALL_TRACER.active_metrics() is None
     provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
     monkeypatch.setattr(metrics_api, "get_meter_provider", lambda: provider)
@@ -32,13 +32,13 @@ def test_a_global_provider_that_is_set_later_is_used(spans: CapturedSpans, monke
     assert CALL_TRACER.active_metrics() is metrics
 
 
-def test_a_provider_without_readers_is_not_measured_for():
+def test_meter_provider_without_readers_records_nothing():
     assert not has_readers(MeterProvider())
     assert has_readers(MeterProvider([InMemoryMetricReader()]))
 
 
 @pytest.mark.skipif(not hasattr(MeterProvider, "add_metric_reader"), reason="an SDK whose readers are given at first")
-def test_a_reader_that_is_added_later_is_measured_for():
+def test_reader_added_later_gets_metrics():
     provider, reader = MeterProvider(shutdown_on_exit=False), InMemoryMetricReader()
     assert not has_readers(provider)
     provider.add_metric_reader(reader)
@@ -76,12 +76,12 @@ def durations(reader: InMemoryMetricReader) -> list[Any]:
     ]
 
 
-def told(reader: InMemoryMetricReader) -> int:
+def call_count(reader: InMemoryMetricReader) -> int:
     return sum(point.count for point in durations(reader))
 
 
 @pytest.mark.parametrize("way", ["whole", "streamed", "refused"])
-def test_a_call_is_in_the_collection_after_it_once(
+def test_ended_call_is_in_the_next_collection_once(
     way: str, client: Any, server: ReplayServer, reader: InMemoryMetricReader
 ) -> None:
     if way == "refused":
@@ -92,13 +92,11 @@ def test_a_call_is_in_the_collection_after_it_once(
         list(ask(client, stream=True))
     else:
         ask(client)
-    assert told(reader) == 1
-    assert told(reader) == 1
+    assert call_count(reader) == 1
+    assert call_count(reader) == 1
 
 
-def test_an_exemplar_names_the_span_of_the_call(
-    client: Any, spans: CapturedSpans, reader: InMemoryMetricReader
-) -> None:
+def test_exemplar_has_the_span_of_the_call(client: Any, spans: CapturedSpans, reader: InMemoryMetricReader) -> None:
     ask(client)
     [point] = durations(reader)
     context = spans.one().context

@@ -1,4 +1,4 @@
-"""Recorded traffic through the real SDKs: one complete, convention-clean span a call (semconv.md §1, §2)."""
+"""Recorded traffic through the real SDKs: each call gives one complete span that follows the conventions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TYPES: dict[str, tuple[type, ...]] = {
 def replay(dialect: str, case: dict[str, Any], server: ReplayServer) -> None:
     is_stream = "stream" in case
     server.reply(Reply.stream(case["stream"]) if is_stream else Reply.json(case["response"]))
-    asked = {key: value for key, value in case["request"].items() if key not in ("trace", "session_id", "stream")}
+    parameters = {key: value for key, value in case["request"].items() if key not in ("trace", "session_id", "stream")}
     with contextlib.ExitStack() as stack:
         if dialect == "anthropic_messages":
             client: Any = stack.enter_context(anthropic.Anthropic(base_url=server.url, api_key="k", max_retries=0))
@@ -46,13 +46,17 @@ def replay(dialect: str, case: dict[str, Any], server: ReplayServer) -> None:
         }[dialect]
         with contextlib.suppress(openai.APIError, anthropic.APIError):
             if is_stream:
-                list(call(path, cast_to=types[0], body={**asked, "stream": True}, stream=True, stream_cls=types[1]))
+                list(
+                    call(path, cast_to=types[0], body={**parameters, "stream": True}, stream=True, stream_cls=types[1])
+                )
             else:
-                call(path, cast_to=types[0], body=asked)
+                call(path, cast_to=types[0], body=parameters)
 
 
 @pytest.mark.parametrize(("dialect", "name"), CASES, ids=lambda value: value)
-def test_every_recording(dialect: str, name: str, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_every_recording_gives_the_span_of_the_conventions(
+    dialect: str, name: str, server: ReplayServer, spans: CapturedSpans
+) -> None:
     case = recordings(dialect)[name]
     replay(dialect, case, server)
     span = spans.one()
@@ -79,7 +83,7 @@ def test_every_recording(dialect: str, name: str, server: ReplayServer, spans: C
         } <= set(found)  # fmt: skip
 
 
-def test_metrics_by_the_conventions(server: ReplayServer) -> None:
+def test_metrics_follow_the_conventions(server: ReplayServer) -> None:
     reader = InMemoryMetricReader()
     with captured_spans(meter_provider=MeterProvider([reader], shutdown_on_exit=False)):
         for name in ("openrouter", "openrouter.stream", "error_body_http200"):
@@ -111,7 +115,7 @@ def test_metrics_by_the_conventions(server: ReplayServer) -> None:
 
 
 @pytest.mark.parametrize("limit", [128, 64])
-def test_what_matters_survives_the_attribute_limit(
+def test_attribute_limit_keeps_convention_attributes(
     limit: int, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", str(limit))

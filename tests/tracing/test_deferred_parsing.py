@@ -1,4 +1,4 @@
-"""A call parsed on the export thread gives the span that parsing it at once gives; others see complete spans only."""
+"""A call parsed on the export thread gives the same span as one parsed at once; other processors see complete spans."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def both_ways(client: Any, way: str, server: ReplayServer) -> tuple[dict[str, An
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_deferred_call_gives_the_span_that_parsing_at_once_gives(way: str, client: Any, server: ReplayServer) -> None:
+def test_deferred_call_gives_the_span_that_parsing_at_once_gives(way: str, client: Any, server: ReplayServer) -> None:
     later, at_once = both_ways(client, way, server)
     assert later == at_once
     assert later["status"][0] is (StatusCode.ERROR if way in ("refused", "failed inside") else StatusCode.UNSET)
@@ -111,7 +111,7 @@ def test_a_deferred_call_gives_the_span_that_parsing_at_once_gives(way: str, cli
     ],
     ids=lambda limits: ",".join(limits),
 )
-def test_a_deferred_call_is_kept_within_the_limits_of_its_provider(
+def test_deferred_call_respects_the_limits_of_its_provider(
     limits: dict[str, str], way: str, client: Any, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in limits.items():
@@ -127,11 +127,11 @@ def test_nothing_is_parsed_on_the_callers_thread(
 ) -> None:
     read: list[str] = []
     for name in ("read_request", "read_response"):
-        whole = getattr(type(OPENAI_CHAT), name)
+        original = getattr(type(OPENAI_CHAT), name)
 
-        def counted(*args: Any, name: str = name, whole: Any = whole, **kwargs: Any) -> Any:
+        def counted(*args: Any, name: str = name, original: Any = original, **kwargs: Any) -> Any:
             read.append(name)
-            return whole(*args, **kwargs)
+            return original(*args, **kwargs)
 
         monkeypatch.setattr(type(OPENAI_CHAT), name, counted)
     ask(client)
@@ -149,10 +149,10 @@ def test_nothing_is_parsed_on_the_callers_thread(
     assert parsed[2].is_unset
 
 
-def test_what_the_caller_changes_after_the_call_is_not_recorded(client: Any, target: SpanTarget) -> None:
+def test_changes_of_the_caller_after_the_call_are_not_recorded(client: Any, target: SpanTarget) -> None:
     messages = copy.deepcopy(MESSAGES)
     answer = client.chat.completions.create(model="m", messages=messages)
-    said = answer.choices[0].message.content
+    response_text = answer.choices[0].message.content
     messages.append({"role": "assistant", "content": "later"})
     messages[0]["content"] = "changed"
     answer.choices[0].message.content = "changed"
@@ -160,7 +160,7 @@ def test_what_the_caller_changes_after_the_call_is_not_recorded(client: Any, tar
     assert [part["content"] for message in found["gen_ai.input.messages"] for part in message["parts"]] == [
         "Be brief.", "hi"
     ]  # fmt: skip
-    assert found["gen_ai.output.messages"][0]["parts"] == [{"type": "text", "content": said}]
+    assert found["gen_ai.output.messages"][0]["parts"] == [{"type": "text", "content": response_text}]
 
 
 class AttributeRecorder(SpanProcessor):
@@ -187,7 +187,7 @@ def test_another_processor_sees_the_complete_span_at_its_end(client: Any) -> Non
         assert other.ended[0]["attributes"][name]
 
 
-def test_a_processor_added_during_a_call_sees_the_complete_span(client: Any, server: ReplayServer) -> None:
+def test_processor_added_during_a_call_sees_the_complete_span(client: Any, server: ReplayServer) -> None:
     provider, other = own_provider(), AttributeRecorder()
     target = captured_by_target(provider)
     stream = ask(client, stream=True, stream_options={"include_usage": True})
@@ -199,7 +199,7 @@ def test_a_processor_added_during_a_call_sees_the_complete_span(client: Any, ser
         assert other.ended[0]["attributes"][name]
 
 
-def test_a_measured_call_is_in_the_next_collection(client: Any) -> None:
+def test_measured_call_is_in_the_next_collection(client: Any) -> None:
     reader = InMemoryMetricReader()
     target = captured_by_target(meter_provider=MeterProvider([reader], shutdown_on_exit=False))
     ask(client)
@@ -210,7 +210,7 @@ def test_a_measured_call_is_in_the_next_collection(client: Any) -> None:
     assert target.parsed()[0][1]["gen_ai.output.messages"]
 
 
-def test_a_status_ok_of_the_application_is_kept(client: Any, server: ReplayServer, target: SpanTarget) -> None:
+def test_status_ok_of_the_application_is_kept(client: Any, server: ReplayServer, target: SpanTarget) -> None:
     server.reply(Reply.json({"id": "x", "choices": [], "error": {"code": 502, "message": "no provider"}}))
 
     @client._client.event_hooks["request"].append
@@ -223,7 +223,7 @@ def test_a_status_ok_of_the_application_is_kept(client: Any, server: ReplayServe
     assert (status.status_code, attributes["application"]) == (StatusCode.OK, 1)
 
 
-def test_a_span_that_the_application_ends_is_handed_over_once(
+def test_span_ended_by_the_application_is_delivered_once(
     client: Any, target: SpanTarget, caplog: pytest.LogCaptureFixture
 ) -> None:
     client._client.event_hooks["request"].append(lambda _: trace_api.get_current_span().end())
@@ -232,7 +232,7 @@ def test_a_span_that_the_application_ends_is_handed_over_once(
     assert "ended span" not in caplog.text
 
 
-def test_an_ended_span_can_be_copied_and_its_status_pickled(client: Any, target: SpanTarget) -> None:
+def test_ended_span_can_be_copied_and_its_status_pickled(client: Any, target: SpanTarget) -> None:
     ask(client)
     [(span, _)] = target.taken
     if hasattr(BoundedAttributes, "__deepcopy__"):  # before it, no span of the SDK can be copied
@@ -243,10 +243,12 @@ def test_an_ended_span_can_be_copied_and_its_status_pickled(client: Any, target:
 
 
 class Mine:
-    """An object of the caller's."""
+    """An object of the caller."""
 
 
-def test_an_exception_keeps_nothing_of_the_callers(client: Any, server: ReplayServer, target: SpanTarget) -> None:
+def test_captured_exception_holds_no_objects_of_the_caller(
+    client: Any, server: ReplayServer, target: SpanTarget
+) -> None:
     def work() -> weakref.ref[Mine]:
         mine = Mine()
         try:
@@ -266,7 +268,7 @@ def test_an_exception_keeps_nothing_of_the_callers(client: Any, server: ReplaySe
     assert recorded["exception.stacktrace"].endswith(f"RateLimitError: {recorded['exception.message']}")
 
 
-def test_a_request_that_cannot_be_parsed_is_counted_and_the_span_exported(
+def test_request_that_cannot_be_parsed_is_counted_and_the_span_exported(
     client: Any, target: SpanTarget, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -311,9 +313,7 @@ def test_strict_settings_between_a_call_and_its_export_lose_nothing(client: Any,
 
 
 @pytest.mark.parametrize("provider", ["own", "the application's"])
-def test_a_call_running_while_spancast_is_configured_again_is_delivered(
-    provider: str, client: Any, state: Path
-) -> None:
+def test_call_running_while_spancast_is_configured_again_is_delivered(provider: str, client: Any, state: Path) -> None:
     def more() -> dict[str, Any]:
         return {} if provider == "own" else {"tracer_provider": TracerProvider(shutdown_on_exit=False)}
 
@@ -330,7 +330,7 @@ def test_a_call_running_while_spancast_is_configured_again_is_delivered(
 
 
 @pytest.mark.parametrize("provider", ["own", "the application's"])
-def test_a_call_running_while_spancast_is_shut_down_is_counted_as_dropped(
+def test_call_running_while_spancast_is_shut_down_is_counted_as_dropped(
     provider: str, client: Any, state: Path
 ) -> None:
     own = provider == "own"

@@ -1,4 +1,4 @@
-"""A noted traceback names the lines that Python's own does."""
+"""Captured exceptions: their text has the lines of Python's own traceback."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from types import TracebackType
 
 import pytest
 
-from spancast.tracing.exception_capture import raised, traceback_text
+from spancast.tracing.exception_capture import capture, traceback_text
 
 _LINE = re.compile(r'^  File "(.*)", line (\d+), in (.*)$', re.MULTILINE)
 
@@ -66,36 +66,36 @@ def _far_down() -> None:
 @pytest.mark.parametrize(
     "fails", [_fail, _over_several_lines, _in_a_handler, _after_a_loop, _in_a_generator, _in_a_comprehension, _far_down]
 )
-def test_every_frame_has_the_line_that_python_prints(fails: Callable[[], None]) -> None:
+def test_traceback_text_has_the_lines_of_python(fails: Callable[[], None]) -> None:
     try:
         fails()
     except Exception as error:  # noqa: BLE001 - of any kind
-        told, expected = traceback_text(raised(error)), "".join(traceback.format_exception(error))
-    assert _LINE.findall(told) == _LINE.findall(expected)
+        text, expected = traceback_text(capture(error)), "".join(traceback.format_exception(error))
+    assert _LINE.findall(text) == _LINE.findall(expected)
 
 
-def test_the_same_place_again_has_the_same_line() -> None:
+def test_traceback_text_of_the_same_place_is_the_same() -> None:
     texts: set[str] = set()
     for _ in range(3):
         try:
             _over_several_lines()
         except ValueError as error:
-            texts.add(traceback_text(raised(error)))
+            texts.add(traceback_text(capture(error)))
     assert len(texts) == 1
 
 
-def test_a_traceback_put_together_by_hand_has_the_line_where_its_code_begins() -> None:
-    """As tblib brings them from other processes: a stub that begins at the line, an instruction of the original."""
+def test_traceback_of_another_process_has_the_first_line_of_its_code() -> None:
+    """A traceback as tblib makes it: a stub that starts at the line, with an instruction of the original code."""
     try:
         exec(compile("1/0", "elsewhere.py", "exec"), {})
     except ZeroDivisionError as error:
         failed = error
     *_, innermost = (frame for frame, _ in traceback.walk_tb(failed.__traceback__))
     failed.__traceback__ = TracebackType(None, innermost, 90_000, 1)
-    assert 'File "elsewhere.py", line 1, in' in traceback_text(raised(failed))
+    assert 'File "elsewhere.py", line 1, in' in traceback_text(capture(failed))
 
 
-def test_what_was_noted_keeps_nothing_of_the_callers_alive() -> None:
+def test_captured_exception_keeps_no_objects_of_the_caller_alive() -> None:
     class Held:
         pass
 
@@ -105,7 +105,7 @@ def test_what_was_noted_keeps_nothing_of_the_callers_alive() -> None:
         try:
             _fail()
         except ValueError as error:
-            noted.append(raised(error))
+            noted.append(capture(error))
         return reference
 
     noted: list[object] = []

@@ -1,6 +1,6 @@
-"""Providers and spans of other libraries: without a hash, wrapping the SDK's spans, taking no attribute of ours.
+"""Providers and spans of other libraries: without a hash, with wrapped spans, without room for attributes.
 
-The stand-ins below have the properties that break assumptions: logfire's providers are data classes, which have
+The classes below have the properties that break assumptions: logfire's providers are data classes, which have
 equality and no hash, and its spans wrap the SDK's.
 """
 
@@ -33,7 +33,7 @@ MESSAGES: Any = [{"role": "user", "content": "hi"}]
 
 
 class _Wrapper:
-    """A span around one of the SDK's, with slots: it answers for it by every name, and takes no other attribute."""
+    """A span that wraps one of the SDK, with slots: it has all its attributes and accepts no others."""
 
     __slots__ = ("__weakref__", "inner")
 
@@ -59,7 +59,7 @@ class _WrappingTracer(Tracer):
 
 
 class _Provider(TracerProvider):
-    """Equality without a hash, as a data class has it; ``is_wrapping``: tracers make spans that wrap the SDK's."""
+    """A provider with equality and no hash, as a data class; ``is_wrapping``: its spans wrap those of the SDK."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -83,7 +83,7 @@ class _Meters(MeterProvider):
 
 
 class ProxyMeterProvider(metrics_api.MeterProvider):
-    """A real one, though its name is that of OpenTelemetry's placeholder: logfire's is called so."""
+    """A real provider with the name of OpenTelemetry's placeholder, as logfire has one."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -98,7 +98,7 @@ class ProxyMeterProvider(metrics_api.MeterProvider):
 
 
 class _Slotted(SpanProcessor):
-    """Gives the processor behind it ended spans that take no attribute."""
+    """A processor that passes on ended spans which accept no attributes."""
 
     def __init__(self, behind: SpanProcessor) -> None:
         self._behind = behind
@@ -131,7 +131,7 @@ def ask(client: openai.OpenAI, **more: Any) -> Any:
     return client.chat.completions.create(model="m", messages=MESSAGES, **more)
 
 
-def test_providers_without_a_hash_are_told_apart_and_delivered_once(client: openai.OpenAI, tmp_path: Path) -> None:
+def test_providers_without_a_hash_are_distinct_and_delivered_once(client: openai.OpenAI, tmp_path: Path) -> None:
     first, second, meters = _Provider(), _Provider(), _Meters(shutdown_on_exit=False)
     for provider in (first, second, first):
         spancast.configure(
@@ -145,7 +145,7 @@ def test_providers_without_a_hash_are_told_apart_and_delivered_once(client: open
     assert report.destinations["file"].delivered == 1
 
 
-def test_what_is_kept_for_a_provider_goes_with_it() -> None:
+def test_identity_map_entry_is_removed_with_its_provider() -> None:
     known: IdentityMap[Any, str] = IdentityMap()
     first, second = _Provider(), _Provider()
     known.set(first, "first")
@@ -157,15 +157,15 @@ def test_what_is_kept_for_a_provider_goes_with_it() -> None:
     assert known.values() == []
 
 
-def test_a_key_that_takes_no_weak_reference_is_kept() -> None:
+def test_identity_map_keeps_key_without_weak_reference() -> None:
     known: IdentityMap[Any, str] = IdentityMap()
     key = ["unhashable, and without weak references"]
     known.set(key, "kept")
     assert (known.get(key), known.get(list(key))) == ("kept", None)
 
 
-def test_a_wrapped_span_gets_the_status_that_the_answer_decides(client: openai.OpenAI, server: ReplayServer) -> None:
-    """The wrapper answers to ``_status`` and ``_attributes``, but what is assigned to it does not reach the span."""
+def test_wrapped_span_gets_the_status_of_the_response(client: openai.OpenAI, server: ReplayServer) -> None:
+    """The wrapper has ``_status`` and ``_attributes``, but assignments to it do not reach the span."""
     provider, ended = _Provider(is_wrapping=True), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(ended))
     spancast.configure(tracer_provider=provider)
@@ -185,22 +185,22 @@ def test_a_wrapped_span_gets_the_status_that_the_answer_decides(client: openai.O
     assert not spancast.stats().internal_errors
 
 
-def test_an_ended_span_that_takes_no_attribute_is_taken_once(tmp_path: Path) -> None:
+def test_ended_span_with_slots_is_accepted_once(tmp_path: Path) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     spancast.configure(tracer_provider=provider, spool="memory", destinations=to(tmp_path / "spans.jsonl"))
     pipeline = spancast.runtime._wiring().current_pipeline()
     for _ in range(2):
         provider.add_span_processor(_Slotted(pipeline.processor))
-    # Its relay is the first way in; turned away, the other two hand over what cannot be marked.
-    for relay in spancast.tracing.span_processor.processors():
-        relay.set_target(None)
+    # Without the target of our processor, only the other two deliver the span, which cannot be marked.
+    for processor in spancast.tracing.span_processor.processors():
+        processor.set_target(None)
     provider.get_tracer("application").start_span("one").end()
     report = spancast.flush(30)
     assert spancast.stats().received == 1
     assert (report.destinations["file"].delivered, report.dropped) == (1, 0)
 
 
-def test_metrics_go_to_a_real_provider_of_any_name(client: openai.OpenAI) -> None:
+def test_metrics_go_to_a_real_provider_with_the_name_of_a_placeholder(client: openai.OpenAI) -> None:
     reader = InMemoryMetricReader()
     spancast.configure(
         tracer_provider=_Provider(),
@@ -215,8 +215,8 @@ def test_metrics_go_to_a_real_provider_of_any_name(client: openai.OpenAI) -> Non
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_logfire_inside_makes_no_second_span(client: openai.OpenAI, *, stream: bool) -> None:
-    """As ``logfire.instrument_openai(client)`` does it: ``request`` wrapped on the client, the client marked."""
+def test_logfire_wrapper_inside_ours_makes_no_second_span(client: openai.OpenAI, *, stream: bool) -> None:
+    """Wrap as ``logfire.instrument_openai(client)``: ``request`` is wrapped on the client, and the client marked."""
     provider, ended = _Provider(), InMemorySpanExporter()
     provider.add_span_processor(SimpleSpanProcessor(ended))
     tracer, request = provider.get_tracer("logfire.openai"), client.request

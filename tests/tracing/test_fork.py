@@ -1,4 +1,4 @@
-"""A forked child: its own groups, no inherited locks, nothing sent twice (pains E3, as far as recording goes)."""
+"""A forked child has its own groups, no inherited locks, and delivers nothing twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ with captured_spans() as spans:
 """
 
 
-def test_fork() -> None:
+def test_forked_child_records_its_own_calls_once() -> None:
     if not hasattr(os, "fork"):
         return
     subprocess.run([sys.executable, "-c", PROGRAM], check=True, timeout=60)

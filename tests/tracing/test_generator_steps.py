@@ -1,4 +1,4 @@
-"""A generator that is driven step by step is, to its caller, the generator that drives itself."""
+"""A generator driven step by step behaves for its caller as the generator itself."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from spancast.tracing.generator_steps import (
     Driven,
     async_generator_function,
     async_step,
-    carried,
+    drive,
     generator_function,
     kind_of,
 )
@@ -29,7 +29,7 @@ def plainly(call: Callable[..., Any], *args: Any) -> Any:
 
 
 def script() -> Generator[Any, Any, str]:
-    """Show every way of resuming: what is sent, what is thrown, and what is done about a close."""
+    """Yield the sent values and the thrown exceptions, and handle a close."""
     sent = yield "first"
     try:
         sent = yield ("got", sent)
@@ -99,7 +99,7 @@ def played(generator: Any, operations: list[tuple[str, Any]]) -> list[Any]:
 
 @pytest.mark.parametrize("operations", OPERATIONS, ids=lambda operations: " ".join(name for name, _ in operations))
 @pytest.mark.parametrize("function", GENERATORS)
-def test_a_driven_generator_answers_as_the_generator(function: Any, operations: list[tuple[str, Any]]) -> None:
+def test_driven_generator_behaves_as_the_generator(function: Any, operations: list[tuple[str, Any]]) -> None:
     driven = generator_function(lambda: Driven(function(), plainly, nullcontext()))()
     assert inspect.isgenerator(driven)
     assert played(driven, operations) == played(function(), operations)
@@ -152,7 +152,7 @@ async def played_async(generator: Any, operations: list[tuple[str, Any]]) -> lis
 
 @pytest.mark.parametrize("operations", OPERATIONS, ids=lambda operations: " ".join(name for name, _ in operations))
 @pytest.mark.parametrize("function", [async_script, async_refuses_to_close, async_returns_at_close])
-async def test_a_driven_async_generator_answers_as_the_generator(
+async def test_driven_async_generator_behaves_as_the_generator(
     function: Any, operations: list[tuple[str, Any]]
 ) -> None:
     for step in (async_step(plainly), plainly):
@@ -161,7 +161,7 @@ async def test_a_driven_async_generator_answers_as_the_generator(
         assert await played_async(driven, operations) == await played_async(function(), operations)
 
 
-def test_yield_from_gets_the_return_value() -> None:
+def test_yield_from_driven_generator_gets_the_return_value() -> None:
     def outer() -> Generator[Any, Any, Any]:
         return (yield from generator_function(lambda: Driven(script(), plainly, nullcontext()))())
 
@@ -176,30 +176,30 @@ async def answer() -> str:
     return "answer"
 
 
-async def test_a_carried_coroutine() -> None:
-    made: Any = carried(answer(), plainly, nullcontext())
+async def test_driven_coroutine_returns_the_value() -> None:
+    made: Any = drive(answer(), plainly, nullcontext())
     assert inspect.iscoroutine(made)
     assert (made.__name__, made.__qualname__) == ("answer", "answer")
     assert await made == "answer"
-    assert carried("answer", plainly, nullcontext()) is None
+    assert drive("answer", plainly, nullcontext()) is None
 
 
-async def test_a_carried_coroutine_that_never_begins_is_warned_of_as_without_us() -> None:
+async def test_driven_coroutine_never_awaited_warns_as_the_original() -> None:
     def dropped() -> list[str]:
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
-            carried(answer(), plainly, nullcontext())
-        return [str(one.message) for one in told]
+            drive(answer(), plainly, nullcontext())
+        return [str(one.message) for one in warned]
 
     assert dropped() == ["coroutine 'answer' was never awaited"]
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        task = asyncio.ensure_future(carried(answer(), plainly, nullcontext()))  # type: ignore[arg-type]
+        task = asyncio.ensure_future(drive(answer(), plainly, nullcontext()))  # type: ignore[arg-type]
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         del task
-    assert told == []
+    assert warned == []
 
 
 class Callables:
@@ -252,5 +252,5 @@ def run_by(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         (lambda: answer(), "other"),
     ],
 )
-def test_the_kind_is_that_of_the_code_that_is_called(function: Any, kind: str) -> None:
+def test_kind_of_reads_the_called_code(function: Any, kind: str) -> None:
     assert kind_of(function) == kind

@@ -1,4 +1,4 @@
-"""Where spans stand: groups, parents, links, ambient keys, precedence (design §3)."""
+"""Parents of spans: groups, links, keys of blocks, precedence."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_calls_with_one_trace_id_share_root_and_span(client: Any, spans: Capture
     assert {span.context.trace_id for span in spans.all()} == {hashed("t")}
 
 
-def test_a_group_ends_with_its_last_child(client: Any, spans: CapturedSpans) -> None:
+def test_group_ends_with_its_last_child(client: Any, spans: CapturedSpans) -> None:
     chat(client, trace={"trace_id": "t", "trace_name": "Support", "generation_name": "only"})
     found = by_name(spans)
     assert found["Support"].end_time >= found["only"].end_time - 1_000_000
     assert found["Support"].start_time <= found["only"].start_time
 
 
-def test_a_group_opened_again_has_a_fresh_span_id(client: Any, spans: CapturedSpans) -> None:
+def test_group_opened_again_has_a_fresh_span_id(client: Any, spans: CapturedSpans) -> None:
     for _ in range(2):
         chat(client, trace={"trace_id": "t", "trace_name": "Support"})
         spancast.flush()
@@ -73,7 +73,7 @@ def test_a_group_opened_again_has_a_fresh_span_id(client: Any, spans: CapturedSp
     assert all(span.parent is None for span in roots)
 
 
-def test_an_idle_group_ends_by_itself(server: ReplayServer) -> None:
+def test_idle_group_ends_by_itself(server: ReplayServer) -> None:
     ended = threading.Event()
 
     class Listening(CapturedSpans):
@@ -83,19 +83,19 @@ def test_an_idle_group_ends_by_itself(server: ReplayServer) -> None:
     with captured_spans(tracer_provider=provider, group_idle_timeout=0.01) as spans:
         from opentelemetry.sdk.trace import SpanProcessor
 
-        class Tell(SpanProcessor):
+        class Notifier(SpanProcessor):
             def on_end(self, span: Any) -> None:
                 if span.name == "Support":
                     ended.set()
 
-        provider.add_span_processor(Tell())
+        provider.add_span_processor(Notifier())
         with openai.OpenAI(base_url=server.base_url, api_key="k") as made:
             chat(spancast.instrument(made), trace={"trace_id": "t", "trace_name": "Support"})
         assert ended.wait(30)
         assert "Support" in spans.names()
 
 
-def test_no_root_where_the_call_has_a_parent(client: Any, spans: CapturedSpans) -> None:
+def test_call_with_a_parent_opens_no_trace_group(client: Any, spans: CapturedSpans) -> None:
     tracer = spans.provider.get_tracer("app")
     with tracer.start_as_current_span("request"):
         chat(client, trace={"trace_name": "Support", "generation_name": "classify"})
@@ -130,7 +130,7 @@ def test_parent_span_id_alone_uses_the_active_trace(client: Any, spans: Captured
     assert f"{call.parent.span_id:016x}" == "00f067aa0ba902b7"
 
 
-def test_parent_span_id_without_any_trace_is_told(client: Any, spans: CapturedSpans) -> None:
+def test_parent_span_id_without_a_trace_is_a_validation_error(client: Any, spans: CapturedSpans) -> None:
     chat(client, trace={"parent_span_id": "00f067aa0ba902b7"})
     assert spans.one().parent is None
     assert attributes(spans.one())["spancast.validation_errors"] == [
@@ -148,13 +148,13 @@ def test_another_trace_id_wins_over_the_active_span_and_links_to_it(client: Any,
     assert not spans.calls()[0].links
 
 
-def test_the_active_traces_own_id_stays_in_it(client: Any, spans: CapturedSpans) -> None:
+def test_trace_id_of_the_active_trace_stays_in_it(client: Any, spans: CapturedSpans) -> None:
     with spans.provider.get_tracer("app").start_as_current_span("request") as request:
         chat(client, trace={"trace_id": f"{request.get_span_context().trace_id:032x}"})
     assert spans.tree() == {"request": {"chat m": {}}}
 
 
-def test_ambient_names_open_spans_with_or_without_calls(client: Any, spans: CapturedSpans) -> None:
+def test_block_with_names_opens_spans_with_or_without_calls(client: Any, spans: CapturedSpans) -> None:
     with spancast.trace(trace_name="Support", span_name="triage", session_id="chat-42", feature="billing") as scope:
         with spans.provider.get_tracer("app").start_as_current_span("tool"):
             chat(client)
@@ -172,14 +172,14 @@ def test_ambient_names_open_spans_with_or_without_calls(client: Any, spans: Capt
     assert "trace.metadata.tier" not in attributes(found["chat m"])
 
 
-def test_ambient_keys_without_a_name_make_no_span(client: Any, spans: CapturedSpans) -> None:
+def test_block_without_names_opens_no_span(client: Any, spans: CapturedSpans) -> None:
     with spancast.trace(session_id="s", user="u"):
         chat(client)
     assert spans.names() == ["chat m"]
     assert attributes(spans.one())["user.id"] == "u"
 
 
-def test_a_failing_block_marks_its_span(spans: CapturedSpans) -> None:
+def test_failing_block_sets_the_status_of_its_span(spans: CapturedSpans) -> None:
     with pytest.raises(ValueError, match="no"), spancast.trace(span_name="work"):
         raise ValueError("no")
     assert not spans.one().status.is_unset
@@ -229,7 +229,7 @@ def test_precedence_key_by_key(server: ReplayServer, spans: CapturedSpans) -> No
     assert second["session.id"] == "body"
 
 
-def test_other_threads_by_bind(client: Any, spans: CapturedSpans) -> None:
+def test_bind_passes_the_block_to_other_threads(client: Any, spans: CapturedSpans) -> None:
     with spancast.trace(trace_name="Support", session_id="s") as scope, ThreadPoolExecutor(4) as pool:
         list(pool.map(scope.bind(lambda _: chat(client)), range(4)))
     assert len(spans.tree()["Support"]) == 4
@@ -264,7 +264,7 @@ def test_strict_raises_before_the_request(server: ReplayServer, spans: CapturedS
     assert server.requests == []
 
 
-def test_wrong_keys_never_cost_the_call(client: Any, spans: CapturedSpans, caplog: pytest.LogCaptureFixture) -> None:
+def test_wrong_keys_do_not_fail_the_call(client: Any, spans: CapturedSpans, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
         answer = chat(client, trace={"trace_id": 42, "ok": 1}, session_id="s" * 300)
         assert answer.choices[0].message.content
@@ -272,7 +272,7 @@ def test_wrong_keys_never_cost_the_call(client: Any, spans: CapturedSpans, caplo
     assert len(attributes(spans.all()[0])["spancast.validation_errors"]) == 2
 
 
-def test_not_traced_when_the_caller_says_so(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+def test_call_with_enabled_false_is_not_recorded(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
     chat(client, trace={"enabled": False})
     with spancast.trace(enabled=False):
         chat(client)
@@ -280,8 +280,8 @@ def test_not_traced_when_the_caller_says_so(client: Any, server: ReplayServer, s
     assert all("trace" not in request.body for request in server.requests)
 
 
-def test_a_foreign_provider_and_none(server: ReplayServer) -> None:
-    """ddtrace's provider has no processors and its tracer no id generator; NoOp has nothing at all."""
+def test_foreign_and_noop_providers_do_not_fail_the_call(server: ReplayServer) -> None:
+    """ddtrace's provider has no processors and its tracer no id generator; the no-op provider has neither."""
     client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k"))
     spancast.configure(tracer_provider=trace_api.NoOpTracerProvider())
     try:
@@ -299,16 +299,16 @@ def test_configure_leaves_the_global_provider_alone(spans: CapturedSpans) -> Non
     spancast.configure(tracer_provider=spans.provider)
 
 
-def test_registry_is_bounded(spans: CapturedSpans) -> None:
+def test_group_registry_is_bounded(spans: CapturedSpans) -> None:
     from spancast.model.trace_keys import read
     from spancast.tracing.group_spans import MAX_GROUPS
 
     for number in range(MAX_GROUPS + 10):
-        resolve_parent = CALL_TRACER.tree.resolve_parent(
+        parent = CALL_TRACER.group_spans.resolve_parent(
             read({"trace_id": str(number), "trace_name": "g"}), context_api.get_current()
         )
-        CALL_TRACER.tree.release(resolve_parent.groups, 1)
-    assert len(CALL_TRACER.tree._open) == MAX_GROUPS
+        CALL_TRACER.group_spans.release(parent.groups, 1)
+    assert len(CALL_TRACER.group_spans._open) == MAX_GROUPS
     assert spancast.stats().groups_evicted == 10
 
 
@@ -364,12 +364,12 @@ def test_keys_are_forwarded_to_openrouter_with_our_ids(
     assert "trace" not in sent[1]
 
 
-def test_groups_that_end_while_others_join_them() -> None:
-    """Whoever joins holds a group that is open; all end once, and nothing is held in the end."""
+def test_groups_that_end_during_joins_end_once() -> None:
+    """Each call that joins a group gets an open one; all groups end once, and none is held at the end."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    tree = GroupSpans(lambda: SpanFactory(provider))
+    group_spans = GroupSpans(lambda: SpanFactory(provider))
     keys = [
         trace_keys.read({"trace_id": f"t-{at % 2}", "trace_name": "T", "span_name": f"s-{at % 3}"}) for at in range(6)
     ]
@@ -378,14 +378,14 @@ def test_groups_that_end_while_others_join_them() -> None:
     def join(seed: int) -> None:
         gate.wait()
         for at in range(300):
-            resolve_parent = tree.resolve_parent(keys[(at * seed) % len(keys)], Context())
-            found.extend(group.span.name for group in resolve_parent.groups if not group.span.is_recording())
-            tree.release(resolve_parent.groups, time.time_ns())
+            parent = group_spans.resolve_parent(keys[(at * seed) % len(keys)], Context())
+            found.extend(group.span.name for group in parent.groups if not group.span.is_recording())
+            group_spans.release(parent.groups, time.time_ns())
 
     def end() -> None:
         gate.wait()
         for _ in range(300):
-            tree.end_idle()
+            group_spans.end_idle()
 
     threads = [threading.Thread(target=join, args=(seed,)) for seed in (1, 3, 5, 7)] + [threading.Thread(target=end)]
     for thread in threads:
@@ -393,14 +393,14 @@ def test_groups_that_end_while_others_join_them() -> None:
     for thread in threads:
         thread.join()
     assert found == []
-    (resolve_parent,) = {
-        id(resolve_parent): resolve_parent
-        for resolve_parent in [tree.resolve_parent(keys[0], Context()), tree.resolve_parent(keys[0], Context())]
+    (parent,) = {
+        id(parent): parent
+        for parent in [group_spans.resolve_parent(keys[0], Context()), group_spans.resolve_parent(keys[0], Context())]
     }.values()
-    assert [group.holders for group in resolve_parent.groups] == [2, 2]
-    tree.release(resolve_parent.groups, 1)
-    tree.release(resolve_parent.groups, 1)
-    tree.end_idle()
-    assert all(not group.span.is_recording() and group.holders == 0 for group in resolve_parent.groups)
+    assert [group.ref_count for group in parent.groups] == [2, 2]
+    group_spans.release(parent.groups, 1)
+    group_spans.release(parent.groups, 1)
+    group_spans.end_idle()
+    assert all(not group.span.is_recording() and group.ref_count == 0 for group in parent.groups)
     ids = [span.context.span_id for span in exporter.get_finished_spans() if span.context]
     assert len(ids) == len(set(ids))

@@ -1,4 +1,4 @@
-"""OpenRouter's published vectors (openrouter/README C.2)."""
+"""Ids of OpenRouter's published test vectors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spancast.tracing.id_generator import span_id_of, trace_id_of
         ("4bf92f3577b34da6a3ce929d0e0e4736", "4bf92f3577b34da6a3ce929d0e0e4736"),
     ],
 )
-def test_trace_ids(text: str, trace_id: str) -> None:
+def test_trace_id_of_published_vectors(text: str, trace_id: str) -> None:
     assert f"{trace_id_of(text):032x}" == trace_id
 
 
@@ -30,11 +30,11 @@ def test_trace_ids(text: str, trace_id: str) -> None:
         ("00f067aa0ba902b7", "00f067aa0ba902b7"),
     ],
 )
-def test_span_ids(text: str, span_id: str) -> None:
+def test_span_id_of_published_vectors(text: str, span_id: str) -> None:
     assert f"{span_id_of(text):016x}" == span_id
 
 
 @pytest.mark.parametrize("text", ["0" * 32, "4BF92F3577B34DA6A3CE929D0E0E4736", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"])
-def test_what_is_not_32_lowercase_hex_digits_is_hashed(text: str) -> None:
+def test_trace_id_of_text_that_is_not_32_hex_digits_is_hashed(text: str) -> None:
     assert f"{trace_id_of(text):032x}" != text
     assert trace_id_of(text) == trace_id_of(text)

@@ -1,4 +1,4 @@
-"""A span by the limits of its SDK: what is JSON stays JSON."""
+"""Span limits: truncated JSON is still valid JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JSON_NAMES = ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.tool.de
 
 @pytest.mark.parametrize("streams", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("limit", [1, 2, 20, 46, 47, 64, 200, 1000, 100_000])
-def test_texts_that_are_cut_stay_json(
+def test_truncated_text_is_valid_json(
     limit: int, streams: bool, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", str(limit))
@@ -41,18 +41,18 @@ def test_texts_that_are_cut_stay_json(
     for name in JSON_NAMES:
         text = attributes[name]
         assert isinstance(text, str)
-        # Of one character there is no JSON.
+        # One character cannot be JSON.
         assert len(text) <= limit
         if limit > 1:
             assert isinstance(json.loads(text), (list, dict))
     note = attributes["spancast.request.note"]
     assert note == ("[no json " * 100)[:limit], "what is no JSON is the SDK's to cut"
     assert attributes["gen_ai.usage.input_tokens"] == 25
-    told = json.loads(str(attributes["gen_ai.input.messages"])) if limit > 1 else []
+    recorded = json.loads(str(attributes["gen_ai.input.messages"])) if limit > 1 else []
     if limit == 1000:
-        assert told[0]["role"] == "system"
-        assert told[-1]["parts"][0]["content"].startswith(f"turn {TURNS - 1}")
-        assert any("messages truncated" in json.dumps(message) for message in told)
+        assert recorded[0]["role"] == "system"
+        assert recorded[-1]["parts"][0]["content"].startswith(f"turn {TURNS - 1}")
+        assert any("messages truncated" in json.dumps(message) for message in recorded)
     if limit == 100_000:
-        assert len(told) == TURNS + 1
-        assert told[0] == {"role": "system", "parts": [{"type": "text", "content": "be brief"}]}
+        assert len(recorded) == TURNS + 1
+        assert recorded[0] == {"role": "system", "parts": [{"type": "text", "content": "be brief"}]}

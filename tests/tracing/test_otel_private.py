@@ -1,4 +1,4 @@
-"""The private names of OpenTelemetry that are used, and what is done in a version without them."""
+"""Accessors of OpenTelemetry's private names, and their fallbacks in versions without them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_suppressed_instrumentations_are_off() -> None:
     assert is_instrumentation_enabled()
 
 
-def test_a_version_without_suppression_keys_gets_the_plain_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_version_without_suppression_keys_gets_the_string_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(context_api, "_SUPPRESS_INSTRUMENTATION_KEY")
     monkeypatch.delattr(context_api, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
     suppressed = otel_private.suppress_instrumentation(Context())
@@ -38,7 +38,7 @@ def test_a_version_without_suppression_keys_gets_the_plain_ones(monkeypatch: pyt
 
 
 @pytest.mark.parametrize("version", ["this", "without a runtime context"])
-def test_a_context_is_detached(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_context_is_detached(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     token = context_api.attach(Context({"mine": 1}))
     if version != "this":
         runtime = context_api._RUNTIME_CONTEXT
@@ -69,7 +69,7 @@ def test_limits_of_an_unknown_tracer_are_the_recommended_ones(tracer: Any, monke
     assert (found.max_span_attributes, found.max_span_attribute_length, found.max_events) == (128, None, 128)
 
 
-def test_an_unknown_meter_provider_may_have_readers() -> None:
+def test_unknown_meter_provider_may_have_readers() -> None:
     class Other(APIMeterProvider):
         def get_meter(self, *args: Any, **kwargs: Any) -> Any:
             raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What is recorded is what was sent and what arrived, whatever the caller does to the objects meanwhile."""
+"""Requests and responses are recorded as sent and received, even if the caller changes the objects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def call(index: int, arguments: str, **more: Any) -> dict[str, Any]:
     return {"tool_calls": [{"index": index, "function": {"arguments": arguments, **more}}]}
 
 
-def test_messages_changed_while_the_answer_streams(spans: CapturedSpans):
+def test_messages_changed_during_the_stream_are_recorded_as_sent(spans: CapturedSpans):
     @spancast.instrument(dialect="openai_chat")
     def complete(**_body: Any) -> Iterator[ChatCompletionChunk]:
         yield chunk({"role": "assistant", "content": "he"})
@@ -33,13 +33,13 @@ def test_messages_changed_while_the_answer_streams(spans: CapturedSpans):
         messages[0]["content"] = "something else"
         messages.append({"role": "assistant", "content": str(one.choices[0].delta.content)})
     span = spans.one()
-    asked, said = (attributes(span)[f"gen_ai.{way}.messages"] for way in ("input", "output"))
-    assert asked == [{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]
-    assert said[0]["parts"] == [{"type": "text", "content": "hello"}]
+    inputs, outputs = (attributes(span)[f"gen_ai.{way}.messages"] for way in ("input", "output"))
+    assert inputs == [{"role": "user", "parts": [{"type": "text", "content": "hi"}]}]
+    assert outputs[0]["parts"] == [{"type": "text", "content": "hello"}]
 
 
-def test_tool_calls_put_together_in_the_first_chunk(spans: CapturedSpans):
-    # As OpenAI's documentation shows it.
+def test_tool_calls_assembled_in_the_first_chunk_are_recorded_as_received(spans: CapturedSpans):
+    # The code of OpenAI's documentation.
     @spancast.instrument(dialect="openai_chat")
     def complete(**_body: Any) -> Iterator[ChatCompletionChunk]:
         yield chunk(call(0, "", name="look_up"))
@@ -48,11 +48,11 @@ def test_tool_calls_put_together_in_the_first_chunk(spans: CapturedSpans):
 
     calls: dict[int, Any] = {}
     for one in complete(model="m", messages=[], stream=True):
-        for told in one.choices[0].delta.tool_calls or ():
-            if told.index in calls:
-                calls[told.index].function.arguments += told.function.arguments
+        for delta in one.choices[0].delta.tool_calls or ():
+            if delta.index in calls:
+                calls[delta.index].function.arguments += delta.function.arguments
             else:
-                calls[told.index] = told
+                calls[delta.index] = delta
     span = spans.one()
     (part,) = attributes(span)["gen_ai.output.messages"][0]["parts"]
     assert calls[0].function.arguments == '{"a":1}'

@@ -1,4 +1,4 @@
-"""One processor on a provider, whoever asks for it and however often."""
+"""Our span processor: one per provider, with a replaceable target."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class RecordingProcessor(SpanProcessor):
 
 
 class Foreign:
-    """A provider that takes no processors and cannot be remembered either."""
+    """A provider without processors that accepts no weak references."""
 
     __slots__ = ()
 
@@ -32,36 +32,36 @@ class Foreign:
         return NoOpTracer()
 
 
-def test_one_for_each_provider() -> None:
+def test_install_processor_adds_one_per_provider() -> None:
     provider = TracerProvider()
-    relay = install_processor(provider)
-    assert relay is not None
-    assert install_processor(provider) is relay
-    assert relay in processors()
-    assert install_processor(TracerProvider()) is not relay
+    processor = install_processor(provider)
+    assert processor is not None
+    assert install_processor(provider) is processor
+    assert processor in processors()
+    assert install_processor(TracerProvider()) is not processor
     assert install_processor(Foreign()) is None  # type: ignore[arg-type]
 
 
-def test_spans_go_to_the_target_of_the_moment() -> None:
+def test_ended_spans_go_to_the_current_target() -> None:
     provider = TracerProvider()
-    relay = install_processor(provider)
-    assert relay is not None
+    processor = install_processor(provider)
+    assert processor is not None
     first, second = RecordingProcessor(), RecordingProcessor()
     tracer = provider.get_tracer("app")
-    tracer.start_span("to nobody").end()
+    tracer.start_span("without target").end()
     for target, name in ((first, "one"), (second, "two"), (None, "three"), (first, "four")):
-        relay.set_target(target)
+        processor.set_target(target)
         tracer.start_span(name).end()
     assert first.started == first.ended == ["one", "four"]
     assert second.started == second.ended == ["two"]
 
 
-def test_starts_of_our_own_spans_concern_nobody() -> None:
+def test_starts_of_our_own_spans_are_not_passed_on() -> None:
     provider = TracerProvider()
-    relay = install_processor(provider)
-    assert relay is not None
+    processor = install_processor(provider)
+    assert processor is not None
     target = RecordingProcessor()
-    relay.set_target(target)
+    processor.set_target(target)
     with spancast.trace(session_id="s-1", feature="billing"):
         ours = provider.get_tracer("spancast").start_span("chat")
         theirs: Any = provider.get_tracer("app").start_span("query")

@@ -1,4 +1,4 @@
-"""One ``spancast.trace(...)`` object entered many times: each entry undoes what it did, and nothing else."""
+"""One ``spancast.trace(...)`` object entered many times: each exit restores the state of its own entry only."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ async def test_tasks_that_share_an_object_keep_none_of_its_keys(spans: CapturedS
     shared = spancast.trace(session_id="shared", span_name="work")
 
     async def work(task: int) -> bool:
-        # Tasks leave in another order than they enter.
+        # Tasks exit in another order than they enter.
         async with shared:
             for _ in range(task % 3):
                 await asyncio.sleep(0)
@@ -126,7 +126,7 @@ async def test_decorated_functions_that_run_at_once_keep_none_of_its_keys(spans:
     assert len(shared.calls) == 2 * THREADS
 
 
-def test_an_object_nested_in_itself(spans: CapturedSpans) -> None:
+def test_object_nested_in_itself_opens_a_span_per_entry(spans: CapturedSpans) -> None:
     shared = spancast.trace(session_id="s", span_name="again")
     with shared as outer:
         call("one")
@@ -146,7 +146,7 @@ def test_an_object_nested_in_itself(spans: CapturedSpans) -> None:
     assert [one.span_id for one in shared.calls] == [ids[name] for name in ("one", "two", "three", "four")]
 
 
-def test_a_scope_lists_its_own_entry_and_the_object_all_of_them(spans: CapturedSpans) -> None:
+def test_calls_of_an_entry_and_of_the_object(spans: CapturedSpans) -> None:
     shared = spancast.trace(trace_name="T")
     together = threading.Barrier(THREADS, timeout=30)
 
@@ -164,7 +164,7 @@ def test_a_scope_lists_its_own_entry_and_the_object_all_of_them(spans: CapturedS
     assert len(shared.calls) == THREADS
 
 
-def test_an_object_used_without_as(spans: CapturedSpans) -> None:
+def test_object_used_without_as(spans: CapturedSpans) -> None:
     block = spancast.trace(trace_name="T", session_id="s")
     with block, ThreadPoolExecutor(2) as pool:
         list(pool.map(block.bind(call), ["a", "b"]))
@@ -174,8 +174,8 @@ def test_an_object_used_without_as(spans: CapturedSpans) -> None:
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_generators_that_take_turns_leave_nothing(spans: CapturedSpans, *, is_shared: bool) -> None:
-    """Each holds a block over its ``yield``; the first to enter is the first to leave."""
+def test_interleaved_generators_leave_nothing_active(spans: CapturedSpans, *, is_shared: bool) -> None:
+    """Each generator holds a block over its ``yield``; the first to enter is the first to exit."""
     shared = spancast.trace(session_id="0", span_name="work")
 
     def generator(session: str) -> Iterator[None]:
@@ -198,7 +198,7 @@ def test_generators_that_take_turns_leave_nothing(spans: CapturedSpans, *, is_sh
     assert {"after", "work"} <= set(spans.tree()["T"])
 
 
-def test_a_block_left_in_another_context_ends_its_span_and_leaves_nothing(spans: CapturedSpans) -> None:
+def test_block_exited_in_another_context_ends_its_span_and_leaves_nothing_active(spans: CapturedSpans) -> None:
     shared = spancast.trace(session_id="s", span_name="work")
     contextvars.copy_context().run(shared.__enter__)
     with spancast.trace(session_id="other", span_name="other"):
@@ -209,7 +209,7 @@ def test_a_block_left_in_another_context_ends_its_span_and_leaves_nothing(spans:
     assert spans.tree() == {"work": {}, "other": {"inside other": {}}}
 
 
-def test_a_block_left_in_a_copy_of_its_context_leaves_nothing_there(spans: CapturedSpans) -> None:
+def test_block_exited_in_a_copy_of_its_context_leaves_nothing_active_there(spans: CapturedSpans) -> None:
     shared = spancast.trace(session_id="s", span_name="work")
 
     def left() -> bool:
@@ -225,7 +225,7 @@ def test_a_block_left_in_a_copy_of_its_context_leaves_nothing_there(spans: Captu
     assert sessions(spans) == {"after": None}
 
 
-def test_a_task_begun_in_a_block_keeps_its_keys_when_the_block_is_left(spans: CapturedSpans) -> None:
+def test_task_started_in_a_block_keeps_its_keys_after_the_exit(spans: CapturedSpans) -> None:
     shared = spancast.trace(session_id="s")
 
     def later() -> None:
@@ -239,7 +239,7 @@ def test_a_task_begun_in_a_block_keeps_its_keys_when_the_block_is_left(spans: Ca
     assert sessions(spans) == {"later": "s"}
 
 
-def test_an_exit_without_an_entry_is_harmless(spans: CapturedSpans) -> None:
+def test_exit_without_an_entry_is_harmless(spans: CapturedSpans) -> None:
     block = spancast.trace(session_id="s")
     block.__exit__(None, None, None)
     with block:
@@ -248,7 +248,7 @@ def test_an_exit_without_an_entry_is_harmless(spans: CapturedSpans) -> None:
     assert sessions(spans) == {"inside": "s"}
 
 
-def test_a_shared_object_that_is_wrong_leaves_nothing(spans: CapturedSpans) -> None:
+def test_shared_object_with_wrong_keys_leaves_nothing_active(spans: CapturedSpans) -> None:
     spancast.configure(tracer_provider=spans.provider, strict=True)
     wrong = spancast.trace(span_name="work", session_id="s" * 257)
     for _ in range(2):
@@ -262,11 +262,11 @@ def test_a_shared_object_that_is_wrong_leaves_nothing(spans: CapturedSpans) -> N
 
 
 def in_context(function: Callable[..., Any], *args: Any) -> Any:
-    """Call as a web framework drives a generator: each step in a fresh copy of the caller's context."""
+    """Call ``function`` in a new copy of the caller's context, as web frameworks drive each step of a generator."""
     return contextvars.copy_context().run(function, *args)
 
 
-def test_a_traced_generator_has_its_keys_in_each_step_and_none_between(spans: CapturedSpans) -> None:
+def test_traced_generator_has_its_keys_in_each_step_and_none_between(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s", span_name="work")
     def generator(name: str) -> Generator[str, str, str]:
         """Doc."""
@@ -300,7 +300,7 @@ def test_a_traced_generator_has_its_keys_in_each_step_and_none_between(spans: Ca
     }  # fmt: skip
 
 
-async def test_a_traced_async_generator_driven_by_several_tasks(spans: CapturedSpans) -> None:
+async def test_traced_async_generator_driven_by_several_tasks_has_its_keys(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s", trace_name="T")
     async def generator(name: str) -> AsyncGenerator[str]:
         with spancast.trace(span_name="part"):
@@ -330,7 +330,7 @@ async def test_a_traced_async_generator_driven_by_several_tasks(spans: CapturedS
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "generator", "async generator"])
-async def test_a_traced_function_that_returns_what_has_steps(kind: str, spans: CapturedSpans) -> None:
+async def test_traced_function_that_returns_a_generator_or_coroutine(kind: str, spans: CapturedSpans) -> None:
     async def coroutine() -> str:
         await asyncio.sleep(0)
         call("step")
@@ -362,7 +362,7 @@ async def test_a_traced_function_that_returns_what_has_steps(kind: str, spans: C
     assert sessions(spans) == {"called": "s", "step": "s"}
 
 
-def test_a_traced_function_that_another_tracer_wraps(spans: CapturedSpans) -> None:
+def test_traced_instrumented_generator_has_the_keys(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s", span_name="work")
     @spancast.instrument
     def generator(**_: Any) -> Iterator[Any]:
@@ -373,7 +373,7 @@ def test_a_traced_function_that_another_tracer_wraps(spans: CapturedSpans) -> No
     assert sessions(spans) == {"chat m": "s"}
 
 
-def test_a_traced_generator_that_fails_is_left_or_never_begins(spans: CapturedSpans) -> None:
+def test_traced_generator_failed_left_or_never_started_ends_its_span(spans: CapturedSpans) -> None:
     @spancast.trace(span_name="work")
     def generator() -> Iterator[None]:
         yield
@@ -399,7 +399,7 @@ def test_a_traced_generator_that_fails_is_left_or_never_begins(spans: CapturedSp
     ]  # fmt: skip
 
 
-def test_a_block_with_a_span_in_a_traced_generator_without_one(spans: CapturedSpans) -> None:
+def test_block_with_a_span_in_a_traced_generator_restores_the_context(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s")
     def generator() -> Iterator[None]:
         call("1")
@@ -421,12 +421,12 @@ def test_a_block_with_a_span_in_a_traced_generator_without_one(spans: CapturedSp
         call("after")
     running.close()  # type: ignore[attr-defined]
     assert is_clean()
-    # A block gives back the context it was entered in, as ``with`` blocks do.
+    # A block restores the context of its entry.
     assert spans.tree() == {"first": {"1": {}, "part": {"2": {}}, "between": {}, "3": {}}, "last": {"after": {}}}
     assert sessions(spans) == {"1": "s", "between": None, "2": "s", "3": "s", "after": None}
 
 
-async def test_what_a_traced_function_attached_of_its_own_stays_attached(spans: CapturedSpans) -> None:
+async def test_context_attached_by_a_traced_function_stays_attached(spans: CapturedSpans) -> None:
     @spancast.trace(session_id="s")
     def function(value: str) -> None:
         context_api.attach(baggage.set_baggage("mine", value))

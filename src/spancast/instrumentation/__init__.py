@@ -1,1 +1,1 @@
-"""Where SDKs are wrapped: one file per SDK beside the hooks they share."""
+"""Instrumentation of SDKs and functions: one module per SDK, and the modules they share."""

@@ -1,4 +1,4 @@
-"""anthropic: Messages, its stream helper and the beta surface."""
+"""Patches of anthropic: Messages, its stream helper and the beta API."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _CLASSES: Final = ("Messages", "AsyncMessages")
 
 
 def _without_own_span(client: Any, options: Any) -> Any:  # noqa: ANN401 - the SDK's client and options
-    """Return options for which the SDK (2.x) starts no span itself: one call, one span.
+    """Return options that make the SDK (2.x) start no span of its own, so that a call has one span.
 
-    A client given a ``tracer_provider`` of its own reports elsewhere and is left alone.
+    A client with a ``tracer_provider`` of its own exports elsewhere; its options are not changed.
     """
     if not getattr(options, "span_name", None):
         return options
@@ -34,6 +34,6 @@ PATCHES: Final = stainless_patches(
             "beta.messages", "anthropic.resources.beta.messages.messages", _CLASSES, ("create", "parse", "stream")
         ),
     ),
-    takes_keys=frozenset(f"anthropic.resources.beta.messages.messages:{owner}.tool_runner" for owner in _CLASSES),
+    key_methods=frozenset(f"anthropic.resources.beta.messages.messages:{owner}.tool_runner" for owner in _CLASSES),
     prepare=_without_own_span,
 )

@@ -1,7 +1,7 @@
-"""``@spancast.instrument``: any callable shaped like a completion, whatever it calls inside.
+"""``@spancast.instrument``: functions that take a completion request and return its response.
 
-Functions, methods, coroutines, generators and async generators; the keyword arguments are
-the request body, the result (or what is yielded) is the answer.
+Functions, methods, coroutine functions, generator functions and async generator functions. The keyword arguments
+are the request body; the result, or the yielded chunks, are the response.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import wrapt
 
 from spancast.diagnostics import never_raise
 from spancast.dialects.protocol import Dialect
-from spancast.instrumentation.results import StepWatch, awaited, recorded
+from spancast.instrumentation.results import StepRecorder, awaited, recorded
 from spancast.model import json_codec
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.tracing.call_tracer import CALL_TRACER
@@ -24,27 +24,27 @@ from spancast.tracing.generator_steps import (
     Driven,
     async_generator_function,
     called_function,
+    copy_names,
     generator_function,
     kind_of,
-    named,
 )
 from spancast.tracing.traced_call import TracedCall
 
-_TAKEN: Final = ("trace", "session_id")
+_KEY_PARAMETERS: Final = ("trace", "session_id")
 _BODY_MARKS: Final = ("messages", "input", "prompt", "contents")
 
 
 def instrument_function(
     function: Callable[..., Any], dialect: Dialect, server: Server = UNKNOWN_SERVER
 ) -> Callable[..., Any]:
-    """Return ``function`` recorded: same name, signature and kind; works on methods too."""
+    """Return a wrapper of ``function`` that records its calls, of the same name, signature and kind."""
     call = _Call(function, dialect, server)
     wrappers = {"coroutine": call.coroutine, "generator": call.generator, "async generator": call.async_generator}
     return wrapt.FunctionWrapper(function, wrappers.get(kind_of(function), call.plain))
 
 
 class _Call:
-    """How one function is called: its signature, its dialect, where it sends to."""
+    """An instrumented function: its signature, its dialect and its server."""
 
     def __init__(self, function: Callable[..., Any], dialect: Dialect, server: Server) -> None:
         self._dialect = dialect
@@ -60,43 +60,43 @@ class _Call:
     def plain(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:  # noqa: ANN401 - the function's own result
-        """Record a call that returns its answer, a stream or an awaitable."""
+        """Record a call that returns a response, a stream or an awaitable."""
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
         if traced_call is None or not traced_call.records_response:
             return wrapped(*args, **kwargs)
-        with traced_call.inside():
+        with traced_call.activate():
             result = wrapped(*args, **kwargs)
         return recorded(traced_call, result)
 
     def coroutine(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Coroutine[Any, Any, Any]:
-        """Record a coroutine function; its call begins when it is awaited."""
-        return named(self._run(wrapped, args, kwargs), self._called)
+        """Record a coroutine function; the call starts when it is awaited."""
+        return copy_names(self._run(wrapped, args, kwargs), self._called)
 
     def generator(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Generator[Any, Any, Any]:
-        """Record a generator function; its call begins with its first step."""
-        return named(generator_function(self._begin_steps)(StepWatch.step, wrapped, args, kwargs), self._called)
+        """Record a generator function; the call starts with its first step."""
+        return copy_names(generator_function(self._begin_steps)(StepRecorder.step, wrapped, args, kwargs), self._called)
 
     def async_generator(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> AsyncGenerator[Any, Any]:
-        """Record an async generator function; its call begins with its first step."""
+        """Record an async generator function; the call starts with its first step."""
         begun = async_generator_function(self._begin_steps)
-        return named(begun(StepWatch.step_async, wrapped, args, kwargs), self._called)
+        return copy_names(begun(StepRecorder.step_async, wrapped, args, kwargs), self._called)
 
     def _begin_steps(
         self, step: Callable[..., Any], wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Driven:
-        """Begin the call of a generator function, whose steps are recorded by ``step`` of its watch."""
+        """Start the call of a generator function; ``step`` of its recorder records the steps."""
         traced_call, changed = self._begin(wrapped, args, kwargs)
         inner = wrapped(*args, **changed)
         if traced_call is None or not traced_call.records_response:
-            return Driven(inner, _call, nullcontext())
-        watch = StepWatch(traced_call)
-        return Driven(inner, functools.partial(step, watch), watch)
+            return Driven(inner, _unrecorded, nullcontext())
+        recorder = StepRecorder(traced_call)
+        return Driven(inner, functools.partial(step, recorder), recorder)
 
     async def _run(self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the function's own result
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
@@ -108,25 +108,26 @@ class _Call:
         self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[TracedCall | None, dict[str, Any]]:
         body = _body(wrapped, args, kwargs)
-        traced_call = CALL_TRACER.begin(self._dialect, body or {}, server=self._server, is_outermost=True)
-        taken = [name for name in _TAKEN if name in kwargs and name not in self._named]
-        if taken:
-            kwargs = {name: value for name, value in kwargs.items() if name not in taken}
+        traced_call = CALL_TRACER.start_call(self._dialect, body or {}, server=self._server, is_outermost=True)
+        removed = [name for name in _KEY_PARAMETERS if name in kwargs and name not in self._named]
+        if removed:
+            kwargs = {name: value for name, value in kwargs.items() if name not in removed}
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
         if forwarded and self._takes_any:
-            # The function's own arguments stay as they are, but for the keys that it passes on.
+            # The function's own arguments are not changed; only trace keys, which it passes on, are replaced.
             fields = {name for name, value in forwarded.items() if value is not None}
-            kwargs = {**kwargs, **{name: forwarded[name] for name in fields if name in _TAKEN or name not in kwargs}}
+            sent = {name for name in fields if name in _KEY_PARAMETERS or name not in kwargs}
+            kwargs = {**kwargs, **{name: forwarded[name] for name in sent}}
         return traced_call, kwargs
 
 
-def _call(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - a step that is not recorded
+def _unrecorded(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - an unrecorded step
     return call(*args)
 
 
 @never_raise
 def _body(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the request body a call means: its keywords, bound positionals, a mapping that holds the request."""
+    """Return the request body of a call: its keywords and positionals, or the mapping among them with the request."""
     body: dict[str, Any] = dict(kwargs)
     if args:
         signature = inspect.signature(wrapped)
@@ -139,7 +140,8 @@ def _body(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, 
     if not any(mark in body for mark in _BODY_MARKS):
         for value in list(body.values()):
             if json_codec.is_mapping(value) and any(mark in value for mark in _BODY_MARKS):
-                body = {**value, **{name: body[name] for name in (*_TAKEN, "user", "metadata") if name in body}}
+                keys = {name: body[name] for name in (*_KEY_PARAMETERS, "user", "metadata") if name in body}
+                body = {**value, **keys}
                 break
     extra = body.pop("extra_body", None)
     return {**body, **extra} if json_codec.is_mapping(extra) else body

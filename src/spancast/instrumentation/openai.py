@@ -1,4 +1,4 @@
-"""openai: Chat Completions and Responses; also every OpenAI-compatible ``base_url`` and Azure."""
+"""Patches of openai: Chat Completions and Responses, also with Azure or any OpenAI-compatible ``base_url``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PATCHES: Final = stainless_patches(
         Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),
         Resource("responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), _METHODS),
     ),
-    takes_keys=frozenset(
+    key_methods=frozenset(
         f"openai.resources.beta.responses.responses:{owner}.create" for owner in ("Responses", "AsyncResponses")
     ),
 )

@@ -1,8 +1,8 @@
-"""Patches as rows: applied lazily and in any import order, removed without a trace.
+"""Patches of SDK methods: applied when the SDK is imported, removable.
 
-Invariants (tests/instrumentation/test_wrapping.py, test_other_tracers.py):
-    No SDK is imported. ``uninstall`` removes what is ours and only that; what it cannot reach,
-    because another library has wrapped it, does nothing any more.
+Invariants (tests/instrumentation/test_wrapping.py, test_other_instrumentations.py):
+    No SDK is imported. ``uninstall`` removes our wrappers and no others. A wrapper of ours inside another library's
+    wrapper stays there, but passes calls on unrecorded.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ import wrapt
 from spancast.diagnostics import counters, logger, never_raise
 
 Method: TypeAlias = Callable[..., Any]
-"""As it stands in a class: its first argument is the object."""
+"""A function of a class; its first argument is the object."""
 Hook: TypeAlias = Callable[[Method], Method]
-"""Returns what is to stand in the place of a method.
+"""Returns the wrapper of a method.
 
-An ordinary function, which every call of it costs a microsecond; through wrapt's proxies it is three to five.
+The wrapper is a plain function: it adds one microsecond per call, a proxy of wrapt three to five.
 """
 
 
 _INTERNAL_FILENAME: Final = "<spancast, as unseen as importlib._bootstrap>"
 _MARK: Final = "_self_spancast"
-"""The attribute that holds a ``_Layer``; wrapt keeps attributes of such a name on the proxy itself."""
+"""The attribute that holds a ``_Layer``; wrapt stores attributes with the prefix ``_self_`` on the proxy itself."""
 _ABSENT: Final = object()
 _MAX_DEPTH: Final = 64
 
 
 class InstrumentedClients:
-    """The clients of one SDK that are instrumented: all of them, or single objects.
+    """The instrumented clients of one SDK: all of them, or single objects.
 
-    Every hook asks it at every call. Another library can hold a reference to one of our wrappers
-    and put it back after ``uninstall``; such a wrapper then passes the call on.
+    Every wrapper checks it at every call: another library may keep a reference to a wrapper of ours and restore it
+    after ``uninstall``. Such a wrapper passes the call on unrecorded.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class InstrumentedClients:
         self._single: dict[int, weakref.ref[object]] = {}
 
     def covers(self, client: object) -> bool:
-        """Return whether calls of ``client`` are to be recorded."""
+        """Return whether calls of ``client`` are recorded."""
         return self.all or id(client) in self._single
 
     def __bool__(self) -> bool:
@@ -60,30 +60,30 @@ class InstrumentedClients:
         return id(client) in self._single
 
     def add(self, client: object) -> None:
-        """Instrument one object, as long as it lives."""
+        """Add one object; it is removed when it is garbage collected."""
         key = id(client)
         self._single[key] = weakref.ref(client, lambda _: self._single.pop(key, None))
 
     def discard(self, client: object) -> None:
-        """Forget one object; harmless if it was never added."""
+        """Remove one object, if it was added."""
         self._single.pop(id(client), None)
 
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """One wrapper of ours: ``original`` stood in its place before (``_ABSENT``: nothing).
+    """One wrapper of ours; ``original`` is the attribute it has replaced (``_ABSENT`` if there was none).
 
-    It is an attribute of the wrapper, and a library that wraps the wrapper copies its attributes:
-    so ``made`` says whose it is. ``is_of_class``: it stands in a class, not in an object.
+    It is stored as an attribute of the wrapper. A library that wraps the wrapper copies its attributes, so ``wrapper``
+    refers to the one that this belongs to. ``is_of_class``: the wrapper is set on a class, not on an object.
     """
 
-    made: weakref.ref[Any]
+    wrapper: weakref.ref[Any]
     original: Any
     is_of_class: bool
 
 
 class Patch(NamedTuple):
-    """One method of one class of an SDK, and what goes around it."""
+    """One method of a class of an SDK, and the hook that wraps it."""
 
     module: str
     attribute: str
@@ -93,27 +93,27 @@ class Patch(NamedTuple):
 
 
 class InstancePatch(NamedTuple):
-    """The same method reached from a client object: ``chat.completions.create``."""
+    """A method of a client object, by its path (``chat.completions.create``), and the hook that wraps it."""
 
     path: str
     hook: Hook
     async_hook: Hook | None = None
-    """Instead, where the object's method is a coroutine function."""
+    """Used instead of ``hook`` if the object's method is a coroutine function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSpec:
-    """One SDK: what is known of it before it is used; its patches are imported when it is instrumented.
+    """The description of one SDK; its patches are imported when it is instrumented.
 
-    ``min_version`` is the oldest version the contract suite runs against.
+    ``min_version`` is the oldest version that the contract tests run with.
     """
 
     name: str
-    """The name users write: ``instrument("openai")``."""
+    """The name in the API: ``instrument("openai")``."""
 
     distribution: str
     packages: tuple[str, ...]
-    """The import packages it owns, dotted (``google.genai``): ``instrument(client)`` finds the SDK by its class's."""
+    """Its import packages, dotted (``google.genai``); ``instrument(client)`` finds the SDK by the client's class."""
 
     min_version: str
     patches: str
@@ -122,9 +122,9 @@ class ClientSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPatches:
-    """What is patched in the classes of an SDK, and what in one client object.
+    """The patches of the classes of an SDK, and those of a single client object.
 
-    ``copy_methods`` return a new client of the same settings.
+    ``copy_methods`` are the methods that return a copy of a client.
     """
 
     dialects: tuple[str, ...]
@@ -135,34 +135,34 @@ class ClientPatches:
     """Shared with the hooks."""
 
     resource_bases: tuple[str, ...] = ()
-    """Base classes of the SDK's resources, ``module:Class``; a resource keeps its client as ``_client``."""
+    """Base classes of the SDK's resources, ``module:Class``; a resource has its client as ``_client``."""
 
     hook_of_other: Callable[[str, Method], Hook | None] | None = None
-    """Returns what goes around a public method of a resource that no patch names (``module:Class.method``)."""
+    """Returns the hook for a public method of a resource that no patch names (``module:Class.method``), or None."""
 
 
 class Instrumentor:
-    """The patches of one SDK that are on, for its classes and for single objects."""
+    """Applies and removes the patches of one SDK, on its classes and on single objects."""
 
     def __init__(self, patches: ClientPatches) -> None:
         self.patches: Final = patches
         self._instrumented: Final = patches.instrumented
         self._registered: set[Patch] = set()
-        self._places: dict[tuple[type, str], None] = {}
+        self._patched: dict[tuple[type, str], None] = {}
         self._hooks: Final = {f"{patch.module}:{patch.attribute}": patch.hook for patch in patches.patches}
         self._resource_kinds: set[type] = set()
-        self._awaited: set[str] = set()
-        self._beneath: list[tuple[Any, Method]] = []
+        self._awaited_modules: set[str] = set()
+        self._inner_wrappers: list[tuple[Any, Method]] = []
         self._lock = threading.RLock()
 
     def instrument(self) -> None:
-        """Patch every class already imported, and the others when they are; harmless when on.
+        """Patch every class that is imported, and the others at their import; may be called again.
 
-        Puts back what another library has removed since, by restoring what it had seen before.
+        A second call restores the patches that another library has removed since.
         """
         with self._lock:
             self._instrumented.all = True
-            self._notice_resources()
+            self._watch_resources()
             for patch in self.patches.patches:
                 if patch in self._registered:
                     module = sys.modules.get(patch.module)
@@ -170,46 +170,46 @@ class Instrumentor:
                         self._apply(patch, module)
                 else:
                     self._registered.add(patch)
-                    # Runs at once where the module is loaded; stays registered (and idle) after uninstall.
+                    # Runs at once if the module is loaded; stays registered after uninstall, without effect.
                     wrapt.register_post_import_hook(
                         lambda module, patch=patch: self._apply(patch, module), patch.module
                     )
 
     def uninstall(self) -> None:
-        """Restore what stood in the classes before, unless another library has put its own there since."""
+        """Restore the original methods of the classes, except those that another library has replaced since."""
         with self._lock:
             self._instrumented.all = False
-            for owner, name in self._places:
+            for owner, name in self._patched:
                 for kind in (owner, *_subclasses(owner)):
                     _restore(kind, name)
             self._resource_kinds.clear()
             if self._instrumented:
-                self._notice_resources()
-            while self._beneath:
-                proxy, made = self._beneath.pop()
-                layer = _layer_of(made)
-                if layer is not None and proxy.__wrapped__ is made:
+                self._watch_resources()
+            while self._inner_wrappers:
+                proxy, wrapper = self._inner_wrappers.pop()
+                layer = _layer_of(wrapper)
+                if layer is not None and proxy.__wrapped__ is wrapper:
                     proxy.__wrapped__ = layer.original
 
     def instrument_client(self, target: object) -> None:
-        """Patch one client object, and the copies made of it; harmless when on."""
+        """Patch one client object and its copies; may be called again."""
         self._instrumented.add(target)
-        self._notice_resources()
+        self._watch_resources()
         for patch in self.patches.instance_patches:
             _patch_instance(target, patch)
         for name in self.patches.copy_methods:
             _patch_instance(target, InstancePatch(name, self._instrument_copy))
-        for resource in self._resources_within(target):
+        for resource in self._resources_in(target):
             self._patch_resource(resource)
 
     def uninstall_from(self, target: object) -> None:
-        """Take the patches of one client object off."""
+        """Remove the patches of one client object."""
         self._instrumented.discard(target)
         for path in (*(patch.path for patch in self.patches.instance_patches), *self.patches.copy_methods):
             owner, name = _resolve_path(target, path)
             if owner is not None:
                 _restore(owner, name)
-        for resource in self._resources_within(target):
+        for resource in self._resources_in(target):
             held: dict[str, Any] = resource.__dict__
             for name in list(held):
                 _restore(resource, name)
@@ -226,36 +226,36 @@ class Instrumentor:
             if isinstance(base, type):
                 yield base
 
-    def _notice_resources(self) -> None:
-        """See to it that methods of resources take trace keys: when the first of a class is made, or of a client.
+    def _watch_resources(self) -> None:
+        """Wrap the constructors of resources, so that their methods are patched when a resource is made.
 
-        Not before: there are hundreds, and the SDKs import most of them on first use.
+        There are hundreds of resource classes, and the SDKs import most of them on first use.
         """
-        self._notice_bases()
+        self._watch_bases()
         for reference in self.patches.resource_bases:
             module = reference.partition(":")[0]
-            if module not in sys.modules and reference not in self._awaited:
-                self._awaited.add(reference)
-                wrapt.register_post_import_hook(lambda _module: self._notice_bases(), module)
+            if module not in sys.modules and reference not in self._awaited_modules:
+                self._awaited_modules.add(reference)
+                wrapt.register_post_import_hook(lambda _module: self._watch_bases(), module)
 
-    def _notice_bases(self) -> None:
+    def _watch_bases(self) -> None:
         with self._lock:
             if not self._instrumented:
                 return
             for base in self._bases():
-                self._place(base, "__init__", self._notice_made)
+                self._patch_method(base, "__init__", self._wrap_init)
                 for kind in _subclasses(base) if self._instrumented.all else ():
                     self._patch_resource_class(kind)
 
-    def _notice_made(self, method: Method) -> Method:
-        def noticing(resource: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the SDK's arguments
+    def _wrap_init(self, method: Method) -> Method:
+        def wrapper(resource: Any, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the SDK's arguments
             method(resource, *args, **kwargs)
-            self._patch_made(resource)
+            self._patch_new_resource(resource)
 
-        return noticing
+        return wrapper
 
     @never_raise
-    def _patch_made(self, resource: Any) -> None:  # noqa: ANN401 - the SDK's resource
+    def _patch_new_resource(self, resource: Any) -> None:  # noqa: ANN401 - the SDK's resource
         if self._instrumented.all:
             with self._lock:
                 self._patch_resource_class(cast("type[Any]", type(resource)))
@@ -266,7 +266,7 @@ class Instrumentor:
         if kind not in self._resource_kinds:
             self._resource_kinds.add(kind)
             for owner, name, hook in self._methods(kind):
-                self._place(owner, name, hook)
+                self._patch_method(owner, name, hook)
 
     def _patch_resource(self, resource: object) -> None:
         for _, name, hook in self._methods(type(resource)):
@@ -284,8 +284,8 @@ class Instrumentor:
                 if hook is not None:
                     yield owner, name, hook
 
-    def _resources_within(self, holder: Any) -> list[Any]:  # noqa: ANN401 - a client
-        """Return the resources that ``holder`` has made already, those inside another library's stand-ins included."""
+    def _resources_in(self, holder: Any) -> list[Any]:  # noqa: ANN401 - a client
+        """Return the resources that ``holder`` has already made, including those inside proxies of other libraries."""
         bases, found, waiting = tuple(self._bases()), dict[int, Any](), [holder]
         while waiting:
             for value in list(getattr(waiting.pop(), "__dict__", {}).values()):
@@ -297,13 +297,13 @@ class Instrumentor:
         return list(found.values())
 
     def _instrument_copy(self, method: Method) -> Method:
-        def copying(client: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client
-            made = method(client, *args, **kwargs)
+        def wrapper(client: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's client
+            client_copy = method(client, *args, **kwargs)
             if self._instrumented.has(client):
-                self.instrument_client(made)
-            return made
+                self.instrument_client(client_copy)
+            return client_copy
 
-        return copying
+        return wrapper
 
     def _apply(self, patch: Patch, module: ModuleType) -> None:
         with self._lock:
@@ -312,26 +312,26 @@ class Instrumentor:
             class_name, _, method = patch.attribute.partition(".")
             owner = getattr(module, class_name, None)
             if not isinstance(owner, type) or vars(owner).get(method) is None:
-                # Another version of the SDK: this row is not for it, the others stand by themselves.
-                logger.debug("spancast: %s has no %s, not patched", patch.module, patch.attribute)
+                # Another version of the SDK; the other patches do not depend on this one.
+                logger.debug("spancast: not patched: %s has no %s", patch.module, patch.attribute)
                 counters.add("patches_not_found")
                 return
             inherited = list(_layers_of(vars(owner)[method]))
-            self._place(owner, method, patch.hook)
+            self._patch_method(owner, method, patch.hook)
             for kind in _subclasses(owner):
                 if method in vars(kind):
-                    self._place_beside(kind, method, patch.hook, inherited)
+                    self._patch_inherited(kind, method, patch.hook, inherited)
 
-    def _place(self, owner: type, name: str, hook: Hook) -> None:
-        self._places[owner, name] = None
+    def _patch_method(self, owner: type, name: str, hook: Hook) -> None:
+        self._patched[owner, name] = None
         held = vars(owner)[name]
-        if not _is_ours_within(held):
+        if not _contains_ours(held):
             setattr(owner, name, wrap_method(held, hook))
 
-    def _place_beside(self, owner: type, name: str, hook: Hook, inherited: list[Any]) -> None:
-        """Patch a subclass in which another library has wrapped what it inherits, and so does not reach ours.
+    def _patch_inherited(self, owner: type, name: str, hook: Hook, inherited: list[Any]) -> None:
+        """Patch a subclass on which another library has set a wrapper of the inherited method, bypassing ours.
 
-        Beneath that library's proxy, where ours is when it comes first: whoever is outside is the caller of the other.
+        Our wrapper goes inside that library's proxy, as it would if ours had been applied first.
         """
         outer: Any = None
         for one in _layers_of(vars(owner)[name]):
@@ -343,45 +343,45 @@ class Instrumentor:
         else:
             return
         if outer is None or not _is_proxy(outer):
-            self._place(owner, name, hook)
+            self._patch_method(owner, name, hook)
         else:
-            outer.__wrapped__ = made = wrap_method(outer.__wrapped__, hook)
-            self._beneath.append((outer, made))
+            outer.__wrapped__ = wrapper = wrap_method(outer.__wrapped__, hook)
+            self._inner_wrappers.append((outer, wrapper))
 
 
 def wrap_method(method: Method, hook: Hook) -> Method:
-    """Return ``method`` with ``hook`` around it: of the same name, signature and kind.
+    """Return ``method`` wrapped by ``hook``, with the same name, signature and kind.
 
-    A plain function, unless ``method`` is another library's wrapt proxy. That one is wrapped by a proxy,
-    for its owner recognises it by its type.
+    The wrapper is a plain function, unless ``method`` is a wrapt proxy of another library. Then it is a proxy too,
+    because that library recognizes its proxies by type.
     """
     held: Any = method
-    # By its exact type: a proxy says that it is a function.
+    # Exact type: a proxy claims to be a function.
     if type(held) is FunctionType:
-        return _marked(_copy_signature(held, hook(held)), held)
+        return _mark(_copy_signature(held, hook(held)), held)
     if _is_proxy(held):
-        return _marked(_proxy(held, hook(_binding(held)), wrap_method(held.__wrapped__, hook)), held)
-    return _marked(_copy_signature(held, hook(_binding(held))), held)
+        return _mark(_proxy(held, hook(_binding(held)), wrap_method(held.__wrapped__, hook)), held)
+    return _mark(_copy_signature(held, hook(_binding(held))), held)
 
 
-def _marked(made: Method, original: Any, *, is_of_class: bool = True) -> Method:  # noqa: ANN401 - whatever stood there
-    setattr(made, _MARK, _Layer(weakref.ref(made), original, is_of_class))
-    return made
+def _mark(wrapper: Method, original: Any, *, is_of_class: bool = True) -> Method:  # noqa: ANN401 - any attribute
+    setattr(wrapper, _MARK, _Layer(weakref.ref(wrapper), original, is_of_class))
+    return wrapper
 
 
-def _layer_of(held: Any) -> _Layer | None:  # noqa: ANN401 - whatever stands in a class or an object
-    """Return the layer that ``held`` is, None if it is not ours."""
+def _layer_of(held: Any) -> _Layer | None:  # noqa: ANN401 - any attribute
+    """Return the layer of ``held``; None if it is not a wrapper of ours."""
     if type(held) is MethodType:
         held = held.__func__
     elif isinstance(held, wrapt.BoundFunctionWrapper):
-        # Some libraries put into a class what getattr gave them.
-        held = held._self_parent  # noqa: SLF001 - wrapt documents it
+        # Some libraries set the result of getattr, a bound wrapper, on the class.
+        held = held._self_parent  # noqa: SLF001 - documented by wrapt
     layer = getattr(held, _MARK, None)
-    return layer if isinstance(layer, _Layer) and layer.made() is held else None
+    return layer if isinstance(layer, _Layer) and layer.wrapper() is held else None
 
 
-def _layers_of(held: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
-    """Return ``held`` and what it wraps, outermost first."""
+def _layers_of(held: Any) -> Iterator[Any]:  # noqa: ANN401 - any attribute
+    """Yield ``held`` and the callables it wraps, outermost first."""
     for _ in range(_MAX_DEPTH):
         if held is None:
             return
@@ -390,7 +390,7 @@ def _layers_of(held: Any) -> Iterator[Any]:  # noqa: ANN401 - as above
         held = getattr(held, "__wrapped__", None) if layer is None else layer.original
 
 
-def _is_ours_within(held: Any) -> bool:  # noqa: ANN401 - as above
+def _contains_ours(held: Any) -> bool:  # noqa: ANN401 - any attribute
     return any(_layer_of(one) is not None for one in _layers_of(held))
 
 
@@ -411,48 +411,48 @@ def _subclasses(owner: type) -> Iterator[type]:
         yield from _subclasses(kind)
 
 
-def _copy_signature(method: Method, made: Method) -> Method:
-    made = functools.update_wrapper(made, method)
-    if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(made):
-        made = functools.update_wrapper(_coroutine_function(made), method)
-    # As deep as it was: LangSmith looks one level below a decorated method for its coroutine function.
-    beneath: Any = getattr(method, "__wrapped__", None)
-    if beneath is not None:
-        made.__dict__["__wrapped__"] = beneath
-    return made
+def _copy_signature(method: Method, wrapper: Method) -> Method:
+    wrapper = functools.update_wrapper(wrapper, method)
+    if inspect.iscoroutinefunction(method) and not inspect.iscoroutinefunction(wrapper):
+        wrapper = functools.update_wrapper(_coroutine_function(wrapper), method)
+    # Keep the depth of ``__wrapped__``: LangSmith looks one level below a decorated method for its coroutine function.
+    inner: Any = getattr(method, "__wrapped__", None)
+    if inner is not None:
+        wrapper.__dict__["__wrapped__"] = inner
+    return wrapper
 
 
-def _is_proxy(held: Any) -> bool:  # noqa: ANN401 - as above
-    """Return whether ``held`` is a proxy, which is of another type than it says."""
+def _is_proxy(held: Any) -> bool:  # noqa: ANN401 - any attribute
+    """Return whether ``held`` is a proxy: its ``__class__`` differs from its type."""
     return held.__class__ is not type(held) and hasattr(held, "__wrapped__")
 
 
-def _proxy(held: Any, around: Method, beneath: Method) -> Method:  # noqa: ANN401 - as above
-    """Return a proxy that stands for the proxy ``held`` and calls ``around``.
+def _proxy(held: Any, around: Method, inner: Method) -> Method:  # noqa: ANN401 - any attribute
+    """Return a proxy in place of the proxy ``held`` that calls ``around``.
 
-    It wraps ``beneath``, ours without theirs: some libraries uninstrument by putting the outermost
-    ``__wrapped__`` in its place.
+    Its ``__wrapped__`` is ``inner``, our wrapper without theirs: some libraries uninstrument by replacing the
+    attribute with the ``__wrapped__`` of the outermost wrapper.
     """
 
     def wrapper(_wrapped: Method, instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's own result
         return around(instance, *args, **kwargs)
 
-    # Some libraries ship a copy of wrapt, and know the wrappers of that one only.
+    # Some libraries contain a copy of wrapt and recognize only the wrappers of that copy.
     kinds = (kind for kind in type(held).__mro__ if kind.__name__ == wrapt.FunctionWrapper.__name__)
-    return next(kinds, wrapt.FunctionWrapper)(beneath, hide_frame(wrapper))
+    return next(kinds, wrapt.FunctionWrapper)(inner, hide_frame(wrapper))
 
 
 def hide_frame(function: FunctionType) -> FunctionType:
-    """Return ``function`` as one that ``warnings.warn`` passes over: an SDK warns of the line of its caller.
+    """Hide the frame of ``function`` from ``warnings.warn``, so that an SDK's warning names the line of its caller.
 
-    A ``stacklevel`` counts frames, but for those that the file's name marks as the interpreter's own.
+    ``stacklevel`` does not count frames whose file name marks them as internal to the interpreter.
     """
     function.__code__ = function.__code__.replace(co_filename=_INTERNAL_FILENAME)
     return function
 
 
-def _binding(held: Any) -> Method:  # noqa: ANN401 - another tracer's proxy, mostly
-    """Return a function that calls what a class holds as the class has it called: bound to the object, if it can be."""
+def _binding(held: Any) -> Method:  # noqa: ANN401 - mostly another library's proxy
+    """Return a function that calls the class attribute ``held`` bound to the object, if it is a descriptor."""
     bind: Any = getattr(held, "__get__", None)
 
     def call(instance: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
@@ -463,7 +463,7 @@ def _binding(held: Any) -> Method:  # noqa: ANN401 - another tracer's proxy, mos
 
 
 def _coroutine_function(function: Method) -> Method:
-    """Return ``function``, which returns coroutines, as one that is known to."""
+    """Return ``function``, which returns coroutines, as a coroutine function for ``inspect``."""
     mark: Callable[[Method], Method] | None = getattr(inspect, "markcoroutinefunction", None)
     if mark is not None:
         return mark(function)
@@ -478,30 +478,30 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
     owner, name = _resolve_path(target, patch.path)
     if owner is None:
         return
-    standing: Any = getattr(owner, "__dict__", {}).get(name, _ABSENT)
-    if standing is not _ABSENT and _is_ours_within(standing):
+    existing: Any = getattr(owner, "__dict__", {}).get(name, _ABSENT)
+    if existing is not _ABSENT and _contains_ours(existing):
         return
-    if standing is _ABSENT and not hasattr(cast("type[Any]", type(owner)), name):
+    if existing is _ABSENT and not hasattr(cast("type[Any]", type(owner)), name):
         logger.debug("spancast: %s has no %s, not patched", type(target).__name__, patch.path)
         counters.add("patches_not_found")
         return
     method = getattr(owner, name)
     hook = (patch.async_hook if inspect.iscoroutinefunction(method) else None) or patch.hook
-    around = hook(_of_class(owner, name, method) if standing is _ABSENT else _without_owner(standing))
-    # By its exact type, as in ``wrap_method``.
+    around = hook(_of_class(owner, name, method) if existing is _ABSENT else _without_owner(existing))
+    # Exact type, as in ``wrap_method``.
     if type(method) is MethodType and method.__self__ is owner:
-        made = _marked(_copy_signature(method.__func__, around), standing, is_of_class=False)
-        setattr(owner, name, MethodType(made, owner))
+        wrapper = _mark(_copy_signature(method.__func__, around), existing, is_of_class=False)
+        setattr(owner, name, MethodType(wrapper, owner))
         return
     if _is_proxy(method):
-        made = _proxy(method, _with_owner(around, owner), method)
+        wrapper = _proxy(method, _with_owner(around, owner), method)
     else:
-        made = _copy_signature(method, _bound(around, owner))
-    setattr(owner, name, _marked(made, standing, is_of_class=False))
+        wrapper = _copy_signature(method, _bound(around, owner))
+    setattr(owner, name, _mark(wrapper, existing, is_of_class=False))
 
 
-def _of_class(owner: object, name: str, method: Any) -> Method:  # noqa: ANN401 - as above
-    """Return a function that calls what the class of ``owner`` holds at the time of the call.
+def _of_class(owner: object, name: str, method: Any) -> Method:  # noqa: ANN401 - any attribute
+    """Return a function that calls the method which the class of ``owner`` has at the time of the call.
 
     Tests replace methods of classes, and other libraries wrap them, after a client was instrumented.
     """
@@ -520,7 +520,7 @@ def _of_class(owner: object, name: str, method: Any) -> Method:  # noqa: ANN401 
 
 
 def _without_owner(method: Method) -> Method:
-    """Return ``method``, which knows its object or needs none, as one that is given an object."""
+    """Return a function with an object as first argument, which is not passed to ``method``."""
 
     def call(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         return method(*args, **kwargs)
@@ -529,7 +529,7 @@ def _without_owner(method: Method) -> Method:
 
 
 def _with_owner(around: Method, owner: object) -> Method:
-    """Return ``around`` called for ``owner``, whatever object it is given."""
+    """Return a function that calls ``around`` for ``owner`` instead of its first argument."""
 
     def call(_owner: object, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         return around(owner, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""CLIENTS: name -> the row of an SDK. Its patches are imported when it is instrumented."""
+"""The registry of supported SDKs. The patches of an SDK are imported when it is instrumented."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from spancast.instrumentation.patching import ClientPatches, ClientSpec, Instrum
 from spancast.model.entry_points import installed, load
 
 ENTRY_POINTS: Final = "spancast.clients"
-"""The group in which a distribution offers SDKs: ``name = "module:SPEC"``."""
+"""The entry point group for SDKs of other distributions: ``name = "module:SPEC"``."""
 
 CLIENTS: Final[dict[str, ClientSpec]] = {
     spec.name: spec
@@ -40,31 +40,31 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
 
 
 installations: Final[dict[str, Instrumentor]] = {}
-"""The SDKs that have been instrumented, or clients of theirs."""
+"""The instrumentors of all SDKs that were instrumented so far, by name."""
 
 
 def installed_clients(name: str | None = None) -> dict[str, ClientSpec]:
-    """Return the SDKs of installed distributions, only ``name`` if given."""
+    """Return the SDKs that installed distributions offer, only ``name`` if given."""
     return installed(ENTRY_POINTS, ClientSpec.__name__, lambda value: isinstance(value, ClientSpec), name)
 
 
 def find_installation(name: str) -> Instrumentor | None:
-    """Return the one installation of the SDK ``name``, one of ours or of an installed distribution; None if none is."""
+    """Return the instrumentor of the SDK ``name``, built in or of an installed distribution; None if unknown."""
     known = installations.get(name)
     if known is None:
         spec = CLIENTS.get(name) or installed_clients(name).get(name)
         if spec is None:
             return None
         patches: ClientPatches = load(spec.patches)
-        # Two threads may both get here: the first to store its installation wins.
+        # Two threads may both get here; the first to store its instrumentor wins.
         known = installations.setdefault(name, Instrumentor(patches))
     return known
 
 
 def name_of(client: object) -> str | None:
-    """Return the name of the SDK that ``client`` is an object of; None if it is of none.
+    """Return the name of the SDK of ``client``; None if unknown.
 
-    By the most specific package that a row owns, so that SDKs may share a namespace (``google.genai``).
+    The most specific package decides, so that SDKs may share a namespace (``google.genai``).
     """
     return _owner(client, CLIENTS) or _owner(client, installed_clients())
 

@@ -1,7 +1,7 @@
-"""Results of decorated functions, recorded however they are read: awaited, iterated either way, entered, closed.
+"""Recording of results of decorated functions: awaitables, iterators, context managers, complete responses.
 
-The caller gets the same object if it says everything at once, or if what it holds can be recorded in place.
-Else a coroutine or generator of the same kind, or a ``StandIn``.
+The caller gets the same object if it is a complete response or if it can be recorded in place. Otherwise the caller
+gets a coroutine or generator of the same kind, or a ``StandIn``.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ from spancast.diagnostics import never_raise
 from spancast.instrumentation.stainless import record_result
 from spancast.instrumentation.stream_recorder import StreamRecorder
 from spancast.model import json_codec
-from spancast.tracing.generator_steps import Driven, Unawaited, async_generator_function, generator_function, named
+from spancast.tracing.generator_steps import Driven, Unawaited, async_generator_function, copy_names, generator_function
 from spancast.tracing.traced_call import Incomplete, TracedCall
 
 
-def recorded(traced_call: TracedCall, result: Any, watch: StepWatch | None = None) -> Any:  # noqa: ANN401 - the function's own result
-    """Record ``result`` and return what the caller gets in its place.
+def recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | None = None) -> Any:  # noqa: ANN401 - the function's own result
+    """Record ``result`` and return the object for the caller.
 
-    ``watch`` is that of the object which ``result`` was got from, by entering or awaiting it.
+    ``recorder`` is the recorder of the object that ``result`` comes from, by entering or awaiting it.
     """
-    made = _recorded(traced_call, result, watch)
-    if watch is not None and made is None:
-        watch.hand_over()
-    return result if made is None else made
+    replacement = _recorded(traced_call, result, recorder)
+    if recorder is not None and replacement is None:
+        recorder.release()
+    return result if replacement is None else replacement
 
 
-async def awaited(traced_call: TracedCall, awaitable: Awaitable[Any], watch: StepWatch | None = None) -> Any:  # noqa: ANN401 - as above
-    """Await a result, and record what it gives."""
-    with traced_call.inside():
+async def awaited(traced_call: TracedCall, awaitable: Awaitable[Any], recorder: StepRecorder | None = None) -> Any:  # noqa: ANN401 - the function's own result
+    """Await a result and record its value."""
+    with traced_call.activate():
         result = await awaitable
-    return recorded(traced_call, result, watch)
+    return recorded(traced_call, result, recorder)
 
 
-async def _awaited_later(traced_call: TracedCall, given: Unawaited, watch: StepWatch | None) -> Any:  # noqa: ANN401 - as above
-    return await awaited(traced_call, given.coroutine, watch)
+async def _awaited_later(traced_call: TracedCall, given: Unawaited, recorder: StepRecorder | None) -> Any:  # noqa: ANN401 - the function's own result
+    return await awaited(traced_call, given.coroutine, recorder)
 
 
 @never_raise
-def _recorded(traced_call: TracedCall, result: Any, watch: StepWatch | None) -> Any:  # noqa: ANN401, PLR0911 - one way of reading each
+def _recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | None) -> Any:  # noqa: ANN401, PLR0911 - one way of reading each
     name = f"{type(result).__module__.partition('.')[0]}._streaming"
     streaming = sys.modules.get(name)
     if streaming is not None and isinstance(result, (streaming.Stream, streaming.AsyncStream)):
@@ -64,21 +64,21 @@ def _recorded(traced_call: TracedCall, result: Any, watch: StepWatch | None) -> 
         traced_call.end_with(result)
         return None
     if _is_coroutine(result):
-        return named(_awaited_later(traced_call, Unawaited(result), watch), result)
+        return copy_names(_awaited_later(traced_call, Unawaited(result), recorder), result)
     if inspect.isgenerator(result) and inspect.getgeneratorstate(result) == inspect.GEN_CREATED:
-        watch = watch or StepWatch(traced_call)
-        return named(generator_function(lambda: Driven(result, watch.step, watch))(), result)
+        recorder = recorder or StepRecorder(traced_call)
+        return copy_names(generator_function(lambda: Driven(result, recorder.step, recorder))(), result)
     if inspect.isasyncgen(result):
-        watch = watch or StepWatch(traced_call)
-        return named(async_generator_function(lambda: Driven(result, watch.step_async, watch))(), result)
+        recorder = recorder or StepRecorder(traced_call)
+        return copy_names(async_generator_function(lambda: Driven(result, recorder.step_async, recorder))(), result)
     if not _is_mock(result) and (_is_stream(result) or _is_manager(result) or _is_awaitable(result)):
-        return stand_in(result, watch or StepWatch(traced_call))
+        return stand_in(result, recorder or StepRecorder(traced_call))
     record_result(traced_call, result, "")
     return None
 
 
 def _is_coroutine(result: Any) -> bool:  # noqa: ANN401 - any object
-    """Tell whether ``result`` can be awaited and nothing else: also a compiled coroutine, or a generator of old."""
+    """Return whether ``result`` can only be awaited: a coroutine, also a compiled or generator-based one."""
     if inspect.isgenerator(result):
         return inspect.isawaitable(result)
     is_more = hasattr(result, "__aenter__") or hasattr(result, "__aiter__")
@@ -86,28 +86,28 @@ def _is_coroutine(result: Any) -> bool:  # noqa: ANN401 - any object
 
 
 def _is_stream(result: object) -> bool:
-    """Tell whether ``result`` can be read once; an iterable that is not asynchronous may be a whole answer."""
+    """Return whether ``result`` is a stream. A synchronous iterable is not: it may be a complete response."""
     return isinstance(result, (Iterator, AsyncIterator)) or hasattr(type(result), "__aiter__")
 
 
 def _is_manager(result: object) -> bool:
-    """Tell whether ``result`` is a context manager by name; a whole answer may have the methods of one."""
+    """Return whether ``result`` inherits from a context manager class; a complete response may have its methods."""
     return not {AbstractContextManager, AbstractAsyncContextManager}.isdisjoint(type(result).__mro__)
 
 
 def _is_mock(result: object) -> bool:
-    """Tell whether ``result`` has every method because it has none: users' tests ask for that very object."""
+    """Return whether ``result`` is a mock, which has every method; users' tests expect that same object."""
     mock = sys.modules.get("unittest.mock")
     return mock is not None and issubclass(type(result), mock.NonCallableMock)
 
 
 def _is_awaitable(result: Any) -> bool:  # noqa: ANN401 - any object
-    # A future is waited for in other ways too, and that code looks at its class.
+    # A future can be waited for without ``await``, by code that checks its class.
     return not hasattr(result, "_asyncio_future_blocking") and isinstance(result, Awaitable)
 
 
-class StepWatch(StreamRecorder):
-    """A stream that is read step by step, each step inside the recording, nothing held over a ``yield``."""
+class StepRecorder(StreamRecorder):
+    """A stream recorder that drives the stream step by step; the span is current during a step only."""
 
     __slots__ = ("_is_closing", "_wants_time")
 
@@ -118,66 +118,67 @@ class StepWatch(StreamRecorder):
 
     def step(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
         """Return the next chunk, ``call(*args)``."""
-        if self.is_over:
+        if self.has_ended:
             return call(*args)
         self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
         if self._is_closing:
-            # The collector may close it while a context variable is set, and CPython before 3.12 crashes if we set one.
+            # The garbage collector may close it during the setting of a context variable; CPython before 3.12 crashes
+            # if another one is set then.
             return call(*args)
-        with self.traced_call.inside(ends=False):
+        with self.traced_call.activate(ends=False):
             chunk = call(*args)
-        self._hear(chunk)
+        self._record(chunk)
         return chunk
 
-    async def step_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - as above
+    async def step_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
         """Return the next chunk, ``await call(*args)``."""
-        if self.is_over:
+        if self.has_ended:
             return await call(*args)
         self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
-        with self.traced_call.inside(ends=False):
+        with self.traced_call.activate(ends=False):
             chunk = await call(*args)
-        self._hear(chunk)
+        self._record(chunk)
         return chunk
 
-    def take(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - as above
-        """Return the next chunk; an exception is the end of the stream."""
+    def advance(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
+        """Return the next chunk; an exception ends the stream."""
         try:
             return self.step(call, *args)
         except StopIteration:
-            self.over()
+            self.end()
             raise
         except BaseException as error:
             self.fail(error)
             raise
 
-    async def take_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - as above
-        """Return the next chunk; an exception is the end of the stream."""
+    async def advance_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
+        """Return the next chunk; an exception ends the stream."""
         try:
             return await self.step_async(call, *args)
         except StopAsyncIteration:
-            self.over()
+            self.end()
             raise
         except BaseException as error:
             self.fail(error)
             raise
 
     def fail(self, error: BaseException) -> None:
-        """Note that the caller gets ``error``."""
+        """End with ``error``, which the caller gets."""
         self.__exit__(type(error), error, error.__traceback__)
 
-    def hand_over(self) -> None:
-        """Leave the end of the recording to another."""
-        self.is_over = True
+    def release(self) -> None:
+        """Stop recording here; another object ends the call."""
+        self.has_ended = True
 
-    def over(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
-        """Note the end: also of a generator that returns when it is closed, as one that was closed."""
+    def end(self, incomplete: Incomplete | None = None, error: BaseException | None = None) -> None:
+        """End the call; a generator that returns on ``GeneratorExit`` counts as closed."""
         if self._is_closing:
-            # For the same reason: the processors of the span set variables as well.
-            copy_context().run(super().over, "closed" if error is None else incomplete, error)
+            # The same reason as in ``step``: span processors set context variables too.
+            copy_context().run(super().end, "closed" if error is None else incomplete, error)
         else:
-            super().over(incomplete, error)
+            super().end(incomplete, error)
 
-    def _hear(self, chunk: object) -> None:
+    def _record(self, chunk: object) -> None:
         if self._wants_time:
             self.traced_call.chunk_arrived()
             self._wants_time = self.traced_call.times_every_chunk
@@ -185,16 +186,16 @@ class StepWatch(StreamRecorder):
 
 
 class StandIn:
-    """An object that can be read, itself in every way but recorded: what its class has, this has, and nothing else.
+    """A proxy of a result that records how it is read; it has the attributes of the result's class and no others.
 
-    Each class of objects has a class of stand-ins, with the same special methods.
+    Each class of results has a class of stand-ins, with the same special methods.
     """
 
-    __slots__ = ("__result", "__watch", "__weakref__")
+    __slots__ = ("__recorder", "__result", "__weakref__")
 
-    def __init__(self, result: Any, watch: StepWatch) -> None:  # noqa: ANN401 - any object
+    def __init__(self, result: Any, recorder: StepRecorder) -> None:  # noqa: ANN401 - any object
         object.__setattr__(self, "_StandIn__result", result)
-        object.__setattr__(self, "_StandIn__watch", watch)
+        object.__setattr__(self, "_StandIn__recorder", recorder)
 
     @property
     def __class__(self) -> Any:  # noqa: ANN401 - a class # pyright: ignore[reportIncompatibleMethodOverride]
@@ -202,9 +203,9 @@ class StandIn:
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the object has
         value = getattr(self.__result, name)
-        hearing = _METHODS.get(name)
-        if hearing is not None and callable(value):
-            return hearing(self.__result, self.__watch, value)
+        wrap = _METHODS.get(name)
+        if wrap is not None and callable(value):
+            return wrap(self.__result, self.__recorder, value)
         return self if value is self.__result else value
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -219,17 +220,17 @@ _OWN: Final = frozenset({
     "__getattr__", "__getattribute__", "__init__", "__init_subclass__", "__new__", "__setattr__", "__slots__",
     "__subclasshook__", "__weakref__",
 })  # fmt: skip
-"""What is looked up on a class for other reasons than an operation on its objects."""
+"""Special attributes that are not operations on objects of a class."""
 _classes: Final[WeakKeyDictionary[type, type[StandIn]]] = WeakKeyDictionary()
 
 
-def stand_in(result: Any, watch: StepWatch) -> StandIn:  # noqa: ANN401 - any object
-    """Return a stand-in for ``result``, whose reading ``watch`` hears of."""
+def stand_in(result: Any, recorder: StepRecorder) -> StandIn:  # noqa: ANN401 - any object
+    """Return a stand-in for ``result`` that records to ``recorder``."""
     kind = cast("type[Any]", type(result))
-    made = _classes.get(kind)
-    if made is None:
-        made = _classes[kind] = type(kind.__name__, (StandIn,), _special_attributes(kind))
-    return made(result, watch)
+    stand_in_class = _classes.get(kind)
+    if stand_in_class is None:
+        stand_in_class = _classes[kind] = type(kind.__name__, (StandIn,), _special_attributes(kind))
+    return stand_in_class(result, recorder)
 
 
 def _special_attributes(kind: type[Any]) -> dict[str, Any]:
@@ -252,79 +253,79 @@ def _forwarding(name: str) -> Callable[..., Any]:
     return forward
 
 
-def _result_of(self: Any) -> Any:  # noqa: ANN401 - as above
+def _result_of(self: Any) -> Any:  # noqa: ANN401 - any object
     return object.__getattribute__(self, "_StandIn__result")
 
 
-def _watch_of(self: Any) -> StepWatch:  # noqa: ANN401 - as above
-    return object.__getattribute__(self, "_StandIn__watch")
+def _recorder_of(self: Any) -> StepRecorder:  # noqa: ANN401 - a stand-in
+    return object.__getattribute__(self, "_StandIn__recorder")
 
 
 def _iterating(name: str) -> Callable[[Any], Any]:
     def iterate(self: Any) -> Any:  # noqa: ANN401 - the object's own iterator
-        result, watch = _result_of(self), _watch_of(self)
+        result, recorder = _result_of(self), _recorder_of(self)
         iterator = getattr(result, name)()
         if iterator is result:
             return self
-        return iterator if watch.is_over else stand_in(iterator, watch)
+        return iterator if recorder.has_ended else stand_in(iterator, recorder)
 
     return iterate
 
 
 def _next(self: Any) -> Any:  # noqa: ANN401 - the object's own chunk
-    return _watch_of(self).take(_result_of(self).__next__)
+    return _recorder_of(self).advance(_result_of(self).__next__)
 
 
-def _anext(self: Any) -> Any:  # noqa: ANN401 - as above
-    return _watch_of(self).take_async(_result_of(self).__anext__)
+def _anext(self: Any) -> Any:  # noqa: ANN401 - the object's own chunk
+    return _recorder_of(self).advance_async(_result_of(self).__anext__)
 
 
-def _await(self: Any) -> Any:  # noqa: ANN401 - as above
-    watch = _watch_of(self)
-    if watch.is_over:
+def _await(self: Any) -> Any:  # noqa: ANN401 - the object's own iterator
+    recorder = _recorder_of(self)
+    if recorder.has_ended:
         return _result_of(self).__await__()
-    return awaited(watch.traced_call, _result_of(self), watch).__await__()
+    return awaited(recorder.traced_call, _result_of(self), recorder).__await__()
 
 
-def _enter(self: Any) -> Any:  # noqa: ANN401 - as above
-    watch = _watch_of(self)
-    if watch.is_over:
+def _enter(self: Any) -> Any:  # noqa: ANN401 - the object's own value
+    recorder = _recorder_of(self)
+    if recorder.has_ended:
         return _entered(self, _result_of(self).__enter__())
-    with watch.traced_call.inside():
+    with recorder.traced_call.activate():
         value = _result_of(self).__enter__()
     return _entered(self, value)
 
 
-async def _aenter(self: Any) -> Any:  # noqa: ANN401 - as above
-    watch = _watch_of(self)
-    if watch.is_over:
+async def _aenter(self: Any) -> Any:  # noqa: ANN401 - the object's own value
+    recorder = _recorder_of(self)
+    if recorder.has_ended:
         return _entered(self, await _result_of(self).__aenter__())
-    with watch.traced_call.inside():
+    with recorder.traced_call.activate():
         value = await _result_of(self).__aenter__()
     return _entered(self, value)
 
 
-def _entered(self: Any, value: Any) -> Any:  # noqa: ANN401 - what a context manager gives
-    result, watch = _result_of(self), _watch_of(self)
-    if value is result and (watch.is_over or _is_stream(result)):
+def _entered(self: Any, value: Any) -> Any:  # noqa: ANN401 - the value of a context manager
+    result, recorder = _result_of(self), _recorder_of(self)
+    if value is result and (recorder.has_ended or _is_stream(result)):
         return self
-    if watch.is_over or (_is_stream(result) and not _is_stream(value)):
+    if recorder.has_ended or (_is_stream(result) and not _is_stream(value)):
         return value
-    return recorded(watch.traced_call, value, watch)
+    return recorded(recorder.traced_call, value, recorder)
 
 
-def _exit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - as above
+def _exit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - the object's own value
     try:
         return _result_of(self).__exit__(*args)
     finally:
-        _watch_of(self).over("closed")
+        _recorder_of(self).end("closed")
 
 
-async def _aexit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - as above
+async def _aexit(self: Any, *args: Any) -> Any:  # noqa: ANN401 - the object's own value
     try:
         return await _result_of(self).__aexit__(*args)
     finally:
-        _watch_of(self).over("closed")
+        _recorder_of(self).end("closed")
 
 
 _SPECIAL: Final[dict[str, Callable[..., Any]]] = {
@@ -340,43 +341,43 @@ _SPECIAL: Final[dict[str, Callable[..., Any]]] = {
 }
 
 
-def _closing(_result: object, watch: StepWatch, method: Callable[..., Any]) -> Callable[..., Any]:
+def _closing(_result: object, recorder: StepRecorder, method: Callable[..., Any]) -> Callable[..., Any]:
     def close(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own result
         try:
             value = method(*args, **kwargs)
         except BaseException:
-            watch.over("closed")
+            recorder.end("closed")
             raise
         if inspect.isawaitable(value):
             return closed(value)
-        watch.over("closed")
+        recorder.end("closed")
         return value
 
-    async def closed(value: Awaitable[Any]) -> Any:  # noqa: ANN401 - as above
+    async def closed(value: Awaitable[Any]) -> Any:  # noqa: ANN401 - the method's own result
         try:
             return await value
         finally:
-            watch.over("closed")
+            recorder.end("closed")
 
-    async def close_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as above
+    async def close_async(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own result
         return await closed(method(*args, **kwargs))
 
     return functools.wraps(method)(close_async if inspect.iscoroutinefunction(method) else close)
 
 
-def _resuming(result: object, watch: StepWatch, method: Callable[..., Any]) -> Callable[..., Any]:
+def _resuming(result: object, recorder: StepRecorder, method: Callable[..., Any]) -> Callable[..., Any]:
     if not isinstance(result, Generator):
         return method
-    return functools.wraps(method)(functools.partial(watch.take, method))
+    return functools.wraps(method)(functools.partial(recorder.advance, method))
 
 
-def _resuming_async(result: object, watch: StepWatch, method: Callable[..., Any]) -> Callable[..., Any]:
+def _resuming_async(result: object, recorder: StepRecorder, method: Callable[..., Any]) -> Callable[..., Any]:
     if not isinstance(result, AsyncGenerator):
         return method
-    return functools.wraps(method)(functools.partial(watch.take_async, method))
+    return functools.wraps(method)(functools.partial(recorder.advance_async, method))
 
 
-_METHODS: Final[dict[str, Callable[[object, StepWatch, Callable[..., Any]], Callable[..., Any]]]] = {
+_METHODS: Final[dict[str, Callable[[object, StepRecorder, Callable[..., Any]], Callable[..., Any]]]] = {
     "close": _closing,
     "aclose": _closing,
     "send": _resuming,

@@ -1,6 +1,6 @@
-"""Server-sent events of a whole body to their JSON payloads.
+"""A parser of server-sent events: from a complete body to JSON payloads.
 
-Only for bodies the SDK hands to the user unparsed; parsed streams are heard chunk by chunk.
+For bodies that the user reads unparsed, and for SDKs whose models drop fields.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 def payloads(body: bytes, dialect: Dialect) -> tuple[list[Any], bool]:
-    """Return the decoded ``data`` of each event, and whether the stream said that it is complete.
+    """Return the decoded ``data`` of each event, and whether the stream has its end marker or last event.
 
-    Comments and broken JSON are left out.
+    Comments and invalid JSON are skipped.
     """
     found: list[Any] = []
     end = None if dialect.end_marker is None else dialect.end_marker.encode()
-    # The format allows it in front of the first line, and openrouter skips it.
+    # The format allows a byte order mark before the first line.
     for event in _EVENT_END.split(body.removeprefix(_BYTE_ORDER_MARK)):
         lines = [line[5:].lstrip(b" ") for line in _LINE_END.split(event) if line.startswith(b"data:")]
         data = b"\n".join(lines)

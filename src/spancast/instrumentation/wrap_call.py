@@ -1,7 +1,7 @@
-"""One description of an SDK's call makes the synchronous and the asynchronous wrapper of its method.
+"""Wrappers of SDK methods: one description of a call gives the synchronous and the asynchronous wrapper.
 
 Invariants (tests/contract/test_every_client.py):
-    The caller gets the SDK's own object or exception. Nothing of ours is active once the method has returned.
+    The caller gets the SDK's own object or exception. The context is restored when the method returns.
 """
 
 from __future__ import annotations
@@ -9,36 +9,36 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from spancast.diagnostics import never_raise
+from spancast.instrumentation.http_body import whole_body
 from spancast.instrumentation.patching import Hook, Method
-from spancast.instrumentation.stream_recorder import whole_body
 from spancast.tracing.traced_call import TracedCall
 
 Begun: TypeAlias = tuple[TracedCall | None, tuple[Any, ...], dict[str, Any], Any]
-"""The recording (None if there is nothing to record), what to call the method with, and a note of the description's."""
+"""The traced call (None if the call is not recorded), the arguments for the method, and a note for ``record``."""
 
 
 class CallDescription(Protocol):
-    """How one method of an SDK is recorded: where its request, its server and its result are.
+    """The description of one method of an SDK: how to find its request, its server and its result.
 
-    What ``begin``, ``record`` and ``fail`` raise is counted and never reaches the caller, a ``SpancastError`` of
-    strict mode from ``begin`` excepted.
+    Exceptions of ``begin``, ``record`` and ``fail`` are counted and do not reach the caller, except a
+    ``SpancastError`` of strict mode from ``begin``.
     """
 
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's object
-        """Start the recording of a call of ``owner``'s method; take trace keys out of its arguments."""
+        """Start recording a call of ``owner``'s method; remove trace keys from its arguments."""
         ...
 
     def record(self, traced_call: TracedCall, result: Any, note: Any) -> object | None:  # noqa: ANN401 - the SDK's result
-        """Record what the method returned.
+        """Record the return value of the method.
 
         Returns:
-            What the caller gets instead, if the result can't be recorded in place (a plain generator); else None.
+            A replacement for the caller if the result cannot be recorded in place (a plain generator); else None.
         """
         ...
 
     def fail(self, traced_call: TracedCall, error: BaseException, note: Any) -> None:  # noqa: ANN401, ARG002 - begin's own
-        """Record the exception the caller gets."""
-        # The provider may have answered, and the caller pays for what the SDK then refused.
+        """Record the exception that the caller gets."""
+        # The provider may have sent a response, which costs tokens, although the SDK then rejected it.
         response, traced_call.http_response = traced_call.http_response, None
         traced_call.fail(error, whole_body(response))
 
@@ -51,7 +51,7 @@ class CallHooks(NamedTuple):
 
 
 def wrap_call(description: CallDescription) -> CallHooks:
-    """Return the wrappers that record calls as ``description`` says: begin, call within the span, record, end."""
+    """Return wrappers that record calls by ``description``: begin, call the method in the span, record, end."""
     begin, record, fail = never_raise(description.begin), never_raise(description.record), never_raise(description.fail)
 
     def sync(method: Method) -> Method:
@@ -59,16 +59,16 @@ def wrap_call(description: CallDescription) -> CallHooks:
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
             if traced_call is None or not traced_call.records_response:
                 return method(owner, *args, **kwargs)
-            entered = traced_call.enter()
+            attached = traced_call.attach()
             try:
                 result = method(owner, *args, **kwargs)
             except BaseException as error:
-                traced_call.leave(entered)
+                traced_call.detach(attached)
                 fail(traced_call, error, note)
-                # Harmless if it has ended; the traceback of the error would keep a recording that has not.
+                # No effect if it has ended. Otherwise the traceback of the error would keep the call alive.
                 traced_call.fail(error)
                 raise
-            traced_call.leave(entered)
+            traced_call.detach(attached)
             instead = record(traced_call, result, note)
             return result if instead is None else instead
 
@@ -79,15 +79,15 @@ def wrap_call(description: CallDescription) -> CallHooks:
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
             if traced_call is None or not traced_call.records_response:
                 return await method(owner, *args, **kwargs)
-            entered = traced_call.enter()
+            attached = traced_call.attach()
             try:
                 result = await method(owner, *args, **kwargs)
             except BaseException as error:
-                traced_call.leave(entered)
+                traced_call.detach(attached)
                 fail(traced_call, error, note)
                 traced_call.fail(error)
                 raise
-            traced_call.leave(entered)
+            traced_call.detach(attached)
             instead = record(traced_call, result, note)
             return result if instead is None else instead
 

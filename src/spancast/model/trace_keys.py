@@ -57,7 +57,7 @@ class TraceKeys:
     enabled: bool = True
     validation_errors: tuple[str, ...] = ()
 
-    def over(self, other: TraceKeys) -> TraceKeys:
+    def merged_over(self, other: TraceKeys) -> TraceKeys:
         """Return these keys, with missing ones taken from ``other``."""
         if other is NO_KEYS:
             return self

@@ -29,7 +29,7 @@ class CapturedSpans:
 
     def all(self) -> list[ReadableSpan]:
         """End idle group spans and return every ended span."""
-        CALL_TRACER.tree.end_idle()
+        CALL_TRACER.group_spans.end_idle()
         return list(self._exporter.get_finished_spans())
 
     def one(self) -> ReadableSpan:

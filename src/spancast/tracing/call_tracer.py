@@ -1,6 +1,7 @@
-"""Starts the recording of each call by the settings in force: ``CallTracer.begin`` -> ``TracedCall`` -> span.
+"""The call tracer: ``CallTracer.start_call`` -> ``TracedCall`` -> span.
 
-Must never: raise into a client (``never_raise``), or tell a call that somebody else tells already.
+It does not raise into a client (``never_raise``), except in strict mode. A call that another instrumentation
+already records gets no second span.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ _KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TracingSettings:
-    """How calls are recorded.
+    """The settings of call tracing.
 
-    ``tracer_provider`` and ``meter_provider`` None mean the global ones at the time of the
-    call. ``cancellation_is_error`` gives a cancelled call the status ERROR.
+    ``tracer_provider`` and ``meter_provider`` are the global ones at the time of the call if None.
+    ``cancellation_is_error`` gives a cancelled call the status ERROR.
     """
 
     tracer_provider: TracerProvider | None = None
@@ -55,24 +56,24 @@ class TracingSettings:
 
 
 class CallTracer:
-    """Starts recordings by the settings in force; one per process."""
+    """Starts the recording of each call with the current settings; one per process."""
 
     def __init__(self) -> None:
         self.settings: TracingSettings = TracingSettings()
-        self.tree = GroupSpans(self.starter)
-        self._starter: SpanFactory | None = None
+        self.group_spans = GroupSpans(self.span_factory)
+        self._span_factory: SpanFactory | None = None
         self._metrics: ClientMetrics | None = None
 
     def configure(self, settings: TracingSettings) -> None:
-        """Put ``settings`` in force for calls that begin from now on; ends open groups."""
-        self.tree.end_all()
+        """Use ``settings`` for calls that start from now on, and end all open group spans."""
+        self.group_spans.end_all()
         if settings.group_idle_timeout != self.settings.group_idle_timeout:
-            self.tree = GroupSpans(self.starter, idle_s=settings.group_idle_timeout)
+            self.group_spans = GroupSpans(self.span_factory, idle_s=settings.group_idle_timeout)
         self.settings = settings
-        self._starter = self._metrics = None
+        self._span_factory = self._metrics = None
 
     @never_raise
-    def begin(  # noqa: PLR0913 - one argument per thing a client knows of a call
+    def start_call(  # noqa: PLR0913 - one argument per fact that a client knows about a call
         self,
         dialect: Dialect,
         body: Mapping[str, Any],
@@ -80,14 +81,14 @@ class CallTracer:
         session_header: object = None,
         *,
         is_outermost: bool = False,
-        reads_now: bool = True,
+        parse_now: bool = True,
     ) -> TracedCall | None:
-        """Start recording a call with request ``body``; None where nothing is to be recorded.
+        """Start recording a call with request ``body``; return None if that failed.
 
-        ``reads_now=False`` of a client that gives ``TracedCall.sent`` what it sent, in time.
+        ``parse_now`` is False if the client will call ``TracedCall.set_request_bytes``.
 
         Raises:
-            TraceKeyError: A trace key is wrong and ``strict`` is set.
+            TraceKeyError: A trace key is invalid and ``strict`` is set.
         """
         current = get_current()
         keys = NO_KEYS
@@ -100,7 +101,7 @@ class CallTracer:
         ):
             keys = self.read_keys(body, session_header, current)
             if keys.validation_errors:
-                self.tell(keys.validation_errors, TraceKeyError, strict=self.settings.strict)
+                self.report_problems(keys.validation_errors, TraceKeyError, strict=self.settings.strict)
         traced_call = TracedCall(self, dialect, body, keys, server)
         if not keys.enabled:
             return traced_call
@@ -110,42 +111,48 @@ class CallTracer:
         elif current and is_suppressed(current):
             counters.add("calls_suppressed")
         elif current and (active := active_inference_span(current)) is not None:
-            # Another instrumentation already has a span for this call: ours would be the second.
+            # Another instrumentation already has a span for this call; a second one would be a duplicate.
             counters.add("calls_merged")
             active.set_attributes(keys.attributes())
         else:
-            traced_call.start(current, suppress_others=is_outermost, reads_now=reads_now)
+            traced_call.start(current, is_outermost=is_outermost, parse_now=parse_now)
         return traced_call
 
     def read_keys(self, body: Mapping[str, Any], session_header: object, current: Context) -> TraceKeys:
-        """Return the keys of a call from all sources, by their precedence (design §3)."""
+        """Return the trace keys of a call, merged from all sources.
+
+        Precedence: body, session header, ``spancast.trace`` blocks, baggage, defaults.
+        """
         keys = NO_KEYS
         if not _KEY_FIELDS.isdisjoint(body):
             keys = trace_keys.read(**{name: body[name] for name in _KEY_FIELDS if body.get(name) is not None})
         if session_header is not None:
-            keys = keys.over(trace_keys.read(session_id=session_header))
-        keys = keys.over(ACTIVE_KEYS.get().keys)
+            keys = keys.merged_over(trace_keys.read(session_id=session_header))
+        keys = keys.merged_over(ACTIVE_KEYS.get().keys)
         if current:
-            keys = keys.over(baggage_keys(current))
-        return keys.over(self.settings.defaults)
+            keys = keys.merged_over(baggage_keys(current))
+        return keys.merged_over(self.settings.defaults)
 
     def open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
-        """Open the spans a ``with`` block names: ``given`` are its own keys, ``merged`` include those around it."""
+        """Open the group spans that a ``with`` block names.
+
+        ``given`` are the block's own keys; ``merged`` also include those of the blocks around it.
+        """
         return self._open_groups(given, merged)
 
-    def starter(self) -> SpanFactory:
-        """Return what starts spans of the provider in force."""
-        starter = self._starter
+    def span_factory(self) -> SpanFactory:
+        """Return the span factory of the current tracer provider."""
+        span_factory = self._span_factory
         provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
-        if starter is None or starter.provider is not provider:
-            starter = self._starter = SpanFactory(provider)
-            # Registered after the provider's own shutdown, and so run before it.
+        if span_factory is None or span_factory.provider is not provider:
+            span_factory = self._span_factory = SpanFactory(provider)
+            # atexit hooks run in reverse order: registered after the provider's shutdown, this one runs before it.
             atexit.unregister(end_streams)
             atexit.register(end_streams)
-        return starter
+        return span_factory
 
     def active_metrics(self) -> ClientMetrics | None:
-        """Return the instruments of the meter provider in force; None where nobody listens."""
+        """Return the instruments of the current meter provider; None if nothing collects its metrics."""
         provider = self.settings.meter_provider or metrics_api.get_meter_provider()
         metrics = self._metrics
         if metrics is None or metrics.provider is not provider:
@@ -155,18 +162,18 @@ class CallTracer:
     @never_raise
     def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
         if given.validation_errors:
-            self.tell(given.validation_errors, TraceKeyError, strict=self.settings.strict)
+            self.report_problems(given.validation_errors, TraceKeyError, strict=self.settings.strict)
         current = get_current()
         if is_suppressed(current):
-            # On a thread of ours, a span of its own work would be delivered, which begins the next one.
+            # A span for the work of an export thread would be exported by the same thread, without end.
             return None
         own = merged if given.span_name else merged.without("span_name")
-        return self.tree.resolve_parent(own, current)
+        return self.group_spans.resolve_parent(own, current)
 
-    def tell(self, validation_errors: Sequence[str], error: type[SpancastError], *, strict: bool) -> None:
-        """Count ``validation_errors`` and warn once of each field; raise them as ``error`` if ``strict``.
+    def report_problems(self, validation_errors: Sequence[str], error: type[SpancastError], *, strict: bool) -> None:
+        """Count ``validation_errors`` and log one warning per field; raise them as ``error`` if ``strict``.
 
-        Each is ``field: what was given, what is allowed``; texts of the caller's are never in it.
+        Each one is ``field: what was given, what is allowed``. None contains text of the caller.
         """
         counters.add("validation_errors", len(validation_errors))
         if strict:

@@ -1,6 +1,6 @@
-"""GenAI client metrics through the OpenTelemetry metrics API (semconv.md §1.14, October 2026 names).
+"""GenAI client metrics through the OpenTelemetry metrics API (names of the conventions of October 2026).
 
-Must never: put a conversation, user or custom key on a metric.
+Metrics have no conversation, user or custom keys: only the attributes in ``_DIMENSIONS``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DIMENSIONS: Final = (
     semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT,
 )
 
-# Counter -> the total it counts and the modalities the provider told apart.
+# Counter -> the attribute of its total, and the modality of each attribute that is a part of it.
 _COUNTED: Final[Mapping[str, tuple[str, Mapping[str, str]]]] = {
     "usage.input_tokens": (
         semconv.USAGE_INPUT_TOKENS,
@@ -75,9 +75,10 @@ class ClientMetrics:
         chunk_times_s: Sequence[float],
         context: Context | None = None,
     ) -> None:
-        """Record an ended call; ``chunk_times_s`` are offsets from the request, empty if not streamed.
+        """Record an ended call.
 
-        ``context`` is the call's own, by which an exemplar names its span.
+        ``chunk_times_s`` are the seconds from the request to each chunk; empty if the response is not streamed. An
+        exemplar takes the span from ``context``, the context of the call.
         """
         labels = {name: attributes[name] for name in _DIMENSIONS if name in attributes}
         self._duration.record(duration_s, labels, context)
@@ -100,7 +101,7 @@ class ClientMetrics:
             if not isinstance(total, (int, float)):
                 if name not in _ALWAYS_COUNTED:
                     continue
-                # The convention asks for a count of failed operations too.
+                # The convention requires a count for failed operations too.
                 total = 0
             counter = self._counters[name]
             rest = total

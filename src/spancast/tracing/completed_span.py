@@ -1,6 +1,7 @@
-"""An ended span with the attributes, status and exception that were parsed after its end.
+"""An ended span completed with the attributes, status and exception that were parsed after its end.
 
-As the SDK would have kept them had they been set before: within the limits of its provider.
+The result is the span that the SDK would have made if they had been set before the end, with the span limits of
+its provider.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ _SCALARS: Final = frozenset({str, bool, int, float})
 def completed(
     span: ReadableSpan, attributes: Attributes, status: Status | None, exception: Event | None, limits: SpanLimits
 ) -> Parsed:
-    """Return ``span``, its own attributes with ``attributes``, and its status, which is ``status`` unless None."""
+    """Return the completed span, its own attributes merged with ``attributes``, and its status.
+
+    ``status`` replaces the span's own one unless it is None or the own one is OK.
+    """
     merged = {**attributes_of(span), **attributes}
     if status is None or span.status.status_code is StatusCode.OK:
         status = span.status
@@ -33,7 +37,7 @@ def completed(
     kept = BoundedAttributes(limits.max_span_attributes, merged, max_value_len=limits.max_span_attribute_length)
     kept.dropped += span.dropped_attributes
     events: Sequence[Event] = span.events if exception is None else (*span.events, exception)
-    made = ReadableSpan(
+    result = ReadableSpan(
         name=span.name,
         context=span.get_span_context(),
         parent=span.parent,
@@ -47,17 +51,17 @@ def completed(
         end_time=span.end_time,
         instrumentation_scope=span.instrumentation_scope,
     )
-    return made, dict(kept), status
+    return result, dict(kept), status
 
 
 def exception_event(attributes: Attributes, time_ns: int, limits: SpanLimits) -> Event:
-    """Return the event of an exception."""
+    """Return an exception event, with the SDK's limits for event attributes."""
     length = limits.max_attribute_length
     return Event("exception", BoundedAttributes(limits.max_event_attributes, attributes, max_value_len=length), time_ns)
 
 
 def _fits(attributes: Mapping[str, Any], limits: SpanLimits) -> bool:
-    """Return whether the SDK would keep every one of ``attributes`` as it is."""
+    """Return whether the SDK would keep all ``attributes`` unchanged."""
     most = limits.max_span_attributes
     if limits.max_span_attribute_length is not None or (most is not None and len(attributes) > most):
         return False
@@ -78,6 +82,6 @@ def _with_tuples(attributes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bounded(most: int | None, items: Sequence[T], dropped: int) -> BoundedList[T]:
-    made = BoundedList[T].from_seq(most, items)
-    made.dropped += dropped
-    return made
+    bounded = BoundedList[T].from_seq(most, items)
+    bounded.dropped += dropped
+    return bounded

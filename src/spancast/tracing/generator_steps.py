@@ -1,8 +1,8 @@
-"""Generators and coroutines of the caller, driven step by step: what is ours is active within a step only.
+"""Generators and coroutines of the caller, driven step by step; spancast's context is active within a step only.
 
-A step is what runs from one ``yield`` (or suspension) to the next. ``step(call, *args)`` returns
-``call(*args)``, called inside of whatever the step stands for. ``send``, ``throw``, ``close`` and the
-return value pass as ``yield from`` passes them (PEP 380), and so do ``asend``, ``athrow``, ``aclose``.
+A step runs from one ``yield`` (or suspension) to the next. ``step(call, *args)`` returns ``call(*args)``, called
+in the context of the step. ``send``, ``throw``, ``close`` and the return value pass as with ``yield from``
+(PEP 380); so do ``asend``, ``athrow`` and ``aclose``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 Kind: TypeAlias = Literal["coroutine", "generator", "async generator", "other"]
 Step: TypeAlias = Callable[..., Any]
-"""Called as ``step(call, *args)``; awaited, if it drives an async generator."""
+"""Called as ``step(call, *args)``; the result is awaited if it drives an async generator."""
 
 _FORWARDING: Final = (functools.partial, classmethod, staticmethod, MethodType)
 
 
 class Driven(NamedTuple):
-    """A generator, the step that drives it, and the block that it runs in from its first step to its end."""
+    """A generator, the step that drives it, and the context manager around it from its first step to its end."""
 
     inner: Any
     step: Step
@@ -31,19 +31,19 @@ class Driven(NamedTuple):
 
 
 def called_function(function: object) -> FunctionType | None:
-    """Return the function of Python that a call of ``function`` runs and returns from; None if that is not known."""
+    """Return the Python function that a call of ``function`` runs; None if unknown."""
     called: Any = function
-    # By their exact types: a proxy claims the class of what it stands for, and may do something else.
+    # Exact types: a proxy claims the class of the wrapped object, but may do something else.
     while type(called) in _FORWARDING:
         called = called.func if type(called) is functools.partial else called.__func__
     return called if type(called) is FunctionType else None
 
 
 def kind_of(function: object) -> Kind:
-    """Return what a call of ``function`` is known to return before it is called; "other" if only the call shows it.
+    """Return the kind of object that a call of ``function`` returns; "other" if unknown before the call.
 
-    Read from the code that the call runs, and not from ``__wrapped__``, a proxy or a mark: a wrapper may
-    join, await or replace what the function inside of it returns.
+    The kind is read from the code that the call runs, not from ``__wrapped__``, a proxy or a marker: a wrapper may
+    join, await or replace the result of the function inside it.
     """
     called = called_function(function)
     flags = called.__code__.co_flags if called is not None else 0
@@ -56,7 +56,7 @@ def kind_of(function: object) -> Kind:
 
 
 def generator_function(begin: Callable[..., Driven]) -> Callable[..., Generator[Any, Any, Any]]:
-    """Return a generator function that drives what ``begin``, called at the first step, returns."""
+    """Return a generator function that calls ``begin`` at the first step and drives the generator it returns."""
 
     def generator(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:  # noqa: ANN401 - the caller's own values
         inner, step, ending = begin(*args, **kwargs)
@@ -70,16 +70,16 @@ def generator_function(begin: Callable[..., Driven]) -> Callable[..., Generator[
                 try:
                     value = yield item
                     resume = inner.send
-                except BaseException as thrown:  # noqa: BLE001 - passed to the generator it was thrown at
+                except BaseException as thrown:  # noqa: BLE001 - passed on to the driven generator
                     resume, value = inner.throw, thrown
 
     return generator
 
 
 def async_generator_function(begin: Callable[..., Driven]) -> Callable[..., AsyncGenerator[Any, Any]]:
-    """Return an async generator function that drives what ``begin``, called at the first step, returns."""
+    """Return an async generator function that calls ``begin`` at the first step and drives what it returns."""
 
-    async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401 - as above
+    async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:  # noqa: ANN401 - the caller's own values
         inner, step, ending = begin(*args, **kwargs)
         resume, value = inner.asend, None
         with ending:
@@ -91,53 +91,49 @@ def async_generator_function(begin: Callable[..., Driven]) -> Callable[..., Asyn
                 try:
                     value = yield item
                     resume = inner.asend
-                except BaseException as thrown:  # noqa: BLE001 - as above
+                except BaseException as thrown:  # noqa: BLE001 - passed on to the driven generator
                     resume, value = inner.athrow, thrown
 
     return generator
 
 
-def _begin_awaiting(awaitable: Awaitable[Any], step: Step) -> Driven:
+def _start_awaitable(awaitable: Awaitable[Any], step: Step) -> Driven:
     return Driven(awaitable.__await__(), step, nullcontext())
 
 
-awaited: Final = cast(
-    "Callable[[Awaitable[Any], Step], Coroutine[Any, Any, Any]]", types.coroutine(generator_function(_begin_awaiting))
+drive_awaitable: Final = cast(
+    "Callable[[Awaitable[Any], Step], Coroutine[Any, Any, Any]]", types.coroutine(generator_function(_start_awaitable))
 )
-"""``await awaited(awaitable, step)`` returns what ``await awaitable`` does, each of its steps in ``step``."""
+"""``await drive_awaitable(awaitable, step)`` returns what ``await awaitable`` does; its steps run in ``step``."""
 
 
 def async_step(step: Step) -> Step:
-    """Return ``step`` as a step of async generators: active while the caller's code runs, not while it waits."""
+    """Return ``step`` for async generators: active while the caller's code runs, not while it is suspended."""
 
     def stepped(call: Callable[..., Awaitable[Any]], *args: Any) -> Awaitable[Any]:  # noqa: ANN401 - the caller's own
-        return awaited(call(*args), step)
+        return drive_awaitable(call(*args), step)
 
     return stepped
 
 
-def carried(result: object, step: Step, ending: AbstractContextManager[Any]) -> object:
-    """Return what runs the steps of ``result`` in ``step``: a coroutine or generator of the same kind.
-
-    Returns:
-        None if ``result`` has no steps.
-    """
-    made: Any
+def drive(result: object, step: Step, ending: AbstractContextManager[Any]) -> object:
+    """Return a coroutine or generator like ``result`` that runs its steps in ``step``; None if it has no steps."""
+    driven: Any
     if inspect.iscoroutine(result):
-        made = _carried_coroutine(Unawaited(result), step, ending)
+        driven = _drive_coroutine(Unawaited(result), step, ending)
     elif inspect.isgenerator(result):
-        made = generator_function(lambda: Driven(result, step, ending))()
+        driven = generator_function(lambda: Driven(result, step, ending))()
     elif inspect.isasyncgen(result):
-        made = async_generator_function(lambda: Driven(result, async_step(step), ending))()
+        driven = async_generator_function(lambda: Driven(result, async_step(step), ending))()
     else:
         return None
-    return named(made, result)
+    return copy_names(driven, result)
 
 
 class Unawaited:
-    """A coroutine that waits for its first step; closed if its driver is dropped before that.
+    """A coroutine before its first step; closed if its driver is dropped before that.
 
-    So one that is never awaited is warned of once, and one that is cancelled before it begins not at all.
+    Python then warns once if it is never awaited, and does not warn if it is cancelled before it starts.
     """
 
     __slots__ = ("coroutine",)
@@ -149,12 +145,12 @@ class Unawaited:
         self.coroutine.close()
 
 
-async def _carried_coroutine(given: Unawaited, step: Step, ending: AbstractContextManager[Any]) -> Any:  # noqa: ANN401 - as above
+async def _drive_coroutine(given: Unawaited, step: Step, ending: AbstractContextManager[Any]) -> Any:  # noqa: ANN401 - the caller's own values
     with ending:
-        return await awaited(given.coroutine, step)
+        return await drive_awaitable(given.coroutine, step)
 
 
-def named(made: Any, like: Any) -> Any:  # noqa: ANN401 - a coroutine or generator
-    """Give a coroutine or generator the names of another, which warnings and tasks show."""
-    made.__name__, made.__qualname__ = like.__name__, like.__qualname__
-    return made
+def copy_names(target: Any, source: Any) -> Any:  # noqa: ANN401 - a coroutine or generator
+    """Copy the names of a coroutine or generator to another; warnings and tasks show them."""
+    target.__name__, target.__qualname__ = source.__name__, source.__qualname__
+    return target

@@ -1,8 +1,8 @@
-"""Where a span stands: trace > span > generation, from the trace keys and the active span.
+"""The parent of each span: trace > span > generation, from the trace keys and the active span.
 
-Group spans (``trace_name``, ``span_name``) are kept open in a bounded registry, joined by
-later calls with the same keys, and end with their last child: when idle, at flush, at
-shutdown or when their ``with`` block ends. Must never: invent a remote parent.
+Group spans (``trace_name``, ``span_name``) stay open in a bounded registry, and later calls with the same keys
+join them. They end when idle, at flush, at shutdown, or when their ``with`` block ends; their end time is that of
+their last child. A remote parent is set only if the caller gives ``parent_span_id``.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ GroupKey: TypeAlias = tuple[int, int, Level, str]
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """An open group span. ``holders`` are running children and ``with`` blocks."""
+    """An open group span. ``ref_count`` counts its running children and ``with`` blocks."""
 
     span: Span
     key: GroupKey | None
-    holders: int = 0
+    ref_count: int = 0
     last_end_ns: int = 0
     idle_since_s: float = field(default_factory=time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
 class SpanParent:
-    """Where to start a span: its parent context, links, the wanted id of a new trace, its groups."""
+    """The parent context of a new span, its links, the id of a new trace if one is given, and its groups."""
 
     context: Context
     links: list[Link]
@@ -56,110 +56,105 @@ class SpanParent:
 
 
 class GroupSpans:
-    """The registry of open groups, and the rule that places a span under them."""
+    """The registry of open group spans; resolves the parent of each span."""
 
-    def __init__(self, starter: Callable[[], SpanFactory], *, idle_s: float = IDLE_S) -> None:
-        self._starter = starter
+    def __init__(self, span_factory: Callable[[], SpanFactory], *, idle_s: float = IDLE_S) -> None:
+        self._span_factory = span_factory
         self._idle_s = idle_s
-        self._forget()
+        self._reset()
         self._at_exit = False
-        forget = weakref.WeakMethod(self._forget)
-        after_fork_in_child(lambda: (method := forget()) and method())
+        reset = weakref.WeakMethod(self._reset)
+        after_fork_in_child(lambda: (method := reset()) and method())
 
     def resolve_parent(self, keys: TraceKeys, current: Context) -> SpanParent:
-        """Return where a span with ``keys`` stands; opens or joins the groups that the keys name."""
+        """Return the parent of a span with ``keys``; open or join the groups that the keys name."""
         if current or keys.trace_id is None:
-            return self._placed(keys, current)
-        # The calls of a conversation name the same groups again and again.
+            return self._resolve(keys, current)
+        # All calls of a conversation name the same groups, so the result is cached.
         named = keys.trace_id, keys.trace_name, keys.span_name, keys.parent_span_id
         with self._changed:
-            known = self._joined.get(named)
+            known = self._parents.get(named)
             if known is not None:
                 for group in known.groups:
-                    group.holders += 1
+                    group.ref_count += 1
                 return known
-        resolve_parent = self._placed(keys, current)
+        parent = self._resolve(keys, current)
         with self._changed:
-            # Unless one has ended meanwhile.
-            if all(group.key is not None and self._open.get(group.key) is group for group in resolve_parent.groups):
-                if len(self._joined) >= MAX_GROUPS:
-                    self._joined.clear()
-                self._joined[named] = resolve_parent
-        return resolve_parent
+            # Do not cache a group that has ended in the meantime.
+            if all(group.key is not None and self._open.get(group.key) is group for group in parent.groups):
+                if len(self._parents) >= MAX_GROUPS:
+                    self._parents.clear()
+                self._parents[named] = parent
+        return parent
 
-    def _placed(self, keys: TraceKeys, current: Context) -> SpanParent:
+    def _resolve(self, keys: TraceKeys, current: Context) -> SpanParent:
         parent = _parent_of(keys, current)
         if not keys.span_name and not (keys.trace_name and not _span_context(parent.context).is_valid):
             return parent
-        # A group that nobody can name again (its trace id is random) lives as long as this call.
+        # A group with a random trace id cannot be joined by a later call; it ends with this one.
         is_joinable = keys.trace_id is not None or _span_context(parent.context).is_valid
-        resolve_parent = parent
         if keys.trace_name and not _span_context(parent.context).is_valid:
-            resolve_parent = self._under(resolve_parent, "trace", keys.trace_name, keys, is_joinable=is_joinable)
+            parent = self._open_group(parent, "trace", keys.trace_name, keys, is_joinable=is_joinable)
         if keys.span_name:
-            resolve_parent = self._under(resolve_parent, "span", keys.span_name, keys, is_joinable=is_joinable)
-        return resolve_parent
+            parent = self._open_group(parent, "span", keys.span_name, keys, is_joinable=is_joinable)
+        return parent
 
     def release(self, groups: tuple[Group, ...], end_ns: int) -> None:
-        """A child of ``groups`` ended at ``end_ns``; groups that cannot be joined end with it."""
+        """Record that a child of ``groups`` ended at ``end_ns``; end the groups that cannot be joined."""
         now_s = time.monotonic()
         ended: list[Group] = []
         with self._changed:
             for group in reversed(groups):
-                group.holders -= 1
+                group.ref_count -= 1
                 group.last_end_ns = max(group.last_end_ns, end_ns)
                 group.idle_since_s = now_s
-                if group.key is None and group.holders <= 0:
+                if group.key is None and group.ref_count <= 0:
                     ended.append(group)
         for group in ended:
             group.span.end(group.last_end_ns)
 
     def close(self, groups: tuple[Group, ...], end_ns: int) -> None:
-        """A ``with`` block that opened ``groups`` ended: they end too, unless others still hold them."""
+        """End ``groups`` with the ``with`` block that opened them, except those that others still use."""
         self.release(groups, end_ns)
-        self._end(lambda group: group.holders <= 0 and any(group is one for one in groups))
+        self._end(lambda group: group.ref_count <= 0 and any(group is one for one in groups))
 
     def end_idle(self) -> None:
-        """End every group without running children; later calls with its keys open it anew."""
-        self._end(lambda group: group.holders <= 0)
+        """End every group without running children; later calls with its keys open a new one."""
+        self._end(lambda group: group.ref_count <= 0)
 
     def end_all(self) -> None:
-        """End every group; children that still run keep their parent id."""
+        """End every group; running children keep their parent id."""
         self._end(lambda _: True)
 
-    def _under(
-        self, resolve_parent: SpanParent, level: Level, name: str, keys: TraceKeys, *, is_joinable: bool
+    def _open_group(
+        self, parent: SpanParent, level: Level, name: str, keys: TraceKeys, *, is_joinable: bool
     ) -> SpanParent:
-        parent = _span_context(resolve_parent.context)
-        trace_id = resolve_parent.trace_id_override or parent.trace_id
-        key: GroupKey | None = (trace_id, parent.span_id, level, name) if is_joinable else None
+        ids = _span_context(parent.context)
+        trace_id = parent.trace_id_override or ids.trace_id
+        key: GroupKey | None = (trace_id, ids.span_id, level, name) if is_joinable else None
         with self._changed:
             group = self._open.get(key) if key else None
             if group is None:
-                links = resolve_parent.links if not resolve_parent.groups else []
+                links = parent.links if not parent.groups else []
                 shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
-                start = self._starter().start_span
-                span = start(
-                    name, resolve_parent.context, SpanKind.INTERNAL, shared, links, resolve_parent.trace_id_override
-                )
+                start = self._span_factory().start_span
+                span = start(name, parent.context, SpanKind.INTERNAL, shared, links, parent.trace_id_override)
                 group = Group(span, key)
                 if key:
                     self._open[key] = group
                     self._ensure_sweeper()
-            group.holders += 1
+            group.ref_count += 1
             evicted = self._evict()
         for old in evicted:
             counters.add("groups_evicted")
             old.span.end(old.last_end_ns or None)
-        return SpanParent(
-            trace_api.set_span_in_context(group.span, resolve_parent.context), [], None, (*resolve_parent.groups, group)
-        )
+        return SpanParent(trace_api.set_span_in_context(group.span, parent.context), [], None, (*parent.groups, group))
 
     def _evict(self) -> list[Group]:
         if len(self._open) <= MAX_GROUPS:
             return []
-        key = next((key for key, group in self._open.items() if group.holders <= 0), next(iter(self._open)))
-        self._joined.clear()
+        key = next((key for key, group in self._open.items() if group.ref_count <= 0), next(iter(self._open)))
+        self._parents.clear()
         return [self._open.pop(key)]
 
     def _end(self, is_due: Callable[[Group], bool]) -> None:
@@ -169,19 +164,19 @@ class GroupSpans:
                 if group.key:
                     del self._open[group.key]
             if due:
-                self._joined.clear()
-        # Children were opened after their parents and end before them.
+                self._parents.clear()
+        # Children are opened after their parents, so the reverse order ends them first.
         for group in reversed(due):
             group.span.end(group.last_end_ns or None)
 
     def _ensure_sweeper(self) -> None:
         if not self._at_exit:
-            # Registered at the first group, hence after the provider's own hook, and so run before it.
+            # atexit hooks run in reverse order: registered after the provider's hook, this one runs before it.
             atexit.register(self.end_all)
             self._at_exit = True
         if self._sweeper is None or not self._sweeper.is_alive():
             self._sweeper = threading.Thread(target=self._sweep, name="spancast-groups", daemon=True)
-            # No thread to spare: the next group asks again, and a flush ends this one.
+            # If no thread can be started, the next group tries again, and a flush ends this one.
             with suppress(RuntimeError, MemoryError):
                 self._sweeper.start()
 
@@ -192,18 +187,18 @@ class GroupSpans:
                     self._sweeper = None
                     return
                 now = time.monotonic()
-                idle = [group.idle_since_s for group in self._open.values() if group.holders <= 0]
+                idle = [group.idle_since_s for group in self._open.values() if group.ref_count <= 0]
                 wait_s = (min(idle) + self._idle_s - now) if idle else self._idle_s
                 if wait_s > 0:
                     self._changed.wait(wait_s)
             oldest_s = time.monotonic() - self._idle_s
-            self._end(lambda group: group.holders <= 0 and group.idle_since_s <= oldest_s)  # noqa: B023 - called at once
+            self._end(lambda group: group.ref_count <= 0 and group.idle_since_s <= oldest_s)  # noqa: B023 - called at once
 
-    def _forget(self) -> None:
-        # In a forked child the open groups are the parent's to end, and its lock may be held for ever.
+    def _reset(self) -> None:
+        # In a forked child the parent process ends the open groups, and a lock held at the fork is never released.
         self._open: OrderedDict[GroupKey, Group] = OrderedDict()
-        self._joined: dict[tuple[str | None, ...], SpanParent] = {}
-        """Where calls without an active span stood, by the keys they named; as long as no group has ended since."""
+        self._parents: dict[tuple[str | None, ...], SpanParent] = {}
+        """Cached parents of calls without an active span, by their keys; cleared when a group ends."""
         self._changed = threading.Condition()
         self._sweeper: threading.Thread | None = None
 
@@ -211,7 +206,7 @@ class GroupSpans:
 def _parent_of(keys: TraceKeys, current: Context) -> SpanParent:
     active = _span_context(current)
     wanted = trace_id_of(keys.trace_id) if keys.trace_id else None
-    # A caller who names a trace id other than the active one starts a new trace, linked to where it came from.
+    # A trace id other than the active one starts a new trace, linked to the active span.
     leaves = wanted is not None and wanted != active.trace_id
     links = [Link(active)] if leaves and active.is_valid else []
     trace_id = wanted or active.trace_id

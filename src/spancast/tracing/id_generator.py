@@ -1,8 +1,8 @@
-"""Trace and span ids from the caller's strings, by OpenRouter's own rule.
+"""Trace and span ids from the caller's strings, by OpenRouter's rule.
 
-32 (16) lowercase hex digits are used as they are, any other string is hashed: the first 16
-(8) bytes of its SHA-256, so that one string gives one trace in every process and on
-OpenRouter's side (openrouter/README C.2, with test vectors).
+32 (16) lowercase hex digits are used unchanged. Any other string is hashed: the id is the first 16 (8) bytes of its
+SHA-256. So one string gives one id in every process and at OpenRouter, whose published vectors are in
+``tests/tracing/test_id_generator.py``.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 
 _TRACE_ID = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
-_REMEMBERED: Final = 1_024
-"""Strings whose ids are kept: many calls are of one trace."""
+_CACHE_SIZE: Final = 1_024
+"""Number of cached ids; many calls belong to one trace."""
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)
+@functools.lru_cache(maxsize=_CACHE_SIZE)
 def trace_id_of(text: str) -> int:
-    """Return the 128-bit trace id of ``text``; never 0."""
+    """Return the 128-bit trace id of ``text``, not 0."""
     return _id_of(text, _TRACE_ID, 32)
 
 
-@functools.lru_cache(maxsize=_REMEMBERED)
+@functools.lru_cache(maxsize=_CACHE_SIZE)
 def span_id_of(text: str) -> int:
-    """Return the 64-bit span id of ``text``; never 0."""
+    """Return the 64-bit span id of ``text``, not 0."""
     return _id_of(text, _SPAN_ID, 16)
 
 
@@ -39,10 +39,10 @@ def _id_of(text: str, verbatim: re.Pattern[str], digits: int) -> int:
 
 
 class FixedTraceIdGenerator(IdGenerator):
-    """A tracer's own generator, but the trace it begins has the id ``trace_id``.
+    """An id generator with a fixed trace id; span ids come from ``inner``.
 
-    For a copy of spancast's own tracer that starts one span, so a root gets the caller's id without
-    an invented parent, and every other span is made by the tracer as it is.
+    A copy of spancast's tracer uses it to start one root span, which so gets the caller's trace id without a
+    made-up parent.
     """
 
     def __init__(self, trace_id: int, inner: IdGenerator) -> None:
@@ -50,13 +50,13 @@ class FixedTraceIdGenerator(IdGenerator):
         self._inner = inner
 
     def generate_span_id(self) -> int:
-        """Return a fresh span id from the tracer's own generator."""
+        """Return a new span id from the tracer's own generator."""
         return self._inner.generate_span_id()
 
     def generate_trace_id(self) -> int:
-        """Return the wanted trace id."""
+        """Return the fixed trace id."""
         return self._trace_id
 
     def is_trace_id_random(self) -> bool:
-        """Say that the trace id is not random (W3C level 2 flag): it is a hash, or was given."""
+        """Return False for the W3C level 2 random flag: the id is a hash or comes from the caller."""
         return False

@@ -1,4 +1,4 @@
-"""Trace keys in the request body: for OpenRouter, whose own Broadcast then joins our trace."""
+"""Trace keys in the request body for OpenRouter, whose own Broadcast then joins this trace."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Forward: TypeAlias = Literal["auto", "always", "never"]
 
 
 def forwarded(body: Mapping[str, Any], keys: TraceKeys, ids: SpanContext | None) -> dict[str, Any]:
-    """Return the fields to send for ``keys`` with a request ``body``: ``trace`` with our ids, ``session_id``, ``user``.
+    """Return the fields to send for ``keys`` with a request ``body``: ``trace`` with the span's ids, ``session_id``.
 
-    The caller's own values are sent as they are, unless JSON can't carry them; then ``user`` and ``metadata`` are
-    among the fields too, None if they are to be left out. ``ids`` are those of the call's span, None if it has none.
+    The caller's own values are sent unchanged if JSON can represent them. Otherwise ``user`` and ``metadata`` are
+    among the fields too, None if they must be left out. ``ids`` are those of the call's span, None if it has none.
     """
     raw: Any = body.get("trace")
     trace = {**_of_keys(keys), **_of_call(raw)}
@@ -35,7 +35,7 @@ def forwarded(body: Mapping[str, Any], keys: TraceKeys, ids: SpanContext | None)
         trace.setdefault("trace_id", f"{ids.trace_id:032x}")
         trace["parent_span_id"] = f"{ids.span_id:016x}"
     if raw is not None and is_json_type(raw) and not json_codec.is_mapping(raw):
-        # Not ours to repair: the provider answers as it would without us.
+        # An invalid value is not repaired: the provider responds as it would without spancast.
         fields["trace"] = sendable(raw)
     elif trace:
         fields["trace"] = trace
@@ -48,7 +48,7 @@ def _of_keys(keys: TraceKeys) -> dict[str, Any]:
 
 
 def _of_call(trace: object) -> dict[str, Any]:
-    """Return what the caller wrote in ``trace``, without names that are no text and no JSON: they are sent as read."""
+    """Return the caller's ``trace``, without standard keys that are not text or JSON; their parsed value is sent."""
     written = _fields(trace).items()
     return json_data({name: value for name, value in written if name not in NAMES or _is_sent(value)})
 
@@ -62,20 +62,20 @@ def _fields(trace: object) -> dict[str, Any]:
 
 
 def _text(given: object, read: str | None) -> object:
-    """Return what to send of a text ``given``, from which ``read`` was read."""
+    """Return the value to send for a text field: ``given`` if JSON can represent it, else its parsed value ``read``."""
     if json_codec.is_absent(given):
         return given if read is None else read
     return sendable(given) if _is_sent(given) else read
 
 
 def _is_sent(value: object) -> bool:
-    """Tell whether ``value`` is sent for a text: also what is none, if JSON can carry it, and the provider answers."""
+    """Return whether ``value`` is sent for a text field; other JSON types are sent for the provider to reject."""
     sent = sendable(value)
     return sent is value or (isinstance(value, (str, int)) and isinstance(sent, str))
 
 
 def _metadata(given: object) -> object:
-    """Return what to send of ``metadata``, whose values are texts by the API: what is no JSON becomes one."""
+    """Return the value to send for ``metadata``; values that are not JSON become text, as the API requires."""
     if json_codec.is_absent(given) or hasattr(given, "__pydantic_fields_set__"):
         return given
     if not json_codec.is_mapping(given):

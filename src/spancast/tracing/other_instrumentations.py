@@ -1,7 +1,4 @@
-"""Other instrumentations of LLM calls beside ours: one call is told once.
-
-Must never: import one of them.
-"""
+"""Other instrumentations of LLM calls in the process: a call gets one span. None of them is imported."""
 
 from __future__ import annotations
 
@@ -21,14 +18,14 @@ _INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content"})
 
 
 def is_suppressed(current: Context) -> bool:
-    """Tell whether somebody around the call wants no instrumentation of it."""
+    """Return whether instrumentation of LLM calls is suppressed in ``current``."""
     return any(map(current.get, _SUPPRESS))
 
 
 def active_inference_span(current: Context) -> Span | None:
-    """Return the active span where it is another instrumentation's of this very call: ours would be the second."""
+    """Return the active span if another instrumentation made it for this call; None otherwise."""
     span = trace_api.get_current_span(current)
-    # An ended span that is still current may be unread, and is not for us to read.
+    # An ended span may still be current; its call is over.
     attributes = getattr(span, "attributes", None) if span.is_recording() else None
     if not attributes:
         return None
@@ -37,11 +34,11 @@ def active_inference_span(current: Context) -> Span | None:
     return span if attributes.get("llm.request.type") in ("chat", "completion") else None
 
 
-def quiet(context: Context) -> Context:
-    """Return ``context`` in which the instrumentations of others leave an LLM call alone."""
+def suppress_others(context: Context) -> Context:
+    """Return ``context`` with other instrumentations of LLM calls suppressed."""
     return mark_inference(context_api.set_value(_SUPPRESS[1], True, context))
 
 
 def is_wrapped_by_logfire(client: object) -> bool:
-    """Return whether logfire has wrapped the ``request`` of ``client``, which then makes a span for each call."""
+    """Return whether logfire has wrapped ``client.request``; it then makes a span for each call."""
     return getattr(client, _LOGFIRE_MARK, False) is True

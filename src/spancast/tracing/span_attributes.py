@@ -1,6 +1,7 @@
-"""What a span tells of an exchange, as attributes. Pure.
+"""Span attributes of a request and a response. Pure functions.
 
-Must never: name an attribute that is not in ``semconv``, or drop one for want of room.
+Every attribute name is in ``semconv``. Attributes beyond a span's limit move into one attribute instead of being
+dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ _KEPT: Final = frozenset({semconv.USAGE_COST, semconv.USAGE_TOTAL_TOKENS, semcon
 
 
 def add_content(attributes: Attributes, request: Request) -> None:
-    """Add what was said and offered."""
+    """Add the input messages, system instructions and tool definitions."""
     if request.messages:
         attributes[semconv.INPUT_MESSAGES] = json_codec.encode(request.messages)
     if request.system_instructions:
@@ -26,7 +27,7 @@ def add_content(attributes: Attributes, request: Request) -> None:
 
 
 def add_response(attributes: Attributes, response: Response, *, content: bool, is_cut: bool) -> None:
-    """Add what was answered; ``is_cut`` where it is not whole."""
+    """Add the fields of ``response``; ``is_cut`` if it is incomplete."""
     if response.id:
         attributes[semconv.RESPONSE_ID] = response.id
     if response.model:
@@ -34,7 +35,7 @@ def add_response(attributes: Attributes, response: Response, *, content: bool, i
     if response.finish_reasons:
         attributes[semconv.RESPONSE_FINISH_REASONS] = response.finish_reasons
     elif is_cut and semconv.RESPONSE_FINISH_REASONS not in attributes:
-        # The convention: a missing reason is "error" rather than left out. An inner call may have told one.
+        # The convention requires "error" instead of a missing reason. An inner call may have set one.
         attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
     attributes.update(response.attributes)
     attributes.update(response.usage)
@@ -43,21 +44,24 @@ def add_response(attributes: Attributes, response: Response, *, content: bool, i
 
 
 def is_empty(response: Response) -> bool:
-    """Tell whether nothing of an answer was understood."""
+    """Return whether no field of a response was recognized."""
     return not (response.id or response.finish_reasons or response.messages or response.usage or response.attributes)
 
 
 def error_type(error: BaseException) -> str:
-    """Return ``error.type`` of an exception: its class, with the package it is from."""
+    """Return ``error.type`` of an exception: its class name, with its package unless it is a builtin."""
     kind = type(error)
     return (
         kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__.split('.')[0]}.{kind.__qualname__}"
     )
 
 
-def within(attributes: Attributes, limit: int, value_limit: int | None) -> Attributes:
-    """Fit ``attributes`` into the span's limits: of number, and of characters of a text, by which JSON stays JSON."""
-    fitting = _within_number(attributes, limit)
+def fit_to_limit(attributes: Attributes, limit: int, value_limit: int | None) -> Attributes:
+    """Return ``attributes`` fitted to the span's limits: their number, and the characters of a text.
+
+    Truncated JSON is still valid JSON.
+    """
+    fitting = _fit_to_count(attributes, limit)
     if value_limit is None:
         return fitting
     return {
@@ -65,8 +69,8 @@ def within(attributes: Attributes, limit: int, value_limit: int | None) -> Attri
     }
 
 
-def _within_number(attributes: Attributes, limit: int) -> Attributes:
-    """Let ours and custom ones beyond ``limit`` share one JSON attribute; none is dropped."""
+def _fit_to_count(attributes: Attributes, limit: int) -> Attributes:
+    """Move spancast's own and custom attributes beyond ``limit`` into one JSON attribute; none is dropped."""
     if len(attributes) <= limit:
         return attributes
     excess = len(attributes) - limit

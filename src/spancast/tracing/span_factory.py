@@ -1,4 +1,4 @@
-"""Starting spans on any tracer provider, and the provider that ``configure()`` makes."""
+"""A factory of spans for any tracer provider, and the tracer provider that ``configure()`` makes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from spancast.tracing.span_processor import SpancastProcessor, install_processor
 
 
 class SpancastTracerProvider(SDKTracerProvider):
-    """The provider of an application that has none.
+    """The tracer provider for an application that has none.
 
-    Spans whose parsing is left to the export thread are complete for our processor only. This provider
-    knows whether any other processor was added.
+    A span that is parsed on the export thread is complete for our processor only. So this provider records whether
+    any other processor was added.
 
     Raises:
-        ValueError: A limit in the environment is no number.
+        ValueError: A span limit in the environment is not a number.
     """
 
     def __init__(self, resource: Resource, sampler: Sampler | None) -> None:
@@ -36,29 +36,29 @@ class SpancastTracerProvider(SDKTracerProvider):
         super().__init__(sampler, resource, span_limits=self.limits)
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
-        """Add ``span_processor``; calls that end from now on are parsed before their span ends."""
+        """Add ``span_processor``; if it is not ours, calls that end from now on are parsed before their span ends."""
         if not isinstance(span_processor, SpancastProcessor):
             self.has_other_processors = True
         super().add_span_processor(span_processor)
 
 
 class SpanFactory:
-    """Starts the spans of ``provider`` with a tracer of our own."""
+    """Starts spans with a tracer of ``provider``."""
 
     def __init__(self, provider: TracerProvider) -> None:
         self.provider: Final = provider
         self._tracer: Final = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
         own = self._own = provider if isinstance(provider, SpancastTracerProvider) else None
-        self._relay: Final = None if own is None else install_processor(own)
+        self._processor: Final = None if own is None else install_processor(own)
         self.limits: Final = span_limits(self._tracer) if own is None else own.limits
 
     @property
     def only_processor(self) -> SpancastProcessor | None:
-        """Return our processor if no other one sees the spans of a provider of ours."""
+        """Return our processor if it is the only one on a provider of ours; None otherwise."""
         own = self._own
-        return None if own is None or own.has_other_processors else self._relay
+        return None if own is None or own.has_other_processors else self._processor
 
-    def start_span(  # noqa: PLR0913, PLR0917 - one argument per thing a span is made of
+    def start_span(  # noqa: PLR0913, PLR0917 - one argument per part of a span
         self,
         name: str,
         context: Context,
@@ -67,11 +67,12 @@ class SpanFactory:
         links: list[Link],
         trace_id_override: int | None,
     ) -> Span:
-        """Start a span; a root span gets ``trace_id_override``."""
+        """Start a span; a root span gets the trace id ``trace_id_override`` unless None."""
         tracer: Any = self._tracer
         generator = getattr(tracer, "id_generator", None) if trace_id_override is not None else None
         if trace_id_override is not None and generator is not None:
             tracer = copy.copy(tracer)
-            # A public attribute of the SDK's tracer. Others have none: there the id is only an attribute.
+            # ``id_generator`` is a public attribute of the SDK's tracer. For a tracer without it, the caller's trace id
+            # is an attribute only.
             tracer.id_generator = FixedTraceIdGenerator(trace_id_override, generator)
         return tracer.start_span(name, context, kind, attributes, links)

@@ -1,8 +1,8 @@
-"""Our span processor, the only one that spancast adds to a provider: a processor can't be removed again.
+"""Our span processor; one per provider, because a processor cannot be removed.
 
 It adds the session, user and custom keys of a ``with spancast.trace(...)`` block to the spans that other
-instrumentations start in it, and passes ended spans to a target. Every span of the application passes here on
-its own thread. ``configure()`` changes the target.
+instrumentations start in it, and passes ended spans to a target. It runs on the application's threads, for every
+span. ``configure()`` changes the target.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from spancast.model.semconv import SCOPE_NAME
 from spancast.model.unparsed import Parsed, Unparsed
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
 
-_relays: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
+_processors: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
 
 
 class Target(Protocol):
-    """Where ended spans go: the export side."""
+    """The receiver of ended spans: the export side."""
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Note the start of a span of another instrumentation."""
+        """Handle the start of a span of another instrumentation."""
         ...
 
     def put(self, span: ReadableSpan, unparsed: Unparsed | None = None) -> None:
-        """Take an ended span, once, and what is left to parse."""
+        """Accept an ended span, once, and what remains to be parsed."""
         ...
 
     def shutdown(self) -> None:
-        """Export what was taken; take nothing more."""
+        """Export the accepted spans; accept no more."""
         ...
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Export what was taken; return whether nothing waits and nothing was lost."""
+        """Export the accepted spans; return whether all are delivered and none was lost."""
         ...
 
 
 class SpancastProcessor(SpanProcessor):
-    """The processor on one provider; passes spans to its target, or nowhere while it has none.
+    """The span processor of one provider; passes spans to its target, if there is one.
 
-    A target sees no start of our own spans, which have all it could learn there when they end.
+    It does not pass on the start of our own spans: they have the same information when they end.
     """
 
     def __init__(self) -> None:
@@ -59,23 +59,23 @@ class SpancastProcessor(SpanProcessor):
     def set_target(self, target: Target | None, *, only_ours: bool = False) -> None:
         """Pass ended spans to ``target`` from now on.
 
-        ``only_ours`` of a provider that is no longer in use: the calls that still run on it are ours to deliver,
-        other spans are not.
+        ``only_ours`` is for a provider that is no longer in use: only spans of calls that still run on it are
+        delivered.
         """
         self._target, self._only_ours = target, only_ours
 
     def end_unparsed(self, span: APISpan, parse: Callable[[ReadableSpan], Parsed | None], size_bytes: int) -> None:
-        """End ``span``; the target calls ``parse`` later, on its own thread."""
+        """End ``span``; the target calls ``parse`` later, on its own thread. ``size_bytes`` are the unparsed bytes."""
         span_id = span.get_span_context().span_id
         self._unparsed[span_id] = Unparsed(parse, size_bytes)
         try:
-            # Calls ``on_end`` unless the application has ended the span before.
+            # ``end`` calls ``on_end``, unless the application has already ended the span.
             span.end()
         finally:
             self._unparsed.pop(span_id, None)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Add the keys of the block and pass on; our own spans have their keys already."""
+        """Add the keys of the current block, then notify the target; our own spans already have their keys."""
         if _is_ours(span):
             return
         if ACTIVE_KEYS.get() is not NO_ACTIVE_KEYS:
@@ -84,7 +84,7 @@ class SpancastProcessor(SpanProcessor):
             self._target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Pass on."""
+        """Pass ``span`` to the target."""
         target = self._target
         if target is None or (self._only_ours and not _is_ours(span)):
             return
@@ -94,12 +94,12 @@ class SpancastProcessor(SpanProcessor):
         target.put(span, unparsed)
 
     def shutdown(self) -> None:
-        """Pass on, unless the target serves another provider now."""
+        """Shut the target down, unless it now serves another provider."""
         if self._target is not None and not self._only_ours:
             self._target.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Pass on, unless the target has been flushed or serves another provider now."""
+        """Flush the target, unless it has been flushed or now serves another provider."""
         target = self._target
         return target is None or self._only_ours or self.is_flushed_by_us or target.force_flush(timeout_millis)
 
@@ -110,21 +110,21 @@ def _is_ours(span: ReadableSpan) -> bool:
 
 
 def install_processor(provider: TracerProvider) -> SpancastProcessor | None:
-    """Return the relay on ``provider``, put there now if need be; None where it takes no processors (ddtrace's)."""
+    """Return our processor on ``provider``, added if missing; None if it accepts no processors (ddtrace)."""
     add: Any = getattr(provider, "add_span_processor", None)
     if add is None:
         return None
-    relay = _relays.get(provider)
-    if relay is None:
-        relay = SpancastProcessor()
-        _relays.set(provider, relay)
-        add(relay)
-    return relay
+    processor = _processors.get(provider)
+    if processor is None:
+        processor = SpancastProcessor()
+        _processors.set(provider, processor)
+        add(processor)
+    return processor
 
 
 def processors() -> Sequence[SpancastProcessor]:
-    """Return the relays on all providers that still are."""
-    return _relays.values()
+    """Return our processors on all providers that are alive."""
+    return _processors.values()
 
 
 @never_raise

@@ -1,8 +1,10 @@
-"""``spancast.trace(...)``: keys for every call inside, and the spans they name.
+"""``spancast.trace(...)``: trace keys for every call inside, and the group spans they name.
 
-Must never: leave anything active in the caller's context, or break a ``with`` block whose
-exit runs in another context than its entry (a generator finalised elsewhere). What an exit
-undoes belongs to the entry, not to the object: that may be shared by threads and tasks.
+Invariants (tests/tracing/test_trace_block.py):
+    Nothing stays active in the caller's context after the exit. The exit may run in another context than the entry
+    (a generator finalized elsewhere).
+
+Each entry has a state of its own, because threads and tasks may share the ``TraceBlock``.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ from spancast.tracing.generator_steps import (
     Driven,
     async_generator_function,
     async_step,
-    awaited,
-    carried,
+    drive,
+    drive_awaitable,
     generator_function,
     kind_of,
 )
@@ -43,27 +45,27 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-REMEMBERED: Final = 64
+MAX_LISTED_CALLS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class CallIds:
-    """Where a recorded call can be found: 32 and 16 lowercase hex digits."""
+    """The trace id and span id of a recorded call: 32 and 16 lowercase hex digits."""
 
     trace_id: str
     span_id: str
 
 
 class ActiveKeys(NamedTuple):
-    """What the ``with spancast.trace(...)`` blocks around the caller give: their keys merged, and their entries."""
+    """The merged keys of the ``with spancast.trace(...)`` blocks around the caller, and their entries."""
 
     keys: TraceKeys
     entries: tuple[Entry, ...]
 
 
 NO_ACTIVE_KEYS: Final = ActiveKeys(NO_KEYS, ())
-ACTIVE_KEYS: Final[ContextVar[ActiveKeys]] = ContextVar("spancast.ambient", default=NO_ACTIVE_KEYS)
-"""Asked by every call, hence without a function around it."""
+ACTIVE_KEYS: Final[ContextVar[ActiveKeys]] = ContextVar("spancast.active_keys", default=NO_ACTIVE_KEYS)
+"""Read at every call, so there is no accessor function."""
 
 
 def baggage_keys(current: Context) -> TraceKeys:
@@ -74,8 +76,8 @@ def baggage_keys(current: Context) -> TraceKeys:
     return trace_keys.read(session_id=session_id, user=user)
 
 
-def remember(span: Span, entries: tuple[Entry, ...]) -> None:
-    """Add a call, whose span started inside of ``entries``, to the lists of their scopes, once to each."""
+def register_call(span: Span, entries: tuple[Entry, ...]) -> None:
+    """Add the ids of ``span``, which started inside ``entries``, to each of their lists of calls, once to each list."""
     if (context := span.get_span_context()).is_valid:
         ids = CallIds(f"{context.trace_id:032x}", f"{context.span_id:016x}")
         for calls in {id(calls): calls for entry in entries for calls in entry.lists}.values():
@@ -83,110 +85,110 @@ def remember(span: Span, entries: tuple[Entry, ...]) -> None:
 
 
 class Entry:
-    """One entry into a ``spancast.trace(...)`` block: everything that its exit undoes.
+    """The state of one entry into a ``spancast.trace(...)`` block.
 
-    The object that ``spancast.trace`` returns may be entered by many threads and tasks at once.
+    Many threads and tasks may enter the same ``TraceBlock`` at once.
     """
 
-    def __init__(self, recorder: CallTracer, given: TraceKeys, opener: TraceBlock) -> None:
+    def __init__(self, call_tracer: CallTracer, given: TraceKeys, opener: TraceBlock) -> None:
         self._groups: tuple[Group, ...] = ()
         self.opener: Final = opener
-        self.calls: Final[deque[CallIds]] = deque(maxlen=REMEMBERED)
+        self.calls: Final[deque[CallIds]] = deque(maxlen=MAX_LISTED_CALLS)
         self.lists: Final = (self.calls, *opener.lists)
         self.trace_id: str | None = None
-        self._recorder = recorder
+        self._call_tracer = call_tracer
         self._given = given
         self._around = ACTIVE_KEYS.get()
         self.outer = context_api.get_current()
         self.context: Context | None = None
         """The OpenTelemetry context inside; None if this entry opened no span."""
         self._opened_groups = False
-        self._ambient_inside: ActiveKeys | None = None
+        self._keys_inside: ActiveKeys | None = None
         self._context_inside: Context | None = None
         if given.trace_name or given.span_name:
-            self._open_spans(given.over(self._around.keys))
+            self._open_spans(given.merged_over(self._around.keys))
 
     def keys_over(self, outer: TraceKeys) -> TraceKeys:
-        """Return the keys that calls inside are given, if ``outer`` are those around."""
-        merged = self._given.over(outer)
-        # What has become a span here must not become one again for each call inside.
+        """Return the keys of calls inside, if ``outer`` are the keys around this entry."""
+        merged = self._given.merged_over(outer)
+        # This entry has opened these spans; the calls inside must not open them again.
         return merged.without("span_name", "parent_span_id") if self._opened_groups else merged
 
-    def inside(self) -> ActiveKeys:
-        """Return what calls inside are given."""
-        return _ambient_of((*self._around.entries, self))
+    def active_keys(self) -> ActiveKeys:
+        """Return the active keys of calls inside."""
+        return _active_keys_of((*self._around.entries, self))
 
     def attach(self) -> None:
-        """Make the keys and the spans of this entry current in the caller's context."""
-        ACTIVE_KEYS.set(self.inside())
+        """Make the keys and the innermost span of this entry current in the caller's context."""
+        ACTIVE_KEYS.set(self.active_keys())
         if self.context is not None:
             context_api.attach(self.context)
 
     def detach(self) -> None:
-        """Undo ``attach``, in any order: entries that are still open in this context stay as they are."""
+        """Undo ``attach``, in any order of entries; the others in this context stay active."""
         entries = ACTIVE_KEYS.get().entries
         if self not in entries:
-            # Exited in another context than entered: that context dies by itself, nothing to restore here.
+            # The exit runs in another context than the entry, so there is nothing to restore in this one.
             return
         left = tuple(entry for entry in entries if entry is not self)
-        ACTIVE_KEYS.set(_ambient_of(left))
+        ACTIVE_KEYS.set(_active_keys_of(left))
         if self.context is None:
             return
         current = context_api.get_current()
-        # Generators in one context may be left in the order they were entered: the other block's span stays current.
+        # Generators in one context may exit in the order of their entries: the other block's span stays current.
         if not any(entry.context is current for entry in left):
             context_api.attach(self._context_around(left))
 
     def step(self, call: Callable[..., R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - the caller's own values
-        """Return ``call(*args, **kwargs)``, called inside; what it left active is active in the next step again."""
+        """Return ``call(*args, **kwargs)``, called inside this entry; the next step restores the context it left."""
         former, outer = ACTIVE_KEYS.get(), context_api.get_current()
         context = outer if self._context_inside is None else self._context_inside
-        ambient = self.inside() if self._ambient_inside is None else self._ambient_inside
-        ACTIVE_KEYS.set(ambient)
+        active = self.active_keys() if self._keys_inside is None else self._keys_inside
+        ACTIVE_KEYS.set(active)
         if context is not outer:
             context_api.attach(context)
         try:
             return call(*args, **kwargs)
         finally:
             left, left_context = ACTIVE_KEYS.get(), context_api.get_current()
-            if left is not ambient:
-                self._ambient_inside = left
+            if left is not active:
+                self._keys_inside = left
             ACTIVE_KEYS.set(former)
             is_ours = self.context is not None or any(entry.context is left_context for entry in left.entries)
-            # What the caller's code attached of its own stays, as it does without us.
+            # A context that the caller's code has attached stays attached, as it does without spancast.
             if is_ours or context is not outer:
                 self._context_inside = left_context if is_ours else None
                 if left_context is not outer:
                     context_api.attach(outer)
 
     def __enter__(self) -> Self:
-        """Begin to run the steps of one call."""
+        """Start running the steps of one call."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End after the last step."""
-        self._ambient_inside = self._context_inside = None
+        self._keys_inside = self._context_inside = None
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
-        """End the spans this entry opened; an exception marks the innermost as failed."""
+        """End the spans that this entry opened; an exception sets the status ERROR on the innermost one."""
         groups, self._groups = self._groups, ()
         if groups:
             span = groups[-1].span
             if isinstance(error, Exception):
                 span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
                 span.set_status(Status(StatusCode.ERROR))
-            self._recorder.tree.close(groups, time.time_ns())
+            self._call_tracer.group_spans.close(groups, time.time_ns())
 
     def __del__(self) -> None:
-        # Begun by a call whose coroutine or generator was dropped before its first step.
+        # A coroutine or generator was dropped before its first step.
         if self._groups:
             self.end(None)
 
     def _context_around(self, left: tuple[Entry, ...]) -> Context:
-        """Return the context this entry was made in, without the spans of entries that were left meanwhile."""
+        """Return the context around this entry, without the spans of entries that have exited since."""
         context = self.outer
         for entry in reversed(self._around.entries):
             if entry not in left and entry.context is context:
@@ -194,7 +196,7 @@ class Entry:
         return context
 
     def _open_spans(self, merged: TraceKeys) -> None:
-        opened = self._recorder.open_groups(self._given, merged)
+        opened = self._call_tracer.open_groups(self._given, merged)
         if opened is None:
             return
         self._groups = opened.groups
@@ -207,106 +209,106 @@ class Entry:
 class TraceBlock:
     """A ``with spancast.trace(...)`` block; also ``async with`` and a decorator.
 
-    One object may be entered any number of times: nested in itself, by many threads and tasks at once.
-    ``with ... as scope`` gives the scope of that one entry.
+    One object may be entered any number of times: nested in itself, and by many threads and tasks at once.
+    ``with ... as block`` gives a block for that one entry.
     """
 
-    def __init__(self, recorder: CallTracer, keys: TraceKeys, entry: Entry | None = None) -> None:
-        self._recorder = recorder
+    def __init__(self, call_tracer: CallTracer, keys: TraceKeys, entry: Entry | None = None) -> None:
+        self._call_tracer = call_tracer
         self._given = keys
         self._entry = entry
         self._open: list[Entry] = []
-        self.calls: deque[CallIds] = deque(maxlen=REMEMBERED) if entry is None else entry.calls
-        """The ids of the last 64 calls made inside, newest last, streams included from the moment they start.
+        self.calls: deque[CallIds] = deque(maxlen=MAX_LISTED_CALLS) if entry is None else entry.calls
+        """The ids of the last 64 calls made inside, the newest last; a stream is listed from its start.
 
-        Of one entry, if ``with ... as scope`` gave this scope; of all entries of what ``spancast.trace`` returned.
+        The calls of one entry if ``with ... as block`` gave this object, else those of all entries.
         """
         self.lists: Final[tuple[deque[CallIds], ...]] = (self.calls,) if entry is None else entry.lists
         self.trace_id: str | None = None if entry is None else entry.trace_id
         """The trace id (32 hex digits) of the span that the newest entry opened; None if it opened none."""
 
-    def __enter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a scope of its own
-        """Give the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
+    def __enter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a block of its own
+        """Add the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
         entry = self._begin()
         entry.attach()
         self._open.append(entry)
-        return TraceBlock(self._recorder, self._given, entry)
+        return TraceBlock(self._call_tracer, self._given, entry)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the spans this block opened; an exception marks the innermost as failed."""
+        """End the spans that this block opened; an exception sets the status ERROR on the innermost one."""
         entry = next((entry for entry in reversed(ACTIVE_KEYS.get().entries) if entry.opener is self), None)
         if entry is not None:
             entry.detach()
         try:
             self._open.remove(cast("Entry", entry))
         except ValueError:
-            # Entered in another context (a generator finalised elsewhere).
+            # The entry was in another context (a generator finalized elsewhere).
             entry = self._open.pop() if self._open else None
         if entry is not None:
             entry.end(error)
 
-    async def __aenter__(self) -> TraceBlock:  # noqa: PYI034 - as above
-        """As ``__enter__``."""
+    async def __aenter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a block of its own
+        """Enter as ``__enter__`` does."""
         return self.__enter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """As ``__exit__``."""
+        """Exit as ``__exit__`` does."""
         self.__exit__(kind, error, traceback)
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Run every call of ``function`` in an entry of its own into this block.
+        """Return ``function`` with each call running in an entry of its own.
 
-        Each step of a coroutine or a generator runs in the entry of its call, on whatever thread or task.
+        Each step of a coroutine or a generator runs in the entry of its call, on any thread or task.
         """
         kind = kind_of(function)
-        made: Callable[..., Any]
+        wrapper: Callable[..., Any]
         if kind == "coroutine":
 
             async def run_async(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
                 with self._begin() as entry:
-                    return await awaited(cast("Any", function(*args, **kwargs)), entry.step)
+                    return await drive_awaitable(cast("Any", function(*args, **kwargs)), entry.step)
 
-            made = run_async
+            wrapper = run_async
         elif kind == "generator":
 
             def begin(*args: P.args, **kwargs: P.kwargs) -> Driven:
                 entry = self._begin()
                 return Driven(function(*args, **kwargs), entry.step, entry)
 
-            made = generator_function(begin)
+            wrapper = generator_function(begin)
         elif kind == "async generator":
 
             def begin_async(*args: P.args, **kwargs: P.kwargs) -> Driven:
                 entry = self._begin()
                 return Driven(function(*args, **kwargs), async_step(entry.step), entry)
 
-            made = async_generator_function(begin_async)
+            wrapper = async_generator_function(begin_async)
         else:
 
-            def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - as above
+            def run(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
                 with ExitStack() as ending:
                     entry = ending.enter_context(self._begin())
                     result = entry.step(function, *args, **kwargs)
-                    made = carried(result, entry.step, entry)
-                    if made is None:
+                    driven = drive(result, entry.step, entry)
+                    if driven is None:
                         return result
-                    # The entry ends with the steps.
+                    # The entry ends with the last step.
                     ending.pop_all()
-                    return made
+                    return driven
 
-            made = run
-        return functools.update_wrapper(made, function)
+            wrapper = run
+        return functools.update_wrapper(wrapper, function)
 
     def bind(self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return ``function`` made to run with the context of this moment, on whatever thread calls it.
+        """Return ``function`` bound to the current context, on any thread that calls it.
 
-        Always with the keys and the span of this scope's entry, also if this moment's context has lost them:
-        a generator that is driven by several threads or tasks loses its context at each ``yield``. What
-        ``function`` returns runs in that context too, if it is a coroutine or a generator.
+        The context includes the keys and the span of this block's entry even if it has lost them: a generator that
+        several threads or tasks drive loses its context at each ``yield``. A coroutine or generator that
+        ``function`` returns runs in that context too.
         """
         captured = contextvars.copy_context()
         entry = self._entry
@@ -315,20 +317,20 @@ class TraceBlock:
 
         @functools.wraps(function)
         def bound(*args: P.args, **kwargs: P.kwargs) -> Any:  # noqa: ANN401 - the function's own result
-            # A context can be entered once at a time; a copy lets many threads run it.
+            # A context can be entered only once at a time; with a copy, many threads can run it.
             context = captured.copy()
             result = context.run(function, *args, **kwargs)
-            return carried(result, context.run, nullcontext()) or result
+            return drive(result, context.run, nullcontext()) or result
 
         return bound
 
     def _begin(self) -> Entry:
-        entry = Entry(self._recorder, self._given, self)
+        entry = Entry(self._call_tracer, self._given, self)
         self.trace_id = entry.trace_id
         return entry
 
 
-def _ambient_of(entries: tuple[Entry, ...]) -> ActiveKeys:
+def _active_keys_of(entries: tuple[Entry, ...]) -> ActiveKeys:
     keys = NO_KEYS
     for entry in entries:
         keys = entry.keys_over(keys)

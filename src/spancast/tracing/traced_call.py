@@ -1,9 +1,9 @@
-"""One call from its request to its end.
+"""A traced call, from its request to its end.
 
-The caller's thread starts the span, keeps the bytes of request and answer, and ends it. If only our processor
-sees the span, the bytes are parsed on the export thread; otherwise everything is on the span before it ends.
-What the caller could still change (a decorated function's arguments and result) is parsed at once. Nothing here
-raises into a client (``never_raise`` at each door), copies a message or records a call twice.
+The caller's thread starts the span, keeps the bytes of request and response, and ends it. If only our processor
+sees the span, the export thread parses the bytes; otherwise they are parsed before the span ends. Objects that the
+caller could still change (a decorated function's arguments and result) are parsed at once. Entry points are wrapped
+in ``never_raise``, messages are not copied, and a call is recorded once.
 """
 
 from __future__ import annotations
@@ -33,25 +33,25 @@ from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.unparsed import Parsed
 from spancast.otel_private import detach
 from spancast.tracing.completed_span import completed, exception_event
-from spancast.tracing.exception_capture import CapturedException, message_of, raised, traceback_text
+from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
 from spancast.tracing.group_spans import SpanParent
 from spancast.tracing.openrouter_fields import forwarded
-from spancast.tracing.other_instrumentations import quiet
+from spancast.tracing.other_instrumentations import suppress_others
 from spancast.tracing.span_attributes import (
     add_content,
     add_response,
     error_type,
+    fit_to_limit,
     is_empty,
-    within,
 )
 from spancast.tracing.span_factory import SpanFactory
 from spancast.tracing.span_processor import SpancastProcessor
-from spancast.tracing.trace_block import ACTIVE_KEYS, remember
+from spancast.tracing.trace_block import ACTIVE_KEYS, register_call
 
 if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
 
-Entered: TypeAlias = "tuple[object, Token[TracedCall | None]]"
+Attached: TypeAlias = "tuple[object, Token[TracedCall | None]]"
 Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
 
 _LEFT: Final = frozenset(("closed", "abandoned"))
@@ -61,87 +61,87 @@ _NO_LINKS: Final[list[Link]] = []
 _NO_TIMES: Final[list[float]] = []
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
-"""Calls with a streamed answer, for as long as they live."""
+"""Calls with a streamed response, while they are alive."""
 
-CURRENT_CALL: Final[ContextVar[TracedCall | None]] = ContextVar("spancast.recording", default=None)
-"""The recording the caller's code runs inside of."""
+CURRENT_CALL: Final[ContextVar[TracedCall | None]] = ContextVar("spancast.current_call", default=None)
+"""The traced call that the current code runs in."""
 
 
 class Arrived(Protocol):
-    """What has arrived of a streamed answer."""
+    """The part of a streamed response that has arrived."""
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the answer, once read, turned out to be whole, however its stream was left."""
+        """Return whether the response, once parsed, is complete, even if its stream was closed early."""
         ...
 
     @property
-    def waiting_bytes(self) -> int | None:
-        """Return the size of what is kept to be read later, in bytes; None if everything has been read."""
+    def unparsed_bytes(self) -> int | None:
+        """Return the size of the unparsed data, in bytes; None if everything has been parsed."""
         ...
 
     def result(self) -> Response:
-        """Return the answer as far as it has arrived."""
+        """Return the response as far as it has arrived."""
         ...
 
 
 class TracedCall:
-    """One call being recorded; every way to end it works once and is harmless after.
+    """One call being recorded. It ends once; every later attempt to end it has no effect.
 
-    Without a span (disabled, suppressed, or another span already tells this call) it only
-    carries the keys to forward.
+    Without a span (disabled, suppressed, or another span already records this call) it only carries the keys to
+    forward.
     """
 
-    # Defaults of the class rather than assignments at each call: most calls need few of them.
+    # Class defaults instead of assignments in ``__init__``: most calls need few of these attributes.
     context: Context | None = None
-    """The context to run the call in: our span is current there, nowhere else."""
+    """The context to run the call in; the span is current only there."""
     http_response: Any = None
-    """The HTTP response of the call, where a client puts it aside."""
+    """The HTTP response of the call; set by a client's patches while the call runs."""
     records_response = False
-    """Whether the answer is of interest: a span of ours, or of an outer call, takes it."""
+    """Whether the response is recorded, on a span of this call or of an outer one."""
     outer: TracedCall | None = None
     span: Span | None = None
     _answer: bytes | Callable[[], Response] | None = None
-    """What tells the answer: JSON text as it came, or a function that reads it."""
+    """The response: JSON text as received, or a function that parses it."""
     _arrived: Arrived | None = None
-    """What has arrived of a streamed answer."""
+    """The part of a streamed response that has arrived."""
     _attributes: Attributes | None = None
-    """What the request tells, once it is read."""
+    """The attributes of the request, once it is parsed."""
     _details: Attributes | None = None
     _ended = False
     _failed_ns = 0
     _failure: Failure | None = None
     _first_chunk_s: float | None = None
     _incomplete: Incomplete | None = None
-    _place: SpanParent | None = None
+    _parent: SpanParent | None = None
     _problems: Sequence[str] = ()
-    _raised: list[CapturedException] | None = None
-    _starter: SpanFactory
+    _exceptions: list[CapturedException] | None = None
+    _span_factory: SpanFactory
     _chunk_times_s: list[float] = _NO_TIMES
-    _sent: bytes | None = None
+    _request_bytes: bytes | None = None
     _started_s = 0.0
     _started_with: Attributes
     _times_every_chunk: bool | None = None
-    _unsent: Mapping[str, Any] | None = None
+    _overridden: Mapping[str, Any] | None = None
 
     def __init__(
-        self, recorder: CallTracer, dialect: Dialect, body: Mapping[str, Any], keys: TraceKeys, server: Server
+        self, call_tracer: CallTracer, dialect: Dialect, body: Mapping[str, Any], keys: TraceKeys, server: Server
     ) -> None:
-        self._recorder = recorder
+        self._call_tracer = call_tracer
         self._body: Mapping[str, Any] | None = body
-        self.settings: TracingSettings = recorder.settings
+        self.settings: TracingSettings = call_tracer.settings
         self.dialect = dialect
         self.keys = keys
         self.server = server
 
     @property
     def captures_content(self) -> bool:
-        """Tell whether messages are recorded."""
+        """Return whether message content is recorded."""
         return self.settings.capture_content
 
-    def start(self, current: Context, *, suppress_others: bool, reads_now: bool) -> None:
-        """Start the span under its place in the tree; read the request onto it where it ``reads_now``."""
-        keys, recorder, server = self.keys, self._recorder, self.server
+    def start(self, current: Context, *, is_outermost: bool, parse_now: bool) -> None:
+        """Start the span under its parent; parse the request at once if ``parse_now`` or strict."""
+        keys, call_tracer, server = self.keys, self._call_tracer, self.server
         model = self._body.get("model") if self._body is not None else None
         attributes = self._started_with = {
             semconv.OPERATION_NAME: self.dialect.operation,
@@ -154,58 +154,58 @@ class TracedCall:
         name = self.dialect.span_name(model)
         links, trace_id_override = _NO_LINKS, None
         if keys is not NO_KEYS:
-            resolve_parent = self._place = recorder.tree.resolve_parent(keys, current)
+            parent = self._parent = call_tracer.group_spans.resolve_parent(keys, current)
             current, links, trace_id_override = (
-                resolve_parent.context,
-                resolve_parent.links,
-                resolve_parent.trace_id_override,
+                parent.context,
+                parent.links,
+                parent.trace_id_override,
             )
             name = keys.generation_name or name
-            self._problems = [*keys.validation_errors, *_unplaced(keys, resolve_parent)]
+            self._problems = [*keys.validation_errors, *_parent_errors(keys, parent)]
         self._started_s = time.perf_counter()
-        starter = self._starter = recorder.starter()
-        span = self.span = starter.start_span(name, current, _CLIENT, attributes, links, trace_id_override)
+        span_factory = self._span_factory = call_tracer.span_factory()
+        span = self.span = span_factory.start_span(name, current, _CLIENT, attributes, links, trace_id_override)
         context = trace_api.set_span_in_context(span, current)
-        self.context = quiet(context) if suppress_others else context
+        self.context = suppress_others(context) if is_outermost else context
         entries = ACTIVE_KEYS.get().entries
         if entries:
-            remember(span, entries)
+            register_call(span, entries)
         if span.is_recording():
             self.records_response = True
             counters.add("spans_started")
-            if reads_now or self.settings.strict:
+            if parse_now or self.settings.strict:
                 self._read_strictly()
 
     def _read_strictly(self) -> None:
         try:
             self._read_request()
         except SpancastError as error:
-            # Strict: the request will not be sent, and its span says why.
+            # In strict mode the request is not sent, and its span has the reason.
             self.fail(error)
             raise
 
     def start_within(self, outer: TracedCall) -> None:
-        """Record for ``outer``, which has the span: it gets what this call knows of itself."""
+        """Record this call on the span of the ``outer`` call."""
         self.outer, self.records_response = outer, True
         self._problems = list(self.keys.validation_errors)
         self._read_request()
 
-    def sent(self, request: bytes, *, overridden: Mapping[str, Any] | None = None) -> None:
-        """Note the JSON ``request`` as it was sent, which nobody changes any more; the caller's own is let go.
+    def set_request_bytes(self, request: bytes, *, overridden: Mapping[str, Any] | None = None) -> None:
+        """Set the JSON ``request`` as it was sent, and release the caller's body.
 
-        ``overridden`` are fields that were put into it for us, with the caller's values (None: he had none).
+        ``overridden`` are the fields that spancast put into it, with the caller's values (None if not given).
         """
         if request[:1] == b"{":
-            self._sent, self._unsent, self._body = request, overridden, None
+            self._request_bytes, self._overridden, self._body = request, overridden, None
 
     def _read_request(self) -> Attributes:
         content = self.captures_content
-        decoded: Any = None if self._sent is None else json_codec.decode(self._sent)
+        decoded: Any = None if self._request_bytes is None else json_codec.decode(self._request_bytes)
         body: Mapping[str, Any] = decoded or self._body or {}
-        if self._unsent is not None:
-            body = {**body, **self._unsent}
-        # Not the body: what is forwarded is the caller's own, as he gave it.
-        self._sent = None
+        if self._overridden is not None:
+            body = {**body, **self._overridden}
+        # The body stays: forwarding needs the caller's own fields, as they were given.
+        self._request_bytes = None
         request = self.dialect.read_request(body, content=content)
         attributes = self._attributes = request.attributes
         if self.outer is not None:
@@ -220,40 +220,40 @@ class TracedCall:
         if validation_errors:
             attributes[semconv.PROBLEMS] = validation_errors
             if request.validation_errors:
-                # By the settings of this call: ``strict`` raises before a request is sent, never on another thread.
-                self._recorder.tell(request.validation_errors, SpancastError, strict=self.settings.strict)
+                # Raises only if this call's settings are strict; then the request is parsed before it is sent.
+                self._call_tracer.report_problems(request.validation_errors, SpancastError, strict=self.settings.strict)
         return attributes
 
-    def enter(self) -> Entered:
-        """Make the span current, and nested calls annotate this one; give the result to ``leave``."""
+    def attach(self) -> Attached:
+        """Make the span current; nested calls annotate this one. Pass the result to ``detach``."""
         return attach(self.context or get_current()), CURRENT_CALL.set(self)
 
-    def leave(self, entered: Entered) -> None:
-        """Undo ``enter``."""
-        token, mark = entered
-        try:  # noqa: SIM105 - contextlib.suppress costs five times as much, a call
+    def detach(self, attached: Attached) -> None:
+        """Undo ``attach``."""
+        token, mark = attached
+        try:  # noqa: SIM105 - contextlib.suppress is five times slower
             CURRENT_CALL.reset(mark)
         except ValueError:
-            # Left in another context than entered (a coroutine closed elsewhere): that context dies by itself.
+            # This is another context than that of ``attach`` (a coroutine closed elsewhere); nothing to restore here.
             pass
         detach(token)
 
-    def inside(self, *, ends: bool = True) -> _Inside:
-        """Return the ``with`` block to run the call in; an exception passes, and ends the recording if ``ends``."""
-        return _Inside(self, ends=ends)
+    def activate(self, *, ends: bool = True) -> _Activation:
+        """Return the context manager to run the call in; an exception passes, and ends the recording if ``ends``."""
+        return _Activation(self, ends=ends)
 
     @property
     def new_stream(self) -> Callable[[], StreamReader]:
-        """Return what makes a reader of this call's streamed answer; it does not hold this recording."""
+        """Return a function that makes a stream reader for this call; it holds no reference to this object."""
         return functools.partial(self.dialect.new_stream, content=self.captures_content)
 
-    def expect(self, arrived: Arrived) -> None:
-        """Expect a streamed answer: whatever ends the call, as much of it is recorded as is in ``arrived`` by then."""
+    def expect_stream(self, arrived: Arrived) -> None:
+        """Expect a streamed response; when the call ends, the content of ``arrived`` is recorded."""
         self._arrived = arrived
         _open.add(weakref.ref(self, _open.discard))
 
     def chunk_arrived(self) -> None:
-        """Note the time of a chunk: the first always, the others where metrics are listened to."""
+        """Record the time of a chunk: always of the first, of the others only if metrics are collected."""
         since_s = time.perf_counter() - self._started_s
         if self._first_chunk_s is None:
             self._first_chunk_s = since_s
@@ -262,71 +262,71 @@ class TracedCall:
 
     @property
     def times_every_chunk(self) -> bool:
-        """Tell whether each chunk's time is wanted, not just the first's; decided when first asked."""
+        """Return whether the time of every chunk is recorded, not only of the first; evaluated once per call."""
         times = self._times_every_chunk
         if times is None:
-            times = self._times_every_chunk = self._recorder.active_metrics() is not None
+            times = self._times_every_chunk = self._call_tracer.active_metrics() is not None
             self._chunk_times_s = []
         return times
 
     @never_raise
     def end_with(self, answer: object) -> None:
-        """End with a whole ``answer``: wire JSON or the SDK's object, read now."""
+        """End with a complete ``answer``, decoded JSON or the SDK's object; it is parsed now."""
         self._end(lambda: self._read_answer(answer), None)
 
     def end_with_bytes(self, answer: bytes) -> None:
-        """End with a whole ``answer`` as it came, JSON text that nobody changes any more; from behind a shield."""
+        """End with a complete ``answer`` as received, JSON text; the caller wraps this in ``never_raise``."""
         self._end(answer, len(answer))
 
     @never_raise
-    def finish(self, *, incomplete: Incomplete | None = None) -> None:
-        """End a stream with what has arrived; ``incomplete`` is how it was left."""
+    def end_stream(self, *, incomplete: Incomplete | None = None) -> None:
+        """End a stream with the part that has arrived; ``incomplete`` is how it ended early."""
         if self._ended:
             return
         self._incomplete = incomplete
         if incomplete is None:
-            self._end(*(self._so_far() or (None, 0)))
+            self._end(*(self._arrived_part() or (None, 0)))
         else:
-            self._end_left()
+            self._end_unfinished()
 
     @never_raise
     def fail(self, error: BaseException, answer: bytes | None = None) -> None:
-        """End with the exception the caller gets, and with what had arrived before it.
+        """End with the exception that the caller gets, and with the part of a stream that had arrived.
 
-        ``answer`` is a whole one as it came, JSON text, which the SDK then refused.
+        ``answer`` is a complete response as received, JSON text, that the SDK then rejected.
         """
         if answer is not None:
             self._end(answer, len(answer), error)
         elif isinstance(error, Exception):
-            self._end(*(self._so_far() or (None, 0)), error)
+            self._end(*(self._arrived_part() or (None, 0)), error)
         else:
-            self._end_left(error)
+            self._end_unfinished(error)
 
-    def _end_left(self, error: BaseException | None = None) -> None:
-        """End a call that was left, perhaps by a finalizer that the collector runs in the midst of anything.
+    def _end_unfinished(self, error: BaseException | None = None) -> None:
+        """End an unfinished call, perhaps from a finalizer.
 
-        In a copy of the context: CPython before 3.12 crashes if a processor sets a context variable
-        while the collector runs within the setting of one in the same context.
+        It runs in a copy of the context: CPython before 3.12 crashes if a processor sets a context variable while
+        the garbage collector runs during the setting of one in the same context.
         """
-        copy_context().run(self._end, *(self._so_far() or (None, 0)), error)
+        copy_context().run(self._end, *(self._arrived_part() or (None, 0)), error)
 
     @never_raise
-    def _so_far(self) -> tuple[Callable[[], Response] | None, int | None]:
-        """Return what reads the answer as far as it has arrived, and the size of what waits to be read."""
+    def _arrived_part(self) -> tuple[Callable[[], Response] | None, int | None]:
+        """Return a function that parses the part that has arrived, and the size of the unparsed data."""
         arrived = self._arrived
-        return (None, 0) if arrived is None else (arrived.result, arrived.waiting_bytes)
+        return (None, 0) if arrived is None else (arrived.result, arrived.unparsed_bytes)
 
     def disown(self) -> None:
-        """Record nothing more: another process ends this call."""
+        """Stop recording: another process ends this call."""
         self._ended = True
 
     def _end(
         self,
         answer: bytes | Callable[[], Response] | None,
-        waiting_bytes: int | None,
+        unparsed_bytes: int | None,
         error: BaseException | None = None,
     ) -> None:
-        span, resolve_parent = self.span, self._place
+        span, parent = self.span, self._parent
         is_due = not self._ended and (self.outer is not None or (span is not None and span.is_recording()))
         self._ended = True
         processor: SpancastProcessor | None = None
@@ -334,35 +334,36 @@ class TracedCall:
             if is_due:
                 self._answer = answer
                 if error is not None:
-                    self._note(error)
-                processor = self._only_processor(waiting_bytes)
+                    self._note_exception(error)
+                processor = self._only_processor(unparsed_bytes)
                 if processor is None:
                     self._finalize(span)
         finally:
-            # Whatever of ours broke, the span ends.
+            # The span ends even if the code above has failed.
             if is_due and span is not None:
                 if processor is None:
                     span.end()
                 else:
-                    processor.end_unparsed(span, self._complete, (waiting_bytes or 0) + len(self._sent or b""))
-            # The span queue holds this recording, which holds the span no longer.
-            self.span = self.context = self._place = self._body = None
-            if resolve_parent is not None and resolve_parent.groups:
-                self._recorder.tree.release(resolve_parent.groups, time.time_ns())
+                    size_bytes = (unparsed_bytes or 0) + len(self._request_bytes or b"")
+                    processor.end_unparsed(span, self._complete, size_bytes)
+            # The span queue holds this object; a reference to the span would be a cycle.
+            self.span = self.context = self._parent = self._body = None
+            if parent is not None and parent.groups:
+                self._call_tracer.group_spans.release(parent.groups, time.time_ns())
 
-    def _only_processor(self, waiting_bytes: int | None) -> SpancastProcessor | None:
-        """Return our processor if the parsing can be left to the export thread; None if it is due now.
+    def _only_processor(self, unparsed_bytes: int | None) -> SpancastProcessor | None:
+        """Return our processor if the export thread can parse the call; None if it must be parsed now.
 
-        It is due if another processor sees the span, if the call is measured, or if the caller could still change
-        what is to be parsed.
+        It must be parsed now if another processor sees the span, if metrics are collected, or if the caller could
+        still change the objects to parse.
         """
-        is_kept = self._sent is not None or self._attributes is not None
-        if self.span is None or self.outer is not None or waiting_bytes is None or not is_kept:
+        is_kept = self._request_bytes is not None or self._attributes is not None
+        if self.span is None or self.outer is not None or unparsed_bytes is None or not is_kept:
             return None
-        return self._starter.only_processor if self._recorder.active_metrics() is None else None
+        return self._span_factory.only_processor if self._call_tracer.active_metrics() is None else None
 
     def _finalize(self, span: Span | None) -> None:
-        """Parse request and answer, and put everything on the span."""
+        """Parse request and response, and set all attributes and the status on the span."""
         lasted_s = time.perf_counter() - self._started_s
         if span is None:
             attributes, _ = self._read()
@@ -371,7 +372,7 @@ class TracedCall:
             return
         failure = self._failure
         if failure is not None:
-            # First: they are known, whatever the answer turns out to be.
+            # Status and exception come first: they do not depend on the parsing, which may fail.
             span.set_status(self._status_of(failure))
             event = self._exception_attributes()
             if event is not None:
@@ -384,16 +385,16 @@ class TracedCall:
 
     @never_raise
     def _measure(self, attributes: Attributes, lasted_s: float) -> None:
-        metrics = self._recorder.active_metrics()
+        metrics = self._call_tracer.active_metrics()
         if metrics is not None:
             metrics.record({**self._started_with, **attributes}, lasted_s, self._chunk_times_s, self.context)
 
     def _complete(self, span: ReadableSpan) -> Parsed | None:
-        """Parse request and answer of the ended ``span``, on the export thread."""
+        """Parse request and response of the ended ``span``, on the export thread."""
         attributes, failure = self._parse() or ({}, self._failure)
-        limits = self._starter.limits
-        told = self._exception_attributes() if self._failure is not None else None
-        event = None if told is None else exception_event(told, self._failed_ns, limits)
+        limits = self._span_factory.limits
+        exception = self._exception_attributes() if self._failure is not None else None
+        event = None if exception is None else exception_event(exception, self._failed_ns, limits)
         status = None if failure is None else self._status_of(failure)
         return completed(span, attributes, status, event, limits)
 
@@ -403,13 +404,13 @@ class TracedCall:
         return self._fitted(attributes), failure
 
     def _fitted(self, attributes: Attributes) -> Attributes:
-        limits = self._starter.limits
+        limits = self._span_factory.limits
         most = limits.max_span_attributes
         room = len(attributes) if most is None else most - len(self._started_with)
-        return within(attributes, room, limits.max_span_attribute_length)
+        return fit_to_limit(attributes, room, limits.max_span_attribute_length)
 
-    def _note(self, error: BaseException) -> None:
-        """Note what an exception tells; a cancelled call has not failed, unless that is asked for."""
+    def _note_exception(self, error: BaseException) -> None:
+        """Store the facts of an exception; cancellation is a failure only with ``cancellation_is_error``."""
         is_exception = isinstance(error, Exception)
         self._incomplete = "failed" if is_exception else "cancelled"
         if is_exception or self.settings.cancellation_is_error:
@@ -419,11 +420,11 @@ class TracedCall:
             if self.outer is None and self.span is not None:
                 counters.add("spans_failed")
                 self._failed_ns = time.time_ns()
-                # Without the exception, which holds the caller's frames.
-                self._raised = raised(error) if self.captures_content else None
+                # The exception itself is not stored: it holds the caller's frames.
+                self._exceptions = capture(error) if self.captures_content else None
 
     def _read(self) -> tuple[Attributes, Failure | None]:
-        """Return all that request and answer tell, and why there is no (whole) answer."""
+        """Return the attributes of request and response, and the failure if there is no complete response."""
         attributes = self._read_request() if self._attributes is None else self._attributes
         answer, self._answer = self._answer, None
         if isinstance(answer, bytes):
@@ -455,15 +456,15 @@ class TracedCall:
         return self.dialect.read_response(answer, content=self.captures_content)
 
     def _note_empty_response(self, attributes: Attributes) -> None:
-        problem = f"answer: no answer of {self.dialect.name} was given; returned as it is"
-        told = attributes.get(semconv.PROBLEMS)
-        attributes[semconv.PROBLEMS] = [*map(str, told), problem] if isinstance(told, list) else [problem]
+        problem = f"answer: expected a response of {self.dialect.name}; returned unchanged"
+        known = attributes.get(semconv.PROBLEMS)
+        attributes[semconv.PROBLEMS] = [*map(str, known), problem] if isinstance(known, list) else [problem]
         counters.add("validation_errors")
         warn_once(f"problem:answer:{self.dialect.name}", "spancast: %s", problem)
 
     @never_raise
     def _exception_attributes(self) -> Attributes:
-        failure, chain = self._failure, self._raised
+        failure, chain = self._failure, self._exceptions
         event: Attributes = {semconv.EXCEPTION_TYPE: failure.type if failure else ""}
         if failure is not None and chain is not None:
             event[semconv.EXCEPTION_MESSAGE] = failure.message
@@ -475,12 +476,12 @@ class TracedCall:
         return Status(StatusCode.ERROR, message or None)
 
     def __del__(self) -> None:
-        # In a garbage cycle this may come before what watches the stream; and a span that never ends would be lost.
+        # In a garbage cycle this may run before the finalizer of the stream; a span that does not end is lost.
         if not self._ended and (self.span is not None or self.outer is not None):
-            self.finish(incomplete="abandoned")
+            self.end_stream(incomplete="abandoned")
 
     def annotate(self, attributes: Attributes) -> None:
-        """Take from an inner call of the same request what this one does not know itself."""
+        """Add the attributes of an inner call of the same request; this call's own ones take precedence."""
         own = self._read_request() if self._attributes is None else self._attributes
         merged = {**attributes, **own}
         if self.server is UNKNOWN_SERVER and semconv.PROVIDER_NAME in attributes:
@@ -489,10 +490,10 @@ class TracedCall:
 
     @never_raise
     def forwarded(self) -> dict[str, Any] | None:
-        """Return the body fields to send, all of them JSON; None if no keys are sent.
+        """Return the body fields to send, all JSON; None if no keys are sent.
 
-        A field that is None is to be left out. Only OpenRouter understands ``trace`` and ``session_id`` (its
-        own Broadcast then joins this trace); ``forward_trace_keys`` overrides that.
+        A field with the value None must be left out. Keys are sent to OpenRouter only, which understands ``trace``
+        and ``session_id`` (its Broadcast then joins this trace), unless ``forward_trace_keys`` overrides that.
         """
         forward_trace_keys = self.settings.forward_trace_keys
         if forward_trace_keys == "never" or (forward_trace_keys == "auto" and self.server.provider != OPENROUTER):
@@ -502,15 +503,15 @@ class TracedCall:
 
 
 def end_streams() -> None:
-    """End every open stream with what has arrived; for the exit of the interpreter, which finalizes not all of them."""
+    """End every open stream with the part that has arrived; at exit, because not all objects are finalized then."""
     for reference in _open.copy():
         traced_call = reference()
         if traced_call is not None:
-            traced_call.finish(incomplete="abandoned")
+            traced_call.end_stream(incomplete="abandoned")
 
 
 def _in_child() -> None:
-    # They are the parent's to end: recorded here as well, each would be told twice.
+    # The parent process ends them; recording them here too would give two spans for each.
     for reference in _open:
         traced_call = reference()
         if traced_call is not None:
@@ -522,30 +523,30 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def _unplaced(keys: TraceKeys, resolve_parent: SpanParent) -> list[str]:
-    """Tell that ``parent_span_id`` came to nothing, where it did."""
-    if keys.parent_span_id and not keys.trace_id and not resolve_parent.groups:
-        ids = trace_api.get_current_span(resolve_parent.context).get_span_context()
+def _parent_errors(keys: TraceKeys, parent: SpanParent) -> list[str]:
+    """Return the validation error of a ``parent_span_id`` without a trace, if there is one."""
+    if keys.parent_span_id and not keys.trace_id and not parent.groups:
+        ids = trace_api.get_current_span(parent.context).get_span_context()
         if not ids.is_valid:
             return ["trace.parent_span_id: needs trace.trace_id or an active span; ignored"]
     return []
 
 
-class _Inside:
-    """The block in which the user's call runs: our span current, nested calls annotating this one."""
+class _Activation:
+    """The context manager around the user's call: the span is current, and nested calls annotate this one."""
 
-    __slots__ = ("_ends", "_entered", "_recording")
+    __slots__ = ("_attached", "_ends", "_traced_call")
 
     def __init__(self, traced_call: TracedCall, *, ends: bool) -> None:
-        self._recording = traced_call
+        self._traced_call = traced_call
         self._ends = ends
 
     def __enter__(self) -> None:
-        self._entered = self._recording.enter()
+        self._attached = self._traced_call.attach()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._recording.leave(self._entered)
+        self._traced_call.detach(self._attached)
         if error is not None and self._ends:
-            self._recording.fail(error)
+            self._traced_call.fail(error)

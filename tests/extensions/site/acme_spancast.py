@@ -1,4 +1,4 @@
-"""What a distribution adds to spancast for the SDK ``acme_llm``: a client, a dialect, a destination."""
+"""A spancast extension for the SDK ``acme_llm``: a client, a dialect, a destination."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from spancast.tracing.traced_call import TracedCall
 class _Stream(StreamReader):
     def __init__(self, content: bool) -> None:
         self._content = content
-        self._whole: dict[str, Any] = {"text": ""}
+        self._response: dict[str, Any] = {"text": ""}
 
     def feed(self, chunk: Any) -> None:
         if isinstance(chunk, dict):
-            self._whole = {**self._whole, **chunk, "text": self._whole["text"] + str(chunk.get("text") or "")}
+            self._response = {**self._response, **chunk, "text": self._response["text"] + str(chunk.get("text") or "")}
 
     def result(self) -> Response:
-        return DIALECT.read_response(self._whole, content=self._content)
+        return DIALECT.read_response(self._response, content=self._content)
 
 
 class AcmeDialect(Dialect):
@@ -84,12 +84,12 @@ class _Call(CallDescription):
             return None, args, kwargs, None
         sent = {name: value for name, value in kwargs.items() if name not in ("trace", "session_id")}
         body = {**dict(zip(("model", "prompt"), args, strict=False)), **kwargs}
-        return CALL_TRACER.begin(DIALECT, body, server_of(owner.base_url)), args, sent, None
+        return CALL_TRACER.start_call(DIALECT, body, server_of(owner.base_url)), args, sent, None
 
-    def record(self, recording: TracedCall, result: Any, note: None) -> object | None:
+    def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:
         if inspect.isgenerator(result):
-            return record_iterator(result, StreamRecorder(recording))
-        recording.end_with(result)
+            return record_iterator(result, StreamRecorder(traced_call))
+        traced_call.end_with(result)
         return None
 
 

@@ -1,4 +1,4 @@
-"""An SDK of another shape than those spancast knows: the model is in the path, streams are plain generators."""
+"""An SDK unlike the supported ones: the model is in the path, streams are plain generators."""
 
 from __future__ import annotations
 
