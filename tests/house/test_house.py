@@ -33,6 +33,8 @@ SDK_PRIVATE = {
     for name in (*vars(kind), *kind.__init__.__code__.co_names)
     if name.startswith("_") and not name.startswith("__")
 } - {"_lock"}
+WORDS = r"told|tells|tell|whoever|nobody|somebody|lest|anew|likewise|must never|those who"
+"""Words of a former private language (CONTRIBUTING.md, Style); "tell whether" is "return whether"."""
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "base", "manager", "types"}
 
 
@@ -236,3 +238,22 @@ def test_counters_are_fields_of_stats() -> None:
     }
     assert names, "the rule finds nothing any more"
     assert not {name for name in names if name[1] not in known}
+
+
+def test_prose_and_names_are_plain() -> None:
+    pages = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md")]
+    files = [*SOURCES, *pages, *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.py")]
+    word = re.compile(rf"(?<![a-z])({WORDS})(?![a-z])", re.IGNORECASE)
+    found = [
+        f"{location(path, number)}: {match[1]}"
+        for path in files
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (match := word.search(line))
+    ]
+    names = [
+        f"{location(path)}: {name}"
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text())
+        if word.search(name)
+    ]
+    assert not found + names, found + names

@@ -87,8 +87,10 @@ class DeliveryWorker:
         """The log and sequences of the last lease that failed without an answer for any span."""
         self._has_delivered_since = False
         self._send_safely = guarded(self._send, _failed)
-        self._max_records: int = getattr(route.destination, "max_batch_spans", None) or BATCH_RECORDS
-        self._max_bytes: int = getattr(route.destination, "max_batch_bytes", None) or BATCH_BYTES
+        self._max_records: int = min(
+            getattr(route.destination, "max_batch_spans", None) or BATCH_RECORDS, BATCH_RECORDS
+        )
+        self._max_bytes: int = min(getattr(route.destination, "max_batch_bytes", None) or BATCH_BYTES, BATCH_BYTES)
         self._thread = WorkerThread(f"spancast {route.name}", self._run)
 
     @property

@@ -29,5 +29,5 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
 
 
 def as_ended(span: ReadableSpan) -> Parsed:
-    """Return what an ended span has, nothing of which is left to parse."""
+    """Return what an ended span has if nothing is left to parse."""
     return span, attributes_of(span), span.status
