@@ -170,7 +170,7 @@ def test_local_store_in_unusable_directory_reports_the_reason(server: ReplayServ
         program("", {}).replace("flush(20)", "flush(0.5)"), server.base_url, XDG_STATE_HOME="/dev/null/home"
     )
     assert completed.returncode == 0, completed.stderr
-    assert completed.stdout.startswith("False store: 0 delivered, 2 waiting")
+    assert completed.stdout.startswith("False store: 0 delivered, 2 queued")
     assert "Not a directory" in completed.stdout
 
 

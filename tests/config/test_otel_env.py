@@ -94,7 +94,7 @@ def test_otlp_redirect_flush_fails_and_spans_can_be_requeued(receiver: OtlpRecei
     one_span()
     report = spancast.flush(TIMEOUT_S)
     assert not report
-    assert "1 refused" in str(report)
+    assert "1 dead-lettered" in str(report)
     assert "HTTP 302, redirect to login.test/sso" in str(report)
     spancast.shutdown(TIMEOUT_S)
     assert main(["spool", "requeue"]) == 0

@@ -173,7 +173,7 @@ def test_batch_over_the_limit_is_sent_as_several_requests(kind: str, receiver: O
     assert most_bytes <= BATCH_BYTES
     sender = sending(kind, receiver, compression="none")
     text = json.dumps([{"role": "user", "parts": [{"type": "text", "content": "long " * 800}]}])
-    with sender.pipeline.span_queue._taking:  # one batch
+    with sender.pipeline.span_queue._processing:  # one batch
         sender.conversation(calls=499, **{semconv.INPUT_MESSAGES: text})
     report = sender.pipeline.flush(PATIENCE_S)
     assert (report.destinations["one"].delivered, report.destinations["one"].queued) == (500, 0)
