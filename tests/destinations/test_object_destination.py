@@ -102,6 +102,14 @@ def test_object_that_rejects_counts_as_refused(tmp_path: Path) -> None:
         (7, "destinations.mine: must be a mapping with `type` and the fields of that type, or an object (given: int)"),
         ({"type": Least(), "span": "all"}, "destinations.mine.span: unknown field `span`; did you mean `spans`?"),
         (type("Half", (Least,), {"close": True})(), "destinations.mine: `close` must be a method (given: bool)"),
+        (
+            type("Text", (Least,), {"max_batch_spans": "100"})(),
+            "destinations.mine: `max_batch_spans` must be a positive integer or None (given: str)",
+        ),
+        (
+            type("None", (Least,), {"max_batch_bytes": 0})(),
+            "destinations.mine: `max_batch_bytes` must be a positive integer or None (given: 0)",
+        ),
     ],
 )
 def test_object_that_is_no_destination_raises_with_the_reason(given: Any, expected: str) -> None:

@@ -11,6 +11,7 @@ from spancast.destinations.place import Place, program
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
 
 _OPTIONAL: Final = ("test_connection", "close")
+_LIMITS: Final = ("max_batch_spans", "max_batch_bytes")
 
 
 class ObjectConfig(DestinationConfig, frozen=True):
@@ -40,6 +41,11 @@ def fault_of(destination: object) -> str | None:
     for name in _OPTIONAL:
         if hasattr(destination, name) and not callable(getattr(destination, name)):
             return f"`{name}` must be a method (given: {type(getattr(destination, name)).__name__})"
+    for name in _LIMITS:
+        limit = getattr(destination, name, None)
+        if limit is not None and (type(limit) is not int or limit < 1):
+            given = limit if isinstance(limit, (int, float)) else type(limit).__name__
+            return f"`{name}` must be a positive integer or None (given: {given})"
     return None
 
 

@@ -1,6 +1,6 @@
-"""What canned answers of all dialects share: plain JSON that a replay server answers, whole or as stream events.
+"""The protocol of canned answers of the replay server, and the parts that several dialects use.
 
-A streamed answer says what the whole one says: same content, same usage. No I/O, and no SDK is imported.
+A canned answer is plain JSON, whole or as stream events with the same content and usage. No SDK is imported.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ToolCalls: TypeAlias = Sequence[tuple[str, Mapping[str, Any]]]
 """Name and arguments of each call; ids are ``call_1``, ``call_2``, ... in every format."""
 
 CREATED: Final = 1_790_700_000
-"""Seconds since 1970: every canned answer was created at this moment, so that runs can be compared."""
+"""The creation time of every canned answer, in Unix seconds: constant, so that runs can be compared."""
 
 _ERRORS: Final[Mapping[int, tuple[str, str, str]]] = {
     # status: message, code (OpenRouter's error_type), type (OpenAI's and Anthropic's)
@@ -52,7 +52,7 @@ class CannedAnswer:
 
 
 class CannedAnswers(Protocol):
-    """What a replay server answers at the endpoints of one dialect."""
+    """The canned answers at the endpoints of one dialect."""
 
     def serves(self, path: str) -> bool:
         """Return whether ``path`` is an endpoint of this dialect."""
@@ -61,7 +61,7 @@ class CannedAnswers(Protocol):
     def answer(self, path: str, body: Mapping[str, Any], *, serial: int, openrouter: bool) -> CannedAnswer:
         """Return an answer that echoes the last user message.
 
-        ``serial`` makes the answer's id unique; with ``openrouter`` it is as OpenRouter answers, with a cost.
+        ``serial`` makes its id unique. With ``openrouter`` it has the fields that OpenRouter adds, such as the cost.
         """
         ...
 
@@ -74,10 +74,10 @@ class EchoAnswers(CannedAnswers):
     """Canned answers of a dialect that posts JSON with ``model`` and ``stream`` to one path."""
 
     path: str
-    """How the path of its endpoint ends."""
+    """The end of the path of its endpoint."""
 
     model: str
-    """The model that answers if the request names none."""
+    """The model of the answer if the request names none."""
 
     id_prefix: str
     done: bool = False

@@ -1,4 +1,4 @@
-"""The protocol of a dialect: the readers of one wire format, and what is particular to its provider. All pure.
+"""The protocol of a dialect: pure readers of one wire format, and the properties of its provider.
 
 A dialect is lenient: an unknown field is recorded, a malformed one is left out, and no
 provider data raises an exception.
@@ -31,12 +31,12 @@ class StreamReader(Protocol):
         ...
 
     def is_usage_only(self, chunk: object) -> bool:  # noqa: ARG002 - the default
-        """Return whether ``chunk`` is the one that ``Dialect.ask_for_usage`` asked for and carries nothing else."""
+        """Return whether ``chunk`` has nothing but the usage that ``Dialect.ask_for_usage`` requested."""
         return False
 
 
 class Dialect(Protocol):
-    """One wire format of one kind of endpoint. Inherit from it: what has a default here is what most formats need."""
+    """The wire format of one kind of endpoint. Inherit from it; the defaults suit most formats."""
 
     __slots__ = ()
 
@@ -44,19 +44,19 @@ class Dialect(Protocol):
     """The name in settings and arguments: ``instrument(dialect="anthropic_messages")``."""
 
     provider: str
-    """``gen_ai.provider.name`` if the host is of no known provider."""
+    """``gen_ai.provider.name`` if the provider of the host is unknown."""
 
     operation: str = "chat"
     """``gen_ai.operation.name`` of its calls."""
 
     end_marker: str | None = None
-    """The data of a server-sent event that ends a stream and is no JSON."""
+    """The data of the server-sent event that ends a stream, if it is not JSON."""
 
     last_events: frozenset[str] = frozenset()
-    """The ``type`` of the events that end a stream."""
+    """The values of ``type`` of the events that end a stream."""
 
     answers: str | None = None
-    """``module:NAME`` of its ``CannedAnswers`` for the replay server; imported by tests only."""
+    """``module:NAME`` of its ``CannedAnswers``, imported by the replay server only."""
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; messages and tools only if ``content``.
@@ -74,16 +74,16 @@ class Dialect(Protocol):
         ...
 
     def span_name(self, model: str | None) -> str:
-        """Return the name of the span of a call, unless the caller gave one."""
+        """Return the default name of the span of a call."""
         return f"{self.operation} {model}" if model else self.operation
 
     def error_attributes(self, error: BaseException) -> Attributes:
-        """Return what an exception of an SDK says beside its message: HTTP status, the provider's code.
+        """Return the attributes of an SDK's exception: HTTP status, the provider's error code.
 
-        ``error.type`` may be among them; else it is the class of the exception.
+        Without ``error.type`` among them, the class of the exception is used.
         """
         return http_error_attributes(error)
 
     def ask_for_usage(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:  # noqa: ARG002 - the default
-        """Return the body fields that make a stream report its usage; None if it does, or there is nothing to ask."""
+        """Return body fields that request the usage of a stream; None if it is requested already or not supported."""
         return None

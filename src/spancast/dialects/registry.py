@@ -1,4 +1,4 @@
-"""DIALECTS: the name users write -> where the dialect is, imported when it is first asked for."""
+"""The registry of dialects by name; a dialect is imported on first use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from spancast.dialects.protocol import Dialect
 from spancast.model.entry_points import installed, load
 
 ENTRY_POINTS: Final = "spancast.dialects"
-"""The group in which a distribution offers dialects: ``name = "module:DIALECT"``."""
+"""The entry point group for dialects of other distributions: ``name = "module:DIALECT"``."""
 
 DIALECTS: Final[dict[str, str]] = {
     "openai_chat": "spancast.dialects.openai_chat.reader:OPENAI_CHAT",
@@ -20,13 +20,13 @@ _READERS: Final = ("read_request", "read_response", "new_stream", "span_name", "
 
 
 def find_dialect(name: str) -> Dialect | None:
-    """Return the dialect ``name``, one of ours or of an installed distribution; None if there is none."""
+    """Return the dialect ``name``, built in or of an installed distribution; None if unknown."""
     reference = DIALECTS.get(name)
     return load(reference) if reference else installed_dialects(name).get(name)
 
 
 def installed_dialects(name: str | None = None) -> dict[str, Dialect]:
-    """Return the dialects of installed distributions, only ``name`` if given."""
+    """Return the dialects that installed distributions offer, only ``name`` if given."""
     return installed(ENTRY_POINTS, "an object of a subclass of spancast's Dialect", _is_dialect, name)
 
 

@@ -165,7 +165,7 @@ def record_of(  # noqa: PLR0913 - two are options
         scope=scope,
     )
     facts = filter_fields_of(data) if with_facts else {}
-    is_genai = scope.name == semconv.SCOPE_NAME or not _GENAI_ATTRIBUTES.isdisjoint(data.attributes)
+    is_genai = is_genai_span(span.instrumentation_scope, data.attributes)
     if redaction:
         data = redaction.apply(well_formed(data) if redaction.masks else data)
     try:

@@ -1,6 +1,6 @@
-"""Objects found by name: ``module:NAME`` of our own tables, and entry points of installed distributions.
+"""Load objects by name: ``module:NAME`` of the built-in registries, and entry points of installed distributions.
 
-Nothing is read when this is imported. A broken entry point is warned of by its name and left out.
+Entry points are read on first use. A broken one is logged with its name and skipped.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from spancast.diagnostics import RaisedAsConfigError, warn_once
 from spancast.errors import ConfigError
 
 
-def load(reference: str) -> Any:  # noqa: ANN401 - whatever the row names
-    """Return the object a ``module:NAME`` row of a table names."""
+def load(reference: str) -> Any:  # noqa: ANN401 - any object
+    """Import and return the object ``module:NAME``."""
     module, _, name = reference.partition(":")
     return getattr(importlib.import_module(module), name)
 
 
 def installed(group: str, expected: str, is_valid: Callable[[Any], bool], name: str | None = None) -> dict[str, Any]:
-    """Return the objects that installed distributions offer in ``group``, by name: that of ``name``, else all.
+    """Return the objects that installed distributions offer in ``group`` by name, only ``name`` if given.
 
-    ``expected`` says in a warning what ``is_valid`` asks for.
+    Objects that are not ``is_valid`` are skipped with a warning; ``expected`` is the text for it.
     """
     found = entry_points(group=group) if name is None else entry_points(group=group, name=name)
     return {point.name: value for point in found for value in _loaded(point, expected, is_valid)}

@@ -1,4 +1,4 @@
-"""What a replay server answers by itself: the canned answers of the dialect whose endpoint a request is sent to."""
+"""The default answers of the replay server: canned answers of the dialect that has the requested endpoint."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def canned_answer(path: str, body: Mapping[str, Any], *, serial: int, openrouter
 
 
 def error_body(status: int, path: str, *, openrouter: bool) -> Json:
-    """Return the JSON of an error as the provider at ``path`` answers it."""
+    """Return the JSON of an error in the format of the provider at ``path``."""
     return (_answers_at(path) or canned_answers).error_body(status, openrouter=openrouter)
 
 

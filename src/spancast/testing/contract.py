@@ -1,6 +1,7 @@
-"""The contract suites for destinations and dialects of others: what every one of ours is held to, in a plain test.
+"""Contract suites for destinations and dialects, the same as for the built-in ones; call them in a test.
 
-def test_my_destination() -> None:
+For example::
+
     check_destination(MyDestination, unreachable=lambda: MyDestination(port=1), secrets=["my-key"])
 """
 
@@ -29,7 +30,7 @@ from spancast.model.entry_points import load
 _NAME: Final = "checked"
 _OUTAGE_S: Final = 0.5
 _COUNT: Final = 3
-"""Spans in a batch; one of them has odd values in turn."""
+"""Spans per batch; in one batch, one of them has unusual values."""
 _ODD_VALUES: Final[Mapping[str, Any]] = {
     "odd.text": "\x00 \ud800 \x1b[31m",
     "odd.number": float("nan"),
@@ -57,17 +58,17 @@ def check_destination(
     secrets: Iterable[str] = (),
     timeout_s: float = 30.0,
 ) -> None:
-    """Hold a destination to the contract; configures spancast, and shuts it down at the end.
+    """Test a destination against the contract. This configures spancast and shuts it down at the end.
 
     Args:
-        factory: Returns what ``configure(destinations={"name": …})`` takes, an object with ``deliver`` or a mapping
-            with ``type``, that sends to a server which takes everything.
-        unreachable: The same, sending to where no server is.
-        secrets: Credentials that ``factory`` uses; each must stay out of logs, reports and representations.
-        timeout_s: Seconds after which a batch that is still waiting has failed.
+        factory: Returns a value for ``configure(destinations={"name": …})``: an object with ``deliver``, or a mapping
+            with ``type``. Its server must accept every span.
+        unreachable: Returns the same kind of value for an address without a server.
+        secrets: Credentials that ``factory`` uses; none may appear in logs, reports and representations.
+        timeout_s: Seconds after which a batch that is still queued counts as failed.
 
     Raises:
-        AssertionError: The destination breaks the contract; the message says how.
+        AssertionError: The destination violates the contract; the message says how.
     """
     texts: list[str] = []
     with _logged(texts):
@@ -77,7 +78,7 @@ def check_destination(
         outcome = destination.test_connection(timeout_s)
         destination.close()
         _require(isinstance(outcome, Delivered), f"test_connection: expected Delivered, got {outcome!r}")
-        # What a mapping holds is the test's own, credentials included.
+        # A mapping belongs to the test and holds its credentials.
         texts += [
             "" if isinstance(given, Mapping) else repr(given),
             repr(config),
@@ -105,16 +106,16 @@ def check_destination(
 
 
 def check_dialect(dialect: Dialect, recordings: Mapping[str, Mapping[str, Any]]) -> None:
-    """Hold a dialect to the contract.
+    """Test a dialect against the contract.
 
     Args:
         dialect: The dialect.
         recordings: Recorded traffic by name, each ``{"request": body, "response": answer}`` or
-            ``{"request": body, "stream": [event, …]}``. The stream of the answer ``name`` is ``name.stream``. With a
-            ``path``, the dialect's canned answers are held to the contract as well.
+            ``{"request": body, "stream": [event, …]}``. The stream of the response ``name`` is ``name.stream``. With a
+            ``path``, the canned answers of the dialect are tested too.
 
     Raises:
-        AssertionError: The dialect breaks the contract; the message says with which recording.
+        AssertionError: The dialect violates the contract; the message names the recording.
     """
     _require(bool(dialect.name and dialect.provider and dialect.operation), "name, provider and operation are needed")
     _require(dialect.operation in dialect.span_name("m-1"), f"{dialect.span_name('m-1')!r} does not name the operation")
@@ -154,7 +155,7 @@ def _check_recording(dialect: Dialect, name: str, recording: Mapping[str, Any]) 
                 f"{name}: an unknown field of the answer changes its messages",
             )
     for count in range(len(recording.get("stream", ())) + 1):
-        # Left after any event: what has arrived can be read.
+        # A stream may be closed after any event; the part that arrived must be readable.
         _streamed(dialect, recording.get("stream", ())[:count])
     _require_no_content(_streamed(dialect, recording.get("stream", ()), content=False), f"{name}: stream")
     _require(dict(recording) == before, f"{name}: reading changes what was given")
@@ -190,7 +191,7 @@ def _require_no_content(read: Request | Response, where: str) -> None:
 
 
 def _sent(given: object, odd: Mapping[str, Any], timeout_s: float) -> DestinationReport:
-    """Send spans, one of them with ``odd`` attributes, through a spool in memory; return the report."""
+    """Send spans through a spool in memory, one of them with ``odd`` attributes; return the report."""
     entry: dict[str, Any] = dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else {"type": given}
     provider = TracerProvider(shutdown_on_exit=False)
     try:
@@ -207,7 +208,7 @@ def _sent(given: object, odd: Mapping[str, Any], timeout_s: float) -> Destinatio
 
 @contextmanager
 def _logged(texts: list[str]) -> Generator[None]:
-    """Collect what spancast logs."""
+    """Collect the log messages of spancast."""
 
     class Collecting(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
