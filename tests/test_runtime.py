@@ -1,13 +1,18 @@
-"""Tests of ``configure``: the chosen provider and exporters, and wrong settings."""
+"""The ``Runtime``: the chosen provider and exporters, and wrong settings."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import spancast
+from spancast.runtime import Runtime
+from spancast.tracing.call_tracer import CallTracer
 
 PROGRAMS = {
     "no configuration: local store": (
@@ -72,3 +77,26 @@ def test_configure_in_program_uses_its_settings(name: str, tmp_path: Path) -> No
     )  # fmt: skip
     assert completed.returncode == 0, completed.stderr
     assert message in completed.stderr
+
+
+@pytest.mark.parametrize("name", ["configure", "instrument", "uninstrument", "trace", "flush", "shutdown", "stats"])
+def test_public_function_can_be_pickled_for_another_process(name: str) -> None:
+    function = getattr(spancast, name)
+    assert pickle.loads(pickle.dumps(function)) == function
+
+
+def test_runtimes_have_their_own_pipelines(tmp_path: Path) -> None:
+    first, second = Runtime(CallTracer()), Runtime(CallTracer())
+    for runtime, name in ((first, "first"), (second, "second")):
+        file = tmp_path / f"{name}.jsonl"
+        runtime.configure(spool="memory", destinations={name: {"type": "file", "path": str(file), "spans": "all"}})
+        with runtime.trace(trace_name=name):
+            pass
+    assert first.flush(30).destinations["first"].delivered == 1
+    assert second.flush(30).destinations["second"].delivered == 1
+    assert list(second.stats().destinations["second"].dropped) == []
+    second.shutdown()
+    with first.trace(trace_name="after the end of the other"):
+        pass
+    assert first.shutdown(30).destinations["first"].delivered == 1
+    assert spancast.runtime.RUNTIME.pipeline is None

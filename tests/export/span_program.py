@@ -16,6 +16,7 @@ import threading
 from opentelemetry.sdk.trace import TracerProvider
 
 import spancast
+from spancast.runtime import RUNTIME
 
 
 def configure(url: str, directory: str) -> TracerProvider:
@@ -58,8 +59,7 @@ def main() -> None:
         while True:
             make(provider, number, 500)
             number += 500
-            wiring = sys.modules["spancast.wiring"]
-            wiring.current_pipeline().span_queue.flush(60)
+            RUNTIME.pipeline.span_queue.flush(60)
             os.write(1, f"{number}\n".encode())
     if how == "pool":
         make(provider, first, count)
