@@ -256,6 +256,35 @@ def test_configure_with_wrong_argument_raises_config_error(settings: dict[str, A
         spancast.configure(**settings)
 
 
+STARTS_ANOTHER = """
+import os, subprocess, sys
+os.chdir("/")
+if sys.argv[1:] != ["second"]:
+    sys.exit(subprocess.run([sys.executable, __file__, "second"]).returncode)
+import openai
+openai.OpenAI().chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+"""
+
+
+@pytest.mark.parametrize("option", [[], ["--config", "other.yaml"]], ids=["spancast.yaml", "--config"])
+def test_run_hands_its_file_to_every_process_and_prints_it_once(
+    option: list[str], server: ReplayServer, tmp_path: Path
+) -> None:
+    file = tmp_path / (option[1] if option else "spancast.yaml")
+    file.write_text(f"destinations: {{kept: {{type: file, path: {tmp_path}/spans.jsonl}}}}")
+    program = tmp_path / "program.py"
+    program.write_text(STARTS_ANOTHER)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SPANCAST_"))}
+    completed = subprocess.run(
+        [BIN / "spancast", "run", *option, "--", sys.executable, program],
+        env={**environ, "XDG_STATE_HOME": str(tmp_path), "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k"},
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stderr == f"spancast: {file} is used; traces go to kept\n"
+    assert "chat m" in (tmp_path / "spans.jsonl").read_text()
+
+
 APPLICATION = """
 import logging
 from opentelemetry import trace

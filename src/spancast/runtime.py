@@ -6,7 +6,9 @@ application is not replaced (``tests/tracing/test_group_spans.py``).
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -22,10 +24,10 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
-from spancast.diagnostics import Count, RaisedAsConfigError, after_fork_in_child, counters, logger
+from spancast.diagnostics import Count, RaisedAsConfigError, after_fork_in_child, attempt, counters, logger
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.registry import DIALECTS, find_dialect, installed_dialects
-from spancast.errors import ConfigError
+from spancast.errors import ConfigError, SpancastError
 from spancast.export.flush_report import FlushReport
 from spancast.instrumentation.function import instrument_function
 from spancast.instrumentation.patching import Instrumentor
@@ -65,12 +67,19 @@ class Runtime:
         self._processors: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
         self._observed_providers: Final[IdentityMap[MeterProvider, bool]] = IdentityMap()
         self._own_provider: SpancastTracerProvider | None = None
-        self._renew_lock()
-        after_fork_in_child(self._renew_lock)
+        self._is_configured = False
+        self.is_quiet = False
+        """Whether configure() prints nothing, as ``spancast run`` has printed it for all processes."""
+        self._printed = ""
+        self._after_fork_in_child()
+        after_fork_in_child(self._after_fork_in_child)
 
-    def _renew_lock(self) -> None:
+    def _after_fork_in_child(self) -> None:
         # Reentrant: a signal handler may call shutdown() on the thread that it interrupts in configure().
         self._lock = threading.RLock()
+        if self.call_tracer.before_first_call is not None:
+            # A thread that the child does not have may have been in the middle of it.
+            self._is_configured = False
 
     def __reduce__(self) -> str:
         """Return the name of the instance, so that a public function can be pickled for another process."""
@@ -87,19 +96,46 @@ class Runtime:
     ) -> None:
         """Configure spancast from arguments, environment and the file at ``path``; a second call replaces the first.
 
-        Every argument is optional. ``settings`` are the fields of ``spancast.config.settings.Settings``; they take
-        precedence over environment and file. Spans are made with ``tracer_provider``, else the application's global
-        provider, else a new one. The new one records every span unless ``OTEL_TRACES_SAMPLER`` is set, and
-        ``set_global=True`` makes it global. Spans go to ``destinations``. Without any, the application's provider
-        exports to its own exporters; spans of a new provider go to the exporters of the ``OTEL_*`` variables, else to a
-        store on this machine (``spancast traces``).
+        Every argument is optional. Without ``path``, the file is the one that ``SPANCAST_CONFIG`` names, else
+        ``./spancast.yaml``. ``settings`` are the fields of ``spancast.config.settings.Settings``; they take precedence
+        over environment and file. Spans are made with ``tracer_provider``, else the application's global provider, else
+        a new one. The new one records every span unless ``OTEL_TRACES_SAMPLER`` is set, and ``set_global=True`` makes
+        it global. Spans go to ``destinations``. Without any, the application's provider exports to its own exporters;
+        spans of a new provider go to the exporters of the ``OTEL_*`` variables, else to a store on this machine
+        (``spancast traces``).
+
+        A file and destinations that the program does not name are printed to stderr, once;
+        ``logging.getLogger("spancast").setLevel("WARNING")`` turns that off.
 
         Raises:
             ConfigError: Lists every invalid field with its path, the type of the value and the allowed values.
         """
         # Code of others runs here (the SDK, an exporter, an entry point) and may raise anything.
         with self._lock, RaisedAsConfigError("configure"):
+            self._is_configured = True
             self._configure(path, tracer_provider, meter_provider, settings, set_global=set_global)
+            self.call_tracer.before_first_call = None
+
+    def configure_or_log(self) -> None:
+        """Configure spancast without arguments; log an error instead of raising it."""
+        try:
+            self.configure()
+        except SpancastError as error:
+            logger.error(
+                "spancast: not configured: %s; correct it, check it with `spancast check` and start the program again",
+                error,
+            )
+            # The unreadable configuration may forbid recording content.
+            self.call_tracer.configure(TracingSettings(capture_content=False))
+
+    def _configure_at_first_call(self) -> None:
+        with self._lock:
+            # Another thread may have configured spancast meanwhile, or this one is doing it.
+            if not self._is_configured:
+                self.configure_or_log()
+                if self.pipeline is None and self.call_tracer.settings.tracer_provider is not self._own_provider:
+                    self.print_once("spancast: spans go to the tracer provider of the application")
+            self.call_tracer.before_first_call = None
 
     def _configure(
         self,
@@ -119,9 +155,10 @@ class Runtime:
                     f"{name}: expected a provider of the OpenTelemetry API, got {type(provider).__name__}"
                 )
         # Building the pydantic model is slow; import it only when configure() is called.
-        from spancast.config.settings import in_effect, load  # noqa: PLC0415 - imported lazily
+        from spancast.config.settings import find, in_effect, load, summary  # noqa: PLC0415 - imported lazily
 
-        settings = load(path, given)
+        found = None if path else find()
+        settings = load(path or found, given)
         defaults = trace_keys.read(json_data(settings.default_trace)) if settings.default_trace else NO_KEYS
         if defaults.validation_errors:
             raise ConfigError("\n".join(defaults.validation_errors))
@@ -153,6 +190,14 @@ class Runtime:
         )
         if new_provider is not None:
             self._replace_own_provider(new_provider)
+        self.print_once(summary(settings, effective, found))
+
+    def print_once(self, line: str) -> None:
+        """Print ``line`` to stderr, unless it was printed last or the logger ``spancast`` logs warnings only."""
+        if line and line != self._printed and not self.is_quiet and logger.level <= logging.INFO:
+            self._printed = line
+            # stderr may be closed, and it is None in a program without a console.
+            attempt(lambda: sys.stderr.write(f"{line}\n"))
 
     @overload
     def instrument(self, target: None = None) -> None: ...
@@ -173,9 +218,13 @@ class Runtime:
         keyword arguments are the request in ``dialect``, the result is the response, and ``base_url`` is the server it
         calls. With only ``dialect`` or ``base_url``: a decorator.
 
+        Without ``configure()``, the first call that is recorded runs it without arguments; an error is logged.
+
         Raises:
             ConfigError: ``target`` or ``dialect`` is unknown; the message lists the names.
         """
+        if not self._is_configured:
+            self.call_tracer.before_first_call = self._configure_at_first_call
         if target is None and dialect is None and base_url is None:
             for name in (*CLIENTS, *installed_clients()):
                 self._instrumentor(name).instrument()
@@ -278,6 +327,8 @@ class Runtime:
             self.stop_pipeline()
             self._replace_own_provider(None)
             self.call_tracer.configure(TracingSettings())
+            self.call_tracer.before_first_call = None
+            self._is_configured = False
             return report
 
     def stats(self) -> Stats:

@@ -57,8 +57,4 @@ def _local_store() -> Mapping[str, DestinationConfig]:
             "spancast: no destination is configured and there is no home directory to store traces in, so they are"
             " lost; configure a destination or set XDG_STATE_HOME"
         )
-    else:
-        logger.info(
-            "spancast: no destination is configured; traces are stored on this machine: `spancast traces` lists them"
-        )
     return {LOCAL_STORE: config}

@@ -1,7 +1,7 @@
 """The ``SpanExporter`` of ``OTEL_TRACES_EXPORTER=spancast``, for any application.
 
-The destinations are those of the file that ``SPANCAST_CONFIG`` names, else the OTLP endpoint of OpenTelemetry's
-variables, else the local store.
+The destinations are those of the file that ``SPANCAST_CONFIG`` names or of ``./spancast.yaml``, else the OTLP endpoint
+of OpenTelemetry's variables, else the local store.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class SpancastExporter(SpanExporter):
             try:
                 with RaisedAsConfigError("configure"):
                     given = settings.load()
-                    RUNTIME.start_pipeline(settings.in_effect(given, has_other_exporters=True) or given)
+                    effective = settings.in_effect(given, has_other_exporters=True) or given
+                    RUNTIME.start_pipeline(effective)
+                    RUNTIME.print_once(settings.summary(given, effective, settings.find()))
             except SpancastError as error:
                 logger.error("spancast: invalid configuration, no spans are exported: %s", error)
 
