@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -200,6 +201,15 @@ def test_configure_without_metadata_delivers(server: ReplayServer, receiver: Otl
     )
     assert completed.stdout.startswith("True one: 2 delivered"), completed.stderr
     assert receiver.requests[0].headers["user-agent"] == "spancast/unknown"
+
+
+@pytest.mark.parametrize(
+    ("prelude", "version"), [("", importlib.metadata.version("spancast")), (NO_METADATA, "unknown")]
+)
+def test_version_is_that_of_the_distribution(prelude: str, version: str) -> None:
+    code = "import spancast; print(spancast.__version__); from spancast.cli import main; main(['--version'])"
+    completed = run(f"{prelude}\n{code}")
+    assert completed.stdout.splitlines() == [version, f"spancast {version}"], completed.stderr
 
 
 @pytest.mark.parametrize(
