@@ -174,14 +174,27 @@ def test_first_call_without_configure_reads_the_file_and_its_settings(server: Re
     assert "secret question" not in exported
 
 
-def test_first_call_without_configure_and_with_wrong_file_is_not_affected(server: ReplayServer, tmp_path: Path) -> None:
-    (tmp_path / "spancast.yaml").write_text("destinations: {a: {type: nothing}}")
-    completed = run_unconfigured("call()\ncall()", server, tmp_path)
+@pytest.mark.parametrize(
+    ("file", "variables", "field"),
+    [
+        ("destinations: {a: {type: nothing}}", {}, "destinations.a.type"),
+        ("", {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ("", {"OTEL_SPAN_EVENT_COUNT_LIMIT": "-1"}, "OTEL_SPAN_EVENT_COUNT_LIMIT"),
+    ],
+    ids=["file", "endpoint without scheme", "limit"],
+)
+def test_first_call_with_wrong_configuration_is_not_affected_and_counted(
+    file: str, variables: dict[str, str], field: str, server: ReplayServer, tmp_path: Path
+) -> None:
+    (tmp_path / "spancast.yaml").write_text(file)
+    code = "call()\ncall()\nprint(bool(spancast.flush(20)), spancast.flush(20))"
+    completed = run_unconfigured(code, server, tmp_path, **variables)
     assert completed.returncode == 0, completed.stderr
-    [line] = completed.stderr.splitlines()
+    assert completed.stdout == "False 2 dropped before any destination\n"
+    [line, advice] = completed.stderr.splitlines()
     assert line.startswith("spancast: not configured: ")
-    assert "destinations.a.type" in line
-    assert "check it with `spancast check`" in line
+    assert field in line
+    assert "check it with `spancast check`" in advice
 
 
 def test_first_call_without_configure_uses_the_provider_of_the_application(

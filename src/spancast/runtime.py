@@ -77,7 +77,7 @@ class Runtime:
     def _after_fork_in_child(self) -> None:
         # Reentrant: a signal handler may call shutdown() on the thread that it interrupts in configure().
         self._lock = threading.RLock()
-        if self.call_tracer.before_first_call is not None:
+        if self.call_tracer.before_call == self._configure_at_first_call:
             # A thread that the child does not have may have been in the middle of it.
             self._is_configured = False
 
@@ -113,8 +113,15 @@ class Runtime:
         # Code of others runs here (the SDK, an exporter, an entry point) and may raise anything.
         with self._lock, RaisedAsConfigError("configure"):
             self._is_configured = True
-            self._configure(path, tracer_provider, meter_provider, settings, set_global=set_global)
-            self.call_tracer.before_first_call = None
+            try:
+                self._configure(path, tracer_provider, meter_provider, settings, set_global=set_global)
+                self.call_tracer.before_call = None
+            except BaseException:
+                if self.call_tracer.settings.tracer_provider is None:
+                    # The unreadable configuration may forbid recording content.
+                    self.call_tracer.configure(TracingSettings(capture_content=False))
+                    self.call_tracer.before_call = self._count_unrecorded
+                raise
 
     def configure_or_log(self) -> None:
         """Configure spancast without arguments; log an error instead of raising it."""
@@ -122,11 +129,9 @@ class Runtime:
             self.configure()
         except SpancastError as error:
             logger.error(
-                "spancast: not configured: %s; correct it, check it with `spancast check` and start the program again",
+                "spancast: not configured: %s\n  Correct it, check it with `spancast check`, then start again.",
                 error,
             )
-            # The unreadable configuration may forbid recording content.
-            self.call_tracer.configure(TracingSettings(capture_content=False))
 
     def _configure_at_first_call(self) -> None:
         with self._lock:
@@ -135,7 +140,13 @@ class Runtime:
                 self.configure_or_log()
                 if self.pipeline is None and self.call_tracer.settings.tracer_provider is not self._own_provider:
                     self.print_once("spancast: spans go to the tracer provider of the application")
-            self.call_tracer.before_first_call = None
+        if self.call_tracer.before_call == self._count_unrecorded:
+            self._count_unrecorded()
+
+    def _count_unrecorded(self) -> None:
+        if _application_provider() is None:
+            counters.add("received")
+            counters.add("dropped", reason="not_configured")
 
     def _configure(
         self,
@@ -224,7 +235,7 @@ class Runtime:
             ConfigError: ``target`` or ``dialect`` is unknown; the message lists the names.
         """
         if not self._is_configured:
-            self.call_tracer.before_first_call = self._configure_at_first_call
+            self.call_tracer.before_call = self._configure_at_first_call
         if target is None and dialect is None and base_url is None:
             for name in (*CLIENTS, *installed_clients()):
                 self._instrumentor(name).instrument()
@@ -314,7 +325,7 @@ class Runtime:
             with self._skip_own_flush() if pipeline else nullcontext():
                 report = replace(report, application_flushed=bool(force_flush(left_ms)))
         if pipeline is None:
-            # Our exporter may be on the application's provider, with a configuration that could not be loaded.
+            # The configuration could not be loaded.
             report = replace(report, dropped=counters.read()[Count("dropped", reason="not_configured")])
         return report
 
@@ -327,7 +338,7 @@ class Runtime:
             self.stop_pipeline()
             self._replace_own_provider(None)
             self.call_tracer.configure(TracingSettings())
-            self.call_tracer.before_first_call = None
+            self.call_tracer.before_call = None
             self._is_configured = False
             return report
 

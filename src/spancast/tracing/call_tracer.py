@@ -63,8 +63,8 @@ class CallTracer:
         self.group_spans = GroupSpans(self.span_factory)
         self._span_factory: SpanFactory | None = None
         self._metrics: ClientMetrics | None = None
-        self.before_first_call: Callable[[], None] | None = None
-        """Called before a call or a group starts, until it sets this to None."""
+        self.before_call: Callable[[], None] | None = None
+        """Called before each call and each block that opens groups."""
 
     def configure(self, settings: TracingSettings) -> None:
         """Use ``settings`` for calls that start from now on, and end all open group spans."""
@@ -92,8 +92,8 @@ class CallTracer:
         Raises:
             TraceKeyError: A trace key is invalid and ``strict`` is set.
         """
-        if self.before_first_call is not None:
-            self.before_first_call()
+        if self.before_call is not None:
+            self.before_call()
         current = get_current()
         keys = NO_KEYS
         if (
@@ -142,8 +142,8 @@ class CallTracer:
 
         ``given`` are the block's own keys; ``merged`` also include those of the blocks around it.
         """
-        if self.before_first_call is not None:
-            self.before_first_call()
+        if self.before_call is not None:
+            self.before_call()
         return self._open_groups(given, merged)
 
     def span_factory(self) -> SpanFactory:
