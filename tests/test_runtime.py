@@ -7,6 +7,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -279,3 +280,25 @@ assert spancast.flush(20)
     completed = run_unconfigured(code, server, tmp_path, OTEL_TRACES_EXPORTER="slow", PYTHONPATH=str(tmp_path))
     assert completed.returncode == 0, completed.stderr
     assert sorted(completed.stdout.splitlines()) == ["child ['chat m']", "parent ['chat m']"]
+
+
+class Silent:
+    """A destination that never answers."""
+
+    def __init__(self) -> None:
+        self.is_over = threading.Event()
+
+    def deliver(self, payload: object, timeout_s: float) -> None:
+        self.is_over.wait(60)
+
+
+def test_shutdown_keeps_its_timeout_although_the_configured_one_is_longer() -> None:
+    runtime, silent = Runtime(CallTracer()), Silent()
+    runtime.configure(os.devnull, spool="memory", shutdown_timeout=3600, destinations={"silent": silent})
+    with runtime.trace(trace_name="first"):
+        pass
+    ending = threading.Thread(target=runtime.shutdown, args=(0.5,), daemon=True)
+    ending.start()
+    ending.join(30)
+    assert not ending.is_alive()
+    silent.is_over.set()

@@ -332,10 +332,11 @@ class Runtime:
     def shutdown(self, timeout_s: float = 5.0) -> FlushReport:
         """End every group span, flush, remove all patches, and shut down the export pipeline and our provider."""
         with self._lock:
+            deadline_s = time.monotonic() + timeout_s
             self.call_tracer.group_spans.end_all()
             report = self.flush(timeout_s)
             self.uninstrument()
-            self.stop_pipeline()
+            self.stop_pipeline(max(deadline_s - time.monotonic(), 0))
             self._replace_own_provider(None)
             self.call_tracer.configure(TracingSettings())
             self.call_tracer.before_call = None
@@ -365,8 +366,8 @@ class Runtime:
             self._observed_providers.set(meters, True)
             wiring.observe(meters.get_meter("spancast"), lambda: self.pipeline)
 
-    def stop_pipeline(self) -> None:
-        """Shut the pipeline down, if there is one.
+    def stop_pipeline(self, timeout_s: float | None = None) -> None:
+        """Shut the pipeline down, if there is one, within ``timeout_s`` or its own limit.
 
         It stays the target of calls that still run. Their spans are counted in ``dropped.after_shutdown``.
         """
@@ -374,7 +375,7 @@ class Runtime:
         if former is not None:
             for processor in self._processors.values():
                 processor.set_target(former.processor, only_ours=True)
-            former.shutdown()
+            former.shutdown(timeout_s)
 
     def processor_of(self, provider: TracerProvider) -> SpancastProcessor | None:
         """Return our processor on ``provider``, added if missing; None if it accepts no processors (ddtrace)."""
