@@ -81,6 +81,7 @@ def main() -> None:  # noqa: C901 - one branch per way to end
             pool.map(forked, [first + count + 100 * n for n in range(4)])
             pool.close()
             pool.join()
+        os.write(1, b"joined\n")
     elif how == "spawned":
         process = multiprocessing.get_context("spawn").Process(target=child, args=((url, directory, first, count),))
         process.start()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -31,7 +33,7 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 
 def program(
-    receiver: OtlpReceiver,
+    receiver: OtlpReceiver | str,
     directory: Path | str,
     how: str,
     first: int = 0,
@@ -39,7 +41,7 @@ def program(
     prefix: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*prefix, sys.executable, str(PROGRAM), receiver.url, str(directory), how, str(first), str(count)],
+        [*prefix, sys.executable, str(PROGRAM), getattr(receiver, "url", receiver), str(directory), how, str(first), str(count)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -114,6 +116,23 @@ def test_dead_destination_does_not_delay_process_exit(tmp_path: Path) -> None:
         assert pipeline.flush(30)
         assert numbers(back) == Counter(range(200))
         pipeline.shutdown()
+
+
+def test_silent_destination_does_not_delay_the_end_of_a_pool(tmp_path: Path) -> None:
+    """The limit of the program is longer than this test; its children leave the spans in the spool."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = program(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, "pool", count=0)
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], 30)
+        process.kill()
+        output, errors = process.communicate()
+    assert readable, errors
+    assert output == "joined\n"
+    with OtlpReceiver() as receiver:
+        pipeline = pipeline_to({"receiver": otlp(receiver.url)}, tmp_path)
+        queued = [pipeline.spool.state(key).queued for key in pipeline.spool.routes()]
+        pipeline.shutdown()
+    assert sum(queued) == 400
 
 
 def test_kill_9_loses_nothing_that_was_spooled(receiver: OtlpReceiver, tmp_path: Path) -> None:
