@@ -16,7 +16,7 @@ from spancast.destinations.config import FilterField, FilterOperator
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.conventions.registry import CONVENTIONS
-from spancast.instrumentation.registry import CLIENTS, find_installation
+from spancast.instrumentation.registry import CLIENTS, find_patches
 from spancast.model import semconv
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ def clients() -> str:
 
 
 def _dialects(client: str) -> str:
-    return ", ".join(f"`{name}`" for name in find_installation(client).patches.dialects)
+    return ", ".join(f"`{name}`" for name in find_patches(client).dialects)
 
 
 def attributes() -> str:

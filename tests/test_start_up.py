@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -203,6 +204,15 @@ def test_configure_without_metadata_delivers(server: ReplayServer, receiver: Otl
 
 
 @pytest.mark.parametrize(
+    ("prelude", "version"), [("", importlib.metadata.version("spancast")), (NO_METADATA, "unknown")]
+)
+def test_version_is_that_of_the_distribution(prelude: str, version: str) -> None:
+    code = "import spancast; print(spancast.__version__); from spancast.cli import main; main(['--version'])"
+    completed = run(f"{prelude}\n{code}")
+    assert completed.stdout.splitlines() == [version, f"spancast {version}"], completed.stderr
+
+
+@pytest.mark.parametrize(
     ("variables", "message"),
     [
         (
@@ -254,6 +264,35 @@ def test_configure_with_failing_otel_component_raises_config_error(
 def test_configure_with_wrong_argument_raises_config_error(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(spancast.ConfigError, match=message):
         spancast.configure(**settings)
+
+
+STARTS_ANOTHER = """
+import os, subprocess, sys
+os.chdir("/")
+if sys.argv[1:] != ["second"]:
+    sys.exit(subprocess.run([sys.executable, __file__, "second"]).returncode)
+import openai
+openai.OpenAI().chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}])
+"""
+
+
+@pytest.mark.parametrize("option", [[], ["--config", "other.yaml"]], ids=["spancast.yaml", "--config"])
+def test_run_hands_its_file_to_every_process_and_prints_it_once(
+    option: list[str], server: ReplayServer, tmp_path: Path
+) -> None:
+    file = tmp_path / (option[1] if option else "spancast.yaml")
+    file.write_text(f"destinations: {{kept: {{type: file, path: {tmp_path}/spans.jsonl}}}}")
+    program = tmp_path / "program.py"
+    program.write_text(STARTS_ANOTHER)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SPANCAST_"))}
+    completed = subprocess.run(
+        [BIN / "spancast", "run", *option, "--", sys.executable, program],
+        env={**environ, "XDG_STATE_HOME": str(tmp_path), "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "k"},
+        capture_output=True, text=True, timeout=60, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stderr == f"spancast: {file} is used; traces go to kept\n"
+    assert "chat m" in (tmp_path / "spans.jsonl").read_text()
 
 
 APPLICATION = """

@@ -11,6 +11,7 @@ The public names are those in ``__all__``, in ``spancast.testing`` and in the ``
 
 from spancast.errors import ConfigError, SpancastError, TraceKeyError
 from spancast.export.flush_report import FlushReport
+from spancast.model.version import VERSION as _VERSION
 from spancast.runtime import configure, flush, instrument, shutdown, stats, trace, uninstrument
 from spancast.serverless import flush_on_return
 
@@ -28,3 +29,5 @@ __all__ = [
     "trace",
     "uninstrument",
 ]
+
+__version__ = _VERSION

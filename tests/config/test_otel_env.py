@@ -272,7 +272,7 @@ def test_otlp_headers_are_decoded_sent_and_never_shown(
     assert (headers["authorization"], headers["x-plain"], headers["x-key"]) == (
         f"Basic {CANARY}==", f"{CANARY} with spaces", "a=b,c",
     )  # fmt: skip
-    pipeline = runtime._wiring().current_pipeline()
+    pipeline = runtime.RUNTIME.pipeline
     shown = [repr(destinations()), str(report), caplog.text, repr(pipeline.workers[0].route)]
     assert not [text for text in shown if CANARY in text]
     spancast.shutdown(TIMEOUT_S)

@@ -121,12 +121,30 @@ def test_load_empty_config_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) 
     assert read == load()
 
 
-def test_find_file_in_working_directory_is_not_used_by_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_reads_the_argument_then_the_variable_then_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert settings.find() is None
     written(tmp_path, "service_name: here")
     assert settings.find() == Path("spancast.yaml")
-    assert load().service_name is None
+    assert load().service_name == "here"
+    for name in ("variable", "argument"):
+        (tmp_path / f"{name}.yaml").write_text(f"service_name: {name}")
+    monkeypatch.setenv("SPANCAST_CONFIG", "variable.yaml")
+    assert load().service_name == "variable"
+    assert load(Path("argument.yaml")).service_name == "argument"
+
+
+def test_summary_names_the_file_and_the_enabled_destinations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = written(tmp_path, "destinations: {a: {type: console}, b: {type: console, enabled: false}}")
+    read = load(file)
+    assert settings.summary(read, settings.in_effect(read), file) == f"spancast: {file} is used; traces go to a"
+    assert not settings.summary(read, settings.in_effect(read)), "the program names both"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:hunter2@h:4318")
+    assert settings.summary(load(), settings.in_effect(load())) == "spancast: traces go to otlp (OTEL_* variables)"
+    monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
+    assert not settings.summary(load(), settings.in_effect(load()))
 
 
 def test_capture_content_standard_and_own_variables(monkeypatch: pytest.MonkeyPatch) -> None:

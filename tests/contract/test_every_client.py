@@ -16,7 +16,7 @@ from tests.tracing.span_targets import captured_by_target, own_provider, shown
 
 import spancast
 from spancast.diagnostics import reraise_internal_errors
-from spancast.instrumentation.registry import CLIENTS, find_installation
+from spancast.instrumentation.registry import CLIENTS, find_patches
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.answers import canned_answer
 from spancast.testing.spans import attributes
@@ -291,7 +291,7 @@ async def test_uninstrument_restores_every_method(driver: Driver, server: Replay
 def originals(sdk: str) -> list[Any]:
     """Return the current functions of the SDK's classes, one per patch."""
     found = []
-    for patch in find_installation(sdk).patches.patches:
+    for patch in find_patches(sdk).patches:
         class_name, _, method = patch.attribute.partition(".")
         owner = getattr(__import__(patch.module, fromlist=["_"]), class_name, None)
         if owner is not None and method in vars(owner):
@@ -323,7 +323,7 @@ async def test_patched_methods_have_the_attributes_of_the_original(driver: Drive
     plain, client = driver.make(server), spancast.instrument(driver.make(server))
     assert type(client) is type(plain)
     assert set(dir(plain)) <= set(dir(client))
-    for patch in find_installation(driver.sdk).patches.instance_patches:
+    for patch in find_patches(driver.sdk).instance_patches:
         mine, theirs = client, plain
         for name in patch.path.split("."):
             mine, theirs = getattr(mine, name, None), getattr(theirs, name, None)

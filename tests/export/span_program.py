@@ -1,7 +1,8 @@
 """An application that makes numbered spans and ends as HOW specifies. Arguments: URL DIRECTORY HOW [FIRST COUNT].
 
-How: ``exit``, ``term`` (waits for SIGTERM), ``endless`` (until killed; says on stdout which spans were
-spooled for certain), ``pool`` (multiprocessing by fork), ``spawned`` (by spawn), ``prefork`` (os.fork
+How: ``exit``, ``term`` (waits for SIGTERM), ``term in spool`` and ``term in counters`` (gets SIGTERM while it
+holds a lock of ours), ``first process`` (of a container, gets SIGTERM and goes on), ``endless`` (until killed;
+says on stdout which spans were spooled for certain), ``pool`` (multiprocessing by fork), ``spawned`` (by spawn), ``prefork`` (os.fork
 twice before the first span, children end by ``os._exit`` after a flush), ``threads`` (spans end while
 the interpreter does).
 """
@@ -10,12 +11,15 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 
 from opentelemetry.sdk.trace import TracerProvider
 
 import spancast
+from spancast.diagnostics import counters
+from spancast.runtime import RUNTIME
 
 
 def configure(url: str, directory: str) -> TracerProvider:
@@ -23,6 +27,7 @@ def configure(url: str, directory: str) -> TracerProvider:
     spancast.configure(
         tracer_provider=provider,
         spool={"path": directory} if directory != "memory" else "memory",
+        shutdown_timeout=50,
         destinations={"receiver": {"type": "otlp", "endpoint": url, "spans": "all", "timeout": 60}},
     )
     return provider
@@ -48,7 +53,17 @@ def forked(first: int) -> None:
     make(PROVIDER, first, 100)
 
 
-def main() -> None:
+def wait_for_sigterm(how: str) -> None:
+    pipeline = RUNTIME.pipeline
+    if how == "term":
+        os.write(1, b"ready\n")
+    else:
+        with pipeline.spool._lock if how == "term in spool" else counters._lock:
+            signal.raise_signal(signal.SIGTERM)
+    threading.Event().wait()
+
+
+def main() -> None:  # noqa: C901 - one branch per way to end
     global PROVIDER  # noqa: PLW0603 - forked children need it
     url, directory, how = sys.argv[1:4]
     first, count = int(sys.argv[4]), int(sys.argv[5])
@@ -58,8 +73,7 @@ def main() -> None:
         while True:
             make(provider, number, 500)
             number += 500
-            wiring = sys.modules["spancast.wiring"]
-            wiring.current_pipeline().span_queue.flush(60)
+            RUNTIME.pipeline.span_queue.flush(60)
             os.write(1, f"{number}\n".encode())
     if how == "pool":
         make(provider, first, count)
@@ -67,6 +81,7 @@ def main() -> None:
             pool.map(forked, [first + count + 100 * n for n in range(4)])
             pool.close()
             pool.join()
+        os.write(1, b"joined\n")
     elif how == "spawned":
         process = multiprocessing.get_context("spawn").Process(target=child, args=((url, directory, first, count),))
         process.start()
@@ -83,9 +98,13 @@ def main() -> None:
         threading.Thread(target=lambda: (threading.main_thread().join(), make(provider, first + count - 1, 1))).start()
     else:
         make(provider, first, count)
-    if how == "term":
-        os.write(1, b"ready\n")
-        threading.Event().wait()
+    if how == "first process":
+        assert os.getpid() == 1
+        signal.raise_signal(signal.SIGTERM)
+        make(provider, first + count, count)
+        assert spancast.flush(30)
+    elif how.startswith("term"):
+        wait_for_sigterm(how)
 
 
 if __name__ == "__main__":

@@ -603,6 +603,42 @@ def held(path: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
+def is_in_time(function: Callable[[], object]) -> bool:
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(30)
+    return not thread.is_alive()
+
+
+def test_locked_file_delays_neither_opening_nor_reading_nor_a_fork(path: Path, clock: Clock) -> None:
+    """Only what stores or settles records waits for ``busy_timeout_s``, and other threads can use the spool meanwhile."""
+    opened(path, clock).close()
+    spools: list[SqliteSpool] = []
+
+    def open_it() -> None:
+        spools.append(SqliteSpool(path, max_bytes=256 * MIB, max_age_s=1e12, clock=clock, busy_timeout_s=1e6))
+        spools[0].register(("a", "b"))
+
+    def read_and_fork() -> None:
+        assert spools[0].state("a").queued == 0
+        spools[0].before_fork()
+        spools[0].after_fork_in_parent()
+        spools[0].routes()
+
+    with held(path):
+        assert is_in_time(open_it)
+        [spool] = spools
+        putting = threading.Thread(target=spool.put, args=(records(range(3)), {}), daemon=True)
+        putting.start()
+        assert is_in_time(read_and_fork)
+        assert putting.is_alive(), "it waits for the file"
+    putting.join(30)
+    assert spool.state("a").queued == 3
+    assert deliver(spool, "a") == [0, 1, 2]
+    assert not counters.read()[Count("spool_memory_fallback")]
+    spool.close()
+
+
 def test_file_locked_too_long_records_stay_in_memory(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:

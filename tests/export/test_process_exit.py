@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,8 @@ from tests.ports import own_port
 
 PROGRAM = Path(__file__).with_name("span_program.py")
 ROOT = PROGRAM.parents[2]
+UNSHARE = ("unshare", "--pid", "--fork", "--kill-child")
+CAN_UNSHARE = bool(shutil.which("unshare")) and not subprocess.run([*UNSHARE, "true"], check=False).returncode
 
 
 @pytest.fixture
@@ -28,10 +33,15 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 
 def program(
-    receiver: OtlpReceiver, directory: Path | str, how: str, first: int = 0, count: int = 200
+    receiver: OtlpReceiver | str,
+    directory: Path | str,
+    how: str,
+    first: int = 0,
+    count: int = 200,
+    prefix: Sequence[str] = (),
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), receiver.url, str(directory), how, str(first), str(count)],
+        [*prefix, sys.executable, str(PROGRAM), getattr(receiver, "url", receiver), str(directory), how, str(first), str(count)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
@@ -65,6 +75,25 @@ def test_sigterm_delivers_before_exit(spool: str, receiver: OtlpReceiver, tmp_pa
     assert numbers(receiver) == Counter(range(200))
 
 
+@pytest.mark.parametrize("how", ["term in spool", "term in counters"])
+def test_sigterm_while_the_main_thread_holds_a_lock_delivers(how: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    """The shutdown does not wait for a lock that the interrupted thread holds; its limit is longer than this test."""
+    process = program(receiver, tmp_path, how)
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (-signal.SIGTERM, "")
+    assert numbers(receiver) == Counter(range(200))
+
+
+@pytest.mark.skipif(not CAN_UNSHARE, reason="no new pid namespace can be made here")
+def test_sigterm_of_the_first_process_of_a_container_leaves_delivery_running(
+    receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    process = program(receiver, tmp_path, "first process", prefix=UNSHARE)
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, "")
+    assert numbers(receiver) == Counter(range(400))
+
+
 @pytest.mark.parametrize("spool", ["disk", "memory"])
 @pytest.mark.parametrize(("how", "count"), [("pool", 600), ("prefork", 400)])
 def test_child_processes_deliver(how: str, count: int, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
@@ -87,6 +116,23 @@ def test_dead_destination_does_not_delay_process_exit(tmp_path: Path) -> None:
         assert pipeline.flush(30)
         assert numbers(back) == Counter(range(200))
         pipeline.shutdown()
+
+
+def test_silent_destination_does_not_delay_the_end_of_a_pool(tmp_path: Path) -> None:
+    """The limit of the program is longer than this test; its children leave the spans in the spool."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        process = program(f"http://127.0.0.1:{silent.getsockname()[1]}", tmp_path, "pool", count=0)
+        assert process.stdout is not None
+        readable, _, _ = select.select([process.stdout], [], [], 30)
+        process.kill()
+        output, errors = process.communicate()
+    assert readable, errors
+    assert output == "joined\n"
+    with OtlpReceiver() as receiver:
+        pipeline = pipeline_to({"receiver": otlp(receiver.url)}, tmp_path)
+        queued = [pipeline.spool.state(key).queued for key in pipeline.spool.routes()]
+        pipeline.shutdown()
+    assert sum(queued) == 400
 
 
 def test_kill_9_loses_nothing_that_was_spooled(receiver: OtlpReceiver, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 import spancast
 from spancast.errors import ConfigError
-from spancast.instrumentation import registry as clients
+from spancast.runtime import RUNTIME
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.spans import attributes
 
@@ -25,7 +25,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(SITE)
     yield
     spancast.uninstrument()
-    clients.installations.pop("acme", None)
+    RUNTIME.instrumentors.pop("acme", None)
     for name in ("acme_llm", "acme_spancast"):
         sys.modules.pop(name, None)
 

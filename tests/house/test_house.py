@@ -20,7 +20,7 @@ from opentelemetry.sdk.util import BoundedList
 import spancast
 from spancast.config.settings import Settings, SettingsKeywords, SpoolKeywords, SpoolSettings
 from spancast.dialects.registry import DIALECTS, find_dialect
-from spancast.instrumentation.registry import CLIENTS, find_installation
+from spancast.instrumentation.registry import CLIENTS, find_patches
 from spancast.model import semconv
 from spancast.statistics import DestinationStats, Stats
 
@@ -159,7 +159,7 @@ def test_keywords_of_configure_are_the_fields_of_settings() -> None:
 
 def test_registry_rows_resolve() -> None:
     for name in CLIENTS:
-        assert set(find_installation(name).patches.dialects) <= set(DIALECTS)
+        assert set(find_patches(name).dialects) <= set(DIALECTS)
     assert all(find_dialect(name).name == name for name in DIALECTS)
 
 

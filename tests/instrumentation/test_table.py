@@ -14,6 +14,7 @@ import spancast
 from spancast.errors import ConfigError
 from spancast.instrumentation import registry
 from spancast.instrumentation.patching import ClientSpec
+from spancast.runtime import RUNTIME
 
 _PATCHES = """
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
@@ -79,7 +80,7 @@ def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Namespac
     for name in [name for name in sys.modules if name.startswith(("shared", "patches_of_"))]:
         del sys.modules[name]
     for name in ("alpha", "beta.v2"):
-        registry.installations.pop(name, None)
+        RUNTIME.instrumentors.pop(name, None)
 
 
 def test_instrument_client_of_a_shared_namespace_patches_its_own_sdk_only(shared: Namespace) -> None:

@@ -249,10 +249,10 @@ def test_a11_a_missing_method_leaves_the_others_on(server: ReplayServer, spans: 
     from dataclasses import replace
 
     from spancast.instrumentation.patching import Instrumentor, Patch
-    from spancast.instrumentation.registry import find_installation
+    from spancast.instrumentation.registry import find_patches
     from spancast.instrumentation.stainless import pop_trace_keys
 
-    patches = find_installation("openai").patches
+    patches = find_patches("openai")
     broken = Patch("openai._base_client", "SyncAPIClient.gone", pop_trace_keys)
     one = Instrumentor(replace(patches, patches=(broken, *patches.patches)))
     one.instrument()

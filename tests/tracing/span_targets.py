@@ -9,9 +9,9 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 import spancast
 from spancast.model.unparsed import Parsed, Unparsed, as_ended
+from spancast.runtime import RUNTIME
 from spancast.testing.spans import decoded
 from spancast.tracing.span_factory import SpancastTracerProvider
-from spancast.tracing.span_processor import install_processor
 
 TIMES = ("gen_ai.response.time_to_first_chunk", "gen_ai.response.id", "spancast.response.created")
 
@@ -47,7 +47,7 @@ def captured_by_target(provider: SpancastTracerProvider | None = None, **setting
     """Configure spancast with ``provider`` (one of its own), and return the target of its ended spans."""
     provider = provider or own_provider()
     spancast.configure(tracer_provider=provider, **settings)
-    target, processor = SpanTarget(), install_processor(provider)
+    target, processor = SpanTarget(), RUNTIME.processor_of(provider)
     assert processor is not None
     processor.set_target(target)
     return target

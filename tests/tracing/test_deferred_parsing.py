@@ -25,6 +25,7 @@ from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provi
 import spancast
 from spancast.diagnostics import counters, reraise_internal_errors
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
+from spancast.runtime import RUNTIME
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 
 MESSAGES: list[dict[str, Any]] = [
@@ -302,11 +303,11 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 def test_strict_settings_between_a_call_and_its_export_lose_nothing(client: Any, state: Path) -> None:
     configured(state / "spans.jsonl")
-    pipeline = spancast.runtime._wiring().current_pipeline()
+    pipeline = RUNTIME.pipeline
     with pipeline.span_queue._processing:
         ask(client, temperature=9)
         ask(client)
-        recorder = spancast.runtime.CALL_TRACER
+        recorder = RUNTIME.call_tracer
         recorder.settings = type(recorder.settings)(strict=True)
     assert spancast.flush(30).destinations["file"].delivered == 2
     assert "internal_error" not in spancast.stats().dropped

@@ -26,6 +26,7 @@ from opentelemetry.trace import StatusCode, Tracer
 
 import spancast
 from spancast.model.identity_map import IdentityMap
+from spancast.runtime import RUNTIME
 from spancast.testing import ReplayServer, Reply
 from spancast.testing.spans import attributes
 
@@ -188,12 +189,11 @@ def test_wrapped_span_gets_the_status_of_the_response(client: openai.OpenAI, ser
 def test_ended_span_with_slots_is_accepted_once(tmp_path: Path) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     spancast.configure(tracer_provider=provider, spool="memory", destinations=to(tmp_path / "spans.jsonl"))
-    pipeline = spancast.runtime._wiring().current_pipeline()
+    pipeline = RUNTIME.pipeline
     for _ in range(2):
         provider.add_span_processor(_Slotted(pipeline.processor))
     # Without the target of our processor, only the other two deliver the span, which cannot be marked.
-    for processor in spancast.tracing.span_processor.processors():
-        processor.set_target(None)
+    RUNTIME.processor_of(provider).set_target(None)
     provider.get_tracer("application").start_span("one").end()
     report = spancast.flush(30)
     assert spancast.stats().received == 1

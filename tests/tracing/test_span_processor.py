@@ -8,7 +8,10 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.trace import NoOpTracer
 
 import spancast
-from spancast.tracing.span_processor import install_processor, processors
+from spancast.runtime import Runtime
+from spancast.tracing.call_tracer import CallTracer
+
+processor_of = Runtime(CallTracer()).processor_of
 
 
 class RecordingProcessor(SpanProcessor):
@@ -32,19 +35,18 @@ class Foreign:
         return NoOpTracer()
 
 
-def test_install_processor_adds_one_per_provider() -> None:
+def test_processor_of_adds_one_per_provider() -> None:
     provider = TracerProvider()
-    processor = install_processor(provider)
+    processor = processor_of(provider)
     assert processor is not None
-    assert install_processor(provider) is processor
-    assert processor in processors()
-    assert install_processor(TracerProvider()) is not processor
-    assert install_processor(Foreign()) is None  # type: ignore[arg-type]
+    assert processor_of(provider) is processor
+    assert processor_of(TracerProvider()) is not processor
+    assert processor_of(Foreign()) is None  # type: ignore[arg-type]
 
 
 def test_ended_spans_go_to_the_current_target() -> None:
     provider = TracerProvider()
-    processor = install_processor(provider)
+    processor = processor_of(provider)
     assert processor is not None
     first, second = RecordingProcessor(), RecordingProcessor()
     tracer = provider.get_tracer("app")
@@ -58,7 +60,7 @@ def test_ended_spans_go_to_the_current_target() -> None:
 
 def test_starts_of_our_own_spans_are_not_passed_on() -> None:
     provider = TracerProvider()
-    processor = install_processor(provider)
+    processor = processor_of(provider)
     assert processor is not None
     target = RecordingProcessor()
     processor.set_target(target)

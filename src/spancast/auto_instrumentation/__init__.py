@@ -10,10 +10,8 @@ from typing import Any
 from opentelemetry import trace as trace_api
 from opentelemetry.trace import ProxyTracerProvider
 
-from spancast import runtime
-from spancast.diagnostics import logger, never_raise
-from spancast.errors import SpancastError
-from spancast.tracing.call_tracer import CALL_TRACER, TracingSettings
+from spancast.diagnostics import never_raise
+from spancast.runtime import RUNTIME
 
 
 class SpancastInstrumentor:
@@ -30,25 +28,16 @@ class SpancastInstrumentor:
     def instrument(self, **_: Any) -> None:  # noqa: ANN401 - whatever the loader passes
         """Instrument every supported SDK with the provider that the distro configured."""
         if not isinstance(trace_api.get_tracer_provider(), ProxyTracerProvider):
-            _configure()
-        never_raise(runtime.instrument)()
+            RUNTIME.configure_or_log()
+        never_raise(RUNTIME.instrument)()
 
     def uninstrument(self, **_: Any) -> None:  # noqa: ANN401 - whatever the loader passes
         """Remove every patch."""
-        runtime.uninstrument()
+        RUNTIME.uninstrument()
 
 
 def start() -> None:
     """Configure from the environment and instrument every supported SDK; called first by ``spancast run``."""
-    _configure()
-    never_raise(runtime.instrument)()
-
-
-def _configure() -> None:
-    try:
-        runtime.configure()
-    except SpancastError as error:
-        # The application starts regardless.
-        logger.error("spancast: not configured: %s", error)
-        # The unreadable configuration may forbid recording content.
-        CALL_TRACER.configure(TracingSettings(capture_content=False))
+    RUNTIME.is_quiet = True
+    RUNTIME.configure_or_log()
+    never_raise(RUNTIME.instrument)()

@@ -10,6 +10,7 @@ from typing import Final
 from spancast.cli import config_commands, explain, run, spool, traces
 from spancast.cli.command import FAILED, CommandError
 from spancast.errors import SpancastError
+from spancast.model.version import VERSION
 
 GROUPS: Final = (run, config_commands, traces, explain, spool)
 _INTERRUPTED: Final = 130
@@ -18,6 +19,7 @@ _INTERRUPTED: Final = 130
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line ``arguments`` (without the program's name); return the exit status."""
     parser = argparse.ArgumentParser(prog="spancast", description="Trace LLM calls and export them anywhere.")
+    parser.add_argument("--version", action="version", version=f"spancast {VERSION}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in GROUPS:
         group.add_commands(commands)

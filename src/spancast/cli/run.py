@@ -5,10 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from spancast.cli.command import Commands
+from spancast.cli.options import add_config_option
+from spancast.config import settings
+from spancast.config.env_vars import FILE_VARIABLE
+from spancast.errors import SpancastError
 
 SITE: Final = Path(__file__).parents[1] / "auto_instrumentation" / "site"
 
@@ -16,6 +21,7 @@ SITE: Final = Path(__file__).parents[1] / "auto_instrumentation" / "site"
 def add_commands(commands: Commands) -> None:
     """Add ``run``."""
     run = commands.add_parser("run", help="run a program with every supported SDK instrumented")
+    add_config_option(run)
     run.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments"
     )
@@ -29,6 +35,15 @@ def _run(args: argparse.Namespace) -> int:
         return 2
     paths = [str(SITE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    file: Path | None = getattr(args, "config", None) or settings.find()
+    if file is not None:
+        # The program may change its directory before it starts others.
+        environment[FILE_VARIABLE] = str(file.absolute())
+    # An error is logged by each process that it concerns.
+    with suppress(SpancastError):
+        given = settings.load(file)
+        if line := settings.summary(given, settings.in_effect(given), file):
+            print(line, file=sys.stderr, flush=True)
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - the user's own program
     except FileNotFoundError:

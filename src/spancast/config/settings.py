@@ -128,7 +128,7 @@ class SpoolKeywords(TypedDict, total=False):
 def find() -> Path | None:
     """Return the file that ``SPANCAST_CONFIG`` names, else ``spancast.yaml`` in the working directory, else None.
 
-    For the CLI only: an application reads no file that it does not name.
+    An application and the commands read the same file.
     """
     named = os.environ.get(FILE_VARIABLE)
     if named:
@@ -139,17 +139,16 @@ def find() -> Path | None:
 def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings: keywords ``given`` override the environment, which overrides the file at ``path``.
 
-    Without ``path``, ``SPANCAST_CONFIG`` names the file. A field comes from the source with the highest precedence:
-    mappings are not merged. None means not given.
+    Without ``path``, the file is the one that ``find`` returns. A field comes from the source with the highest
+    precedence: mappings are not merged. None means not given.
 
     Raises:
         ConfigError: Lists every error with its path, the type given and the allowed values.
     """
-    named = path or os.environ.get(FILE_VARIABLE)
     try:
-        file = Path(named) if named else None
+        file = Path(path) if path else find()
     except TypeError:
-        raise ConfigError(f"path: must be the path of a file (given: {type(named).__name__})") from None
+        raise ConfigError(f"path: must be the path of a file (given: {type(path).__name__})") from None
     from spancast.config.loader import load_settings  # noqa: PLC0415 - loads when it is needed
 
     # An empty variable counts as unset, as everywhere in OpenTelemetry.
@@ -188,6 +187,24 @@ def in_effect(settings: Settings, *, has_other_exporters: bool = False) -> Setti
         # The address of an installed exporter is unknown, so no other process may deliver its spans.
         changed["spool"] = settings.spool.model_copy(update={"memory": True})
     return settings.model_copy(update=changed)
+
+
+def summary(settings: Settings, effective: Settings | None, found: Path | None = None) -> str:
+    """Return one line about what the program has not named: the file ``found`` and where traces go; or nothing.
+
+    ``effective`` are the ``settings`` as ``in_effect`` returned them.
+    """
+    if effective is None or (settings.destinations and found is None):
+        return ""
+    names = ", ".join(name for name, config in effective.destinations.items() if config.enabled)
+    if effective.destinations:
+        where = f"traces go to {names or 'no destination'}{'' if settings.destinations else ' (OTEL_* variables)'}"
+    elif state_directory() is None:
+        # The local store logs a warning.
+        return ""
+    else:
+        where = "traces are stored on this machine; see them with: spancast traces"
+    return f"spancast: {found.absolute()} is used; {where}" if found else f"spancast: {where}"
 
 
 def json_schema() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import re
@@ -135,7 +134,9 @@ class OtlpGrpcDestination:
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
         self._target = f"{host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
         self._label = f"{product} at {self._target} (gRPC)"
-        self._grpc: Any = importlib.import_module("grpc")
+        import grpc  # noqa: PLC0415 - 30 ms, for gRPC only
+
+        self._grpc: Any = grpc
         configured = {name: value.get_secret_value() for name, value in config.headers.items()}
         self._credentials = Credentials(endpoint, configured, config.headers_from)
         self._timeout = config.timeout
@@ -232,8 +233,10 @@ def retry_delay_s(metadata: Any) -> float | None:  # noqa: ANN401 - grpc has no 
     details = next((item.value for item in metadata or () if item.key == _STATUS_DETAILS), None)
     if details is None:
         return None
-    status: Any = importlib.import_module("google.rpc.status_pb2").Status()
-    info: Any = importlib.import_module("google.rpc.error_details_pb2").RetryInfo()
+    from google.rpc.error_details_pb2 import RetryInfo  # noqa: PLC0415 - for gRPC only
+    from google.rpc.status_pb2 import Status as RpcStatus  # noqa: PLC0415 - for gRPC only
+
+    status, info = RpcStatus(), RetryInfo()
     try:
         status.ParseFromString(details)
         if not any(detail.Unpack(info) for detail in status.details):

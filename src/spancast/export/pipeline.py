@@ -34,6 +34,8 @@ from spancast.model.unparsed import Parsed, Unparsed, as_ended
 
 SPOOL_FILE: Final = "spool.sqlite3"
 _DEFAULT_TIMEOUT_S: Final = 10.0
+_CHILD_WAIT_S: Final = 0.5
+"""How long a forked child waits for deliveries at its end: its parent waits for it, and others share its spool."""
 
 
 def routes_of(destinations: Mapping[str, DestinationConfig]) -> list[Route]:
@@ -100,7 +102,7 @@ class ExportPipeline:
         self.spool = spool
         self.shutdown_timeout_s = shutdown_timeout_s
         self._is_durable = is_durable
-        self._is_started = self._is_closed = False
+        self._is_started = self._is_closed = self._is_forked = False
         self._put = guarded(spool.put, _not_stored)
         self._contexts = ContextCache()
         self._seen = TraceDecisions()
@@ -216,6 +218,8 @@ class ExportPipeline:
     def _flush(self, timeout_s: float, *, patient: bool) -> FlushReport:
         deadline_s = time.monotonic() + timeout_s
         self.span_queue.flush(timeout_s)
+        if self._is_forked and not patient:
+            deadline_s = min(deadline_s, time.monotonic() + _CHILD_WAIT_S)
         requested = {worker: worker.request_flush() for worker in self.workers}
         if self._is_started and not self._is_closed:
             for worker in self.workers:
@@ -259,6 +263,8 @@ class ExportPipeline:
         deadline_s = time.monotonic() + limit_s
         self.span_queue.stop()
         report = self._flush(limit_s, patient=not self._is_durable)
+        if self._is_forked and self._is_durable:
+            deadline_s = time.monotonic()
         self._is_closed = True
         process_exit.unregister(self)
         for worker in self.workers:
@@ -283,6 +289,7 @@ class ExportPipeline:
             worker.after_fork_in_child(payloads)
         self._reported = counters.read()
         self._is_started = False
+        self._is_forked = True
 
 
 class _Processor(SpanProcessor):

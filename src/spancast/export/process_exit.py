@@ -6,6 +6,7 @@ The end of a process is that of the interpreter (``atexit``), of a child of ``mu
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
 import signal
@@ -17,6 +18,7 @@ from typing import Any, Final, Protocol
 
 from spancast.diagnostics import never_raise
 
+_FIRST_PID: Final = 1
 _WITH_FINALIZERS: Final = ("multiprocessing.util", "billiard.util")
 
 
@@ -67,8 +69,20 @@ def handle_sigterm() -> None:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of handlers
-    _end()
+    if os.getpid() == _FIRST_PID:
+        # Without a handler the kernel ignores the signal for the first process of a container, so it runs on.
+        return
     signal.signal(number, signal.SIG_DFL)
+    try:
+        # Not on this thread, which may hold a lock that the shutdown needs. It runs on until the process has ended.
+        # Starting a `threading.Thread` would need a lock, too.
+        _thread.start_new_thread(_end_by_signal, (number,))
+    except RuntimeError:
+        _end_by_signal(number)
+
+
+def _end_by_signal(number: int) -> None:
+    _end()
     os.kill(os.getpid(), number)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from spancast.instrumentation.patching import ClientPatches, ClientSpec, Instrumentor
+from spancast.instrumentation.patching import ClientPatches, ClientSpec
 from spancast.model.entry_points import installed, load
 
 ENTRY_POINTS: Final = "spancast.clients"
@@ -39,26 +39,15 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
 }
 
 
-installations: Final[dict[str, Instrumentor]] = {}
-"""The instrumentors of all SDKs that were instrumented so far, by name."""
-
-
 def installed_clients(name: str | None = None) -> dict[str, ClientSpec]:
     """Return the SDKs that installed distributions offer, only ``name`` if given."""
     return installed(ENTRY_POINTS, ClientSpec.__name__, lambda value: isinstance(value, ClientSpec), name)
 
 
-def find_installation(name: str) -> Instrumentor | None:
-    """Return the instrumentor of the SDK ``name``, built in or of an installed distribution; None if unknown."""
-    known = installations.get(name)
-    if known is None:
-        spec = CLIENTS.get(name) or installed_clients(name).get(name)
-        if spec is None:
-            return None
-        patches: ClientPatches = load(spec.patches)
-        # Two threads may both get here; the first to store its instrumentor wins.
-        known = installations.setdefault(name, Instrumentor(patches))
-    return known
+def find_patches(name: str) -> ClientPatches | None:
+    """Return the patches of the SDK ``name``, built in or of an installed distribution; None if unknown."""
+    spec = CLIENTS.get(name) or installed_clients(name).get(name)
+    return None if spec is None else load(spec.patches)
 
 
 def name_of(client: object) -> str | None:

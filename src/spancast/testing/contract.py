@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -195,7 +196,9 @@ def _sent(given: object, odd: Mapping[str, Any], timeout_s: float) -> Destinatio
     entry: dict[str, Any] = dict(cast("Mapping[str, Any]", given)) if isinstance(given, Mapping) else {"type": given}
     provider = TracerProvider(shutdown_on_exit=False)
     try:
-        runtime.configure(tracer_provider=provider, spool="memory", destinations={_NAME: {"spans": "all", **entry}})
+        runtime.configure(
+            os.devnull, tracer_provider=provider, spool="memory", destinations={_NAME: {"spans": "all", **entry}}
+        )
         tracer = provider.get_tracer(semconv.SCOPE_NAME)
         attributes = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m-1"}
         for number in range(_COUNT):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -99,8 +100,9 @@ def tree_text(spans: Iterable[ReadableSpan]) -> str:
 
 @contextmanager
 def captured_spans(**settings: Any) -> Generator[CapturedSpans]:  # noqa: ANN401 - the fields of Settings
-    """Capture the spans of a separate provider; ``settings`` are those of ``spancast.configure()``.
+    """Capture the spans of a separate provider; ``settings`` are the arguments of ``spancast.configure()``.
 
+    No file is read that ``settings`` do not name.
     Internal errors of spancast are raised inside the block.
     """
     provider = settings.pop("tracer_provider", None) or TracerProvider(shutdown_on_exit=False)
@@ -108,7 +110,7 @@ def captured_spans(**settings: Any) -> Generator[CapturedSpans]:  # noqa: ANN401
     counters.clear()
     reset_warnings()
     previous = reraise_internal_errors(enabled=True)
-    runtime.configure(tracer_provider=provider, **settings)
+    runtime.configure(settings.pop("path", os.devnull), tracer_provider=provider, **settings)
     try:
         yield captured
     finally:

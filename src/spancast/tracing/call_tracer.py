@@ -7,7 +7,7 @@ already records gets no second span.
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -63,6 +63,8 @@ class CallTracer:
         self.group_spans = GroupSpans(self.span_factory)
         self._span_factory: SpanFactory | None = None
         self._metrics: ClientMetrics | None = None
+        self.before_call: Callable[[], None] | None = None
+        """Called before each call and each block that opens groups."""
 
     def configure(self, settings: TracingSettings) -> None:
         """Use ``settings`` for calls that start from now on, and end all open group spans."""
@@ -90,6 +92,8 @@ class CallTracer:
         Raises:
             TraceKeyError: A trace key is invalid and ``strict`` is set.
         """
+        if self.before_call is not None:
+            self.before_call()
         current = get_current()
         keys = NO_KEYS
         if (
@@ -138,6 +142,8 @@ class CallTracer:
 
         ``given`` are the block's own keys; ``merged`` also include those of the blocks around it.
         """
+        if self.before_call is not None:
+            self.before_call()
         return self._open_groups(given, merged)
 
     def span_factory(self) -> SpanFactory:

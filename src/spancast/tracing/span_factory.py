@@ -17,7 +17,7 @@ from spancast.model.call import Attributes
 from spancast.model.version import VERSION
 from spancast.otel_private import span_limits
 from spancast.tracing.id_generator import FixedTraceIdGenerator
-from spancast.tracing.span_processor import SpancastProcessor, install_processor
+from spancast.tracing.span_processor import SpancastProcessor
 
 
 class SpancastTracerProvider(SDKTracerProvider):
@@ -32,12 +32,15 @@ class SpancastTracerProvider(SDKTracerProvider):
 
     def __init__(self, resource: Resource, sampler: Sampler | None) -> None:
         self.limits: Final = SpanLimits()
+        self.processor: SpancastProcessor | None = None
         self.has_other_processors = False
         super().__init__(sampler, resource, span_limits=self.limits)
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
         """Add ``span_processor``; if it is not ours, calls that end from now on are parsed before their span ends."""
-        if not isinstance(span_processor, SpancastProcessor):
+        if isinstance(span_processor, SpancastProcessor):
+            self.processor = span_processor
+        else:
             self.has_other_processors = True
         super().add_span_processor(span_processor)
 
@@ -49,14 +52,13 @@ class SpanFactory:
         self.provider: Final = provider
         self._tracer: Final = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
         own = self._own = provider if isinstance(provider, SpancastTracerProvider) else None
-        self._processor: Final = None if own is None else install_processor(own)
         self.limits: Final = span_limits(self._tracer) if own is None else own.limits
 
     @property
     def only_processor(self) -> SpancastProcessor | None:
         """Return our processor if it is the only one on a provider of ours; None otherwise."""
         own = self._own
-        return None if own is None or own.has_other_processors else self._processor
+        return None if own is None or own.has_other_processors else own.processor
 
     def start_span(  # noqa: PLR0913, PLR0917 - one argument per part of a span
         self,

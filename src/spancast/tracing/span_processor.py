@@ -7,21 +7,17 @@ span. ``configure()`` changes the target.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Span as APISpan
-from opentelemetry.trace import TracerProvider
 
 from spancast.diagnostics import never_raise
-from spancast.model.identity_map import IdentityMap
 from spancast.model.semconv import SCOPE_NAME
 from spancast.model.unparsed import Parsed, Unparsed
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
-
-_processors: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
 
 
 class Target(Protocol):
@@ -107,24 +103,6 @@ class SpancastProcessor(SpanProcessor):
 def _is_ours(span: ReadableSpan) -> bool:
     scope = span.instrumentation_scope
     return scope is not None and scope.name == SCOPE_NAME
-
-
-def install_processor(provider: TracerProvider) -> SpancastProcessor | None:
-    """Return our processor on ``provider``, added if missing; None if it accepts no processors (ddtrace)."""
-    add: Any = getattr(provider, "add_span_processor", None)
-    if add is None:
-        return None
-    processor = _processors.get(provider)
-    if processor is None:
-        processor = SpancastProcessor()
-        _processors.set(provider, processor)
-        add(processor)
-    return processor
-
-
-def processors() -> Sequence[SpancastProcessor]:
-    """Return our processors on all providers that are alive."""
-    return _processors.values()
 
 
 @never_raise

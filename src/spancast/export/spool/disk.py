@@ -37,6 +37,10 @@ _OVERFLOW_BYTES: Final = 64 << 20
 # Sequences in memory differ from those on disk, so that both can be in one list.
 _FIRST_IN_MEMORY: Final = 1 << 62
 _LONGEST_PAUSE_S: Final = 30.0
+_ATTEMPT_S: Final = 0.05
+"""How long SQLite waits in one attempt; meanwhile other threads wait for the lock of the spool."""
+_SHORT_S: Final = 1.0
+_LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Compared by exact type, because subclasses mean other errors: SQLITE_CORRUPT and SQLITE_NOTADB have no own class.
 _DAMAGE: Final = (sqlite3.DatabaseError, sqlite3.InternalError, sqlite3.IntegrityError)
 _LOSS_MESSAGES: Final = {
@@ -90,11 +94,12 @@ class SqliteSpool(Spool):
         )
         self._memory_limits = memory_limits(min(overflow_bytes, max_bytes), max_age_s, keep_delivered_s)
         self._clock = clock
-        self._lock = threading.RLock()
+        self._renew_lock()
         self._is_held = False
         self._owner = LeaseOwner()
         self._routes: tuple[str, ...] | None = None
-        self._file = SpoolFile(Path(path).expanduser(), busy_timeout_s)
+        self._patience_s = busy_timeout_s
+        self._file = SpoolFile(Path(path).expanduser(), min(busy_timeout_s, _ATTEMPT_S))
         self._pid = os.getpid()
         self._connection: sqlite3.Connection | None = None
         self._log: SpoolLog | None = None
@@ -109,15 +114,20 @@ class SqliteSpool(Spool):
         try:
             self._open()
         except (OSError, sqlite3.Error):
-            self._on_disk(lambda _: None, None)
+            self._on_disk(lambda _: None, None, _SHORT_S)
         fork_hooks.register(self)
+
+    def _renew_lock(self) -> None:
+        self._lock = threading.RLock()
+        self._between_attempts = threading.Condition(self._lock)
 
     def register(self, routes: Sequence[str]) -> None:
         with self._lock:
             self._routes = tuple(routes)
             if self._memory is not None:
                 self._memory.register(routes)
-            self._on_disk(self._begin, None)
+            if not self._on_disk(self._begin, otherwise=False, patience_s=0.0):
+                self._log_id = ""  # the next opening begins
 
     def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
         with self._lock:
@@ -166,11 +176,11 @@ class SqliteSpool(Spool):
         with self._lock:
             # If the disk cannot be read, the number known to be queued is used.
             unread = replace(NO_STATE, queued=self._known.get(route, 0))
-            disk = self._on_disk(lambda log: log.state(route), unread)
+            disk = self._on_disk(lambda log: log.state(route), unread, 0.0)
             return disk if self._memory is None else _sum(disk, self._memory.state(route))
 
     def routes(self) -> list[str]:
-        disk, memory = self._on_both(SpoolLog.routes, [])
+        disk, memory = self._on_both(SpoolLog.routes, [], 0.0)
         return list(dict.fromkeys(disk + memory))
 
     def dead_letters(self, route: str | None = None, limit: int = 100) -> list[DeadLetter]:
@@ -226,7 +236,7 @@ class SqliteSpool(Spool):
                 self._memory = None
             if self._deferred_operations:
                 self._retry_s = 0.0
-                self._on_disk(lambda _: None, None)
+                self._on_disk(lambda _: None, None, _SHORT_S)
             self._is_closed = True
             if self._log is not None:
                 with contextlib.suppress(sqlite3.Error):
@@ -246,7 +256,7 @@ class SqliteSpool(Spool):
 
     def after_fork_in_child(self) -> None:
         """Start empty: leases, deferred acknowledgements and records in memory belong to the parent."""
-        self._lock = threading.RLock()
+        self._renew_lock()
         self._owner = LeaseOwner()
         self._deferred_operations.clear()
         self._known.clear()
@@ -258,12 +268,13 @@ class SqliteSpool(Spool):
             self._pid = os.getpid()
             self._pause_s = self._retry_s = 0.0
 
-    def _begin(self, log: SpoolLog) -> None:
-        """Register the routes of this process, and read how many records are queued for them."""
+    def _begin(self, log: SpoolLog) -> bool:
+        """Register the routes of this process, and read how many records are queued for them; return True."""
         if self._routes is not None:
             log.register(self._routes)
             self._known.clear()
             self._known.update({route: log.state(route).queued for route in self._routes})
+        return True
 
     def _in_memory(self) -> SpoolLog:
         if self._memory is None:
@@ -283,40 +294,58 @@ class SqliteSpool(Spool):
                 # There is at most one lease per route, so the list stays short.
                 self._deferred_operations.append(operation)
 
-    def _on_disk(self, operation: Callable[[SpoolLog], R], otherwise: R) -> R:
+    def _on_disk(self, operation: Callable[[SpoolLog], R], otherwise: R, patience_s: float | None = None) -> R:
         with self._lock:
             try:
-                return self._use(operation)
+                return self._use(operation, patience_s)
             except SpoolUnavailable:
                 return otherwise
 
-    def _on_both(self, operation: Callable[[SpoolLog], R], otherwise: R) -> tuple[R, R]:
+    def _on_both(
+        self, operation: Callable[[SpoolLog], R], otherwise: R, patience_s: float | None = None
+    ) -> tuple[R, R]:
         with self._lock:
-            disk = self._on_disk(operation, otherwise)
+            disk = self._on_disk(operation, otherwise, patience_s)
             return disk, otherwise if self._memory is None else operation(self._memory)
 
-    def _use(self, operation: Callable[[SpoolLog], R]) -> R:
+    def _use(self, operation: Callable[[SpoolLog], R], patience_s: float | None = None) -> R:
         """Return the result of ``operation`` on the log; if the file is damaged, it runs once more on a new file.
+
+        While another process locks the file, it is tried again for ``patience_s``, ``busy_timeout_s`` if None. Other
+        threads can use the spool between the attempts.
 
         Raises SpoolUnavailable, also without an attempt during the pause after a failure, and inside another ``_use``
         (a signal handler may run there).
         """
+        limit_s = self._patience_s if patience_s is None else patience_s
+        deadline_s = time.monotonic() + limit_s
+        while True:
+            try:
+                return self._attempt(operation)
+            except (OSError, ConfigError, sqlite3.OperationalError, *_DAMAGE) as error:
+                if isinstance(error, sqlite3.ProgrammingError):
+                    raise  # a defect in this code, not an error of the disk
+                is_locked = isinstance(error, BlockingIOError) or getattr(error, "sqlite_errorcode", 0) in _LOCKED
+                if not is_locked or (time.monotonic() >= deadline_s and limit_s >= self._patience_s):
+                    self._mark_unavailable(error)
+                    raise SpoolUnavailable from error
+                if time.monotonic() >= deadline_s:
+                    self._pause()
+                    raise SpoolUnavailable from error
+            # Releases the lock, however often this thread has taken it.
+            self._between_attempts.wait(_ATTEMPT_S / 5)
+
+    def _attempt(self, operation: Callable[[SpoolLog], R]) -> R:
         if self._is_used:
             raise SpoolUnavailable
         self._is_used = True
         try:
-            try:
-                return operation(self._open())
-            except _DAMAGE as error:
-                if type(error) not in _DAMAGE:
-                    raise
-                self._quarantine(error)
-                return operation(self._open())
-        except (OSError, ConfigError, sqlite3.OperationalError, *_DAMAGE) as error:
-            if isinstance(error, sqlite3.ProgrammingError):
-                raise  # a defect in this code, not an error of the disk
-            self._mark_unavailable(error)
-            raise SpoolUnavailable from error
+            return operation(self._open())
+        except _DAMAGE as error:
+            if type(error) not in _DAMAGE:
+                raise
+            self._quarantine(error)
+            return operation(self._open())
         finally:
             self._is_used = False
 
