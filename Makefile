@@ -45,8 +45,8 @@ docs: $(READY) ## generate the tables of the documentation from the code
 servers: ## build Jaeger and the Collector from Go modules, once
 	@servers/build
 
-jaeger: servers ## run Jaeger on its default ports: 4317, 4318, web page and API on 16686
-	@exec "$$(servers/build --print jaeger)" --config servers/jaeger.yaml
+jaeger: ## run Jaeger: OTLP on 4317 and 4318, page and API on 16686 (JAEGER_UI: its page, a folder or a release's archive)
+	@page=$$(servers/jaeger-page) && server=$$(servers/build jaeger) && JAEGER_UI_FOLDER="$$page" exec "$$server" --config servers/jaeger.yaml
 
 bench: $(READY) ## run the benchmark
 	@$(BIN)/python -m benchmarks $(ARGS)
