@@ -28,6 +28,10 @@ _NO_LIMIT: Final = 1 << 62
 _IN_MEMORY: Final = "the spool is in memory, readable only by the process itself with `spancast.stats()`"
 
 
+class NoSpoolError(CommandError):
+    """There is no spool on disk that a command could read."""
+
+
 def add_config_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--config``; given after a subcommand, it overrides the one before it."""
     parser.add_argument(
@@ -91,12 +95,12 @@ def opened_spool(args: argparse.Namespace) -> Generator[Spool]:
     """
     spool_settings = _spool_settings(args)
     if spool_settings.memory:
-        raise CommandError(_IN_MEMORY)
+        raise NoSpoolError(_IN_MEMORY)
     if spool_settings.path is None:
-        raise CommandError("no home directory for the default spool; pass --spool DIR")
+        raise NoSpoolError("no home directory for the default spool; pass --spool DIR")
     file = spool_settings.path / SPOOL_FILE
     if not file.is_file():
-        raise CommandError(f"no spool at {file}: no span was queued there; pass --spool DIR for another")
+        raise NoSpoolError(f"no spool at {file}: no span was queued there; pass --spool DIR for another")
     with _log_errors_only():
         # A command drops nothing for its age or size: the program that owns the spool may keep it longer.
         keep_s = math.inf if _named_spool(args) else spool_settings.keep_delivered

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
 from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands
-from spancast.cli.formatting import as_json, folded, number
+from spancast.cli.formatting import as_json, number
 from spancast.cli.naming import Naming, keys_of
 from spancast.cli.options import add_spool_options, configured, is_json, opened_spool
+from spancast.cli.terminal import Line, folded, show
 from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import DURATION_FORM, read_duration
@@ -209,9 +210,9 @@ def _send(
         return OK if report else FAILED
     for name, count in queued.items():
         later = "" if name in destinations else "; sent by the next process that has this destination"
-        print(f"{name}: {number(count, 'span')} queued{later}")
+        show(folded(f"{name}: {number(count, 'span')} queued{later}", "  ", ""))
     for name, result in report.destinations.items():
-        print(_result_line(name, result))
+        show(_result_lines(name, result))
     return OK if report else FAILED
 
 
@@ -235,7 +236,7 @@ def _flush_report(spool: Spool, destinations: Mapping[str, DestinationConfig], t
     )
 
 
-def _result_line(name: str, result: DestinationReport) -> str:
+def _result_lines(name: str, result: DestinationReport) -> Iterator[Line]:
     counts = {"queued": result.queued, "dead-lettered": result.dead_lettered, "dropped": result.dropped}
     parts = [f"{result.delivered:,} delivered", *(f"{count:,} {state}" for state, count in counts.items() if count)]
     error = f"; {result.last_error}" if result.last_error and not result else ""
