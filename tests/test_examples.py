@@ -103,16 +103,6 @@ def run(command: list[str], server: ReplayServer, receiver: Receiver, **more: st
 PEERS = {point.name for point in entry_points(group="opentelemetry_instrumentor")} - {"spancast"}
 
 
-def test_demo_prints_its_tree(server: ReplayServer, receiver: Receiver) -> None:
-    printed = run([sys.executable, "examples/demo.py"], server, receiver)
-    names = [line[:23].strip("│├└─ ") for line in printed.splitlines()[:9]]
-    assert names == [
-        "Support", "triage", "classify", "choose tool", "answer", "draft", "draft, again", "rephrase", "check",
-    ]  # fmt: skip
-    assert "✗ openai.RateLimitError" in printed
-    assert "$0.001890" in printed
-
-
 def test_decorate_sends_a_named_call(server: ReplayServer, receiver: Receiver) -> None:
     assert run([sys.executable, "examples/decorate.py"], server, receiver) == "Say hello.\n"
     assert receiver.tree() == {"Greeting": {"hello": {}}}

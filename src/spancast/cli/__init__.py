@@ -7,11 +7,11 @@ import os
 import sys
 from typing import Final
 
-from spancast.cli import config_commands, explain, run, spool, traces
+from spancast.cli import config_commands, demo, explain, run, spool, traces
 from spancast.cli.command import FAILED, CommandError
 from spancast.errors import SpancastError
 
-GROUPS: Final = (run, config_commands, traces, explain, spool)
+GROUPS: Final = (demo, run, config_commands, traces, explain, spool)
 _INTERRUPTED: Final = 130
 
 

@@ -56,6 +56,14 @@ def add_spool_options(parser: argparse.ArgumentParser) -> None:
     add_json_option(parser)
 
 
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config`` and ``--store``."""
+    add_config_option(parser)
+    parser.add_argument(
+        "--store", type=Path, metavar="FILE", help="default: the configured store, else the default path"
+    )
+
+
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--json``."""
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
@@ -120,9 +128,7 @@ def opened_store(args: argparse.Namespace) -> Store:
     Raises:
         CommandError: There is no store.
     """
-    path: Path | None = getattr(args, "store", None) or _store_path(load_settings(args))
-    if path is None:
-        raise CommandError("no home directory for the default store; pass --store FILE")
+    path = store_path(args)
     if not path.is_file():
         raise CommandError(
             f"no store at {path}; traces are stored by a destination of `type: store`, and if no destination is"
@@ -139,9 +145,20 @@ def store_beside(args: argparse.Namespace) -> Store | None:
         return None
 
 
-def _store_path(settings: Settings) -> Path | None:
-    stores = [config for config in settings.destinations.values() if isinstance(config, StoreConfig) and config.enabled]
-    return stores[0].path if stores else default_store_path()
+def store_path(args: argparse.Namespace) -> Path:
+    """Return the path of the local store, which may not exist.
+
+    Raises:
+        CommandError: There is no home directory.
+    """
+    path: Path | None = getattr(args, "store", None)
+    if path is None:
+        configs = load_settings(args).destinations.values()
+        stores = [config for config in configs if isinstance(config, StoreConfig) and config.enabled]
+        path = stores[0].path if stores else default_store_path()
+    if path is None:
+        raise CommandError("no home directory for the default store; pass --store FILE")
+    return path
 
 
 def _named_spool(args: argparse.Namespace) -> Path | None:

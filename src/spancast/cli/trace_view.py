@@ -28,6 +28,7 @@ _GAP: Final = "  "
 _SEPARATOR: Final = " · "
 _VALUE_ROOM: Final = 48
 _LEAST_NAME: Final = 24
+_SHORTEST_NAME: Final = 8
 _ERROR_ROOM: Final = 400
 _LABEL_ROOM: Final = 9
 _OF_RESPONSE: Final = frozenset({"upstream", "finish", "stream", "cached", "reasoning"})
@@ -46,7 +47,7 @@ class _Row(NamedTuple):
     rest: str
     name: Text
     amounts: tuple[str, str, str]
-    model: str
+    model: Text
     facts: Text
     problems: list[Text]
 
@@ -163,7 +164,7 @@ def _row(branch: Branch, shared: _Facts, keys: _Facts) -> _Row:
         branch.rest,
         Text(printable(span.name), ERROR if is_failed else HEADING if span.is_generation else ""),
         (amounts.span_duration(span), amounts.span_tokens(span), amounts.span_cost(span)),
-        "" if model in span.name else printable(model),
+        Text("" if model in span.name else printable(model), MODEL),
         _joined(Text(tied(printable(text)), FAINT) for text in (*facts.values(), *keys.values())),
         list(_problems(span)),
     )
@@ -171,38 +172,33 @@ def _row(branch: Branch, shared: _Facts, keys: _Facts) -> _Row:
 
 def _drawn(rows: Sequence[_Row], *, with_models: bool) -> Iterator[Text]:
     amount_widths = [max(len(row.amounts[column]) for row in rows) for column in range(3)]
-    natural = max(len(row.first) + row.name.cell_len for row in rows)
-    model_room = max(Text(row.model).cell_len for row in rows)
     room = width() - sum(one + len(_GAP) for one in amount_widths if one)
-    name_room = min(natural, room, max(width() // 2, _LEAST_NAME))
-    has_models = with_models and bool(model_room)
-    if has_models and name_room + len(_GAP) + model_room > room:
-        name_room = max(room - len(_GAP) - model_room, min(natural, _LEAST_NAME))
-        # A narrow terminal has the models below the names.
-        has_models = name_room + len(_GAP) + model_room <= room
-        name_room = name_room if has_models else min(natural, room)
+    name_room = min(max(len(row.first) + row.name.cell_len for row in rows), room, max(width() // 2, _LEAST_NAME))
+    if with_models:
+        # Names are shortened, within limits, so that the models fit beside the amounts.
+        name_room = min(name_room, max(room - len(_GAP) - max(row.model.cell_len for row in rows), _LEAST_NAME))
     for row in rows:
-        name = Text(row.first, FAINT).append_text(row.name)
-        name.truncate(max(name_room, 8), overflow="ellipsis", pad=True)
+        line = Text(row.first, FAINT).append_text(row.name)
+        line.truncate(max(name_room, _SHORTEST_NAME), overflow="ellipsis", pad=True)
         for amount, one in zip(row.amounts, amount_widths, strict=True):
             if one:
-                name.append(_GAP).append(amount.rjust(one))
-        facts = row.facts
-        model = Text(row.model, MODEL)
-        if has_models:
-            model.truncate(model_room, pad=True)
-            name.append(_GAP).append_text(model)
-        elif row.model and with_models:
-            facts = _joined(one for one in (model, facts) if one)
-        is_beside = bool(facts) and name.cell_len + len(_GAP) + facts.cell_len <= width()
-        if is_beside:
-            name.append(_GAP).append_text(untied(facts))
-        name.rstrip()
-        yield name
-        for more in [*([facts] if facts and not is_beside else []), *row.problems]:
-            for line in folded(more, row.rest + _GAP):
-                line.stylize(FAINT, 0, len(row.rest))
-                yield line
+                line.append(_GAP).append(amount.rjust(one))
+        beside, below = _placed(row.model if with_models else Text(), row.facts, width() - line.cell_len - len(_GAP))
+        line.append(_GAP).append_text(untied(beside))
+        line.rstrip()
+        yield line
+        for more in [*([below] if below else []), *row.problems]:
+            for part in folded(more, row.rest + _GAP):
+                part.stylize(FAINT, 0, len(row.rest))
+                yield part
+
+
+def _placed(model: Text, facts: Text, room: int) -> tuple[Text, Text]:
+    """Return what stands beside the amounts, in ``room``, and what below them."""
+    every = _joined(one for one in (model, facts) if one)
+    if every.cell_len <= room:
+        return every, Text()
+    return (model, facts) if model and model.cell_len <= room else (Text(), every)
 
 
 def _keys(span: SpanData) -> _Facts:

@@ -7,14 +7,13 @@ import sqlite3
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Final
 
 from rich.text import Text
 
 from spancast.cli.command import OK, CommandError, Commands
 from spancast.cli.formatting import as_json, iso, moment, number
-from spancast.cli.options import add_config_option, add_json_option, is_json, opened_store
+from spancast.cli.options import add_json_option, add_store_options, is_json, opened_store
 from spancast.cli.spool_send import moment_of
 from spancast.cli.terminal import ERROR, GOOD, MODEL, Line, columns, cut, show
 from spancast.cli.trace_view import trace_lines
@@ -42,7 +41,8 @@ _ALL: Final = 1_000_000
 def add_commands(commands: Commands) -> None:
     """Add ``traces`` and ``show``."""
     traces = commands.add_parser("traces", help="list the traces of the local store")
-    _add_store_options(traces)
+    add_store_options(traces)
+    add_json_option(traces)
     traces.add_argument("--session", metavar="ID", help="only traces of this session")
     traces.add_argument("--model", metavar="NAME", help="only traces with a call of a model whose name contains NAME")
     traces.add_argument("--errors", action="store_true", help="only traces with an error")
@@ -58,20 +58,13 @@ def add_commands(commands: Commands) -> None:
     )
     traces.set_defaults(run=_traces)
     one = commands.add_parser("show", help="show one trace of the local store as a tree")
-    _add_store_options(one)
+    add_store_options(one)
+    add_json_option(one)
     one.add_argument(
         "trace_id", metavar="TRACE_ID", help="the trace_id of the caller, 32 hex digits, or a prefix of these"
     )
     one.add_argument("--content", action="store_true", help="show messages, too")
     one.set_defaults(run=_show)
-
-
-def _add_store_options(parser: argparse.ArgumentParser) -> None:
-    add_config_option(parser)
-    parser.add_argument(
-        "--store", type=Path, metavar="FILE", help="default: the configured store, else the default path"
-    )
-    add_json_option(parser)
 
 
 @contextmanager
