@@ -74,7 +74,7 @@ def test_explain_non_genai_span_is_filtered(run: Command) -> None:
 
 def test_explain_purged_span_is_dropped(run: Command, blocked: object) -> None:
     traces = pipeline({"away": AWAY}, three, BLOCKED_S)
-    run("spool", "purge", "--destination", "away", "--yes")
+    run("spool", "purge", "away", "--yes")
     line = run("explain", traces[0]).splitlines()[3]
     assert line.startswith("away  dropped ")
     assert line.endswith(": purged")

@@ -199,13 +199,13 @@ class TestShow:
         ]
         known = [re.sub(r"^[│├└─ ]+|\d+ ms  | (?= )", "", line) for line in lines[start + 2 :]]
         assert known == [
-            "plan gpt-4o stop · 1,000 cached · no temperature",
+            "plan gpt-4o · stop · 1,000 cached · no temperature",
             "! trace.span_name: int given, a string is expected; ignored",
-            "search gpt-4o tool_calls: find · first chunk 350 ms · tier=2",
-            "answer gpt-4o streamed",
+            "search gpt-4o · tool_calls: find · first chunk 350 ms · tier=2",
+            "answer gpt-4o · streamed",
             "✗ openai.RateLimitError: slow down",
             "! the stream did not end: closed",
-            "check mistral-large stop · note=[masking failed]",
+            "check mistral-large · stop · note=[masking failed]",
             "! left out, may be content: gen_ai.input.messages",
             "! mask failed, value left out: trace.metadata.note",
             "! truncated: gen_ai.output.messages of 9.8 KiB",

@@ -12,7 +12,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from spancast.cli.command import OK, CommandError, Commands
+from spancast.cli.command import OK, CommandError, Commands, add_command
 from spancast.cli.options import add_store_options, store_path
 from spancast.cli.terminal import HEADING, Line, as_text, folded, show
 from spancast.cli.trace_view import trace_lines
@@ -30,7 +30,15 @@ _FLUSH_S: Final = 10.0
 
 def add_commands(commands: Commands) -> None:
     """Add ``demo``."""
-    demo = commands.add_parser("demo", help="trace a scripted conversation and show it: no key, no server needed")
+    demo = add_command(
+        commands,
+        "demo",
+        "trace a scripted conversation and draw it; needs no key and no network",
+        "spancast demo",
+        "The calls are real calls of the installed SDKs (openai, anthropic, openrouter) to a server on this machine;"
+        " without an SDK they are plain HTTP requests. The trace is stored on this machine, and sent to Jaeger if it"
+        " runs on localhost.",
+    )
     add_store_options(demo)
     demo.set_defaults(run=_demo)
 

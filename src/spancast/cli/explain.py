@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from spancast.cli.command import OK, CommandError, Commands
+from spancast.cli.command import OK, CommandError, Commands, add_command
 from spancast.cli.formatting import as_json, iso, moment, number, why_dropped
 from spancast.cli.naming import Naming, shortened
 from spancast.cli.options import NoSpoolError, add_spool_options, configured, is_json, opened_spool, store_beside
@@ -38,9 +38,17 @@ _UNKNOWN: Final = (
 
 def add_commands(commands: Commands) -> None:
     """Add ``explain``."""
-    explain = commands.add_parser("explain", help="show the delivery state of a trace at every destination")
+    explain = add_command(
+        commands,
+        "explain",
+        "show where the spans of a trace are: delivered, queued, refused, filtered or dropped, and why",
+        "spancast explain 3f2a9c01",
+        "It reads the spool, where spans wait for their destinations, and the local store.",
+    )
     add_spool_options(explain)
-    explain.add_argument("trace_id", metavar="TRACE_ID", help="the trace_id of the caller, or 32 hex digits")
+    explain.add_argument(
+        "trace_id", metavar="TRACE_ID", help="an id of `spancast traces`, or the trace_id that your code gave"
+    )
     explain.set_defaults(run=_explain)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 from rich.text import Text
 
 from spancast.cli import spool_send
-from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands
+from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
 from spancast.cli.formatting import as_json, iso, lapse, moment, number, size, why_dropped
 from spancast.cli.naming import Naming, shortened
 from spancast.cli.options import add_spool_options, configured, is_json, opened_spool
@@ -25,15 +25,20 @@ _HEADING: Final = ("DESTINATION", "QUEUED", "DEAD-LETTERED", "DROPPED", "DELIVER
 _MAX_NAME_LENGTH: Final = 22
 _OTHER_ACCOUNT: Final = (
     "for {name} of another program, or of this one before its address or account changed; sent only there."
-    " `spancast spool replay --from` sends them to the current {name}, `spancast spool purge` drops them"
+    " `spancast spool replay {name} --from` sends them to the current {name}, `spancast spool purge` drops them"
 )
 _DUE: Final = "due now for `spancast spool flush` or any process that has this destination"
 
 
 def add_commands(commands: Commands) -> None:
     """Add ``spool`` and its subcommands; without a subcommand it shows the spool."""
-    spool = commands.add_parser(
-        "spool", help="show the queue, dead letters and dropped spans of each destination; send them again"
+    spool = add_command(
+        commands,
+        "spool",
+        "show what waits for each destination, was refused or was dropped, and why; send it again",
+        "spancast spool requeue langfuse",
+        "The spool is a queue on disk. Without SUBCOMMAND it is shown. A dead letter is a span that a destination"
+        " refused for good.",
     )
     add_spool_options(spool)
     spool.add_argument(
@@ -44,15 +49,18 @@ def add_commands(commands: Commands) -> None:
         help=f"maximum number of dead letters and of dropped spans in the list; default: {_DEFAULT_LIMIT}",
     )
     spool.set_defaults(run=_show)
-    subcommands = spool.add_subparsers(metavar="SUBCOMMAND")
+    subcommands = spool.add_subparsers(metavar="SUBCOMMAND", title="subcommands")
     spool_send.add_commands(subcommands)
-    purge = subcommands.add_parser(
-        "purge", help="drop the queued spans of a destination, or single spans, queued or dead-lettered"
+    purge = add_command(
+        subcommands,
+        "purge",
+        "drop the spans that wait for a destination, or single spans",
+        "spancast spool purge langfuse",
+        "They are not sent there any more, and counted as dropped.",
     )
     add_spool_options(purge)
-    purge.add_argument("--destination", required=True, metavar="NAME", help="the destination")
-    purge.add_argument("--yes", action="store_true", help="purge without confirmation")
-    spool_send.add_sequences(purge, "all queued spans")
+    spool_send.add_words(purge, "all queued spans", is_destination_required=True)
+    purge.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     purge.set_defaults(run=_purge)
 
 
@@ -209,22 +217,24 @@ def state_data(state: QueueStats) -> dict[str, Any]:
 
 
 def _purge(args: argparse.Namespace) -> int:
+    destination, sequences = spool_send.words_of(args)
+    if destination is None:
+        raise CommandError(f"expected the NAME of a destination first, got {args.destination!r}", USAGE_ERROR)
     with opened_spool(args) as spool:
-        route = Naming(spool.routes(), configured(args, is_needed=False)).route(args.destination)
-        sequences = spool_send.sequences_of(args)
+        route = Naming(spool.routes(), configured(args, is_needed=False)).route(destination)
         selection = _selection(spool, route, sequences)
         if not selection:
-            nothing = {"destination": args.destination, "purged": 0}
-            print(as_json(nothing) if is_json(args) else f"{args.destination}: no span is queued")
+            nothing = {"destination": destination, "purged": 0}
+            print(as_json(nothing) if is_json(args) else f"{destination}: no span is queued")
             return OK
-        if not args.yes and not _is_confirmed(f"Purge {selection} of {args.destination}?"):
+        if not args.yes and not _is_confirmed(f"Purge {selection} of {destination}?"):
             print("no span was purged", file=sys.stderr)
             return FAILED
         count = spool.purge(route, sequences)
     if is_json(args):
-        print(as_json({"destination": args.destination, "purged": count}))
+        print(as_json({"destination": destination, "purged": count}))
     else:
-        print(f"{args.destination}: {number(count, 'span')} purged")
+        print(f"{destination}: {number(count, 'span')} purged")
     return OK if count else FAILED
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from rich.text import Text
 
-from spancast.cli.command import OK, CommandError, Commands
+from spancast.cli.command import OK, CommandError, Commands, add_command
 from spancast.cli.formatting import as_json, iso, moment, number
 from spancast.cli.options import add_json_option, add_store_options, is_json, opened_store
 from spancast.cli.spool_send import moment_of
@@ -40,7 +40,13 @@ _ALL: Final = 1_000_000
 
 def add_commands(commands: Commands) -> None:
     """Add ``traces`` and ``show``."""
-    traces = commands.add_parser("traces", help="list the traces of the local store")
+    traces = add_command(
+        commands,
+        "traces",
+        "list the traces of the local store, newest first",
+        "spancast traces --since 1d --errors",
+        "A narrow terminal has fewer columns; --json has all fields.",
+    )
     add_store_options(traces)
     add_json_option(traces)
     traces.add_argument("--session", metavar="ID", help="only traces of this session")
@@ -57,13 +63,19 @@ def add_commands(commands: Commands) -> None:
         help=f"maximum number of traces; default: {_DEFAULT_LIMIT}",
     )
     traces.set_defaults(run=_traces)
-    one = commands.add_parser("show", help="show one trace of the local store as a tree")
+    one = add_command(
+        commands,
+        "show",
+        "draw one trace of the local store as a tree",
+        "spancast show 3f2a9c01 --content",
+        "It has time, tokens, cost, model, finish reason, parameters, custom keys, errors and problems of every call.",
+    )
     add_store_options(one)
     add_json_option(one)
     one.add_argument(
-        "trace_id", metavar="TRACE_ID", help="the trace_id of the caller, 32 hex digits, or a prefix of these"
+        "trace_id", metavar="TRACE_ID", help="an id of `spancast traces`, or the trace_id that your code gave"
     )
-    one.add_argument("--content", action="store_true", help="show messages, too")
+    one.add_argument("--content", action="store_true", help="show the messages, too")
     one.set_defaults(run=_show)
 
 
