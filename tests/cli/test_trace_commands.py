@@ -296,6 +296,7 @@ def test_show_has_colours_only_if_the_terminal_has(
         printed = run(*command)
         assert ("\x1b[31m" in printed) == is_coloured
         assert ("\x1b" in printed) == is_coloured
+    assert ("\x1b[36mclaude-sonnet-4.5\x1b[0m" in run("show", ids[1])) == is_coloured
 
 
 @pytest.mark.parametrize(("options", "shown"), [([], "?? chat gpt-4o"), (["--json"], '"name": "chat gpt-4o"')])

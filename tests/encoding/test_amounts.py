@@ -24,7 +24,7 @@ def test_tokens(sent: int | None, received: int | None, text: str) -> None:
 )
 def test_cost(usd: float | None, text: str) -> None:
     assert amounts.cost(usd) == text
-    assert amounts.cost(usd, is_estimate=True) == (f"~{text}" if text else "")
+    assert amounts.cost(usd, is_estimated=True) == (f"~{text}" if text else "")
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from opentelemetry.trace import StatusCode
 from tests.destinations.spans import CALL, conversation, of_sdk, span
 
 from spancast.encoding.tree_view import render_tree, totals
+from spancast.model import semconv
 from spancast.testing import captured_spans, tree_text
 
 
@@ -63,3 +64,8 @@ def test_tree_text_of_sdk_spans_is_the_tree_of_their_data() -> None:
         assert tree_text(ended).splitlines()[1].startswith("└─ chat")
         assert isinstance(running, ReadableSpan)
         assert tree_text([running]) == "running  open"
+
+
+def test_render_tree_marks_an_estimated_cost() -> None:
+    estimated = span("chat", 1, attributes={semconv.USAGE_COST: 0.5, "spancast.cost.estimated": True})
+    assert render_tree([estimated]).endswith("~$0.500000")

@@ -64,7 +64,7 @@ def _common(these: Sequence[str], others: Sequence[str]) -> int:
 
 
 def _heading(span: SpanData) -> Text:
-    heading = Text("── ", FAINT).append(f"{printable(span.name)} ", HEADING)
+    heading = Text().append("── ", FAINT).append(f"{printable(span.name)} ", HEADING)
     return heading.append("─" * max(width() - heading.cell_len, 0), FAINT)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -53,8 +54,8 @@ def _demo(args: argparse.Namespace) -> int:
     with ReplayServer(openrouter=True) as server:
         # Before configure(): the first calls of the clients, which import and connect, are not traced.
         providers = connect(server)
-        # A provider of its own, so that only these destinations receive the conversation.
-        configure(tracer_provider=provider, destinations=destinations, spool="memory")
+        # Without a file and with a provider of its own, so that only these destinations receive the conversation.
+        configure(os.devnull, tracer_provider=provider, destinations=destinations, spool="memory")
         show(folded(f"A support conversation with a scripted server on this machine. {_clients(providers.values())}"))
         converse(server, providers, order)
         for one in providers.values():

@@ -75,7 +75,7 @@ def _explain(args: argparse.Namespace) -> int:
     if is_json(args):
         print(as_json(_as_data(trace_id, found, names, states, stored)))
         return OK
-    title = Text(trace_id.hex(), HEADING)
+    title = Text().append(trace_id.hex(), HEADING)
     if args.trace_id != trace_id.hex():
         title.append(f" ({cut(args.trace_id, 40)})")
     show([title])

@@ -80,10 +80,10 @@ def folded(text: Line, indent: str = "", first: Line | None = None) -> Iterator[
     room = max(width() - len(indent), _SHORTEST)
     console = Console(file=sys.stdout, width=room)
     for line in lines or [Text()]:
-        whole = begin.copy().append_text(line)
+        whole = Text().append_text(begin).append_text(line)
         start, body = whole[: len(indent)], whole[len(indent) :]
         for part in body.wrap(console, room):
-            drawn = start.copy().append_text(part)
+            drawn = Text().append_text(start).append_text(part)
             drawn.rstrip()
             yield untied(drawn)
             start = begin = Text(indent)

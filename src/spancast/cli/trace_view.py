@@ -94,7 +94,7 @@ def _shared(every: Sequence[_Facts]) -> _Facts:
 
 
 def _title(span: SpanData) -> Text:
-    title, raw = Text(span.trace_id, HEADING), raw_trace_id(span)
+    title, raw = Text().append(span.trace_id, HEADING), raw_trace_id(span)
     return title if raw == span.trace_id else title.append(f" ({cut(raw, _VALUE_ROOM)})")
 
 
@@ -109,7 +109,7 @@ def _line(label: str, items: Iterable[Text]) -> Iterator[Text]:
 
 
 def _joined(items: Iterable[Text]) -> Text:
-    return Text(_SEPARATOR, FAINT).join(items)
+    return Text().join(part for item in items for part in (Text(_SEPARATOR, FAINT), item))[len(_SEPARATOR) :]
 
 
 def _origin(spans: Sequence[SpanData]) -> Iterator[Text]:
@@ -129,7 +129,7 @@ def _sums(spans: Sequence[SpanData]) -> Iterator[Text]:
     if sums.input_tokens or sums.output_tokens:
         yield Text(tied(f"{amounts.tokens(sums.input_tokens, sums.output_tokens)} tokens"))
     if sums.cost is not None:
-        yield Text(amounts.cost(sums.cost, is_estimate=sums.is_estimate), HEADING)
+        yield Text(amounts.cost(sums.cost, is_estimated=sums.is_estimated), HEADING)
     end_ns = max(span.end_ns for span in spans)
     yield Text(tied(amounts.duration(max(end_ns - min(span.start_ns for span in spans), 0))))
     errors = sum(span.status == "error" for span in spans)
@@ -178,7 +178,7 @@ def _drawn(rows: Sequence[_Row], *, with_models: bool) -> Iterator[Text]:
         # Names are shortened, within limits, so that the models fit beside the amounts.
         name_room = min(name_room, max(room - len(_GAP) - max(row.model.cell_len for row in rows), _LEAST_NAME))
     for row in rows:
-        line = Text(row.first, FAINT).append_text(row.name)
+        line = Text().append(row.first, FAINT).append_text(row.name)
         line.truncate(max(name_room, _SHORTEST_NAME), overflow="ellipsis", pad=True)
         for amount, one in zip(row.amounts, amount_widths, strict=True):
             if one:

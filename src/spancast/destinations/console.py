@@ -65,6 +65,6 @@ def _text(spans: Iterable[SpanData]) -> str:
 
 def _heading(trace_id: str, spans: Iterable[SpanData]) -> str:
     sums = totals(spans)
-    cost = "" if sums.cost is None else f", {amounts.cost(sums.cost, is_estimate=sums.is_estimate)}"
+    cost = "" if sums.cost is None else f", {amounts.cost(sums.cost, is_estimated=sums.is_estimated)}"
     calls = "1 call" if sums.calls == 1 else f"{sums.calls} calls"
     return f"trace {trace_id}: {calls}, {amounts.tokens(sums.input_tokens, sums.output_tokens)} tokens{cost}"

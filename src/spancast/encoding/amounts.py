@@ -31,11 +31,11 @@ def _count(count: int) -> str:
     return f"{count / 1000:.1f}k" if count < _K_BELOW else f"{count / 1_000_000:.1f}M"
 
 
-def cost(usd: float | None, *, is_estimate: bool = False) -> str:
+def cost(usd: float | None, *, is_estimated: bool = False) -> str:
     """Return ``$0.001890`` or ``$12.34``, with ``~`` before an estimate; empty if the cost is unknown."""
     if usd is None:
         return ""
-    mark = "~" if is_estimate else ""
+    mark = "~" if is_estimated else ""
     if 0 < usd < _MICRO_USD / 2:
         return f"{mark}<$0.000001"
     return f"{mark}${usd:,.2f}" if usd >= 1 else f"{mark}${usd:.6f}" if usd else f"{mark}$0"
@@ -59,7 +59,7 @@ def span_tokens(span: SpanData) -> str:
 
 def span_cost(span: SpanData) -> str:
     """Return ``cost`` of ``span``."""
-    return cost(span.number(semconv.USAGE_COST), is_estimate=is_estimated(span))
+    return cost(span.number(semconv.USAGE_COST), is_estimated=has_estimated_cost(span))
 
 
 def span_duration(span: SpanData) -> str:
@@ -67,6 +67,6 @@ def span_duration(span: SpanData) -> str:
     return duration(span.end_ns - span.start_ns) if span.end_ns else "open"
 
 
-def is_estimated(span: SpanData) -> bool:
+def has_estimated_cost(span: SpanData) -> bool:
     """Return whether the cost of ``span`` was computed from prices."""
     return span.first(_COST_ESTIMATED) is True

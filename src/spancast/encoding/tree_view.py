@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from spancast.encoding.amounts import is_estimated, span_cost, span_duration, span_tokens
+from spancast.encoding.amounts import has_estimated_cost, span_cost, span_duration, span_tokens
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 
@@ -20,13 +20,13 @@ _CONTROL: Final = dict.fromkeys((*range(32), *range(127, 160), 0x2028, 0x2029, *
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the LLM calls among some spans; ``is_estimate``: a part of the cost was computed from prices."""
+    """Sums over the LLM calls among some spans; ``is_estimated``: a part of the cost was computed from prices."""
 
     calls: int
     input_tokens: int
     output_tokens: int
     cost: float | None
-    is_estimate: bool
+    is_estimated: bool
 
 
 class Branch(NamedTuple):
@@ -46,7 +46,7 @@ def totals(spans: Iterable[SpanData]) -> Totals:
         sum(span.count(semconv.USAGE_INPUT_TOKENS) or 0 for span in calls),
         sum(span.count(semconv.USAGE_OUTPUT_TOKENS) or 0 for span in calls),
         sum(costs) if costs else None,
-        any(map(is_estimated, calls)),
+        any(map(has_estimated_cost, calls)),
     )
 
 
