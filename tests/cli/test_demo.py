@@ -40,7 +40,7 @@ def test_demo_prints_tree_from_default_store(run: Command) -> None:
 
 def test_demo_writes_to_named_store_only(run: Command) -> None:
     Path("spancast.yaml").write_text("destinations: {mine: {type: file, path: mine.jsonl, spans: all}}")
-    run("demo", "--store", "demo.db")
+    assert "  every trace    spancast traces --store demo.db\n" in run("demo", "--store", "demo.db")
     assert Path("demo.db").is_file()
     assert not Path("mine.jsonl").exists()
     assert not Path("state").exists()

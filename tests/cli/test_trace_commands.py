@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -297,6 +298,40 @@ def test_show_has_colours_only_if_the_terminal_has(
         assert ("\x1b[31m" in printed) == is_coloured
         assert ("\x1b" in printed) == is_coloured
     assert ("\x1b[36mclaude-sonnet-4.5\x1b[0m" in run("show", ids[1])) == is_coloured
+
+
+def test_control_characters_of_any_text_do_not_reach_the_terminal(run: Command) -> None:
+    odd = "\x1b]0;title\x07\x1b[31m\r\b\x9b2J\u202e\u2028\x00"
+
+    def make(tracer: Tracer) -> str:
+        message = [{"role": odd, "parts": [{"type": "text", "content": odd}]}]
+        call_part = {"type": "tool_call", "id": odd, "name": odd, "arguments": odd}
+        texts = (
+            semconv.REQUEST_MODEL, semconv.PROVIDER_NAME, semconv.RESPONSE_PROVIDER, semconv.SESSION_ID, semconv.USER_ID,
+            semconv.TRACE_NAME, semconv.RAW_TRACE_ID, semconv.ERROR_TYPE, semconv.RESPONSE_INCOMPLETE, semconv.REQUEST + "a",
+            semconv.TRACE_METADATA + "b", semconv.TRACE_METADATA + odd, semconv.REQUEST + odd,
+        )  # fmt: skip
+        attributes = {
+            **dict.fromkeys(texts, odd),
+            semconv.OPERATION_NAME: "chat",
+            semconv.RESPONSE_FINISH_REASONS: [odd],
+            semconv.PROBLEMS: [odd],
+            semconv.REDACTED: [odd],
+            odd + ".truncated": True,
+            odd: "[truncated]",
+            semconv.INPUT_MESSAGES: json.dumps(message),
+            semconv.OUTPUT_MESSAGES: json.dumps([{"role": "assistant", "parts": [message[0]["parts"][0], call_part]}]),
+        }
+        with tracer.start_as_current_span(odd, attributes=attributes) as span:
+            span.set_status(StatusCode.ERROR, odd)
+        with tracer.start_as_current_span(odd, attributes={semconv.REQUEST + "note": odd, semconv.OPERATION_NAME: odd}):
+            pass
+        return f"{span.get_span_context().trace_id:032x}"
+
+    trace_id = pipeline({"mine": STORE}, make)
+    for command in (["traces"], ["show", trace_id, "--content"], ["explain", trace_id], ["explain", trace_id[:8]]):
+        printed = run(*command)
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028]", printed)
 
 
 @pytest.mark.parametrize(("options", "shown"), [([], "?? chat gpt-4o"), (["--json"], '"name": "chat gpt-4o"')])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from rich.text import Text
 
-from spancast.cli.command import FAILED, OK, USAGE_ERROR, Commands, add_command
+from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
 from spancast.cli.connection_test import check_connections
 from spancast.cli.options import with_otel_destinations
 from spancast.cli.terminal import ERROR, GOOD, HEADING, Line, folded, show
@@ -21,7 +20,6 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import read_duration
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.tree_view import printable
-from spancast.errors import ConfigError
 from spancast.model.entry_points import load
 
 
@@ -82,8 +80,7 @@ def _destinations(args: argparse.Namespace) -> int:
         return OK
     kind = registry.canonical(args.type)
     if kind is None:
-        print(f"spancast destinations: {unknown('type', args.type, DESTINATIONS)}", file=sys.stderr)
-        return USAGE_ERROR
+        raise CommandError(unknown("type", args.type, DESTINATIONS), USAGE_ERROR)
     show(_describe(kind))
     return OK
 
@@ -127,11 +124,7 @@ def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[Line]:
 
 def _check(args: argparse.Namespace) -> int:
     path = args.file or settings.find()
-    try:
-        loaded = with_otel_destinations(settings.load(path))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    loaded = with_otel_destinations(settings.load(path))
     enabled = {name: config for name, config in loaded.destinations.items() if config.enabled}
     count = "1 destination" if len(enabled) == 1 else f"{len(enabled)} destinations"
     print(f"{path or 'environment'}: valid; {count} enabled")

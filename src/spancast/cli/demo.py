@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import socket
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -15,14 +15,16 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from spancast.cli.command import OK, CommandError, Commands, add_command
 from spancast.cli.options import add_store_options, store_path
-from spancast.cli.terminal import HEADING, Line, as_text, folded, show
+from spancast.cli.terminal import HEADING, as_text, folded, show
 from spancast.cli.trace_view import trace_lines
 from spancast.demo.conversation import SERVICE, converse, new_order
 from spancast.demo.providers import Provider, connect
 from spancast.destinations.local_store import Store
+from spancast.export.flush_report import DestinationReport
 from spancast.runtime import configure, flush, shutdown
 from spancast.testing import ReplayServer
 
+_JAEGER: Final = "jaeger"
 _JAEGER_OTLP: Final = 4318
 _JAEGER_PAGE: Final = 16686
 _CONNECT_S: Final = 0.3
@@ -49,14 +51,15 @@ def _demo(args: argparse.Namespace) -> int:
     order, has_jaeger = new_order(), _listens(_JAEGER_OTLP) and _listens(_JAEGER_PAGE)
     destinations: dict[str, dict[str, Any]] = {"store": {"type": "store", "path": str(path)}}
     if has_jaeger:
-        destinations["jaeger"] = {"type": "jaeger"}
+        destinations[_JAEGER] = {"type": _JAEGER}
     provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create({SERVICE_NAME: SERVICE}))
+    show(["A support conversation with a scripted server on this machine."])
     with ReplayServer(openrouter=True) as server:
         # Before configure(): the first calls of the clients, which import and connect, are not traced.
         providers = connect(server)
         # Without a file and with a provider of its own, so that only these destinations receive the conversation.
         configure(os.devnull, tracer_provider=provider, destinations=destinations, spool="memory")
-        show(folded(f"A support conversation with a scripted server on this machine. {_clients(providers.values())}"))
+        show(folded(_clients(providers.values())))
         converse(server, providers, order)
         for one in providers.values():
             one.close()
@@ -66,8 +69,14 @@ def _demo(args: argparse.Namespace) -> int:
     spans = Store(path).trace(order) if path.is_file() else []
     if not spans:
         raise CommandError(f"no span arrived in {path}: {report}; is OTEL_SDK_DISABLED set?")
+    show(["", *trace_lines(spans, with_content=False), "", f"Stored in {path}", as_text("See more", HEADING)])
+    option = f" --store {shlex.quote(str(path))}" if args.store else ""
     show(
-        ["", *trace_lines(spans, with_content=False), "", *_more(order, spans[0].trace_id, path, has_jaeger=has_jaeger)]
+        [
+            f"  every trace    spancast traces{option}",
+            f"  its messages   spancast show {order} --content{option}",
+            f"  Jaeger         {_in_jaeger(spans[0].trace_id, report.destinations.get(_JAEGER))}",
+        ]
     )
     return OK
 
@@ -84,15 +93,10 @@ def _clients(providers: Iterable[Provider]) -> str:
     return text.strip()
 
 
-def _more(order: str, trace_id: str, path: Path, *, has_jaeger: bool) -> Iterator[Line]:
-    yield f"Stored in {path}"
-    yield as_text("See more", HEADING)
-    yield "  spancast traces                          every trace on this machine"
-    yield f"  spancast show {order} --content   this one with its messages"
-    if has_jaeger:
-        yield f"  http://localhost:{_JAEGER_PAGE}/trace/{trace_id}"
-    else:
-        yield "  (no Jaeger on localhost; if one runs, the demo sends the trace there, too)"
+def _in_jaeger(trace_id: str, sent: DestinationReport | None) -> str:
+    if sent is None:
+        return "none on localhost; the demo would send the trace there, too"
+    return f"http://localhost:{_JAEGER_PAGE}/trace/{trace_id}" if sent.delivered else f"not sent: {sent.last_error}"
 
 
 def _listens(port: int) -> bool:
