@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -233,6 +234,25 @@ class TestShow:
         assert "1 → 0  $0.500000  gpt-4o-2024-08-06" in tree[1]
         assert tree[2] == "│       first chunk 350 ms"
         assert tree[3].startswith("└─ chat gpt-4o")
+
+    def test_show_deep_tree_keeps_the_names(self, run: Command) -> None:
+        def deep(tracer: Tracer) -> str:
+            with contextlib.ExitStack() as stack:
+                spans = [stack.enter_context(tracer.start_as_current_span(f"level {number}")) for number in range(40)]
+            return f"{spans[0].get_span_context().trace_id:032x}"
+
+        lines = run("show", pipeline({"mine": STORE}, deep)).splitlines()
+        assert all(f"─ level {number} " in "\n".join(lines) for number in range(1, 40))
+
+    def test_estimated_cost_is_marked(self, run: Command) -> None:
+        def estimated(tracer: Tracer) -> str:
+            return call(tracer, 5, **{semconv.USAGE_COST: 0.0012, "spancast.cost.estimated": True})[0]
+
+        trace_id = pipeline({"mine": STORE}, estimated)
+        assert "  ~$0.001200  " in run("traces")
+        shown = run("show", trace_id)
+        assert " · ~$0.001200 · " in shown
+        assert shown.rstrip().endswith("  ~$0.001200")
 
     def test_show_content_repeats_no_messages(self, run: Command) -> None:
         lines = run("show", pipeline({"mine": STORE}, agent), "--content").splitlines()

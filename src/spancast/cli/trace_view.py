@@ -177,8 +177,9 @@ def _drawn(rows: Sequence[_Row], *, with_models: bool) -> Iterator[Text]:
     if with_models:
         # Names are shortened, within limits, so that the models fit beside the amounts.
         name_room = min(name_room, max(room - len(_GAP) - max(row.model.cell_len for row in rows), _LEAST_NAME))
+    deepest = max(name_room // 2, _SHORTEST_NAME)
     for row in rows:
-        line = Text().append(row.first, FAINT).append_text(row.name)
+        line = Text().append(_shallow(row.first, deepest), FAINT).append_text(row.name)
         line.truncate(max(name_room, _SHORTEST_NAME), overflow="ellipsis", pad=True)
         for amount, one in zip(row.amounts, amount_widths, strict=True):
             if one:
@@ -187,10 +188,16 @@ def _drawn(rows: Sequence[_Row], *, with_models: bool) -> Iterator[Text]:
         line.append(_GAP).append_text(untied(beside))
         line.rstrip()
         yield line
+        rest = _shallow(row.rest, deepest)
         for more in [*([below] if below else []), *row.problems]:
-            for part in folded(more, row.rest + _GAP):
-                part.stylize(FAINT, 0, len(row.rest))
+            for part in folded(more, rest + _GAP):
+                part.stylize(FAINT, 0, len(rest))
                 yield part
+
+
+def _shallow(lines: str, room: int) -> str:
+    """Return the lines of a tree, of a deep tree only the innermost, so that there is room for the name."""
+    return lines if len(lines) <= room else "… " + lines[2 - room :]
 
 
 def _placed(model: Text, facts: Text, room: int) -> tuple[Text, Text]:

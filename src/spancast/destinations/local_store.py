@@ -77,7 +77,7 @@ SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = 
        max(session_id), max(user_id), min(start_ns), max(end_ns), count(*), count(model),
        CASE WHEN count(input_tokens) THEN CAST(total(input_tokens) AS INTEGER) END,
        CASE WHEN count(output_tokens) THEN CAST(total(output_tokens) AS INTEGER) END, sum(cost), sum(status = 'error'),
-       group_concat(DISTINCT model)
+       max(instr(attributes, '"spancast.cost.estimated":true')), group_concat(DISTINCT model)
 FROM spans WHERE trace_id IN (
     SELECT trace_id FROM spans
     WHERE start_ns >= :since AND (:session IS NULL OR session_id = :session)
@@ -123,6 +123,8 @@ class TraceSummary:
     output_tokens: int | None
     cost: float | None
     errors: int
+    is_estimated: bool
+    """Whether a part of ``cost`` is estimated."""
     models: Sequence[str]
 
 
@@ -167,6 +169,7 @@ class Store:
         summaries: list[TraceSummary] = []
         for row in rows:
             values: dict[str, Any] = dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))
+            values["is_estimated"] = bool(values["is_estimated"])
             values["models"] = values["models"].split(",") if values["models"] else []
             summaries.append(TraceSummary(**values))
         return summaries
