@@ -18,15 +18,28 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+  { echo "spancast needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+
 $(READY): pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "spancast needs Python 3.11 or newer: make PYTHON=python3.12 ..."; exit 1; }
+	@$(CHECK_PYTHON)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade pip uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[all]' --group dev
 	@touch $@
 
-demo: $(READY) ## trace a support conversation with three SDKs; print its tree (and send it to a running Jaeger)
-	@$(BIN)/python examples/demo.py
+# An environment of its own, which holds only what the demo needs.
+DEMO := $(VENV)/demo
+DEMO_READY := $(DEMO)/.ready
+
+$(DEMO_READY): pyproject.toml
+	@$(CHECK_PYTHON)
+	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	@$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check --editable . openai anthropic openrouter
+	@touch $@
+
+demo: $(DEMO_READY) ## trace a support conversation with three SDKs; print its tree (and send it to a running Jaeger)
+	@$(DEMO)/bin/spancast demo
 
 test: $(READY) ## run all tests with two workers (WORKERS=0: in one process); list the skipped and the ten slowest
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(ARGS)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
 from pydantic.fields import FieldInfo
 
+from spancast import cli
+from spancast.cli.command import EXIT_STATUS
 from spancast.config.settings import Settings, SpoolSettings
 from spancast.destinations import registry
 from spancast.destinations.config import FilterField, FilterOperator
@@ -144,7 +147,35 @@ def _setting(info: FieldInfo) -> str:
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 
 
+def commands() -> str:
+    """Return the table of commands, each with an example."""
+    rows = [
+        f"| `{name}` | {_cell(summary)} | `{_cell(example)}` |" for name, summary, example in _commands(cli.parser())
+    ]
+    return "\n".join(["| command | what it does | example |", "|---|---|---|", *rows])
+
+
+def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, str, str]]:
+    for action in parser._actions:  # noqa: SLF001 - argparse has no other list of commands
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+            for command in action.choices.values():
+                yield (
+                    command.prog,
+                    str(command.description).partition(". ")[0].removesuffix(".").replace("\n", " "),
+                    command.example,
+                )
+                yield from _commands(command)
+
+
+def exit_statuses() -> str:
+    """Return the table of exit statuses."""
+    rows = [f"| {status} | {meaning} |" for status, meaning in EXIT_STATUS.items()]
+    return "\n".join(["| exit status | meaning |", "|---|---|", *rows])
+
+
 TABLES = {
+    "commands": commands,
+    "exit_statuses": exit_statuses,
     "clients": clients,
     "attributes": attributes,
     "destinations": destinations,

@@ -1,4 +1,7 @@
-"""Two concurrent streams; one is closed early and still recorded, with the chunks received so far."""
+"""Two concurrent streams; one is closed early and still recorded, with the chunks received so far.
+
+See them with `spancast show TRACE_ID`; `spancast traces` lists the ids.
+"""
 
 import asyncio
 
@@ -30,7 +33,7 @@ async def main() -> None:
         spancast.instrument(client)
         with spancast.trace(trace_name="Two stories", session_id="chat-42"):
             await asyncio.gather(read(client, "complete", at_most=1_000), read(client, "half", at_most=2))
-    spancast.flush()
+    print(spancast.flush())
 
 
 asyncio.run(main())

@@ -1,5 +1,8 @@
 """Trace an existing function with a decorator. The SDK reads OPENAI_API_KEY and OPENAI_BASE_URL.
 
+Without a destination the trace is stored on this machine: `spancast traces` lists it.
+To send it to Jaeger or a Collector:
+
 OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 python examples/decorate.py
 """
 
@@ -24,4 +27,4 @@ answer = complete(
     trace={"trace_name": "Greeting", "generation_name": "hello", "feature": "demo"},
 )
 print(answer.choices[0].message.content)
-spancast.flush()
+print(spancast.flush())

@@ -1,5 +1,6 @@
-r"""An application without tracing code. Trace it without changes:
+r"""An application without tracing code. Trace it without changes, to the local store, to a Collector, or beside others:
 
+spancast run -- python examples/entry_point.py && spancast traces
 OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 spancast run -- python examples/entry_point.py
 OTEL_TRACES_EXPORTER=spancast OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4317 \
   opentelemetry-instrument python examples/entry_point.py

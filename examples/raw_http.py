@@ -37,4 +37,4 @@ with spancast.trace(trace_name="Raw HTTP", session_id="chat-42"):
     for chunk in stream(model="openai/gpt-5.2", messages=messages, trace={"generation_name": "streamed"}):
         print(chunk["choices"][0]["delta"].get("content", "") if chunk["choices"] else "", end="")
 print()
-spancast.flush()
+print(spancast.flush())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,9 @@ class Command:
         assert "Traceback" not in printed.err
         assert status or not printed.err
         lines = [] if "--json" in arguments else printed.out.splitlines()
-        assert all(len(line) <= 80 or str(Path.cwd()) in line for line in lines), printed.out
+        room, place = int(os.environ["COLUMNS"]), str(Path.cwd())
+        texts = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+        assert all(len(text) <= room or place in text for text in texts), printed.out
         self.err = printed.err
         return printed.out
 

@@ -74,7 +74,7 @@ def test_explain_non_genai_span_is_filtered(run: Command) -> None:
 
 def test_explain_purged_span_is_dropped(run: Command, blocked: object) -> None:
     traces = pipeline({"away": AWAY}, three, BLOCKED_S)
-    run("spool", "purge", "--destination", "away", "--yes")
+    run("spool", "purge", "away", "--yes")
     line = run("explain", traces[0]).splitlines()[3]
     assert line.startswith("away  dropped ")
     assert line.endswith(": purged")
@@ -114,3 +114,44 @@ def test_explain_unknown_trace_fails(run: Command) -> None:
     run("explain", "order-8", status=1)
     assert run.err.startswith("spancast: no trace 'order-8' in the spool ")
     assert run.err.count("\n") == 1
+
+
+def test_explain_trace_of_local_store_without_spool(run: Command) -> None:
+    spancast.configure(path=None)
+    try:
+        with spancast.trace(trace_id="order-7", trace_name="Order"):
+            pass
+        assert spancast.flush()
+    finally:
+        spancast.shutdown()
+    trace_id = run.data("traces")[0]["trace_id"]
+    for given in (trace_id, trace_id[:8], "order-7"):
+        lines = run("explain", given).splitlines()
+        assert lines[0].split()[0] == trace_id
+        assert " ".join(lines[2:]).startswith("the local store has 1 span of this trace: ")
+    assert run.data("explain", trace_id[:8])["local_store"]["spans"] == 1
+
+
+def test_explain_trace_of_local_store_with_spool_in_memory(run: Command) -> None:
+    configure({"mine": {"type": "store", "path": "spans.db", "spans": "all"}}, spool="memory")
+    spancast.configure("spancast.yaml")
+    try:
+        with spancast.trace(trace_id="order-7", trace_name="Order"):
+            pass
+        assert spancast.flush()
+    finally:
+        spancast.shutdown()
+    printed = " ".join(run("explain", "order-7").split())
+    assert "the local store has 1 span of this trace: spans.db" in printed
+    assert "nothing is known of other destinations: the spool is in memory" in printed
+
+
+def test_explain_ambiguous_prefix_lists_the_traces(run: Command) -> None:
+    def similar_ids(tracer: Tracer) -> list[str]:
+        numbers = iter((0xAB1 << 116, 0xAB2 << 116, 0xAB3 << 116))
+        vars(vars(tracer)["id_generator"])["generate_trace_id"] = lambda: next(numbers)
+        return three(tracer)
+
+    found = pipeline({"here": {"type": "store", "path": "spans.db", "spans": "all"}}, similar_ids)
+    run("explain", "ab", status=1)
+    assert [line.split()[0] for line in run.err.splitlines()[1:]] == found

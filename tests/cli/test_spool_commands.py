@@ -141,7 +141,7 @@ class TestFlush:
 
     def test_flush_sends_queued_spans(self, run: Command, blocked: Path) -> None:
         pipeline({"here": file("here"), "away": AWAY}, three, BLOCKED_S)
-        run("spool", "flush", "--timeout", "200ms", "--destination", "away", status=1)
+        run("spool", "flush", "--timeout", "200ms", "away", status=1)
         blocked.unlink()
         assert run("spool", "flush") == "here: 0 delivered\naway: 3 delivered\n"
         assert delivered("gone/away") == delivered("here") == 3
@@ -174,7 +174,7 @@ class TestFlush:
 
     def test_flush_misspelled_destination_fails(self, run: Command) -> None:
         pipeline({"here": file("here")}, three)
-        run("spool", "flush", "--destination", "her", status=2)
+        run("spool", "flush", "her", status=2)
         assert "unknown destination `her`; did you mean `here`?" in run.err
 
 
@@ -187,7 +187,7 @@ class TestRequeue:
         data = run.data("spool", "requeue", f"{first}-{first + 1}")
         assert data["queued"] == {"vendor": 2}
         assert data["destinations"]["vendor"]["delivered"] == 2
-        assert run("spool", "requeue", "--destination", "vendor") == "vendor: 1 span queued\nvendor: 1 delivered\n"
+        assert run("spool", "requeue", "vendor") == "vendor: 1 span queued\nvendor: 1 delivered\n"
         assert sorted(trace_id for trace_id, _ in receiver.spans) == sorted(traces)
         run("spool", "requeue", status=1)
         assert run.err == "spancast: no span is dead-lettered\n"
@@ -211,7 +211,7 @@ class TestRequeue:
         pipeline({"here": file("here")}, three)
         run("spool", "requeue", "1", status=1)
         assert run.err == "spancast: none of these spans is dead-lettered; see `spancast spool`\n"
-        run("spool", "requeue", "--destination", "unknown", status=2)
+        run("spool", "requeue", "unknown", status=2)
         assert "unknown destination `unknown`" in run.err
 
 
@@ -224,9 +224,7 @@ class TestReplay:
         traces = pipeline({"here": file("here")}, two_models)
         rule = {"field": "model", "operator": "starts_with", "value": "gpt"}
         configure({"here": file("here"), "new": file("new", filter_rules={"groups": [{"rules": [rule]}]})})
-        assert (
-            run("spool", "replay", "--destination", "new", "--since", "1d") == "new: 2 spans queued\nnew: 2 delivered\n"
-        )
+        assert run("spool", "replay", "new", "--since", "1d") == "new: 2 spans queued\nnew: 2 delivered\n"
         assert delivered("new") == 2
         assert delivered("here") == 3
         states = run.data("explain", traces[1])["spans"][0]["destinations"]
@@ -237,15 +235,15 @@ class TestReplay:
         pipeline({"here": file("here")}, three)
         rule = {"field": "input", "operator": "contains", "value": value}
         configure({"new": file("new", filter_rules={"groups": [{"rules": [rule]}]})})
-        run("spool", "replay", "--destination", "new", "--since", "1d", status=0 if count else 1)
+        run("spool", "replay", "new", "--since", "1d", status=0 if count else 1)
         assert delivered("new") == count
 
     def test_replay_single_trace(self, run: Command) -> None:
         traces = pipeline({"here": file("here")}, three)
         configure({"new": file("new")})
-        run("spool", "replay", "--destination", "new", "--since", "1d", "--trace", traces[1])
+        run("spool", "replay", "new", "--since", "1d", "--trace", traces[1])
         assert delivered("new") == 1
-        run("spool", "replay", "--destination", "new", "--since", "1d", "--trace", "other", status=1)
+        run("spool", "replay", "new", "--since", "1d", "--trace", "other", status=1)
         assert run.err.startswith(
             "spancast: no spans to replay to new: none are stored for this time range, or they are filtered"
         )
@@ -253,17 +251,15 @@ class TestReplay:
     def test_replay_time_range(self, run: Command) -> None:
         pipeline({"here": file("here")}, three)
         configure({"new": file("new")})
-        run("spool", "replay", "--destination", "new", "--since", "2d", "--until", "1d", status=1)
-        run(
-            "spool", "replay", "--destination", "new", "--since", "2020-01-01", "--until", "2020-01-02T10:00Z", status=1
-        )
-        run("spool", "replay", "--destination", "new", "--since", "2020-01-01", "--until", "2100-01-01")
+        run("spool", "replay", "new", "--since", "2d", "--until", "1d", status=1)
+        run("spool", "replay", "new", "--since", "2020-01-01", "--until", "2020-01-02T10:00Z", status=1)
+        run("spool", "replay", "new", "--since", "2020-01-01", "--until", "2100-01-01")
         assert delivered("new") == 3
 
     def test_replay_no_flush_only_queues(self, run: Command) -> None:
         pipeline({"here": file("here")}, three)
         configure({"new": file("new")})
-        assert run.data("spool", "replay", "--destination", "new", "--since", "1d", "--no-flush") == {
+        assert run.data("spool", "replay", "new", "--since", "1d", "--no-flush") == {
             "queued": {"new": 3},
             "destinations": {},
         }
@@ -272,7 +268,7 @@ class TestReplay:
 
     def test_replay_invalid_time_fails(self, run: Command, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as ended:
-            main(["spool", "replay", "--destination", "new", "--since", "yesterday"])
+            main(["spool", "replay", "new", "--since", "yesterday"])
         assert ended.value.code == 2
         assert "or a date such as" in capsys.readouterr().err
 
@@ -280,7 +276,7 @@ class TestReplay:
 class TestPurge:
     def test_purge_drops_all_queued_spans(self, run: Command, blocked: Path) -> None:
         traces = pipeline({"away": AWAY}, three, BLOCKED_S)
-        assert run("spool", "purge", "--destination", "away", "--yes") == "away: 3 spans purged\n"
+        assert run("spool", "purge", "away", "--yes") == "away: 3 spans purged\n"
         state = run.data("spool")["destinations"]["away"]
         assert (state["queued"], state["dropped"]) == (0, 3)
         assert "dropped" in run("explain", traces[0])
@@ -289,17 +285,17 @@ class TestPurge:
         assert "away: purged" in printed
         assert all(trace_id in printed for trace_id in traces)
         assert [one["trace_id"] for one in run.data("spool")["dropped"]] == traces[::-1]
-        assert run("spool", "purge", "--destination", "away", "--yes") == "away: no span is queued\n"
-        assert run.data("spool", "purge", "--destination", "away", "--yes") == {"destination": "away", "purged": 0}
+        assert run("spool", "purge", "away", "--yes") == "away: no span is queued\n"
+        assert run.data("spool", "purge", "away", "--yes") == {"destination": "away", "purged": 0}
 
     def test_purge_single_spans(self, run: Command, blocked: Path) -> None:
         pipeline({"away": AWAY}, three, BLOCKED_S)
-        assert run.data("spool", "purge", "--destination", "away", "--yes", "2-3")["purged"] == 2
+        assert run.data("spool", "purge", "away", "--yes", "2-3")["purged"] == 2
         assert run.data("spool")["destinations"]["away"]["queued"] == 1
         assert [one["sequence"] for one in run.data("spool")["dropped"]] == [3, 2]
         assert [one["sequence"] for one in run.data("spool", "--limit", "1")["dropped"]] == [3]
         assert "2 dropped spans (the newest 1):" in run("spool", "--limit", "1")
-        run("spool", "purge", "--destination", "away", "--yes", "77", status=1)
+        run("spool", "purge", "away", "--yes", "77", status=1)
 
     @pytest.mark.parametrize(("answer", "left"), [("y\n", 0), ("Yes\n", 0), ("n\n", 3), ("\n", 3), ("", 3)])
     def test_purge_asks_for_confirmation(
@@ -311,20 +307,20 @@ class TestPurge:
 
         pipeline({"away": AWAY}, three, BLOCKED_S)
         monkeypatch.setattr(sys, "stdin", Terminal(answer))
-        printed = run("spool", "purge", "--destination", "away", status=1 if left else 0)
+        printed = run("spool", "purge", "away", status=1 if left else 0)
         assert printed.startswith("Purge 3 queued spans of away? [y/N]")
         assert run.data("spool")["destinations"]["away"]["queued"] == left
 
     def test_purge_without_terminal_fails(self, run: Command, blocked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         pipeline({"away": AWAY}, three, BLOCKED_S)
         monkeypatch.setattr(sys, "stdin", io.StringIO("y\n"))
-        run("spool", "purge", "--destination", "away", status=2)
+        run("spool", "purge", "away", status=2)
         assert "stdin is not a terminal; pass --yes to confirm" in run.err
         assert run.data("spool")["destinations"]["away"]["queued"] == 3
 
     def test_purge_misspelled_destination_fails(self, run: Command, blocked: Path) -> None:
         pipeline({"away": AWAY}, three, BLOCKED_S)
-        run("spool", "purge", "--destination", "awy", "--yes", status=2)
+        run("spool", "purge", "awy", "--yes", status=2)
         assert "did you mean `away`?" in run.err
 
 
@@ -363,32 +359,29 @@ class TestSharedName:
         names = run.data("spool", "--spool", "queue")["destinations"].keys()
         assert earlier in names
         assert "eu" not in names
-        run("spool", "purge", "--spool", "queue", "--destination", "eu", "--yes", status=2)
+        run("spool", "purge", "--spool", "queue", "eu", "--yes", status=2)
         assert earlier in run.err
-        assert (
-            run("spool", "purge", "--spool", "queue", "--destination", earlier, "--yes")
-            == f"{earlier}: 3 spans purged\n"
-        )
+        assert run("spool", "purge", "--spool", "queue", earlier, "--yes") == f"{earlier}: 3 spans purged\n"
 
     def test_name_means_current_destination(self, run: Command, earlier: str, blocked: Path) -> None:
         blocked.unlink()
-        assert run("spool", "purge", "--destination", "eu", "--yes") == "eu: no span is queued\n"
+        assert run("spool", "purge", "eu", "--yes") == "eu: no span is queued\n"
         assert run("spool", "flush") == "eu: 0 delivered\n"
-        run("spool", "flush", "--destination", earlier, status=2)
+        run("spool", "flush", earlier, status=2)
         assert (delivered("gone/away"), delivered("here")) == (0, 2)
-        assert run("spool", "purge", "--destination", earlier, "--yes", "1-2") == f"{earlier}: 2 spans purged\n"
-        assert run("spool", "purge", "--destination", earlier, "--yes") == f"{earlier}: 1 span purged\n"
+        assert run("spool", "purge", earlier, "--yes", "1-2") == f"{earlier}: 2 spans purged\n"
+        assert run("spool", "purge", earlier, "--yes") == f"{earlier}: 1 span purged\n"
         assert [one["destination"] for one in run.data("spool")["dropped"]] == [earlier] * 3
 
     def test_replay_from_earlier_destination(self, run: Command, earlier: str) -> None:
         """As after a key was replaced; the spans of other destinations are not sent."""
         pipeline({"eu": file("here"), "other": file("other")}, three)
-        printed = run("spool", "replay", "--from", earlier, "--destination", "eu", "--since", "1d")
+        printed = run("spool", "replay", "--from", earlier, "eu", "--since", "1d")
         assert printed == "eu: 3 spans queued\neu: 3 delivered\n"
         assert delivered("here") == 2 + 3 + 3
-        run("spool", "replay", "--from", "eu@0", "--destination", "eu", "--since", "1d", status=2)
-        run("spool", "purge", "--destination", earlier, "--yes")
-        run("spool", "replay", "--from", earlier, "--destination", "eu", "--since", "1d", status=1)
+        run("spool", "replay", "--from", "eu@0", "eu", "--since", "1d", status=2)
+        run("spool", "purge", earlier, "--yes")
+        run("spool", "replay", "--from", earlier, "eu", "--since", "1d", status=1)
         assert delivered("here") == 8
 
     def test_flush_with_earlier_configuration_sends_to_it(self, run: Command, earlier: str, blocked: Path) -> None:
@@ -405,9 +398,9 @@ class TestSharedName:
         destinations = [one["destination"] for one in run.data("spool")["dead_letters"]]
         assert destinations[:3] == ["eu"] * 3
         assert destinations[3].startswith("eu@")
-        assert run.data("spool", "requeue", "--destination", "eu")["queued"] == {"eu": 3}
+        assert run.data("spool", "requeue", "eu")["queued"] == {"eu": 3}
         assert {request.path for request in receiver.requests[-1:]} == {"/two/v1/traces"}
-        data = run.data("spool", "requeue", "--destination", destinations[3])
+        data = run.data("spool", "requeue", destinations[3])
         assert (data["queued"], data["destinations"]) == ({destinations[3]: 3}, {})
 
     def test_explain_shows_both(self, run: Command, blocked: Path) -> None:

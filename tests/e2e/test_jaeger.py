@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from examples import demo
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -16,6 +15,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from tests.e2e.servers import ROOT, Collector, Jaeger, poll, tags, tree
 
 import spancast
+from spancast.demo.conversation import converse, new_order
+from spancast.demo.providers import connect
 from spancast.testing import ReplayServer, captured_spans
 from spancast.tracing.id_generator import trace_id_of
 
@@ -29,13 +30,14 @@ DEMO_TREE = {
 
 
 def test_demo_through_collector_gives_its_tree_in_jaeger(jaeger: Jaeger, collector: Collector) -> None:
+    order = new_order()
     provider = TracerProvider(resource=Resource.create({"service.name": "support-bot"}), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(collector.otlp_grpc, insecure=True)))
     with captured_spans(tracer_provider=provider), ReplayServer(openrouter=True) as server:
-        demo.converse(server)
+        converse(server, connect(server), order)
         spancast.flush()
 
-    trace = jaeger.trace(f"{trace_id_of(demo.ORDER):032x}", spans=10)
+    trace = jaeger.trace(f"{trace_id_of(order):032x}", spans=10)
     assert tree(trace) == DEMO_TREE
     assert {process["serviceName"] for process in trace["processes"].values()} == {"support-bot"}
     assert all(not span.get("warnings") for span in trace["spans"])
@@ -43,7 +45,7 @@ def test_demo_through_collector_gives_its_tree_in_jaeger(jaeger: Jaeger, collect
     by_name = {span["operationName"]: tags(span) for span in trace["spans"]}
     assert by_name["classify"].items() >= {
         "session.id": "chat-42", "user.id": "u-7", "trace.metadata.feature": "billing", "trace.metadata.tier": 2,
-        "gen_ai.usage.input_tokens": 25, "gen_ai.usage.output_tokens": 10, "spancast.usage.cost": 0.000145,
+        "gen_ai.usage.input_tokens": 31, "gen_ai.usage.output_tokens": 1, "spancast.usage.cost": 0.000145,
         "span.kind": "client",
     }.items()  # fmt: skip
     assert "look_up_order" in by_name["choose tool"]["gen_ai.output.messages"]
@@ -81,7 +83,9 @@ def test_collector_queue_delivers_after_jaeger_was_down(tmp_path: Path) -> None:
 
 
 def test_readme_has_the_tree_of_the_demo() -> None:
-    shown = re.search(r"```\n(Support .*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    shown = re.search(r"^Support .*?\n\n", (ROOT / "README.md").read_text(), re.DOTALL | re.MULTILINE)
     assert shown
-    names = [line[:23].strip("│├└─ ") for line in shown[1].splitlines() if line.strip()]
-    assert names[:3] == ["Support", "triage", "classify"]
+    named = [re.match(r"[│├└─ ]*([\w, ]+?)  +\d+ ms", line) for line in shown[0].splitlines()]
+    assert [one[1] for one in named if one] == [
+        "Support", "triage", "classify", "choose tool", "answer", "draft", "draft, again", "rephrase", "check", "rate the answer",
+    ]  # fmt: skip

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from examples import demo
 from opentelemetry.sdk.trace import TracerProvider
 from tests.e2e.engines import MLflow, Phoenix
 from tests.e2e.servers import Jaeger, tags, tree
@@ -16,6 +15,8 @@ from tests.e2e.test_jaeger import DEMO_TREE
 
 import spancast
 from spancast import runtime
+from spancast.demo.conversation import SESSION, converse
+from spancast.demo.providers import connect
 from spancast.testing import ReplayServer
 from spancast.tracing.id_generator import trace_id_of
 
@@ -45,9 +46,8 @@ def report(
             },
         },
     )  # fmt: skip
-    with ReplayServer(openrouter=True) as server, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(demo, "ORDER", ORDER)
-        demo.converse(server)
+    with ReplayServer(openrouter=True) as server:
+        converse(server, connect(server), ORDER)
         runtime.CALL_TRACER.group_spans.end_all()
         flushed = spancast.flush(60)
     yield flushed
@@ -68,20 +68,20 @@ def test_jaeger_has_the_tree_and_attributes(report: spancast.FlushReport, jaeger
     assert tree(trace) == DEMO_TREE
     call = next(tags(span) for span in trace["spans"] if span["operationName"] == "classify")
     assert call.items() >= {
-        "gen_ai.request.model": MODEL, "gen_ai.usage.input_tokens": 25, "gen_ai.usage.output_tokens": 10,
-        "spancast.usage.cost": 0.000145, "session.id": demo.SESSION, "user.id": "u-7", "trace.metadata.feature": "billing",
+        "gen_ai.request.model": MODEL, "gen_ai.usage.input_tokens": 31, "gen_ai.usage.output_tokens": 1,
+        "spancast.usage.cost": 0.000145, "session.id": SESSION, "user.id": "u-7", "trace.metadata.feature": "billing",
     }.items()  # fmt: skip
 
 
 def test_phoenix_has_session_tokens_cost_and_tool_calls(report: spancast.FlushReport, phoenix: Phoenix) -> None:
     trace = phoenix.trace(TRACE_ID, spans=SPANS)
     assert trace["project"]["name"] == "one-conversation"
-    assert trace["session"]["sessionId"] == demo.SESSION
+    assert trace["session"]["sessionId"] == SESSION
     assert trace["rootSpan"]["name"] == "Support"
     call = trace["spans"]["classify"]
     llm = json.loads(call["attributes"])["llm"]
     assert (call["spanKind"], llm["request"]["model_name"]) == ("llm", MODEL)
-    assert (call["tokenCountPrompt"], call["tokenCountCompletion"]) == (25, 10)
+    assert (call["tokenCountPrompt"], call["tokenCountCompletion"]) == (31, 1)
     assert llm["cost"]["total"] == pytest.approx(0.000145)
     assert llm["input_messages"][0]["message"]["content"] == "Where is my order 7781?"
     assert json.loads(call["metadata"])["feature"] == "billing"
@@ -93,10 +93,10 @@ def test_phoenix_has_session_tokens_cost_and_tool_calls(report: spancast.FlushRe
 def test_mlflow_has_session_tokens_cost_and_messages(report: spancast.FlushReport, mlflow: MLflow) -> None:
     trace = mlflow.trace(TRACE_ID, spans=SPANS)
     metadata: dict[str, Any] = trace["trace_metadata"]
-    assert (metadata["mlflow.trace.session"], metadata["mlflow.trace.user"]) == (demo.SESSION, "u-7")
+    assert (metadata["mlflow.trace.session"], metadata["mlflow.trace.user"]) == (SESSION, "u-7")
     assert trace["tags"].items() >= {"mlflow.traceName": "Support", "feature": "billing"}.items()
     call = trace["spans"]["classify"]["attributes"]
-    assert call["mlflow.chat.tokenUsage"].items() >= {"input_tokens": 25, "output_tokens": 10}.items()
+    assert call["mlflow.chat.tokenUsage"].items() >= {"input_tokens": 31, "output_tokens": 1}.items()
     assert call["mlflow.llm.cost"]["total_cost"] == pytest.approx(0.000145)
     assert call["mlflow.spanInputs"]["messages"][0]["content"] == "Where is my order 7781?"
     messages = trace["spans"]["draft, again"]["attributes"]["mlflow.spanInputs"]["messages"]

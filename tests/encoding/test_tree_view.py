@@ -5,6 +5,7 @@ from opentelemetry.trace import StatusCode
 from tests.destinations.spans import CALL, conversation, of_sdk, span
 
 from spancast.encoding.tree_view import render_tree, totals
+from spancast.model import semconv
 from spancast.testing import captured_spans, tree_text
 
 
@@ -29,12 +30,21 @@ def test_render_tree_span_that_is_its_own_parent_is_a_root() -> None:
     assert render_tree([span("loop", 1, 1)]) == "loop  1.00 s"
 
 
+def test_render_tree_spans_in_a_circle_are_shown() -> None:
+    assert render_tree([span("a", 1, 2), span("b", 2, 1)]) == "a     1.00 s\n└─ b  1.00 s"
+
+
+def test_render_tree_deeper_than_the_call_stack() -> None:
+    spans = [span("a", number, number - 1) for number in range(1, 3000)]
+    assert len(render_tree(spans).splitlines()) == len(spans)
+
+
 def test_render_tree_without_spans_is_empty() -> None:
     assert render_tree([]) == ""
 
 
 def test_render_tree_replaces_control_characters() -> None:
-    assert render_tree([span("a\x1b[2Jb\nc", 1)]) == "a�[2Jb�c  1.00 s"
+    assert render_tree([span("a\x1b[2Jb\nc\u202ed\x9be", 1)]) == "a�[2Jb�c�d�e  1.00 s"
 
 
 def test_totals_sums_calls_tokens_and_cost() -> None:
@@ -54,3 +64,8 @@ def test_tree_text_of_sdk_spans_is_the_tree_of_their_data() -> None:
         assert tree_text(ended).splitlines()[1].startswith("└─ chat")
         assert isinstance(running, ReadableSpan)
         assert tree_text([running]) == "running  open"
+
+
+def test_render_tree_marks_an_estimated_cost() -> None:
+    estimated = span("chat", 1, attributes={semconv.USAGE_COST: 0.5, "spancast.cost.estimated": True})
+    assert render_tree([estimated]).endswith("~$0.500000")

@@ -135,6 +135,7 @@ def test_import_loads_no_sdk_and_no_transport() -> None:
         "httpx2",
         "urllib3",
         "google",
+        "rich",
     }
 
 

@@ -7,23 +7,44 @@ import os
 import sys
 from typing import Final
 
-from spancast.cli import config_commands, explain, run, spool, traces
-from spancast.cli.command import FAILED, CommandError
+from spancast.cli import config_commands, demo, explain, run, spool, traces
+from spancast.cli.command import FAILED, INTERRUPTED, CommandError, Parser
+from spancast.encoding.tree_view import printable
 from spancast.errors import SpancastError
 from spancast.model.version import VERSION
 
-GROUPS: Final = (run, config_commands, traces, explain, spool)
-_INTERRUPTED: Final = 130
+GROUPS: Final = (demo, traces, explain, run, config_commands, spool)
+_EPILOG: Final = """\
+start here: spancast demo
+help for a command: spancast COMMAND --help
+
+exit status: 0 done, 1 failed, 2 wrong arguments, 130 interrupted"""
+
+
+def parser() -> Parser:
+    """Return the parser of the whole command line."""
+    whole = Parser(
+        prog="spancast",
+        description="Look at recorded LLM calls, and at their delivery to your destinations.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    whole.add_argument("--version", action="version", version=f"spancast {VERSION}")
+    commands = whole.add_subparsers(required=True, metavar="COMMAND", title="commands")
+    for group in GROUPS:
+        group.add_commands(commands)
+    return whole
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line ``arguments`` (without the program's name); return the exit status."""
-    parser = argparse.ArgumentParser(prog="spancast", description="Trace LLM calls and export them anywhere.")
-    parser.add_argument("--version", action="version", version=f"spancast {VERSION}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in GROUPS:
-        group.add_commands(commands)
-    args = parser.parse_args(arguments)
+    args, unknown = parser().parse_known_args(arguments)
+    words: list[str] | None = getattr(args, "words", None)
+    if words is not None and not any(one.startswith("-") for one in unknown):
+        # argparse does not accept the words of one argument before and after an option.
+        words += unknown
+    elif unknown:
+        args.parser.error(f"unknown argument{'s' if len(unknown) > 1 else ''}: {' '.join(unknown)}")
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         # A terminal without Unicode shows `?` for the lines of a tree.
@@ -32,12 +53,12 @@ def main(arguments: list[str] | None = None) -> int:
         status = int(args.run(args) or 0)
         sys.stdout.flush()
     except SpancastError as error:
-        print(f"spancast: {error}", file=sys.stderr)
+        print("\n".join(map(printable, f"spancast: {error}".splitlines())), file=sys.stderr)
         return error.status if isinstance(error, CommandError) else FAILED
     except BrokenPipeError:
         # The reader closed the pipe; without this, the interpreter fails to flush stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return INTERRUPTED
     return status

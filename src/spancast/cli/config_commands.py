@@ -4,35 +4,50 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
 
-from spancast.cli.command import FAILED, OK, USAGE_ERROR, Commands
+from rich.text import Text
+
+from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
 from spancast.cli.connection_test import check_connections
 from spancast.cli.options import with_otel_destinations
+from spancast.cli.terminal import ERROR, GOOD, HEADING, Line, folded, show
 from spancast.config import settings
 from spancast.config.field_errors import unknown
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import read_duration
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
-from spancast.errors import ConfigError
+from spancast.encoding.tree_view import printable
 from spancast.model.entry_points import load
-
-_WIDTH: Final = 110
 
 
 def add_commands(commands: Commands) -> None:
     """Add ``schema``, ``destinations`` and ``check``."""
-    schema = commands.add_parser("schema", help="print the JSON Schema of spancast.yaml, for editors")
+    schema = add_command(
+        commands,
+        "schema",
+        "print the JSON Schema of spancast.yaml, for completion in an editor",
+        "spancast schema > spancast.schema.json",
+    )
     schema.set_defaults(run=_schema)
-    destinations = commands.add_parser("destinations", help="list the destination types, or the fields of one type")
+    destinations = add_command(
+        commands,
+        "destinations",
+        "list the types of destinations, or the fields of one type",
+        "spancast destinations langfuse",
+    )
     destinations.add_argument("type", nargs="?", metavar="TYPE", help="show the fields of this type")
     destinations.set_defaults(run=_destinations)
-    check = commands.add_parser("check", help="validate the configuration and test every connection")
+    check = add_command(
+        commands,
+        "check",
+        "validate spancast.yaml and test the connection to every destination",
+        "spancast check --timeout 5s",
+        "All errors are printed at once, each with the path of its field.",
+        "0 all is well, 1 an error in the file or a failed test, 2 wrong arguments",
+    )
     check.add_argument(
         "file", nargs="?", type=Path, metavar="FILE", help="default: SPANCAST_CONFIG, else ./spancast.yaml"
     )
@@ -61,20 +76,20 @@ def _schema(_: argparse.Namespace) -> int:
 def _destinations(args: argparse.Namespace) -> int:
     if args.type is None:
         rows = {**DESTINATIONS, **registry.installed_destinations()}
-        print("\n".join(_columns((name, row.about) for name, row in rows.items())))
+        show(_columns((name, row.about) for name, row in rows.items()))
         return OK
     kind = registry.canonical(args.type)
     if kind is None:
-        print(f"spancast destinations: {unknown('type', args.type, DESTINATIONS)}", file=sys.stderr)
-        return USAGE_ERROR
-    for block in _describe(kind):
-        print(block)
+        raise CommandError(unknown("type", args.type, DESTINATIONS), USAGE_ERROR)
+    show(_describe(kind))
     return OK
 
 
-def _describe(kind: str) -> Iterator[str]:
+def _describe(kind: str) -> Iterator[Line]:
     row, docs = registry.row_of(kind), registry.fields(kind)
-    yield f"{row.title} (type: {kind})\n{row.about}\n"
+    yield Text(f"{row.title} (type: {kind})", HEADING)
+    yield from folded(row.about)
+    yield ""
     if row.extra:
         yield f"Needs: pip install 'spancast[{row.extra}]'"
     yield f"Attribute convention: {row.convention}"
@@ -82,14 +97,15 @@ def _describe(kind: str) -> Iterator[str]:
         yield f"Source: {row.source}"
     of_this_type = [doc for doc in docs if not doc.is_common]
     if of_this_type:
-        yield f"\nFields of this type:\n{_field_list(of_this_type)}"
-    yield f"\nFields of every type:\n{_field_list([doc for doc in docs if doc.is_common])}"
+        yield from _field_list("Fields of this type:", of_this_type)
+    yield from _field_list("Fields of every type:", [doc for doc in docs if doc.is_common])
     if row.extra_help:
-        yield f"\n{load(row.extra_help)()}"
+        yield from ("", *load(row.extra_help)().splitlines())
 
 
-def _field_list(docs: Iterable[FieldDoc]) -> str:
-    return "\n".join(_columns((doc.name, f"{doc.about}{_constraints(doc)}") for doc in docs))
+def _field_list(title: str, docs: Iterable[FieldDoc]) -> Iterator[Line]:
+    yield from ("", title)
+    yield from _columns((doc.name, f"{doc.about}{_constraints(doc)}") for doc in docs)
 
 
 def _constraints(doc: FieldDoc) -> str:
@@ -99,23 +115,16 @@ def _constraints(doc: FieldDoc) -> str:
     return f" [{'; '.join(constraints)}]" if constraints else ""
 
 
-def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[Line]:
     entries = list(rows)
-    width = max((len(name) for name, _ in entries), default=0)
+    room = max((len(name) for name, _ in entries), default=0)
     for name, text in entries:
-        indent = " " * (width + 4)
-        lines = textwrap.wrap(text, _WIDTH, initial_indent=indent, subsequent_indent=indent) or [""]
-        yield f"  {name:<{width}}  {lines[0].strip()}".rstrip()
-        yield from lines[1:]
+        yield from folded(text, " " * (room + 4), Text("  ").append(f"{name:<{room}}", HEADING).append("  "))
 
 
 def _check(args: argparse.Namespace) -> int:
     path = args.file or settings.find()
-    try:
-        loaded = with_otel_destinations(settings.load(path))
-    except ConfigError as error:
-        print(error, file=sys.stderr)
-        return FAILED
+    loaded = with_otel_destinations(settings.load(path))
     enabled = {name: config for name, config in loaded.destinations.items() if config.enabled}
     count = "1 destination" if len(enabled) == 1 else f"{len(enabled)} destinations"
     print(f"{path or 'environment'}: valid; {count} enabled")
@@ -128,7 +137,8 @@ def _check(args: argparse.Namespace) -> int:
 def _test(destinations: Mapping[str, DestinationConfig], timeout_s: float | None) -> int:
     status = OK
     for result in check_connections(destinations, timeout_s):
-        text = f": {result.text}" if result.text else ""
-        print(f"  {'ok  ' if result.is_ok else 'FAIL'}  {result.name} ({destinations[result.name].type}){text}")
+        line = Text("  ").append("ok    " if result.is_ok else "FAIL  ", GOOD if result.is_ok else ERROR)
+        text = f": {printable(result.text)}" if result.text else ""
+        show(folded(line.append(f"{result.name} ({destinations[result.name].type}){text}"), " " * 8, ""))
         status = status if result.is_ok else FAILED
     return status

@@ -7,15 +7,20 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
-from spancast.cli.command import OK, CommandError, Commands
-from spancast.cli.formatting import as_json, cut, folded, iso, moment, number, why_dropped
+from rich.text import Text
+
+from spancast.cli.command import OK, CommandError, Commands, add_command
+from spancast.cli.formatting import as_json, iso, moment, number, why_dropped
 from spancast.cli.naming import Naming, shortened
-from spancast.cli.options import add_spool_options, configured, is_json, opened_spool, store_beside
+from spancast.cli.options import NoSpoolError, add_spool_options, configured, is_json, opened_spool, store_beside
 from spancast.cli.spool import queue_status, state_data
-from spancast.cli.traces import full_id
+from spancast.cli.terminal import ERROR, FAINT, GOOD, HEADING, WARNING, Line, cut, folded, show
+from spancast.cli.traces import found_id
 from spancast.encoding.span_data import read_record
+from spancast.encoding.tree_view import printable
 from spancast.export.filtering import REASON_CATEGORY
 from spancast.export.spool.protocol import DeliveryState, QueueStats, RecordHistory, Spool
 from spancast.tracing.id_generator import trace_id_of
@@ -24,7 +29,8 @@ _TRACE_ID_BYTES: Final = 16
 _MAX_SPANS: Final = 4
 _MAX_NAME_LENGTH: Final = 30
 _UNKNOWN: Final = (
-    "no trace {trace_id} in the spool {path}. Possible reasons: another trace id or another program; not sampled;"
+    "no trace {trace_id} in the spool {path}, and none in the local store."
+    " Possible reasons: another trace id or another program; not sampled;"
     " another spool (pass --spool DIR; a spool in memory ends with its process);"
     " removed because of the spool's max_age or max_bytes"
 )
@@ -32,30 +38,80 @@ _UNKNOWN: Final = (
 
 def add_commands(commands: Commands) -> None:
     """Add ``explain``."""
-    explain = commands.add_parser("explain", help="show the delivery state of a trace at every destination")
+    explain = add_command(
+        commands,
+        "explain",
+        "show where the spans of a trace are: delivered, queued, refused, filtered or dropped, and why",
+        "spancast explain 3f2a9c01",
+        "It reads the spool, where spans wait for their destinations, and the local store.",
+    )
     add_spool_options(explain)
-    explain.add_argument("trace_id", metavar="TRACE_ID", help="the trace_id of the caller, or 32 hex digits")
+    explain.add_argument(
+        "trace_id", metavar="TRACE_ID", help="an id of `spancast traces`, or the trace_id that your code gave"
+    )
     explain.set_defaults(run=_explain)
 
 
 def _explain(args: argparse.Namespace) -> int:
     destinations = configured(args, is_needed=False)
-    with opened_spool(args) as spool:
-        trace_id, found = _find(args, spool)
-        names = {record.span_id: read_record(record).name for record in spool.records(trace_id)}
-        naming = Naming(spool.routes(), destinations)
-        states = {naming.shown(key): spool.state(key) for key in naming.routes}
-        found = [replace(one, states=_renamed(one.states, naming)) for one in found]
-        path = spool.usage().path
+    stored = _stored(args)
+    try:
+        with opened_spool(args) as spool:
+            trace_id, found = _find(args, spool, stored)
+            names = {record.span_id: read_record(record).name for record in spool.records(trace_id)}
+            naming = Naming(spool.routes(), destinations)
+            states = {naming.shown(key): spool.state(key) for key in naming.routes}
+            found = [replace(one, states=_renamed(one.states, naming)) for one in found]
+            path = spool.usage().path
+    except NoSpoolError as error:
+        if stored is None:
+            raise
+        path, no_spool = "", str(error)
+        trace_id, found, names, states = stored.trace_id, [], {}, {}
+    else:
+        no_spool = ""
+    if stored is not None and stored.trace_id != trace_id:
+        stored = None
     if is_json(args):
-        print(as_json(_as_data(trace_id, found, names, states)))
+        print(as_json(_as_data(trace_id, found, names, states, stored)))
         return OK
-    callers_id = "" if args.trace_id == trace_id.hex() else f" ({cut(args.trace_id, 40)})"
-    print(f"{trace_id.hex()}{callers_id}\n{number(len(found), 'span')} in {path}\n")
-    groups = {**{name: {} for name in destinations}, **_by_destination(found)}
-    for line in _lines(groups, len(found), names, states):
-        print(line)
+    title = Text().append(trace_id.hex(), HEADING)
+    if args.trace_id != trace_id.hex():
+        title.append(f" ({cut(args.trace_id, 40)})")
+    show([title])
+    if found:
+        show([f"{number(len(found), 'span')} in {path}", ""])
+        show(_lines({**{name: {} for name in destinations}, **_by_destination(found)}, len(found), names, states))
+    if stored is not None:
+        show(_store_lines(stored, no_spool if destinations else ""))
     return OK
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A trace in the local store."""
+
+    path: Path
+    trace_id: bytes
+    spans: int
+
+
+def _stored(args: argparse.Namespace) -> _Stored | None:
+    store = store_beside(args)
+    try:
+        found = None if store is None else found_id(store, args.trace_id)
+        if store is None or found is None:
+            return None
+        return _Stored(store.path, bytes.fromhex(found), len(store.trace(found)))
+    except sqlite3.Error:
+        return None
+
+
+def _store_lines(stored: _Stored, no_spool: str) -> Iterator[Line]:
+    yield ""
+    yield from folded(f"the local store has {number(stored.spans, 'span')} of this trace: {stored.path}", "  ", "")
+    if no_spool:
+        yield from folded(f"nothing is known of other destinations: {no_spool}", "  ", "")
 
 
 def _renamed(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliveryState, ...]:
@@ -67,26 +123,16 @@ def _renamed(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliverySt
     )
 
 
-def _find(args: argparse.Namespace, spool: Spool) -> tuple[bytes, list[RecordHistory]]:
-    for trace_id in _candidates(args):
+def _find(args: argparse.Namespace, spool: Spool, stored: _Stored | None) -> tuple[bytes, list[RecordHistory]]:
+    # Hex digits may be upper case; a caller's id may not be changed.
+    given = [trace_id_of(text).to_bytes(_TRACE_ID_BYTES, "big") for text in (args.trace_id, args.trace_id.lower())]
+    for trace_id in [*given, *([stored.trace_id] if stored else [])]:
         found = spool.history(trace_id)
         if found:
             return trace_id, found
+    if stored is not None:
+        return stored.trace_id, []
     raise CommandError(_UNKNOWN.format(path=spool.usage().path, trace_id=repr(args.trace_id)))
-
-
-def _candidates(args: argparse.Namespace) -> Iterator[bytes]:
-    """Yield the trace ids that the argument may mean: the caller's id or hex digits, or a prefix in the store."""
-    text = args.trace_id
-    yield trace_id_of(text).to_bytes(_TRACE_ID_BYTES, "big")
-    # Hex digits may be upper case; a caller's id may not be changed.
-    yield trace_id_of(text.lower()).to_bytes(_TRACE_ID_BYTES, "big")
-    store = store_beside(args)
-    if store is not None:
-        try:
-            yield bytes.fromhex(full_id(store, text))
-        except (CommandError, sqlite3.Error):
-            return
 
 
 @dataclass(slots=True)
@@ -97,6 +143,9 @@ class _Group:
     at_s: float = 0.0
 
 
+_STYLES: Final[Mapping[str, str]] = {
+    "delivered": GOOD, "queued": WARNING, "dead-lettered": ERROR, "dropped": ERROR,
+}  # fmt: skip
 _State = tuple[str, str]
 """A delivery state as shown to the user, and its reason or an empty text."""
 
@@ -133,17 +182,19 @@ def _lines(
     count: int,
     names: Mapping[bytes, str],
     states: Mapping[str, QueueStats],
-) -> Iterator[str]:
+) -> Iterator[Line]:
     room = min(max((len(name) for name in destinations), default=0), _MAX_NAME_LENGTH)
     for name, groups in destinations.items():
         indent, heading = " " * (room + 4), f"{shortened(name, room):<{room}}  "
         if not groups:
-            yield f"{heading}not configured"
+            yield Text(heading).append("not configured", FAINT)
         for state, group in groups.items():
             text = _sentence(state, group, states.get(name))
             # Spans are named only if they differ in state.
             spans = "" if len(group.found) == count else f" [{_span_names(group.found, names)}]"
-            yield folded(text + spans, indent, heading)
+            line = Text(printable(text + spans))
+            line.stylize(_STYLES.get(state[0], ""), 0, len(state[0]))
+            yield from folded(line, indent, heading)
             heading = " " * (room + 2)
 
 
@@ -167,7 +218,11 @@ def _identifier(state: str) -> str:
 
 
 def _as_data(
-    trace_id: bytes, found: Sequence[RecordHistory], names: Mapping[bytes, str], states: Mapping[str, QueueStats]
+    trace_id: bytes,
+    found: Sequence[RecordHistory],
+    names: Mapping[bytes, str],
+    states: Mapping[str, QueueStats],
+    stored: _Stored | None,
 ) -> dict[str, Any]:
     return {
         "trace_id": trace_id.hex(),
@@ -188,4 +243,5 @@ def _as_data(
             for one in found
         ],
         "destinations": {name: state_data(state) for name, state in states.items()},
+        "local_store": None if stored is None else {"path": str(stored.path), "spans": stored.spans},
     }

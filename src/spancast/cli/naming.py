@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from spancast.cli.command import USAGE_ERROR, CommandError
-from spancast.cli.formatting import cut
+from spancast.cli.terminal import cut
 from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.place import DIGITS

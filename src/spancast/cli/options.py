@@ -28,6 +28,10 @@ _NO_LIMIT: Final = 1 << 62
 _IN_MEMORY: Final = "the spool is in memory, readable only by the process itself with `spancast.stats()`"
 
 
+class NoSpoolError(CommandError):
+    """There is no spool on disk that a command could read."""
+
+
 def add_config_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--config``; given after a subcommand, it overrides the one before it."""
     parser.add_argument(
@@ -50,6 +54,14 @@ def add_spool_options(parser: argparse.ArgumentParser) -> None:
         help="directory of the spool; default: the configured one",
     )
     add_json_option(parser)
+
+
+def add_store_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config`` and ``--store``."""
+    add_config_option(parser)
+    parser.add_argument(
+        "--store", type=Path, metavar="FILE", help="default: the configured store, else the default path"
+    )
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
@@ -91,12 +103,12 @@ def opened_spool(args: argparse.Namespace) -> Generator[Spool]:
     """
     spool_settings = _spool_settings(args)
     if spool_settings.memory:
-        raise CommandError(_IN_MEMORY)
+        raise NoSpoolError(_IN_MEMORY)
     if spool_settings.path is None:
-        raise CommandError("no home directory for the default spool; pass --spool DIR")
+        raise NoSpoolError("no home directory for the default spool; pass --spool DIR")
     file = spool_settings.path / SPOOL_FILE
     if not file.is_file():
-        raise CommandError(f"no spool at {file}: no span was queued there; pass --spool DIR for another")
+        raise NoSpoolError(f"no spool at {file}: no span was queued there; pass --spool DIR for another")
     with _log_errors_only():
         # A command drops nothing for its age or size: the program that owns the spool may keep it longer.
         keep_s = math.inf if _named_spool(args) else spool_settings.keep_delivered
@@ -116,9 +128,7 @@ def opened_store(args: argparse.Namespace) -> Store:
     Raises:
         CommandError: There is no store.
     """
-    path: Path | None = getattr(args, "store", None) or _store_path(load_settings(args))
-    if path is None:
-        raise CommandError("no home directory for the default store; pass --store FILE")
+    path = store_path(args)
     if not path.is_file():
         raise CommandError(
             f"no store at {path}; traces are stored by a destination of `type: store`, and if no destination is"
@@ -135,9 +145,20 @@ def store_beside(args: argparse.Namespace) -> Store | None:
         return None
 
 
-def _store_path(settings: Settings) -> Path | None:
-    stores = [config for config in settings.destinations.values() if isinstance(config, StoreConfig) and config.enabled]
-    return stores[0].path if stores else default_store_path()
+def store_path(args: argparse.Namespace) -> Path:
+    """Return the path of the local store, which may not exist.
+
+    Raises:
+        CommandError: There is no home directory.
+    """
+    path: Path | None = getattr(args, "store", None)
+    if path is None:
+        configs = load_settings(args).destinations.values()
+        stores = [config for config in configs if isinstance(config, StoreConfig) and config.enabled]
+        path = stores[0].path if stores else default_store_path()
+    if path is None:
+        raise CommandError("no home directory for the default store; pass --store FILE")
+    return path
 
 
 def _named_spool(args: argparse.Namespace) -> Path | None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from spancast.cli.command import Commands
+from spancast.cli.command import NOT_FOUND, USAGE_ERROR, Commands, add_command
 from spancast.cli.options import add_config_option
 from spancast.config import settings
 from spancast.config.env_vars import FILE_VARIABLE
@@ -20,7 +20,13 @@ SITE: Final = Path(__file__).parents[1] / "auto_instrumentation" / "site"
 
 def add_commands(commands: Commands) -> None:
     """Add ``run``."""
-    run = commands.add_parser("run", help="run a program with every supported SDK instrumented")
+    run = add_command(
+        commands,
+        "run",
+        "run a Python program with every supported SDK recorded, without a change of its code",
+        "spancast run -- python app.py",
+        status="that of the program; 2 no program given, 127 program not found",
+    )
     add_config_option(run)
     run.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments"
@@ -32,7 +38,7 @@ def _run(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         print("spancast run: no program given; expected e.g. `spancast run -- python app.py`", file=sys.stderr)
-        return 2
+        return USAGE_ERROR
     paths = [str(SITE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     file: Path | None = getattr(args, "config", None) or settings.find()
@@ -48,4 +54,4 @@ def _run(args: argparse.Namespace) -> int:
         os.execvpe(command[0], command, environment)  # noqa: S606 - the user's own program
     except FileNotFoundError:
         print(f"spancast run: {command[0]}: not found", file=sys.stderr)
-        return 127
+        return NOT_FOUND

@@ -9,11 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from rich.text import Text
+
 from spancast.cli import spool_send
-from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands
-from spancast.cli.formatting import as_json, columns, folded, iso, lapse, moment, number, size, why_dropped
+from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
+from spancast.cli.formatting import as_json, iso, lapse, moment, number, size, why_dropped
 from spancast.cli.naming import Naming, shortened
 from spancast.cli.options import add_spool_options, configured, is_json, opened_spool
+from spancast.cli.terminal import ERROR, HEADING, WARNING, Line, columns, folded, show
+from spancast.encoding.tree_view import printable
 from spancast.export.spool.protocol import DeadLetter, QueueStats, Spool, SpoolUsage, route_name
 
 _DEFAULT_LIMIT: Final = 20
@@ -21,15 +25,20 @@ _HEADING: Final = ("DESTINATION", "QUEUED", "DEAD-LETTERED", "DROPPED", "DELIVER
 _MAX_NAME_LENGTH: Final = 22
 _OTHER_ACCOUNT: Final = (
     "for {name} of another program, or of this one before its address or account changed; sent only there."
-    " `spancast spool replay --from` sends them to the current {name}, `spancast spool purge` drops them"
+    " `spancast spool replay {name} --from` sends them to the current {name}, `spancast spool purge` drops them"
 )
 _DUE: Final = "due now for `spancast spool flush` or any process that has this destination"
 
 
 def add_commands(commands: Commands) -> None:
     """Add ``spool`` and its subcommands; without a subcommand it shows the spool."""
-    spool = commands.add_parser(
-        "spool", help="show the queue, dead letters and dropped spans of each destination; send them again"
+    spool = add_command(
+        commands,
+        "spool",
+        "show what waits for each destination, was refused or was dropped, and why; send it again",
+        "spancast spool requeue langfuse",
+        "The spool is a queue on disk. Without SUBCOMMAND it is shown. A dead letter is a span that a destination"
+        " refused for good.",
     )
     add_spool_options(spool)
     spool.add_argument(
@@ -40,15 +49,18 @@ def add_commands(commands: Commands) -> None:
         help=f"maximum number of dead letters and of dropped spans in the list; default: {_DEFAULT_LIMIT}",
     )
     spool.set_defaults(run=_show)
-    subcommands = spool.add_subparsers(metavar="SUBCOMMAND")
+    subcommands = spool.add_subparsers(metavar="SUBCOMMAND", title="subcommands")
     spool_send.add_commands(subcommands)
-    purge = subcommands.add_parser(
-        "purge", help="drop the queued spans of a destination, or single spans, queued or dead-lettered"
+    purge = add_command(
+        subcommands,
+        "purge",
+        "drop the spans that wait for a destination, or single spans",
+        "spancast spool purge langfuse",
+        "They are not sent there any more, and counted as dropped.",
     )
     add_spool_options(purge)
-    purge.add_argument("--destination", required=True, metavar="NAME", help="the destination")
-    purge.add_argument("--yes", action="store_true", help="purge without confirmation")
-    spool_send.add_sequences(purge, "all queued spans")
+    spool_send.add_words(purge, "all queued spans", is_destination_required=True)
+    purge.add_argument("--yes", action="store_true", help="do not ask for confirmation")
     purge.set_defaults(run=_purge)
 
 
@@ -65,7 +77,7 @@ def _show(args: argparse.Namespace) -> int:
     if is_json(args):
         print(as_json(_as_data(usage, states, dead_letters, dropped)))
         return OK
-    print("\n".join(_overview(usage, states, dead_letters, dropped, naming)))
+    show(_overview(usage, states, dead_letters, dropped, naming))
     return OK
 
 
@@ -75,18 +87,19 @@ def _overview(
     dead_letters: Sequence[DeadLetter],
     dropped: Sequence[DeadLetter],
     naming: Naming,
-) -> Iterator[str]:
+) -> Iterator[Line]:
     now_s = time.time()
-    yield usage.path
+    yield Text(printable(usage.path), HEADING)
     age = f", the oldest {lapse(now_s - usage.oldest_s)} old" if usage.oldest_s else ""
     yield f"{number(usage.records, 'span')} stored{age}; {size(usage.bytes_on_disk)} on disk"
     if not states:
-        yield "\nNo destination has used this spool yet."
+        yield ""
+        yield "No destination has used this spool yet."
         return
     yield ""
     rows = [_row(name, state, now_s) for name, state in states.items()]
-    yield from columns([_HEADING, *rows], right=range(1, len(_HEADING) - 1))
-    notes = [note for name, state in states.items() if (note := _note(name, state, naming, now_s))]
+    yield from columns([_HEADING, *rows], right=range(1, len(_HEADING) - 1), last=0, optional=(5, 4))
+    notes = [line for name, state in states.items() for line in _note(name, state, naming, now_s)]
     if notes:
         yield ""
         yield from notes
@@ -95,26 +108,26 @@ def _overview(
     yield from _listed(dropped, "dropped", "", counts[1], now_s)
 
 
-def _row(name: str, state: QueueStats, now_s: float) -> tuple[str, ...]:
+def _row(name: str, state: QueueStats, now_s: float) -> tuple[Line, ...]:
     return (
         shortened(name, _MAX_NAME_LENGTH),
-        f"{state.queued:,}",
-        f"{state.dead_lettered:,}",
-        f"{state.dropped:,}",
+        Text(f"{state.queued:,}", WARNING if state.queued else ""),
+        Text(f"{state.dead_lettered:,}", ERROR if state.dead_lettered else ""),
+        Text(f"{state.dropped:,}", ERROR if state.dropped else ""),
         f"{state.delivered:,}",
         moment(state.last_delivered_s, now_s) if state.last_delivered_s else "never",
     )
 
 
-def _note(name: str, state: QueueStats, naming: Naming, now_s: float) -> str:
+def _note(name: str, state: QueueStats, naming: Naming, now_s: float) -> Iterator[Line]:
     if not state.queued:
-        return ""
+        return
     reason = queue_status(state, now_s)
     if naming.configured and naming.is_elsewhere(name):
         reason = _OTHER_ACCOUNT.format(name=route_name(name))
     elif naming.configured and name not in naming.configured:
         reason = "no enabled destination of the configuration has this name"
-    return folded(f"{size(state.queued_bytes)} queued, {reason}", "  ", f"{name}: ")
+    yield from folded(f"{size(state.queued_bytes)} queued, {reason}", "  ", f"{name}: ")
 
 
 def queue_status(state: QueueStats, now_s: float) -> str:
@@ -125,17 +138,19 @@ def queue_status(state: QueueStats, now_s: float) -> str:
     return f"{number(state.attempts, 'failed attempt')}, {next_attempt}: {state.last_error}"
 
 
-def _listed(spans: Sequence[DeadLetter], state: str, advice: str, count: int, now_s: float) -> Iterator[str]:
+def _listed(spans: Sequence[DeadLetter], state: str, advice: str, count: int, now_s: float) -> Iterator[Line]:
     if not spans:
         return
     newest = f" (the newest {len(spans)})" if count > len(spans) else ""
     # The list of dropped spans includes evicted dead letters, which `count` has among the dead letters.
-    yield f"\n{number(max(count, len(spans)), f'{state} span')}{newest}{advice}:"
+    yield ""
+    yield from folded(f"{number(max(count, len(spans)), f'{state} span')}{newest}{advice}:")
     by_reason: dict[tuple[str, str], dict[str, list[DeadLetter]]] = {}
     for one in spans:
         by_reason.setdefault((one.route, one.reason), {}).setdefault(one.trace_id, []).append(one)
     for (name, reason), traces in by_reason.items():
-        yield "\n" + folded(why_dropped(reason), "  ", f"{name}: ")
+        yield ""
+        yield from folded(why_dropped(reason), "  ", Text(f"{printable(name)}: ", ERROR))
         rows = [
             (f"  {moment(of_trace[0].at_s, now_s)}", trace_id, _ranges([one.sequence for one in of_trace]))
             for trace_id, of_trace in traces.items()
@@ -202,22 +217,24 @@ def state_data(state: QueueStats) -> dict[str, Any]:
 
 
 def _purge(args: argparse.Namespace) -> int:
+    destination, sequences = spool_send.words_of(args)
+    if destination is None:
+        raise CommandError(f"expected the NAME of a destination first, got {args.destination!r}", USAGE_ERROR)
     with opened_spool(args) as spool:
-        route = Naming(spool.routes(), configured(args, is_needed=False)).route(args.destination)
-        sequences = spool_send.sequences_of(args)
+        route = Naming(spool.routes(), configured(args, is_needed=False)).route(destination)
         selection = _selection(spool, route, sequences)
         if not selection:
-            nothing = {"destination": args.destination, "purged": 0}
-            print(as_json(nothing) if is_json(args) else f"{args.destination}: no span is queued")
+            nothing = {"destination": destination, "purged": 0}
+            print(as_json(nothing) if is_json(args) else f"{destination}: no span is queued")
             return OK
-        if not args.yes and not _is_confirmed(f"Purge {selection} of {args.destination}?"):
+        if not args.yes and not _is_confirmed(f"Purge {selection} of {destination}?"):
             print("no span was purged", file=sys.stderr)
             return FAILED
         count = spool.purge(route, sequences)
     if is_json(args):
-        print(as_json({"destination": args.destination, "purged": count}))
+        print(as_json({"destination": destination, "purged": count}))
     else:
-        print(f"{args.destination}: {number(count, 'span')} purged")
+        print(f"{destination}: {number(count, 'span')} purged")
     return OK if count else FAILED
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands
-from spancast.cli.formatting import as_json, folded, number
+from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
+from spancast.cli.formatting import as_json, number
 from spancast.cli.naming import Naming, keys_of
 from spancast.cli.options import add_spool_options, configured, is_json, opened_spool
+from spancast.cli.terminal import Line, folded, show
 from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import DURATION_FORM, read_duration
@@ -38,19 +39,36 @@ _MAX_NUMBERS: Final = 10_000
 
 def add_commands(commands: Commands) -> None:
     """Add ``flush``, ``requeue`` and ``replay``."""
-    flush = commands.add_parser("flush", help="send queued spans now")
+    flush = add_command(
+        commands,
+        "flush",
+        "send the queued spans now, without waiting for the next attempt",
+        "spancast spool flush langfuse --timeout 1m",
+        status="0 all were delivered, 1 a span still waits or was refused, 2 wrong arguments",
+    )
     _add_options(flush)
+    flush.add_argument("destination", nargs="?", metavar="NAME", help="the destination; default: all of them")
     flush.set_defaults(run=_flush)
-    requeue = commands.add_parser("requeue", help="queue dead-lettered spans again and send them")
+    requeue = add_command(
+        commands,
+        "requeue",
+        "send dead letters again: spans that a destination refused",
+        "spancast spool requeue langfuse 7 9-12",
+    )
     _add_options(requeue)
     _add_no_flush_option(requeue)
-    add_sequences(requeue, "all dead letters")
+    add_words(requeue, "all dead letters")
     requeue.set_defaults(run=_requeue)
-    replay = commands.add_parser(
-        "replay", help="send stored spans of a time range to a destination, delivered ones included"
+    replay = add_command(
+        commands,
+        "replay",
+        "send the stored spans of a time range to a destination, for example to a new one",
+        "spancast spool replay langfuse --since 7d",
+        "Spans that were delivered already are sent once more.",
     )
-    _add_options(replay, is_destination_required=True)
+    _add_options(replay)
     _add_no_flush_option(replay)
+    replay.add_argument("destination", metavar="NAME", help="the destination")
     replay.add_argument(
         "--since",
         required=True,
@@ -64,14 +82,20 @@ def add_commands(commands: Commands) -> None:
     replay.set_defaults(run=_replay)
 
 
-def add_sequences(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add ``SEQ ...``; ``sequences_of`` reads it."""
-    parser.add_argument("sequences", nargs="*", type=_range, metavar="SEQ", help=f"e.g. 7 9-12; default: {default}")
+def add_words(parser: argparse.ArgumentParser, default: str, *, is_destination_required: bool = False) -> None:
+    """Add ``NAME`` and ``SEQ ...``; ``words_of`` reads them."""
+    about = "the destination" if is_destination_required else "the destination; default: all of them"
+    parser.add_argument("destination", nargs=None if is_destination_required else "?", metavar="NAME", help=about)
+    parser.add_argument(
+        "words", nargs="*", metavar="SEQ", help=f"numbers of `spancast spool`, e.g. 7 9-12; default: {default}"
+    )
 
 
-def sequences_of(args: argparse.Namespace) -> list[int] | None:
-    """Return the sequence numbers of the command line, None if there are none."""
-    return [number for one in args.sequences for number in one] or None
+def words_of(args: argparse.Namespace) -> tuple[str | None, list[int] | None]:
+    """Return the destination and the sequence numbers of the command line, None for what is not given."""
+    words: list[str] = [*([args.destination] if args.destination else []), *args.words]
+    destination = words.pop(0) if words and not words[0][:1].isdigit() else None
+    return destination, [number for word in words for number in _range(word)] or None
 
 
 def _range(text: str) -> range:
@@ -81,21 +105,18 @@ def _range(text: str) -> range:
     except ValueError:
         numbers = range(0)
     if not 0 < len(numbers) <= _MAX_NUMBERS:
-        raise argparse.ArgumentTypeError(
-            f"expected a number, or a range such as `9-12` of at most {_MAX_NUMBERS:,} numbers, got {text!r}"
+        raise CommandError(
+            f"expected a number, or a range such as `9-12` of at most {_MAX_NUMBERS:,} numbers, got {text!r}",
+            USAGE_ERROR,
         )
     return numbers
 
 
-def _add_options(parser: argparse.ArgumentParser, *, is_destination_required: bool = False) -> None:
+def _add_options(parser: argparse.ArgumentParser) -> None:
     add_spool_options(parser)
     parser.add_argument(
-        "--destination",
-        metavar="NAME",
-        required=is_destination_required,
-        help="the destination" if is_destination_required else "default: all destinations",
+        "--timeout", type=_seconds, default=_TIMEOUT_S, metavar="TIME", help="how long to try; default: 30s"
     )
-    parser.add_argument("--timeout", type=_seconds, default=_TIMEOUT_S, metavar="TIME", help="default: 30s")
 
 
 def _add_no_flush_option(parser: argparse.ArgumentParser) -> None:
@@ -135,14 +156,14 @@ def _flush(args: argparse.Namespace) -> int:
 
 
 def _requeue(args: argparse.Namespace) -> int:
+    destination, sequences = words_of(args)
     with opened_spool(args) as spool:
         # Loaded before the spool is changed: an invalid configuration must not leave the command half done.
         destinations = configured(args, is_needed=not args.no_flush)
         naming = Naming(spool.routes(), destinations)
-        sequences = sequences_of(args)
         queued = {
             naming.shown(route): count
-            for route in ([naming.route(args.destination)] if args.destination else naming.routes)
+            for route in ([naming.route(destination)] if destination else naming.routes)
             if (count := spool.requeue(route, sequences))
         }
         if not queued:
@@ -209,9 +230,9 @@ def _send(
         return OK if report else FAILED
     for name, count in queued.items():
         later = "" if name in destinations else "; sent by the next process that has this destination"
-        print(f"{name}: {number(count, 'span')} queued{later}")
+        show(folded(f"{name}: {number(count, 'span')} queued{later}", "  ", ""))
     for name, result in report.destinations.items():
-        print(_result_line(name, result))
+        show(_result_lines(name, result))
     return OK if report else FAILED
 
 
@@ -235,7 +256,7 @@ def _flush_report(spool: Spool, destinations: Mapping[str, DestinationConfig], t
     )
 
 
-def _result_line(name: str, result: DestinationReport) -> str:
+def _result_lines(name: str, result: DestinationReport) -> Iterator[Line]:
     counts = {"queued": result.queued, "dead-lettered": result.dead_lettered, "dropped": result.dropped}
     parts = [f"{result.delivered:,} delivered", *(f"{count:,} {state}" for state, count in counts.items() if count)]
     error = f"; {result.last_error}" if result.last_error and not result else ""

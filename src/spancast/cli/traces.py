@@ -4,44 +4,51 @@ from __future__ import annotations
 
 import argparse
 import sqlite3
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, Final
 
-from spancast.cli.command import OK, CommandError, Commands
-from spancast.cli.content_view import content_lines
-from spancast.cli.formatting import as_json, columns, folded, iso, lapse, moment, number, width
-from spancast.cli.options import add_config_option, add_json_option, is_json, opened_store
+from rich.text import Text
+
+from spancast.cli.command import OK, CommandError, Commands, add_command
+from spancast.cli.formatting import as_json, iso, moment, number
+from spancast.cli.options import add_json_option, add_store_options, is_json, opened_store
 from spancast.cli.spool_send import moment_of
+from spancast.cli.terminal import ERROR, GOOD, MODEL, Line, columns, cut, show
+from spancast.cli.trace_view import trace_lines
 from spancast.destinations.local_store import Store, TraceSummary
-from spancast.encoding.genai_fields import raw_trace_id
+from spancast.encoding import amounts
 from spancast.encoding.redaction import without_content
 from spancast.encoding.span_data import SpanData
-from spancast.encoding.tree_view import printable, render_tree, totals
-from spancast.model import semconv
 from spancast.tracing.id_generator import trace_id_of
 
-_HEADING: Final = ("STARTED", "TRACE", "NAME", "CALLS", "TOKENS", "COST", "TOOK", "STATUS")
+_HEADING: Final = ("STARTED", "TRACE", "NAME", "MODEL", "CALLS", "TOKENS", "COST", "TOOK", "STATUS", "SESSION")
+_OPTIONAL: Final = tuple(map(_HEADING.index, ("SESSION", "MODEL", "CALLS", "TOOK", "STARTED", "TOKENS", "COST")))
+"""The columns that a narrow terminal does not have, in the order in which they are left out."""
+_MODEL_ROOM: Final = 28
+_SESSION_ROOM: Final = 24
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
-_MS_PER_S: Final = 1000
-_NO_BREAK_SPACE: Final = "\xa0"
-_MAX_SECONDS_MS: Final = 100_000
 _ID_DIGITS: Final = 32
 _SHORTEST_ID: Final = 8
 _DEFAULT_LIMIT: Final = 20
-_THOUSAND: Final = 1000
-_EXACT_BELOW: Final = 10_000
-_MILLION: Final = 1_000_000
-_CENT: Final = 0.01
+_MAX_MATCHES: Final = 10
+_NAME_ROOM: Final = 40
+_ALL: Final = 1_000_000
 
 
 def add_commands(commands: Commands) -> None:
     """Add ``traces`` and ``show``."""
-    traces = commands.add_parser("traces", help="list the traces of the local store")
-    _add_store_options(traces)
+    traces = add_command(
+        commands,
+        "traces",
+        "list the traces of the local store, newest first",
+        "spancast traces --since 1d --errors",
+        "A narrow terminal has fewer columns; --json has all fields.",
+    )
+    add_store_options(traces)
+    add_json_option(traces)
     traces.add_argument("--session", metavar="ID", help="only traces of this session")
     traces.add_argument("--model", metavar="NAME", help="only traces with a call of a model whose name contains NAME")
     traces.add_argument("--errors", action="store_true", help="only traces with an error")
@@ -56,21 +63,20 @@ def add_commands(commands: Commands) -> None:
         help=f"maximum number of traces; default: {_DEFAULT_LIMIT}",
     )
     traces.set_defaults(run=_traces)
-    show = commands.add_parser("show", help="show one trace of the local store as a tree")
-    _add_store_options(show)
-    show.add_argument(
-        "trace_id", metavar="TRACE_ID", help="the trace_id of the caller, 32 hex digits, or a prefix of these"
+    one = add_command(
+        commands,
+        "show",
+        "draw one trace of the local store as a tree",
+        "spancast show 3f2a9c01 --content",
+        "It has time, tokens, cost, model, finish reason, parameters, custom keys, errors and problems of every call.",
     )
-    show.add_argument("--content", action="store_true", help="show messages, too")
-    show.set_defaults(run=_show)
-
-
-def _add_store_options(parser: argparse.ArgumentParser) -> None:
-    add_config_option(parser)
-    parser.add_argument(
-        "--store", type=Path, metavar="FILE", help="default: the configured store, else the default path"
+    add_store_options(one)
+    add_json_option(one)
+    one.add_argument(
+        "trace_id", metavar="TRACE_ID", help="an id of `spancast traces`, or the trace_id that your code gave"
     )
-    add_json_option(parser)
+    one.add_argument("--content", action="store_true", help="show the messages, too")
+    one.set_defaults(run=_show)
 
 
 @contextmanager
@@ -93,7 +99,7 @@ def _traces(args: argparse.Namespace) -> int:
         return OK
     short = _short_length([one.trace_id for one in found])
     rows = [_row(one, short) for one in found]
-    print("\n".join(columns([_HEADING, *rows], right=(3, 4, 5, 6), last=2)))
+    show(columns([_HEADING, *rows], right=(4, 5, 6, 7), last=2, optional=_OPTIONAL))
     return OK
 
 
@@ -105,42 +111,24 @@ def _short_length(ids: Sequence[str]) -> int:
     )
 
 
-def _row(one: TraceSummary, short: int) -> tuple[str, ...]:
+def _row(one: TraceSummary, short: int) -> tuple[Line, ...]:
     return (
         moment(one.start_ns / _NS_PER_S),
         one.trace_id[:short],
         one.name,
+        Text(_models(one.models), MODEL),
         str(one.calls),
-        _tokens(one.input_tokens, one.output_tokens),
-        "" if one.cost is None else _cost(one.cost),
-        _duration(one.end_ns - one.start_ns),
-        f"{number(one.errors, 'error')}" if one.errors else "ok",
+        amounts.tokens(one.input_tokens, one.output_tokens),
+        amounts.cost(one.cost, is_estimated=one.is_estimated),
+        amounts.duration(one.end_ns - one.start_ns),
+        Text(number(one.errors, "error"), ERROR) if one.errors else Text("ok", GOOD),
+        cut(one.session_id or "", _SESSION_ROOM),
     )
 
 
-def _tokens(input_tokens: int | None, output_tokens: int | None) -> str:
-    return (
-        ""
-        if input_tokens is None and output_tokens is None
-        else f"{_rounded(input_tokens or 0)}→{_rounded(output_tokens or 0)}"
-    )
-
-
-def _rounded(count: int) -> str:
-    if count < _EXACT_BELOW:
-        return str(count)
-    return f"{count / _THOUSAND:.0f}k" if count < _MILLION else f"{count / _MILLION:.1f}M"
-
-
-def _cost(usd: float) -> str:
-    return f"${usd:.2f}" if usd >= _CENT or not usd else f"${usd:.2g}"
-
-
-def _duration(span_ns: int) -> str:
-    ms = span_ns / _NS_PER_MS
-    if ms < _MS_PER_S:
-        return f"{ms:.0f} ms"
-    return f"{ms / _MS_PER_S:.1f} s" if ms < _MAX_SECONDS_MS else lapse(ms / _MS_PER_S)
+def _models(models: Sequence[str]) -> str:
+    more = f" +{len(models) - 1}" if len(models) > 1 else ""
+    return cut(models[0], _MODEL_ROOM) + more if models else ""
 
 
 def _summary_data(one: TraceSummary) -> dict[str, Any]:
@@ -158,7 +146,7 @@ def _show(args: argparse.Namespace) -> int:
     if is_json(args):
         print(as_json([_span_data(span, with_content=args.content) for span in spans]))
     else:
-        print("\n".join(_trace_lines(spans, with_content=args.content)))
+        show(trace_lines(spans, with_content=args.content))
     return OK
 
 
@@ -168,49 +156,25 @@ def full_id(store: Store, text: str) -> str:
     Raises:
         CommandError: No trace or more than one matches.
     """
-    found = store.ids(text) or store.ids(f"{trace_id_of(text):032x}")
-    if not found:
+    found = found_id(store, text)
+    if found is None:
         raise CommandError(f"no trace {text!r} in {store.path}; see `spancast traces`")
+    return found
+
+
+def found_id(store: Store, text: str) -> str | None:
+    """Return the result of ``full_id``, None if no trace matches.
+
+    Raises:
+        CommandError: More than one trace matches; the message lists them.
+    """
+    found = store.ids(text, _MAX_MATCHES + 1) or store.ids(f"{trace_id_of(text):032x}")
     if len(found) > 1:
-        raise CommandError(f"{text!r} is ambiguous: {', '.join(found)}")
-    return found[0]
-
-
-def _trace_lines(spans: Sequence[SpanData], *, with_content: bool) -> Iterator[str]:
-    raw = raw_trace_id(spans[0])
-    trace_id = spans[0].trace_id
-    yield trace_id if raw == trace_id else f"{trace_id} ({printable(raw)})"
-    # Lines are not broken inside an item.
-    items = (item.replace(" ", _NO_BREAK_SPACE) for item in _summary(spans))
-    yield folded(" · ".join(items), "  ", "").replace(_NO_BREAK_SPACE, " ")
-    yield ""
-    yield render_tree(spans, width())
-    failed = [span for span in spans if span.status == "error" and span.status_message]
-    if failed:
-        yield "\nErrors:"
-    for span in failed:
-        yield folded(span.status_message, "    ", f"  {printable(span.name)}: ")
-    if with_content:
-        for span in spans:
-            yield from content_lines(span)
-
-
-def _summary(spans: Sequence[SpanData]) -> Iterator[str]:
-    sums = totals(spans)
-    yield moment(min(span.start_ns for span in spans) / _NS_PER_S)
-    for name, attribute in (("session", semconv.SESSION_ID), ("user", semconv.USER_ID)):
-        value = next((found for span in spans if (found := span.first(attribute))), None)
-        if value:
-            yield f"{name} {value}"
-    yield number(sums.calls, "call")
-    if sums.input_tokens or sums.output_tokens:
-        yield f"{sums.input_tokens:,} → {sums.output_tokens:,} tokens"
-    if sums.cost is not None:
-        yield f"${sums.cost:.6f}"
-    yield _duration(max(span.end_ns for span in spans) - min(span.start_ns for span in spans))
-    errors = sum(span.status == "error" for span in spans)
-    if errors:
-        yield number(errors, "error")
+        named = {one.trace_id: f"{one.trace_id}  {cut(one.name, _NAME_ROOM)}" for one in store.traces(_ALL)}
+        matches = [f"  {named.get(one, one)}" for one in found[:_MAX_MATCHES]]
+        more = ["  …"] if len(found) > _MAX_MATCHES else []
+        raise CommandError("\n".join([f"{text!r} is the beginning of more than one trace id:", *matches, *more]))
+    return found[0] if found else None
 
 
 def _span_data(span: SpanData, *, with_content: bool) -> dict[str, Any]:

@@ -1,29 +1,40 @@
-"""A span tree as text for a terminal, with names, durations, tokens and cost."""
+"""A span tree as text, with names, durations, tokens and cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from spancast.encoding.amounts import has_estimated_cost, span_cost, span_duration, span_tokens
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 
 _MS_PER_S: Final = 1_000
 _ALIGNED_LEFT: Final = (0, 4)
 _GAP: Final = "  "
-_MIN_NAME_WIDTH: Final = 16
-_CONTROL: Final = dict.fromkeys((*range(32), 127, *range(128, 160)), "�")
+_DIRECTIONS: Final = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+_CONTROL: Final = dict.fromkeys((*range(32), *range(127, 160), 0x2028, 0x2029, *_DIRECTIONS), "�")
+"""Control characters, line separators, and marks that reverse the direction of the text after them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Sums over the LLM calls among some spans."""
+    """Sums over the LLM calls among some spans; ``is_estimated``: a part of the cost was computed from prices."""
 
     calls: int
     input_tokens: int
     output_tokens: int
     cost: float | None
+    is_estimated: bool
+
+
+class Branch(NamedTuple):
+    """A span of a tree: ``first`` is drawn before its name, ``rest`` before further lines about it."""
+
+    first: str
+    rest: str
+    span: SpanData
 
 
 def totals(spans: Iterable[SpanData]) -> Totals:
@@ -35,6 +46,7 @@ def totals(spans: Iterable[SpanData]) -> Totals:
         sum(span.count(semconv.USAGE_INPUT_TOKENS) or 0 for span in calls),
         sum(span.count(semconv.USAGE_OUTPUT_TOKENS) or 0 for span in calls),
         sum(costs) if costs else None,
+        any(map(has_estimated_cost, calls)),
     )
 
 
@@ -43,11 +55,10 @@ def printable(text: str) -> str:
     return text.translate(_CONTROL)
 
 
-def render_tree(spans: Iterable[SpanData], width: int | None = None) -> str:
-    """Return ``spans`` as indented trees with one line per span, siblings ordered by start time.
+def branches(spans: Iterable[SpanData]) -> Iterator[Branch]:
+    """Yield ``spans`` in the order of their trees, siblings by start time.
 
-    A span without its parent in ``spans`` is a root. If a line is longer than ``width``, its name is truncated
-    and its note moves to a line of its own.
+    A span without its parent in ``spans`` is a root.
     """
     ordered = sorted(spans, key=lambda span: (span.start_ns, span.end_ns))
     known = {span.span_id for span in ordered}
@@ -55,47 +66,33 @@ def render_tree(spans: Iterable[SpanData], width: int | None = None) -> str:
     for span in ordered:
         parent = span.parent_span_id
         children.setdefault(parent if parent in known and parent != span.span_id else "", []).append(span)
-    rows: list[tuple[str, ...]] = []
-    for root in children.get("", []):
-        _add(root, "", "", children, rows)
-    return _aligned(rows) if width is None else _fitted(rows, width)
+    # A stack, because a trace may be nested deeper than Python calls. Spans in a circle of parents follow as roots.
+    stack = [Branch("", "", span) for span in (*reversed(ordered), *reversed(children.get("", ())))]
+    shown: set[str] = set()
+    while stack:
+        first, rest, span = stack.pop()
+        if span.span_id in shown:
+            continue
+        shown.add(span.span_id)
+        below = [child for child in children.get(span.span_id, ()) if child.span_id not in shown]
+        yield Branch(first, rest + ("│  " if below else "   "), span)
+        for child in reversed(below):
+            is_last = child is below[-1]
+            stack.append(Branch(rest + ("└─ " if is_last else "├─ "), rest + ("   " if is_last else "│  "), child))
 
 
-def _add(
-    span: SpanData, first: str, rest: str, children: Mapping[str, Sequence[SpanData]], rows: list[tuple[str, ...]]
-) -> None:
-    rows.append((first + printable(span.name), _duration(span), _tokens(span), _cost(span), _note(span)))
-    child_spans = children.get(span.span_id, ())
-    for position, child in enumerate(child_spans):
-        is_last = position == len(child_spans) - 1
-        _add(child, rest + ("└─ " if is_last else "├─ "), rest + ("   " if is_last else "│  "), children, rows)
-
-
-def _fitted(rows: Sequence[tuple[str, ...]], width: int) -> str:
-    numbers = [max((len(row[column]) for row in rows), default=0) for column in range(1, 4)]
-    name_width = max(width - sum(number + len(_GAP) for number in numbers), _MIN_NAME_WIDTH)
-    lines = _aligned([(_truncated(row[0], name_width), *row[1:4]) for row in rows]).split("\n")
-    return "\n".join(
-        line
-        if not row[4]
-        else f"{line}{_GAP}{row[4]}"
-        if len(line + _GAP + row[4]) <= width
-        else f"{line}\n{_note_line(row)}"
-        for line, row in zip(lines, rows, strict=False)
-    )
-
-
-def _truncated(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def _note_line(row: Sequence[str]) -> str:
-    """Return a line with the note of ``row``, indented below its name."""
-    branch = row[0][: len(row[0]) - len(row[0].lstrip("│├└─ "))]
-    return branch.replace("├─", "│ ").replace("└─", "  ") + _GAP + row[4]
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+def render_tree(spans: Iterable[SpanData]) -> str:
+    """Return ``spans`` as indented trees with one line per span."""
+    rows = [
+        (
+            first + printable(span.name),
+            span_duration(span),
+            f"{tokens} tokens" if (tokens := span_tokens(span)) else "",
+            span_cost(span),
+            _note(span),
+        )
+        for first, _, span in branches(spans)
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return "\n".join(
         _GAP.join(
@@ -104,23 +101,6 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
         ).rstrip()
         for row in rows
     )
-
-
-def _duration(span: SpanData) -> str:
-    if not span.end_ns:
-        return "open"
-    ms = span.duration_ms
-    return f"{ms:.0f} ms" if ms < _MS_PER_S else f"{ms / _MS_PER_S:.2f} s"
-
-
-def _tokens(span: SpanData) -> str:
-    sent, received = span.count(semconv.USAGE_INPUT_TOKENS), span.count(semconv.USAGE_OUTPUT_TOKENS)
-    return "" if sent is None and received is None else f"{sent or 0} → {received or 0} tokens"
-
-
-def _cost(span: SpanData) -> str:
-    cost = span.number(semconv.USAGE_COST)
-    return "" if cost is None else f"${cost:.6f}"
 
 
 def _note(span: SpanData) -> str:

@@ -1,0 +1,1 @@
+"""The support conversation of ``spancast demo``, against the replay server."""
