@@ -23,6 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from spancast.diagnostics import Count, RaisedAsConfigError, counters
+from spancast.dialects.cost import CostEstimator, OwnPrice, per_mtok
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.registry import DIALECTS, find_dialect, installed_dialects
 from spancast.errors import ConfigError
@@ -122,6 +123,7 @@ def _configure(
             request_stream_usage=settings.request_stream_usage,
             cancellation_is_error=settings.cancellation_is_error,
             group_idle_timeout=settings.group_idle_timeout,
+            cost_estimator=_cost_estimator(settings),
             defaults=defaults,
         )
     )
@@ -293,6 +295,21 @@ def _make_provider(settings: Settings) -> SpancastTracerProvider:
     except ValueError as error:
         # An invalid span limit in an environment variable; the text names it.
         raise ConfigError(str(error)) from None
+
+
+def _cost_estimator(settings: Settings) -> CostEstimator | None:
+    if not settings.estimate_cost:
+        return None
+    from spancast.encoding.safe_regex import Pattern  # noqa: PLC0415 - imported lazily
+
+    return CostEstimator(
+        OwnPrice(
+            name,
+            Pattern(rf"\A(?:{name})\Z").search,
+            per_mtok(price),
+        )
+        for name, price in settings.prices.items()
+    )
 
 
 def _replace_own_provider(provider: SpancastTracerProvider | None) -> None:

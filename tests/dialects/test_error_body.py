@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.dialects.streams import json_values
 
-from spancast.dialects.error_body import OTHER, read_failure
+from spancast.dialects.error_body import read_failure
 from spancast.model.call import Failure
+from spancast.model.semconv import OTHER
 
 
 @pytest.mark.parametrize(

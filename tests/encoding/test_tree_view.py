@@ -4,7 +4,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import StatusCode
 from tests.destinations.spans import CALL, conversation, of_sdk, span
 
-from spancast.encoding.tree_view import render_tree, totals
+from spancast.encoding.tree_view import render_tree, totals, usd
+from spancast.model import semconv
 from spancast.testing import captured_spans, tree_text
 
 
@@ -54,3 +55,17 @@ def test_tree_text_of_sdk_spans_is_the_tree_of_their_data() -> None:
         assert tree_text(ended).splitlines()[1].startswith("└─ chat")
         assert isinstance(running, ReadableSpan)
         assert tree_text([running]) == "running  open"
+
+
+def test_render_tree_and_totals_mark_an_estimated_cost() -> None:
+    call = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "chat"}
+    charged = span("chat", 1, attributes={**call, semconv.USAGE_COST: 0.001})
+    estimate = {**call, semconv.USAGE_COST: 0.002, semconv.COST_SOURCE: "genai-prices 1"}
+    estimated = span("chat", 2, attributes=estimate)
+    assert [line.rpartition(" ")[2] for line in render_tree([charged, estimated]).splitlines()] == [
+        "$0.001000",
+        "~$0.002000",
+    ]
+    assert not totals([charged]).is_estimated
+    assert totals([charged, estimated]).is_estimated
+    assert usd(0.002, is_estimated=True) == "~$0.002000"

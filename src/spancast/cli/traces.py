@@ -19,7 +19,7 @@ from spancast.destinations.local_store import Store, TraceSummary
 from spancast.encoding.genai_fields import raw_trace_id
 from spancast.encoding.redaction import without_content
 from spancast.encoding.span_data import SpanData
-from spancast.encoding.tree_view import printable, render_tree, totals
+from spancast.encoding.tree_view import printable, render_tree, totals, usd
 from spancast.model import semconv
 from spancast.tracing.id_generator import trace_id_of
 
@@ -112,7 +112,7 @@ def _row(one: TraceSummary, short: int) -> tuple[str, ...]:
         one.name,
         str(one.calls),
         _tokens(one.input_tokens, one.output_tokens),
-        "" if one.cost is None else _cost(one.cost),
+        "" if one.cost is None else f"{'~' if one.is_estimated else ''}{_cost(one.cost)}",
         _duration(one.end_ns - one.start_ns),
         f"{number(one.errors, 'error')}" if one.errors else "ok",
     )
@@ -206,7 +206,7 @@ def _summary(spans: Sequence[SpanData]) -> Iterator[str]:
     if sums.input_tokens or sums.output_tokens:
         yield f"{sums.input_tokens:,} → {sums.output_tokens:,} tokens"
     if sums.cost is not None:
-        yield f"${sums.cost:.6f}"
+        yield usd(sums.cost, is_estimated=sums.is_estimated)
     yield _duration(max(span.end_ns for span in spans) - min(span.start_ns for span in spans))
     errors = sum(span.status == "error" for span in spans)
     if errors:

@@ -12,7 +12,7 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.place import Place, where_stream_goes
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Retry
 from spancast.encoding.span_data import SpanData
-from spancast.encoding.tree_view import render_tree, totals
+from spancast.encoding.tree_view import render_tree, totals, usd
 
 
 class ConsoleConfig(DestinationConfig, frozen=True):
@@ -64,6 +64,6 @@ def _text(spans: Iterable[SpanData]) -> str:
 
 def _heading(trace_id: str, spans: Iterable[SpanData]) -> str:
     sums = totals(spans)
-    cost = "" if sums.cost is None else f", ${sums.cost:.6f}"
+    cost = "" if sums.cost is None else f", {usd(sums.cost, is_estimated=sums.is_estimated)}"
     calls = "1 call" if sums.calls == 1 else f"{sums.calls} calls"
     return f"trace {trace_id}: {calls}, {sums.input_tokens} → {sums.output_tokens} tokens{cost}"

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS spans (
     input_tokens INTEGER,
     output_tokens INTEGER,
     total_tokens INTEGER,
-    cost REAL,                      -- USD, as charged by the provider
+    cost REAL,                      -- USD, as charged by the provider, else estimated
     status TEXT NOT NULL,           -- unset, ok, error
     status_message TEXT NOT NULL,
     kind INTEGER NOT NULL,
@@ -76,7 +76,8 @@ _SUMMARIES: Final = """
 SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = '' THEN name END), min(name)),
        max(session_id), max(user_id), min(start_ns), max(end_ns), count(*), count(model),
        CASE WHEN count(input_tokens) THEN CAST(total(input_tokens) AS INTEGER) END,
-       CASE WHEN count(output_tokens) THEN CAST(total(output_tokens) AS INTEGER) END, sum(cost), sum(status = 'error')
+       CASE WHEN count(output_tokens) THEN CAST(total(output_tokens) AS INTEGER) END, sum(cost), sum(status = 'error'),
+       max(instr(attributes, '"spancast.cost.estimated":true'))
 FROM spans WHERE trace_id IN (
     SELECT trace_id FROM spans
     WHERE start_ns >= :since AND (:session IS NULL OR session_id = :session)
@@ -122,6 +123,14 @@ class TraceSummary:
     output_tokens: int | None
     cost: float | None
     errors: int
+    is_estimated: bool
+    """Whether a part of ``cost`` is estimated."""
+
+
+def _summary(row: Sequence[Any]) -> TraceSummary:
+    fields: dict[str, Any] = dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))
+    fields["is_estimated"] = bool(fields["is_estimated"])
+    return TraceSummary(**fields)
 
 
 class Store:
@@ -162,7 +171,7 @@ class Store:
         }
         with self._connect() as database:
             rows: list[tuple[Any, ...]] = database.execute(_SUMMARIES, query_values).fetchall() if database else []
-        return [TraceSummary(**dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))) for row in rows]
+        return [_summary(row) for row in rows]
 
     def ids(self, given: str, limit: int = 10) -> list[str]:
         """Return the trace ids that match ``given``: the hex id, the caller's id, or a prefix of the hex id."""

@@ -13,9 +13,6 @@ from spancast.dialects import accessors
 from spancast.model import semconv
 from spancast.model.call import Attributes, Failure
 
-OTHER: Final = "_OTHER"
-"""``error.type`` if the provider gives no code (semantic conventions, ``error.type``)."""
-
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -41,7 +38,7 @@ def read_failure(error: object, outer: Mapping[str, Any], *, is_failed: bool = F
         fields.get("http_status"),
         fields.get("type"),
     )
-    code = next((code for code in map(_code, candidates) if code), OTHER)
+    code = next((code for code in map(_code, candidates) if code), semconv.OTHER)
     return Failure(type=code, message=accessors.text(message) or "")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 
@@ -24,18 +25,26 @@ class Totals:
     input_tokens: int
     output_tokens: int
     cost: float | None
+    is_estimated: bool
+    """Whether a part of ``cost`` is estimated."""
 
 
 def totals(spans: Iterable[SpanData]) -> Totals:
     """Return the sums over the LLM calls among ``spans``."""
     calls = [span for span in spans if span.is_generation]
-    costs = [cost for span in calls if (cost := span.number(semconv.USAGE_COST)) is not None]
+    costs = [cost for span in calls if (cost := genai_fields.costs(span)).total is not None]
     return Totals(
         len(calls),
         sum(span.count(semconv.USAGE_INPUT_TOKENS) or 0 for span in calls),
         sum(span.count(semconv.USAGE_OUTPUT_TOKENS) or 0 for span in calls),
-        sum(costs) if costs else None,
+        sum(cost.total or 0.0 for cost in costs) if costs else None,
+        is_estimated=any(cost.source for cost in costs),
     )
+
+
+def usd(cost: float, *, is_estimated: bool) -> str:
+    """Return ``cost`` as text, an estimate with a tilde."""
+    return f"{'~' if is_estimated else ''}${cost:.6f}"
 
 
 def printable(text: str) -> str:
@@ -119,8 +128,8 @@ def _tokens(span: SpanData) -> str:
 
 
 def _cost(span: SpanData) -> str:
-    cost = span.number(semconv.USAGE_COST)
-    return "" if cost is None else f"${cost:.6f}"
+    cost = genai_fields.costs(span)
+    return "" if cost.total is None else usd(cost.total, is_estimated=cost.source is not None)
 
 
 def _note(span: SpanData) -> str:

@@ -72,7 +72,7 @@ def _label(value: Any) -> Any:  # noqa: ANN401 - any attribute value
 
 def _error_type(value: Any) -> Any:  # noqa: ANN401 - any attribute value
     """Pass an error code or a class name; anything else becomes ``_OTHER``."""
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else "_OTHER"
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else semconv.OTHER
 
 
 def _fields(**rules: Rule) -> Rule:
@@ -279,6 +279,10 @@ _TABLE: Final[Mapping[str, Rule]] = {
     semconv.GENERATION_NAME: _anything,
     OVERFLOW_ATTRIBUTE: _anything,
     semconv.PARENT_SPAN_ID: _word,
+    semconv.COST_ESTIMATED: _number,
+    semconv.COST_SOURCE: _anything,
+    semconv.COST_INPUT: _number,
+    semconv.COST_OUTPUT: _number,
     semconv.PROBLEMS: _anything,
     semconv.REDACTED: _anything,
     # Filtered attribute by attribute in _filter_overflow.

@@ -13,7 +13,9 @@ from spancast.model.call import Attributes, AttributeValue, Request, Response
 from spancast.model.truncation import fitted_json
 
 _EXPENDABLE: Final = ("spancast.", semconv.TRACE_METADATA)
-_KEPT: Final = frozenset({semconv.USAGE_COST, semconv.USAGE_TOTAL_TOKENS, semconv.RESPONSE_INCOMPLETE})
+_KEPT: Final = frozenset(
+    {semconv.USAGE_COST, semconv.COST_ESTIMATED, semconv.USAGE_TOTAL_TOKENS, semconv.RESPONSE_INCOMPLETE}
+)
 
 
 def add_content(attributes: Attributes, request: Request) -> None:

@@ -58,6 +58,7 @@ _LEFT: Final = frozenset(("closed", "abandoned"))
 _STATUS_LIMIT: Final = 1_024
 _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
+_NO_ATTRIBUTES: Final[Attributes] = {}
 _NO_TIMES: Final[list[float]] = []
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
@@ -448,9 +449,18 @@ class TracedCall:
                 counters.add("spans_failed")
         if self._details:
             attributes.update(self._details)
+        self._add_cost(attributes)
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
+
+    @never_raise
+    def _add_cost(self, attributes: Attributes) -> None:
+        """Add the estimated cost if the response has none."""
+        estimator = self.settings.cost_estimator
+        if estimator is not None:
+            own = self._started_with if self.outer is None else _NO_ATTRIBUTES
+            attributes.update(estimator.estimate({**own, **attributes}))
 
     def _read_answer(self, answer: object) -> Response:
         return self.dialect.read_response(answer, content=self.captures_content)
