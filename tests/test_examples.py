@@ -109,7 +109,7 @@ def test_demo_prints_its_tree(server: ReplayServer, receiver: Receiver) -> None:
     assert names == [
         "Support", "triage", "classify", "choose tool", "answer", "draft", "draft, again", "rephrase", "check",
     ]  # fmt: skip
-    assert "✗ openai.RateLimitError" in printed
+    assert "✗ rate_limit_exceeded" in printed
     assert "$0.001890" in printed
 
 

@@ -116,6 +116,7 @@ class TracedCall:
     _incomplete: Incomplete | None = None
     _parent: SpanParent | None = None
     _problems: Sequence[str] = ()
+    _exception_type = ""
     _exceptions: list[CapturedException] | None = None
     _span_factory: SpanFactory
     _chunk_times_s: list[float] = _NO_TIMES
@@ -416,7 +417,8 @@ class TracedCall:
         self._incomplete = "failed" if is_exception else "cancelled"
         if is_exception or self.settings.cancellation_is_error:
             details = self._details = self.dialect.error_attributes(error)
-            kind = details.pop(semconv.ERROR_TYPE, None) or error_type(error)
+            self._exception_type = error_type(error)
+            kind = details.pop(semconv.ERROR_TYPE, None) or self._exception_type
             self._failure = Failure(type=str(kind), message=message_of(error))
             if self.outer is None and self.span is not None:
                 counters.add("spans_failed")
@@ -475,7 +477,7 @@ class TracedCall:
     @never_raise
     def _exception_attributes(self) -> Attributes:
         failure, chain = self._failure, self._exceptions
-        event: Attributes = {semconv.EXCEPTION_TYPE: failure.type if failure else ""}
+        event: Attributes = {semconv.EXCEPTION_TYPE: self._exception_type}
         if failure is not None and chain is not None:
             event[semconv.EXCEPTION_MESSAGE] = failure.message
             event[semconv.EXCEPTION_STACKTRACE] = traceback_text(chain)

@@ -15,7 +15,7 @@ from spancast.dialects import accessors, parameters
 from spancast.dialects.anthropic_messages.blocks import content_parts, input_messages
 from spancast.dialects.anthropic_messages.stream import MessagesStream
 from spancast.dialects.content import text_part
-from spancast.dialects.error_body import read_failure
+from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
@@ -128,6 +128,7 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     _include_cache(usage)
     attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS)
     attributes.update(usage.attributes)
+    attributes.update(error_attributes(response.get("error")))
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
     if category := accessors.text(accessors.fields(response.get("stop_details")).get("category")):

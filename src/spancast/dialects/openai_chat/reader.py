@@ -13,7 +13,7 @@ from typing import Any, Final
 from spancast.dialects import accessors
 from spancast.dialects import parameters as read
 from spancast.dialects.content import text_part
-from spancast.dialects.error_body import read_failure
+from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.finish import MESSAGE_REASONS, output_messages
 from spancast.dialects.openai_chat.messages import input_messages, is_prompt_message, message
 from spancast.dialects.openai_chat.stream import ChatStream
@@ -174,7 +174,9 @@ class _OpenAIChat(Dialect):
         attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, nested="choices" in fields)
         if usage.attributes:
             attributes.update(usage.attributes)
-        failure = read_failure(fields.get("error") or accessors.fields(fields.get("x_groq")).get("error"), fields)
+        error = fields.get("error") or accessors.fields(fields.get("x_groq")).get("error")
+        failure = read_failure(error, fields)
+        attributes.update(error_attributes(error))
         reasons: list[str] = []
         has_more = False
         for choice in choices:
@@ -183,6 +185,7 @@ class _OpenAIChat(Dialect):
                 reasons.append(reason)
             if failure is None:
                 failure = read_failure(choice.get("error"), choice, is_failed=reason == "error")
+                attributes.update(error_attributes(choice.get("error")))
             has_more = has_more or bool(choice.get("logprobs") or choice.get("native_finish_reason"))
         if has_more:
             _add_choice_fields(choices, attributes, content=content)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from spancast.dialects import accessors, parameters
 from spancast.dialects.content import text_part
-from spancast.dialects.error_body import read_failure
+from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.openai_responses.items import (
     awaits_caller,
@@ -170,6 +170,7 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     reason = "error" if is_cut else _finish_reason(response, native, has_failed=failure is not None)
     attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS)
     attributes.update(usage.attributes)
+    attributes.update(error_attributes(response.get("error")))
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
     if content and (values := logprobs(output)):
