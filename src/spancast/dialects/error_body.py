@@ -80,7 +80,8 @@ def http_error_attributes(error: BaseException) -> Attributes:
     # The openai SDK unwraps the error.
     inner: object = outer.get("error") or outer
     failure = read_failure(inner, outer)
-    if failure is not None and failure.type != semconv.OTHER:
+    # The HTTP status as code says less than the exception's class.
+    if failure is not None and failure.type not in (semconv.OTHER, str(status)):
         found[semconv.ERROR_TYPE] = failure.type
     if json_codec.is_mapping(inner):
         found.update(error_attributes(inner))

@@ -96,7 +96,7 @@ RESPONSE_PROVIDER: Final = "spancast.response.provider"
 RESPONSE_NATIVE_FINISH_REASONS: Final = "spancast.response.native_finish_reasons"
 RESPONSE_LOGPROBS: Final = "spancast.response.logprobs"
 RESPONSE_INCOMPLETE: Final = "spancast.response.incomplete"
-"""The reason that a stream was not read to its end: ``closed``, ``abandoned``, ``cancelled`` or ``failed``."""
+"""The reason that a stream is not complete: ``closed``, ``abandoned``, ``cancelled``, ``failed`` or ``cut``."""
 
 USAGE_TOTAL_TOKENS: Final = "spancast.usage.total_tokens"
 USAGE_COST: Final = "spancast.usage.cost"

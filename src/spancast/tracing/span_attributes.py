@@ -50,6 +50,11 @@ def is_empty(response: Response) -> bool:
     return not (response.id or response.finish_reasons or response.messages or response.usage or response.attributes)
 
 
+def is_cut(response: Response) -> bool:
+    """Return whether a stream without a failure has ended before its finish reason."""
+    return response.failure is None and set(response.finish_reasons) <= {"error"}
+
+
 def error_type(error: BaseException) -> str:
     """Return ``error.type`` of an exception: its class name, with its package unless it is a builtin."""
     kind = type(error)

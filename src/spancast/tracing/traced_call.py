@@ -42,6 +42,7 @@ from spancast.tracing.span_attributes import (
     add_response,
     error_type,
     fit_to_limit,
+    is_cut,
     is_empty,
 )
 from spancast.tracing.span_factory import SpanFactory
@@ -52,9 +53,10 @@ if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
 
 Attached: TypeAlias = "tuple[object, Token[TracedCall | None]]"
-Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
+Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed", "cut"]
 
 _LEFT: Final = frozenset(("closed", "abandoned"))
+_CUT: Final = Failure(type="incomplete_stream", message="the stream ended without a finish reason")
 _STATUS_LIMIT: Final = 1_024
 _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
@@ -74,6 +76,11 @@ class Arrived(Protocol):
     @property
     def is_complete(self) -> bool:
         """Return whether the response, once parsed, is complete, even if its stream was closed early."""
+        ...
+
+    @property
+    def is_stream(self) -> bool:
+        """Return whether the response, once parsed, is a stream of events."""
         ...
 
     @property
@@ -434,10 +441,11 @@ class TracedCall:
             response = self._read_answer(json_codec.decode(answer))
         else:
             response = Response() if answer is None else answer()
-        arrived, self._arrived = self._arrived, None
-        incomplete, failure = self._incomplete, self._failure or response.failure
-        if incomplete in _LEFT and arrived is not None and arrived.is_complete:
-            incomplete = None
+        if self._arrived is not None and self._arrived.is_stream:
+            # The body may not say so: Bedrock has another path for it.
+            attributes.setdefault(semconv.REQUEST_STREAM, True)
+        incomplete, failure = self._ending(response)
+        self._arrived = None
         add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
         if not (incomplete or failure) and is_empty(response):
             self._note_empty_response(attributes)
@@ -455,6 +463,17 @@ class TracedCall:
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
+
+    def _ending(self, response: Response) -> tuple[Incomplete | None, Failure | None]:
+        """Return how a stream ended early and the failure of the call; None if neither."""
+        arrived, incomplete, failure = self._arrived, self._incomplete, self._failure or response.failure
+        if arrived is None:
+            return incomplete, failure
+        if incomplete in _LEFT and arrived.is_complete:
+            incomplete = None
+        if arrived.is_stream and not (incomplete or failure or is_empty(response)) and is_cut(response):
+            return "cut", _CUT
+        return incomplete, failure
 
     @never_raise
     def _add_cost(self, attributes: Attributes) -> None:

@@ -53,7 +53,9 @@ _FIELDS: Final[Mapping[str, Row]] = {
     "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", parameters.json_attribute),
 }
 # ``stop_sequence`` quotes content of the request, so it is part of the message.
-_NOT_FIELDS: Final = frozenset({"id", "model", "role", "stop_reason", "stop_sequence"})
+_NOT_FIELDS: Final = frozenset(
+    {"content", "error", "id", "model", "role", "stop_details", "stop_reason", "stop_sequence", "usage"}
+)
 
 _USAGE: Final[Table] = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
@@ -126,7 +128,7 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
         reason = "error"
     usage = read_usage(response.get("usage"), _USAGE)
     _include_cache(usage)
-    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS)
+    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS, nested="stop_reason" in response)
     attributes.update(usage.attributes)
     attributes.update(error_attributes(response.get("error")))
     if native is not None:
@@ -199,7 +201,7 @@ def _tool(value: object) -> dict[str, Any]:
     kept = {
         key: item
         for key, item in tool.items()
-        if key not in ("input_schema", "cache_control", "type") and not json_codec.is_absent(item)
+        if key not in ("input_schema", "type") and not json_codec.is_absent(item)
     }
     definition: dict[str, Any] = {"type": "function", **kept, "name": name}
     schema = tool.get("input_schema")

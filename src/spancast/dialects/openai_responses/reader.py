@@ -89,7 +89,7 @@ _REPEATED: Final = frozenset(
     }
 )
 # ``output_text`` is a copy of the content, added by the SDKs.
-_NOT_FIELDS: Final = _REPEATED | {"id", "output", "output_text"}
+_NOT_FIELDS: Final = _REPEATED | {"error", "id", "incomplete_details", "output", "output_text", "usage"}
 
 _USAGE: Final[Table] = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
@@ -168,7 +168,7 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     usage = read_usage(response.get("usage"), _USAGE)
     native = accessors.text(accessors.fields(response.get("incomplete_details")).get("reason"))
     reason = "error" if is_cut else _finish_reason(response, native, has_failed=failure is not None)
-    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS)
+    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS, nested="output" in response)
     attributes.update(usage.attributes)
     attributes.update(error_attributes(response.get("error")))
     if native is not None:
