@@ -148,13 +148,19 @@ class TracedCall:
         """Return whether message content is recorded."""
         return self.settings.capture_content
 
+    @property
+    def _provider(self) -> str:
+        # A gateway, or a server of the caller's own, is not the provider that the format is named after.
+        is_unknown = self.dialect.is_shared and self.server is not UNKNOWN_SERVER
+        return self.server.provider or (semconv.OTHER if is_unknown else self.dialect.provider)
+
     def start(self, current: Context, *, is_outermost: bool, parse_now: bool) -> None:
         """Start the span under its parent; parse the request at once if ``parse_now`` or strict."""
         keys, call_tracer, server = self.keys, self._call_tracer, self.server
         model = self._body.get("model") if self._body is not None else None
         attributes = self._started_with = {
             semconv.OPERATION_NAME: self.dialect.operation,
-            semconv.PROVIDER_NAME: server.provider or self.dialect.provider,
+            semconv.PROVIDER_NAME: self._provider,
             **server.attributes,
         }
         model = model if isinstance(model, str) and model else None
@@ -218,7 +224,7 @@ class TracedCall:
         request = self.dialect.read_request(body, content=content)
         attributes = self._attributes = request.attributes
         if self.outer is not None:
-            attributes[semconv.PROVIDER_NAME] = self.server.provider or self.dialect.provider
+            attributes[semconv.PROVIDER_NAME] = self._provider
             attributes.update(self.server.attributes)
         if content:
             add_content(attributes, request)

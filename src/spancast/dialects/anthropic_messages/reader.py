@@ -85,6 +85,7 @@ class _AnthropicMessages(Dialect):
 
     name: str = "anthropic_messages"
     provider: str = "anthropic"
+    is_shared: bool = True
     end_marker: str | None = "[DONE]"
     last_events: frozenset[str] = frozenset({"message_stop"})
     answers: str | None = "spancast.dialects.anthropic_messages.answers:ANSWERS"

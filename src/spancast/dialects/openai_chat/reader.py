@@ -144,6 +144,7 @@ class _OpenAIChat(Dialect):
 
     name: str = "openai_chat"
     provider: str = "openai"
+    is_shared: bool = True
     end_marker: str | None = "[DONE]"
     answers: str | None = "spancast.dialects.openai_chat.answers:ANSWERS"
 

@@ -126,6 +126,7 @@ class _OpenAIResponses(Dialect):
 
     name: str = "openai_responses"
     provider: str = "openai"
+    is_shared: bool = True
     end_marker: str | None = "[DONE]"
     last_events: frozenset[str] = frozenset({"response.completed", "response.incomplete", "response.failed"})
     answers: str | None = "spancast.dialects.openai_responses.answers:ANSWERS"
