@@ -674,3 +674,15 @@ def test_unknown_fields_of_answer_and_blocks_are_kept_whole_and_streamed():
         {"type": "message_stop"},
     ]
     assert read_stream(ANTHROPIC_MESSAGES, events) == whole
+
+
+def test_usage_includes_the_billed_tokens_of_compactions():
+    iterations = [
+        {"type": "compaction", "input_tokens": 100, "output_tokens": 30, "cache_read_input_tokens": 7},
+        {"type": "message", "input_tokens": 10, "output_tokens": 5},
+    ]
+    usage = {"input_tokens": 10, "output_tokens": 5, "iterations": iterations}
+    counts = ANTHROPIC_MESSAGES.read_response({"stop_reason": "end_turn", "usage": usage}, content=True).usage
+    assert counts[semconv.USAGE_INPUT_TOKENS] == 117
+    assert counts[semconv.USAGE_OUTPUT_TOKENS] == 35
+    assert counts[semconv.USAGE_CACHE_READ] == 7

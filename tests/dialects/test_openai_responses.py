@@ -781,3 +781,29 @@ def test_ids_and_unknown_fields_of_items_and_parts_are_kept():
         {"type": "tool_call", "id": "c", "name": "f", "arguments": {}, "item_id": "fc", "namespace": "n"},
     ]
     assert read.attributes["spancast.response.moderation"] == '{"flagged":false}'
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"type": "mcp_approval_request", "id": "a", "name": "f", "arguments": "{}"}, "tool_calls"),
+        ({"type": "tool_search_call", "id": "s", "call_id": "c", "execution": "client"}, "tool_calls"),
+        ({"type": "tool_search_call", "id": "s", "call_id": "c", "execution": "server"}, "stop"),
+    ],
+)
+def test_finish_reason_of_items_that_wait_for_the_caller(item: dict[str, Any], reason: str):
+    answer = {"status": "completed", "output": [item]}
+    assert OPENAI_RESPONSES.read_response(answer, content=True).finish_reasons == [reason]
+
+
+def test_request_of_a_stored_prompt_has_its_names_and_variables_as_content():
+    prompt = {"id": "pmpt_1", "version": "3", "variables": {"city": "Paris", "file": {"type": "input_file"}}}
+    read = OPENAI_RESPONSES.read_request({"prompt": prompt}, content=True).attributes
+    assert read["gen_ai.prompt.name"] == "pmpt_1"
+    assert read["gen_ai.prompt.version"] == "3"
+    assert read["gen_ai.prompt.variable.city"] == "Paris"
+    assert read["gen_ai.prompt.variable.file"] == '{"type":"input_file"}'
+    assert {name for name in without_content(read) if "prompt" in name} == {
+        "gen_ai.prompt.name",
+        "gen_ai.prompt.version",
+    }

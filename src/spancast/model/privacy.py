@@ -261,6 +261,8 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
         """,
     ),
     "provider": _label,
+    "error": _content,
+    "tool_usage": _usage,
     "logprobs": _content,
     "openrouter_metadata": _fields(
         requested=_word, strategy=_word, region=_word, attempt=_number, is_byok=_number,
@@ -279,6 +281,8 @@ _TABLE: Final[Mapping[str, Rule]] = {
     semconv.GENERATION_NAME: _anything,
     OVERFLOW_ATTRIBUTE: _anything,
     semconv.PARENT_SPAN_ID: _word,
+    semconv.PROMPT_NAME: _anything,
+    semconv.PROMPT_VERSION: _word,
     semconv.COST_ESTIMATED: _number,
     semconv.COST_SOURCE: _anything,
     semconv.COST_INPUT: _number,

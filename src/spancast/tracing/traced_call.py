@@ -465,7 +465,7 @@ class TracedCall:
                 counters.add("spans_failed")
         if self._details:
             attributes.update(self._details)
-        self._add_cost(attributes)
+        self._add_model_and_cost(attributes)
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
@@ -482,11 +482,14 @@ class TracedCall:
         return incomplete, failure
 
     @never_raise
-    def _add_cost(self, attributes: Attributes) -> None:
-        """Add the estimated cost if the response has none."""
+    def _add_model_and_cost(self, attributes: Attributes) -> None:
+        """Add the model of a request that names none (a stored prompt does), and the cost if the response has none."""
+        own = self._started_with if self.outer is None else _NO_ATTRIBUTES
+        model = attributes.get(semconv.RESPONSE_MODEL)
+        if model is not None and semconv.REQUEST_MODEL not in own:
+            attributes.setdefault(semconv.REQUEST_MODEL, model)
         estimator = self.settings.cost_estimator
         if estimator is not None:
-            own = self._started_with if self.outer is None else _NO_ATTRIBUTES
             attributes.update(estimator.estimate({**own, **attributes}))
 
     def _read_answer(self, answer: object) -> Response:

@@ -129,6 +129,7 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
         reason = "error"
     usage = read_usage(response.get("usage"), _USAGE)
     _include_cache(usage)
+    _include_compaction(usage, accessors.fields(response.get("usage")).get("iterations"))
     attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS, nested="stop_reason" in response)
     attributes.update(usage.attributes)
     attributes.update(error_attributes(response.get("error")))
@@ -163,6 +164,16 @@ def _include_cache(usage: Usage) -> None:
     if semconv.USAGE_INPUT_TOKENS in counts:
         cached = counts.get(semconv.USAGE_CACHE_READ, 0) + counts.get(semconv.USAGE_CACHE_WRITE, 0)
         counts[semconv.USAGE_INPUT_TOKENS] += cached
+
+
+def _include_compaction(usage: Usage, iterations: object) -> None:
+    """Add the tokens of compactions, which are billed but not part of the other counts."""
+    for entry in map(accessors.fields, accessors.items(iterations)):
+        if entry.get("type") == "compaction":
+            billed = read_usage({name: value for name, value in entry.items() if name in _USAGE}, _USAGE)
+            _include_cache(billed)
+            for name, count in billed.counts.items():
+                usage.counts[name] = usage.counts.get(name, 0) + count
 
 
 def _add_output_config(attributes: Attributes, body: Mapping[str, Any], *, content: bool) -> None:

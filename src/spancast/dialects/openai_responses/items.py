@@ -89,8 +89,10 @@ def awaits_caller(output: object) -> bool:
         item = _unwrap(entry)
         kind = accessors.text(item.get("type")) or ""
         call_id = accessors.text(item.get("call_id"))
-        if kind in _CALLS:
+        if kind in _CALLS or (kind == "tool_search_call" and item.get("execution") == "client"):
             called.add(call_id)
+        elif kind == "mcp_approval_request":
+            called.add(accessors.text(item.get("id")))
         elif kind.endswith("_output"):
             called.discard(call_id)
     return bool(called)

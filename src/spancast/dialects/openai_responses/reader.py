@@ -138,6 +138,7 @@ class _OpenAIResponses(Dialect):
         _add_reasoning(attributes, body.get("reasoning"))
         _add_output_type(attributes, body)
         _add_conversation(attributes, body.get("conversation"))
+        _add_prompt(attributes, accessors.fields(body.get("prompt")))
         return Request(
             model=accessors.text(body.get("model")),
             stream=body.get("stream") is True,
@@ -229,6 +230,16 @@ def _add_conversation(attributes: Attributes, conversation: object) -> None:
     found = accessors.text(conversation) or accessors.text(accessors.fields(conversation).get("id"))
     if found is not None:
         attributes[semconv.CONVERSATION_ID] = found
+
+
+def _add_prompt(attributes: Attributes, prompt: Mapping[str, Any]) -> None:
+    """Add the names of a prompt that OpenAI stores; its variables are content."""
+    for name, attribute in (("id", semconv.PROMPT_NAME), ("version", semconv.PROMPT_VERSION)):
+        if value := accessors.text(prompt.get(name)):
+            attributes[attribute] = value
+    for name, value in accessors.fields(prompt.get("variables")).items():
+        if not json_codec.is_absent(value):
+            attributes[f"{semconv.PROMPT_VARIABLE}.{name}"] = parameters.json_attribute(value)
 
 
 def _instructions(value: object) -> list[MessagePart]:
