@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
 from spancast.diagnostics import Count, RaisedAsConfigError, after_fork_in_child, attempt, counters, logger
+from spancast.dialects.cost import CostEstimator, OwnPrice, per_mtok
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.registry import DIALECTS, find_dialect, installed_dialects
 from spancast.errors import ConfigError, SpancastError
@@ -196,6 +197,7 @@ class Runtime:
                 request_stream_usage=settings.request_stream_usage,
                 cancellation_is_error=settings.cancellation_is_error,
                 group_idle_timeout=settings.group_idle_timeout,
+                cost_estimator=_cost_estimator(settings),
                 defaults=defaults,
             )
         )
@@ -435,6 +437,16 @@ class Runtime:
 def _application_provider() -> TracerProvider | None:
     provider = trace_api.get_tracer_provider()
     return None if isinstance(provider, ProxyTracerProvider) else provider
+
+
+def _cost_estimator(settings: Settings) -> CostEstimator | None:
+    if not settings.estimate_cost:
+        return None
+    from spancast.encoding.safe_regex import Pattern  # noqa: PLC0415 - imported lazily
+
+    return CostEstimator(
+        OwnPrice(name, Pattern(rf"\A(?:{name})\Z").search, per_mtok(price)) for name, price in settings.prices.items()
+    )
 
 
 def _make_provider(settings: Settings) -> SpancastTracerProvider:

@@ -72,6 +72,10 @@ def test_traces_are_sorted_by_newest_with_sums(path: Path) -> None:
     assert (found.trace_id, found.raw_trace_id, found.user_id) == (TRACE_ID, "order_processing_001", "user_12345")
     assert (found.spans, found.calls, found.errors) == (4, 2, 1)
     assert (found.input_tokens, found.output_tokens, found.cost) == (100, 50, 0.00075)
+    assert not found.is_estimated
+    estimate = {semconv.OPERATION_NAME: "chat", semconv.USAGE_COST: 0.002, semconv.COST_ESTIMATED: True}
+    store.write([span("chat", 12, attributes=estimate, kind=3)])
+    assert store.traces(session="session_abc")[0].is_estimated
     assert found.end_ns - found.start_ns == 1_400_000_000
 
 

@@ -338,6 +338,7 @@ def test_request_of_a_stream_with_tools():
                 "type": "function",
                 "name": "get_weather",
                 "description": "Current weather of a city",
+                "cache_control": {"type": "ephemeral"},
                 "parameters": {
                     "type": "object",
                     "properties": {"city": {"type": "string"}},
@@ -355,7 +356,7 @@ def test_request_blocks_become_parts():
     pdf = reference(blocks[4]["source"]["data"], "document", "application/pdf")
     request = request_of("tool_results")
     assert request.system_instructions == [
-        {"type": "text", "content": "You read files."},
+        {"type": "text", "content": "You read files.", "cache_control": {"type": "ephemeral"}},
         {"type": "text", "content": "Be brief."},
     ]
     assert request.messages == [
@@ -461,7 +462,7 @@ def test_unknown_blocks_become_generic_parts():
                 {"type": "image", "source": {"type": "base64"}},
                 {"type": "document", "source": {"type": "url"}, "title": "T"},
                 {"type": "server_tool_call_response", "id": None, "server_tool_call_response": {"type": "mcp"}},
-                {"type": "brand_new", "kind": "k"},
+                {"type": "brand_new", "kind": "k", "cache_control": {"type": "ephemeral"}},
                 {"type": "unknown"},
             ],
         }
@@ -648,3 +649,40 @@ def test_readers_malformed_recording_never_raises(name: str, data: st.DataObject
     check_response(ANTHROPIC_MESSAGES.read_response(case.get("response"), content=True))
     events = case.get("stream")
     check_response(read_stream(ANTHROPIC_MESSAGES, events if isinstance(events, list) else []))
+
+
+def test_unknown_fields_of_answer_and_blocks_are_kept_whole_and_streamed():
+    message = {
+        "id": "msg", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use",
+        "container": {"id": "c1", "expires_at": "soon"}, "context_management": {"applied_edits": []},
+        "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}, "caller": {"type": "direct"}}],
+        "usage": {"input_tokens": 1, "output_tokens": 2},
+    }  # fmt: skip
+    whole = ANTHROPIC_MESSAGES.read_response(message, content=True)
+    assert whole.messages[0]["parts"] == [
+        {"type": "tool_call", "id": "t", "name": "f", "arguments": {}, "caller": {"type": "direct"}}
+    ]
+    assert whole.attributes["spancast.response.container"] == '{"id":"c1","expires_at":"soon"}'
+    assert whole.attributes["spancast.response.context_management"] == '{"applied_edits":[]}'
+    late = {"stop_reason": "tool_use", "container": message["container"]}
+    edits = {"context_management": message["context_management"]}
+    started = {**message, "content": [], "stop_reason": None, "container": None, "context_management": None}
+    events = [
+        {"type": "message_start", "message": started},
+        {"type": "content_block_start", "index": 0, "content_block": message["content"][0]},
+        {"type": "message_delta", "delta": late, "usage": message["usage"], **edits},
+        {"type": "message_stop"},
+    ]
+    assert read_stream(ANTHROPIC_MESSAGES, events) == whole
+
+
+def test_usage_includes_the_billed_tokens_of_compactions():
+    iterations = [
+        {"type": "compaction", "input_tokens": 100, "output_tokens": 30, "cache_read_input_tokens": 7},
+        {"type": "message", "input_tokens": 10, "output_tokens": 5},
+    ]
+    usage = {"input_tokens": 10, "output_tokens": 5, "iterations": iterations}
+    counts = ANTHROPIC_MESSAGES.read_response({"stop_reason": "end_turn", "usage": usage}, content=True).usage
+    assert counts[semconv.USAGE_INPUT_TOKENS] == 117
+    assert counts[semconv.USAGE_OUTPUT_TOKENS] == 35
+    assert counts[semconv.USAGE_CACHE_READ] == 7

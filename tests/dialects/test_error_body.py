@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.dialects.streams import json_values
 
-from spancast.dialects.error_body import OTHER, read_failure
+from spancast.dialects.error_body import http_error_attributes, read_failure
+from spancast.dialects.registry import DIALECTS, find_dialect
 from spancast.model.call import Failure
+from spancast.model.semconv import OTHER
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,56 @@ def test_read_failure_without_error_field():
 def test_read_failure_type_is_a_code_for_any_input(error: Any, outer: dict[str, Any]):
     failure = read_failure(error, outer)
     assert failure is None or (len(failure.type) <= 64 and " " not in failure.type)
+
+
+class SDKError(Exception):
+    def __init__(self, body: object, **fields: object) -> None:
+        super().__init__("failed")
+        self.body = body
+        self.__dict__.update(fields)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "rest"),
+    [
+        ({"message": "no", "type": "invalid_request_error", "code": "model_not_found", "param": "model"},
+         "model_not_found", {"param": "model"}),
+        ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, "overloaded_error", None),
+        ({"message": "no", "code": "tool_use_failed", "failed_generation": "{}"}, "tool_use_failed", {"failed_generation": "{}"}),
+        ({"message": "no", "code": "content_filter", "innererror": {"code": "Policy"}}, "content_filter", {"innererror": {"code": "Policy"}}),
+        ({"error": {"code": 429, "message": "no", "metadata": {"raw": "slow", "provider_name": "X"}}}, "429",
+         {"metadata": {"raw": "slow", "provider_name": "X"}}),
+        ('{"error": {"code": 402, "metadata": {"error_type": "payment_required"}}}', "payment_required",
+         {"metadata": {"error_type": "payment_required"}}),
+        (b"<html>", None, None),
+        ("not json", None, None),
+        (None, None, None),
+        ([1], None, None),
+        ({"message": "no code"}, None, None),
+    ],
+)  # fmt: skip
+def test_http_error_attributes_have_the_code_and_the_rest_of_the_body(
+    body: object, kind: str | None, rest: object
+) -> None:
+    found = http_error_attributes(SDKError(body, status_code=400))
+    assert found.get("error.type") == kind
+    assert found["spancast.response.status_code"] == 400
+    given = found.get("spancast.response.error")
+    assert (None if given is None else json.loads(str(given))) == rest
+
+
+def test_http_error_attributes_of_a_rejected_answer_do_not_read_it_as_an_error() -> None:
+    found = http_error_attributes(SDKError({"type": "message", "content": []}, status_code=200))
+    assert found == {"spancast.response.status_code": 200}
+
+
+def test_an_error_has_the_same_type_raised_and_in_a_response() -> None:
+    for name in DIALECTS:
+        dialect = find_dialect(name)
+        assert dialect is not None
+        error = {"type": "server_error", "code": "upstream_error", "message": "died", "raw": "x"}
+        read = dialect.read_response({"error": error}, content=True)
+        raised = dialect.error_attributes(SDKError({"error": error}))
+        assert read.failure is not None, name
+        assert read.failure.type == raised["error.type"] == "upstream_error"
+        assert read.attributes["spancast.response.error"] == raised["spancast.response.error"] == '{"raw":"x"}'

@@ -142,7 +142,7 @@ def test_read_response_choices_have_own_reasons() -> None:
         ("error_in_choice_http200", ["error"], True),
         ("error_midstream.stream", ["error"], True),
         ("error_string_code.stream", ["error"], True),
-        ("truncated_disconnect.stream", ["error"], False),
+        ("truncated_disconnect.stream", [], False),
         ("length.stream", ["length"], False),
     ],
 )
@@ -368,7 +368,8 @@ def test_request_media_by_reference() -> None:
     parts = request_of("media").messages[0]["parts"]
     size = parts[1]["byte_size"]
     assert parts[1:] == [
-        {"type": "uri", "modality": "image", "uri": parts[1]["uri"], "byte_size": size, "mime_type": "image/png"},
+        {"type": "uri", "modality": "image", "uri": parts[1]["uri"], "byte_size": size, "mime_type": "image/png",
+         "detail": "low"},
         {"type": "uri", "modality": "image", "uri": "https://example.com/cat.png"},
         {"type": "uri", "modality": "audio", "uri": parts[1]["uri"], "byte_size": size, "mime_type": "audio/wav"},
         {
@@ -460,7 +461,7 @@ def test_stream_interleaved_choices_and_calls() -> None:
             ],
         },
     ]
-    assert read.finish_reasons == ["error", "error"]
+    assert read.finish_reasons == []
 
 
 def test_stream_complete_response_as_one_chunk() -> None:
@@ -607,3 +608,241 @@ def test_content_part_with_field_named_kind() -> None:
     assert OPENAI_CHAT.read_request({"messages": [{"role": "user", "content": [part]}]}, content=True).messages == [
         {"role": "user", "parts": [part]}
     ]
+
+
+def answers_of(*chunks: dict[str, Any]) -> list[Response]:
+    """Read one stream in each way: as JSON text, as JSON, and as the SDK's objects."""
+    as_text = OPENAI_CHAT.new_stream(content=True)
+    for one in chunks:
+        as_text.feed_text(json.dumps(one))
+    objects = [construct_type(type_=ChatCompletionChunk, value=one) for one in chunks]
+    return [as_text.result(), read_stream(OPENAI_CHAT, list(chunks)), comparable(read_stream(OPENAI_CHAT, objects))]
+
+
+def body(message: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}}
+    return {"id": "c", "object": "chat.completion", "model": "m", "choices": [choice], **fields}
+
+
+def delta(fields: dict[str, Any], reason: str | None = None, **top: Any) -> dict[str, Any]:
+    choice = {"index": 0, "delta": fields, "finish_reason": reason}
+    return {"id": "c", "object": "chat.completion.chunk", "model": "m", "choices": [choice], **top}
+
+
+USAGE = {"prompt_tokens": 12, "completion_tokens": 26, "total_tokens": 38}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        delta({}, "stop", x_groq={"id": "req", "usage": USAGE}),
+        {**delta({}), "choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": USAGE}]},
+        delta({}, "stop", usage=USAGE),
+    ],
+    ids=["groq", "moonshot", "openai"],
+)
+def test_stream_usage_outside_of_usage_is_read(last: dict[str, Any]) -> None:
+    for read in answers_of(delta({"content": ""}, x_groq={"id": "req"}), delta({"content": "Hello"}), last):
+        assert read.usage == {
+            "gen_ai.usage.input_tokens": 12, "gen_ai.usage.output_tokens": 26, "spancast.usage.total_tokens": 38,
+        }  # fmt: skip
+        assert read.finish_reasons == ["stop"]
+        assert read.messages[0]["parts"] == [{"type": "text", "content": "Hello"}]
+
+
+def test_stream_error_in_x_groq_is_a_failure() -> None:
+    for read in answers_of(delta({"content": "Hel"}), delta({}, x_groq={"error": {"code": "over_capacity"}})):
+        assert read.failure == Failure(type="over_capacity")
+
+
+def test_stream_late_fields_equal_those_of_a_whole_answer() -> None:
+    late = {
+        "citations": ["https://example.com/a"],
+        "search_results": [{"title": "A", "url": "https://example.com/a"}],
+        "time_info": {"total_time": 0.5},
+        "moderation": {"flagged": False},
+    }
+    whole = comparable(OPENAI_CHAT.read_response(body({"content": "Hello there"}, **late), content=True))
+    # One comes with a text, and one between texts.
+    chunks = [
+        delta({"content": "Hello"}, citations=late["citations"]),
+        delta({"content": " the"}),
+        delta({"content": "re"}, "stop", **late),
+    ]
+    for read in answers_of(*chunks):
+        assert comparable(read) == whole
+
+
+def test_stream_lists_of_parts_keep_their_order_and_text() -> None:
+    def thinking(text: str) -> dict[str, Any]:
+        return delta({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": text}]}]})
+
+    chunks = [
+        delta({"content": ""}), thinking("Let me "), thinking("think."),
+        delta({"content": [{"type": "text", "text": "It is "}]}), delta({"content": "fo"}), delta({"content": "ur."}),
+        delta({"content": [{"type": "reference", "reference_ids": [3]}]}), delta({"content": " So"}), delta({"content": "!"}, "stop"),
+    ]  # fmt: skip
+    expected = [
+        {"type": "reasoning", "content": "Let me think."},
+        {"type": "text", "content": "It is four."},
+        {"type": "reference", "reference_ids": [3]},
+        {"type": "text", "content": " So!"},
+    ]
+    for read in answers_of(*chunks):
+        assert read.messages[0]["parts"] == expected
+    content = [
+        {"type": "thinking", "thinking": [{"type": "text", "text": "Let me think."}]},
+        {"type": "text", "text": "It is four."}, {"type": "reference", "reference_ids": [3]}, {"type": "text", "text": " So!"},
+    ]  # fmt: skip
+    assert OPENAI_CHAT.read_response(body({"content": content}), content=True).messages[0]["parts"] == expected
+
+
+def call_fragment(name: str | None, arguments: Any, index: Any = None, call_id: str | None = None) -> dict[str, Any]:
+    function = {"arguments": arguments} if name is None else {"name": name, "arguments": arguments}
+    found: dict[str, Any] = {"function": function}
+    if index is not None:
+        found["index"] = index
+    if call_id is not None:
+        found["id"] = call_id
+    return found
+
+
+@pytest.mark.parametrize(
+    "deltas",
+    [
+        [[call_fragment("f", '{"x":1}', 0, "a")], [call_fragment("g", '{"y":2}', 0, "b")]],
+        [[call_fragment("f", '{"x"', 0, "a")], [call_fragment(None, ":", 0)], [call_fragment(None, "1}", 0)],
+         [call_fragment("g", "{", 0, "b")], [call_fragment(None, '"y"', 0)], [call_fragment(None, ":2}", 0)]],
+        [[call_fragment("f", {"x": 1}, 0, "a"), call_fragment("g", {"y": 2}, 1, "b")]],
+        [[call_fragment("f", '{"x":1}', 0.0, "a"), call_fragment("g", '{"y":2}', 1.0, "b")]],
+        [[call_fragment("f", '{"x":', None, "a")], [call_fragment(None, "1}")], [call_fragment("g", '{"y":2}', None, "b")]],
+        [[call_fragment("f", '{"x":1}'), call_fragment("g", '{"y":2}')]],
+        [[call_fragment("f", {"x": 1}, 0)], [call_fragment("g", {"y": 2}, 0)]],
+        [[call_fragment("f", '{"x":', 0, "a")], [call_fragment("f", "1}", 0, "a"), call_fragment("g", '{"y":2}', 1, "b")]],
+    ],
+    ids=["shared index", "shared index in pieces", "objects", "float index", "no index", "no id and index", "no id", "repeated name"],
+)  # fmt: skip
+def test_stream_parallel_tool_calls_stay_apart(deltas: list[Any]) -> None:
+    for read in answers_of(*(delta({"tool_calls": calls}) for calls in deltas), delta({}, "tool_calls")):
+        assert [(part["name"], part["arguments"]) for part in read.messages[0]["parts"]] == [
+            ("f", {"x": 1}),
+            ("g", {"y": 2}),
+        ]
+
+
+def test_stream_two_calls_of_the_same_function_without_ids_stay_apart() -> None:
+    calls = [delta({"tool_calls": [call_fragment("f", f'{{"x":{value}}}', 0)]}) for value in (1, 2)]
+    for read in answers_of(*calls):
+        assert [part["arguments"] for part in read.messages[0]["parts"]] == [{"x": 1}, {"x": 2}]
+
+
+UNKNOWN = {
+    "executed_tools": [{"index": 0, "type": "search", "output": "17 degrees"}],
+    "context": {"citations": [{"title": "Doc A"}], "intent": "weather"},
+    "channel": "final",
+}
+
+
+def test_unknown_fields_of_message_and_choice_are_kept_whole_and_streamed() -> None:
+    of_choice = {"content_filter_results": {"hate": {"filtered": False}}, "stop_reason": 128001}
+    whole = body({"content": "17", **UNKNOWN})
+    whole["choices"][0].update(of_choice)
+    expected = {
+        "role": "assistant",
+        "parts": [{"type": "text", "content": "17"}],
+        "finish_reason": "stop",
+        **UNKNOWN,
+        **of_choice,
+    }
+    assert OPENAI_CHAT.read_response(whole, content=True).messages == [expected]
+    last = delta({"content": "7"}, "stop")
+    last["choices"][0].update(of_choice)
+    for read in answers_of(delta({"content": "1", **UNKNOWN}), delta({"channel": "final"}), last):
+        assert read.messages == [expected]
+
+
+def test_unknown_fields_of_request_messages_and_parts_are_kept() -> None:
+    messages = [
+        {"role": "assistant", "content": "17", **UNKNOWN},
+        {"role": "user", "content": [
+            {"type": "text", "text": "see", "cache_control": {"type": "ephemeral"}},
+            {"type": "image_url", "image_url": {"url": "https://example.com/a.png", "detail": "high"}}]},
+        {"role": "tool", "tool_call_id": "t", "content": "ok", "status": "done", "api_key": "secret"},
+    ]  # fmt: skip
+    read = OPENAI_CHAT.read_request({"messages": messages}, content=True).messages
+    assert read == [
+        {"role": "assistant", "parts": [{"type": "text", "content": "17"}], **UNKNOWN},
+        {"role": "user", "parts": [
+            {"type": "text", "content": "see", "cache_control": {"type": "ephemeral"}},
+            {"type": "uri", "modality": "image", "uri": "https://example.com/a.png", "detail": "high"}]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "t", "response": "ok"}], "status": "done"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("usage", "read", "written", "reasoning"),
+    [
+        ({"num_cached_tokens": 32}, 32, None, None),
+        ({"cached_tokens": 32}, 32, None, None),
+        ({"prompt_cache_hit_tokens": 32, "prompt_cache_miss_tokens": 32}, 32, None, None),
+        ({"cache_read_input_tokens": 32, "cache_creation_input_tokens": 16}, 32, 16, None),
+        ({"cacheReadInputTokens": 32, "cacheWriteInputTokens": 16}, 32, 16, None),
+        ({"prompt_tokens_details": {"cached_tokens": 32, "cache_creation_tokens": 16}}, 32, 16, None),
+        ({"prompt_token_details": {"cached_tokens": 32}}, 32, None, None),
+        ({"reasoning_tokens": 5}, None, None, 5),
+        ({"cached_tokens": 0, "prompt_tokens_details": {"cached_tokens": 32}, "cached_input": 1}, 32, None, None),
+        ({"prompt_tokens": None, "completion_tokens": None, "input_tokens": 64, "output_tokens": 6}, None, None, None),
+    ],
+)
+def test_usage_names_of_other_servers(
+    usage: dict[str, Any], read: int | None, written: int | None, reasoning: int | None
+) -> None:
+    given = {"prompt_tokens": 64, "completion_tokens": 6, "total_tokens": 70, **usage}
+    counts = OPENAI_CHAT.read_response(body({"content": "x"}, usage=given), content=True).usage
+    names = (
+        "input_tokens",
+        "output_tokens",
+        "cache_read.input_tokens",
+        "cache_write.input_tokens",
+        "reasoning.output_tokens",
+    )
+    assert [counts.get(f"gen_ai.usage.{name}") for name in names] == [64, 6, read, written, reasoning]
+
+
+def test_usage_whose_output_excludes_reasoning_includes_it_afterwards() -> None:
+    given = {
+        "prompt_tokens": 10,
+        "completion_tokens": 2,
+        "total_tokens": 42,
+        "completion_tokens_details": {"reasoning_tokens": 30},
+    }
+    assert (
+        OPENAI_CHAT.read_response(body({"content": "x"}, usage=given), content=True).usage["gen_ai.usage.output_tokens"]
+        == 32
+    )
+
+
+@pytest.mark.parametrize("reason", ["", None])
+def test_finish_reason_missing_in_a_whole_answer_is_no_error_and_empty_fields_are_no_parts(reason: str | None) -> None:
+    empty = {
+        "tool_calls": None,
+        "refusal": "",
+        "function_call": {"name": "", "arguments": ""},
+        "audio": {"id": "", "data": "", "expires_at": 0},
+    }
+    given = body({"content": "Paris", **empty}, service_tier="")
+    given["choices"][0]["finish_reason"] = reason
+    read = OPENAI_CHAT.read_response(given, content=True)
+    assert (read.finish_reasons, read.failure) == ([], None)
+    assert read.messages == [{"role": "assistant", "parts": [{"type": "text", "content": "Paris"}]}]
+    assert "openai.response.service_tier" not in read.attributes
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [("eos", "stop"), ("model_length", "length"), ("sensitive", "content_filter"), ("network_error", "error")],
+)
+def test_finish_reasons_of_other_servers_are_mapped(given: str, reason: str) -> None:
+    whole = body({"content": "x"})
+    whole["choices"][0]["finish_reason"] = given
+    assert OPENAI_CHAT.read_response(whole, content=True).finish_reasons == [reason]

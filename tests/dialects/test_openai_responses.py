@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -47,6 +48,15 @@ def streamed(name: str, *, content: bool = True) -> Response:
     return read_stream(OPENAI_RESPONSES, CASES[name]["stream"], content=content)
 
 
+def without_ids(value: Any) -> Any:
+    """Return messages or parts without the ids of their items, for tests of other fields."""
+    if isinstance(value, Response):
+        return dataclasses.replace(value, messages=without_ids(value.messages))
+    if isinstance(value, dict):
+        return {key: without_ids(item) for key, item in value.items() if key != "item_id"}
+    return [without_ids(item) for item in value] if isinstance(value, list) else value
+
+
 def answer(name: str) -> Response:
     return streamed(name) if name in STREAMS else complete(name)
 
@@ -70,7 +80,7 @@ def picture(data: str = PNG) -> dict[str, Any]:
 
 
 def test_read_response_text():
-    assert complete("text") == Response(
+    assert without_ids(complete("text")) == Response(
         id="resp_0a1b2c3d4e5f60718293a4b5c6d7e8f9",
         model="gpt-5.2-2025-12-11",
         finish_reasons=["stop"],
@@ -100,7 +110,7 @@ def test_read_response_text():
 
 
 def test_calls_of_caller_give_reason_tool_calls():
-    response = complete("tool_calls")
+    response = without_ids(complete("tool_calls"))
     assert (response.finish_reasons, response.messages) == (
         ["tool_calls"],
         [
@@ -117,11 +127,11 @@ def test_calls_of_caller_give_reason_tool_calls():
 
 
 def test_reasoning_summary_and_text_are_reasoning_parts():
-    summary, text = complete("reasoning"), complete("reasoning_text")
+    summary, text = map(without_ids, (complete("reasoning"), complete("reasoning_text")))
     assert summary.messages[0]["parts"] == [
         {"type": "reasoning", "content": "**Counting primes**\n\n2, 3, 5, 7, 11, 13, 17, 19."},
         {"type": "reasoning", "content": "That makes eight."},
-        {"type": "text", "content": "There are eight primes below 20."},
+        {"type": "text", "content": "There are eight primes below 20.", "phase": "final_answer"},
     ]
     assert summary.usage[semconv.USAGE_REASONING] == 384
     assert text.messages[0]["parts"] == [
@@ -135,12 +145,12 @@ def test_encrypted_reasoning_is_empty_part():
         {"output": [{"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "gAAAA"}]}, content=True
     )
     assert read.messages == [
-        {"role": "assistant", "parts": [{"type": "reasoning", "content": ""}], "finish_reason": "stop"}
+        {"role": "assistant", "parts": [{"type": "reasoning", "content": "", "item_id": "rs"}], "finish_reason": "stop"}
     ]
 
 
 def test_server_tools_have_call_and_result():
-    parts = complete("server_tools").messages[0]["parts"]
+    parts = without_ids(complete("server_tools").messages[0]["parts"])
     assert parts == [
         {
             "type": "server_tool_call",
@@ -216,7 +226,7 @@ def test_server_tools_have_call_and_result():
 
 
 def test_tools_of_caller_are_tool_calls():
-    response = complete("client_tools")
+    response = without_ids(complete("client_tools"))
     assert response.finish_reasons == ["tool_calls"]
     assert response.messages[0]["parts"] == [
         {"type": "tool_call", "id": "call_c", "name": "sql", "arguments": "select 1;"},
@@ -257,7 +267,7 @@ def test_call_with_result_gives_reason_stop():
 
 
 def test_citations_are_part_of_text():
-    assert complete("web_search").messages[0]["parts"][-1] == {
+    assert without_ids(complete("web_search")).messages[0]["parts"][-1] == {
         "type": "text",
         "content": "Version 3 is out.",
         "annotations": [
@@ -405,7 +415,9 @@ def test_read_response_openrouter_sdk_object_equals_dict():
 
 
 def test_refusal_is_generic_part():
-    assert complete("refusal").messages[0]["parts"] == [{"type": "refusal", "content": "I can't help with that."}]
+    assert without_ids(complete("refusal")).messages[0]["parts"] == [
+        {"type": "refusal", "content": "I can't help with that."}
+    ]
 
 
 def test_logprobs_are_content():
@@ -467,14 +479,14 @@ def test_request_items_become_messages():
     pdf, wav = (CASES["tool_results"]["request"]["input"][1]["content"][place] for place in (3, 5))
     pdf_bytes = base64.b64decode(pdf["file_data"].partition(",")[2])
     wav_bytes = base64.b64decode(wav["input_audio"]["data"])
-    assert request_of("tool_results").messages == [
+    assert without_ids(request_of("tool_results").messages) == [
         {"role": "developer", "parts": [{"type": "text", "content": "Be brief."}]},
         {
             "role": "user",
             "parts": [
                 {"type": "text", "content": "What is in these?"},
-                picture(),
-                {"type": "uri", "modality": "image", "uri": "https://example.com/cat.png"},
+                {**picture(), "detail": "low"},
+                {"type": "uri", "modality": "image", "uri": "https://example.com/cat.png", "detail": "auto"},
                 {
                     "type": "uri",
                     "modality": "document",
@@ -620,10 +632,10 @@ def test_stream_terminal_event_without_output_uses_pieces():
 
 
 def test_stream_interrupted_keeps_received_part():
-    assert streamed("cut.stream").messages == [
+    assert without_ids(streamed("cut.stream").messages) == [
         {"role": "assistant", "parts": [{"type": "text", "content": "Four plus five is "}], "finish_reason": "error"}
     ]
-    assert streamed("cut_in_call.stream").messages[0]["parts"] == [
+    assert without_ids(streamed("cut_in_call.stream").messages[0]["parts"]) == [
         {"type": "tool_call", "id": "call_aaa", "name": "get_weather", "arguments": {"city": "Paris"}},
         {"type": "tool_call", "id": "call_bbb", "name": "get_weather", "arguments": '{"city":'},
     ]
@@ -754,3 +766,44 @@ def test_readers_malformed_recording_never_raises(name: str, data: st.DataObject
     check_response(OPENAI_RESPONSES.read_response(case.get("response"), content=True))
     events = case.get("stream")
     check_response(read_stream(OPENAI_RESPONSES, events if isinstance(events, list) else []))
+
+
+def test_ids_and_unknown_fields_of_items_and_parts_are_kept():
+    output = [
+        {"type": "message", "id": "msg", "role": "assistant", "status": "incomplete", "phase": "commentary",
+         "content": [{"type": "output_text", "text": "Hi", "annotations": [], "weight": 2}]},
+        {"type": "function_call", "id": "fc", "call_id": "c", "name": "f", "arguments": "{}", "namespace": "n"},
+    ]  # fmt: skip
+    answer = {"status": "completed", "output": output, "moderation": {"flagged": False}}
+    read = OPENAI_RESPONSES.read_response(answer, content=True)
+    assert read.messages[0]["parts"] == [
+        {"type": "text", "content": "Hi", "weight": 2, "item_id": "msg", "status": "incomplete", "phase": "commentary"},
+        {"type": "tool_call", "id": "c", "name": "f", "arguments": {}, "item_id": "fc", "namespace": "n"},
+    ]
+    assert read.attributes["spancast.response.moderation"] == '{"flagged":false}'
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({"type": "mcp_approval_request", "id": "a", "name": "f", "arguments": "{}"}, "tool_calls"),
+        ({"type": "tool_search_call", "id": "s", "call_id": "c", "execution": "client"}, "tool_calls"),
+        ({"type": "tool_search_call", "id": "s", "call_id": "c", "execution": "server"}, "stop"),
+    ],
+)
+def test_finish_reason_of_items_that_wait_for_the_caller(item: dict[str, Any], reason: str):
+    answer = {"status": "completed", "output": [item]}
+    assert OPENAI_RESPONSES.read_response(answer, content=True).finish_reasons == [reason]
+
+
+def test_request_of_a_stored_prompt_has_its_names_and_variables_as_content():
+    prompt = {"id": "pmpt_1", "version": "3", "variables": {"city": "Paris", "file": {"type": "input_file"}}}
+    read = OPENAI_RESPONSES.read_request({"prompt": prompt}, content=True).attributes
+    assert read["gen_ai.prompt.name"] == "pmpt_1"
+    assert read["gen_ai.prompt.version"] == "3"
+    assert read["gen_ai.prompt.variable.city"] == "Paris"
+    assert read["gen_ai.prompt.variable.file"] == '{"type":"input_file"}'
+    assert {name for name in without_content(read) if "prompt" in name} == {
+        "gen_ai.prompt.name",
+        "gen_ai.prompt.version",
+    }

@@ -40,6 +40,27 @@ TOOLS: dict[str, Any] = {
             {"type": "tool_call", "id": "c2", "name": "book", "arguments": '{"q": "canary"}'}]}]),
     semconv.TRACE_METADATA + "tags": ["red", "blue"],
 }  # fmt: skip
+ESTIMATED: dict[str, Any] = {
+    semconv.OPERATION_NAME: "chat",
+    semconv.PROVIDER_NAME: "openai",
+    semconv.REQUEST_MODEL: "gpt-5-mini",
+    semconv.USAGE_INPUT_TOKENS: 1_000,
+    semconv.USAGE_OUTPUT_TOKENS: 100,
+    semconv.USAGE_COST: 0.00045,
+    semconv.COST_INPUT: 0.00025,
+    semconv.COST_OUTPUT: 0.0002,
+    semconv.COST_ESTIMATED: True,
+    semconv.COST_SOURCE: "genai-prices 0.2.3: openai/gpt-5-mini",
+}
+BYOK: dict[str, Any] = {
+    semconv.OPERATION_NAME: "chat",
+    semconv.REQUEST_MODEL: "openai/gpt-5-mini",
+    semconv.USAGE_COST: 0.001,
+    semconv.USAGE + "is_byok": True,
+    semconv.USAGE_COST_DETAILS + "upstream_inference_cost": 0.02,
+    semconv.USAGE_COST_DETAILS + "upstream_inference_prompt_cost": 0.015,
+    semconv.USAGE_COST_DETAILS + "upstream_inference_completions_cost": 0.005,
+}
 ODD: dict[str, Any] = {
     semconv.OPERATION_NAME: "chat",
     semconv.REQUEST_MODEL: 7,
@@ -66,6 +87,7 @@ def everything() -> list[SpanData]:
         *conversation(),
         span("chat with tools", 5, 1, attributes=TOOLS, kind=3),
         span("execute_tool find", 6, 1, attributes=tool),
+        span("chat with an estimated cost", 8, 1, attributes=ESTIMATED, kind=3),
         replace(
             span("GET /", 7, attributes={"http.route": "/"}), scope=ScopeData("opentelemetry.instrumentation.asgi")
         ),
@@ -173,3 +195,20 @@ def test_caller_keys_win_over_own_attributes(name: str) -> None:
     own = {semconv.TRACE_METADATA + key: f"canary-{key}" for key in ("user_id", "total_cost", "input_cost")}
     renamed = encode(rename(span("chat", 5, attributes={**CALL, **own})).attributes)
     assert all(value in renamed for value in own.values())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("gen_ai", "as_is")])
+def test_convention_of_an_estimated_cost_has_the_cost_and_its_source(name: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    values = [str(value) for value in rename(span("chat", 1, attributes=ESTIMATED)).attributes.values()]
+    assert any("0.00045" in value for value in values)
+    assert any("genai-prices 0.2.3: openai/gpt-5-mini" in value for value in values)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("gen_ai", "as_is")])
+def test_convention_of_a_call_with_the_callers_own_key_has_what_both_charge(name: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    attributes = rename(span("chat", 1, attributes=BYOK)).attributes
+    assert any("0.021" in str(value) for value in attributes.values())

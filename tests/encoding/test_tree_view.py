@@ -66,6 +66,14 @@ def test_tree_text_of_sdk_spans_is_the_tree_of_their_data() -> None:
         assert tree_text([running]) == "running  open"
 
 
-def test_render_tree_marks_an_estimated_cost() -> None:
-    estimated = span("chat", 1, attributes={semconv.USAGE_COST: 0.5, "spancast.cost.estimated": True})
-    assert render_tree([estimated]).endswith("~$0.500000")
+def test_render_tree_and_totals_mark_an_estimated_cost() -> None:
+    call = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "chat"}
+    charged = span("chat", 1, attributes={**call, semconv.USAGE_COST: 0.001})
+    estimate = {**call, semconv.USAGE_COST: 0.002, semconv.COST_SOURCE: "genai-prices 1"}
+    estimated = span("chat", 2, attributes=estimate)
+    assert [line.rpartition(" ")[2] for line in render_tree([charged, estimated]).splitlines()] == [
+        "$0.001000",
+        "~$0.002000",
+    ]
+    assert not totals([charged]).is_estimated
+    assert totals([charged, estimated]).is_estimated

@@ -9,13 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Required, TypeAlias, TypedDict, cast
 
-from pydantic import BaseModel, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, model_validator
 
 from spancast.config.env_vars import CAPTURE_CONTENT_VARIABLE, FILE_VARIABLE
 from spancast.destinations.config_model import ConfigModel
-from spancast.destinations.field_types import ByteSize, Duration, DurationOrZero, Text, UserPath, state_directory
+from spancast.destinations.field_types import (
+    Amount,
+    ByteSize,
+    Duration,
+    DurationOrZero,
+    Text,
+    UserPath,
+    state_directory,
+)
+from spancast.encoding.safe_regex import pattern_fault
 from spancast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +40,12 @@ FILE_NAME: Final = "spancast.yaml"
 DISK_BYTES: Final = 512 << 20
 MEMORY_BYTES: Final = 64 << 20
 SPOOL_RULE: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`, `keep_delivered`"
+
+
+def _check_pattern(pattern: str) -> str:
+    if fault := pattern_fault(pattern):
+        raise ValueError(fault)
+    return pattern
 
 
 class SpoolSettings(ConfigModel, frozen=True):
@@ -65,6 +80,15 @@ class SpoolSettings(ConfigModel, frozen=True):
         return self.max_bytes or (MEMORY_BYTES if self.memory else DISK_BYTES)
 
 
+class ModelPrices(ConfigModel, frozen=True):
+    """Prices of a model in USD per million tokens."""
+
+    input: Amount = Field(description="Price of input tokens.")
+    output: Amount = Field(0.0, description="Price of output tokens.")
+    cache_read: Amount | None = Field(None, description="Price of cached input tokens; default: that of input.")
+    cache_write: Amount | None = Field(None, description="Price of tokens written to the cache; default: input.")
+
+
 class Settings(ConfigModel, frozen=True):
     """All arguments of ``spancast.configure()`` except the OpenTelemetry providers."""
 
@@ -85,6 +109,16 @@ class Settings(ConfigModel, frozen=True):
         description="Request usage for streamed chat completions and hide the extra chunk from the caller.",
     )
     cancellation_is_error: bool = Field(default=False, description="Give cancelled calls the span status ERROR.")
+    estimate_cost: bool = Field(
+        default=True,
+        description="Estimate the cost of a call if its provider names none, with `prices`, else with the prices of"
+        " the package genai-prices; without network.",
+    )
+    prices: dict[Annotated[str, AfterValidator(_check_pattern)], ModelPrices] = Field(
+        default_factory=dict,
+        description="Your prices by model, in USD per million tokens. A name may be a regular expression of the whole"
+        " name of the model; the first match is used.",
+    )
     group_idle_timeout: Duration = Field(30.0, description="How long a group span without calls stays open.")
     default_trace: dict[str, Any] = Field(
         default_factory=dict, description="Trace keys of every call; a key that the call sets itself takes precedence."
@@ -108,11 +142,22 @@ class SettingsKeywords(TypedDict, total=False):
     forward_trace_keys: Literal["auto", "always", "never"] | None
     request_stream_usage: bool | None
     cancellation_is_error: bool | None
+    estimate_cost: bool | None
+    prices: Mapping[str, PriceKeywords | ModelPrices] | None
     group_idle_timeout: float | str | None
     default_trace: Mapping[str, Any] | None
     spool: Literal["memory"] | SpoolKeywords | SpoolSettings | None
     shutdown_timeout: float | str | None
     destinations: Mapping[str, Mapping[str, Any] | DestinationConfig | DeliversPayloads] | None
+
+
+class PriceKeywords(TypedDict, total=False):
+    """The fields of ``ModelPrices``."""
+
+    input: Required[float | str]
+    output: float | str
+    cache_read: float | str | None
+    cache_write: float | str | None
 
 
 class SpoolKeywords(TypedDict, total=False):

@@ -26,7 +26,16 @@ from pydantic import (
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from spancast.destinations.config_model import ConfigModel
-from spancast.destinations.field_types import Address, ByteSize, Duration, Secret, Text, usable_path
+from spancast.destinations.field_types import (
+    Address,
+    Amount,
+    ByteSize,
+    Duration,
+    Secret,
+    Text,
+    reject_boolean,
+    usable_path,
+)
 from spancast.destinations.place import Facts, Place, absolute, plain_url, program, secrets_of
 from spancast.encoding.conventions.registry import CONVENTIONS
 from spancast.encoding.safe_regex import pattern_fault
@@ -50,14 +59,7 @@ _FUNCTION_RULE: Final = "be a function, written `module:function`"
 _FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
 
-def _reject_boolean(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
-    if isinstance(value, bool):
-        raise ValueError("must be a number")  # noqa: TRY004 - pydantic reads ValueError
-    return value
-
-
-Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_reject_boolean)]
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_reject_boolean)]
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(reject_boolean)]
 
 
 def field_error(path: tuple[str, ...], given: object, message: str) -> ValidationError:

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)")
 _UNIT_BYTES: Final = {
@@ -148,12 +156,25 @@ def _parse_secret(value: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+def reject_boolean(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+    """Return ``value`` unchanged.
+
+    Raises:
+        ValueError: The value is a boolean, which pydantic would read as a number.
+    """
+    if isinstance(value, bool):
+        raise ValueError("must be a number")  # noqa: TRY004 - pydantic reads ValueError
+    return value
+
+
 def _number_as_text(value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 _QUANTITY: Final[dict[str, Any]] = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string"}]}
 
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(reject_boolean)]
+"""A number that is not negative."""
 ByteSize = Annotated[int, BeforeValidator(read_size), WithJsonSchema({**_QUANTITY, "examples": ["512MiB", "10MB"]})]
 """Bytes, written ``512MiB``."""
 Duration = Annotated[

@@ -50,7 +50,7 @@ CREATE TABLE IF NOT EXISTS spans (
     input_tokens INTEGER,
     output_tokens INTEGER,
     total_tokens INTEGER,
-    cost REAL,                      -- USD, as charged by the provider
+    cost REAL,                      -- USD, as charged by the provider, else estimated
     status TEXT NOT NULL,           -- unset, ok, error
     status_message TEXT NOT NULL,
     kind INTEGER NOT NULL,

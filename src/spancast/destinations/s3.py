@@ -188,6 +188,7 @@ def _call(span: SpanData) -> dict[str, Any]:
         "inputCost": costs.input,
         "outputCost": costs.output,
         "totalCost": costs.total,
+        **({"costSource": costs.source} if costs.source else {}),
         "finishReason": genai_fields.finish_reason(span),
     }
 

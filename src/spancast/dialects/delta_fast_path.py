@@ -52,6 +52,10 @@ class DeltaFastPath:
                 self._target = target
                 return
 
+    def forget(self) -> None:
+        """Forget the template: its strings would belong to something else from now on."""
+        self._prefix = None
+
     def match(self, texts: Sequence[str], start: int) -> int:
         """Collect from the matching texts at ``start``; return the index of the first text that does not match."""
         if self._prefix is None:

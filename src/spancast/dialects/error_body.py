@@ -10,12 +10,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from spancast.dialects import accessors
-from spancast.model import semconv
+from spancast.dialects.sanitize import to_json_string
+from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, Failure
 
-OTHER: Final = "_OTHER"
-"""``error.type`` if the provider gives no code (semantic conventions, ``error.type``)."""
-
+_READ: Final = frozenset({"message", "code", "type", "error_type", "http_status"})
+_FIRST_ERROR: Final = 400
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -41,7 +41,7 @@ def read_failure(error: object, outer: Mapping[str, Any], *, is_failed: bool = F
         fields.get("http_status"),
         fields.get("type"),
     )
-    code = next((code for code in map(_code, candidates) if code), OTHER)
+    code = next((code for code in map(_code, candidates) if code), semconv.OTHER)
     return Failure(type=code, message=accessors.text(message) or "")
 
 
@@ -52,12 +52,39 @@ def _code(value: object) -> str | None:
     return None if number is None or not 0 <= number < 1_000 else str(number)  # noqa: PLR2004 - HTTP statuses
 
 
+def error_attributes(error: object) -> Attributes:
+    """Return the fields of an ``error`` beside its code and message as one JSON attribute.
+
+    They explain it: Groq's ``failed_generation``, Azure's ``innererror``, OpenRouter's ``metadata``.
+    """
+    fields = accessors.fields(error)
+    rest = {name: value for name, value in fields.items() if name not in _READ and not json_codec.is_absent(value)}
+    return {semconv.RESPONSE + "error": to_json_string(rest)} if rest else {}
+
+
 def http_error_attributes(error: BaseException) -> Attributes:
-    """Return HTTP status and the provider's code of an exception, by the names most SDKs give them."""
+    """Return the HTTP status and what the body says, of an exception with the attribute names of most SDKs.
+
+    ``error.type`` is the provider's code, as in a response that reports an error; without one it is not set.
+    """
     found: Attributes = {}
     status = getattr(error, "status_code", None)
     if isinstance(status, int):
         found[semconv.RESPONSE + "status_code"] = status
+    body: Any = getattr(error, "body", None)
+    if isinstance(body, (str, bytes)):
+        body = json_codec.decode(body)
+    # The body of an answer that the SDK rejected is no error.
+    is_answer = isinstance(status, int) and status < _FIRST_ERROR
+    outer = accessors.fields(None if is_answer else body)
+    # The openai SDK unwraps the error.
+    inner: object = outer.get("error") or outer
+    failure = read_failure(inner, outer)
+    # The HTTP status as code says less than the exception's class.
+    if failure is not None and failure.type not in (semconv.OTHER, str(status)):
+        found[semconv.ERROR_TYPE] = failure.type
+    if json_codec.is_mapping(inner):
+        found.update(error_attributes(inner))
     code = getattr(error, "code", None)
     if isinstance(code, (str, int)) and code != status:
         found[semconv.RESPONSE + "error_code"] = str(code)

@@ -10,7 +10,7 @@ from typing import Final
 
 from spancast.model.call import Message, MessagePart
 
-_MESSAGE_REASONS: Final = {"tool_calls": "tool_call", "function_call": "tool_call"}
+MESSAGE_REASONS: Final = {"tool_calls": "tool_call", "function_call": "tool_call"}
 
 
 def output_messages(parts: list[MessagePart], reason: str | None, *, role: str = "assistant") -> list[Message]:
@@ -19,5 +19,5 @@ def output_messages(parts: list[MessagePart], reason: str | None, *, role: str =
         return []
     message: Message = {"role": role, "parts": parts}
     if reason is not None:
-        message["finish_reason"] = _MESSAGE_REASONS.get(reason, reason)
+        message["finish_reason"] = MESSAGE_REASONS.get(reason, reason)
     return [message]

@@ -96,7 +96,7 @@ def read_fields(
     """
     attributes: Attributes = {}
     for wire_name, value in response.items():
-        if value is None or wire_name in skip:
+        if value is None or value == "" or wire_name in skip:
             continue
         row = table.get(wire_name)
         if row is not None:

@@ -46,6 +46,9 @@ class Dialect(Protocol):
     provider: str
     """``gen_ai.provider.name`` if the provider of the host is unknown."""
 
+    is_shared: bool = False
+    """Whether servers of any provider use this format; then the provider of an unknown host is ``_OTHER``."""
+
     operation: str = "chat"
     """``gen_ai.operation.name`` of its calls."""
 

@@ -8,7 +8,7 @@ Invariants: never raises; no credential or base64 data passes (``test_sanitize.p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -86,6 +86,19 @@ def unknown_part(kind: str, fields: Mapping[str, Any]) -> MessagePart:
     """
     kept: MessagePart = to_json_data(dict(fields)) if fields else {}
     return {**kept, "type": f"malformed_{kind}" if kind in _CONVENTION_TYPES else kind}
+
+
+def add_rest(part: dict[str, Any], fields: Mapping[str, Any], known: Collection[str]) -> dict[str, Any]:
+    """Add the fields that are not in ``known`` to ``part`` as JSON data; return ``part``.
+
+    A field with the name of one of the part gets an underscore.
+    """
+    rest = {name: value for name, value in fields.items() if name not in known and not json_codec.is_absent(value)}
+    if rest:
+        for name, value in to_json_data(rest).items():
+            if value not in ("", [], {}):
+                part[f"{name}_" if name in part else name] = value
+    return part
 
 
 def shallow_copy(value: object) -> dict[str, Any]:

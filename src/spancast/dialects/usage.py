@@ -52,8 +52,8 @@ def _add_fields(fields: Mapping[str, Any], prefix: str, table: Table, usage: Usa
         row = table.get(key)
         name = row if type(row) is str else None
         if type(value) is int and name is not None and 0 <= value < _INT64:
-            # The most common case.
-            counts[name] = value
+            # The most common case. Some servers send a count under several names, unused ones as zero.
+            counts[name] = max(value, counts.get(name, 0))
         elif depth == 1 or _is_leaf(value):
             if not json_codec.is_absent(value):
                 _add(f"{prefix}{key}", value, name, usage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 
@@ -17,7 +18,6 @@ _TWO_DECIMALS_BELOW_S: Final = 9.995
 _SECONDS_BELOW_S: Final = 99.95
 _MINUTES_BELOW_S: Final = 3600
 _MINUTE_S: Final = 60
-_COST_ESTIMATED: Final = "spancast.cost.estimated"
 
 
 def tokens(sent: int | None, received: int | None) -> str:
@@ -59,14 +59,10 @@ def span_tokens(span: SpanData) -> str:
 
 def span_cost(span: SpanData) -> str:
     """Return ``cost`` of ``span``."""
-    return cost(span.number(semconv.USAGE_COST), is_estimated=has_estimated_cost(span))
+    costs = genai_fields.costs(span)
+    return cost(costs.total, is_estimated=costs.source is not None)
 
 
 def span_duration(span: SpanData) -> str:
     """Return ``duration`` of ``span``, ``open`` if it has not ended."""
     return duration(span.end_ns - span.start_ns) if span.end_ns else "open"
-
-
-def has_estimated_cost(span: SpanData) -> bool:
-    """Return whether the cost of ``span`` was computed from prices."""
-    return span.first(_COST_ESTIMATED) is True

@@ -20,11 +20,15 @@ _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _LONGEST_WAIT_S: Final = 1e9
 _COST_DETAILS: Final = semconv.USAGE_COST_DETAILS
+_IS_BYOK: Final = f"{semconv.USAGE}is_byok"
+_UPSTREAM_COST: Final = f"{_COST_DETAILS}upstream_inference_cost"
 _INPUT_COSTS: Final = (
-    f"{_COST_DETAILS}upstream_inference_prompt_cost", f"{_COST_DETAILS}upstream_inference_input_cost",
+    semconv.COST_INPUT, f"{_COST_DETAILS}upstream_inference_prompt_cost",
+    f"{_COST_DETAILS}upstream_inference_input_cost",
 )  # fmt: skip
 _OUTPUT_COSTS: Final = (
-    f"{_COST_DETAILS}upstream_inference_completions_cost", f"{_COST_DETAILS}upstream_inference_output_cost",
+    semconv.COST_OUTPUT, f"{_COST_DETAILS}upstream_inference_completions_cost",
+    f"{_COST_DETAILS}upstream_inference_output_cost",
 )  # fmt: skip
 _REQUEST: Final = semconv.REQUEST_MODEL.removesuffix("model")
 _PARAMETERS: Final = (_REQUEST, semconv.REQUEST)
@@ -44,11 +48,13 @@ _NAMES: Final[Mapping[str, str]] = {
 
 
 class Costs(NamedTuple):
-    """Charged cost in USD; ``input`` and ``output`` are None unless they add up to the total."""
+    """Cost in USD; ``input`` and ``output`` are None unless they add up to the total."""
 
     input: float | None
     output: float | None
     total: float | None
+    source: str | None = None
+    """The prices of an estimate; None if the provider charged the cost."""
 
 
 def raw_trace_id(span: SpanData) -> str:
@@ -106,14 +112,19 @@ def finish_reason(span: SpanData) -> str | None:
 
 @cached_on_span
 def costs(span: SpanData) -> Costs:
-    """Return the cost charged by the provider."""
-    total = span.number(semconv.USAGE_COST)
+    """Return the cost charged by the provider, else the estimated one.
+
+    With the caller's own key at OpenRouter (BYOK) the total includes what the upstream provider charges.
+    """
+    total, source = span.number(semconv.USAGE_COST), span.text(semconv.COST_SOURCE)
     if total is None:
         return Costs(None, None, None)
+    if span.first(_IS_BYOK) is True:
+        total += span.number(_UPSTREAM_COST) or 0.0
     input_cost, output_cost = span.number(*_INPUT_COSTS), span.number(*_OUTPUT_COSTS)
     if input_cost is None or output_cost is None or not math.isclose(input_cost + output_cost, total, rel_tol=1e-6):
-        return Costs(None, None, total)
-    return Costs(input_cost, output_cost, total)
+        return Costs(None, None, total, source)
+    return Costs(input_cost, output_cost, total, source)
 
 
 def total_tokens(span: SpanData) -> int | None:

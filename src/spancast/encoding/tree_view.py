@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from spancast.encoding.amounts import has_estimated_cost, span_cost, span_duration, span_tokens
+from spancast.encoding import genai_fields
+from spancast.encoding.amounts import span_cost, span_duration, span_tokens
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 
@@ -40,13 +41,13 @@ class Branch(NamedTuple):
 def totals(spans: Iterable[SpanData]) -> Totals:
     """Return the sums over the LLM calls among ``spans``."""
     calls = [span for span in spans if span.is_generation]
-    costs = [cost for span in calls if (cost := span.number(semconv.USAGE_COST)) is not None]
+    costs = [cost for span in calls if (cost := genai_fields.costs(span)).total is not None]
     return Totals(
         len(calls),
         sum(span.count(semconv.USAGE_INPUT_TOKENS) or 0 for span in calls),
         sum(span.count(semconv.USAGE_OUTPUT_TOKENS) or 0 for span in calls),
-        sum(costs) if costs else None,
-        any(map(has_estimated_cost, calls)),
+        sum(cost.total or 0.0 for cost in costs) if costs else None,
+        is_estimated=any(cost.source for cost in costs),
     )
 
 

@@ -14,6 +14,8 @@ from spancast.model import json_codec
 from spancast.model.call import Response
 from spancast.tracing.traced_call import TracedCall
 
+_JSON_STARTS: Final = (b"", b"{", b"[", b'"')
+
 
 class ArrivedBody(Arrived):
     """The bytes of a body of server-sent events, for an SDK whose models drop fields."""
@@ -65,7 +67,9 @@ class ArrivedRawBody(ArrivedBody):
     def result(self) -> Response:
         """Return the response as far as it has arrived."""
         body = self.body()
-        if "event-stream" in self._headers.get("content-type", ""):
+        # Servers send streams under any content type.
+        self.is_stream = body.lstrip()[:1] not in _JSON_STARTS
+        if self.is_stream:
             # SDKs close the body after its end marker; such a response is complete.
             payloads, self.is_complete = sse.payloads(body, self._dialect)
             return self._assemble(payloads)
@@ -152,7 +156,7 @@ class BodyRecorder(BodyCloseObserver):
 
     def _self_keep(self, piece: bytes) -> None:
         self._self_arrived.pieces.append(piece)
-        if not self._self_has_data and (b"data:" in piece or self._self_arrived.is_encoded):
+        if not self._self_has_data and (b"data:" in piece or sse.is_aws(piece) or self._self_arrived.is_encoded):
             self._self_has_data = True
             self._self_recorder.traced_call.chunk_arrived()
 

@@ -5,7 +5,9 @@ For bodies that the user reads unparsed, and for SDKs whose models drop fields.
 
 from __future__ import annotations
 
+import base64
 import re
+import struct
 from typing import Any, Final
 
 from spancast.dialects.protocol import Dialect
@@ -13,14 +15,18 @@ from spancast.model import json_codec
 
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
+_AWS_PRELUDE: Final = struct.Struct(">III")
+_CHECKSUM_BYTES: Final = 4
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 
 def payloads(body: bytes, dialect: Dialect) -> tuple[list[Any], bool]:
     """Return the decoded ``data`` of each event, and whether the stream has its end marker or last event.
 
-    Comments and invalid JSON are skipped.
+    Comments and invalid JSON are skipped. The body may also be an event stream of AWS.
     """
+    if is_aws(body):
+        return _with_end(_aws_payloads(body), dialect)
     found: list[Any] = []
     end = None if dialect.end_marker is None else dialect.end_marker.encode()
     # The format allows a byte order mark before the first line.
@@ -32,5 +38,36 @@ def payloads(body: bytes, dialect: Dialect) -> tuple[list[Any], bool]:
         decoded = json_codec.decode(data) if data else None
         if decoded is not None:
             found.append(decoded)
+    return _with_end(found, dialect)
+
+
+def is_aws(body: bytes) -> bool:
+    """Return whether ``body`` begins as an event stream of AWS (Bedrock): with a length of less than 16 MiB."""
+    return body[:1] == b"\0"
+
+
+def _aws_payloads(body: bytes) -> list[Any]:
+    """Return the JSON of each message: length, length of headers, checksum, headers, payload, checksum."""
+    found: list[Any] = []
+    at = 0
+    while at + _AWS_PRELUDE.size <= len(body):
+        size, headers_size, _ = _AWS_PRELUDE.unpack_from(body, at)
+        if size < _AWS_PRELUDE.size + headers_size or at + size > len(body):
+            break
+        payload: Any = json_codec.decode(body[at + _AWS_PRELUDE.size + headers_size : at + size - _CHECKSUM_BYTES])
+        text: object = payload.get("bytes") if isinstance(payload, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        found.append(json_codec.decode(_from_base64(text)) if isinstance(text, str) else payload)
+        at += size
+    return [payload for payload in found if payload is not None]
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        return b""
+
+
+def _with_end(found: list[Any], dialect: Dialect) -> tuple[list[Any], bool]:
     last = found[-1] if found else None
     return found, isinstance(last, dict) and last.get("type") in dialect.last_events  # pyright: ignore[reportUnknownMemberType]

@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, cast
 
 from spancast.diagnostics import counters, warn_once
@@ -370,10 +370,23 @@ def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client
     if known is not None and known[0] is url:
         return known[1]
     server = server_of(str(url)) if url is not None else UNKNOWN_SERVER
+    if server.provider is None:
+        # A gateway in front of a cloud, which the client is made for.
+        name = type(client).__name__
+        server = replace(server, provider=next((one for cloud, one in _CLOUDS if cloud in name), None))
     if len(_servers) >= _MAX_SERVERS:
         _servers.clear()
     _servers[id(client)] = (url, server)
     return server
+
+
+_CLOUDS: Final = (
+    ("Azure", "azure.ai.openai"),
+    ("Bedrock", "aws.bedrock"),
+    ("Foundry", "azure.ai.inference"),
+    ("Vertex", "gcp.vertex_ai"),
+)
+"""Parts of the names of client classes and their providers."""
 
 
 def _session_header(of_call_and_client: tuple[object, object]) -> object:

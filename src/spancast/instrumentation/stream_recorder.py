@@ -39,12 +39,13 @@ class Arrived:
     kept alive.
     """
 
-    __slots__ = ("_dialect", "_new_reader", "_reader", "is_complete")
+    __slots__ = ("_dialect", "_new_reader", "_reader", "is_complete", "is_stream")
 
     def __init__(self, traced_call: TracedCall) -> None:
         self._dialect: Final = traced_call.dialect
         self._new_reader: Final = traced_call.new_stream
         self._reader: StreamReader | None = None
+        self.is_stream = True
         self.is_complete = False
         """Whether the response, once parsed, is complete, even if its stream was closed early."""
 

@@ -72,7 +72,7 @@ def _label(value: Any) -> Any:  # noqa: ANN401 - any attribute value
 
 def _error_type(value: Any) -> Any:  # noqa: ANN401 - any attribute value
     """Pass an error code or a class name; anything else becomes ``_OTHER``."""
-    return value if isinstance(value, str) and _WORD.fullmatch(value) else "_OTHER"
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else semconv.OTHER
 
 
 def _fields(**rules: Rule) -> Rule:
@@ -261,6 +261,8 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
         """,
     ),
     "provider": _label,
+    "error": _content,
+    "tool_usage": _usage,
     "logprobs": _content,
     "openrouter_metadata": _fields(
         requested=_word, strategy=_word, region=_word, attempt=_number, is_byok=_number,
@@ -279,6 +281,12 @@ _TABLE: Final[Mapping[str, Rule]] = {
     semconv.GENERATION_NAME: _anything,
     OVERFLOW_ATTRIBUTE: _anything,
     semconv.PARENT_SPAN_ID: _word,
+    semconv.PROMPT_NAME: _anything,
+    semconv.PROMPT_VERSION: _word,
+    semconv.COST_ESTIMATED: _number,
+    semconv.COST_SOURCE: _anything,
+    semconv.COST_INPUT: _number,
+    semconv.COST_OUTPUT: _number,
     semconv.PROBLEMS: _anything,
     semconv.REDACTED: _anything,
     # Filtered attribute by attribute in _filter_overflow.

@@ -1,12 +1,13 @@
 """API hosts and their ``gen_ai.provider.name``.
 
 Values are the well-known ones of the convention, which allows custom values for other
-providers (OpenRouter, Together, ...). An unknown host keeps the dialect's provider.
+providers (OpenRouter, Together, ...).
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -33,13 +34,31 @@ PROVIDERS: Final = {
     "api.cohere.com": "cohere",
     "api.cohere.ai": "cohere",
     "generativelanguage.googleapis.com": "gcp.gemini",
-    "aiplatform.googleapis.com": "gcp.vertex_ai",
-    "amazonaws.com": "aws.bedrock",
     "ml.cloud.ibm.com": "ibm.watsonx.ai",
     "api.together.xyz": "together",
+    "api.together.ai": "together",
+    "api-inference.together.ai": "together",
     "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+    "api.writer.com": "writer",
+    "huggingface.co": "hugging_face",
+    "dashscope.aliyuncs.com": "alibaba_cloud",
+    "dashscope-intl.aliyuncs.com": "alibaba_cloud",
+    "api.z.ai": "z_ai",
+    "open.bigmodel.cn": "z_ai",
+    "api.moonshot.cn": "moonshot_ai",
+    "api.ai21.com": "ai21",
+    "api.replicate.com": "replicate",
 }
 """An entry matches its host and every subdomain."""
+_REGIONAL: Final = (
+    (re.compile(r"(?:.+[.-])?aiplatform\.googleapis\.com"), "gcp.vertex_ai"),
+    (
+        re.compile(r"(?:.+\.)?bedrock(?:-[a-z-]+)?\.[a-z0-9-]+\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)"),
+        "aws.bedrock",
+    ),
+)
+"""Hosts with a region in them; other hosts of AWS serve anything."""
 
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 
@@ -68,7 +87,13 @@ def server_of(base_url: str) -> Server:
         return UNKNOWN_SERVER
     if not host:
         return UNKNOWN_SERVER
+    return Server(_provider(host), {SERVER_ADDRESS: host, **({SERVER_PORT: port} if port else {})})
+
+
+def _provider(host: str) -> str | None:
     labels = host.split(".")
-    candidates = (".".join(labels[start:]) for start in range(len(labels)))
-    provider = next((PROVIDERS[name] for name in candidates if name in PROVIDERS), None)
-    return Server(provider, {SERVER_ADDRESS: host, **({SERVER_PORT: port} if port else {})})
+    for start in range(len(labels)):
+        provider = PROVIDERS.get(".".join(labels[start:]))
+        if provider is not None:
+            return provider
+    return next((provider for pattern, provider in _REGIONAL if pattern.fullmatch(host)), None)

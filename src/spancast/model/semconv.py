@@ -15,6 +15,9 @@ SCOPE_NAME: Final = "spancast"
 
 SCHEMA_URL: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
 
+OTHER: Final = "_OTHER"
+"""A value that has no well-known name (semantic conventions): the type of an error, a provider."""
+
 # --- gen_ai: operation, request ------------------------------------------------------------
 OPERATION_NAME: Final = "gen_ai.operation.name"
 PROVIDER_NAME: Final = "gen_ai.provider.name"
@@ -33,6 +36,10 @@ REQUEST_PRESENCE_PENALTY: Final = "gen_ai.request.presence_penalty"
 REQUEST_STOP_SEQUENCES: Final = "gen_ai.request.stop_sequences"
 REQUEST_PREVIOUS_RESPONSE_ID: Final = "gen_ai.request.previous_response.id"
 REQUEST_REASONING_LEVEL: Final = "gen_ai.request.reasoning.level"
+
+PROMPT_NAME: Final = "gen_ai.prompt.name"
+PROMPT_VERSION: Final = "gen_ai.prompt.version"
+PROMPT_VARIABLE: Final = "gen_ai.prompt.variable"
 
 # --- gen_ai: response ----------------------------------------------------------------------
 RESPONSE_ID: Final = "gen_ai.response.id"
@@ -93,14 +100,20 @@ RESPONSE_PROVIDER: Final = "spancast.response.provider"
 RESPONSE_NATIVE_FINISH_REASONS: Final = "spancast.response.native_finish_reasons"
 RESPONSE_LOGPROBS: Final = "spancast.response.logprobs"
 RESPONSE_INCOMPLETE: Final = "spancast.response.incomplete"
-"""The reason that a stream was not read to its end: ``closed``, ``abandoned``, ``cancelled`` or ``failed``."""
+"""The reason that a stream is not complete: ``closed``, ``abandoned``, ``cancelled``, ``failed`` or ``cut``."""
 
 USAGE_TOTAL_TOKENS: Final = "spancast.usage.total_tokens"
 USAGE_COST: Final = "spancast.usage.cost"
-"""Cost in USD as charged by the provider (OpenRouter ``usage.cost``); never computed from prices."""
+"""Cost in USD: as charged by the provider (OpenRouter ``usage.cost``), else estimated (``COST_ESTIMATED``)."""
 USAGE_COST_DETAILS: Final = "spancast.usage.cost_details."
 USAGE: Final = "spancast.usage."
 """Any other usage field by its wire name, nested ones joined with dots."""
+COST_ESTIMATED: Final = "spancast.cost.estimated"
+"""True if ``USAGE_COST`` is an estimate from prices and token counts."""
+COST_SOURCE: Final = "spancast.cost.source"
+"""The prices of the estimate: ``genai-prices 0.2.3: openai/gpt-5-mini`` or ``prices: <pattern of the setting>``."""
+COST_INPUT: Final = "spancast.cost.input"
+COST_OUTPUT: Final = "spancast.cost.output"
 
 RAW_TRACE_ID: Final = "spancast.trace.id"
 """``trace_id`` as given by the caller, if it was hashed."""

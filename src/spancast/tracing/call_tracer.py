@@ -18,6 +18,7 @@ from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import TracerProvider
 
 from spancast.diagnostics import counters, never_raise, warn_once
+from spancast.dialects.cost import CostEstimator, load_in_background
 from spancast.dialects.protocol import Dialect
 from spancast.errors import SpancastError, TraceKeyError
 from spancast.model import trace_keys
@@ -41,7 +42,8 @@ class TracingSettings:
     """The settings of call tracing.
 
     ``tracer_provider`` and ``meter_provider`` are the global ones at the time of the call if None.
-    ``cancellation_is_error`` gives a cancelled call the status ERROR.
+    ``cancellation_is_error`` gives a cancelled call the status ERROR. Without a ``cost_estimator``, no cost is
+    estimated.
     """
 
     tracer_provider: TracerProvider | None = None
@@ -52,6 +54,7 @@ class TracingSettings:
     request_stream_usage: bool = False
     cancellation_is_error: bool = False
     group_idle_timeout: float = IDLE_S
+    cost_estimator: CostEstimator | None = field(default_factory=CostEstimator)
     defaults: TraceKeys = field(default_factory=lambda: NO_KEYS)
 
 
@@ -152,6 +155,9 @@ class CallTracer:
         provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
         if span_factory is None or span_factory.provider is not provider:
             span_factory = self._span_factory = SpanFactory(provider)
+            parses_now = span_factory.only_processor is None or self.active_metrics() is not None
+            if parses_now and self.settings.cost_estimator is not None:
+                load_in_background()
             # atexit hooks run in reverse order: registered after the provider's shutdown, this one runs before it.
             atexit.unregister(end_streams)
             atexit.register(end_streams)

@@ -13,7 +13,9 @@ from spancast.model.call import Attributes, AttributeValue, Request, Response
 from spancast.model.truncation import fitted_json
 
 _EXPENDABLE: Final = ("spancast.", semconv.TRACE_METADATA)
-_KEPT: Final = frozenset({semconv.USAGE_COST, semconv.USAGE_TOTAL_TOKENS, semconv.RESPONSE_INCOMPLETE})
+_KEPT: Final = frozenset(
+    {semconv.USAGE_COST, semconv.COST_ESTIMATED, semconv.USAGE_TOTAL_TOKENS, semconv.RESPONSE_INCOMPLETE}
+)
 
 
 def add_content(attributes: Attributes, request: Request) -> None:
@@ -46,6 +48,11 @@ def add_response(attributes: Attributes, response: Response, *, content: bool, i
 def is_empty(response: Response) -> bool:
     """Return whether no field of a response was recognized."""
     return not (response.id or response.finish_reasons or response.messages or response.usage or response.attributes)
+
+
+def is_cut(response: Response) -> bool:
+    """Return whether a stream without a failure has ended before its finish reason."""
+    return response.failure is None and set(response.finish_reasons) <= {"error"}
 
 
 def error_type(error: BaseException) -> str:

@@ -42,6 +42,7 @@ from spancast.tracing.span_attributes import (
     add_response,
     error_type,
     fit_to_limit,
+    is_cut,
     is_empty,
 )
 from spancast.tracing.span_factory import SpanFactory
@@ -52,12 +53,14 @@ if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
 
 Attached: TypeAlias = "tuple[object, Token[TracedCall | None]]"
-Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed"]
+Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed", "cut"]
 
 _LEFT: Final = frozenset(("closed", "abandoned"))
+_CUT: Final = Failure(type="incomplete_stream", message="the stream ended without a finish reason")
 _STATUS_LIMIT: Final = 1_024
 _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
+_NO_ATTRIBUTES: Final[Attributes] = {}
 _NO_TIMES: Final[list[float]] = []
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
@@ -73,6 +76,11 @@ class Arrived(Protocol):
     @property
     def is_complete(self) -> bool:
         """Return whether the response, once parsed, is complete, even if its stream was closed early."""
+        ...
+
+    @property
+    def is_stream(self) -> bool:
+        """Return whether the response, once parsed, is a stream of events."""
         ...
 
     @property
@@ -115,6 +123,7 @@ class TracedCall:
     _incomplete: Incomplete | None = None
     _parent: SpanParent | None = None
     _problems: Sequence[str] = ()
+    _exception_type = ""
     _exceptions: list[CapturedException] | None = None
     _span_factory: SpanFactory
     _chunk_times_s: list[float] = _NO_TIMES
@@ -139,13 +148,19 @@ class TracedCall:
         """Return whether message content is recorded."""
         return self.settings.capture_content
 
+    @property
+    def _provider(self) -> str:
+        # A gateway, or a server of the caller's own, is not the provider that the format is named after.
+        is_unknown = self.dialect.is_shared and self.server is not UNKNOWN_SERVER
+        return self.server.provider or (semconv.OTHER if is_unknown else self.dialect.provider)
+
     def start(self, current: Context, *, is_outermost: bool, parse_now: bool) -> None:
         """Start the span under its parent; parse the request at once if ``parse_now`` or strict."""
         keys, call_tracer, server = self.keys, self._call_tracer, self.server
         model = self._body.get("model") if self._body is not None else None
         attributes = self._started_with = {
             semconv.OPERATION_NAME: self.dialect.operation,
-            semconv.PROVIDER_NAME: server.provider or self.dialect.provider,
+            semconv.PROVIDER_NAME: self._provider,
             **server.attributes,
         }
         model = model if isinstance(model, str) and model else None
@@ -209,7 +224,7 @@ class TracedCall:
         request = self.dialect.read_request(body, content=content)
         attributes = self._attributes = request.attributes
         if self.outer is not None:
-            attributes[semconv.PROVIDER_NAME] = self.server.provider or self.dialect.provider
+            attributes[semconv.PROVIDER_NAME] = self._provider
             attributes.update(self.server.attributes)
         if content:
             add_content(attributes, request)
@@ -415,7 +430,8 @@ class TracedCall:
         self._incomplete = "failed" if is_exception else "cancelled"
         if is_exception or self.settings.cancellation_is_error:
             details = self._details = self.dialect.error_attributes(error)
-            kind = details.pop(semconv.ERROR_TYPE, None) or error_type(error)
+            self._exception_type = error_type(error)
+            kind = details.pop(semconv.ERROR_TYPE, None) or self._exception_type
             self._failure = Failure(type=str(kind), message=message_of(error))
             if self.outer is None and self.span is not None:
                 counters.add("spans_failed")
@@ -431,10 +447,11 @@ class TracedCall:
             response = self._read_answer(json_codec.decode(answer))
         else:
             response = Response() if answer is None else answer()
-        arrived, self._arrived = self._arrived, None
-        incomplete, failure = self._incomplete, self._failure or response.failure
-        if incomplete in _LEFT and arrived is not None and arrived.is_complete:
-            incomplete = None
+        if self._arrived is not None and self._arrived.is_stream:
+            # The body may not say so: Bedrock has another path for it.
+            attributes.setdefault(semconv.REQUEST_STREAM, True)
+        incomplete, failure = self._ending(response)
+        self._arrived = None
         add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
         if not (incomplete or failure) and is_empty(response):
             self._note_empty_response(attributes)
@@ -448,9 +465,32 @@ class TracedCall:
                 counters.add("spans_failed")
         if self._details:
             attributes.update(self._details)
+        self._add_model_and_cost(attributes)
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
+
+    def _ending(self, response: Response) -> tuple[Incomplete | None, Failure | None]:
+        """Return how a stream ended early and the failure of the call; None if neither."""
+        arrived, incomplete, failure = self._arrived, self._incomplete, self._failure or response.failure
+        if arrived is None:
+            return incomplete, failure
+        if incomplete in _LEFT and arrived.is_complete:
+            incomplete = None
+        if arrived.is_stream and not (incomplete or failure or is_empty(response)) and is_cut(response):
+            return "cut", _CUT
+        return incomplete, failure
+
+    @never_raise
+    def _add_model_and_cost(self, attributes: Attributes) -> None:
+        """Add the model of a request that names none (a stored prompt does), and the cost if the response has none."""
+        own = self._started_with if self.outer is None else _NO_ATTRIBUTES
+        model = attributes.get(semconv.RESPONSE_MODEL)
+        if model is not None and semconv.REQUEST_MODEL not in own:
+            attributes.setdefault(semconv.REQUEST_MODEL, model)
+        estimator = self.settings.cost_estimator
+        if estimator is not None:
+            attributes.update(estimator.estimate({**own, **attributes}))
 
     def _read_answer(self, answer: object) -> Response:
         return self.dialect.read_response(answer, content=self.captures_content)
@@ -465,7 +505,7 @@ class TracedCall:
     @never_raise
     def _exception_attributes(self) -> Attributes:
         failure, chain = self._failure, self._exceptions
-        event: Attributes = {semconv.EXCEPTION_TYPE: failure.type if failure else ""}
+        event: Attributes = {semconv.EXCEPTION_TYPE: self._exception_type}
         if failure is not None and chain is not None:
             event[semconv.EXCEPTION_MESSAGE] = failure.message
             event[semconv.EXCEPTION_STACKTRACE] = traceback_text(chain)

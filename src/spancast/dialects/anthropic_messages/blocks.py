@@ -19,13 +19,25 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
-from spancast.dialects.sanitize import to_json_data, unknown_part
+from spancast.dialects.sanitize import add_rest, to_json_data, unknown_part
 from spancast.model.call import Message, MessagePart
 
 Fields = Mapping[str, Any]
 
 _RESULT: Final = "_tool_result"
-_PROVIDER_FIELDS: Final = frozenset({"cache_control", "signature"})
+_PROVIDER_FIELDS: Final = frozenset({"signature"})
+_READ_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    "text": frozenset({"type", "text", "citations"}),
+    "thinking": frozenset({"type", "thinking", "signature"}),
+    "redacted_thinking": frozenset({"type", "data"}),
+    "image": frozenset({"type", "source"}),
+    "document": frozenset({"type", "source", "title"}),
+    "container_upload": frozenset({"type", "file_id"}),
+    "tool_use": frozenset({"type", "id", "name", "input"}),
+    "tool_result": frozenset({"type", "tool_use_id", "content", "is_error"}),
+    "compaction": frozenset({"type", "content"}),
+}
+"""The fields of a block that its part has; others are kept as they are."""
 
 
 def input_messages(value: object) -> list[Message]:
@@ -52,7 +64,8 @@ def block_part(value: object) -> MessagePart:
     reader = _BLOCKS.get(kind)
     part = reader(block) if reader is not None else None
     if part is not None:
-        return part
+        known = _READ_FIELDS.get(kind)
+        return part if known is None or block.keys() <= known else add_rest(part, block, known)
     if kind.endswith(_RESULT):
         return _server_tool_result(kind, block)
     return unknown_part(kind, {key: value for key, value in block.items() if key not in _PROVIDER_FIELDS})

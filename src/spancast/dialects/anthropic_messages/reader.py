@@ -15,7 +15,7 @@ from spancast.dialects import accessors, parameters
 from spancast.dialects.anthropic_messages.blocks import content_parts, input_messages
 from spancast.dialects.anthropic_messages.stream import MessagesStream
 from spancast.dialects.content import text_part
-from spancast.dialects.error_body import read_failure
+from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
@@ -53,7 +53,9 @@ _FIELDS: Final[Mapping[str, Row]] = {
     "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", parameters.json_attribute),
 }
 # ``stop_sequence`` quotes content of the request, so it is part of the message.
-_NOT_FIELDS: Final = frozenset({"id", "model", "role", "stop_reason", "stop_sequence"})
+_NOT_FIELDS: Final = frozenset(
+    {"content", "error", "id", "model", "role", "stop_details", "stop_reason", "stop_sequence", "usage"}
+)
 
 _USAGE: Final[Table] = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
@@ -83,6 +85,7 @@ class _AnthropicMessages(Dialect):
 
     name: str = "anthropic_messages"
     provider: str = "anthropic"
+    is_shared: bool = True
     end_marker: str | None = "[DONE]"
     last_events: frozenset[str] = frozenset({"message_stop"})
     answers: str | None = "spancast.dialects.anthropic_messages.answers:ANSWERS"
@@ -126,8 +129,10 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
         reason = "error"
     usage = read_usage(response.get("usage"), _USAGE)
     _include_cache(usage)
-    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS)
+    _include_compaction(usage, accessors.fields(response.get("usage")).get("iterations"))
+    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS, nested="stop_reason" in response)
     attributes.update(usage.attributes)
+    attributes.update(error_attributes(response.get("error")))
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
     if category := accessors.text(accessors.fields(response.get("stop_details")).get("category")):
@@ -159,6 +164,16 @@ def _include_cache(usage: Usage) -> None:
     if semconv.USAGE_INPUT_TOKENS in counts:
         cached = counts.get(semconv.USAGE_CACHE_READ, 0) + counts.get(semconv.USAGE_CACHE_WRITE, 0)
         counts[semconv.USAGE_INPUT_TOKENS] += cached
+
+
+def _include_compaction(usage: Usage, iterations: object) -> None:
+    """Add the tokens of compactions, which are billed but not part of the other counts."""
+    for entry in map(accessors.fields, accessors.items(iterations)):
+        if entry.get("type") == "compaction":
+            billed = read_usage({name: value for name, value in entry.items() if name in _USAGE}, _USAGE)
+            _include_cache(billed)
+            for name, count in billed.counts.items():
+                usage.counts[name] = usage.counts.get(name, 0) + count
 
 
 def _add_output_config(attributes: Attributes, body: Mapping[str, Any], *, content: bool) -> None:
@@ -198,7 +213,7 @@ def _tool(value: object) -> dict[str, Any]:
     kept = {
         key: item
         for key, item in tool.items()
-        if key not in ("input_schema", "cache_control", "type") and not json_codec.is_absent(item)
+        if key not in ("input_schema", "type") and not json_codec.is_absent(item)
     }
     definition: dict[str, Any] = {"type": "function", **kept, "name": name}
     schema = tool.get("input_schema")

@@ -28,6 +28,7 @@ _DELTAS: Final = {
 }
 """Type of a delta to its text field and the field of the block."""
 _DELTA_ONLY: Final = frozenset({"type", "index", "delta"})
+_MESSAGE_DELTA: Final = frozenset({"type", "delta", "usage"})
 _PAIR: Final = 2
 
 _BLOCK_OF: Final = {"text": "text", "thinking": "thinking", "input": "tool_use", "content": "compaction"}
@@ -132,6 +133,8 @@ class MessagesStream(StreamReader):
         elif kind == "message_delta":
             self._message.update(_present(accessors.fields(event.get("delta"))))
             self._usage.update(_present(accessors.fields(event.get("usage"))))
+            late = {name: value for name, value in event.items() if name not in _MESSAGE_DELTA}
+            self._message.update(_present(late))
         elif kind == "error":
             self._message["error"] = event.get("error") or {"message": event.get("message")}
 

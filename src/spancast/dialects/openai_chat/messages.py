@@ -18,7 +18,7 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
-from spancast.dialects.sanitize import modality, to_json_data
+from spancast.dialects.sanitize import add_rest, modality, to_json_data
 from spancast.model import json_codec
 from spancast.model.call import Message, MessagePart
 
@@ -29,6 +29,13 @@ _ENCRYPTED: Final = "reasoning.encrypted"
 # Almost every message has one of these roles and a string.
 _ROLES: Final = frozenset({"system", "developer", "user", "assistant"})
 _BASIC_FIELDS: Final = frozenset({"role", "content"})
+_RESULT_FIELDS: Final = frozenset({"role", "content", "tool_call_id", "name"})
+_READ_FIELDS: Final = _BASIC_FIELDS | {
+    "name", "reasoning", "reasoning_content", "reasoning_details", "refusal", "tool_calls", "function_call", "images",
+    "audio",
+}  # fmt: skip
+_FILE_FIELDS: Final = frozenset({"file_data", "file_id", "filename"})
+_CALL_FIELDS: Final = frozenset({"id", "index", "type", "function"})
 _PAIR: Final = 2
 _OBJECT: Final = frozenset({dict})
 
@@ -68,18 +75,13 @@ def message(value: object) -> Message:
         return {"role": role, "parts": [{"type": "text", "content": content}]}
     if role == "tool" or (role == "function" and content is not None):
         call_id = accessors.text(fields.get("tool_call_id")) or accessors.text(fields.get("name"))
-        return {
-            "role": "tool",
-            "parts": [tool_result_part(call_id, content if isinstance(content, str) else to_json_data(content))],
-        }
+        part = tool_result_part(call_id, content if isinstance(content, str) else to_json_data(content))
+        return add_rest({"role": "tool", "parts": [part]}, fields, _RESULT_FIELDS)
     converted: Message = {"role": role if isinstance(role, str) else "user", "parts": _parts(fields, content)}
     name = accessors.text(fields.get("name"))
     if name:
         converted["name"] = name
-    annotations = accessors.items(fields.get("annotations"))
-    if annotations:
-        converted["annotations"] = to_json_data(annotations)
-    return converted
+    return add_rest(converted, fields, _READ_FIELDS)
 
 
 def _is_text_only(fields: Mapping[str, Any]) -> bool:
@@ -102,16 +104,17 @@ def _parts(fields: Mapping[str, Any], content: object) -> list[MessagePart]:
         parts.append(generic_part("refusal", content=refusal))
     parts.extend(_tool_call(item) for item in accessors.items(fields.get("tool_calls")))
     legacy = accessors.fields(fields.get("function_call"))
-    if legacy:
+    # Some servers send every field of OpenAI's schema, empty.
+    if any(legacy.values()):
         parts.append(tool_call_part(None, accessors.text(legacy.get("name")), legacy.get("arguments")))
     parts.extend(content_part(item) for item in accessors.items(fields.get("images")))
     audio = accessors.fields(fields.get("audio"))
-    if audio:
+    if any(audio.values()):
         parts.append(_audio(audio))
     return parts
 
 
-def content_part(value: object) -> MessagePart:  # noqa: PLR0911 - one case per kind
+def content_part(value: object) -> MessagePart:
     """Return one content part; an unknown type becomes a generic part."""
     if isinstance(value, str):
         return text_part(value)
@@ -119,21 +122,37 @@ def content_part(value: object) -> MessagePart:  # noqa: PLR0911 - one case per 
     kind = accessors.text(fields.get("type")) or ("image_url" if "image_url" in fields else "unknown")
     if kind in _TEXT_TYPES:
         text = fields.get("text")
-        return text_part(text if isinstance(text, str) else "")
+        part = text_part(text if isinstance(text, str) else "")
+        return part if len(fields) == _PAIR else add_rest(part, fields, {"type", "text"})
+    inner = fields.get(kind)
+    inner_fields = accessors.fields(inner)
     if kind in _URL_TYPES:
-        inner = fields.get(kind)
-        url = inner if isinstance(inner, str) else accessors.text(accessors.fields(inner).get("url"))
-        return media_part(_URL_TYPES[kind], url=url)
-    if kind == "input_audio":
-        inner = accessors.fields(fields.get(kind))
-        audio_format = accessors.text(inner.get("format"))
-        return media_part(
-            "audio", data=accessors.text(inner.get("data")), mime_type=f"audio/{audio_format}" if audio_format else None
-        )
-    if kind == "file":
-        return _file(accessors.fields(fields.get("file")))
-    if kind == "refusal":
-        return generic_part("refusal", content=accessors.text(fields.get("refusal")) or "")
+        url = inner if isinstance(inner, str) else accessors.text(inner_fields.get("url"))
+        part = add_rest(media_part(_URL_TYPES[kind], url=url), inner_fields, {"url"})
+    elif kind == "input_audio":
+        # Mistral sends the data itself.
+        data = inner if isinstance(inner, str) else accessors.text(inner_fields.get("data"))
+        audio_format = accessors.text(inner_fields.get("format"))
+        part = media_part("audio", data=data, mime_type=f"audio/{audio_format}" if audio_format else None)
+        part = add_rest(part, inner_fields, {"data", "format"})
+    elif kind == "file":
+        part = add_rest(_file(inner_fields), inner_fields, _FILE_FIELDS)
+    elif kind == "refusal":
+        part = generic_part("refusal", content=accessors.text(inner) or "")
+    elif kind == "thinking" and not json_codec.is_absent(inner):
+        # Mistral's list of texts.
+        texts = [inner] if isinstance(inner, str) else map(_thought, accessors.items(inner))
+        part = reasoning_part("".join(texts))
+    else:
+        return _generic(kind, fields)
+    return add_rest(part, fields, {"type", kind})
+
+
+def _thought(value: object) -> str:
+    return value if isinstance(value, str) else accessors.text(accessors.fields(value).get("text")) or ""
+
+
+def _generic(kind: str, fields: Mapping[str, Any]) -> MessagePart:
     kept = to_json_data(fields)
     return generic_part(kind, **kept) if isinstance(kept, dict) else generic_part(kind)  # pyright: ignore[reportUnknownArgumentType]
 
@@ -157,7 +176,8 @@ def _tool_call(value: object) -> MessagePart:
     kind = accessors.text(call.get("type")) or "function"
     inner = accessors.fields(call.get(kind)) or accessors.fields(call.get("function"))
     arguments = inner.get("arguments", inner.get("input"))
-    return tool_call_part(accessors.text(call.get("id")), accessors.text(inner.get("name")), arguments)
+    part = tool_call_part(accessors.text(call.get("id")), accessors.text(inner.get("name")), arguments)
+    return part if call.keys() <= _CALL_FIELDS else add_rest(part, call, _CALL_FIELDS | {kind})
 
 
 def _reasoning(fields: Mapping[str, Any]) -> list[MessagePart]:
@@ -187,8 +207,7 @@ def _detail(detail: Mapping[str, Any]) -> MessagePart:
         size = len(data) if isinstance(data, str) else 0
         value = accessors.text(detail.get("format")) or accessors.text(detail.get("format_"))
         return generic_part(kind, byte_size=size, **({"format": value} if value else {}))
-    kept = to_json_data(detail)
-    return generic_part(kind, **kept) if isinstance(kept, dict) else generic_part(kind)  # pyright: ignore[reportUnknownArgumentType]
+    return _generic(kind, detail)
 
 
 def _audio(audio: Mapping[str, Any]) -> MessagePart:

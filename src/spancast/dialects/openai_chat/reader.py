@@ -13,14 +13,14 @@ from typing import Any, Final
 from spancast.dialects import accessors
 from spancast.dialects import parameters as read
 from spancast.dialects.content import text_part
-from spancast.dialects.error_body import read_failure
-from spancast.dialects.finish import output_messages
+from spancast.dialects.error_body import error_attributes, read_failure
+from spancast.dialects.finish import MESSAGE_REASONS, output_messages
 from spancast.dialects.openai_chat.messages import input_messages, is_prompt_message, message
 from spancast.dialects.openai_chat.stream import ChatStream
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
-from spancast.dialects.sanitize import to_json_data, to_json_string
-from spancast.dialects.usage import Table, read_usage
+from spancast.dialects.sanitize import add_rest, to_json_data, to_json_string
+from spancast.dialects.usage import Table, Usage, read_usage
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, AttributeValue, Message, Request, Response
 
@@ -93,17 +93,41 @@ _FIELDS: Final[Mapping[str, Row]] = {
 }
 # ``obfuscation`` is random padding in every chunk of OpenAI.
 _NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "obfuscation"})
+_CHOICE_FIELDS: Final = frozenset(
+    {"index", "message", "text", "delta", "finish_reason", "native_finish_reason", "logprobs", "usage", "error"}
+)
+_FINISH_REASONS: Final = {
+    "eos": "stop",
+    "model_length": "length",
+    "sensitive": "content_filter",
+    "network_error": "error",
+    "insufficient_system_resource": "error",
+}
+"""Reasons of Together, Mistral, Z.ai and DeepSeek in OpenAI's words."""
 _USAGE: Final[Table] = {
     "prompt_tokens": semconv.USAGE_INPUT_TOKENS,
     "completion_tokens": semconv.USAGE_OUTPUT_TOKENS,
+    "input_tokens": semconv.USAGE_INPUT_TOKENS,
+    "output_tokens": semconv.USAGE_OUTPUT_TOKENS,
+    "cached_tokens": semconv.USAGE_CACHE_READ,
+    "num_cached_tokens": semconv.USAGE_CACHE_READ,
+    "prompt_cache_hit_tokens": semconv.USAGE_CACHE_READ,
+    "cache_read_input_tokens": semconv.USAGE_CACHE_READ,
+    "cache_creation_input_tokens": semconv.USAGE_CACHE_WRITE,
+    "cacheReadInputTokens": semconv.USAGE_CACHE_READ,
+    "cacheWriteInputTokens": semconv.USAGE_CACHE_WRITE,
+    "reasoning_tokens": semconv.USAGE_REASONING,
     "total_tokens": semconv.USAGE_TOTAL_TOKENS,
     "prompt_tokens_details": {
         "cached_tokens": semconv.USAGE_CACHE_READ,
         "cache_write_tokens": semconv.USAGE_CACHE_WRITE,
+        "cache_creation_tokens": semconv.USAGE_CACHE_WRITE,
         "audio_tokens": semconv.USAGE_AUDIO_INPUT,
         "image_tokens": semconv.USAGE_IMAGE_INPUT,
         "text_tokens": semconv.USAGE_TEXT_INPUT,
     },
+    # Writer's name.
+    "prompt_token_details": {"cached_tokens": semconv.USAGE_CACHE_READ},
     "completion_tokens_details": {
         "reasoning_tokens": semconv.USAGE_REASONING,
         "audio_tokens": semconv.USAGE_AUDIO_OUTPUT,
@@ -120,6 +144,7 @@ class _OpenAIChat(Dialect):
 
     name: str = "openai_chat"
     provider: str = "openai"
+    is_shared: bool = True
     end_marker: str | None = "[DONE]"
     answers: str | None = "spancast.dialects.openai_chat.answers:ANSWERS"
 
@@ -143,20 +168,25 @@ class _OpenAIChat(Dialect):
         if isinstance(response, str):
             return Response(messages=output_messages([text_part(response)], None) if content and response else [])
         fields = accessors.fields(response)
-        usage = read_usage(fields.get("usage"), _USAGE)
+        choices = [accessors.fields(choice) for choice in accessors.items(fields.get("choices"))]
+        usage = read_usage(_usage_of(fields, choices), _USAGE)
+        _add_excluded_reasoning(usage)
         # Unknown nested fields (citations, search results) of a completion only: others hold cookies and headers.
         attributes = read.read_fields(fields, _FIELDS, _NOT_FIELDS, nested="choices" in fields)
         if usage.attributes:
             attributes.update(usage.attributes)
-        failure = read_failure(fields.get("error"), fields)
-        choices = [accessors.fields(choice) for choice in accessors.items(fields.get("choices"))]
+        error = fields.get("error") or accessors.fields(fields.get("x_groq")).get("error")
+        failure = read_failure(error, fields)
+        attributes.update(error_attributes(error))
         reasons: list[str] = []
         has_more = False
         for choice in choices:
-            reason = choice.get("finish_reason")
-            reasons.append(accessors.text(reason) or "error")
+            reason = _reason(choice)
+            if reason is not None:
+                reasons.append(reason)
             if failure is None:
                 failure = read_failure(choice.get("error"), choice, is_failed=reason == "error")
+                attributes.update(error_attributes(choice.get("error")))
             has_more = has_more or bool(choice.get("logprobs") or choice.get("native_finish_reason"))
         if has_more:
             _add_choice_fields(choices, attributes, content=content)
@@ -253,10 +283,35 @@ def _output(choice: Mapping[str, Any]) -> Message:
     if not converted["parts"] and isinstance(text := choice.get("text"), str):
         # Response of the legacy completions endpoint.
         converted["parts"] = [text_part(text)]
-    reason = accessors.text(choice.get("finish_reason"))
+    reason = _reason(choice)
     if reason:
-        converted["finish_reason"] = "tool_call" if reason in ("tool_calls", "function_call") else reason
-    return converted
+        converted["finish_reason"] = MESSAGE_REASONS.get(reason, reason)
+    return add_rest(converted, choice, _CHOICE_FIELDS)
+
+
+def _reason(choice: Mapping[str, Any]) -> str | None:
+    reason = accessors.text(choice.get("finish_reason"))
+    return None if reason is None else _FINISH_REASONS.get(reason, reason)
+
+
+def _usage_of(response: Mapping[str, Any], choices: list[Mapping[str, Any]]) -> object:
+    """Return the usage, which Groq's streams have in ``x_groq`` and Moonshot's in the choice."""
+    others = (one.get("usage") for one in (accessors.fields(response.get("x_groq")), *choices))
+    return next((one for one in (response.get("usage"), *others) if not json_codec.is_absent(one)), None)
+
+
+def _add_excluded_reasoning(usage: Usage) -> None:
+    """Add reasoning tokens to the output if the total says that they are not part of it (xAI)."""
+    counts = usage.counts
+    sent, received, reasoning, total = (
+        counts.get(name, 0)
+        for name in (
+            semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS, semconv.USAGE_REASONING,
+            semconv.USAGE_TOTAL_TOKENS,
+        )
+    )  # fmt: skip
+    if reasoning and total == sent + received + reasoning:
+        counts[semconv.USAGE_OUTPUT_TOKENS] = received + reasoning
 
 
 def _add_choice_fields(choices: list[Mapping[str, Any]], attributes: Attributes, *, content: bool) -> None:

@@ -6,8 +6,9 @@ is not summed: the last value wins. No chunk is kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final, Protocol, cast
 
 from spancast.dialects import accessors
 from spancast.dialects.delta_fast_path import DeltaFastPath
@@ -16,19 +17,17 @@ from spancast.dialects.sanitize import shallow_copy
 from spancast.model import json_codec
 from spancast.model.call import Response
 
-_UPDATED_FIELDS: Final = ("usage", "error", "service_tier", "openrouter_metadata")
 _STRING_FIELDS: Final = ("content", "reasoning", "reasoning_content", "refusal")
-_LIST_FIELDS: Final = ("images", "annotations")
-_MESSAGE_FIELDS: Final = frozenset(
-    {*_STRING_FIELDS, *_LIST_FIELDS, "role", "tool_calls", "function_call", "reasoning_details", "audio"}
+_REPEATED_FIELDS: Final = frozenset(
+    {"id", "object", "created", "model", "system_fingerprint", "service_tier", "provider", "obfuscation", "choices"}
 )
-
+"""The fields that most servers repeat in every chunk."""
+_NOT_KEPT: Final = frozenset({"choices", "debug"})
+_CHOICE_FIELDS: Final = frozenset({"index", "delta"})
+_NOT_FINAL: Final = frozenset({"index", "delta", "message", "text", "logprobs"})
 
 _TEXT_ONLY: Final = frozenset({"content", "role"})
-_PIECE_ONLY: Final = frozenset(
-    {"id", "object", "created", "model", "system_fingerprint", "service_tier", "provider", "obfuscation"}
-    | {"choices", "index", "delta", "role", "content", "tool_calls"}
-)
+_PIECE_ONLY: Final = _REPEATED_FIELDS | _CHOICE_FIELDS | {"role", "content", "tool_calls"}
 """The fields of a chunk that has one piece of text and otherwise repeats known values."""
 _FRAGMENT_FIELDS: Final = frozenset({"index", "function"})
 _ARGUMENT_FIELDS: Final = frozenset({"arguments"})
@@ -131,9 +130,9 @@ class ChatStream(StreamReader):
         except (AttributeError, KeyError, TypeError, ValueError):
             self._feed_any(chunk)
             return
-        if not is_text_only:
+        if not is_text_only or (content is not None and type(content) is not str):
             self._feed_any(chunk)
-        elif type(content) is str and self._content:
+        elif content and self._content:
             pieces.append(content)
 
     def _feed_any(self, chunk: object) -> None:
@@ -142,14 +141,8 @@ class ChatStream(StreamReader):
             return
         fields = accessors.fields(chunk)
         choices = fields.get("choices")
-        if self._has_choice and choices:
-            for name in _UPDATED_FIELDS:
-                value = fields.get(name)
-                if value is not None and not json_codec.is_sentinel(value):
-                    self._response[name] = value
-        else:
-            self._merge(fields)
-            self._has_choice = bool(choices)
+        self._merge(fields)
+        self._has_choice = self._has_choice or bool(choices)
         for item in accessors.items(choices):
             choice = accessors.fields(item)
             index = choice.get("index")
@@ -163,23 +156,19 @@ class ChatStream(StreamReader):
             for name, value in delta.items():
                 if value is not None and name not in _TEXT_ONLY:
                     return False
-            get = choice.get
-            is_text_only = (
-                get("finish_reason") is None
-                and get("native_finish_reason") is None
-                and get("logprobs") is None
-                and get("error") is None
-                and chunk.get("usage") is None
-                and chunk.get("error") is None
-                and chunk.get("openrouter_metadata") is None
-            )
+            for name, value in choice.items():
+                if value is not None and name not in _CHOICE_FIELDS:
+                    return False
+            for name, value in chunk.items():
+                if value is not None and name not in _REPEATED_FIELDS:
+                    return False
             pieces = self._texts[choice["index"]]
         except (AttributeError, KeyError, TypeError, ValueError):
             return False
-        if not is_text_only:
-            return False
         content = delta.get("content")
-        if type(content) is str and self._content:
+        if content is not None and type(content) is not str:
+            return False
+        if content and self._content:
             pieces.append(content)
         return True
 
@@ -196,13 +185,15 @@ class ChatStream(StreamReader):
     def _merge(self, fields: Mapping[str, Any]) -> None:
         for name, value in fields.items():
             # Azure's first chunk has filter results and an empty id and model.
-            if value is not None and value != "" and name not in ("choices", "debug"):
-                self._response[name] = value
+            if name in _NOT_KEPT or value == "" or json_codec.is_absent(value):
+                continue
+            known = self._response.get(name)
+            self._response[name] = _merged(known, value) if name != "usage" else value
 
     def _choice(self, index: int) -> _Choice:
         choice = self._choices.get(index)
         if choice is None:
-            choice = self._choices[index] = _Choice()
+            choice = self._choices[index] = _Choice(self.fast_path.forget)
             self._texts[index] = choice.pieces("content")
         return choice
 
@@ -210,12 +201,24 @@ class ChatStream(StreamReader):
 class _Choice:
     """The received part of one choice."""
 
-    __slots__ = ("_audio", "_audio_pieces", "_calls", "_details", "_final_fields", "_logprobs", "_message", "_pieces")
+    __slots__ = (
+        "_audio", "_audio_pieces", "_begin_call", "_calls", "_current_calls", "_details", "_final_fields", "_logprobs",
+        "_message", "_other", "_parts", "_pieces",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, begin_call: Callable[[], None]) -> None:
+        self._begin_call = begin_call
+        """Called when a tool call begins, because fragments without an id belong to it from now on."""
         self._pieces: dict[str, list[str]] = {}
+        self._parts: list[dict[str, Any]] = []
+        """The content parts before the text in ``_pieces``, of servers that send lists."""
         self._message: dict[str, Any] = {}
-        self._calls: dict[Any, _Call] = {}
+        self._other: dict[str, list[Any]] = {}
+        """The values of fields that this format does not define."""
+        self._calls: list[tuple[object, _Call]] = []
+        """Tool calls with their indexes; some servers give two calls the same index."""
+        self._current_calls: dict[object, _Call] = {}
+        """The last call of each index."""
         self._details: dict[Any, dict[str, Any]] = {}
         self._audio: dict[str, Any] = {}
         self._audio_pieces: dict[str, list[str]] = {}
@@ -231,7 +234,7 @@ class _Choice:
 
     def fragments(self, index: object) -> list[str]:
         """Return the argument pieces of the tool call ``index``, which has started."""
-        return self._calls[index].arguments
+        return self._current_calls[index].arguments
 
     def feed(self, choice: Mapping[str, Any], *, content: bool) -> None:
         """Process the next chunk of this choice."""
@@ -243,17 +246,12 @@ class _Choice:
             if value is None or not content:
                 continue
             if name == "content" and type(value) is str:
-                pieces = self._pieces.get(name)
-                if pieces is None:
-                    self._pieces[name] = [value]
-                else:
-                    pieces.append(value)
-            elif name in _MESSAGE_FIELDS:
+                self.pieces(name).append(value)
+            else:
                 self._add_field(name, value)
-        for name in ("finish_reason", "native_finish_reason", "error"):
-            value = choice.get(name)
-            if value is not None:
-                self._final_fields[name] = value
+        for name, value in choice.items():
+            if name not in _NOT_FINAL and value != {} and not json_codec.is_absent(value):
+                self._final_fields[name] = _merged(self._final_fields.get(name), value)
         logprobs = choice.get("logprobs")
         if logprobs is not None and content:
             self._add_logprobs(accessors.fields(logprobs))
@@ -264,6 +262,13 @@ class _Choice:
         for name, pieces in self._pieces.items():
             if pieces:
                 message[name] = "".join(pieces)
+        if self._parts:
+            parts = [dict(part) for part in self._parts]
+            if text := message.get("content"):
+                _add_part(parts, {"type": "text", "text": text})
+            message["content"] = parts
+        for name, values in self._other.items():
+            message[name] = _assembled(values)
         if self._calls:
             message["tool_calls"] = [call.assembled() for call in self._ordered_calls()]
         if self._details:
@@ -279,27 +284,38 @@ class _Choice:
         if name == "tool_calls":
             for item in accessors.items(value):
                 self._add_call(accessors.fields(item))
-        elif name in _STRING_FIELDS:
-            if isinstance(value, str):
-                self.pieces(name).append(value)
-        elif name in _LIST_FIELDS:
-            self._message.setdefault(name, []).extend(accessors.items(value))
+        elif name in _STRING_FIELDS and isinstance(value, str):
+            self.pieces(name).append(value)
+        elif name == "content":
+            self._add_parts(accessors.items(value))
         elif name == "function_call":
-            self._calls.setdefault("function_call", _Call()).feed({"function": value})
+            self._add_call({"index": name, "function": value})
         elif name == "reasoning_details":
             for position, item in enumerate(accessors.items(value)):
                 self._add_detail(accessors.fields(item), is_first=position == 0)
         elif name == "audio":
             self._add_audio(accessors.fields(value))
-        elif isinstance(value, str) and value:
-            self._message[name] = value
+        elif name == "role":
+            if isinstance(value, str) and value:
+                self._message[name] = value
+        elif not json_codec.is_absent(value):
+            self._other.setdefault(name, []).append(value)
+
+    def _add_parts(self, parts: Iterable[object]) -> None:
+        pieces = self.pieces("content")
+        if text := "".join(pieces):
+            _add_part(self._parts, {"type": "text", "text": text})
+            # The fast path adds to this list.
+            pieces.clear()
+        for part in parts:
+            _add_part(self._parts, {"type": "text", "text": part} if isinstance(part, str) else shallow_copy(part))
 
     def _ordered_calls(self) -> list[_Call]:
         """Return the calls by index, or in order of arrival if the server sends no indexes."""
-        numbered = {index: call for index, call in self._calls.items() if isinstance(index, int)}
-        if len(numbered) < len(self._calls):
-            return list(self._calls.values())
-        return [numbered[index] for index in sorted(numbered)]
+        indexes = [index for index, _ in self._calls]
+        if not all(isinstance(index, int) for index in indexes):
+            return [call for _, call in self._calls]
+        return [call for _, call in sorted(self._calls, key=lambda entry: cast("int", entry[0]))]
 
     def _add_logprobs(self, logprobs: Mapping[str, Any]) -> None:
         for name, tokens in logprobs.items():
@@ -307,15 +323,22 @@ class _Choice:
                 self._logprobs.setdefault(name, []).extend(accessors.items(tokens))
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
-        index = call.get("index")
+        given = call.get("index")
+        # Together sends a float.
+        index = given if isinstance(given, str) else accessors.count(given)
         if index is None:
-            # Some servers send complete calls without an index: a new id is a new call.
-            index = call.get("id") or next(reversed(self._calls), 0)
-        if not isinstance(index, (int, str)):
-            return
-        known = self._calls.get(index)
-        if known is None:
-            known = self._calls[index] = _Call()
+            # Some servers send complete calls without an index: a known id, else the last call.
+            given_id = accessors.text(call.get("id"))
+            index = next((key for key, one in self._calls if given_id and one.call_id == given_id), None)
+            known = self._current_calls.get(index) if index is not None else self._calls[-1][1] if self._calls else None
+        else:
+            known = self._current_calls.get(index)
+        if known is None or known.is_other(call):
+            known = _Call()
+            index = known if index is None else index
+            self._calls.append((index, known))
+            self._current_calls[index] = known
+            self._begin_call()
         known.feed(call)
 
     def _add_detail(self, detail: Mapping[str, Any], *, is_first: bool) -> None:
@@ -358,13 +381,33 @@ class _Choice:
 class _Call:
     """One tool call, with its arguments in fragments."""
 
-    __slots__ = ("_fields", "_kind", "_name_fields", "arguments")
+    __slots__ = ("_fields", "_kind", "_name_fields", "_object", "arguments")
 
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
         self._name_fields: dict[str, str] = {}
         self.arguments: list[str] = []
         self._kind = "function"
+        self._object: Any = None
+        """Arguments that the server sends as an object instead of JSON text."""
+
+    @property
+    def call_id(self) -> str | None:
+        """Return the id, None if unknown."""
+        return self._fields.get("id")
+
+    def is_other(self, call: Mapping[str, Any]) -> bool:
+        """Return whether ``call``, which has the same index or none, begins another call."""
+        given_id = accessors.text(call.get("id"))
+        if given_id and self.call_id:
+            return given_id != self.call_id
+        kind = accessors.text(call.get("type")) or self._kind
+        name = accessors.text(accessors.fields(call.get(kind)).get("name"))
+        known = self._name_fields.get("name")
+        if not name or not known:
+            return False
+        # A server without ids: the name begins a call, unless it is repeated within one.
+        return name != known or self._object is not None or json_codec.decode("".join(self.arguments)) is not None
 
     def feed(self, call: Mapping[str, Any]) -> None:
         """Process a fragment; only the first one has id and name."""
@@ -386,7 +429,52 @@ class _Call:
         fragment = inner.get("arguments", inner.get("input"))
         if isinstance(fragment, str):
             self.arguments.append(fragment)
+        elif not json_codec.is_absent(fragment):
+            self._object = _merged(self._object, fragment)
+        for name, value in call.items():
+            if name not in ("index", "id", "type", self._kind) and not json_codec.is_absent(value):
+                self._fields[name] = value
 
     def assembled(self) -> dict[str, Any]:
         """Return the call in the form of a response without streaming."""
-        return {**self._fields, self._kind: {**self._name_fields, "arguments": "".join(self.arguments)}}
+        arguments = "".join(self.arguments) if self._object is None or self.arguments else self._object
+        return {**self._fields, self._kind: {**self._name_fields, "arguments": arguments}}
+
+
+def _merged(known: object, value: object) -> Any:  # noqa: ANN401 - wire JSON
+    """Return ``value``; two objects are merged, the fields of ``value`` first."""
+    return {**known, **value} if json_codec.is_mapping(known) and json_codec.is_mapping(value) else value
+
+
+def _assembled(values: list[Any]) -> Any:  # noqa: ANN401 - wire JSON
+    """Return the value of a field that came in pieces: texts and lists joined, objects merged, else the last one.
+
+    A value that is repeated unchanged is one value.
+    """
+    first = values[0]
+    if all(value == first for value in values):
+        return first
+    if all(isinstance(value, str) for value in values):
+        return "".join(values)
+    if all(isinstance(value, list) for value in values):
+        return [item for value in values for item in value]
+    return functools.reduce(_merged, values)
+
+
+def _add_part(parts: list[dict[str, Any]], part: dict[str, Any]) -> None:
+    """Add ``part``; a text continues a text before it, thinking continues thinking."""
+    last = parts[-1] if parts else {}
+    kind = part.get("type")
+    if not isinstance(kind, str) or last.get("type") != kind or kind not in part:
+        parts.append(part)
+        return
+    known, value = last.get(kind), part[kind]
+    if isinstance(known, str) and isinstance(value, str):
+        last.update({**part, kind: known + value})
+    elif json_codec.is_list(known) and json_codec.is_list(value):
+        inner: list[dict[str, Any]] = []
+        for item in (*known, *value):
+            _add_part(inner, shallow_copy(item))
+        last.update({**part, kind: inner})
+    else:
+        parts.append(part)

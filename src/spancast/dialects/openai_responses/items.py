@@ -19,13 +19,24 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
-from spancast.dialects.sanitize import to_json_data, unknown_part
+from spancast.dialects.sanitize import add_rest, to_json_data, unknown_part
 from spancast.model.call import Message, MessagePart
 
 Fields = Mapping[str, Any]
 
 _PREFIX: Final = "openrouter:"
 _RESULTS: Final = frozenset({"output", "outputs", "results", "result", "error", "responses", "analysis"})
+_MESSAGE_FIELDS: Final = frozenset({"type", "role", "content"})
+_REASONING_FIELDS: Final = frozenset({"type", "summary", "content", "encrypted_content"})
+_CALL_FIELDS: Final = frozenset({"type", "call_id", "name", "actions"})
+_RESULT_FIELDS: Final = frozenset({"type", "call_id", "output", "result"})
+_USUAL_STATUS: Final = frozenset({"completed", "in_progress"})
+_PART_FIELDS: Final = frozenset(
+    {
+        "type", "text", "annotations", "logprobs", "refusal", "image_url", "file_id", "file_url", "file_data",
+        "filename", "input_audio", "data", "format", "transcript",
+    }
+)  # fmt: skip
 _USER_TYPES: Final = frozenset({None, "item_reference", "mcp_approval_response", "compaction_trigger"})
 
 # Calls that the caller executes, each with the field of its arguments.
@@ -78,8 +89,10 @@ def awaits_caller(output: object) -> bool:
         item = _unwrap(entry)
         kind = accessors.text(item.get("type")) or ""
         call_id = accessors.text(item.get("call_id"))
-        if kind in _CALLS:
+        if kind in _CALLS or (kind == "tool_search_call" and item.get("execution") == "client"):
             called.add(call_id)
+        elif kind == "mcp_approval_request":
+            called.add(accessors.text(item.get("id")))
         elif kind.endswith("_output"):
             called.discard(call_id)
     return bool(called)
@@ -92,12 +105,23 @@ def item_parts(value: object) -> list[MessagePart]:
     item = _unwrap(value)
     kind = accessors.text(item.get("type")) or "message"
     if kind == "message":
-        return content_parts(item.get("content"))
+        return _with_item(content_parts(item.get("content")), item, _MESSAGE_FIELDS)
     if kind == "reasoning":
-        return _reasoning(item)
+        return _with_item(_reasoning(item), item, _REASONING_FIELDS)
     if kind not in _CALLS and (kind.endswith("_call") or kind.startswith(_PREFIX)):
         return _server_tool(kind, item)
     return [_item_part(kind, item)]
+
+
+def _with_item(parts: list[MessagePart], item: Fields, known: frozenset[str]) -> list[MessagePart]:
+    """Add the fields of an item that are not in ``known`` to its first part; its id is ``item_id`` there."""
+    if parts and not item.keys() <= known:
+        part = parts[0]
+        if item_id := accessors.text(item.get("id")):
+            part["item_id"] = item_id
+        is_usual = accessors.text(item.get("status")) in _USUAL_STATUS
+        add_rest(part, item, known | {"id", "status"} if is_usual else known | {"id"})
+    return parts
 
 
 def logprobs(output: object) -> list[Any]:
@@ -115,9 +139,12 @@ def content_parts(content: object) -> list[MessagePart]:
 
 def _item_part(kind: str, item: Fields) -> MessagePart:
     if kind in _CALLS:
-        return _call(kind, item)
+        (part,) = _with_item([_call(kind, item)], item, _CALL_FIELDS | {_CALLS[kind]})
+        return part
     if kind.endswith("_output"):
-        return tool_result_part(_id(item), _result(item.get("output", item.get("result"))))
+        result = tool_result_part(_id(item), _result(item.get("output", item.get("result"))))
+        (part,) = _with_item([result], item, _RESULT_FIELDS)
+        return part
     if kind == "compaction":
         return generic_part(kind, id=accessors.text(item.get("id")))
     return unknown_part(kind, item)
@@ -130,7 +157,7 @@ def _content_part(value: object) -> MessagePart:
     kind = accessors.text(part.get("type")) or "unknown"
     reader = _CONTENT.get(kind)
     converted = reader(part) if reader is not None else None
-    return unknown_part(kind, part) if converted is None else converted
+    return unknown_part(kind, part) if converted is None else add_rest(converted, part, _PART_FIELDS)
 
 
 def _text(part: Fields) -> MessagePart | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from spancast.dialects import accessors, parameters
 from spancast.dialects.content import text_part
-from spancast.dialects.error_body import read_failure
+from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.openai_responses.items import (
     awaits_caller,
@@ -89,7 +89,7 @@ _REPEATED: Final = frozenset(
     }
 )
 # ``output_text`` is a copy of the content, added by the SDKs.
-_NOT_FIELDS: Final = _REPEATED | {"id", "output", "output_text"}
+_NOT_FIELDS: Final = _REPEATED | {"error", "id", "incomplete_details", "output", "output_text", "usage"}
 
 _USAGE: Final[Table] = {
     "input_tokens": semconv.USAGE_INPUT_TOKENS,
@@ -126,6 +126,7 @@ class _OpenAIResponses(Dialect):
 
     name: str = "openai_responses"
     provider: str = "openai"
+    is_shared: bool = True
     end_marker: str | None = "[DONE]"
     last_events: frozenset[str] = frozenset({"response.completed", "response.incomplete", "response.failed"})
     answers: str | None = "spancast.dialects.openai_responses.answers:ANSWERS"
@@ -137,6 +138,7 @@ class _OpenAIResponses(Dialect):
         _add_reasoning(attributes, body.get("reasoning"))
         _add_output_type(attributes, body)
         _add_conversation(attributes, body.get("conversation"))
+        _add_prompt(attributes, accessors.fields(body.get("prompt")))
         return Request(
             model=accessors.text(body.get("model")),
             stream=body.get("stream") is True,
@@ -168,8 +170,9 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     usage = read_usage(response.get("usage"), _USAGE)
     native = accessors.text(accessors.fields(response.get("incomplete_details")).get("reason"))
     reason = "error" if is_cut else _finish_reason(response, native, has_failed=failure is not None)
-    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS)
+    attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS, nested="output" in response)
     attributes.update(usage.attributes)
+    attributes.update(error_attributes(response.get("error")))
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
     if content and (values := logprobs(output)):
@@ -227,6 +230,16 @@ def _add_conversation(attributes: Attributes, conversation: object) -> None:
     found = accessors.text(conversation) or accessors.text(accessors.fields(conversation).get("id"))
     if found is not None:
         attributes[semconv.CONVERSATION_ID] = found
+
+
+def _add_prompt(attributes: Attributes, prompt: Mapping[str, Any]) -> None:
+    """Add the names of a prompt that OpenAI stores; its variables are content."""
+    for name, attribute in (("id", semconv.PROMPT_NAME), ("version", semconv.PROMPT_VERSION)):
+        if value := accessors.text(prompt.get(name)):
+            attributes[attribute] = value
+    for name, value in accessors.fields(prompt.get("variables")).items():
+        if not json_codec.is_absent(value):
+            attributes[f"{semconv.PROMPT_VARIABLE}.{name}"] = parameters.json_attribute(value)
 
 
 def _instructions(value: object) -> list[MessagePart]:

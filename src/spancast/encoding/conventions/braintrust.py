@@ -36,6 +36,7 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     if kind in ("llm", "embedding"):
         fields |= facts.given(model=facts.model(span), provider=span.text(semconv.PROVIDER_NAME))
         fields |= genai_fields.model_parameters(span)
+        fields |= facts.given(cost_source=genai_fields.costs(span).source)
     # The caller's own keys are last, so that they win.
     metadata = {**fields, **genai_fields.metadata(span)}
     yield "braintrust.metadata", json_codec.encode(metadata) if metadata else None

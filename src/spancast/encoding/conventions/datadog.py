@@ -13,7 +13,7 @@ from typing import Any
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.span_data import SpanData
-from spancast.model import semconv
+from spancast.model import json_codec, semconv
 
 
 def map_span(span: SpanData) -> SpanData:
@@ -25,6 +25,9 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind = facts.work(span)
     yield "session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "user_id", span.text(semconv.USER_ID)
+    # It reads no cost, but all of this JSON.
+    metadata = {**facts.costs(span), **genai_fields.metadata(span)}
+    yield "_dd.ml_obs.metadata", json_codec.encode(metadata) if metadata else None
     if kind == "group":
         yield "openinference.span.kind", "CHAIN"
     if kind in ("llm", "embedding"):

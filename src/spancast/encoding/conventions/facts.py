@@ -123,6 +123,12 @@ def without(attributes: Mapping[str, Any], names: frozenset[str], *prefixes: str
     return {name: value for name, value in attributes.items() if name not in names and not name.startswith(left_out)}
 
 
+def costs(span: SpanData) -> dict[str, Any]:
+    """Return the cost and, if it is estimated, the prices it is from, for the metadata of a product."""
+    cost = genai_fields.costs(span)
+    return given(total_cost=cost.total, input_cost=cost.input, output_cost=cost.output, cost_source=cost.source)
+
+
 def details(tokens: Usage) -> dict[str, int]:
     """Return token counts that add up to the total: cached and reasoning tokens are counted apart."""
     parts = {

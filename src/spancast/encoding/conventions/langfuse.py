@@ -2,8 +2,9 @@
 
 Source: its server's ``OtelIngestionProcessor`` of August 2026, OpenRouter's
 Langfuse destination. Usage is written as ``usage_details``, in parts that add up: the server subtracts cached and
-reasoning tokens from ``gen_ai.usage.*`` by old names only, and would count ``cache_write`` twice. The charged cost wins
-over Langfuse's prices. Messages are written once, as ``langfuse.observation.input`` and ``output``.
+reasoning tokens from ``gen_ai.usage.*`` by old names only, and would count ``cache_write`` twice. A cost, charged or
+estimated, takes precedence over Langfuse's prices. Messages are written once, as ``langfuse.observation.input`` and
+``output``.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "langfuse.observation.model.parameters", json_codec.encode(parameters) if parameters else None
     yield "langfuse.observation.usage_details", json_codec.encode(facts.details(tokens)) if tokens.is_known else None
     yield "langfuse.observation.cost_details", json_codec.encode(charged) if charged else None
+    yield "langfuse.observation.metadata.cost_source", costs.source
     yield "langfuse.observation.completion_start_time", genai_fields.iso_time(first_ns) if first_ns else None
     yield "langfuse.observation.input", facts.request_json(span)
     yield "langfuse.observation.output", facts.answers_json(span)

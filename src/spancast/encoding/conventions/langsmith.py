@@ -50,6 +50,7 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "langsmith.metadata.ls_model_name", name
     yield "langsmith.metadata.ls_model_type", "chat" if facts.work(span) == "llm" else None
     yield "langsmith.usage_metadata", _usage(span)
+    yield "langsmith.metadata.cost_source", genai_fields.costs(span).source
     yield "gen_ai.prompt", facts.request_json(span)
     yield "gen_ai.completion", _completion(span)
 

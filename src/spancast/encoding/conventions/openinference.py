@@ -57,7 +57,7 @@ def map_span(span: SpanData) -> SpanData:
 
 
 def _common(span: SpanData) -> Iterator[tuple[str, Any]]:
-    metadata = genai_fields.metadata(span)
+    metadata = {**genai_fields.metadata(span), **facts.given(cost_source=genai_fields.costs(span).source)}
     yield "metadata", json_codec.encode(metadata) if metadata else None
     yield "session.id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "tag.tags", genai_fields.tags(span) or None

@@ -51,6 +51,7 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "gen_ai.usage.input_cost", costs.input
     yield "gen_ai.usage.output_cost", costs.output
     yield "gen_ai.usage.total_cost", costs.total
+    yield "span.metadata.cost_source", costs.source
     reason = genai_fields.finish_reason(span)
     yield semconv.RESPONSE_FINISH_REASONS, json_codec.encode([reason]) if reason else None
     yield "gen_ai.response.finish_reason", reason

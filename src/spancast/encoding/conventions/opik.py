@@ -2,7 +2,7 @@
 
 Source: the mapping rules of its backend. ``gen_ai.input.*`` and ``gen_ai.output.*`` become input
 and output unchanged; every ``gen_ai.usage.*`` becomes a key of usage, so parts have the names of OpenRouter's Opik
-destination. No rule reads a cost: it is metadata.
+destination. ``gen_ai.usage.cost`` is the cost; older servers have no rule for it, so it is metadata, too.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "opik.tags", genai_fields.tags(span) or None
     yield _METADATA + "user_id", span.text(semconv.USER_ID)
     if facts.work(span) in ("llm", "embedding"):
-        tokens, costs = facts.usage(span), genai_fields.costs(span)
+        tokens, costs = facts.usage(span), facts.costs(span)
         yield facts.SYSTEM, span.text(semconv.PROVIDER_NAME)
         yield "gen_ai.usage.total_tokens", tokens.total
         yield "gen_ai.usage.cached_tokens", tokens.cache_read
         yield "gen_ai.usage.cache_creation_tokens", tokens.cache_write
         yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
-        yield _METADATA + "total_cost", costs.total
-        yield _METADATA + "input_cost", costs.input
-        yield _METADATA + "output_cost", costs.output
+        yield "gen_ai.usage.cost", costs["total_cost"] if costs else None
+        for name, value in costs.items():
+            yield _METADATA + name, value
     # The caller's own keys are last, so that they win.
     for name, value in genai_fields.metadata(span).items():
         yield _METADATA + name, value

@@ -51,6 +51,7 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "$ai_total_cost_usd", costs.total
     yield "$ai_input_cost_usd", costs.input
     yield "$ai_output_cost_usd", costs.output
+    yield "cost_source", costs.source
     yield "$ai_stop_reason", genai_fields.finish_reason(span)
     yield "$ai_stream", span.first(semconv.REQUEST_STREAM)
     yield "$ai_time_to_first_token", span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)

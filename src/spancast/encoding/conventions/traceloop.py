@@ -45,6 +45,7 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
         yield "llm.usage.total_tokens", tokens.total
         yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
         yield "gen_ai.usage.cost", genai_fields.costs(span).total
+        yield _PROPERTY + "cost_source", genai_fields.costs(span).source
         yield "gen_ai.is_streaming", span.first(semconv.REQUEST_STREAM)
         yield "gen_ai.user", span.text(semconv.USER_ID)
         yield "gen_ai.response.finish_reason", genai_fields.finish_reason(span)

@@ -34,15 +34,9 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     yield "wandb.thread_id", session
     yield "wandb.is_turn", True if session is not None and not span.parent_span_id else None
-    costs, tokens = genai_fields.costs(span), facts.usage(span)
-    fields = facts.given(
-        session_id=session,
-        user_id=span.text(semconv.USER_ID),
-        total_cost=costs.total,
-        input_cost=costs.input,
-        output_cost=costs.output,
-    )
-    attributes = {**fields, **genai_fields.metadata(span)}
+    tokens = facts.usage(span)
+    fields = facts.given(session_id=session, user_id=span.text(semconv.USER_ID))
+    attributes = {**fields, **facts.costs(span), **genai_fields.metadata(span)}
     yield "wandb.attributes", json_codec.encode(attributes) if attributes else None
     if kind in ("llm", "embedding"):
         yield "llm.provider", span.text(semconv.PROVIDER_NAME)

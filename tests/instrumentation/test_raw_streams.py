@@ -1,0 +1,86 @@
+"""Streams that the caller reads unparsed: under any content type, and in the event stream of AWS (Bedrock)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import zlib
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+import spancast
+from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
+from spancast.testing import CapturedSpans, ReplayServer, Reply
+from spancast.testing.spans import attributes
+
+USER = [{"role": "user", "content": "hi"}]
+TEXT = [{"role": "assistant", "parts": [{"type": "text", "content": "Hello there"}], "finish_reason": "stop"}]
+
+
+def http(body: bytes, content_type: str) -> Reply:
+    kind = f"content-type: {content_type}\r\n" if content_type else ""
+    return Reply.raw(f"HTTP/1.1 200 OK\r\n{kind}content-length: {len(body)}\r\n\r\n".encode() + body)
+
+
+def sse(events: list[dict[str, Any]]) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+def frame(event: dict[str, Any]) -> bytes:
+    payload = json.dumps({"bytes": base64.b64encode(json.dumps(event).encode()).decode()}).encode()
+    head = b""
+    for name, value in ((b":event-type", b"chunk"), (b":message-type", b"event")):
+        head += bytes([len(name)]) + name + b"\x07" + struct.pack(">H", len(value)) + value
+    prelude = struct.pack(">II", 16 + len(head) + len(payload), len(head))
+    message = prelude + struct.pack(">I", zlib.crc32(prelude)) + head + payload
+    return message + struct.pack(">I", zlib.crc32(message))
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json", "text/plain; charset=utf-8", ""])
+def test_raw_stream_of_any_content_type_is_recorded(
+    content_type: str, spans: CapturedSpans, server: ReplayServer
+) -> None:
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+    server.reply(http(sse(chat_chunks(chat_answer("Hello there"))) + b"data: [DONE]\n\n", content_type))
+    raw = client.chat.completions.with_raw_response.create(model="m", messages=USER, stream=True)
+    assert "".join(one.choices[0].delta.content or "" for one in raw.parse() if one.choices) == "Hello there"
+    found = attributes(spans.one())
+    assert found["gen_ai.output.messages"] == TEXT
+    assert "spancast.response.incomplete" not in found
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_bedrock_stream_is_recorded_parsed_and_raw(is_raw: bool, spans: CapturedSpans, server: ReplayServer) -> None:
+    client = spancast.instrument(
+        anthropic.AnthropicBedrock(
+            aws_region="us-east-1", aws_access_key="a", aws_secret_key="s", base_url=server.base_url, max_retries=0
+        )
+    )
+    body = b"".join(map(frame, messages_events(messages_answer("Hello there"))))
+    server.reply(http(body, "application/vnd.amazon.eventstream"))
+    messages = client.messages.with_raw_response if is_raw else client.messages
+    result = messages.create(model="anthropic.claude-x", max_tokens=9, messages=USER, stream=True)
+    list(result.parse() if is_raw else result)
+    found = attributes(spans.one())
+    assert found["gen_ai.output.messages"] == TEXT
+    assert found["gen_ai.request.stream"] is True
+    assert found["gen_ai.usage.output_tokens"] == 10
+    assert "spancast.response.incomplete" not in found
+
+
+def test_stream_that_ends_cleanly_without_a_finish_reason_is_cut(spans: CapturedSpans, server: ReplayServer) -> None:
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+    server.reply(http(sse(chat_chunks(chat_answer("Hello there"), pieces=4)[:3]), "text/event-stream"))
+    list(client.chat.completions.create(model="m", messages=USER, stream=True))
+    span = spans.one()
+    found = attributes(span)
+    assert found["spancast.response.incomplete"] == "cut"
+    assert found["gen_ai.response.finish_reasons"] == ["error"]
+    assert found["error.type"] == "incomplete_stream"
+    assert span.status.status_code.name == "ERROR"
+    assert found["gen_ai.output.messages"][0]["parts"][0]["content"]
