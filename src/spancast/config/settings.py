@@ -85,7 +85,9 @@ class Settings(ConfigModel, frozen=True):
         description="Request usage for streamed chat completions and hide the extra chunk from the caller.",
     )
     cancellation_is_error: bool = Field(default=False, description="Give cancelled calls the span status ERROR.")
-    group_idle_timeout: Duration = Field(30.0, description="How long a group span without calls stays open.")
+    group_idle_timeout: Duration = Field(
+        5.0, description="How long a group span stays open without calls, if no block or active span keeps it open."
+    )
     default_trace: dict[str, Any] = Field(
         default_factory=dict, description="Trace keys of every call; a key that the call sets itself takes precedence."
     )

@@ -21,6 +21,8 @@ from spancast.model.semconv import SCOPE_NAME
 from spancast.model.unparsed import Parsed, Unparsed
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
 
+END_CALLBACKS: Final[dict[int, Callable[[], object]]] = {}
+"""Functions to call at the end of a span, by span id."""
 _processors: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
 
 
@@ -84,7 +86,9 @@ class SpancastProcessor(SpanProcessor):
             self._target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Pass ``span`` to the target."""
+        """Pass ``span`` to the target, and call its end callback."""
+        if END_CALLBACKS:
+            _call_back(span)
         target = self._target
         if target is None or (self._only_ours and not _is_ours(span)):
             return
@@ -125,6 +129,14 @@ def install_processor(provider: TracerProvider) -> SpancastProcessor | None:
 def processors() -> Sequence[SpancastProcessor]:
     """Return our processors on all providers that are alive."""
     return _processors.values()
+
+
+@never_raise
+def _call_back(span: ReadableSpan) -> None:
+    context = span.get_span_context()
+    callback = None if context is None else END_CALLBACKS.pop(context.span_id, None)
+    if callback is not None:
+        callback()
 
 
 @never_raise
