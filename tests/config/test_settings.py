@@ -92,7 +92,7 @@ def test_load_keywords_override_environment_overrides_file(tmp_path: Path, monke
         True,
         {"env": "variable"},
     )
-    assert read.group_idle_timeout == 30.0
+    assert read.group_idle_timeout == 5.0
 
 
 @pytest.mark.parametrize(("given", "seconds"), [("500ms", 0.5), ("2m", 120.0), (0.01, 0.01)])

@@ -119,7 +119,9 @@ class Settings(ConfigModel, frozen=True):
         description="Your prices by model, in USD per million tokens. A name may be a regular expression of the whole"
         " name of the model; the first match is used.",
     )
-    group_idle_timeout: Duration = Field(30.0, description="How long a group span without calls stays open.")
+    group_idle_timeout: Duration = Field(
+        5.0, description="How long a group span stays open without calls, if no block or active span keeps it open."
+    )
     default_trace: dict[str, Any] = Field(
         default_factory=dict, description="Trace keys of every call; a key that the call sets itself takes precedence."
     )

@@ -27,6 +27,7 @@ from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.version import VERSION
 from spancast.otel_private import has_readers
 from spancast.tracing.client_metrics import ClientMetrics
+from spancast.tracing.group_scope import GroupScope
 from spancast.tracing.group_spans import IDLE_S, GroupSpans, SpanParent
 from spancast.tracing.openrouter_fields import Forward
 from spancast.tracing.other_instrumentations import active_inference_span, is_suppressed
@@ -140,14 +141,14 @@ class CallTracer:
             keys = keys.merged_over(baggage_keys(current))
         return keys.merged_over(self.settings.defaults)
 
-    def open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
+    def open_groups(self, given: TraceKeys, merged: TraceKeys, block: GroupScope) -> SpanParent | None:
         """Open the group spans that a ``with`` block names.
 
         ``given`` are the block's own keys; ``merged`` also include those of the blocks around it.
         """
         if self.before_call is not None:
             self.before_call()
-        return self._open_groups(given, merged)
+        return self._open_groups(given, merged, block)
 
     def span_factory(self) -> SpanFactory:
         """Return the span factory of the current tracer provider."""
@@ -159,9 +160,14 @@ class CallTracer:
             if parses_now and self.settings.cost_estimator is not None:
                 load_in_background()
             # atexit hooks run in reverse order: registered after the provider's shutdown, this one runs before it.
-            atexit.unregister(end_streams)
-            atexit.register(end_streams)
+            atexit.unregister(self.end_open_spans)
+            atexit.register(self.end_open_spans)
         return span_factory
+
+    def end_open_spans(self) -> None:
+        """End every open stream and group span, at the end of the process."""
+        end_streams()
+        self.group_spans.end_all()
 
     def active_metrics(self) -> ClientMetrics | None:
         """Return the instruments of the current meter provider; None if nothing collects its metrics."""
@@ -172,7 +178,7 @@ class CallTracer:
         return metrics if has_readers(provider) else None
 
     @never_raise
-    def _open_groups(self, given: TraceKeys, merged: TraceKeys) -> SpanParent | None:
+    def _open_groups(self, given: TraceKeys, merged: TraceKeys, block: GroupScope) -> SpanParent | None:
         if given.validation_errors:
             self.report_problems(given.validation_errors, TraceKeyError, strict=self.settings.strict)
         current = get_current()
@@ -180,7 +186,7 @@ class CallTracer:
             # A span for the work of an export thread would be exported by the same thread, without end.
             return None
         own = merged if given.span_name else merged.without("span_name")
-        return self.group_spans.resolve_parent(own, current)
+        return self.group_spans.resolve_parent(own, current, block)
 
     def report_problems(self, validation_errors: Sequence[str], error: type[SpancastError], *, strict: bool) -> None:
         """Count ``validation_errors`` and log one warning per field; raise them as ``error`` if ``strict``.

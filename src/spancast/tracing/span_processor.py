@@ -19,6 +19,9 @@ from spancast.model.semconv import SCOPE_NAME
 from spancast.model.unparsed import Parsed, Unparsed
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
 
+END_CALLBACKS: Final[dict[int, Callable[[], object]]] = {}
+"""Functions to call at the end of a span, by span id."""
+
 
 class Target(Protocol):
     """The receiver of ended spans: the export side."""
@@ -80,7 +83,9 @@ class SpancastProcessor(SpanProcessor):
             self._target.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Pass ``span`` to the target."""
+        """Pass ``span`` to the target, and call its end callback."""
+        if END_CALLBACKS:
+            _call_back(span)
         target = self._target
         if target is None or (self._only_ours and not _is_ours(span)):
             return
@@ -103,6 +108,14 @@ class SpancastProcessor(SpanProcessor):
 def _is_ours(span: ReadableSpan) -> bool:
     scope = span.instrumentation_scope
     return scope is not None and scope.name == SCOPE_NAME
+
+
+@never_raise
+def _call_back(span: ReadableSpan) -> None:
+    context = span.get_span_context()
+    callback = None if context is None else END_CALLBACKS.pop(context.span_id, None)
+    if callback is not None:
+        callback()
 
 
 @never_raise

@@ -37,10 +37,10 @@ from spancast.tracing.generator_steps import (
     generator_function,
     kind_of,
 )
+from spancast.tracing.group_scope import Group, GroupScope
 
 if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer
-    from spancast.tracing.group_spans import Group
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -92,6 +92,8 @@ class Entry:
 
     def __init__(self, call_tracer: CallTracer, given: TraceKeys, opener: TraceBlock) -> None:
         self._groups: tuple[Group, ...] = ()
+        self.scope: Final = GroupScope()
+        """Ends the groups that this entry and the calls inside open."""
         self.opener: Final = opener
         self.calls: Final[deque[CallIds]] = deque(maxlen=MAX_LISTED_CALLS)
         self.lists: Final = (self.calls, *opener.lists)
@@ -173,18 +175,17 @@ class Entry:
         self.end(error)
 
     def end(self, error: BaseException | None) -> None:
-        """End the spans that this entry opened; an exception sets the status ERROR on the innermost one."""
+        """End the spans opened in this entry; an exception sets the status ERROR on its own innermost one."""
         groups, self._groups = self._groups, ()
-        if groups:
+        if groups and isinstance(error, Exception) and groups[-1].span.is_recording():
             span = groups[-1].span
-            if isinstance(error, Exception):
-                span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
-                span.set_status(Status(StatusCode.ERROR))
-            self._call_tracer.group_spans.close(groups, time.time_ns())
+            span.set_attribute(semconv.ERROR_TYPE, type(error).__qualname__)
+            span.set_status(Status(StatusCode.ERROR))
+        self._call_tracer.group_spans.close(self.scope, groups, time.time_ns())
 
     def __del__(self) -> None:
         # A coroutine or generator was dropped before its first step.
-        if self._groups:
+        if not self.scope.has_ended:
             self.end(None)
 
     def _context_around(self, left: tuple[Entry, ...]) -> Context:
@@ -196,7 +197,7 @@ class Entry:
         return context
 
     def _open_spans(self, merged: TraceKeys) -> None:
-        opened = self._call_tracer.open_groups(self._given, merged)
+        opened = self._call_tracer.open_groups(self._given, merged, self.scope)
         if opened is None:
             return
         self._groups = opened.groups
