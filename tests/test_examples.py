@@ -96,7 +96,11 @@ def run(command: list[str], server: ReplayServer, receiver: Receiver, **more: st
         command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert completed.returncode == 0, completed.stderr
-    assert completed.stderr in ("", "spancast: traces go to otlp (OTEL_* variables)\n")
+    assert completed.stderr in (
+        "",
+        "spancast: traces go to otlp (OTEL_* variables)\n",
+        "spancast: traces are stored on this machine; see them with: spancast traces\n",
+    )
     return completed.stdout
 
 

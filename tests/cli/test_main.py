@@ -25,6 +25,7 @@ CANARY = "canary-91c2"
 @pytest.fixture(autouse=True)
 def own_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "400")
     for name in os.environ:
         if name.startswith("SPANCAST_"):
             monkeypatch.delenv(name)

@@ -246,7 +246,9 @@ class TestShow:
 
     def test_estimated_cost_is_marked(self, run: Command) -> None:
         def estimated(tracer: Tracer) -> str:
-            return call(tracer, 5, **{semconv.USAGE_COST: 0.0012, "spancast.cost.estimated": True})[0]
+            return call(
+                tracer, 5, **{semconv.USAGE_COST: 0.0012, semconv.COST_ESTIMATED: True, semconv.COST_SOURCE: "mine"}
+            )[0]
 
         trace_id = pipeline({"mine": STORE}, estimated)
         assert "  ~$0.001200  " in run("traces")

@@ -13,6 +13,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
@@ -150,7 +151,9 @@ class CostEstimator:
 
 def load_in_background() -> None:
     """Import genai-prices on a thread, for calls that are parsed on the caller's thread."""
-    threading.Thread(target=_genai_prices, name="spancast-prices", daemon=True).start()
+    # Without a thread, the first estimate imports it.
+    with suppress(RuntimeError):
+        threading.Thread(target=_genai_prices, name="spancast-prices", daemon=True).start()
 
 
 _importing: Final = threading.RLock()

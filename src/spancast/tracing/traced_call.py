@@ -486,7 +486,8 @@ class TracedCall:
         """Add the model of a request that names none (a stored prompt does), and the cost if the response has none."""
         own = self._started_with if self.outer is None else _NO_ATTRIBUTES
         model = attributes.get(semconv.RESPONSE_MODEL)
-        if model is not None and semconv.REQUEST_MODEL not in own:
+        # The outer call's span has its own model.
+        if self.outer is None and model is not None and semconv.REQUEST_MODEL not in own:
             attributes.setdefault(semconv.REQUEST_MODEL, model)
         estimator = self.settings.cost_estimator
         if estimator is not None:
