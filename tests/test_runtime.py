@@ -175,6 +175,14 @@ def test_first_call_without_configure_reads_the_file_and_its_settings(server: Re
     assert "secret question" not in exported
 
 
+def test_block_without_configure_is_not_affected_by_a_missing_provider(server: ReplayServer, tmp_path: Path) -> None:
+    code = "with spancast.trace(trace_name='group', trace_id='t') as block: call()\nprint(block.trace_id)"
+    completed = run_unconfigured(code, server, tmp_path, OTEL_PYTHON_TRACER_PROVIDER="missing")
+    assert completed.returncode == 0, completed.stderr
+    assert completed.stdout == "None\n"
+    assert "spancast: not configured: " in completed.stderr
+
+
 @pytest.mark.parametrize(
     ("file", "variables", "field"),
     [

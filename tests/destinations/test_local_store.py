@@ -79,6 +79,17 @@ def test_traces_are_sorted_by_newest_with_sums(path: Path) -> None:
     assert found.end_ns - found.start_ns == 1_400_000_000
 
 
+def test_traces_have_every_model_once(path: Path) -> None:
+    names = ("a,b", "c", None, "a,b")
+    calls = [
+        span(f"call {number}", number, attributes={semconv.REQUEST_MODEL: name} if name else {})
+        for number, name in enumerate(names, 1)
+    ]
+    destination(path).deliver(payload(calls), 1)
+    [summary] = Store(path).traces()
+    assert sorted(summary.models) == ["a,b", "c"]
+
+
 def test_deliver_removes_old_spans_once_per_hour(path: Path) -> None:
     to = destination(path, START_S + 31 * 86_400)
     to.deliver(payload(), 1)

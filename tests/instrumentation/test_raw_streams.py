@@ -54,6 +54,17 @@ def test_raw_stream_of_any_content_type_is_recorded(
     assert "spancast.response.incomplete" not in found
 
 
+def test_raw_json_with_a_byte_order_mark_is_no_stream(spans: CapturedSpans, server: ReplayServer) -> None:
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+    body = "\ufeff".encode() + json.dumps(chat_answer("Hello there")).encode()
+    server.reply(http(body, "application/json"))
+    with client.chat.completions.with_streaming_response.create(model="m", messages=USER) as raw:
+        assert raw.read() == body
+    found = attributes(spans.one())
+    assert found["gen_ai.output.messages"] == TEXT
+    assert "gen_ai.request.stream" not in found
+
+
 @pytest.mark.parametrize("is_raw", [False, True])
 def test_bedrock_stream_is_recorded_parsed_and_raw(is_raw: bool, spans: CapturedSpans, server: ReplayServer) -> None:
     client = spancast.instrument(

@@ -56,3 +56,21 @@ def test_truncated_text_is_valid_json(
     if limit == 100_000:
         assert len(recorded) == TURNS + 1
         assert recorded[0] == {"role": "system", "parts": [{"type": "text", "content": "be brief"}]}
+
+
+def test_estimate_beyond_the_number_of_attributes_keeps_its_mark(
+    server: ReplayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "16")
+    with captured_spans(tracer_provider=TracerProvider(shutdown_on_exit=False)) as spans:
+        client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+        client.chat.completions.create(
+            model="gpt-5-mini",
+            messages=[{"role": "user", "content": "hi"}],
+            extra_body={f"own_{n}": n for n in range(20)},
+        )
+        client.close()
+        attributes = spans.one().attributes or {}
+    assert "spancast.overflow" in attributes
+    assert attributes["spancast.cost.estimated"] is True
+    assert str(attributes["spancast.cost.source"]).endswith("openai/gpt-5-mini")

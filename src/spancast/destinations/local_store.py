@@ -77,7 +77,8 @@ SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = 
        max(session_id), max(user_id), min(start_ns), max(end_ns), count(*), count(model),
        CASE WHEN count(input_tokens) THEN CAST(total(input_tokens) AS INTEGER) END,
        CASE WHEN count(output_tokens) THEN CAST(total(output_tokens) AS INTEGER) END, sum(cost), sum(status = 'error'),
-       max(instr(attributes, '"spancast.cost.estimated":true')), group_concat(DISTINCT model)
+       max(instr(attributes, '"spancast.cost.estimated":true')),
+       json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL)
 FROM spans WHERE trace_id IN (
     SELECT trace_id FROM spans
     WHERE start_ns >= :since AND (:session IS NULL OR session_id = :session)
@@ -170,7 +171,7 @@ class Store:
         for row in rows:
             values: dict[str, Any] = dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))
             values["is_estimated"] = bool(values["is_estimated"])
-            values["models"] = values["models"].split(",") if values["models"] else []
+            values["models"] = json_codec.decode(values["models"])
             summaries.append(TraceSummary(**values))
         return summaries
 

@@ -14,8 +14,6 @@ from spancast.model import json_codec
 from spancast.model.call import Response
 from spancast.tracing.traced_call import TracedCall
 
-_JSON_STARTS: Final = (b"", b"{", b"[", b'"')
-
 
 class ArrivedBody(Arrived):
     """The bytes of a body of server-sent events, for an SDK whose models drop fields."""
@@ -67,8 +65,7 @@ class ArrivedRawBody(ArrivedBody):
     def result(self) -> Response:
         """Return the response as far as it has arrived."""
         body = self.body()
-        # Servers send streams under any content type.
-        self.is_stream = body.lstrip()[:1] not in _JSON_STARTS
+        self.is_stream = sse.is_events(body)
         if self.is_stream:
             # SDKs close the body after its end marker; such a response is complete.
             payloads, self.is_complete = sse.payloads(body, self._dialect)

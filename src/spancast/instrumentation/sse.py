@@ -18,6 +18,7 @@ _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _AWS_PRELUDE: Final = struct.Struct(">III")
 _CHECKSUM_BYTES: Final = 4
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_JSON_STARTS: Final = (b"", b"{", b"[", b'"')
 
 
 def payloads(body: bytes, dialect: Dialect) -> tuple[list[Any], bool]:
@@ -39,6 +40,11 @@ def payloads(body: bytes, dialect: Dialect) -> tuple[list[Any], bool]:
         if decoded is not None:
             found.append(decoded)
     return _with_end(found, dialect)
+
+
+def is_events(body: bytes) -> bool:
+    """Return whether ``body`` is a stream of events, by its first byte: servers send streams under any content type."""
+    return body.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] not in _JSON_STARTS
 
 
 def is_aws(body: bytes) -> bool:

@@ -373,7 +373,9 @@ def _server(client: Any) -> Server:  # noqa: ANN401 - the SDK's client
     if server.provider is None:
         # A gateway in front of a cloud, which the client is made for.
         name = type(client).__name__
-        server = replace(server, provider=next((one for cloud, one in _CLOUDS if cloud in name), None))
+        provider = next((one for cloud, one in _CLOUDS if cloud in name), None)
+        if provider is not None:
+            server = replace(server, provider=provider)
     if len(_servers) >= _MAX_SERVERS:
         _servers.clear()
     _servers[id(client)] = (url, server)

@@ -141,14 +141,25 @@ class CallTracer:
             keys = keys.merged_over(baggage_keys(current))
         return keys.merged_over(self.settings.defaults)
 
+    @never_raise
     def open_groups(self, given: TraceKeys, merged: TraceKeys, block: GroupScope) -> SpanParent | None:
-        """Open the group spans that a ``with`` block names.
+        """Open the group spans that a ``with`` block names; return None if that failed.
 
         ``given`` are the block's own keys; ``merged`` also include those of the blocks around it.
+
+        Raises:
+            TraceKeyError: A trace key is invalid and ``strict`` is set.
         """
         if self.before_call is not None:
             self.before_call()
-        return self._open_groups(given, merged, block)
+        if given.validation_errors:
+            self.report_problems(given.validation_errors, TraceKeyError, strict=self.settings.strict)
+        current = get_current()
+        if is_suppressed(current):
+            # A span for the work of an export thread would be exported by the same thread, without end.
+            return None
+        own = merged if given.span_name else merged.without("span_name")
+        return self.group_spans.resolve_parent(own, current, block)
 
     def span_factory(self) -> SpanFactory:
         """Return the span factory of the current tracer provider."""
@@ -176,17 +187,6 @@ class CallTracer:
         if metrics is None or metrics.provider is not provider:
             metrics = self._metrics = ClientMetrics(provider, VERSION)
         return metrics if has_readers(provider) else None
-
-    @never_raise
-    def _open_groups(self, given: TraceKeys, merged: TraceKeys, block: GroupScope) -> SpanParent | None:
-        if given.validation_errors:
-            self.report_problems(given.validation_errors, TraceKeyError, strict=self.settings.strict)
-        current = get_current()
-        if is_suppressed(current):
-            # A span for the work of an export thread would be exported by the same thread, without end.
-            return None
-        own = merged if given.span_name else merged.without("span_name")
-        return self.group_spans.resolve_parent(own, current, block)
 
     def report_problems(self, validation_errors: Sequence[str], error: type[SpancastError], *, strict: bool) -> None:
         """Count ``validation_errors`` and log one warning per field; raise them as ``error`` if ``strict``.

@@ -14,7 +14,13 @@ from spancast.model.truncation import fitted_json
 
 _EXPENDABLE: Final = ("spancast.", semconv.TRACE_METADATA)
 _KEPT: Final = frozenset(
-    {semconv.USAGE_COST, semconv.COST_ESTIMATED, semconv.USAGE_TOTAL_TOKENS, semconv.RESPONSE_INCOMPLETE}
+    {
+        semconv.USAGE_COST,
+        semconv.COST_ESTIMATED,
+        semconv.COST_SOURCE,
+        semconv.USAGE_TOTAL_TOKENS,
+        semconv.RESPONSE_INCOMPLETE,
+    }
 )
 
 
