@@ -7,13 +7,13 @@ import os
 import sys
 from typing import Final
 
-from spancast.cli import config_commands, demo, explain, run, spool, traces
+from spancast.cli import config_commands, demo, explain, run, spool, traces, ui
 from spancast.cli.command import FAILED, INTERRUPTED, CommandError, Parser
 from spancast.encoding.tree_view import printable
 from spancast.errors import SpancastError
 from spancast.model.version import VERSION
 
-GROUPS: Final = (demo, traces, explain, run, config_commands, spool)
+GROUPS: Final = (demo, traces, ui, explain, run, config_commands, spool)
 _EPILOG: Final = """\
 start here: spancast demo
 help for a command: spancast COMMAND --help

@@ -21,6 +21,7 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import Duration, UserPath, state_directory
 from spancast.destinations.place import Place, absolute
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
+from spancast.destinations.store_index import StoreIndex, quoted
 from spancast.encoding.genai_fields import costs, iso_time, raw_trace_id, total_tokens
 from spancast.encoding.span_data import EventData, ResourceData, ScopeData, SpanData
 from spancast.model import json_codec, semconv
@@ -142,8 +143,23 @@ class Store:
 
     def forget(self, before_ns: int) -> None:
         """Delete spans that started before ``before_ns``."""
-        with self._connect(create=True) as database, database:
-            database.execute("DELETE FROM spans WHERE start_ns < ?", (before_ns,))
+        self._delete("start_ns < ?", [before_ns])
+
+    def delete(self, trace_ids: Sequence[str] | None) -> int:
+        """Delete the spans of these traces, or with None all spans; return how many."""
+        if trace_ids is None:
+            return self._delete("1", [])
+        return sum(self._delete("trace_id = ?", [trace_id]) for trace_id in trace_ids)
+
+    def _delete(self, condition: str, values: Sequence[Any]) -> int:
+        with self._connect(create=True) as database:
+            # What is deleted is overwritten, too.
+            database.execute("PRAGMA secure_delete = ON")
+            with database:
+                count = database.execute(f"DELETE FROM spans WHERE {condition}", values).rowcount  # noqa: S608 - constants
+        if count:
+            StoreIndex(self.path).remove_vanished()
+        return count
 
     def traces(
         self,
@@ -198,7 +214,8 @@ class Store:
         if create:
             self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE))
-        with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
+        address = f"file:{quoted(self.path)}?mode={'rwc' if create else 'ro'}"
+        with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as database:
             if create:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.executescript(_SCHEMA)
