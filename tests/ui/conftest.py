@@ -29,7 +29,7 @@ def browser() -> Iterator[Browser]:
         yield started
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def demo_page(demo_store: Path) -> Iterator[str]:
     with served(demo_store) as address:
         yield address

@@ -45,6 +45,7 @@ def served(store: Path, deliveries: Any = None, **options: Any) -> Iterator[str]
     app = create_app(store, deliveries or NoDeliveries(), **options)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen()
         server = uvicorn.Server(uvicorn.Config(app, log_level="error", access_log=False, ws="none"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -105,6 +105,8 @@ def _listener(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Now, so that a browser that is opened at once can connect.
+        listener.listen()
     except (OSError, OverflowError) as error:
         listener.close()
         raise CommandError(f"cannot listen on {host}:{port}: {error}; pass --port PORT for another") from None

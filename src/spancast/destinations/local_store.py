@@ -157,6 +157,8 @@ class Store:
             database.execute("PRAGMA secure_delete = ON")
             with database:
                 count = database.execute(f"DELETE FROM spans WHERE {condition}", values).rowcount  # noqa: S608 - constants
+            if count:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if count:
             StoreIndex(self.path).remove_vanished()
         return count

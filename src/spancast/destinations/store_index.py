@@ -33,6 +33,7 @@ _BUSY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
 _CHUNK: Final = 500
 _OLD_CHUNK: Final = 4_000
+_SMALL: Final = 20_000
 _VANISHED_EVERY_S: Final = 10.0
 _MAX_TEXT: Final = 64_000
 _MAX_LINE: Final = 240
@@ -453,6 +454,10 @@ def _remove_vanished(database: sqlite3.Connection) -> None:
     if gone:
         with database:
             _remove(database, gone)
+            if database.execute("SELECT count(*) FROM (SELECT 1 FROM texts LIMIT ?)", (_SMALL,)).fetchone()[0] < _SMALL:
+                # Else the words of deleted text stay in the file until SQLite merges their segment.
+                database.execute("INSERT INTO texts (texts) VALUES ('optimize')")
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _remove(database: sqlite3.Connection, ids: Sequence[int]) -> None:

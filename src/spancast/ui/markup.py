@@ -71,7 +71,7 @@ def _node(name: object, value: object, depth: int, room: list[int]) -> Iterator[
     room[0] -= 1
     if room[0] < 0:
         return
-    label = Markup("") if name is None else Markup("<b>{}</b> ").format(visible(name))
+    label = Markup("") if name is None else Markup("<b>{}</b>: ").format(visible(name))
     items: list[tuple[object, object]] | None = None
     if is_mapping(value):
         items = list(value.items())
