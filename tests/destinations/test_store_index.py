@@ -154,10 +154,18 @@ def test_trace_row_has_first_question_and_last_answer(store: Store, index: Store
     )
     index.refresh()
     [row] = index.traces(TraceQuery())
-    assert (row.question, row.answer, row.calls, row.cost, row.is_estimated) == ("Where is my order?", "5/5", 2, 0.75, True)
+    assert (row.question, row.answer, row.calls, row.cost, row.is_estimated) == (
+        "Where is my order?",
+        "5/5",
+        2,
+        0.75,
+        True,
+    )
 
 
-@pytest.mark.parametrize("words", ['"', '""', "AND", "NEAR(", "a* OR b", "text:x", "-x", "()", "*", "🙂", "%", "'; DROP TABLE"])
+@pytest.mark.parametrize(
+    "words", ['"', '""', "AND", "NEAR(", "a* OR b", "text:x", "-x", "()", "*", "🙂", "%", "'; DROP TABLE"]
+)
 def test_search_words_are_no_query_language(store: Store, index: StoreIndex, words: str) -> None:
     store.write([call(1, "question")])
     index.refresh()
@@ -173,7 +181,11 @@ def test_search_ignores_case_and_accents_and_finds_beginnings(store: Store, inde
 def test_pages_of_a_list_have_each_trace_once(store: Store, index: StoreIndex) -> None:
     store.write([call(number, "same") for number in range(25)])
     index.refresh()
-    for query in (TraceQuery(limit=10), TraceQuery(limit=10, words="same"), TraceQuery(limit=10, keys=[(MODEL, "gpt-5.2")])):
+    for query in (
+        TraceQuery(limit=10),
+        TraceQuery(limit=10, words="same"),
+        TraceQuery(limit=10, keys=[(MODEL, "gpt-5.2")]),
+    ):
         seen: list[str] = []
         page = index.traces(query)
         while page:

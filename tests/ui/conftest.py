@@ -14,12 +14,12 @@ from spancast.cli import main
 
 
 @pytest.fixture(scope="module")
-def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("demo") / "spans.db"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo_command, "_listens", lambda _: False)
+        patch.setattr(demo_command, "listens", lambda _: False)
         assert main(["demo", "--store", str(path)]) == 0
-    yield path
+    return path
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,9 @@ def ask(address: str, method: str = "GET", path: str = "/", body: str = "", **he
     return response
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:4319", "127.0.0.1.evil.example", "", "[::1", "10.0.0.1"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:4319", "127.0.0.1.evil.example", "", "[::1", "10.0.0.1"]
+)
 def test_host_of_another_name_is_refused(address: str, host: str) -> None:
     assert ask(address, Host=host).status == 421
 
@@ -70,7 +72,9 @@ def test_change_of_another_site_is_refused(address: str, store: Store, headers: 
 
 
 def test_change_of_the_own_page_is_done(address: str, store: Store) -> None:
-    response = ask(address, "POST", "/delete", "everything=delete everything", Origin=address, Sec_Fetch_Site="same-origin")
+    response = ask(
+        address, "POST", "/delete", "everything=delete everything", Origin=address, Sec_Fetch_Site="same-origin"
+    )
     assert response.status == 303
     assert store.traces() == []
 

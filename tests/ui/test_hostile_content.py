@@ -20,7 +20,7 @@ from spancast.model.json_codec import encode
 ATTACKS = (
     "<script>document.title='owned'</script>",
     "<img src=x onerror=\"document.title='owned'\">",
-    "\"><svg onload=\"document.title='owned'\">",
+    '"><svg onload="document.title=\'owned\'">',
     "'-alert(1)-'",
     "[click](javascript:document.title='owned') ![i](http://192.0.2.1/pixel.png)",
     "{{ 7 * 7 }}{% raw %}",
@@ -42,7 +42,10 @@ def hostile() -> SpanData:
     arguments = {ATTACK: [ATTACK, {ATTACK: ATTACK}], "ansi": ANSI}
     inputs = [
         {"role": ATTACK, "parts": [text(ATTACK), text(ANSI), text(REVERSED)]},
-        {"role": "user", "parts": [{"type": "uri", "modality": ATTACK, "uri": f"http://192.0.2.1/{ATTACK}", "mime_type": ATTACK}]},
+        {
+            "role": "user",
+            "parts": [{"type": "uri", "modality": ATTACK, "uri": f"http://192.0.2.1/{ATTACK}", "mime_type": ATTACK}],
+        },
         {"role": "assistant", "parts": [{"type": "tool_call", "id": ATTACK, "name": ATTACK, "arguments": arguments}]},
         {"role": "tool", "parts": [{"type": "tool_call_response", "id": ATTACK, "response": encode(arguments)}]},
         {"role": "user", "parts": [{"type": ATTACK, ATTACK: ATTACK}, "odd", None, 7]},
@@ -127,7 +130,7 @@ def test_copied_commands_have_no_open_quote(reader: Reader, tmp_path: Path) -> N
     reader.open(f"/trace/{TRACE_ID}?tab=copy")
     ast.parse(reader.page.locator("#python").text_content() or "")
     # A shell reads one command with its words; `curl` is replaced by a function that prints the last one.
-    command = f"curl() {{ printf %s \"${{@: -1}}\"; }}; cd {tmp_path}; {reader.page.locator('#curl').text_content()}"
+    command = f'curl() {{ printf %s "${{@: -1}}"; }}; cd {tmp_path}; {reader.page.locator("#curl").text_content()}'
     printed = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout
     assert "document.title" in printed
     assert not Path("/tmp/owned").exists()

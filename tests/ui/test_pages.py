@@ -105,7 +105,10 @@ def test_trace_tree_and_call(reader: Reader) -> None:
 def test_trace_tool_call_has_the_result_of_the_next_call(reader: Reader) -> None:
     open_trace(reader)
     pick(reader, "choose tool")
-    assert re.search(r'tool call: look_up_order call_1 order_id: "7781" result, sent with draft .* later status: "shipped"', reader.text("#call"))
+    assert re.search(
+        r'tool call: look_up_order call_1 order_id: "7781" result, sent with draft .* later status: "shipped"',
+        reader.text("#call"),
+    )
 
 
 def test_trace_names_what_is_new_since_the_previous_call(reader: Reader) -> None:

@@ -52,7 +52,11 @@ def test_exporter_of_opentelemetry_is_received(store: Store, url: str) -> None:
         span.set_attribute("gen_ai.operation.name", "chat")
     provider.shutdown()
     [stored] = store.trace(f"{span.get_span_context().trace_id:032x}")
-    assert (stored.name, stored.scope.name, dict(stored.attributes)) == ("POST /chat", "other", {"gen_ai.operation.name": "chat"})
+    assert (stored.name, stored.scope.name, dict(stored.attributes)) == (
+        "POST /chat",
+        "other",
+        {"gen_ai.operation.name": "chat"},
+    )
 
 
 @pytest.mark.parametrize("is_compressed", [False, True])
@@ -91,7 +95,16 @@ def test_compressed_bomb_is_refused(store: Store, url: str) -> None:
     assert post(url, gzip.compress(bytes(80 << 20)), **{"Content-Encoding": "gzip"})[0] == 413
 
 
-@pytest.mark.parametrize("wrong", [{"traceId": ""}, {"traceId": "0" * 32}, {"spanId": "ab"}, {"startTimeUnixNano": "0"}, {"endTimeUnixNano": str(1 << 63)}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"traceId": ""},
+        {"traceId": "0" * 32},
+        {"spanId": "ab"},
+        {"startTimeUnixNano": "0"},
+        {"endTimeUnixNano": str(1 << 63)},
+    ],
+)
 def test_span_without_identity_is_counted_as_rejected(store: Store, url: str, wrong: dict[str, Any]) -> None:
     request = json.loads(json_form.request_json(conversation()))
     spans = request["resourceSpans"][0]["scopeSpans"][0]["spans"]

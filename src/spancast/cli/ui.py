@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import signal
 import socket
 import sys
+import threading
 import time
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -18,6 +22,7 @@ from spancast.cli.explain import renamed, shown_state
 from spancast.cli.formatting import number, size, why_dropped
 from spancast.cli.naming import Naming, keys_of
 from spancast.cli.options import add_store_options, configured, load_settings, opened_spool, store_path
+from spancast.cli.page_links import MISSING, PORT
 from spancast.cli.spool import why_queued
 from spancast.cli.spool_send import filter_of, flush_report
 from spancast.destinations.config import DestinationConfig
@@ -30,12 +35,10 @@ from spancast.export.spool.protocol import DeadLetter, Spool
 if TYPE_CHECKING:
     from spancast.ui.deliveries import Action, Fate, Overview, Refused
 
-PORT: Final = 4319
 _HOST: Final = "127.0.0.1"
 _TIMEOUT_S: Final = 10.0
 _MAX_REFUSED: Final = 500
 _JAEGER_PAGE: Final = 16686
-MISSING: Final = "the page needs more packages: pip install 'spancast[ui]' (missing: {name})"
 
 
 def add_commands(commands: Commands) -> None:
@@ -68,6 +71,42 @@ def add_commands(commands: Commands) -> None:
 
 
 def _ui(args: argparse.Namespace) -> int:
+    with serving(args, args.host, args.port, args.token) as page:
+        print(page.about, file=sys.stderr, flush=True)
+        if args.open:
+            webbrowser.open(page.url)
+        page.wait()
+    return OK
+
+
+@dataclass(frozen=True, slots=True)
+class RunningPage:
+    """A page that is served: ``url`` opens it, ``about`` is for the user."""
+
+    url: str
+    about: str
+
+    def wait(self) -> None:
+        """Return at Ctrl-C or SIGTERM."""
+        ended = threading.Event()
+
+        def end(_: int, __: object) -> None:
+            ended.set()
+
+        signal.signal(signal.SIGTERM, end)
+        with suppress(KeyboardInterrupt):
+            ended.wait()
+
+
+@contextmanager
+def serving(
+    args: argparse.Namespace, host: str = _HOST, port: int | None = None, token: str | None = None
+) -> Generator[RunningPage]:
+    """Serve the page on a thread of its own; without ``port`` on the usual one, or another if that is in use.
+
+    Raises:
+        CommandError: A package is missing, or the port is in use.
+    """
     try:
         import uvicorn  # noqa: PLC0415 - an extra
 
@@ -75,27 +114,29 @@ def _ui(args: argparse.Namespace) -> int:
         from spancast.ui.guard import TOKEN, is_loopback  # noqa: PLC0415
     except ImportError as error:
         raise CommandError(MISSING.format(name=error.name)) from None
-    token: str | None = args.token or (None if is_loopback(args.host) else secrets.token_urlsafe(24))
+    token = token or (None if is_loopback(host) else secrets.token_urlsafe(24))
     store = store_path(args)
-    app = create_app(store, SpoolDeliveries(args), host=args.host, token=token, redaction=_redaction(args))
-    listening = _listener(args.host, args.port)
-    address = f"http://{_shown_host(args.host)}:{listening.getsockname()[1]}/"
-    url = f"{address}?{TOKEN}={token}" if token else address
-    print(
-        f"spancast ui: {url}\n  reads {store}; OTLP/HTTP to {address}v1/traces; Ctrl-C ends it",
-        file=sys.stderr,
-        flush=True,
-    )
-    if args.open:
-        webbrowser.open(url)
-    # Without an access log: addresses hold what was searched for.
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none")
-    uvicorn.Server(config).run(sockets=[listening])
-    return OK
+    app = create_app(store, SpoolDeliveries(args), host=host, token=token, redaction=_redaction(args))
+    with _listener(host, port) as listener:
+        address = f"http://{_shown_host(host)}:{listener.getsockname()[1]}/"
+        url = f"{address}?{TOKEN}={token}" if token else address
+        # Without an access log: addresses hold what was searched for.
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, ws="none")
+        )
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="spancast-ui", daemon=True)
+        thread.start()
+        try:
+            yield RunningPage(
+                url, f"spancast ui: {url}\n  reads {store}; takes OTLP/HTTP at {address}v1/traces; Ctrl-C ends it"
+            )
+        finally:
+            server.should_exit = True
+            thread.join(_TIMEOUT_S)
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    """Return a bound socket.
+def _listener(host: str, port: int | None) -> socket.socket:
+    """Return a listening socket.
 
     Raises:
         CommandError: The port is in use, or the address is not of this machine.
@@ -104,11 +145,13 @@ def _listener(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        listener.bind((host, PORT if port is None else port))
         # Now, so that a browser that is opened at once can connect.
         listener.listen()
     except (OSError, OverflowError) as error:
         listener.close()
+        if port is None:
+            return _listener(host, 0)
         raise CommandError(f"cannot listen on {host}:{port}: {error}; pass --port PORT for another") from None
     return listener
 

@@ -28,7 +28,6 @@ _INDENT: Final = 3
 _HTTPS: Final = 443
 _NS_PER_S: Final = 1_000_000_000
 _DEEPEST: Final = 12
-_LABEL_LEFT: Final = 66.0
 _LEAST_WIDTH: Final = 0.6
 _TRUNCATED: Final = ".truncated"
 _COST: Final = semconv.COST_SOURCE.removesuffix("source")
@@ -47,7 +46,6 @@ class Row:
     width: float
     wait: float
     label: str
-    is_label_before: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +129,6 @@ def _row(span: SpanData, depth: int, first_ns: int, whole_ns: int) -> Row:
         width=round(width, 2),
         wait=0.0 if chunk_ns is None else round(min(max(percent(chunk_ns) - left, 0), width), 2),
         label=amounts.span_duration(span),
-        is_label_before=left + width > _LABEL_LEFT,
     )
 
 
