@@ -18,6 +18,7 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -38,7 +39,7 @@ _VANISHED_EVERY_S: Final = 10.0
 _MAX_TEXT: Final = 64_000
 _MAX_LINE: Final = 240
 _MAX_KEY_VALUE: Final = 120
-_MAX_HITS: Final = 5_000
+_HITS: Final = 250
 _STRUCTURE: Final = frozenset({"type", "role", "id", "finish_reason"})
 _TAIL: Final = 100
 _SNIPPET_WORDS: Final = 14
@@ -66,7 +67,7 @@ CREATE TABLE IF NOT EXISTS traces (
     models TEXT NOT NULL, providers TEXT NOT NULL, session TEXT, user TEXT, input INTEGER, output INTEGER, cost REAL,
     is_estimated INTEGER NOT NULL, first_chunk_ns INTEGER, question TEXT, answer TEXT, keys TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns);
+CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns, end_ns, cost);  -- all that filters of a list read
 CREATE INDEX IF NOT EXISTS traces_by_session ON traces (session, start_ns) WHERE session IS NOT NULL;
 CREATE TABLE IF NOT EXISTS keys (
     key TEXT, value TEXT, start_ns INTEGER, trace_id TEXT, PRIMARY KEY (key, value, start_ns, trace_id)
@@ -198,6 +199,7 @@ class StoreIndex:
         self.path = path or store.with_name(f"{store.stem}-index.db")
         self._lock = threading.Lock()
         self._seen: object = None
+        self._progress = Progress(0, 0)
         self._checked_s = 0.0
 
     # --- keeping it current -----------------------------------------------------------------------
@@ -205,25 +207,37 @@ class StoreIndex:
     def refresh(self, budget_s: float = float("inf"), *, vanished: bool = False) -> Progress:
         """Read new rows of the store for about ``budget_s``; return how far the index is.
 
-        Rows that were deleted in the store are removed at most every ten seconds, or at once if ``vanished``.
+        Rows that were deleted in the store are removed at most every ten seconds, or at once if ``vanished``. If
+        another thread refreshes for longer than ``budget_s``, its last progress is returned.
         """
         end_s = time.monotonic() + budget_s
         if not self.store.is_file():
             return Progress(0, 0)
-        with self._lock, self._connect() as database:
-            low, high = _state(database)
-            changed = self._changes()
-            if changed != self._seen or vanished:
-                high = self._verified(database, low, high)
-                if vanished or time.monotonic() - self._checked_s > _VANISHED_EVERY_S:
-                    _remove_vanished(database)
-                    self._checked_s = time.monotonic()
+        if not self._lock.acquire(timeout=-1 if budget_s == float("inf") else budget_s):
+            return self._progress
+        try:
+            changes = self._changes()
+            if changes != self._seen or vanished or not self.path.exists():
+                self._progress = self._refreshed(end_s, changes, is_due=vanished)
+            return self._progress
+        finally:
+            self._lock.release()
+
+    def _refreshed(self, end_s: float, changes: object, *, is_due: bool) -> Progress:
+        with self._connect() as database:
+            low, high = self._verified(database)
+            is_due = is_due or time.monotonic() - self._checked_s > _VANISHED_EVERY_S
+            if is_due:
+                _remove_vanished(database)
+                self._checked_s = time.monotonic()
+            # Large chunks cost less per row, small ones end in time.
+            size = _CHUNK if low == _EMPTY or end_s - time.monotonic() < 1 else _OLD_CHUNK
             while True:
-                done, low, high = _index_chunk(database, low, high)
+                done, low, high = _index_chunk(database, low, high, size)
                 if not done or time.monotonic() > end_s:
                     break
-            if not done:
-                self._seen = changed
+            # Without the check for deleted rows there is something left to do.
+            self._seen = changes if not done and is_due else None
             indexed = database.execute("SELECT count(*) FROM spans").fetchone()[0]
             total = indexed if not done else database.execute("SELECT count(*) FROM store.spans").fetchone()[0]
             return Progress(indexed, total)
@@ -239,8 +253,10 @@ class StoreIndex:
         stats = [path.stat() for name in ("", "-wal") if (path := Path(f"{self.store}{name}")).exists()]
         return [(one.st_mtime_ns, one.st_size) for one in stats]
 
-    def _verified(self, database: sqlite3.Connection, low: int, high: int) -> int:
-        """Remove the newest entries whose rows are of other spans now; return the newest that remains."""
+    @staticmethod
+    def _verified(database: sqlite3.Connection) -> tuple[int, int]:
+        """Remove the newest entries whose rows are of other spans now; return the state after it."""
+        low, high = _state(database)
         while high >= low and high:
             newest = database.execute(
                 "SELECT i.id, s.rowid IS NOT NULL FROM spans i LEFT JOIN store.spans s ON s.rowid = i.id"
@@ -256,7 +272,7 @@ class StoreIndex:
                 high = remaining or 0
                 low = low if remaining else _EMPTY
                 database.execute("UPDATE state SET low = ?, high = ?", (low, high))
-        return high
+        return low, high
 
     @contextmanager
     def _connect(self) -> Generator[sqlite3.Connection]:
@@ -293,10 +309,10 @@ class StoreIndex:
         with self._reading() as database:
             if database is None:
                 return []
-            match = _match(query.words)
-            if query.words.strip() and not match:
-                return []
-            return list(_searched(database, query, match) if match else _listed(database, query))
+            if not query.words.strip():
+                return list(_listed(database, query))
+            # Whole words first: to collect all words with a common beginning takes a second in a million spans.
+            return list(_searched(database, query, "")) or list(_searched(database, query, "*"))
 
     def trace(self, trace_id: str) -> TraceRow | None:
         """Return the row of one trace."""
@@ -400,7 +416,7 @@ def _state(database: sqlite3.Connection) -> tuple[int, int]:
     return low, high
 
 
-def _index_chunk(database: sqlite3.Connection, low: int, high: int) -> tuple[int, int, int]:
+def _index_chunk(database: sqlite3.Connection, low: int, high: int, size: int) -> tuple[int, int, int]:
     """Add the next rows, new ones before old ones; return how many, and the lowest and highest rowid of the index."""
     read = f"SELECT {', '.join(_READ)} FROM store.spans"  # noqa: S608 - constants
     with database:
@@ -408,12 +424,10 @@ def _index_chunk(database: sqlite3.Connection, low: int, high: int) -> tuple[int
         database.execute("BEGIN IMMEDIATE")
         low, high = _state(database)
         if low != _EMPTY:
-            rows = database.execute(f"{read} WHERE rowid > ? ORDER BY rowid LIMIT ?", (high, _CHUNK)).fetchall()
+            rows = database.execute(f"{read} WHERE rowid > ? ORDER BY rowid LIMIT ?", (high, size)).fetchall()
         else:
             rows = []
         if not rows:
-            # The first chunk is small, so that the newest traces are shown at once.
-            size = _CHUNK if low == _EMPTY else _OLD_CHUNK
             rows = database.execute(f"{read} WHERE rowid < ? ORDER BY rowid DESC LIMIT ?", (low, size)).fetchall()
         if rows:
             _add(database, rows)
@@ -667,14 +681,12 @@ def _strings(value: object) -> Iterator[str]:
 # --- queries --------------------------------------------------------------------------------------
 
 
-def _match(words: str) -> str:
-    """Return ``words`` as an FTS5 query: all words, each also as a beginning; text in quotes as a phrase."""
+def _match(words: str, ending: str) -> str:
+    """Return ``words`` as an FTS5 query: all words (``*`` as ``ending``: beginnings); text in quotes is a phrase."""
     parts: list[str] = []
     for position, piece in enumerate(words.split('"')):
-        if position % 2:
-            parts += [f'"{piece}"'] if any(map(str.isalnum, piece)) else []
-        else:
-            parts += [f'"{word}"*' for word in piece.split() if any(map(str.isalnum, word))]
+        given = [piece] if position % 2 else piece.split()
+        parts += [f'"{one}"{"" if position % 2 else ending}' for one in given if any(map(str.isalnum, one))]
     return " ".join(parts)
 
 
@@ -706,7 +718,12 @@ def _listed(database: sqlite3.Connection, query: TraceQuery) -> Iterator[TraceRo
         rows = database.execute(statement, [*rare, before, *values, query.limit])
     else:
         condition, values = _conditions(query, ())
-        statement = f"SELECT t.* FROM traces t WHERE t.start_ns < ?{condition} ORDER BY t.start_ns DESC LIMIT ?"  # noqa: S608
+        # The condition reads the index alone.
+        statement = (
+            "SELECT t.* FROM (SELECT t.trace_id FROM traces t INDEXED BY traces_by_start WHERE t.start_ns < ?"  # noqa: S608
+            f"{condition} ORDER BY t.start_ns DESC LIMIT ?) f JOIN traces t ON t.trace_id = f.trace_id"
+            " ORDER BY t.start_ns DESC"
+        )
         rows = database.execute(statement, [before, *values, query.limit])
     return map(_trace_row, rows)
 
@@ -716,22 +733,43 @@ def _count(database: sqlite3.Connection, one: tuple[str, str]) -> int:
     return int(database.execute(statement, one).fetchone()[0])
 
 
-def _searched(database: sqlite3.Connection, query: TraceQuery, match: str) -> Iterator[TraceRow]:
+def _searched(database: sqlite3.Connection, query: TraceQuery, ending: str) -> Iterator[TraceRow]:
+    match = _match(query.words, ending)
+    if not match:
+        return
     condition, values = _conditions(query, query.keys)
-    statement = (
-        "WITH hits AS (SELECT rowid AS id FROM texts WHERE texts MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?)"  # noqa: S608
-        " SELECT t.*, max(h.id) AS hit FROM hits h CROSS JOIN spans s ON s.id = h.id"
-        f" CROSS JOIN traces t ON t.trace_id = s.trace_id WHERE 1{condition}"
-        " GROUP BY t.trace_id ORDER BY hit DESC LIMIT ?"
+    chosen = (
+        "SELECT s.trace_id, s.id FROM json_each(?) h CROSS JOIN spans s ON s.id = h.value"  # noqa: S608
+        f" CROSS JOIN traces t ON t.trace_id = s.trace_id WHERE 1{condition} ORDER BY s.id DESC"
     )
-    rows = database.execute(statement, [match, query.before or _EMPTY, _MAX_HITS, *values, query.limit]).fetchall()
-    for row in rows:
-        (found,) = database.execute(
-            f"SELECT snippet(texts, 0, '{HIT_START}', '{HIT_END}', '…', {_SNIPPET_WORDS}) FROM texts"  # noqa: S608
-            " WHERE texts MATCH ? AND rowid = ?",
-            (match, row[-1]),
-        ).fetchone()
-        yield _trace_row(row[:-1], found=" ".join(found.split()), hit=row[-1])
+    # FTS5 yields rowids in this order without collecting them, so the first page of a common word is fast.
+    hits = database.execute(
+        "SELECT rowid FROM texts WHERE texts MATCH ? AND rowid < ? ORDER BY rowid DESC", (match, query.before or _EMPTY)
+    )
+    newest: dict[str, int] = {}
+    while len(newest) < query.limit and (some := [one for (one,) in hits.fetchmany(_HITS)]):
+        for trace_id, hit in database.execute(chosen, [json_codec.encode(some), *values]):
+            if trace_id not in newest and not _is_before(database, query, match, trace_id):
+                newest[trace_id] = hit
+    snippet = (
+        f"SELECT snippet(texts, 0, '{HIT_START}', '{HIT_END}', '…', {_SNIPPET_WORDS}) FROM texts"  # noqa: S608
+        " WHERE texts MATCH ? AND rowid = ?"
+    )
+    for trace_id, hit in islice(newest.items(), query.limit):
+        row = database.execute("SELECT * FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
+        (found,) = database.execute(snippet, (match, hit)).fetchone()
+        yield _trace_row(row, found=" ".join(found.split()), hit=hit)
+
+
+def _is_before(database: sqlite3.Connection, query: TraceQuery, match: str, trace_id: str) -> bool:
+    """Return whether a newer hit has put the trace on an earlier page."""
+    if query.before is None:
+        return False
+    statement = (
+        "SELECT 1 FROM spans s CROSS JOIN texts ON texts.rowid = s.id"
+        " WHERE s.trace_id = ? AND s.id >= ? AND texts MATCH ? LIMIT 1"
+    )
+    return database.execute(statement, (trace_id, query.before, match)).fetchone() is not None
 
 
 _TRACE_FIELDS: Final = tuple(one.name for one in fields(TraceRow) if one.name not in ("found", "hit"))

@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -113,7 +113,6 @@ class _App:
         self._redaction = redaction
         self._pages = Pages(str(store))
         self._notices: dict[str, str] = {}
-        self._progress = Progress(0, 0)
 
     def starlette(self) -> Starlette:
         """Return the routes, with a thread that keeps the index current while they are served."""
@@ -154,7 +153,7 @@ class _App:
         def respond(request: Request) -> Response:
             try:
                 return page(request)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 return self._failed(request, f"the store or its index cannot be read: {error}", 503)
 
         return respond
@@ -165,12 +164,11 @@ class _App:
 
         def work() -> None:
             while not stop.is_set():
-                try:
-                    self._progress = self._index.refresh(_EVERY_S)
-                except sqlite3.Error:
-                    # Shown by the page that reads the same file.
-                    self._progress = Progress(0, 0)
-                if self._progress.indexed >= self._progress.total:
+                progress = Progress(0, 0)
+                # An error is shown by the page that reads the same file.
+                with suppress(sqlite3.Error, OSError):
+                    progress = self._index.refresh(_EVERY_S)
+                if progress.indexed >= progress.total:
                     stop.wait(_EVERY_S)
 
         thread = threading.Thread(target=work, name="spancast-ui-index", daemon=True)
@@ -183,9 +181,7 @@ class _App:
 
     def _fresh(self) -> Progress:
         """Return the progress of the index, with what came in since the thread's last turn."""
-        if self._progress.indexed >= self._progress.total:
-            self._progress = self._index.refresh(_FRESH_S)
-        return self._progress
+        return self._index.refresh(_FRESH_S)
 
     # --- lists ------------------------------------------------------------------------------------
 
