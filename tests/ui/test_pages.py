@@ -119,7 +119,7 @@ def test_trace_names_what_is_new_since_the_previous_call(reader: Reader) -> None
     assert re.search(r'new since “choose tool” tool result of look_up_order call_1 status: "shipped"', text)
     assert "rate_limit_exceeded Error code: 429" in text
     pick(reader, "draft, again")
-    assert "the 3 messages of “draft” again, nothing new" in reader.text("#call")
+    assert reader.text("details.old summary") == "the 3 messages of “draft” again, nothing new"
 
 
 def test_trace_tabs(reader: Reader) -> None:

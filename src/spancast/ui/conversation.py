@@ -55,13 +55,10 @@ class Conversation:
     new: Sequence[Message] = ()
     answers: Sequence[Message] = ()
     since: SpanData | None = None
+    shared: int = 0
+    """The number of messages of the request that ``since`` had; a result inside its call is one of them."""
     is_recorded: bool = True
     """False if no content was recorded (privacy mode, or another instrumentation)."""
-
-    @property
-    def messages(self) -> Sequence[Message]:
-        """Return the messages of the request."""
-        return [*self.old, *self.new]
 
 
 @cached_on_span
@@ -75,7 +72,7 @@ def messages_of(span: SpanData) -> tuple[Message, ...] | None:
     if is_list(system) and system:
         given.append({"role": "system", "parts": system})
     if is_list(inputs):
-        given += [one for one in inputs if is_mapping(one)]
+        given += [one if is_mapping(one) else {"role": "user", "parts": [one]} for one in inputs]
     elif inputs is not None:
         given.append({"role": "user", "parts": [{"type": "text", "content": _text(inputs)}]})
     return tuple(_message(one, position) for position, one in enumerate(given))
@@ -87,7 +84,8 @@ def answers_of(span: SpanData) -> tuple[Message, ...] | None:
     outputs = _decoded(span, semconv.OUTPUT_MESSAGES)
     if outputs is None:
         return None
-    given = [one for one in outputs if is_mapping(one)] if is_list(outputs) else [{"parts": [_text(outputs)]}]
+    several = outputs if is_list(outputs) else [outputs]
+    given: list[Mapping[str, Any]] = [one if is_mapping(one) else {"parts": [one]} for one in several]
     return tuple(_message(one, -1) for one in given)
 
 
@@ -106,6 +104,7 @@ def conversation_of(span: SpanData, earlier: Sequence[SpanData], later: Sequence
         new=list(_joined(messages[shared:], messages)),
         answers=[_with_later_results(one, later) for one in answers or ()],
         since=since,
+        shared=shared,
     )
 
 
@@ -120,7 +119,8 @@ def _baseline(span: SpanData, earlier: Sequence[SpanData]) -> tuple[SpanData | N
         )
         # System instructions alone are common to calls that have nothing else to do with each other.
         # Its answer, sent back, is not new either.
-        if shared == len(known) and own[shared : shared + 1] == _answer_keys(one):
+        answer = _answer_keys(one)
+        if answer and shared == len(known) and own[shared : shared + 1] == answer:
             shared += 1
         if shared > best[1] and any(not key.startswith('["system"') for key in own[:shared]):
             best = one, shared
