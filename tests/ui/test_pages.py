@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 from tests.destinations.spans import conversation, span
+from tests.destinations.test_store_index import call
 from tests.ui.served import ROOT, Reader, served
 
 from spancast.destinations.local_store import Store
+from spancast.model import semconv
+from spancast.model.json_codec import encode
 
 
 def open_trace(reader: Reader) -> None:
@@ -147,6 +150,39 @@ def test_session_is_a_chat_with_sums(reader: Reader) -> None:
     assert reader.page.locator(".turn").count() == 6
     # Repeated messages are not shown again.
     assert reader.text(".content").count("Where is my order 7781?") == 1
+
+
+def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    session = {semconv.SESSION_ID: "chat/1 & 2"}
+    asked = [{"role": "user", "parts": [{"type": "text", "content": "first question"}]}]
+    answered = {"role": "assistant", "parts": [{"type": "text", "content": "first answer"}]}
+    asked_again = [*asked, answered, {"role": "user", "parts": [{"type": "text", "content": "second question"}]}]
+    store.write(
+        [
+            call(
+                1, "", **session, **{semconv.INPUT_MESSAGES: encode(asked), semconv.OUTPUT_MESSAGES: encode([answered])}
+            ),
+            call(2, "", "second answer", **session, **{semconv.INPUT_MESSAGES: encode(asked_again)}),
+        ]
+    )
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open(f"/trace/{2:032x}")
+        assert re.search(
+            r"2 messages as in “chat” new since “chat” user second question assistant second answer",
+            reader.text("#call"),
+        )
+        reader.open("/sessions").locator(".name").click()
+        chat = reader.text(".content")
+        texts = ["first question", "first answer", "second question", "second answer"]
+        assert [chat.count(text) for text in texts] == [1, 1, 1, 1]
+        assert sorted(texts, key=chat.index) == texts
+        reader.page.get_by_role("button", name="Delete").click()
+        expect(reader.page.locator(".empty")).to_contain_text("No session yet")
+        assert reader.wrong == []
+    context.close()
 
 
 def test_compare_marks_what_differs(reader: Reader) -> None:

@@ -299,8 +299,11 @@ class _App:
         own = [one for one in view.spans if one.is_generation and one.start_ns < span.start_ns]
         found = sorted(own, key=lambda one: -one.start_ns)
         if view.session:
-            for trace_id, span_id in self._index.earlier_calls(view.session, view.start_ns):
-                found += [one for one in self._store.trace(trace_id) if one.span_id == span_id]
+            wanted = self._index.earlier_calls(view.session, view.start_ns)
+            calls: dict[tuple[str, str], SpanData] = {}
+            for trace_id in dict.fromkeys(trace_id for trace_id, _ in wanted):
+                calls |= {(trace_id, one.span_id): one for one in self._store.trace(trace_id)}
+            found += [calls[one] for one in wanted if one in calls]
         return found
 
     def _conversation(self, view: TraceView, span: SpanData) -> Conversation:

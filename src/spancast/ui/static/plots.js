@@ -14,7 +14,7 @@ addEventListener("DOMContentLoaded", () => {
     for (const box of document.querySelectorAll("[data-chart]")) {
       const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false }, font: "11px system-ui" };
       drawn.push(new uPlot({
-        width: box.clientWidth, height: 210, legend: { show: false }, cursor: { y: false },
+        width: box.clientWidth, height: 180, legend: { show: false }, cursor: { y: false },
         scales: { x: { range: (_, low, high) => [low - step / 2, high + step / 2] }, y: { range: (_, low, high) => [0, high * 1.08 || 1] } },
         axes: [axis, { ...axis, size: 62 }],
         series: [{}, { stroke: colour("--accent"), fill: colour("--wait"), width: 1.5, paths: uPlot.paths.bars({ size: [0.7, 60] }), points: { show: false } }],
