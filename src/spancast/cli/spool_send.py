@@ -198,7 +198,6 @@ def _filter(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str 
     rules, decisions = DestinationFilter(name, config), TraceDecisions()
 
     def evaluate(record: SpanRecord) -> str | None:
-        # The stored fields lack the content that filter rules on `input` and `output` read.
         complete = replace(record, facts=filter_fields_of(read_record(record)))
         return rules.evaluate(complete, decisions.of(complete))
 

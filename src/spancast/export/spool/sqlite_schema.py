@@ -32,10 +32,11 @@ _SCHEMA: Final = (
     "CREATE TABLE spool (id TEXT NOT NULL, next INTEGER NOT NULL, evicted INTEGER NOT NULL)",
     "INSERT INTO spool VALUES (lower(hex(randomblob(8))), 1, 0)",
     # `size`: bytes of bodies, 0 if they are deleted. `routes`: ids such as `,1,3,`, NULL for all.
+    # `content`: resources and scopes, whose sizes are in `contexts` (`812,64`), then bodies.
     # Columns for scans come before those for delivery: SQLite reads a long row from its front.
     """CREATE TABLE batches (
         first INTEGER PRIMARY KEY, last INTEGER NOT NULL, put_s REAL NOT NULL, size INTEGER NOT NULL, routes TEXT,
-        crc INTEGER NOT NULL, spans BLOB NOT NULL, facts BLOB NOT NULL, content BLOB NOT NULL)""",
+        crc INTEGER NOT NULL, spans BLOB NOT NULL, contexts TEXT NOT NULL, content BLOB NOT NULL)""",
     """CREATE TABLE routes (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, start INTEGER NOT NULL, cursor INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0, due_s REAL NOT NULL DEFAULT 0, last_error TEXT NOT NULL DEFAULT '',
