@@ -228,8 +228,8 @@ class Runtime:
 
         Without arguments: every supported SDK, imported already or later. A name (``"openai"``): that SDK. A client
         object: this client and its copies. A function, method, coroutine function or generator function: its calls; the
-        keyword arguments are the request in ``dialect``, the result is the response, and ``base_url`` is the server it
-        calls. With only ``dialect`` or ``base_url``: a decorator.
+        arguments, with their defaults, are the request in ``dialect``, the result is the response, and ``base_url`` is
+        the server it calls. With only ``dialect`` or ``base_url``: a decorator.
 
         Without ``configure()``, the first call that is recorded runs it without arguments; an error is logged.
 
