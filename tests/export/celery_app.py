@@ -9,7 +9,6 @@ import os
 
 from celery import Celery
 from opentelemetry.sdk.trace import TracerProvider
-
 from tests.export.span_program import configure, make
 
 DIRECTORY = os.environ["BROKER"]
