@@ -360,7 +360,7 @@ class Runtime:
         """
         from spancast import wiring  # noqa: PLC0415 - imported lazily
 
-        pipeline = self.pipeline = wiring.make_pipeline(settings, self.stop_pipeline)
+        pipeline = self.pipeline = wiring.make_pipeline(settings, self.stop_pipeline, self.call_tracer.end_open_spans)
         for processor in self._processors.values():
             processor.set_target(pipeline.processor, only_ours=True)
         meters = meter_provider or metrics_api.get_meter_provider()

@@ -39,6 +39,11 @@ def suppress_others(context: Context) -> Context:
     return mark_inference(context_api.set_value(_SUPPRESS[1], True, context))
 
 
+def unsuppressed(context: Context) -> Context:
+    """Return ``context`` without the mark of ``suppress_others``."""
+    return Context({key: value for key, value in context.items() if key != _SUPPRESS[1]})
+
+
 def is_wrapped_by_logfire(client: object) -> bool:
     """Return whether logfire has wrapped ``client.request``; it then makes a span for each call."""
     return getattr(client, _LOGFIRE_MARK, False) is True

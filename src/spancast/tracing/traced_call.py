@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Status, StatusCode
 
 from spancast.diagnostics import counters, never_raise, warn_once
 from spancast.dialects.protocol import Dialect, StreamReader
@@ -36,7 +36,7 @@ from spancast.tracing.completed_span import completed, exception_event
 from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
 from spancast.tracing.group_spans import SpanParent
 from spancast.tracing.openrouter_fields import forwarded
-from spancast.tracing.other_instrumentations import suppress_others
+from spancast.tracing.other_instrumentations import suppress_others, unsuppressed
 from spancast.tracing.span_attributes import (
     add_content,
     add_response,
@@ -65,6 +65,8 @@ _NO_TIMES: Final[list[float]] = []
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
 """Calls with a streamed response, while they are alive."""
+_process = object()
+"""Another object in each forked child."""
 
 CURRENT_CALL: Final[ContextVar[TracedCall | None]] = ContextVar("spancast.current_call", default=None)
 """The traced call that the current code runs in."""
@@ -142,6 +144,7 @@ class TracedCall:
         self.dialect = dialect
         self.keys = keys
         self.server = server
+        self._process = _process
 
     @property
     def captures_content(self) -> bool:
@@ -331,10 +334,6 @@ class TracedCall:
         arrived = self._arrived
         return (None, 0) if arrived is None else (arrived.result, arrived.unparsed_bytes)
 
-    def disown(self) -> None:
-        """Stop recording: another process ends this call."""
-        self._ended = True
-
     def _end(
         self,
         answer: bytes | Callable[[], Response] | None,
@@ -343,6 +342,8 @@ class TracedCall:
     ) -> None:
         span, parent = self.span, self._parent
         is_due = not self._ended and (self.outer is not None or (span is not None and span.is_recording()))
+        # A forked child has a copy of the call; its parent process records it.
+        is_due = is_due and self._process is _process
         self._ended = True
         processor: SpancastProcessor | None = None
         try:
@@ -552,12 +553,16 @@ def end_streams() -> None:
 
 
 def _in_child() -> None:
-    # The parent process ends them; recording them here too would give two spans for each.
-    for reference in _open:
-        traced_call = reference()
-        if traced_call is not None:
-            traced_call.disown()
+    global _process  # noqa: PLW0603 - one per process
+    _process = object()
     _open.clear()
+    call = CURRENT_CALL.get()
+    if call is not None:
+        # The calls of the child are recorded under the span of the call that it was forked in.
+        CURRENT_CALL.set(None)
+        context = unsuppressed(get_current())
+        span = NonRecordingSpan(trace_api.get_current_span(context).get_span_context())
+        attach(trace_api.set_span_in_context(span, context))
 
 
 if hasattr(os, "register_at_fork"):
