@@ -1,12 +1,10 @@
 """Drivers of the SDKs for the contract tests: one row per method that calls an endpoint.
 
-A new client adds its rows here; the contract tests then run on them.
+A new client adds its rows here, or in a file of its own; the contract tests then run on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import anthropic
@@ -14,36 +12,10 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
+from tests.instrumentation import stainless_drivers
+from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
-
-MESSAGES = [{"role": "user", "content": "hi"}]
-
-
-@dataclass(frozen=True)
-class Driver:
-    """``make(server)`` gives a client, ``call(client, **keys)`` makes one call (or returns its coroutine)."""
-
-    name: str
-    sdk: str
-    make: Callable[[ReplayServer], Any]
-    call: Callable[..., Any]
-    path: str
-    is_async: bool = False
-    stream: str = ""
-    """Empty for complete responses; ``iterator`` or ``helper`` (a context manager) for streams."""
-
-    sends_keys: bool = False
-    """True if the SDK itself has the parameter ``trace`` and validates it."""
-
-    mid_stream_error: type[Exception] = Exception
-    """The exception of the SDK if the connection is closed during a stream."""
-
-    status_error: type[Exception] = Exception
-
-    @property
-    def id(self) -> str:
-        return f"{self.sdk}-{self.name}"
 
 
 def _openai(server: ReplayServer) -> openai.OpenAI:
@@ -158,4 +130,5 @@ DRIVERS = [
     *_anthropic_rows(_anthropic, is_async=False),
     *_anthropic_rows(_async_anthropic, is_async=True),
     *_openrouter_rows(),
+    *stainless_drivers.rows(),
 ]  # fmt: skip
