@@ -31,6 +31,7 @@ class Driver:
     """The exception of the SDK if the connection is closed during a stream."""
 
     status_error: type[Exception] = Exception
+    operation: str = "chat"
 
     @property
     def id(self) -> str:

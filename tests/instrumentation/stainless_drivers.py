@@ -12,6 +12,8 @@ from tests.instrumentation.driver import MESSAGES, Driver
 from spancast.testing import ReplayServer
 
 _BODY: dict[str, Any] = {"model": "m-1", "messages": MESSAGES}
+_PROMPT: dict[str, Any] = {"model": "m-1", "prompt": "hi"}
+_INPUT: dict[str, Any] = {"model": "m-1", "input": ["hi"]}
 
 
 class _Sdk(NamedTuple):
@@ -50,6 +52,13 @@ def _rows(sdk: _Sdk, *, is_async: bool) -> Iterator[Driver]:
     }  # fmt: skip
     yield Driver(name=f"{way}chat", call=_caller(sdk.method, {}), **common)
     yield Driver(name=f"{way}chat-stream", stream="iterator", call=_caller(sdk.method, {"stream": True}), **common)
+    more = {**common, "path": "/completions", "operation": "text_completion"}
+    if sdk.name in ("together", "fireworks", "cerebras"):
+        call = _caller("completions.create", {"stream": True}, _PROMPT)
+        yield Driver(name=f"{way}completions-stream", stream="iterator", call=call, **more)
+    more = {**common, "path": "/embeddings", "operation": "embeddings"}
+    if sdk.name in ("together", "groq"):
+        yield Driver(name=f"{way}embeddings", call=_caller("embeddings.create", {}, _INPUT), **more)
     if sdk.name == "writer":
         yield Driver(name=f"{way}chat-helper", stream="helper", call=_caller("chat.stream", {}), **common)
     if sdk.name == "fireworks":
@@ -61,11 +70,11 @@ def _maker(kind: Any, options: dict[str, Any]) -> Callable[[ReplayServer], Any]:
     return lambda server: kind(base_url=server.url, api_key="test", max_retries=0, **options)
 
 
-def _caller(method: str, more: dict[str, Any]) -> Callable[..., Any]:
+def _caller(method: str, more: dict[str, Any], body: dict[str, Any] = _BODY) -> Callable[..., Any]:
     def call(client: Any, **keys: Any) -> Any:
         function = client
         for name in method.split("."):
             function = getattr(function, name)
-        return function(**{**_BODY, **more, **keys})
+        return function(**{**body, **more, **keys})
 
     return call

@@ -129,7 +129,7 @@ def error_body(status: int, *, openrouter: bool) -> Json:
 
 def last_user_text(body: Mapping[str, Any]) -> str:
     """Return the text of the last user message of a request in any of the three formats, else ``""``."""
-    messages = body.get("messages") or body.get("input")
+    messages = body.get("messages") or body.get("input") or body.get("prompt")
     if isinstance(messages, str):
         return messages
     asked = [fields(message).get("content") for message in items(messages) if fields(message).get("role") == "user"]
