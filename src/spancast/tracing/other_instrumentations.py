@@ -14,7 +14,8 @@ from spancast.otel_private import mark_inference
 
 _SUPPRESS: Final = ("suppress_instrumentation", "suppress_language_model_instrumentation")
 _LOGFIRE_MARK: Final = "_is_instrumented_by_logfire"
-_INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content"})
+_INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
+_KINDS: Final = frozenset({"LLM", "EMBEDDING"})
 
 
 def is_suppressed(current: Context) -> bool:
@@ -29,7 +30,7 @@ def active_inference_span(current: Context) -> Span | None:
     attributes = getattr(span, "attributes", None) if span.is_recording() else None
     if not attributes:
         return None
-    if attributes.get(semconv.OPERATION_NAME) in _INFERENCE or attributes.get("openinference.span.kind") == "LLM":
+    if attributes.get(semconv.OPERATION_NAME) in _INFERENCE or attributes.get("openinference.span.kind") in _KINDS:
         return span
     return span if attributes.get("llm.request.type") in ("chat", "completion") else None
 
