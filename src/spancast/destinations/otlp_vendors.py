@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, BaseModel, Field, SecretStr
 
 from spancast.destinations.field_types import Address, Secret, Text
 
@@ -95,7 +95,7 @@ def _region_url(**hosts: str) -> Callable[[Values], Values]:
 
 
 def _datadog(values: Values) -> Values:
-    # OpenRouter's `url` is the API host of the site (https://api.us5.datadoghq.com); OTLP has another host.
+    # OpenRouter's `url` is the API host of the site (https://api.datadoghq.com); OTLP has another host.
     parts = urlsplit(values["url"])
     site = re.fullmatch(
         r"(?:api|app|otlp|trace\.agent)?\.?((?:[a-z0-9-]+\.)?(?:datadoghq|ddog-gov)\.(?:com|eu))", parts.netloc
@@ -131,12 +131,17 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         fields={
             "public_key": _secret("Public key, `pk-lf-…`."),
             "secret_key": _secret("Secret key, `sk-lf-…`."),
-            "base_url": _url("https://us.cloud.langfuse.com"),
+            "base_url": _url(
+                "https://us.cloud.langfuse.com",
+                "Base URL; `https://cloud.langfuse.com` for the EU, also `jp.cloud` and `hipaa.cloud`.",
+            ),
             "environment": _text("Langfuse environment.", None),
             "release": _text("Langfuse release.", None),
         },
         path="/api/public/otel/v1/traces",
         basic="{public_key}:{secret_key}",
+        # Without it, traces may be shown ten minutes late.
+        headers={"x-langfuse-ingestion-version": "4"},
         resource={"langfuse.environment": "{environment}", "langfuse.release": "{release}"},
         account=("public_key", "environment"),
         convention="langfuse",
@@ -194,7 +199,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         fields={
             "api_key": _secret("API key, `sk-…`."),
             "project_id": _text("Project id."),
-            "base_url": _url("https://api.braintrust.dev"),
+            "base_url": _url("https://api.braintrust.dev", "Base URL; `https://api-eu.braintrust.dev` for the EU."),
         },
         path="/otel/v1/traces",
         headers={"Authorization": "Bearer {api_key}", "x-bt-parent": "project_id:{project_id}"},
@@ -298,7 +303,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         fields={
             "api_key": _secret("API key."),
             "ml_app": _text("Name of the LLM application; becomes the service."),
-            "url": _url("https://api.us5.datadoghq.com", "API URL of your Datadog site."),
+            "url": _url("https://api.datadoghq.com", "API URL of your Datadog site."),
         },
         base="{intake}",
         headers={"dd-api-key": "{api_key}", "dd-otlp-source": "llmobs"},
@@ -338,7 +343,10 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         about="Elastic Cloud's managed OTLP endpoint, or an APM Server.",
         source="elastic.co/docs (managed OTLP endpoint; APM Server OTLP intake)",
         fields={
-            "base_url": _url(),
+            "base_url": (
+                Address,
+                Field(validation_alias=AliasChoices("base_url", "baseUrl", "endpoint"), description=_ANY_BASE),
+            ),
             "api_key": _secret("API key in the encoded form that Kibana shows.", default=None),
             "secret_token": _secret("Secret token of an APM Server.", default=None),
         },

@@ -130,12 +130,12 @@ def costs(span: SpanData) -> dict[str, Any]:
 
 
 def details(tokens: Usage) -> dict[str, int]:
-    """Return token counts that add up to the total: cached and reasoning tokens are counted apart."""
+    """Return token counts by the names of Langfuse's prices; cached and reasoning tokens are counted apart."""
     parts = {
         "input": _rest(tokens.input, tokens.cache_read, tokens.cache_write),
         "output": _rest(tokens.output, tokens.reasoning),
-        "cache_read_input_tokens": tokens.cache_read,
-        "cache_creation_input_tokens": tokens.cache_write,
+        "input_cached_tokens": tokens.cache_read,
+        "input_cache_creation": tokens.cache_write,
         "output_reasoning_tokens": tokens.reasoning,
         "total": tokens.total,
     }
