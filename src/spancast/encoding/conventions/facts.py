@@ -9,6 +9,7 @@ from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData, cached_on_span
 from spancast.model import json_codec, semconv
 from spancast.model.attribute_values import count_of
+from spancast.model.json_codec import is_list
 
 Work: TypeAlias = Literal["llm", "embedding", "tool", "agent", "retriever", "group", "other"]
 
@@ -91,6 +92,32 @@ def answers_json(span: SpanData) -> str | None:
     """Return the choices as a JSON array of ``{role, content, …}``, or None if content is left out."""
     answers = genai_fields.answers(span)
     return None if answers is None else json_codec.encode(answers)
+
+
+def question(span: SpanData) -> str | None:
+    """Return the text of the last message of the user, or None if content is left out."""
+    messages = (genai_fields.conversation(span) or {}).get("messages", ())
+    return next((_text_of(message) for message in reversed(messages) if message.get("role") == "user"), None)
+
+
+def answer(span: SpanData) -> str | None:
+    """Return the text of the first choice, else its tool calls as JSON; None if content is left out."""
+    choices = genai_fields.answers(span)
+    return _text_of(choices[0]) if choices else None
+
+
+def system_text(span: SpanData) -> str | None:
+    """Return the text of the system instructions, or None if content is left out."""
+    messages = (genai_fields.conversation(span) or {}).get("messages", ())
+    return next((_text_of(message) for message in messages if message.get("role") == "system"), None)
+
+
+def _text_of(message: Mapping[str, Any]) -> str | None:
+    content = message.get("content") or message.get("tool_calls")
+    if content is None or isinstance(content, str):
+        return content
+    texts = [part["content"] for part in content if isinstance(part.get("content"), str)] if is_list(content) else []
+    return "\n".join(texts) or json_codec.encode(content)
 
 
 @cached_on_span
