@@ -9,7 +9,7 @@ from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData, cached_on_span
 from spancast.model import json_codec, semconv
 from spancast.model.attribute_values import count_of
-from spancast.model.json_codec import is_list
+from spancast.model.json_codec import is_list, is_mapping
 
 Work: TypeAlias = Literal["llm", "embedding", "tool", "agent", "retriever", "group", "other"]
 
@@ -116,8 +116,13 @@ def _text_of(message: Mapping[str, Any]) -> str | None:
     content = message.get("content") or message.get("tool_calls")
     if content is None or isinstance(content, str):
         return content
-    texts = [part["content"] for part in content if isinstance(part.get("content"), str)] if is_list(content) else []
-    return "\n".join(texts) or json_codec.encode(content)
+    texts = [_part_text(part) for part in content] if is_list(content) else []
+    return "\n".join(filter(None, texts)) or json_codec.encode(content)
+
+
+def _part_text(part: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    text = part.get("content") if is_mapping(part) else None
+    return text if isinstance(text, str) else None
 
 
 @cached_on_span

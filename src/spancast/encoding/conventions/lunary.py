@@ -13,6 +13,7 @@ from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts, traceloop
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec
+from spancast.model.json_codec import is_list, is_mapping
 
 
 def map_span(span: SpanData) -> SpanData:
@@ -31,8 +32,8 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     for index, message in enumerate(genai_fields.answers(span) or ()):
         yield from _message(f"gen_ai.completion.{index}", message)
     for index, tool in enumerate(genai_fields.tools(span) or ()):
-        definition = tool.get("function", tool) if isinstance(tool, Mapping) else {}
-        for name, value in definition.items():
+        definition = tool.get("function", tool) if is_mapping(tool) else None
+        for name, value in definition.items() if is_mapping(definition) else ():
             yield f"llm.request.functions.{index}.{name}", _text(value)
 
 
@@ -42,8 +43,11 @@ def _message(prefix: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any
     yield f"{prefix}.reasoning", message.get("reasoning")
     yield f"{prefix}.finish_reason", message.get("finish_reason")
     yield f"{prefix}.tool_call_id", message.get("tool_call_id")
-    for index, call in enumerate(message.get("tool_calls") or ()):
-        function = call.get("function", {})
+    calls = message.get("tool_calls")
+    for index, call in enumerate(calls if is_list(calls) else ()):
+        function = call.get("function") if is_mapping(call) else None
+        if not is_mapping(call) or not is_mapping(function):
+            continue
         yield f"{prefix}.tool_calls.{index}.id", call.get("id")
         yield f"{prefix}.tool_calls.{index}.name", function.get("name")
         yield f"{prefix}.tool_calls.{index}.arguments", _text(function.get("arguments"))
