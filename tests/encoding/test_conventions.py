@@ -21,7 +21,7 @@ from spancast.model import semconv
 from spancast.model.json_codec import encode
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "conventions"
-NAMES = [name for name, row in CONVENTIONS.items() if row.module]
+NAMES = [name for name, row in CONVENTIONS.items() if row.module or row.adds]
 TOOLS: dict[str, Any] = {
     **CALL,
     semconv.PROVIDER_NAME: "anthropic",

@@ -247,6 +247,11 @@ class DestinationConfig(ConfigModel, frozen=True):
         validation_alias=AliasChoices(*API_KEYS_ALIASES),
         description="Names or hashes of the API keys whose calls are sent; default: all.",
     )
+    exclude_api_keys: tuple[Text, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Names or hashes of the API keys whose calls are not sent, even if `api_keys` has them.",
+    )
     filter_rules: FilterRules | None = Field(None, description="Filter of the spans sent; default: all.")
     respect_parent_sampling: bool = Field(default=False, description="Send only spans whose parent was sampled.")
     spans: Literal["genai", "all"] = Field("genai", description="GenAI spans and group spans only, or complete traces.")

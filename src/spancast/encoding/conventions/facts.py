@@ -9,6 +9,7 @@ from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData, cached_on_span
 from spancast.model import json_codec, semconv
 from spancast.model.attribute_values import count_of
+from spancast.model.json_codec import is_list, is_mapping
 
 Work: TypeAlias = Literal["llm", "embedding", "tool", "agent", "retriever", "group", "other"]
 
@@ -93,6 +94,37 @@ def answers_json(span: SpanData) -> str | None:
     return None if answers is None else json_codec.encode(answers)
 
 
+def question(span: SpanData) -> str | None:
+    """Return the text of the last message of the user, or None if content is left out."""
+    messages = (genai_fields.conversation(span) or {}).get("messages", ())
+    return next((_text_of(message) for message in reversed(messages) if message.get("role") == "user"), None)
+
+
+def answer(span: SpanData) -> str | None:
+    """Return the text of the first choice, else its tool calls as JSON; None if content is left out."""
+    choices = genai_fields.answers(span)
+    return _text_of(choices[0]) if choices else None
+
+
+def system_text(span: SpanData) -> str | None:
+    """Return the text of the system instructions, or None if content is left out."""
+    messages = (genai_fields.conversation(span) or {}).get("messages", ())
+    return next((_text_of(message) for message in messages if message.get("role") == "system"), None)
+
+
+def _text_of(message: Mapping[str, Any]) -> str | None:
+    content = message.get("content") or message.get("tool_calls")
+    if content is None or isinstance(content, str):
+        return content
+    texts = [_part_text(part) for part in content] if is_list(content) else []
+    return "\n".join(filter(None, texts)) or json_codec.encode(content)
+
+
+def _part_text(part: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    text = part.get("content") if is_mapping(part) else None
+    return text if isinstance(text, str) else None
+
+
 @cached_on_span
 def readable_content(span: SpanData) -> frozenset[str]:
     """Return the names of the content attributes that can be parsed, and so be mapped to another form."""
@@ -130,12 +162,12 @@ def costs(span: SpanData) -> dict[str, Any]:
 
 
 def details(tokens: Usage) -> dict[str, int]:
-    """Return token counts that add up to the total: cached and reasoning tokens are counted apart."""
+    """Return token counts by the names of Langfuse's prices; cached and reasoning tokens are counted apart."""
     parts = {
         "input": _rest(tokens.input, tokens.cache_read, tokens.cache_write),
         "output": _rest(tokens.output, tokens.reasoning),
-        "cache_read_input_tokens": tokens.cache_read,
-        "cache_creation_input_tokens": tokens.cache_write,
+        "input_cached_tokens": tokens.cache_read,
+        "input_cache_creation": tokens.cache_write,
         "output_reasoning_tokens": tokens.reasoning,
         "total": tokens.total,
     }
