@@ -35,7 +35,9 @@ class SpancastTracerProvider(SDKTracerProvider):
     def __init__(self, resource: Resource, sampler: Sampler | None) -> None:
         self.limits: Final = SpanLimits()
         self.processor: SpancastProcessor | None = None
-        self.has_other_processors = False
+        self.only_processor: SpancastProcessor | None = None
+        """``processor``, unless there is another one."""
+        self._has_others = False
         super().__init__(sampler, resource, span_limits=self.limits)
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
@@ -43,9 +45,10 @@ class SpancastTracerProvider(SDKTracerProvider):
         if isinstance(span_processor, SpancastProcessor):
             self.processor = span_processor
         else:
-            self.has_other_processors = True
-            if self.processor is not None:
-                self.processor.add_now()
+            self._has_others = True
+        self.only_processor = None if self._has_others else self.processor
+        if self.processor is not None and self._has_others:
+            self.processor.add_now()
         super().add_span_processor(span_processor)
 
 
@@ -65,7 +68,7 @@ class SpanFactory:
     @property
     def adding_at_end(self) -> SpancastProcessor | None:
         """Return our processor if nothing else reads the attributes of a span before its end; None otherwise."""
-        return self.only_processor if self._adds_at_end else None
+        return self._own.only_processor if self._adds_at_end and self._own is not None else None
 
     def add_now(self, span: Span) -> None:
         """Add the attributes that ``span`` was started without, if there are any."""
@@ -75,8 +78,7 @@ class SpanFactory:
     @property
     def only_processor(self) -> SpancastProcessor | None:
         """Return our processor if it is the only one on a provider of ours; None otherwise."""
-        own = self._own
-        return None if own is None or own.has_other_processors else own.processor
+        return None if self._own is None else self._own.only_processor
 
     def start_span(  # noqa: PLR0913, PLR0917 - one argument per part of a span
         self,
