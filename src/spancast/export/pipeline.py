@@ -186,7 +186,7 @@ class ExportPipeline:
         given, ancestor, unparsed = ended
         # If a call can't be parsed, its span is exported with the attributes it was started with.
         parsed = None if unparsed is None else _parse(unparsed, given)
-        span, attributes, status = as_ended(given) if parsed is None else parsed
+        span, attributes, status = as_ended(given, unparsed) if parsed is None else parsed
         return record_of(
             span,
             attributes,
