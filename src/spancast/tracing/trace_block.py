@@ -14,7 +14,7 @@ import functools
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import TracebackType
@@ -92,13 +92,13 @@ class Entry:
 
     def __init__(self, call_tracer: CallTracer, given: TraceKeys, opener: TraceBlock) -> None:
         self._groups: tuple[Group, ...] = ()
+        self._call_tracer = call_tracer
         self.scope: Final = GroupScope()
         """Ends the groups that this entry and the calls inside open."""
         self.opener: Final = opener
         self.calls: Final[deque[CallIds]] = deque(maxlen=MAX_LISTED_CALLS)
         self.lists: Final = (self.calls, *opener.lists)
         self.trace_id: str | None = None
-        self._call_tracer = call_tracer
         self._given = given
         self._around = ACTIVE_KEYS.get()
         self.outer = context_api.get_current()
@@ -122,46 +122,58 @@ class Entry:
 
     def attach(self) -> None:
         """Make the keys and the innermost span of this entry current in the caller's context."""
+        # First the keys, which tell ``detach`` that there is something to undo.
         ACTIVE_KEYS.set(self.active_keys())
         if self.context is not None:
             context_api.attach(self.context)
 
     def detach(self) -> None:
-        """Undo ``attach``, in any order of entries; the others in this context stay active."""
+        """Undo ``attach``, in any order of entries; the others in this context stay active.
+
+        If Ctrl-C interrupts it, a second call does what is left.
+        """
         entries = ACTIVE_KEYS.get().entries
         if self not in entries:
             # The exit runs in another context than the entry, so there is nothing to restore in this one.
             return
         left = tuple(entry for entry in entries if entry is not self)
-        ACTIVE_KEYS.set(_active_keys_of(left))
-        if self.context is None:
-            return
-        current = context_api.get_current()
         # Generators in one context may exit in the order of their entries: the other block's span stays current.
-        if not any(entry.context is current for entry in left):
+        if self.context is not None and not any(entry.context is context_api.get_current() for entry in left):
             context_api.attach(self._context_around(left))
+        ACTIVE_KEYS.set(_active_keys_of(left))
 
     def step(self, call: Callable[..., R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - the caller's own values
         """Return ``call(*args, **kwargs)``, called inside this entry; the next step restores the context it left."""
         former, outer = ACTIVE_KEYS.get(), context_api.get_current()
         context = outer if self._context_inside is None else self._context_inside
         active = self.active_keys() if self._keys_inside is None else self._keys_inside
-        ACTIVE_KEYS.set(active)
-        if context is not outer:
-            context_api.attach(context)
         try:
-            return call(*args, **kwargs)
-        finally:
-            left, left_context = ACTIVE_KEYS.get(), context_api.get_current()
-            if left is not active:
-                self._keys_inside = left
-            ACTIVE_KEYS.set(former)
-            is_ours = self.context is not None or any(entry.context is left_context for entry in left.entries)
-            # A context that the caller's code has attached stays attached, as it does without spancast.
-            if is_ours or context is not outer:
-                self._context_inside = left_context if is_ours else None
-                if left_context is not outer:
-                    context_api.attach(outer)
+            try:
+                ACTIVE_KEYS.set(active)
+                if context is not outer:
+                    context_api.attach(context)
+                return call(*args, **kwargs)
+            finally:
+                self._leave(former, outer, active, context)
+        except BaseException:
+            # Ctrl-C may have interrupted the lines above.
+            self._leave(former, outer, active, context)
+            raise
+
+    def _leave(self, former: ActiveKeys, outer: Context, active: ActiveKeys, context: Context) -> None:
+        """Restore what was current before a step with ``active`` keys and ``context``; keep what the step has left."""
+        left, left_context = ACTIVE_KEYS.get(), context_api.get_current()
+        if left is former:
+            return
+        if left is not active:
+            self._keys_inside = left
+        is_ours = self.context is not None or any(entry.context is left_context for entry in left.entries)
+        # A context that the caller's code has attached stays attached, as it does without spancast.
+        if is_ours or context is not outer:
+            self._context_inside = left_context if is_ours else None
+            if left_context is not outer:
+                context_api.attach(outer)
+        ACTIVE_KEYS.set(former)
 
     def __enter__(self) -> Self:
         """Start running the steps of one call."""
@@ -185,7 +197,8 @@ class Entry:
 
     def __del__(self) -> None:
         # A coroutine or generator was dropped before its first step.
-        if not self.scope.has_ended:
+        scope = getattr(self, "scope", None)
+        if scope is not None and not scope.has_ended:
             self.end(None)
 
     def _context_around(self, left: tuple[Entry, ...]) -> Context:
@@ -231,15 +244,36 @@ class TraceBlock:
     def __enter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a block of its own
         """Add the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
         entry = self._begin()
-        entry.attach()
-        self._open.append(entry)
-        return TraceBlock(self._call_tracer, self._given, entry)
+        try:
+            entry.attach()
+            self._open.append(entry)
+            return TraceBlock(self._call_tracer, self._given, entry)
+        except BaseException:
+            # Ctrl-C in the lines above; the entry ends when it is garbage collected.
+            entry.detach()
+            with suppress(ValueError):
+                self._open.remove(entry)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End the spans that this block opened; an exception sets the status ERROR on the innermost one."""
-        entry = next((entry for entry in reversed(ACTIVE_KEYS.get().entries) if entry.opener is self), None)
+        entry = None
+        try:
+            entry = self._active_entry()
+            self._leave(entry, error)
+        except BaseException:
+            # Ctrl-C in the middle of it.
+            entry = entry or self._active_entry()
+            if entry is not None:
+                entry.detach()
+            raise
+
+    def _active_entry(self) -> Entry | None:
+        return next((entry for entry in reversed(ACTIVE_KEYS.get().entries) if entry.opener is self), None)
+
+    def _leave(self, entry: Entry | None, error: BaseException | None) -> None:
         if entry is not None:
             entry.detach()
         try:
