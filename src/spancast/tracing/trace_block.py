@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import inspect
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from opentelemetry import baggage
@@ -46,6 +48,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_LISTED_CALLS: Final = 64
+_GENERATOR: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,28 @@ class ActiveKeys(NamedTuple):
 NO_ACTIVE_KEYS: Final = ActiveKeys(NO_KEYS, ())
 ACTIVE_KEYS: Final[ContextVar[ActiveKeys]] = ContextVar("spancast.active_keys", default=NO_ACTIVE_KEYS)
 """Read at every call, so there is no accessor function."""
+
+
+_in_generators: Final[dict[int, weakref.ref[Entry]]] = {}
+"""The innermost entry of each running or suspended generator with an open block, by the id of its frame."""
+
+
+def lost_entry() -> Entry | None:
+    """Return the entry of the innermost generator on the stack that opened a block, if its context has been lost.
+
+    A generator has the context of whoever drives it: another thread or task at each step, for example of a server that
+    streams a response.
+    """
+    if not _in_generators:
+        return None
+    frame = inspect.currentframe()
+    while frame is not None:
+        known = _in_generators.get(id(frame))
+        entry = None if known is None else known()
+        if entry is not None and entry.code is frame.f_code:
+            return None if entry in ACTIVE_KEYS.get().entries else entry.resumed()
+        frame = frame.f_back
+    return None
 
 
 def baggage_keys(current: Context) -> TraceKeys:
@@ -107,6 +132,11 @@ class Entry:
         self._opened_groups = False
         self._keys_inside: ActiveKeys | None = None
         self._context_inside: Context | None = None
+        self.code: CodeType | None = None
+        """The code of the generator that this entry is in."""
+        self._frame_id = 0
+        self._driver: tuple[ActiveKeys, Context] | None = None
+        self._entry_around: weakref.ref[Entry] | None = None
         if given.trace_name or given.span_name:
             self._open_spans(given.merged_over(self._around.keys))
 
@@ -119,6 +149,35 @@ class Entry:
     def active_keys(self) -> ActiveKeys:
         """Return the active keys of calls inside."""
         return _active_keys_of((*self._around.entries, self))
+
+    def enter_frame(self, frame: FrameType | None) -> None:
+        """Make calls from ``frame`` find this entry in any context, if it is the frame of a generator."""
+        if frame is not None and frame.f_code.co_flags & _GENERATOR:
+            self.code, self._frame_id = frame.f_code, id(frame)
+            self._entry_around = _in_generators.get(self._frame_id)
+            _in_generators[self._frame_id] = weakref.ref(self)
+
+    def resumed(self) -> Self:
+        """Return this entry, whose steps then run in the innermost span of it and of the blocks around it."""
+        if self._context_inside is None:
+            contexts = (entry.context for entry in reversed(self._around.entries))
+            self._context_inside = next((context for context in contexts if context is not None), None)
+        return self
+
+    def driven_by_another(self) -> Self:
+        """Return this entry, whose exit restores what is current now: it was opened inside an entry that was lost."""
+        self._driver = ACTIVE_KEYS.get(), context_api.get_current()
+        if self.context is None:
+            self.context = self.outer
+        return self
+
+    def _exit_frame(self) -> None:
+        if self.code is not None:
+            self.code = None
+            if self._entry_around is not None and self._entry_around() is not None:
+                _in_generators[self._frame_id] = self._entry_around
+            else:
+                _in_generators.pop(self._frame_id, None)
 
     def attach(self) -> None:
         """Make the keys and the innermost span of this entry current in the caller's context."""
@@ -135,6 +194,11 @@ class Entry:
         entries = ACTIVE_KEYS.get().entries
         if self not in entries:
             # The exit runs in another context than the entry, so there is nothing to restore in this one.
+            return
+        if self._driver is not None:
+            keys, context = self._driver
+            context_api.attach(context)
+            ACTIVE_KEYS.set(keys)
             return
         left = tuple(entry for entry in entries if entry is not self)
         # Generators in one context may exit in the order of their entries: the other block's span stays current.
@@ -188,6 +252,7 @@ class Entry:
 
     def end(self, error: BaseException | None) -> None:
         """End the spans opened in this entry; an exception sets the status ERROR on its own innermost one."""
+        self._exit_frame()
         groups, self._groups = self._groups, ()
         if groups and isinstance(error, Exception) and groups[-1].span.is_recording():
             span = groups[-1].span
@@ -243,9 +308,13 @@ class TraceBlock:
 
     def __enter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a block of its own
         """Add the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
+        return self._enter(inspect.currentframe())
+
+    def _enter(self, own_frame: FrameType | None) -> TraceBlock:
         entry = self._begin()
         try:
             entry.attach()
+            entry.enter_frame(own_frame and own_frame.f_back)
             self._open.append(entry)
             return TraceBlock(self._call_tracer, self._given, entry)
         except BaseException:
@@ -286,7 +355,7 @@ class TraceBlock:
 
     async def __aenter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a block of its own
         """Enter as ``__enter__`` does."""
-        return self.__enter__()
+        return self._enter(inspect.currentframe())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -360,7 +429,9 @@ class TraceBlock:
         return bound
 
     def _begin(self) -> Entry:
-        entry = Entry(self._call_tracer, self._given, self)
+        lost = lost_entry()
+        arguments = self._call_tracer, self._given, self
+        entry = Entry(*arguments) if lost is None else lost.step(Entry, *arguments).driven_by_another()
         self.trace_id = entry.trace_id
         return entry
 
