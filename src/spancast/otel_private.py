@@ -51,22 +51,6 @@ def mark_inference(context: Context) -> Context:
     return context if key is None else context_api.set_value(key, module.InferenceData(), context)
 
 
-def detach(token: object) -> None:
-    """Detach a context, without a log message if the token comes from another context.
-
-    ``opentelemetry.context.detach`` logs an error in that case ("Failed to detach context"), which users of
-    asynchronous generators see thousands of times.
-    """
-    runtime: Any = getattr(context_api, "_RUNTIME_CONTEXT", None)
-    if runtime is None:
-        context_api.detach(token)  # pyright: ignore[reportArgumentType] - a token of ``context_api.attach``
-        return
-    try:
-        runtime.detach(token)
-    except ValueError:
-        return
-
-
 def span_limits(tracer: Tracer) -> SpanLimits:
     """Return the span limits of ``tracer``; OpenTelemetry's recommended ones if unknown."""
     limits = getattr(tracer, "_span_limits", None)

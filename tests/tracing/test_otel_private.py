@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextvars
-import logging
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -37,25 +35,6 @@ def test_version_without_suppression_keys_gets_the_string_keys(monkeypatch: pyte
     monkeypatch.delattr(context_api, "_SUPPRESS_HTTP_INSTRUMENTATION_KEY")
     suppressed = otel_private.suppress_instrumentation(Context())
     assert suppressed == {"suppress_instrumentation": True, "suppress_http_instrumentation": True}
-
-
-@pytest.mark.parametrize("version", ["this", "without a runtime context"])
-def test_context_is_detached(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = context_api.attach(Context({"mine": 1}))
-    if version != "this":
-        runtime = context_api._RUNTIME_CONTEXT
-        monkeypatch.setattr(context_api, "detach", runtime.detach)
-        monkeypatch.delattr(context_api, "_RUNTIME_CONTEXT")
-    otel_private.detach(token)
-    monkeypatch.undo()
-    assert context_api.get_value("mine") is None
-
-
-def test_detaching_in_another_context_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    token = contextvars.copy_context().run(context_api.attach, Context())
-    with caplog.at_level(logging.DEBUG):
-        otel_private.detach(token)
-    assert not caplog.records
 
 
 def test_limits_are_those_of_the_tracer() -> None:

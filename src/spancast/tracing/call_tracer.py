@@ -7,6 +7,7 @@ already records gets no second span.
 from __future__ import annotations
 
 import atexit
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -31,7 +32,7 @@ from spancast.tracing.group_spans import IDLE_S, GroupSpans, SpanParent
 from spancast.tracing.openrouter_fields import Forward
 from spancast.tracing.other_instrumentations import active_inference_span, is_suppressed
 from spancast.tracing.span_factory import SpanFactory
-from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys
+from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys, lost_entry
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_streams
 
 _KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
@@ -95,6 +96,10 @@ class CallTracer:
         Raises:
             TraceKeyError: A trace key is invalid and ``strict`` is set.
         """
+        lost = lost_entry()
+        if lost is not None:
+            start = functools.partial(self.start_call, is_outermost=is_outermost, parse_now=parse_now)
+            return lost.step(start, dialect, body, server, session_header)
         if self.before_call is not None:
             self.before_call()
         current = get_current()

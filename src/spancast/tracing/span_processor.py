@@ -17,8 +17,9 @@ from opentelemetry.trace import Span as APISpan
 from spancast.diagnostics import never_raise
 from spancast.model.call import Attributes
 from spancast.model.semconv import SCOPE_NAME
+from spancast.model.trace_keys import TraceKeys
 from spancast.model.unparsed import Parsed, Unparsed
-from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
+from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, lost_entry
 
 END_CALLBACKS: Final[dict[int, Callable[[], object]]] = {}
 """Functions to call at the end of a span, by span id."""
@@ -92,8 +93,10 @@ class SpancastProcessor(SpanProcessor):
         """Add the keys of the current block, then notify the target; our own spans already have their keys."""
         if _is_ours(span):
             return
-        if ACTIVE_KEYS.get() is not NO_ACTIVE_KEYS:
-            _add_active_keys(span)
+        lost = lost_entry()
+        active = ACTIVE_KEYS.get() if lost is None else lost.active_keys()
+        if active is not NO_ACTIVE_KEYS:
+            _add_active_keys(span, active.keys)
         if self._target is not None and not self._only_ours:
             self._target.on_start(span, parent_context)
 
@@ -136,13 +139,13 @@ def _call_back(span: ReadableSpan) -> None:
 
 
 @never_raise
-def _add_active_keys(span: Span) -> None:
-    keys = ACTIVE_KEYS.get().keys.without("generation_name", "span_name", "parent_span_id", "trace_id")
+def _add_active_keys(span: Span, active: TraceKeys) -> None:
+    keys = active.without("generation_name", "span_name", "parent_span_id", "trace_id")
     _add_missing(span, keys.attributes())
 
 
 def _add_missing(span: APISpan, attributes: Attributes) -> None:
-    present = getattr(span, "attributes", None) or {}
+    present: Attributes = getattr(span, "attributes", None) or {}
     span.set_attributes({name: value for name, value in attributes.items() if name not in present})
 
 

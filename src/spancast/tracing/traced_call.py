@@ -12,10 +12,9 @@ import functools
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token, copy_context
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context, attach, get_current
@@ -31,7 +30,6 @@ from spancast.model.privacy import without_content
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.unparsed import Parsed, Unparsed, attributes_of
-from spancast.otel_private import detach
 from spancast.tracing.completed_span import completed, exception_event
 from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
 from spancast.tracing.group_spans import SpanParent
@@ -52,7 +50,9 @@ from spancast.tracing.trace_block import ACTIVE_KEYS, register_call
 if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
 
-Attached: TypeAlias = "tuple[object, Token[TracedCall | None]]"
+Around: TypeAlias = "tuple[TracedCall | None, Context]"
+"""The running call and the context around a call."""
+T = TypeVar("T")
 Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed", "cut"]
 
 _LEFT: Final = frozenset(("closed", "abandoned"))
@@ -249,23 +249,51 @@ class TracedCall:
                 self._call_tracer.report_problems(request.validation_errors, SpancastError, strict=self.settings.strict)
         return attributes
 
-    def attach(self) -> Attached:
-        """Make the span current; nested calls annotate this one. Pass the result to ``detach``."""
-        return attach(self.context or get_current()), CURRENT_CALL.set(self)
+    def attach(self) -> None:
+        """Make the span current; nested calls annotate this one. Then call ``detach`` with the former ``around()``."""
+        # First the mark, which tells ``detach`` that there is something to restore.
+        CURRENT_CALL.set(self)
+        attach(self.context or get_current())
 
-    def detach(self, attached: Attached) -> None:
-        """Undo ``attach``."""
-        token, mark = attached
-        try:  # noqa: SIM105 - contextlib.suppress is five times slower
-            CURRENT_CALL.reset(mark)
-        except ValueError:
-            # This is another context than that of ``attach`` (a coroutine closed elsewhere); nothing to restore here.
-            pass
-        detach(token)
+    def detach(self, around: Around) -> None:
+        """Undo ``attach``; no effect if that is done, or in another context (a coroutine closed elsewhere).
 
-    def activate(self, *, ends: bool = True) -> _Activation:
-        """Return the context manager to run the call in; an exception passes, and ends the recording if ``ends``."""
-        return _Activation(self, ends=ends)
+        Ctrl-C may interrupt it anywhere, so every caller of ``attach`` calls it again on an exception.
+        """
+        if CURRENT_CALL.get() is self:
+            call, context = around
+            attach(context)
+            CURRENT_CALL.set(call)
+
+    def run(self, function: Callable[[], T], *, ends: bool = True) -> T:
+        """Return ``function()``, called inside this call; an exception passes, and ends the recording if ``ends``."""
+        surroundings = around()
+        try:
+            try:
+                self.attach()
+                return function()
+            finally:
+                self.detach(surroundings)
+        except BaseException as error:
+            self.detach(surroundings)
+            if ends:
+                self.fail(error)
+            raise
+
+    async def wait(self, function: Callable[[], Awaitable[T]], *, ends: bool = True) -> T:
+        """Return ``await function()`` as ``run`` does."""
+        surroundings = around()
+        try:
+            try:
+                self.attach()
+                return await function()
+            finally:
+                self.detach(surroundings)
+        except BaseException as error:
+            self.detach(surroundings)
+            if ends:
+                self.fail(error)
+            raise
 
     @property
     def new_stream(self) -> Callable[[], StreamReader]:
@@ -554,6 +582,11 @@ class TracedCall:
         return forwarded(self._body or {}, self.keys, ids)
 
 
+def around() -> Around:
+    """Return what is current now, to be restored by ``TracedCall.detach``."""
+    return CURRENT_CALL.get(), get_current()
+
+
 def end_streams() -> None:
     """End every open stream with the part that has arrived; at exit, because not all objects are finalized then."""
     for reference in _open.copy():
@@ -586,23 +619,3 @@ def _parent_errors(keys: TraceKeys, parent: SpanParent) -> list[str]:
         if not ids.is_valid:
             return ["trace.parent_span_id: needs trace.trace_id or an active span; ignored"]
     return []
-
-
-class _Activation:
-    """The context manager around the user's call: the span is current, and nested calls annotate this one."""
-
-    __slots__ = ("_attached", "_ends", "_traced_call")
-
-    def __init__(self, traced_call: TracedCall, *, ends: bool) -> None:
-        self._traced_call = traced_call
-        self._ends = ends
-
-    def __enter__(self) -> None:
-        self._attached = self._traced_call.attach()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._traced_call.detach(self._attached)
-        if error is not None and self._ends:
-            self._traced_call.fail(error)
