@@ -269,6 +269,13 @@ class DestinationConfig(ConfigModel, frozen=True):
         description="Attribute convention; default: that of the destination type.",
     )
 
+    @property
+    def selects_calls(self) -> bool:
+        """Return whether a key or a filter rule may leave out single calls of a trace."""
+        rules = self.filter_rules
+        has_rules = bool(rules and rules.enabled and rules.groups and all(group.rules for group in rules.groups))
+        return has_rules or bool(self.api_keys or self.exclude_api_keys)
+
     def place(self) -> Place:
         """Return the address and the account of this destination; secrets are hashed."""
         raise NotImplementedError

@@ -80,7 +80,7 @@ class DestinationFilter:
         self._filter = _filter_of(name, config)
         self._api_keys = frozenset(config.api_keys or ())
         self._excluded_keys = frozenset(config.exclude_api_keys or ())
-        self._selects_calls = bool(self._api_keys or self._excluded_keys) or self._filter is not None
+        self._selects_calls = config.selects_calls
         self._rate = config.sampling_rate
         self._keeps_errors = config.always_keep_errors
         self._keeps_cost_above = config.always_keep_cost_above

@@ -22,7 +22,6 @@ def map_span(span: SpanData) -> SpanData:
 
 
 def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
-    kind = facts.work(span)
     session, conversation = span.text(semconv.SESSION_ID), span.text(semconv.CONVERSATION_ID)
     yield semconv.CONVERSATION_ID, session or conversation
     fields = facts.given(
@@ -31,9 +30,7 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     )
     metadata = {**facts.costs(span), **fields, **genai_fields.metadata(span)}
     yield "_dd.ml_obs.metadata", json_codec.encode(metadata) if metadata else None
-    if kind == "group":
-        yield "openinference.span.kind", "CHAIN"
-    if kind in ("llm", "embedding"):
+    if facts.work(span) in ("llm", "embedding"):
         tokens, costs = facts.usage(span), genai_fields.costs(span)
         yield "gen_ai.usage.total_tokens", tokens.total
         yield facts.CACHE_CREATION, tokens.cache_write

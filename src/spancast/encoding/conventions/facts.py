@@ -81,6 +81,13 @@ def request_json(span: SpanData) -> str | None:
 
 
 @cached_on_span
+def conversation_json(span: SpanData) -> str | None:
+    """Return ``{"messages": […]}`` as JSON text, or None if content is left out."""
+    conversation = genai_fields.conversation(span)
+    return None if conversation is None else json_codec.encode(conversation)
+
+
+@cached_on_span
 def messages_json(span: SpanData) -> str | None:
     """Return the input messages as a JSON array of ``{role, content, …}``, or None if content is left out."""
     conversation = genai_fields.conversation(span)
@@ -96,8 +103,8 @@ def answers_json(span: SpanData) -> str | None:
 
 def question(span: SpanData) -> str | None:
     """Return the text of the last message of the user, or None if content is left out."""
-    messages = (genai_fields.conversation(span) or {}).get("messages", ())
-    return next((_text_of(message) for message in reversed(messages) if message.get("role") == "user"), None)
+    message = genai_fields.last_question(span)
+    return None if message is None else _text_of(message)
 
 
 def answer(span: SpanData) -> str | None:

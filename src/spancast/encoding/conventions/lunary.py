@@ -19,6 +19,8 @@ from spancast.model.json_codec import is_list, is_mapping
 def map_span(span: SpanData) -> SpanData:
     """Return ``span`` with OpenLLMetry's attributes, messages by their index."""
     mapped = traceloop.map_span(span)
+    if facts.work(span) not in ("llm", "embedding"):
+        return mapped
     kept = facts.without(mapped.attributes, facts.readable_content(span))
     return mapped.with_attributes({**kept, **facts.written(_attributes(span))})
 

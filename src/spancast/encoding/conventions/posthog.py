@@ -44,6 +44,9 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
         yield "$ai_error", span.status_message or span.text(semconv.ERROR_TYPE)
     if facts.work(span) in ("llm", "embedding"):
         yield from _call(span)
+    else:
+        yield "$ai_input_state", facts.question(span)
+        yield "$ai_output_state", facts.answer(span)
 
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
