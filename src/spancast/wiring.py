@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from spancast.config.settings import MEMORY_BYTES, Settings
@@ -20,10 +20,8 @@ LOCAL_STORE: Final = "store"
 """The name and type of the destination that is used if none is configured."""
 
 
-def make_pipeline(settings: Settings, stop_former: Callable[[], None]) -> ExportPipeline:
+def make_pipeline(settings: Settings) -> ExportPipeline:
     """Return the pipeline for ``settings``; without destinations, one to the local store.
-
-    ``stop_former`` is called before the spool is opened, but not if a destination cannot be created.
 
     Raises:
         ConfigError: A destination lacks a package, or the spool file is not a spool.
@@ -37,7 +35,6 @@ def make_pipeline(settings: Settings, stop_former: Callable[[], None]) -> Export
             " spool.path, or `spool: memory` to confirm that"
         )
     limit = min(settings.spool.limit_bytes, MEMORY_BYTES) if in_memory else settings.spool.limit_bytes
-    stop_former()
     spool = open_spool(
         None if in_memory else settings.spool.path, limit, settings.spool.max_age, settings.spool.keep_delivered
     )

@@ -71,6 +71,8 @@ class SpanQueue(SpanProcessor):
         self._is_awake = False
         self._is_running = False
         self._is_stopped = False
+        self._is_closed = False
+        self._successor: SpanQueue | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -117,6 +119,8 @@ class SpanQueue(SpanProcessor):
 
         The span counts as dropped if the queue is full, after ``stop``, and if it can't be read.
         """
+        if self._is_stopped and self._successor is not None:
+            return self._successor.put(span, unparsed)
         context = span.context
         if context is None or not context.trace_flags & _SAMPLED or hasattr(span, _MARK):
             return
@@ -142,14 +146,17 @@ class SpanQueue(SpanProcessor):
             self._bytes += size
         queue.append(((span, ancestor, unparsed), size))
         if not self._is_awake:
-            self._is_awake = True
-            if not self._is_running:
-                self._is_running = True
-                process_exit.arm()
-                if not self._thread.start():
-                    # The system limit of threads is reached; the next span tries again.
-                    self._is_awake = self._is_running = False
-            self._has_spans.set()
+            self._wake()
+
+    def _wake(self) -> None:
+        self._is_awake = True
+        if not self._is_running:
+            self._is_running = True
+            process_exit.arm()
+            if not self._thread.start():
+                # The system limit of threads is reached; the next span tries again.
+                self._is_awake = self._is_running = False
+        self._has_spans.set()
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all spans queued before this call are processed; False after ``timeout_s``."""
@@ -157,17 +164,25 @@ class SpanQueue(SpanProcessor):
             self._passes_requested += 1
             requested = self._passes_requested
         deadline_s = time.monotonic() + timeout_s
-        if self._thread.start():
+        if not self._is_closed and self._thread.start():
             self._flush_requested.set()
             self._has_spans.set()
             with self._passed:
                 return self._passed.wait_for(lambda: self._passes_done >= requested, timeout_s)
-        # At the end of the interpreter no thread can be started: process the spans on this thread.
+        # At the end of the interpreter no thread can be started, and none is after close(): process them on this one.
         return self._process_all(deadline_s)
 
-    def stop(self) -> None:
-        """Accept no more spans; queued spans can still be flushed."""
+    def stop(self, successor: SpanQueue | None = None) -> None:
+        """Accept no more spans, but pass them to ``successor``; queued spans can still be flushed."""
+        self._successor = successor
         self._is_stopped = True
+
+    def close(self, timeout_s: float) -> None:
+        """End the thread after the spans that are queued, or pass them to the successor; call it after ``stop``."""
+        self._is_closed = True
+        self._flush_requested.set()
+        self._has_spans.set()
+        self._thread.join(timeout_s)
 
     def after_fork_in_child(self) -> None:
         """Start empty: the parent delivers the queued spans."""
@@ -181,18 +196,29 @@ class SpanQueue(SpanProcessor):
                 self._has_spans.wait()
                 self._flush_requested.wait(SCHEDULE_DELAY_S)
                 self._is_awake = False
-                requested = self._passes_requested
-                self._process_all(None)
-                with self._passed:
-                    self._passes_done = requested
-                    self._passed.notify_all()
+                self._pass()
+                if self._is_closed:
+                    return
         finally:
             # If the thread ended for any reason, the next span starts it again.
             self._is_awake = self._is_running = False
+            if self._is_closed:
+                # A span that was on its way into the queue.
+                self._pass()
+
+    def _pass(self) -> None:
+        requested = self._passes_requested
+        self._process_all(None)
+        with self._passed:
+            self._passes_done = requested
+            self._passed.notify_all()
 
     def _process_all(self, deadline_s: float | None) -> bool:
         with self._processing:
             while self._queue:
+                if self._is_closed and self._successor is not None:
+                    self._pass_on(self._successor)
+                    break
                 if deadline_s is not None and time.monotonic() > deadline_s:
                     return False
                 # Set before the spans leave the queue, so that `queued` always includes them.
@@ -210,6 +236,14 @@ class SpanQueue(SpanProcessor):
                         counters.add("dropped", lost, reason="internal_error")
                     self._in_process = 0
         return True
+
+    def _pass_on(self, successor: SpanQueue) -> None:
+        while self._queue:
+            item = self._queue.popleft()
+            with successor._bytes_lock:
+                successor._bytes += item[1]
+            successor._queue.append(item)
+        successor._wake()
 
 
 def _is_new(ids: tuple[int, int]) -> bool:

@@ -33,6 +33,7 @@ _SPAN: Final = Struct(">16s8s8sqIHHB")
 _IS_GENAI: Final = 1
 _HAS_PARENT: Final = 2
 _APPEND: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_READ: Final = "SELECT min(last - first + 1, 512), crc, spans, facts, content FROM batches WHERE first = ?"
 
 
 class SpanRow(NamedTuple):
@@ -205,12 +206,11 @@ class BatchReader:
         known = self._recent.get(first)
         if known is not None:
             return known
-        row = connection.execute("SELECT crc, spans, facts, content FROM batches WHERE first = ?", (first,)).fetchone()
+        row = connection.execute(_READ, (first,)).fetchone()
         if row is None:  # evicted by another process
             return Batch(first, ())
-        crc, index, facts, content = row
-        if crc32(content, crc32(facts, crc32(index))) != crc:
-            count = len(index) // _SPAN.size
+        count, crc, index, facts, content = row
+        if not all(isinstance(one, bytes) for one in row[2:]) or crc32(content, crc32(facts, crc32(index))) != crc:
             counters.add("spool_corrupt_records", count)
             warn_once(
                 "spool:damaged_records", "spancast: records in the spool are damaged; they are listed as dead letters"
