@@ -7,6 +7,7 @@ at most ``shutdown_timeout_s``.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -70,6 +71,24 @@ def open_spool(directory: Path | None, max_bytes: int, max_age_s: float, keep_de
         return MemorySpool(max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s)
     path = directory / SPOOL_FILE
     return SqliteSpool(path, max_bytes=max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s)
+
+
+def unusable(directory: Path, max_bytes: int, max_age_s: float) -> str:
+    """Return why the spool in ``directory`` can't be used, empty if it can; create nothing.
+
+    Raises:
+        ConfigError: As ``open_spool``.
+    """
+    if (directory / SPOOL_FILE).exists():
+        spool = open_spool(directory, max_bytes, max_age_s)
+        try:
+            return spool.usage().error
+        finally:
+            spool.close()
+    folder = next(one for one in (directory, *directory.absolute().parents) if one.exists())
+    if not folder.is_dir():
+        return f"{folder} is not a directory"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
 
 
 def _not_stored(_: Exception) -> None:
