@@ -182,9 +182,9 @@ class Runtime:
             provider = new_provider = _make_provider(settings)
         if effective is None:
             self.stop_pipeline()
+            self._attach(provider)
         else:
-            self.start_pipeline(effective, meter_provider)
-        self._attach(provider)
+            self.start_pipeline(effective, meter_provider, provider)
         if new_provider is not None and set_global:
             trace_api.set_tracer_provider(new_provider)
         self.call_tracer.configure(
@@ -352,17 +352,27 @@ class Runtime:
             return stats_of(counters.read(), 0, {})
         return stats_of(counters.read(), pipeline.span_queue.queued, pipeline.queues())
 
-    def start_pipeline(self, settings: Settings, meter_provider: MeterProvider | None = None) -> None:
+    def start_pipeline(
+        self,
+        settings: Settings,
+        meter_provider: MeterProvider | None = None,
+        provider: TracerProvider | None = None,
+    ) -> None:
         """Replace the pipeline by a new one for ``settings``; without destinations, by one to the local store.
+
+        All spans of ``provider`` go to it, and of other providers the calls that still run. The former pipeline is
+        shut down last, so that a span that ends meanwhile is in one of the two.
 
         Raises:
             ConfigError: A destination lacks a package, or the spool file is not a spool; the former pipeline stays.
         """
         from spancast import wiring  # noqa: PLC0415 - imported lazily
 
-        pipeline = self.pipeline = wiring.make_pipeline(settings, self.stop_pipeline, self.call_tracer.end_open_spans)
-        for processor in self._processors.values():
-            processor.set_target(pipeline.processor, only_ours=True)
+        made = wiring.make_pipeline(settings, self.call_tracer.end_open_spans)
+        former, self.pipeline = self.pipeline, made
+        self._attach(provider)
+        if former is not None:
+            former.shutdown(successor=self.pipeline)
         meters = meter_provider or metrics_api.get_meter_provider()
         if not self._observed_providers.get(meters):
             self._observed_providers.set(meters, True)
@@ -391,15 +401,15 @@ class Runtime:
             add(processor)
         return processor
 
-    def _attach(self, provider: TracerProvider) -> None:
+    def _attach(self, provider: TracerProvider | None) -> None:
         """Send the spans of ``provider`` to the pipeline and its successors; of others, the calls that still run."""
-        own = self.processor_of(provider)
+        own = None if provider is None else self.processor_of(provider)
         for processor in self._processors.values():
             if self.pipeline is not None:
                 processor.set_target(self.pipeline.processor, only_ours=processor is not own)
             elif processor is own:
                 processor.set_target(None)
-        if own is None and self.pipeline is not None:
+        if own is None and provider is not None and self.pipeline is not None:
             logger.warning(
                 "spancast: %s accepts no span processors, so its spans reach no destination; pass a tracer_provider of"
                 " the OpenTelemetry SDK to configure()",

@@ -20,6 +20,7 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import read_duration
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.tree_view import printable
+from spancast.export.pipeline import unusable
 from spancast.model.entry_points import load
 
 
@@ -125,13 +126,32 @@ def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[Line]:
 def _check(args: argparse.Namespace) -> int:
     path = args.file or settings.find()
     loaded = with_otel_destinations(settings.load(path))
+    if path is None and not loaded.destinations:
+        raise CommandError(
+            "no configuration: SPANCAST_CONFIG is not set, there is no ./spancast.yaml, and no environment variable"
+            " names a destination; without one, traces are stored on this machine",
+            FAILED,
+        )
     enabled = {name: config for name, config in loaded.destinations.items() if config.enabled}
     count = "1 destination" if len(enabled) == 1 else f"{len(enabled)} destinations"
     print(f"{path or 'environment'}: valid; {count} enabled")
     for name, config in loaded.destinations.items():
         if name not in enabled:
             print(f"  off   {name} ({config.type})")
-    return OK if args.offline else _test(enabled, args.timeout)
+    status = _check_spool(loaded.spool) if enabled else OK
+    return status if args.offline else max(status, _test(enabled, args.timeout))
+
+
+def _check_spool(spool: settings.SpoolSettings) -> int:
+    if spool.memory:
+        return OK
+    if spool.path is None:
+        problem = "there is no home directory; set spool.path, XDG_STATE_HOME or `spool: memory`"
+    else:
+        problem = unusable(spool.path, spool.limit_bytes, spool.max_age)
+    if problem:
+        show(folded(Text("  ").append("FAIL  ", ERROR).append(f"spool: {printable(problem)}"), " " * 8, ""))
+    return FAILED if problem else OK
 
 
 def _test(destinations: Mapping[str, DestinationConfig], timeout_s: float | None) -> int:

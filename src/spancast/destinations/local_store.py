@@ -6,7 +6,6 @@ file (mode 0600).
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -20,13 +19,13 @@ from pydantic import Field
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import Duration, UserPath, state_directory
 from spancast.destinations.place import Place, absolute
+from spancast.destinations.private_file import create_private
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
 from spancast.encoding.genai_fields import costs, iso_time, raw_trace_id, total_tokens
 from spancast.encoding.span_data import EventData, ResourceData, ScopeData, SpanData
 from spancast.model import json_codec, semconv
 
 _NO_HOME: Final = "no home directory for the local store: set XDG_STATE_HOME or the `path` of the store"
-_MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 _NS_PER_S: Final = 1_000_000_000
 _BUSY_S: Final = 5.0
@@ -203,7 +202,7 @@ class Store:
             return
         if create:
             self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE))
+            create_private(self.path)
         with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
             if create:
                 database.execute("PRAGMA journal_mode = WAL")

@@ -19,7 +19,8 @@ from spancast.export.spool.sqlite_records import read_spans, storable
 Extent: TypeAlias = "tuple[int, int]"
 """The first and the last sequence of a range."""
 
-_LONGEST_WAIT_S: Final = 86_400.0
+_LONGEST_WAIT_S: Final = 3720.0
+"""A server may ask for one hour."""
 LAST: Final = (1 << 63) - 1
 
 _FIND: Final = """

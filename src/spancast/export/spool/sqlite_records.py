@@ -27,6 +27,7 @@ _SPAN: Final = Struct(">16s8s8sqIHHB")
 _IS_GENAI: Final = 1
 _HAS_PARENT: Final = 2
 _APPEND: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_READ: Final = "SELECT min(last - first + 1, 512), crc, spans, contexts, content FROM batches WHERE first = ?"
 
 
 class SpanRow(NamedTuple):
@@ -195,13 +196,11 @@ class BatchReader:
         known = self._recent.get(first)
         if known is not None:
             return known
-        select = "SELECT crc, spans, contexts, content FROM batches WHERE first = ?"
-        row = connection.execute(select, (first,)).fetchone()
+        row = connection.execute(_READ, (first,)).fetchone()
         if row is None:  # evicted by another process
             return Batch(first, ())
-        crc, index, sizes, content = row
-        if _crc(index, sizes, content) != crc:
-            count = len(index) // _SPAN.size
+        count, crc, index, sizes, content = row
+        if not all(isinstance(one, bytes) for one in row[2:]) or _crc(index, sizes, content) != crc:
             counters.add("spool_corrupt_records", count)
             warn_once(
                 "spool:damaged_records", "spancast: records in the spool are damaged; they are listed as dead letters"
