@@ -37,7 +37,7 @@ class Destination:
         self.names: list[str] = []
         self.outcome = outcome
 
-    def deliver(self, payload: Payload, timeout_s: float) -> Outcome | None:  # noqa: ARG002 - the protocol
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome | None:
         if self.outcome is None:
             self.names += [span.name for span in payload.spans]
         elif isinstance(self.outcome, Rejected):

@@ -200,7 +200,8 @@ class BatchReader:
         if row is None:  # evicted by another process
             return Batch(first, ())
         count, crc, index, sizes, content = row
-        if not all(isinstance(one, bytes) for one in row[2:]) or _crc(index, sizes, content) != crc:
+        types = (type(index), type(sizes), type(content))
+        if types != (bytes, str, bytes) or _crc(index, sizes, content) != crc:
             counters.add("spool_corrupt_records", count)
             warn_once(
                 "spool:damaged_records", "spancast: records in the spool are damaged; they are listed as dead letters"

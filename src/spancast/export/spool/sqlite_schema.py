@@ -68,7 +68,7 @@ _ODD: Final = (
 _ODD_ROWS: Final = (
     """SELECT 1 FROM batches WHERE typeof(last) <> 'integer' OR typeof(put_s) <> 'real' OR typeof(size) <> 'integer'
         OR typeof(crc) <> 'integer' OR typeof(routes) NOT IN ('text', 'null') OR typeof(spans) <> 'blob'
-        OR typeof(contexts) <> 'blob' OR typeof(content) <> 'blob' OR last < first""",
+        OR typeof(contexts) <> 'text' OR typeof(content) <> 'blob' OR last < first""",
     """SELECT 1 FROM states WHERE typeof(route) <> 'integer' OR typeof(first) <> 'integer'
         OR typeof(last) <> 'integer' OR typeof(state) <> 'text' OR typeof(reason) <> 'text' OR typeof(at_s) <> 'real'
         OR last < first""",
