@@ -13,7 +13,7 @@ from benchmarks.cases import ALL, CURVES
 from benchmarks.measure import measure
 
 _ROUNDS = 3
-_PEER_ROUNDS = 2
+_PEER_ROUNDS = 1
 _CURVE_ROUNDS = 2
 _CURVE_DURATION_S = 0.6
 
