@@ -250,7 +250,6 @@ def _rates(prices: ModelPrice, input_tokens: int) -> Rates:
 
 def _costs(attributes: Mapping[str, Any], rates: Rates, sent: int, received: int) -> tuple[float, float, float]:
     """Return the cost of input, of output and of the rest; each token is counted once."""
-
     if not any(map(attributes.get, _PARTS)):
         # The most common case, on the caller's thread if another exporter sees the span.
         return sent * rates.input, received * rates.output, rates.request
