@@ -55,6 +55,7 @@ def main() -> int:
     )
     run.seconds = time.time() - started
     print(pages.terminal(run))
+    print(f"took {run.seconds / 60:.0f} minutes", file=sys.stderr)
     if options.baseline:
         short_form.store_ratios(short_form.ratios(run.cases))
     if options.write or (len(cases) == len(ALL) and len(peers) == len(PEERS) and curves and run.fanout):
