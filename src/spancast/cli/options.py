@@ -18,6 +18,7 @@ from spancast.cli.command import CommandError
 from spancast.config import settings as settings_module
 from spancast.config.settings import Settings, SpoolSettings
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.field_types import read_duration
 from spancast.destinations.local_store import Store, StoreConfig, default_store_path
 from spancast.diagnostics import logger
 from spancast.errors import ConfigError
@@ -67,6 +68,18 @@ def add_store_options(parser: argparse.ArgumentParser) -> None:
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """Add ``--json``."""
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
+
+
+def duration(text: str) -> float:
+    """Return the seconds of an argument such as ``1m30s``.
+
+    Raises:
+        argparse.ArgumentTypeError: ``text`` is no duration.
+    """
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def is_json(args: argparse.Namespace) -> bool:

@@ -50,7 +50,6 @@ PROMPT_VARIABLE: Final = "gen_ai.prompt.variable"
 RESPONSE_ID: Final = "gen_ai.response.id"
 RESPONSE_MODEL: Final = "gen_ai.response.model"
 RESPONSE_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
-RESPONSE_STATUS: Final = "gen_ai.response.status"
 RESPONSE_TIME_TO_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 
 # --- gen_ai: usage; totals include cache and reasoning ---------------------------------------

@@ -8,7 +8,7 @@ span. ``configure()`` changes the target.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -145,7 +145,7 @@ def _add_active_keys(span: Span, active: TraceKeys) -> None:
 
 
 def _add_missing(span: APISpan, attributes: Attributes) -> None:
-    present: Attributes = getattr(span, "attributes", None) or {}
+    present: Any = getattr(span, "attributes", None) or ()
     span.set_attributes({name: value for name, value in attributes.items() if name not in present})
 
 
