@@ -71,7 +71,7 @@ class Runtime:
         self._is_configured = False
         self.is_quiet = False
         """Whether configure() prints nothing, as ``spancast run`` has printed it for all processes."""
-        self._printed = ""
+        self._printed = self._logged = ""
         self._after_fork_in_child()
         after_fork_in_child(self._after_fork_in_child)
 
@@ -129,6 +129,12 @@ class Runtime:
         try:
             self.configure()
         except SpancastError as error:
+            self.log_once(error)
+
+    def log_once(self, error: SpancastError) -> None:
+        """Log an error of the configuration, unless it was logged last: an exporter and an instrumentor may get it."""
+        if str(error) != self._logged:
+            self._logged = str(error)
             logger.error(
                 "spancast: not configured: %s\n  Correct it, check it with `spancast check`, then start again.",
                 error,

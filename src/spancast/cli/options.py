@@ -89,7 +89,7 @@ def is_json(args: argparse.Namespace) -> bool:
 
 def load_settings(args: argparse.Namespace) -> Settings:
     """Return the settings of the named or found file and of the environment."""
-    return with_otel_destinations(settings_module.load(getattr(args, "config", None)))
+    return with_otel_destinations(settings_module.load(getattr(args, "config", None) or settings_module.find()))
 
 
 def with_otel_destinations(settings: Settings) -> Settings:

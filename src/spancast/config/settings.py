@@ -180,14 +180,14 @@ def find() -> Path | None:
 def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings: keywords ``given`` override the environment, which overrides the file at ``path``.
 
-    Without ``path``, the file is the one that ``find`` returns. A field comes from the source with the highest
+    Without ``path`` no file is read; ``find`` returns the default one. A field comes from the source with the highest
     precedence: mappings are not merged. None means not given.
 
     Raises:
         ConfigError: Lists every error with its path, the type given and the allowed values.
     """
     try:
-        file = Path(path) if path else find()
+        file = Path(path) if path else None
     except TypeError:
         raise ConfigError(f"path: must be the path of a file (given: {type(path).__name__})") from None
     from spancast.config.loader import load_settings  # noqa: PLC0415 - loads when it is needed
