@@ -257,9 +257,10 @@ class Runtime:
         if isinstance(target, str):
             self._instrumentor(target).instrument()
             return None
-        name = _client_name(target)
+        client = _client(target)
+        name = name_of(client)
         if name is not None:
-            self._instrumentor(name).instrument_client(target)
+            self._instrumentor(name).instrument_client(client)
             return target
         if isinstance(target, (classmethod, staticmethod)) or (callable(target) and not isinstance(target, type)):
             server = server_of(base_url) if base_url else UNKNOWN_SERVER
@@ -280,8 +281,8 @@ class Runtime:
                 instrumentor.uninstall()
         elif isinstance(target, str):
             self._instrumentor(target).uninstall()
-        elif (name := _client_name(target)) is not None:
-            self._instrumentor(name).uninstall_from(target)
+        elif (name := name_of(client := _client(target))) is not None:
+            self._instrumentor(name).uninstall_from(client)
         else:
             raise ConfigError(
                 f"uninstrument: expected a client object of {', '.join(CLIENTS)} or one of these names,"
@@ -476,11 +477,13 @@ def _make_provider(settings: Settings) -> SpancastTracerProvider:
         raise ConfigError(str(error)) from None
 
 
-def _client_name(target: object) -> str | None:
-    if isinstance(target, type) or callable(target):
+def _client(target: object) -> object:
+    """Return ``target`` if it is a client, else the client that it forwards to (another library's wrapper), or None."""
+    if isinstance(target, type) or callable(target) or hasattr(target, "__wrapped__"):
         return None
-    name = name_of(target)
-    return None if name is None or hasattr(target, "__wrapped__") else name
+    if name_of(target) is not None:
+        return target
+    return attempt(lambda: getattr(getattr(target, "request", None), "__self__", None))
 
 
 def _dialect(name: str) -> Dialect:
