@@ -200,8 +200,8 @@ class BatchReader:
         if row is None:  # evicted by another process
             return Batch(first, ())
         count, crc, index, sizes, content = row
-        types = (type(index), type(sizes), type(content))
-        if types != (bytes, str, bytes) or _crc(index, sizes, content) != crc:
+        typed = isinstance(index, bytes) and isinstance(sizes, str) and isinstance(content, bytes)
+        if not typed or _crc(index, sizes, content) != crc:
             counters.add("spool_corrupt_records", count)
             warn_once(
                 "spool:damaged_records", "spancast: records in the spool are damaged; they are listed as dead letters"
