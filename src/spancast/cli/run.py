@@ -14,10 +14,10 @@ from typing import Final
 
 from spancast.cli.command import NOT_FOUND, USAGE_ERROR, Commands, add_command
 from spancast.cli.options import add_config_option
-from spancast.cli.ui import serving
 from spancast.config import settings
 from spancast.config.env_vars import FILE_VARIABLE
 from spancast.errors import SpancastError
+from spancast.export.pipeline import routes_of
 
 _SIGNALLED: Final = 128
 """Exit status of a program that a signal ended, minus the signal's number, as in a shell."""
@@ -57,7 +57,10 @@ def _run(args: argparse.Namespace) -> int:
     # An error is logged by each process that it concerns.
     with suppress(SpancastError):
         given = settings.load(file)
-        if line := settings.summary(given, settings.in_effect(given), file):
+        effective = settings.in_effect(given)
+        # Raises if a destination lacks a package.
+        routes_of(effective.destinations if effective is not None else {})
+        if line := settings.summary(given, effective, file):
             print(line, file=sys.stderr, flush=True)
     try:
         if args.ui:
@@ -70,6 +73,8 @@ def _run(args: argparse.Namespace) -> int:
 
 def _beside_page(args: argparse.Namespace, command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the program while the page is served; in a terminal the page stays until Ctrl-C."""
+    from spancast.cli.ui import serving  # noqa: PLC0415 - it imports the commands of the spool
+
     with serving(args) as page:
         print(page.about, file=sys.stderr, flush=True)
         program = subprocess.Popen(command, env=environment)  # noqa: S603 - the user's own program

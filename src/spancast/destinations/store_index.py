@@ -11,7 +11,6 @@ recognised by the ids of its span.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import threading
 import time
@@ -22,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from spancast.destinations.private_file import create_private
 from spancast.encoding.genai_fields import completion, conversation, costs, own_keys
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
@@ -29,7 +29,6 @@ from spancast.model.json_codec import is_list, is_mapping
 from spancast.model.privacy import may_pass
 
 _VERSION: Final = 1
-_MODE: Final = 0o600
 _BUSY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
 _CHUNK: Final = 500
@@ -276,8 +275,7 @@ class StoreIndex:
 
     @contextmanager
     def _connect(self) -> Generator[sqlite3.Connection]:
-        if not self.path.exists():
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE))
+        create_private(self.path)
         # A URI, so that ATTACH takes one, too.
         with closing(sqlite3.connect(f"file:{quoted(self.path)}", uri=True, timeout=_BUSY_S)) as database:
             database.execute("PRAGMA journal_mode = WAL")

@@ -20,6 +20,7 @@ from spancast.encoding.genai_fields import (
 from spancast.encoding.redaction import MASKING_FAILED
 from spancast.encoding.span_data import SpanData
 from spancast.encoding.tree_view import Totals, branches, totals
+from spancast.encoding.truncation import TRUNCATED
 from spancast.model import json_codec, semconv
 from spancast.model.json_codec import is_list
 from spancast.model.truncation import MARK
@@ -29,7 +30,6 @@ _HTTPS: Final = 443
 _NS_PER_S: Final = 1_000_000_000
 _DEEPEST: Final = 12
 _LEAST_WIDTH: Final = 0.6
-_TRUNCATED: Final = ".truncated"
 _COST: Final = semconv.COST_SOURCE.removesuffix("source")
 _USAGE: Final[Mapping[str, str]] = {
     semconv.USAGE_INPUT_TOKENS.removesuffix("input_tokens"): "", semconv.USAGE: "", _COST: "cost."
@@ -82,7 +82,7 @@ class TraceView:
 
     def find(self, span_id: str | None) -> SpanData:
         """Return the span of ``span_id``, else the first call, else the first span."""
-        known = {span.span_id: span for span in self.spans}
+        known = {row.span.span_id: row.span for row in self.rows}
         first = next((row.span for row in self.rows if row.span.is_generation), self.rows[0].span)
         return known.get(span_id or "", first)
 
@@ -119,7 +119,7 @@ def _row(span: SpanData, depth: int, first_ns: int, whole_ns: int) -> Row:
     def percent(at_ns: int) -> float:
         return round(min(max((at_ns - first_ns) * 100 / whole_ns, 0), 100), 2)
 
-    left, right = percent(span.start_ns), percent(max(span.end_ns, span.start_ns))
+    left, right = percent(span.start_ns), percent(max(span.end_ns, span.start_ns)) if span.end_ns else 100.0
     width = max(right - left, _LEAST_WIDTH)
     chunk_ns = first_chunk_ns(span)
     return Row(
@@ -204,9 +204,9 @@ def problems(span: SpanData) -> Iterator[str]:
     if masked:
         yield f"mask failed, value left out: {', '.join(masked)}"
     cut = [
-        name.removesuffix(_TRUNCATED)
+        name.removesuffix(TRUNCATED)
         for name, value in span.attributes.items()
-        if (name.endswith(_TRUNCATED) and value is True) or (isinstance(value, str) and MARK in value)
+        if (name.endswith(TRUNCATED) and value is True) or (isinstance(value, str) and MARK in value)
     ]
     if cut:
         yield f"truncated: {', '.join(dict.fromkeys(cut))}"
