@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.destinations.spans import START_NS, conversation, span
 
+from spancast.destinations import store_index
 from spancast.destinations.local_store import Store
 from spancast.destinations.store_index import MODEL, Progress, StoreIndex, TraceQuery
 from spancast.encoding.span_data import SpanData
@@ -143,6 +144,29 @@ def test_damaged_or_older_index_is_made_again(store: Store, index: StoreIndex) -
     database.close()
     assert StoreIndex(store.path).refresh() == Progress(1, 1)
     assert found(index, "one") == ["one"]
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 500, b"SQLite format 3\0" + bytes(5_000)])
+def test_file_that_is_no_index_is_replaced(store: Store, index: StoreIndex, content: bytes) -> None:
+    index.path.write_bytes(content)
+    store.write([call(1, "one")])
+    assert index.refresh() == Progress(1, 1)
+    assert found(index, "one") == ["one"]
+    index.path.write_bytes(content)
+    assert store.delete(None) == 1
+
+
+def test_deletion_while_the_index_is_locked_is_done(
+    store: Store, index: StoreIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_index, "_BUSY_S", 0.01)
+    store.write([call(1, "one")])
+    index.refresh()
+    other = sqlite3.connect(index.path)
+    other.execute("BEGIN IMMEDIATE")
+    assert store.delete(None) == 1
+    other.close()
+    assert index.refresh(vanished=True) == Progress(0, 0)
 
 
 def test_trace_row_has_first_question_and_last_answer(store: Store, index: StoreIndex) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -164,7 +164,9 @@ class Store:
             if count:
                 database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         if count:
-            StoreIndex(self.path).remove_vanished()
+            # If the index is locked, the page is running, which removes them itself.
+            with suppress(sqlite3.OperationalError):
+                StoreIndex(self.path).remove_vanished()
         return count
 
     def traces(

@@ -66,7 +66,7 @@ CREATE TABLE IF NOT EXISTS traces (
     models TEXT NOT NULL, providers TEXT NOT NULL, session TEXT, user TEXT, input INTEGER, output INTEGER, cost REAL,
     is_estimated INTEGER NOT NULL, first_chunk_ns INTEGER, question TEXT, answer TEXT, keys TEXT NOT NULL
 ) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns, end_ns, cost);  -- all that filters of a list read
+CREATE INDEX IF NOT EXISTS traces_by_start ON traces (start_ns, end_ns, cost);
 CREATE INDEX IF NOT EXISTS traces_by_session ON traces (session, start_ns) WHERE session IS NOT NULL;
 CREATE TABLE IF NOT EXISTS keys (
     key TEXT, value TEXT, start_ns INTEGER, trace_id TEXT, PRIMARY KEY (key, value, start_ns, trace_id)
@@ -276,6 +276,7 @@ class StoreIndex:
     @contextmanager
     def _connect(self) -> Generator[sqlite3.Connection]:
         create_private(self.path)
+        self._remove_damaged()
         # A URI, so that ATTACH takes one, too.
         with closing(sqlite3.connect(f"file:{quoted(self.path)}", uri=True, timeout=_BUSY_S)) as database:
             database.execute("PRAGMA journal_mode = WAL")
@@ -284,13 +285,22 @@ class StoreIndex:
             database.execute("PRAGMA cache_size = -65536")
             database.execute("PRAGMA secure_delete = ON")
             if not _is_current(database):
-                for table in _TABLES:
-                    database.execute(f"DROP TABLE IF EXISTS {table}")
-                database.executescript(_SCHEMA)
-                database.execute("INSERT INTO state VALUES (?, ?, 0)", (_VERSION, _EMPTY))
-                database.commit()
+                _create_tables(database)
             database.execute("ATTACH ? AS store", (f"file:{quoted(self.store)}?mode=ro",))
             yield database
+
+    def _remove_damaged(self) -> None:
+        """Remove the file if SQLite cannot read it: it can be made again."""
+        try:
+            with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
+                database.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            # Locked or not readable now; the caller sees the same error.
+            return
+        except sqlite3.DatabaseError:
+            for ending in ("", "-wal", "-shm"):
+                Path(f"{self.path}{ending}").unlink(missing_ok=True)
+            create_private(self.path)
 
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection | None]:
@@ -407,6 +417,19 @@ def _is_current(database: sqlite3.Connection) -> bool:
     except sqlite3.OperationalError:
         return False
     return row is not None and row[0] == _VERSION
+
+
+def _create_tables(database: sqlite3.Connection) -> None:
+    with database:
+        # Another process may have made them meanwhile.
+        database.execute("BEGIN IMMEDIATE")
+        if _is_current(database):
+            return
+        for table in _TABLES:
+            database.execute(f"DROP TABLE IF EXISTS {table}")
+        for statement in _SCHEMA.split(";\n"):
+            database.execute(statement)
+        database.execute("INSERT INTO state VALUES (?, ?, 0)", (_VERSION, _EMPTY))
 
 
 def _state(database: sqlite3.Connection) -> tuple[int, int]:
