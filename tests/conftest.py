@@ -37,7 +37,14 @@ settings.load_profile("spancast")
 
 
 _REAL_SERVERS = "tests/e2e"
-_LONGEST = (_REAL_SERVERS, "tests/test_benchmarks.py", "tests/test_examples.py", "tests/contract", "tests/broadcast")
+_LONGEST = (
+    _REAL_SERVERS,
+    "tests/ui",
+    "tests/test_benchmarks.py",
+    "tests/test_examples.py",
+    "tests/contract",
+    "tests/broadcast",
+)
 
 
 @pytest.hookimpl(optionalhook=True)

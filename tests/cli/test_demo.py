@@ -24,7 +24,7 @@ TREE = {
 
 @pytest.fixture(autouse=True)
 def without_jaeger(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_command, "_listens", lambda _: False)
+    monkeypatch.setattr(demo_command, "listens", lambda _: False)
 
 
 def test_demo_prints_tree_from_default_store(run: Command) -> None:

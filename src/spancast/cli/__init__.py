@@ -16,6 +16,7 @@ from spancast.model.version import VERSION
 GROUPS: Final = {
     "demo": ("demo",),
     "traces": ("traces", "show"),
+    "ui": ("ui",),
     "explain": ("explain",),
     "run": ("run",),
     "config_commands": ("check", "destinations", "schema"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
 from spancast.cli.command import OK, CommandError, Commands, add_command
 from spancast.cli.options import add_store_options, store_path
+from spancast.cli.page_links import PORT, listens, page_link
 from spancast.cli.terminal import HEADING, as_text, folded, show
 from spancast.cli.trace_view import trace_lines
 from spancast.demo.conversation import SERVICE, converse, new_order
@@ -27,7 +27,6 @@ from spancast.testing import ReplayServer
 _JAEGER: Final = "jaeger"
 _JAEGER_OTLP: Final = 4318
 _JAEGER_PAGE: Final = 16686
-_CONNECT_S: Final = 0.3
 _FLUSH_S: Final = 10.0
 
 
@@ -48,7 +47,7 @@ def add_commands(commands: Commands) -> None:
 
 def _demo(args: argparse.Namespace) -> int:
     path = store_path(args)
-    order, has_jaeger = new_order(), _listens(_JAEGER_OTLP) and _listens(_JAEGER_PAGE)
+    order, has_jaeger = new_order(), listens(_JAEGER_OTLP) and listens(_JAEGER_PAGE)
     destinations: dict[str, dict[str, Any]] = {"store": {"type": "store", "path": str(path)}}
     if has_jaeger:
         destinations[_JAEGER] = {"type": _JAEGER}
@@ -75,6 +74,7 @@ def _demo(args: argparse.Namespace) -> int:
         [
             f"  every trace    spancast traces{option}",
             f"  its messages   spancast show {order} --content{option}",
+            f"  in a browser   {page_link(f'trace/{spans[0].trace_id}', option, is_running=listens(PORT))}",
             f"  Jaeger         {_in_jaeger(spans[0].trace_id, report.destinations.get(_JAEGER))}",
         ]
     )
@@ -97,9 +97,3 @@ def _in_jaeger(trace_id: str, sent: DestinationReport | None) -> str:
     if sent is None:
         return "none on localhost; the demo would send the trace there, too"
     return f"http://localhost:{_JAEGER_PAGE}/trace/{trace_id}" if sent.delivered else f"not sent: {sent.last_error}"
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(_CONNECT_S)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

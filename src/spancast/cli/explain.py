@@ -61,7 +61,7 @@ def _explain(args: argparse.Namespace) -> int:
             names = {record.span_id: read_record(record).name for record in spool.records(trace_id)}
             naming = Naming(spool.routes(), destinations)
             states = {naming.shown(key): spool.state(key) for key in naming.routes}
-            found = [replace(one, states=_renamed(one.states, naming)) for one in found]
+            found = [replace(one, states=renamed(one.states, naming)) for one in found]
             path = spool.usage().path
     except NoSpoolError as error:
         if stored is None:
@@ -114,7 +114,8 @@ def _store_lines(stored: _Stored, no_spool: str) -> Iterator[Line]:
         yield from folded(f"nothing is known of other destinations: {no_spool}", "  ", "")
 
 
-def _renamed(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliveryState, ...]:
+def renamed(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliveryState, ...]:
+    """Return ``fates`` with the names of destinations in the CLI."""
     # A destination of another program is left out unless it received or will receive the record.
     return tuple(
         replace(entry, route=naming.shown(entry.route))
@@ -154,13 +155,14 @@ def _by_destination(found: Sequence[RecordHistory]) -> dict[str, dict[_State, _G
     groups: dict[str, dict[_State, _Group]] = {}
     for one in found:
         for entry in one.states:
-            group = groups.setdefault(entry.route, {}).setdefault(_shown(entry), _Group())
+            group = groups.setdefault(entry.route, {}).setdefault(shown_state(entry), _Group())
             group.found.append(one)
             group.at_s = max(group.at_s, entry.at_s)
     return groups
 
 
-def _shown(entry: DeliveryState) -> _State:
+def shown_state(entry: DeliveryState) -> _State:
+    """Return a delivery state as the user sees it, and its reason."""
     match entry.state:
         case "waiting":
             return "queued", ""
@@ -237,7 +239,7 @@ def _as_data(
                 "destinations": {
                     entry.route: {"state": _identifier(state), "reason": reason, "at": iso(entry.at_s)}
                     for entry in one.states
-                    for state, reason in (_shown(entry),)
+                    for state, reason in (shown_state(entry),)
                 },
             }
             for one in found

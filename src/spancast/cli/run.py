@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -16,6 +19,8 @@ from spancast.config.env_vars import FILE_VARIABLE
 from spancast.errors import SpancastError
 from spancast.export.pipeline import routes_of
 
+_SIGNALLED: Final = 128
+"""Exit status of a program that a signal ended, minus the signal's number, as in a shell."""
 SITE: Final = Path(__file__).parents[1] / "auto_instrumentation" / "site"
 
 
@@ -29,6 +34,9 @@ def add_commands(commands: Commands) -> None:
         status="that of the program; 2 no program given, 127 program not found",
     )
     add_config_option(run)
+    run.add_argument(
+        "--ui", action="store_true", help="show the traces in a browser while the program runs: see `spancast ui`"
+    )
     run.add_argument(
         "command", nargs=argparse.REMAINDER, metavar="-- PROGRAM ...", help="the program and its arguments"
     )
@@ -55,7 +63,32 @@ def _run(args: argparse.Namespace) -> int:
         if line := settings.summary(given, effective, file):
             print(line, file=sys.stderr, flush=True)
     try:
+        if args.ui:
+            return _beside_page(args, command, environment)
         os.execvpe(command[0], command, environment)  # noqa: S606 - the user's own program
     except FileNotFoundError:
         print(f"spancast run: {command[0]}: not found", file=sys.stderr)
         return NOT_FOUND
+
+
+def _beside_page(args: argparse.Namespace, command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run the program while the page is served; in a terminal the page stays until Ctrl-C."""
+    from spancast.cli.ui import serving  # noqa: PLC0415 - it imports the commands of the spool
+
+    with serving(args) as page:
+        print(page.about, file=sys.stderr, flush=True)
+        program = subprocess.Popen(command, env=environment)  # noqa: S603 - the user's own program
+
+        def terminate(_: int, __: object) -> None:
+            program.terminate()
+
+        signal.signal(signal.SIGTERM, terminate)
+        while program.returncode is None:
+            # The terminal sends Ctrl-C to the program, too, which decides when it ends.
+            with suppress(KeyboardInterrupt):
+                program.wait()
+        status = program.returncode
+        if sys.stderr.isatty():
+            print(f"the program ended with status {status}; the page stays until Ctrl-C", file=sys.stderr)
+            page.wait()
+    return status if status >= 0 else _SIGNALLED - status

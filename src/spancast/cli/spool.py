@@ -120,14 +120,19 @@ def _row(name: str, state: QueueStats, now_s: float) -> tuple[Line, ...]:
 
 
 def _note(name: str, state: QueueStats, naming: Naming, now_s: float) -> Iterator[Line]:
+    if reason := why_queued(name, state, naming, now_s):
+        yield from folded(f"{size(state.queued_bytes)} queued, {reason}", "  ", f"{name}: ")
+
+
+def why_queued(name: str, state: QueueStats, naming: Naming, now_s: float) -> str:
+    """Return why spans wait for the destination ``name``, empty if none does."""
     if not state.queued:
-        return
-    reason = queue_status(state, now_s)
+        return ""
     if naming.configured and naming.is_elsewhere(name):
-        reason = _OTHER_ACCOUNT.format(name=route_name(name))
-    elif naming.configured and name not in naming.configured:
-        reason = "no enabled destination of the configuration has this name"
-    yield from folded(f"{size(state.queued_bytes)} queued, {reason}", "  ", f"{name}: ")
+        return _OTHER_ACCOUNT.format(name=route_name(name))
+    if naming.configured and name not in naming.configured:
+        return "no enabled destination of the configuration has this name"
+    return queue_status(state, now_s)
 
 
 def queue_status(state: QueueStats, now_s: float) -> str:

@@ -177,7 +177,7 @@ def _replay(args: argparse.Namespace) -> int:
             float("inf") if args.until is None else args.until,
             waiting_for=args.source and Naming(spool.routes(), destinations).route(args.source),
             trace_id=trace_id_of(args.trace).to_bytes(_TRACE_ID_BYTES, "big") if args.trace else None,
-            evaluate=_filter(args.destination, destinations[args.destination]),
+            evaluate=filter_of(args.destination, destinations[args.destination]),
         )
         if not count:
             raise CommandError(
@@ -187,7 +187,8 @@ def _replay(args: argparse.Namespace) -> int:
         return _send(args, spool, destinations, {args.destination: count})
 
 
-def _filter(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str | None]:
+def filter_of(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str | None]:
+    """Return the filter of a destination: the reason that it does not take a record, or None."""
     rules, decisions = DestinationFilter(name, config), TraceDecisions()
 
     def evaluate(record: SpanRecord) -> str | None:
@@ -216,7 +217,7 @@ def _send(
 ) -> int:
     if getattr(args, "no_flush", False):
         destinations = {}
-    report = _flush_report(spool, destinations, args.timeout) if destinations else FlushReport()
+    report = flush_report(spool, destinations, args.timeout) if destinations else FlushReport()
     if is_json(args):
         print(as_json({"queued": dict(queued), "destinations": _as_data(report)}))
         return OK if report else FAILED
@@ -228,7 +229,8 @@ def _send(
     return OK if report else FAILED
 
 
-def _flush_report(spool: Spool, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
+def flush_report(spool: Spool, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
+    """Send what waits for ``destinations`` in this process; return what became of it."""
     keys = keys_of(destinations)
     before = {name: spool.state(key).attempts for name, key in keys.items()}
     pipeline = ExportPipeline(routes_of(destinations), spool)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sqlite3
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -14,6 +16,7 @@ from rich.text import Text
 from spancast.cli.command import OK, CommandError, Commands, add_command
 from spancast.cli.formatting import as_json, iso, moment, number
 from spancast.cli.options import add_json_option, add_store_options, is_json, opened_store
+from spancast.cli.page_links import MISSING, PORT, listens, page_link
 from spancast.cli.spool_send import moment_of
 from spancast.cli.terminal import ERROR, GOOD, MODEL, Line, columns, cut, show
 from spancast.cli.trace_view import trace_lines
@@ -76,6 +79,9 @@ def add_commands(commands: Commands) -> None:
         "trace_id", metavar="TRACE_ID", help="an id of `spancast traces`, or the trace_id that your code gave"
     )
     one.add_argument("--content", action="store_true", help="show the messages, too")
+    one.add_argument(
+        "--html", action="store_true", help="print the trace as one HTML file, with its messages; needs spancast[ui]"
+    )
     one.set_defaults(run=_show)
 
 
@@ -100,6 +106,9 @@ def _traces(args: argparse.Namespace) -> int:
     short = _short_length([one.trace_id for one in found])
     rows = [_row(one, short) for one in found]
     show(columns([_HEADING, *rows], right=(4, 5, 6, 7), last=2, optional=_OPTIONAL))
+    if sys.stdout.isatty():
+        option = f" --store {shlex.quote(str(args.store))}" if args.store else ""
+        print(f"in a browser: {page_link('', option, is_running=listens(PORT))}", file=sys.stderr)
     return OK
 
 
@@ -143,11 +152,21 @@ def _summary_data(one: TraceSummary) -> dict[str, Any]:
 def _show(args: argparse.Namespace) -> int:
     with _open_store(args) as store:
         spans = store.trace(full_id(store, args.trace_id))
-    if is_json(args):
+    if args.html:
+        print(_html(spans))
+    elif is_json(args):
         print(as_json([_span_data(span, with_content=args.content) for span in spans]))
     else:
         show(trace_lines(spans, with_content=args.content))
     return OK
+
+
+def _html(spans: Sequence[SpanData]) -> str:
+    try:
+        from spancast.ui.pages import Pages  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise CommandError(MISSING.format(name=error.name)) from None
+    return Pages("").static(spans)
 
 
 def full_id(store: Store, text: str) -> str:

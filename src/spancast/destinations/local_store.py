@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -21,6 +21,7 @@ from spancast.destinations.field_types import Duration, UserPath, state_director
 from spancast.destinations.place import Place, absolute
 from spancast.destinations.private_file import create_private
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
+from spancast.destinations.store_index import StoreIndex, quoted
 from spancast.encoding.genai_fields import costs, iso_time, raw_trace_id, total_tokens
 from spancast.encoding.span_data import EventData, ResourceData, ScopeData, SpanData
 from spancast.model import json_codec, semconv
@@ -146,8 +147,27 @@ class Store:
 
     def forget(self, before_ns: int) -> None:
         """Delete spans that started before ``before_ns``."""
-        with self._connect(create=True) as database, database:
-            database.execute("DELETE FROM spans WHERE start_ns < ?", (before_ns,))
+        self._delete("start_ns < ?", [before_ns])
+
+    def delete(self, trace_ids: Sequence[str] | None) -> int:
+        """Delete the spans of these traces, or with None all spans; return how many."""
+        if trace_ids is None:
+            return self._delete("1", [])
+        return sum(self._delete("trace_id = ?", [trace_id]) for trace_id in trace_ids)
+
+    def _delete(self, condition: str, values: Sequence[Any]) -> int:
+        with self._connect(create=True) as database:
+            # What is deleted is overwritten, too.
+            database.execute("PRAGMA secure_delete = ON")
+            with database:
+                count = database.execute(f"DELETE FROM spans WHERE {condition}", values).rowcount  # noqa: S608 - constants
+            if count:
+                database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if count:
+            # If the index is locked, the page is running, which removes them itself.
+            with suppress(sqlite3.OperationalError):
+                StoreIndex(self.path).remove_vanished()
+        return count
 
     def traces(
         self,
@@ -203,7 +223,8 @@ class Store:
         if create:
             self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
             create_private(self.path)
-        with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
+        address = f"file:{quoted(self.path)}?mode={'rwc' if create else 'ro'}"
+        with closing(sqlite3.connect(address, uri=True, timeout=_BUSY_S)) as database:
             if create:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.executescript(_SCHEMA)

@@ -1,0 +1,1 @@
+"""The page: the local store in a browser, for ``spancast ui`` (extra ``ui``)."""

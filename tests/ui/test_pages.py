@@ -1,0 +1,333 @@
+"""Every page on the demo's conversation, in a real Chromium."""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, expect
+from tests.destinations.spans import conversation, span
+from tests.destinations.test_store_index import call
+from tests.ui.served import ROOT, Reader, served
+
+from spancast.destinations.local_store import Store
+from spancast.model import semconv
+from spancast.model.json_codec import encode
+
+
+def open_trace(reader: Reader) -> None:
+    reader.open("/").get_by_role("link", name="Support").click()
+
+
+def pick(reader: Reader, name: str) -> None:
+    """Select a call of the tree."""
+    reader.page.locator(".tree a", has=reader.page.get_by_text(name, exact=True)).click()
+    expect(reader.page.locator("#call h2")).to_have_text(name)
+
+
+def tab(reader: Reader, name: str) -> None:
+    reader.page.locator("[data-tab]", has_text=name).click()
+    expect(reader.page.locator("[data-tab][aria-current]")).to_have_text(name)
+
+
+def test_list_row_has_question_answer_and_sums(reader: Reader) -> None:
+    reader.open("/")
+    row = reader.text("[data-row]")
+    assert re.match(r"\d+ \w+ \d\d:\d\d:\d\d Support ✗ rate_limit_exceeded Where is my order 7781\? → 5/5 ", row)
+    assert "openai/gpt-5.2 +2 6 calls chat-42 u-7 316 → 43 ~$0.004405 " in row
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("?q=arriv", 1),
+        ("?q=%22should+arrive%22", 1),
+        ("?q=%22arrive+should%22", 0),
+        ("?q=nothing", 0),
+        ("?model=claude", 1),
+        ("?model=llama", 0),
+        ("?where=feature%3Dbilling+tier%3D2", 1),
+        ("?where=feature%3Dmail", 0),
+        ("?session=chat-42&user=u-7&status=error&provider=openrouter", 1),
+        ("?status=ok", 0),
+        ("?min_cost=0.004", 1),
+        ("?min_cost=0.005", 0),
+        ("?min_s=3600", 0),
+        ("?since=1d", 1),
+        ("?q=arrive&model=claude-sonnet-5", 1),
+        ("?q=arrive&status=ok", 0),
+    ],
+)
+def test_list_filter_selects(reader: Reader, query: str, count: int) -> None:
+    assert reader.open(f"/{query}").locator("[data-row]").count() == count
+
+
+def test_list_wrong_filter_is_explained(reader: Reader) -> None:
+    reader.open("/?since=yesterday&min_cost=much&where=feature")
+    assert "since: must be a duration" in reader.text()
+    assert "min_cost: could not convert" in reader.text()
+    assert "where: expected key=value, got 'feature'" in reader.text()
+
+
+def test_list_new_call_appears_by_itself(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        assert "No trace yet" in reader.open("/").locator("main").inner_text()
+        store.write(conversation())
+        expect(reader.page.locator("[data-row]")).to_have_count(1)
+        store.write([span("Other", 9, trace_id="5c" * 16, attributes={})])
+        expect(reader.page.locator("[data-row]")).to_have_count(2)
+    context.close()
+
+
+def test_list_column_of_a_custom_key(reader: Reader) -> None:
+    page = reader.open("/?col=feature&col=tier")
+    assert page.locator("th").all_inner_texts()[4:6] == ["feature", "tier"]
+    assert "billing" in reader.text("[data-row]")
+
+
+def test_trace_tree_and_call(reader: Reader) -> None:
+    open_trace(reader)
+    names = [text.split("\n")[0] for text in reader.page.locator(".tree a").all_inner_texts()]
+    assert names == [
+        "Support", "triage", "classify", "choose tool", "answer", "draft", "draft, again", "rephrase", "check",
+        "rate the answer",
+    ]  # fmt: skip
+    assert "session chat-42" in reader.text(".head")
+    # The first call is selected.
+    assert reader.text("#call h2") == "classify"
+    assert "openai/gpt-5.2" in reader.text(".facts")
+    assert "cost $0.000145 as charged" in reader.text(".facts")
+
+
+def test_trace_tool_call_has_the_result_of_the_next_call(reader: Reader) -> None:
+    open_trace(reader)
+    pick(reader, "choose tool")
+    assert re.search(
+        r'tool call: look_up_order call_1 order_id: "7781" result, sent with draft .* later status: "shipped"',
+        reader.text("#call"),
+    )
+
+
+def test_trace_names_what_is_new_since_the_previous_call(reader: Reader) -> None:
+    open_trace(reader)
+    pick(reader, "draft")
+    text = reader.text("#call")
+    assert "2 messages as in “choose tool”" in text
+    assert re.search(r'new since “choose tool” tool result of look_up_order call_1 status: "shipped"', text)
+    assert "rate_limit_exceeded Error code: 429" in text
+    pick(reader, "draft, again")
+    assert reader.text("details.old summary") == "the 3 messages of “draft” again, nothing new"
+
+
+def test_trace_tabs(reader: Reader) -> None:
+    open_trace(reader)
+    pick(reader, "rephrase")
+    tab(reader, "Parameters and usage")
+    assert "max_tokens 200" in reader.text("#call")
+    assert "cost.source" in reader.text("#call")
+    tab(reader, "Attributes")
+    assert "gen_ai.request.model claude-sonnet-5" in reader.text("#call")
+    tab(reader, "Where it went")
+    assert "local store 10 spans" in reader.text("#call")
+    tab(reader, "Copy as…")
+    assert "curl http://127.0.0.1" in reader.text("#curl")
+    assert "$ANTHROPIC_API_KEY" in reader.text("#curl")
+    reader.page.locator("[data-copy=python]").click()
+    expect(reader.page.locator("[data-copy=python]")).to_have_text("Copied")
+    reader.page.go_back()
+    expect(reader.page.locator("[data-tab][aria-current]")).to_have_text("Where it went")
+
+
+def test_session_is_a_chat_with_sums(reader: Reader) -> None:
+    reader.open("/sessions").get_by_role("link", name="chat-42").click()
+    assert "1 trace 6 calls, 1 failed 316 → 43 tokens ~$0.004405" in reader.text(".head")
+    assert reader.page.locator(".turn").count() == 6
+    # Repeated messages are not shown again.
+    assert reader.text(".content").count("Where is my order 7781?") == 1
+
+
+def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    session = {semconv.SESSION_ID: "chat/1 & 2"}
+    asked = [{"role": "user", "parts": [{"type": "text", "content": "first question"}]}]
+    answered = {"role": "assistant", "parts": [{"type": "text", "content": "first answer"}]}
+    asked_again = [*asked, answered, {"role": "user", "parts": [{"type": "text", "content": "second question"}]}]
+    store.write(
+        [
+            call(
+                1, "", **session, **{semconv.INPUT_MESSAGES: encode(asked), semconv.OUTPUT_MESSAGES: encode([answered])}
+            ),
+            call(2, "", "second answer", **session, **{semconv.INPUT_MESSAGES: encode(asked_again)}),
+        ]
+    )
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open(f"/trace/{2:032x}")
+        assert re.search(
+            r"2 messages as in “chat” new since “chat” user second question assistant second answer",
+            reader.text("#call"),
+        )
+        reader.open("/sessions").locator(".name").click()
+        chat = reader.text(".content")
+        texts = ["first question", "first answer", "second question", "second answer"]
+        assert [chat.count(text) for text in texts] == [1, 1, 1, 1]
+        assert sorted(texts, key=chat.index) == texts
+        reader.page.get_by_role("button", name="Delete").click()
+        expect(reader.page.locator(".empty")).to_contain_text("No session yet")
+        assert reader.wrong == []
+    context.close()
+
+
+def test_compare_marks_what_differs(reader: Reader) -> None:
+    open_trace(reader)
+    pick(reader, "draft")
+    reader.page.get_by_role("link", name="Compare with “choose tool”").click()
+    differing = reader.page.locator(".differs td:first-child").all_inner_texts()
+    assert "tools" in differing
+    assert "temperature" not in differing
+
+
+def test_totals_by_model_and_day(reader: Reader) -> None:
+    page = reader.open("/totals?by=model")
+    rows = [" ".join(row.split()) for row in page.locator("[data-row]").all_inner_texts()]
+    assert [row.split()[:3] for row in rows] == [
+        ["openai/gpt-5.2", "4", "1"], ["claude-sonnet-5", "1", rows[1].split()[2]],
+        ["mistralai/mistral-large", "1", rows[2].split()[2]],
+    ]  # fmt: skip
+    assert reader.open("/totals?by=feature").locator("[data-row]").all_inner_texts()[0].startswith("billing")
+    assert reader.open("/totals").locator("[data-row]").count() == 1
+
+
+def test_totals_by_hour_are_drawn(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    day_ns = 86_400 * 10**9
+    first = conversation()
+    store.write(first)
+    store.write(
+        [
+            type(one)(**{**{f: getattr(one, f) for f in ("name", "kind", "status", "status_message", "attributes", "span_id", "parent_span_id")}, "trace_id": "6d" * 16, "start_ns": one.start_ns + day_ns, "end_ns": one.end_ns + day_ns})
+            for one in first
+        ]
+    )  # fmt: skip
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open("/totals?since=")
+        expect(reader.page.locator("[data-chart] canvas")).to_have_count(4)
+        assert reader.wrong == []
+    context.close()
+
+
+def test_every_page_at_400_px_and_in_the_dark(browser: Browser, demo_page: str, demo_store: Path) -> None:
+    trace_id = sqlite3.connect(demo_store).execute("SELECT trace_id FROM spans").fetchone()[0]
+    context = browser.new_context(viewport={"width": 400, "height": 800}, color_scheme="dark")
+    reader = Reader(context, demo_page)
+    for path in ("/", f"/trace/{trace_id}", f"/trace/{trace_id}?tab=attributes", f"/trace/{trace_id}?tab=copy", "/sessions", "/session?id=chat-42", "/totals", "/totals?by=model", "/destinations"):  # fmt: skip
+        reader.open(path)
+        assert not reader.is_too_wide(), path
+    assert reader.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(19, 20, 22)"
+    assert reader.wrong == []
+    context.close()
+
+
+def test_list_and_trace_are_readable_without_scripts(browser: Browser, demo_page: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    reader = Reader(context, demo_page)
+    open_trace(reader)
+    reader.page.locator(".tree a", has_text="choose tool").click()
+    assert "look_up_order" in reader.text("#call")
+    reader.page.locator("[data-tab]", has_text="Attributes").click()
+    assert "gen_ai.request.model" in reader.text("#call")
+    context.close()
+
+
+def test_keyboard_alone_reaches_a_call(reader: Reader) -> None:
+    page = reader.open("/")
+    page.keyboard.press("/")
+    page.keyboard.type("arrive")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/?q=arrive")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/trace/*")
+    for _ in range(2):
+        page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.locator("#call h2")).to_have_text("answer")
+    page.keyboard.press("3")
+    expect(page.locator("[data-tab][aria-current]")).to_have_text("Attributes")
+    page.keyboard.press("?")
+    expect(page.locator("#keys")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("u")
+    page.wait_for_url("**/?q=arrive")
+
+
+def test_selection_as_file(reader: Reader) -> None:
+    page = reader.open("/?model=claude-sonnet-5")
+    with page.expect_download() as jsonl:
+        page.get_by_role("link", name="JSONL").click()
+    lines = Path(jsonl.value.path()).read_text().splitlines()
+    assert sorted(json.loads(line)["name"] for line in lines)[:2] == ["Support", "answer"]
+    with page.expect_download() as table:
+        page.get_by_role("link", name="CSV").click()
+    head, row = Path(table.value.path()).read_text().splitlines()
+    assert head.startswith("start,trace_id,name,session,user,models")
+    assert ",Support,chat-42,u-7," in row
+
+
+def test_trace_as_one_file_needs_no_server(reader: Reader, browser: Browser, tmp_path: Path) -> None:
+    open_trace(reader)
+    tab(reader, "Copy as…")
+    with reader.page.expect_download() as file:
+        reader.page.get_by_role("link", name="The trace as one HTML file").click()
+    saved = tmp_path / "trace.html"
+    saved.write_bytes(Path(file.value.path()).read_bytes())
+    context = browser.new_context(offline=True)
+    alone = Reader(context, saved.as_uri())
+    alone.open("")
+    assert "Good news! It has shipped" in alone.text("body")
+    assert "look_up_order" in alone.text("body")
+    assert alone.wrong == []
+    context.close()
+
+
+def test_delete_trace_removes_it_from_store_and_index(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    store.write([*conversation(), span("Other", 9, trace_id="5c" * 16, attributes={})])
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open("/").get_by_role("link", name="Order Processing Pipeline").click()
+        tab(reader, "Copy as…")
+        reader.page.get_by_role("button", name="Delete this trace").click()
+        expect(reader.page.locator("[data-row]")).to_have_count(1)
+        assert reader.confirmed == ["Delete this trace from the local store?"]
+        assert [one.name for one in store.traces()] == ["Other"]
+        index = sqlite3.connect(tmp_path / "spans-index.db")
+        assert index.execute("SELECT count(*) FROM texts WHERE texts MATCH 'Process'").fetchone() == (0,)
+        index.close()
+        reader.open("/destinations").get_by_role("button", name="Delete every trace").click()
+        expect(reader.page.locator(".empty")).to_contain_text("No trace yet")
+        assert reader.wrong == []
+    context.close()
+
+
+def test_pictures_of_the_documentation(reader: Reader) -> None:
+    """Not compared: fonts differ between machines. ``SPANCAST_PICTURES=1`` writes them."""
+    import os
+
+    reader.page.set_viewport_size({"width": 1280, "height": 720})
+    open_trace(reader)
+    pick(reader, "draft")
+    picture = reader.page.screenshot()
+    assert picture.startswith(b"\x89PNG")
+    if os.environ.get("SPANCAST_PICTURES"):
+        (ROOT / "docs" / "page.png").write_bytes(picture)

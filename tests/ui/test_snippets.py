@@ -1,0 +1,104 @@
+"""The copied code makes the recorded call again: the same request arrives at a real server."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from tests.destinations.spans import of_sdk, span
+
+import spancast
+from spancast.testing import CapturedSpans, ReplayServer, captured_spans
+from spancast.ui.snippets import Snippets, snippets
+
+PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"id": {"type": "string"}}}
+CALLED = {"id": "call_1", "type": "function", "function": {"name": "look_up", "arguments": '{"id":"7"}'}}
+CHAT: dict[str, Any] = {
+    "model": "gpt-5.2",
+    "messages": [
+        {"role": "system", "content": 'Be "brief".\n$HOME `id` \u202e'},
+        {"role": "user", "content": "Where is it's order? é 🙂"},
+        {"role": "assistant", "tool_calls": [CALLED]},
+        {"role": "tool", "tool_call_id": "call_1", "content": '{"status": "shipped"}'},
+    ],
+    "tools": [
+        {"type": "function", "function": {"name": "look_up", "description": "Look up.", "parameters": PARAMETERS}}
+    ],
+    "temperature": 0.2,
+    "max_tokens": 50,
+    "stop": ["END"],
+    "n": 2,
+}
+MESSAGES: dict[str, Any] = {
+    "model": "claude-sonnet-5",
+    "max_tokens": 50,
+    "system": "Be brief.",
+    "messages": [
+        {"role": "user", "content": "Where is it's order?"},
+        {"role": "assistant", "content": [{"type": "text", "text": "I look."}, {"type": "tool_use", "id": "t1", "name": "look_up", "input": {"id": "7"}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "shipped"}]},
+    ],
+    "tools": [{"name": "look_up", "description": "Look up.", "input_schema": PARAMETERS}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def spans() -> Iterator[CapturedSpans]:
+    with captured_spans() as captured:
+        yield captured
+
+
+@pytest.fixture
+def server() -> Iterator[ReplayServer]:
+    with ReplayServer() as running:
+        yield running
+
+
+def recorded(spans: CapturedSpans) -> Snippets:
+    [call] = spans.calls()
+    copied = snippets(of_sdk(call))
+    assert copied is not None
+    return copied
+
+
+def without_nones(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: without_nones(item) for name, item in value.items() if item is not None}
+    return [without_nones(item) for item in value] if isinstance(value, list) else value
+
+
+def bodies(server: ReplayServer, copied: Snippets, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Run both forms of the copied code; return the requests that arrived, the recorded one first."""
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, "test")
+    exec(copied.python, {})
+    subprocess.run(["bash", "-c", copied.curl], check=True, capture_output=True)
+    return [without_nones(one.body) for one in server.requests]
+
+
+def test_chat_completions_call_is_made_again(
+    spans: CapturedSpans, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with openai.OpenAI(base_url=server.base_url, api_key="sk-secret") as client:
+        spancast.instrument(client).chat.completions.create(**CHAT)
+    copied = recorded(spans)
+    assert "sk-secret" not in repr(copied)
+    first, again, by_curl = bodies(server, copied, monkeypatch)
+    assert again == by_curl == first
+
+
+def test_anthropic_call_is_made_again(
+    spans: CapturedSpans, server: ReplayServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with anthropic.Anthropic(base_url=server.base_url.removesuffix("/v1"), api_key="sk-secret") as client:
+        spancast.instrument(client).messages.create(**MESSAGES)
+    first, again, by_curl = bodies(server, recorded(spans), monkeypatch)
+    assert again == by_curl == first
+
+
+def test_call_of_another_format_or_without_content_is_no_code() -> None:
+    assert snippets(span("group", 1, attributes={})) is None
