@@ -6,8 +6,8 @@ its provider.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeVar, cast
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.trace import Event, ReadableSpan, SpanLimits
@@ -20,6 +20,7 @@ from spancast.model.unparsed import Parsed
 T = TypeVar("T")
 
 _SCALARS: Final = frozenset({str, bool, int, float})
+_SEQUENCES: Final = frozenset({list, tuple})
 
 
 def completed(
@@ -32,7 +33,7 @@ def completed(
     if status is None or span.status.status_code is StatusCode.OK:
         status = span.status
     if exception is None and _fits(attributes, limits):
-        return span, _with_tuples(attributes), status
+        return span, attributes, status
     kept = BoundedAttributes(limits.max_span_attributes, attributes, max_value_len=limits.max_span_attribute_length)
     kept.dropped += span.dropped_attributes
     events: Sequence[Event] = span.events if exception is None else (*span.events, exception)
@@ -59,25 +60,17 @@ def exception_event(attributes: Attributes, time_ns: int, limits: SpanLimits) ->
     return Event("exception", BoundedAttributes(limits.max_event_attributes, attributes, max_value_len=length), time_ns)
 
 
-def _fits(attributes: Mapping[str, Any], limits: SpanLimits) -> bool:
-    """Return whether the SDK would keep all ``attributes`` unchanged."""
+def _fits(attributes: dict[str, Any], limits: SpanLimits) -> bool:
+    """Return whether the SDK would keep all ``attributes`` unchanged, and make tuples of lists, as it does."""
     most = limits.max_span_attributes
     if limits.max_span_attribute_length is not None or (most is not None and len(attributes) > most):
         return False
-    values = attributes.values()
-    kinds = {*map(type, values)} - _SCALARS
-    if not kinds:
-        return True
-    return kinds <= {list, tuple} and all(
-        {*map(type, value)} <= _SCALARS for value in values if type(value) not in _SCALARS
-    )
-
-
-def _with_tuples(attributes: dict[str, Any]) -> dict[str, Any]:
-    for name, value in attributes.items():
-        if type(value) is list:
-            attributes[name] = tuple(cast("list[Any]", value))
-    return attributes
+    for name in [name for name, value in attributes.items() if type(value) not in _SCALARS]:
+        value = attributes[name]
+        if type(value) not in _SEQUENCES or not {*map(type, value)} <= _SCALARS:
+            return False
+        attributes[name] = tuple(value)
+    return True
 
 
 def _bounded(most: int | None, items: Sequence[T], dropped: int) -> BoundedList[T]:
