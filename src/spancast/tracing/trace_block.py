@@ -78,8 +78,8 @@ _in_generators: Final[dict[int, weakref.ref[Entry]]] = {}
 def lost_entry() -> Entry | None:
     """Return the entry of the innermost generator on the stack that opened a block, if its context has been lost.
 
-    A generator has the context of the code that drives it: another thread or task at each step, for example of a server that
-    streams a response.
+    A generator has the context of the code that drives it: another thread or task at each step, for example of a
+    server that streams a response.
     """
     if not _in_generators:
         return None
