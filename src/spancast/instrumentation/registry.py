@@ -70,6 +70,13 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="2.4.0",
             patches="spancast.instrumentation.writer:PATCHES",
         ),
+        ClientSpec(
+            name="mistralai",
+            distribution="mistralai",
+            packages=("mistralai",),
+            min_version="2.0.0",
+            patches="spancast.instrumentation.mistralai:PATCHES",
+        ),
     )
 }
 
