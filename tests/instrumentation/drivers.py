@@ -12,7 +12,7 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
-from tests.instrumentation import mistralai_drivers, stainless_drivers
+from tests.instrumentation import huggingface_drivers, mistralai_drivers, stainless_drivers
 from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
@@ -145,4 +145,4 @@ OF_EACH_MECHANISM = [
 ]  # fmt: skip
 """Drivers of SDKs that are recorded in different ways, for tests of the ways themselves."""
 
-DRIVERS = [*OF_EACH_MECHANISM, *stainless_drivers.rows(), *mistralai_drivers.rows()]
+DRIVERS = [*OF_EACH_MECHANISM, *stainless_drivers.rows(), *mistralai_drivers.rows(), *huggingface_drivers.rows()]

@@ -77,6 +77,13 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="2.0.0",
             patches="spancast.instrumentation.mistralai:PATCHES",
         ),
+        ClientSpec(
+            name="huggingface_hub",
+            distribution="huggingface_hub",
+            packages=("huggingface_hub",),
+            min_version="1.0.0",
+            patches="spancast.instrumentation.huggingface_hub:PATCHES",
+        ),
     )
 }
 
