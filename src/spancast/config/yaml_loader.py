@@ -70,7 +70,7 @@ def _load(text: str) -> Any:  # noqa: ANN401
     if node is None:
         return None
     _check_duplicate_keys(node)
-    return loader.construct_document(node)
+    return loader.construct_document(node)  # pyright: ignore[reportUnknownMemberType] - untyped there
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -67,9 +67,10 @@ class _Post(CallDescription):
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's client
         """Start a call; remove the trace keys from its JSON, except the forwarded ones."""
         parameters: Any = args[0] if args else kwargs.get("request_parameters")
-        body = getattr(parameters, "json", None)
-        is_chat = getattr(parameters, "task", None) == _CHAT and json_codec.is_mapping(body)
-        if not (is_chat and _INSTRUMENTED.covers(owner)):
+        body: Any = getattr(parameters, "json", None)
+        if getattr(parameters, "task", None) != _CHAT or not _INSTRUMENTED.covers(owner):
+            return None, args, kwargs, None
+        if not json_codec.is_mapping(body):
             return None, args, kwargs, None
         server = server_of(str(parameters.url))
         if server.provider is None:
