@@ -107,6 +107,7 @@ def stainless_patches(  # noqa: PLR0913 - one argument per property of an SDK
         copy_methods=("copy", "with_options"),
         instrumented=instrumented,
         resource_bases=(f"{package}._resource:SyncAPIResource", f"{package}._resource:AsyncAPIResource"),
+        variants=("with_raw_response", "with_streaming_response"),
         hook_of_other=lambda reference, method: (
             pop_keys if reference in key_methods else _drop_keys_hook(method, instrumented)
         ),
