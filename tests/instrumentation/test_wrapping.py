@@ -166,13 +166,13 @@ def test_a2_a_raw_stream_closed_unread(client: Any, spans: CapturedSpans) -> Non
 
 INFERENCE_METHODS = {
     ("chat.completions", "create"), ("chat.completions", "parse"), ("chat.completions", "stream"),
-    ("responses", "create"), ("responses", "parse"), ("responses", "stream"),
+    ("responses", "create"), ("responses", "parse"), ("responses", "stream"), ("responses", "compact"),
 }  # fmt: skip
 PASSED_THROUGH = {
     ("chat.completions", "retrieve"), ("chat.completions", "update"), ("chat.completions", "list"),
     ("chat.completions", "delete"),
-    # Fetching, cancelling and compacting are not inference; semconv has fetch_response for the first.
-    ("responses", "retrieve"), ("responses", "delete"), ("responses", "cancel"), ("responses", "compact"),
+    # Fetching and cancelling are not inference; semconv has fetch_response for the first.
+    ("responses", "retrieve"), ("responses", "delete"), ("responses", "cancel"),
     ("responses", "connect"),
 }  # fmt: skip
 
