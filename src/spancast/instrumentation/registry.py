@@ -74,7 +74,8 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             name="mistralai",
             distribution="mistralai",
             packages=("mistralai",),
-            min_version="2.0.0",
+            # Older ones pin OpenTelemetry's conventions.
+            min_version="2.10.1",
             patches="spancast.instrumentation.mistralai:PATCHES",
         ),
         ClientSpec(
