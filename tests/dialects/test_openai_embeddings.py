@@ -22,7 +22,7 @@ EXPECTED: dict[str, tuple[Request, Response]] = {
     "texts": (
         Request(
             model="text-embedding-3-small",
-            messages=user(text("The food was delicious"), text("and the waiter")),
+            messages=[*user(text("The food was delicious")), *user(text("and the waiter"))],
             attributes={"gen_ai.embeddings.dimension.count": 3, "gen_ai.request.encoding_formats": ["float"]},
         ),
         Response(
@@ -34,7 +34,7 @@ EXPECTED: dict[str, tuple[Request, Response]] = {
     "base64_tokens": (
         Request(
             model="text-embedding-3-large",
-            messages=user({"type": "tokens", "count": 3}, {"type": "tokens", "count": 2}),
+            messages=[*user({"type": "tokens", "count": 3}), *user({"type": "tokens", "count": 2})],
             attributes={"gen_ai.request.encoding_formats": ["base64"]},
         ),
         Response(
@@ -109,6 +109,6 @@ def test_recording_is_read_without_vectors(name: str) -> None:
         (7, None),
     ],
 )
-def test_input_of_each_form_is_one_message(given: Any, parts: Any) -> None:
+def test_one_input_of_each_form_is_one_message(given: Any, parts: Any) -> None:
     messages = OPENAI_EMBEDDINGS.read_request({"model": "m", "input": given}, content=True).messages
     assert messages == ([] if parts is None else user(*parts))

@@ -170,6 +170,7 @@ def test_instrumentation_modules_have_a_registry_row() -> None:
         "registry",
         "patching",
         "stainless",
+        "speakeasy",
         "stream_recorder",
         "sse",
         "sse_events",

@@ -32,6 +32,8 @@ class Driver:
 
     status_error: type[Exception] = Exception
     operation: str = "chat"
+    forwards_keys: bool = True
+    """False if the SDK has no way to add fields to a request."""
 
     @property
     def id(self) -> str:

@@ -12,7 +12,7 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
-from tests.instrumentation import stainless_drivers
+from tests.instrumentation import huggingface_drivers, mistralai_drivers, stainless_drivers
 from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
@@ -114,6 +114,43 @@ def _anthropic_rows(make: Any, *, is_async: bool) -> list[Driver]:
     ]  # fmt: skip
 
 
+def _cloud_rows() -> list[Driver]:
+    """Return drivers of Anthropic's clients of clouds; Bedrock's streams have another format (test_raw_streams.py)."""
+
+    def bedrock(server: ReplayServer) -> Any:
+        keys = {"aws_access_key": "a", "aws_secret_key": "s", "aws_region": "eu-central-1"}
+        return anthropic.AnthropicBedrock(**keys, base_url=server.url, max_retries=0)
+
+    def vertex(server: ReplayServer) -> Any:
+        return anthropic.AnthropicVertex(
+            project_id="p", region="europe-west4", access_token="t", base_url=server.url, max_retries=0
+        )
+
+    def foundry(server: ReplayServer) -> Any:
+        return anthropic.AnthropicFoundry(api_key="k", base_url=f"{server.url}/anthropic", max_retries=0)
+
+    found: list[Driver] = []
+    for name, make, path, stream_path in (
+        ("bedrock", bedrock, "/invoke", ""),
+        ("vertex", vertex, ":rawPredict", ":streamRawPredict"),
+        ("foundry", foundry, MESSAGES_PATH, MESSAGES_PATH),
+    ):
+        common: dict[str, Any] = {
+            "sdk": "anthropic", "make": make, "status_error": anthropic.RateLimitError, "mid_stream_error": Exception,
+        }  # fmt: skip
+        found.append(
+            Driver(name=name, path=path, call=lambda c, **k: c.messages.create(**{**_MESSAGES, **k}), **common)
+        )
+        if stream_path:
+            found.append(
+                Driver(
+                    name=f"{name}-stream", path=stream_path, stream="iterator",
+                    call=lambda c, **k: c.messages.create(**{**_MESSAGES, **k}, stream=True), **common,
+                )
+            )  # fmt: skip
+    return found
+
+
 def _openrouter_rows() -> list[Driver]:
     common: dict[str, Any] = {
         "sdk": "openrouter", "make": _openrouter, "path": CHAT, "sends_keys": True,
@@ -145,4 +182,10 @@ OF_EACH_MECHANISM = [
 ]  # fmt: skip
 """Drivers of SDKs that are recorded in different ways, for tests of the ways themselves."""
 
-DRIVERS = [*OF_EACH_MECHANISM, *stainless_drivers.rows()]
+DRIVERS = [
+    *OF_EACH_MECHANISM,
+    *_cloud_rows(),
+    *stainless_drivers.rows(),
+    *mistralai_drivers.rows(),
+    *huggingface_drivers.rows(),
+]

@@ -49,7 +49,7 @@ def text_of(item: Any) -> str:
         return item.delta
     if kind == "content_block_delta":
         return item.delta.text
-    chunk = getattr(item, "chunk", None) or item
+    chunk = getattr(item, "chunk", None) or getattr(item, "data", None) or item
     choices = getattr(chunk, "choices", None) or []
     content = choices[0].delta.content if choices else None
     return content if isinstance(content, str) else ""

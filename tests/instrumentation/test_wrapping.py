@@ -166,13 +166,13 @@ def test_a2_a_raw_stream_closed_unread(client: Any, spans: CapturedSpans) -> Non
 
 INFERENCE_METHODS = {
     ("chat.completions", "create"), ("chat.completions", "parse"), ("chat.completions", "stream"),
-    ("responses", "create"), ("responses", "parse"), ("responses", "stream"),
+    ("responses", "create"), ("responses", "parse"), ("responses", "stream"), ("responses", "compact"),
 }  # fmt: skip
 PASSED_THROUGH = {
     ("chat.completions", "retrieve"), ("chat.completions", "update"), ("chat.completions", "list"),
     ("chat.completions", "delete"),
-    # Fetching, cancelling and compacting are not inference; semconv has fetch_response for the first.
-    ("responses", "retrieve"), ("responses", "delete"), ("responses", "cancel"), ("responses", "compact"),
+    # Fetching and cancelling are not inference; semconv has fetch_response for the first.
+    ("responses", "retrieve"), ("responses", "delete"), ("responses", "cancel"),
     ("responses", "connect"),
 }  # fmt: skip
 
@@ -899,11 +899,9 @@ async def test_stream_in_a_proxy_of_another_library_is_recorded(server: ReplaySe
 
 KEYS: Any = {"session_id": "s", "trace": {"trace_name": "T"}}
 NOT_TRACED: dict[str, Any] = {
-    "completions.create": {"model": "m", "prompt": "hi"},
-    "embeddings.create": {"model": "m", "input": "hi"},
-    "embeddings.with_raw_response.create": {"model": "m", "input": "hi"},
-    "with_raw_response.embeddings.create": {"model": "m", "input": "hi"},
     "moderations.create": {"input": "hi"},
+    "moderations.with_raw_response.create": {"input": "hi"},
+    "with_raw_response.moderations.create": {"input": "hi"},
     "images.generate": {"prompt": "hi"},
     "images.edit": {"prompt": "hi", "image": b"png"},
     "audio.speech.create": {"model": "m", "input": "hi", "voice": "alloy"},

@@ -255,7 +255,7 @@ def test_openrouter_answer_through_anthropic_has_cost(router):
 
 def test_unknown_path_or_invalid_json_returns_404(gpt, server):
     with pytest.raises(openai.NotFoundError) as caught:
-        gpt.embeddings.create(model="m", input="x")
+        gpt.moderations.create(model="m", input="x")
     assert caught.value.code == "not_found"
     assert httpx.get(f"{server.base_url}/models").status_code == 404
     assert httpx.post(f"{server.base_url}/chat/completions", content=b"{no json").status_code == 404

@@ -62,16 +62,26 @@ def error_attributes(error: object) -> Attributes:
     return {semconv.RESPONSE + "error": to_json_string(rest)} if rest else {}
 
 
+def _content(response: Any) -> object:  # noqa: ANN401 - a response of httpx or another library
+    """Return the body of ``response`` if httpx has read it."""
+    try:
+        return response.content if getattr(response, "is_closed", False) else None
+    except RuntimeError:
+        # It was closed before it was read.
+        return None
+
+
 def http_error_attributes(error: BaseException) -> Attributes:
     """Return the HTTP status and what the body says, of an exception with the attribute names of most SDKs.
 
     ``error.type`` is the provider's code, as in a response that reports an error; without one it is not set.
     """
     found: Attributes = {}
-    status = getattr(error, "status_code", None)
+    response: Any = getattr(error, "response", None)
+    status = getattr(error, "status_code", getattr(response, "status_code", None))
     if isinstance(status, int):
         found[semconv.RESPONSE + "status_code"] = status
-    body: Any = getattr(error, "body", None)
+    body: Any = getattr(error, "body", None) if hasattr(error, "body") else _content(response)
     if isinstance(body, (str, bytes)):
         body = json_codec.decode(body)
     # The body of an answer that the SDK rejected is no error.

@@ -1,6 +1,6 @@
 """Embeddings (``POST /embeddings``) of OpenAI, Mistral, OpenRouter and others.
 
-The input is one user message with a part per text. Vectors are never recorded.
+Each text of the input is a user message. Vectors are never recorded.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from spancast.dialects import accessors
 from spancast.dialects import parameters as read
-from spancast.dialects.content import generic_part, text_part
+from spancast.dialects.content import generic_part
 from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.openai_chat.messages import content_part
 from spancast.dialects.parameters import Row
@@ -51,10 +51,9 @@ class _OpenAIEmbeddings(Dialect):
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body."""
         given = body.get("input", body.get("inputs")) if content else None
-        parts = _parts(given)
         return Request(
             model=accessors.text(body.get("model")),
-            messages=[{"role": "user", "parts": parts}] if parts else [],
+            messages=[{"role": "user", "parts": parts} for parts in _inputs(given)],
             attributes=read.read_parameters(body, _PARAMETERS, _SKIPPED),
         )
 
@@ -97,20 +96,19 @@ class _LastAnswer(StreamReader):
         return self._response
 
 
-def _parts(given: object) -> list[MessagePart]:
-    """Return a part per text or content object; a list of token numbers is one part with their count."""
-    if isinstance(given, str):
-        return [text_part(given)]
+def _inputs(given: object) -> list[list[MessagePart]]:
+    """Return the parts of each input: a text, a list of token numbers, or an object with content parts."""
     values = accessors.items(given)
-    if values and accessors.count(values[0]) is not None:
-        return [generic_part("tokens", count=len(values))]
-    return [part for value in values for part in (_parts(value) if accessors.items(value) else _part(value))]
+    is_one = isinstance(given, str) or (values and accessors.count(values[0]) is not None)
+    return [_parts(value) for value in ((given,) if is_one else values)]
 
 
-def _part(value: object) -> list[MessagePart]:
-    content = accessors.items(accessors.fields(value).get("content"))
-    # OpenRouter's multimodal input is a list of objects with a list of content parts each.
-    return [content_part(item) for item in content or (value,)]
+def _parts(value: object) -> list[MessagePart]:
+    tokens = accessors.items(value)
+    if tokens:
+        return [generic_part("tokens", count=len(tokens))]
+    # OpenRouter's multimodal input.
+    return [content_part(item) for item in accessors.items(accessors.fields(value).get("content")) or (value,)]
 
 
 def _dimensions(response: Mapping[str, Any]) -> Attributes:

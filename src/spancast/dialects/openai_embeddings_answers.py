@@ -28,6 +28,8 @@ class _EmbeddingsAnswers(CannedAnswers):
         vector: Any = base64.b64encode(struct.pack("<3f", *_VECTOR)).decode() if is_base64 else list(_VECTOR)
         tokens = sum(-(-len(str(text)) // 4) for text in texts)
         answer: Json = {
+            # Mistral's, not OpenAI's.
+            "id": f"emb-{serial}",
             "object": "list",
             "model": str(body.get("model") or "text-embedding-3-small"),
             "data": [{"object": "embedding", "index": index, "embedding": vector} for index in range(len(texts))],

@@ -18,6 +18,7 @@ PATCHES: Final = stainless_patches(
     endpoints={
         "/chat/completions": OPENAI_CHAT,
         "/responses": OPENAI_RESPONSES,
+        "/responses/compact": OPENAI_RESPONSES,
         "/completions": OPENAI_COMPLETIONS,
         "/embeddings": OPENAI_EMBEDDINGS,
     },
@@ -25,7 +26,9 @@ PATCHES: Final = stainless_patches(
         Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),
         Resource("completions", "openai.resources.completions", ("Completions", "AsyncCompletions"), ("create",)),
         Resource("embeddings", "openai.resources.embeddings", ("Embeddings", "AsyncEmbeddings"), ("create",)),
-        Resource("responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), _METHODS),
+        Resource(
+            "responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), (*_METHODS, "compact")
+        ),
     ),
     key_methods=frozenset(
         f"openai.resources.beta.responses.responses:{owner}.create" for owner in ("Responses", "AsyncResponses")

@@ -70,6 +70,21 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="2.4.0",
             patches="spancast.instrumentation.writer:PATCHES",
         ),
+        ClientSpec(
+            name="mistralai",
+            distribution="mistralai",
+            packages=("mistralai",),
+            # Older ones pin OpenTelemetry's conventions.
+            min_version="2.10.1",
+            patches="spancast.instrumentation.mistralai:PATCHES",
+        ),
+        ClientSpec(
+            name="huggingface_hub",
+            distribution="huggingface_hub",
+            packages=("huggingface_hub",),
+            min_version="1.0.0",
+            patches="spancast.instrumentation.huggingface_hub:PATCHES",
+        ),
     )
 }
 

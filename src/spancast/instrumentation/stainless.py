@@ -124,7 +124,7 @@ def pop_trace_keys(method: Method, instrumented: InstrumentedClients | None = No
         if ("trace" in kwargs or "session_id" in kwargs) and (
             instrumented is None or (args and instrumented.covers(getattr(args[0], "_client", None)))
         ):
-            kwargs = _keys_into_extra_body(kwargs)
+            kwargs = keys_into_extra_body(kwargs)
         return method(*args, **kwargs)
 
     return hide_frame(wrapper)
@@ -153,7 +153,8 @@ def _drop_keys(method: Method, names: frozenset[str], instrumented: Instrumented
     return hide_frame(wrapper)
 
 
-def _keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
+def keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments with ``trace`` and ``session_id`` in ``extra_body``."""
     changed = dict(kwargs)
     keys = {name: changed.pop(name) for name in _KEY_PARAMETERS if name in changed}
     extra = changed.get("extra_body")
@@ -207,7 +208,7 @@ class _Request(CallDescription):
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data
         headers = options.headers, getattr(owner, "_custom_headers", None)
-        session = _session_header(headers) if headers[0] or headers[1] else None
+        session = session_header(headers) if headers[0] or headers[1] else None
         traced_call = CALL_TRACER.start_call(dialect, body, self._server(owner, options.url), session, parse_now=False)
         if traced_call is not None and traced_call.context is not None and is_wrapped_by_logfire(owner):
             # Logfire has no suppression key of its own, so all instrumentations are suppressed.
@@ -406,7 +407,8 @@ _CLOUDS: Final = (
 """Parts of the names of client classes and their providers."""
 
 
-def _session_header(of_call_and_client: tuple[object, object]) -> object:
+def session_header(of_call_and_client: tuple[object, object]) -> object:
+    """Return the session id in the headers of a call, else of its client."""
     for headers in of_call_and_client:
         if headers and json_codec.is_mapping(headers):
             for name, value in headers.items():

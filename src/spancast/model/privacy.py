@@ -194,7 +194,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     **_rows(
         _word,
         """
-        betas encoding_format function_call include inference_geo modalities models previous_response_id
+        betas encoding_format function_call include inference_geo modalities models output_dtype previous_response_id
         prompt_cache_key prompt_cache_retention prompt_mode quality reasoning_effort reasoning_format route
         safety_identifier safety_mode search_context_size search_mode search_recency_filter service_tier size speed
         transforms truncate truncation user_profile_id verbosity workspace_id

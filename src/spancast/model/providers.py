@@ -42,6 +42,7 @@ PROVIDERS: Final = {
     "api.cerebras.ai": "cerebras",
     "api.writer.com": "writer",
     "huggingface.co": "hugging_face",
+    "huggingface.cloud": "hugging_face",
     "dashscope.aliyuncs.com": "alibaba_cloud",
     "dashscope-intl.aliyuncs.com": "alibaba_cloud",
     "api.z.ai": "z_ai",

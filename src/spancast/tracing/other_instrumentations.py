@@ -36,7 +36,7 @@ def active_inference_span(current: Context) -> Span | None:
         return None
     if attributes.get(semconv.OPERATION_NAME) in _INFERENCE or attributes.get("openinference.span.kind") in _KINDS:
         return span
-    return span if attributes.get("llm.request.type") in ("chat", "completion") else None
+    return span if attributes.get("llm.request.type") in ("chat", "completion", "embedding") else None
 
 
 def suppress_others(context: Context) -> Context:

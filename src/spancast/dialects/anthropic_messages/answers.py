@@ -98,7 +98,8 @@ def _messages_usage(tokens_in: int, tokens_out: int) -> Json:
 class _MessagesAnswers(EchoAnswers):
     """Answers of ``/messages``."""
 
-    paths = ("/messages",)
+    # The last ones are Bedrock's and Vertex AI's, which have the model in the path.
+    paths = ("/messages", "/invoke", ":rawPredict", ":streamRawPredict")
     model = "claude-sonnet-5"
     id_prefix = "msg_"
 

@@ -104,9 +104,9 @@ def _chat_usage(tokens_in: int, tokens_out: int) -> Json:
 
 
 class _ChatAnswers(EchoAnswers):
-    """Answers of ``/chat/completions`` and of Writer's path."""
+    """Answers of ``/chat/completions``, and of paths of Writer and Mistral."""
 
-    paths = ("/chat/completions", "/v1/chat")
+    paths = ("/chat/completions", "/v1/chat", "/fim/completions", "/agents/completions")
     model = "gpt-4o-mini"
     id_prefix = "chatcmpl-"
     done = True

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from spancast.dialects.canned_answers import CREATED, EchoAnswers, Json, ToolCalls, numbered, openrouter_cost, split
+from spancast.dialects.canned_answers import (
+    CREATED,
+    CannedAnswer,
+    EchoAnswers,
+    Json,
+    ToolCalls,
+    numbered,
+    openrouter_cost,
+    split,
+)
 
 
 def responses_answer(  # noqa: PLR0913 - all keyword, all optional
@@ -118,13 +127,23 @@ def _responses_usage(tokens_in: int, tokens_out: int) -> Json:
 class _ResponsesAnswers(EchoAnswers):
     """Answers of ``/responses``."""
 
-    paths = ("/responses",)
+    paths = ("/responses", "/responses/compact")
     model = "gpt-4o-mini"
     id_prefix = "resp_"
 
     def whole(self, text: str, *, model: str, tokens: tuple[int, int], cost: float | None, answer_id: str) -> Json:
         """Return a whole answer of ``tokens`` input and output tokens."""
         return responses_answer(text, model=model, usage=_responses_usage(*tokens), cost=cost, answer_id=answer_id)
+
+    def answer(self, path: str, body: Mapping[str, Any], *, serial: int, openrouter: bool) -> CannedAnswer:
+        """Return an answer that echoes the last user message, or a compaction of the conversation."""
+        canned = super().answer(path, body, serial=serial, openrouter=openrouter)
+        if not path.endswith("/compact"):
+            return canned
+        kept = ("id", "created_at", "usage")
+        answer: Json = {name: canned.answer[name] for name in kept} | {"object": "response.compaction"}
+        answer["output"] = [{"type": "compaction", "id": "cmp_1", "encrypted_content": "gAAAA"}]
+        return CannedAnswer(answer=answer, events=None)
 
     def events(self, answer: Json, body: Mapping[str, Any], *, openrouter: bool) -> list[Json]:  # noqa: ARG002 - the same for every request
         """Return ``answer`` as stream events."""

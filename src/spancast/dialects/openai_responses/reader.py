@@ -119,6 +119,10 @@ _INCOMPLETE_REASONS: Final = {
 }
 
 
+_COMPACTION: Final = "response.compaction"
+"""The ``object`` of an answer of ``/responses/compact``, which has no status."""
+
+
 class _OpenAIResponses(Dialect):
     """The dialect; stateless."""
 
@@ -190,6 +194,8 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
 
 def _finish_reason(response: Mapping[str, Any], native: str | None, *, has_failed: bool) -> str | None:
     status, output = response.get("status"), response.get("output")
+    if response.get("object") == _COMPACTION and not has_failed:
+        return "compaction"
     if has_failed or status in ("failed", "cancelled"):
         return "error"
     if status == "incomplete":

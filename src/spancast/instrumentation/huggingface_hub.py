@@ -1,0 +1,131 @@
+"""Patches of huggingface_hub: chat completions of ``InferenceClient`` and ``AsyncInferenceClient``, of any provider.
+
+Every inference call passes ``_inner_post`` with its final URL and JSON. It returns the bytes of the response, or the
+lines of its server-sent events.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+from spancast.dialects.openai_chat.reader import OPENAI_CHAT
+from spancast.instrumentation import sse
+from spancast.instrumentation.patching import (
+    ClientPatches,
+    InstancePatch,
+    InstrumentedClients,
+    Method,
+    Patch,
+    hide_frame,
+)
+from spancast.instrumentation.stainless import keys_into_extra_body, session_header
+from spancast.instrumentation.stream_recorder import Arrived, AsyncRecordingIterator, StreamRecorder, record_iterator
+from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
+from spancast.model import json_codec
+from spancast.model.call import Response
+from spancast.model.providers import server_of
+from spancast.tracing.call_tracer import CALL_TRACER
+from spancast.tracing.traced_call import TracedCall
+
+_PROVIDER: Final = "hugging_face"
+_CHAT: Final = "conversational"
+_KEYS: Final = ("trace", "session_id")
+_INSTRUMENTED: Final = InstrumentedClients()
+
+
+class _Lines(Arrived):
+    """The lines of server-sent events that have arrived."""
+
+    __slots__ = ("_lines",)
+
+    def __init__(self, traced_call: TracedCall) -> None:
+        super().__init__(traced_call)
+        self._lines: Final[list[bytes]] = []
+
+    def add(self, line: Any) -> None:  # noqa: ANN401 - text, before 2.0 bytes
+        """Keep a line."""
+        self._lines.append(line if isinstance(line, bytes) else str(line).encode("utf-8", "replace"))
+
+    @property
+    def feed(self) -> Any:  # noqa: ANN401 - a function
+        """Return a function that keeps a line."""
+        return self.add
+
+    def result(self) -> Response:
+        """Return the response as far as it has arrived."""
+        # The SDK stops reading at the end marker. Between two lines of data may be an empty one, or none.
+        payloads, self.is_complete = sse.payloads(b"\n\n".join(self._lines), self._dialect)
+        for payload in payloads:
+            super().feed(payload)
+        return self.reader.result()
+
+
+class _Post(CallDescription):
+    """``_inner_post``, for chat completions."""
+
+    def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's client
+        """Start a call; remove the trace keys from its JSON, except the forwarded ones."""
+        parameters: Any = args[0] if args else kwargs.get("request_parameters")
+        body: Any = getattr(parameters, "json", None)
+        if getattr(parameters, "task", None) != _CHAT or not _INSTRUMENTED.covers(owner):
+            return None, args, kwargs, None
+        if not json_codec.is_mapping(body):
+            return None, args, kwargs, None
+        server = server_of(str(parameters.url))
+        if server.provider is None:
+            server = replace(server, provider=_PROVIDER)
+        header = session_header((parameters.headers, None))
+        traced_call = CALL_TRACER.start_call(OPENAI_CHAT, body, server, header)
+        forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
+        if forwarded or any(name in body for name in _KEYS):
+            left_out = {*_KEYS, *(forwarded or {})}
+            sent = {name: value for name, value in (forwarded or {}).items() if value is not None}
+            changed = {**{name: value for name, value in body.items() if name not in left_out}, **sent}
+            parameters = replace(parameters, json=changed)
+            if args:
+                args = (parameters, *args[1:])
+            else:
+                kwargs = {**kwargs, "request_parameters": parameters}
+        return traced_call, args, kwargs, None
+
+    def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:  # noqa: ANN401, ARG002 - the SDK's result
+        """Record the bytes of a response; return an iterator in place of that of a stream."""
+        if isinstance(result, bytes):
+            traced_call.end_with_bytes(result)
+            return None
+        recorder = StreamRecorder(traced_call, _Lines(traced_call))
+        if hasattr(result, "__aiter__"):
+            return AsyncRecordingIterator(aiter(result), recorder)
+        return record_iterator(iter(result), recorder)
+
+
+def _move_keys(method: Method) -> Method:
+    """Move trace keys of ``chat_completion`` into its ``extra_body``, where ``_inner_post`` finds them."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        if ("trace" in kwargs or "session_id" in kwargs) and args and _INSTRUMENTED.covers(args[0]):
+            kwargs = keys_into_extra_body(kwargs)
+        return method(*args, **kwargs)
+
+    return hide_frame(wrapper)
+
+
+_HOOKS: Final = wrap_call(_Post())
+_SYNC: Final = "huggingface_hub.inference._client"
+_ASYNC: Final = "huggingface_hub.inference._generated._async_client"
+
+PATCHES: Final = ClientPatches(
+    dialects=(OPENAI_CHAT.name,),
+    instrumented=_INSTRUMENTED,
+    patches=(
+        Patch(_SYNC, "InferenceClient._inner_post", _HOOKS.sync),
+        Patch(_ASYNC, "AsyncInferenceClient._inner_post", _HOOKS.asynchronous),
+        Patch(_SYNC, "InferenceClient.chat_completion", _move_keys),
+        Patch(_ASYNC, "AsyncInferenceClient.chat_completion", _move_keys),
+    ),
+    instance_patches=(
+        InstancePatch("_inner_post", _HOOKS.sync, _HOOKS.asynchronous),
+        InstancePatch("chat_completion", _move_keys),
+    ),
+)
