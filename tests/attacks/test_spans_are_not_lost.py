@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.attacks import corruption, lifecycle
+from tests.attacks import corruption, failing_disk, lifecycle
 
 from spancast.diagnostics import counters
 
@@ -48,3 +48,11 @@ def test_configure_and_shutdown_again_leave_no_thread_and_no_descriptor(is_durab
         lifecycle.cycle(folder)
     after = lifecycle.footprint()
     assert after[:2] == before[:2]
+
+
+@pytest.mark.skipif(not failing_disk.HAS_COMPILER, reason="needs a C compiler on Linux")
+@pytest.mark.parametrize("per_mille", [20])
+def test_reads_of_the_disk_fail_each_span_arrives_or_is_counted(per_mille: int, tmp_path: Path) -> None:
+    found = failing_disk.trial(tmp_path, seed=1, per_mille=per_mille)
+    assert found["arrived"] + found["counted"] == failing_disk.SPANS
+    assert found["twice"] == 0
