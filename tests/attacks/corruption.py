@@ -37,7 +37,7 @@ class Destination:
         self.names: list[str] = []
         self.outcome = outcome
 
-    def deliver(self, payload: Payload, timeout_s: float) -> Outcome | None:  # noqa: ARG002 - the protocol
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome | None:
         if self.outcome is None:
             self.names += [span.name for span in payload.spans]
         elif isinstance(self.outcome, Rejected):
@@ -53,9 +53,7 @@ def make(provider: TracerProvider, names: Sequence[str]) -> None:
         tracer.start_span(name, attributes={"gen_ai.operation.name": "chat", "gen_ai.input.messages": text}).end()
 
 
-def configured(
-    folder: Path | None, destination: Destination, provider: TracerProvider | None = None
-) -> TracerProvider:
+def configured(folder: Path | None, destination: Destination, provider: TracerProvider | None = None) -> TracerProvider:
     provider = provider or TracerProvider(shutdown_on_exit=False)
     spancast.configure(
         tracer_provider=provider,
@@ -192,7 +190,9 @@ def trial(template: Path, folder: Path, seed: int) -> str:
     lost = sum(not arrived[name] for name in names)
     if lost:
         return "lost and flush() true" if report else "lost and reported"
-    return "twice" if any(arrived[name] > 1 for name in names) else "delivered" if report else "delivered, flush() false"
+    return (
+        "twice" if any(arrived[name] > 1 for name in names) else "delivered" if report else "delivered, flush() false"
+    )
 
 
 def trials(folder: Path, seeds: Sequence[int], *, note: Callable[[int, str], None] = lambda *_: None) -> Counter[str]:

@@ -81,4 +81,6 @@ def cycle(folder: Path | None) -> None:
 def footprint() -> Footprint:
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return Footprint(threading.active_count(), len(os.listdir("/proc/self/fd")), pages * os.sysconf("SC_PAGESIZE"))
+    return Footprint(
+        threading.active_count(), len(list(Path("/proc/self/fd").iterdir())), pages * os.sysconf("SC_PAGESIZE")
+    )

@@ -246,9 +246,7 @@ def test_partial_success_of_more_spans_than_sent_rejects_those_sent(receiver: Ot
     pipeline.shutdown()
 
 
-def test_each_outage_and_each_recovery_is_logged_once(
-    receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_each_outage_and_each_recovery_is_logged_once(receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
     receiver.answer_with(status(503), status(503), ok(), status(503), ok())
     pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
     with tracing(pipeline) as tracer:

@@ -29,8 +29,8 @@ from spancast.diagnostics import Count, counters
 from spancast.errors import ConfigError
 from spancast.export import fork_hooks
 from spancast.export.spool.disk import SqliteSpool
-from spancast.export.spool.log import SpoolLog
 from spancast.export.spool.lease_owner import LeaseOwner, is_gone
+from spancast.export.spool.log import SpoolLog
 from spancast.export.spool.memory import MemorySpool
 from spancast.export.spool.protocol import DeliveryState
 from spancast.export.spool.sqlite_file import SpoolFile

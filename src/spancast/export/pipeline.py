@@ -240,9 +240,7 @@ class ExportPipeline:
         if self._is_forked and not patient:
             deadline_s = min(deadline_s, time.monotonic() + _CHILD_WAIT_S)
         others = successor.keys_in(self.spool) if successor is not None else ()
-        requested = {
-            worker: worker.request_flush() for worker in self.workers if worker.route.key not in others
-        }
+        requested = {worker: worker.request_flush() for worker in self.workers if worker.route.key not in others}
         if self._is_started and not self._is_closed:
             for worker in requested:
                 worker.start()

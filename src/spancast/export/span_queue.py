@@ -119,7 +119,8 @@ class SpanQueue(SpanProcessor):
         The span counts as dropped if the queue is full, after ``stop``, and if it can't be read.
         """
         if self._is_stopped and self._successor is not None:
-            return self._successor.put(span, unparsed)
+            self._successor.put(span, unparsed)
+            return
         context = span.context
         if context is None or not context.trace_flags & _SAMPLED or hasattr(span, _MARK):
             return

@@ -57,10 +57,10 @@ _ODD: Final = (
     """SELECT 1 FROM spool WHERE typeof(id) <> 'text' OR typeof(next) <> 'integer' OR typeof(evicted) <> 'integer'
         OR next < 1 OR evicted NOT BETWEEN 0 AND next - 1
         OR next <= ifnull((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)""",
-    """SELECT 1 FROM routes, spool WHERE typeof(name) <> 'text' OR typeof(last_error) <> 'text' OR typeof(lease) <> 'text'
-        OR typeof(start) <> 'integer' OR typeof(cursor) <> 'integer' OR typeof(attempts) <> 'integer'
-        OR typeof(lease_end) <> 'integer' OR typeof(delivered) <> 'integer' OR typeof(dropped) <> 'integer'
-        OR typeof(due_s) <> 'real' OR typeof(lease_until_s) <> 'real' OR typeof(last_delivered_s) <> 'real'
+    """SELECT 1 FROM routes, spool WHERE typeof(name) <> 'text' OR typeof(last_error) <> 'text'
+        OR typeof(lease) <> 'text' OR typeof(start) <> 'integer' OR typeof(cursor) <> 'integer'
+        OR typeof(attempts) <> 'integer' OR typeof(lease_end) <> 'integer' OR typeof(delivered) <> 'integer'
+        OR typeof(dropped) <> 'integer' OR typeof(due_s) <> 'real' OR typeof(lease_until_s) <> 'real' OR typeof(last_delivered_s) <> 'real'
         OR start NOT BETWEEN 0 AND next - 1 OR cursor NOT BETWEEN 0 AND next - 1 OR attempts < 0""",
 )
 _ODD_ROWS: Final = (
@@ -105,7 +105,7 @@ def pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
-    """Return whether every value has the type of its column, as far as SQLite tells without reading the content.
+    """Return whether every value has the type of its column; the content itself is not read.
 
     A damaged page can be a valid one with other values; then it is our own code that raises.
     """
