@@ -60,7 +60,8 @@ _ODD: Final = (
     """SELECT 1 FROM routes, spool WHERE typeof(name) <> 'text' OR typeof(last_error) <> 'text'
         OR typeof(lease) <> 'text' OR typeof(start) <> 'integer' OR typeof(cursor) <> 'integer'
         OR typeof(attempts) <> 'integer' OR typeof(lease_end) <> 'integer' OR typeof(delivered) <> 'integer'
-        OR typeof(dropped) <> 'integer' OR typeof(due_s) <> 'real' OR typeof(lease_until_s) <> 'real' OR typeof(last_delivered_s) <> 'real'
+        OR typeof(dropped) <> 'integer' OR typeof(due_s) <> 'real' OR typeof(lease_until_s) <> 'real'
+        OR typeof(last_delivered_s) <> 'real'
         OR start NOT BETWEEN 0 AND next - 1 OR cursor NOT BETWEEN 0 AND next - 1 OR attempts < 0""",
 )
 _ODD_ROWS: Final = (
