@@ -39,7 +39,7 @@ def corrupt(folder: Path) -> str:
 
 def kill(folder: Path) -> str:
     """`kill -9` at random moments, a receiver that fails one request in five"""
-    found = processes.kill_9(folder, kills=60)
+    found = processes.kill_9(folder, kills=30, spans=5_000)
     assert not found.lost, found
     return f"{found.kills} kills, {found.spooled:,} spooled spans: 0 lost, {found.twice:,} arrived twice"
 
@@ -54,7 +54,7 @@ def terminate(folder: Path) -> str:
 
 def fork(folder: Path) -> str:
     """Forks on the main thread, other threads and our own, nested and by multiprocessing"""
-    ways = processes.FORKS * 5
+    ways = processes.FORKS * 3
     found = [processes.fork(folder / str(number), where) for number, where in enumerate(ways)]
     assert set(found) == {(0, 0)}, found
     return f"{len(ways)} programs with threads in every child: 0 spans lost, 0 twice"
