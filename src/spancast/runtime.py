@@ -71,7 +71,7 @@ class Runtime:
         self._is_configured = False
         self.is_quiet = False
         """Whether configure() prints nothing, as ``spancast run`` has printed it for all processes."""
-        self._printed = ""
+        self._printed = self._logged = ""
         self._after_fork_in_child()
         after_fork_in_child(self._after_fork_in_child)
 
@@ -129,6 +129,12 @@ class Runtime:
         try:
             self.configure()
         except SpancastError as error:
+            self.log_once(error)
+
+    def log_once(self, error: SpancastError) -> None:
+        """Log an error of the configuration, unless it was logged last: an exporter and an instrumentor may get it."""
+        if str(error) != self._logged:
+            self._logged = str(error)
             logger.error(
                 "spancast: not configured: %s\n  Correct it, check it with `spancast check`, then start again.",
                 error,
@@ -228,8 +234,8 @@ class Runtime:
 
         Without arguments: every supported SDK, imported already or later. A name (``"openai"``): that SDK. A client
         object: this client and its copies. A function, method, coroutine function or generator function: its calls; the
-        keyword arguments are the request in ``dialect``, the result is the response, and ``base_url`` is the server it
-        calls. With only ``dialect`` or ``base_url``: a decorator.
+        arguments, with their defaults, are the request in ``dialect``, the result is the response, and ``base_url`` is
+        the server it calls. With only ``dialect`` or ``base_url``: a decorator.
 
         Without ``configure()``, the first call that is recorded runs it without arguments; an error is logged.
 
@@ -251,9 +257,10 @@ class Runtime:
         if isinstance(target, str):
             self._instrumentor(target).instrument()
             return None
-        name = _client_name(target)
+        client = _client(target)
+        name = name_of(client)
         if name is not None:
-            self._instrumentor(name).instrument_client(target)
+            self._instrumentor(name).instrument_client(client)
             return target
         if isinstance(target, (classmethod, staticmethod)) or (callable(target) and not isinstance(target, type)):
             server = server_of(base_url) if base_url else UNKNOWN_SERVER
@@ -274,8 +281,8 @@ class Runtime:
                 instrumentor.uninstall()
         elif isinstance(target, str):
             self._instrumentor(target).uninstall()
-        elif (name := _client_name(target)) is not None:
-            self._instrumentor(name).uninstall_from(target)
+        elif (name := name_of(client := _client(target))) is not None:
+            self._instrumentor(name).uninstall_from(client)
         else:
             raise ConfigError(
                 f"uninstrument: expected a client object of {', '.join(CLIENTS)} or one of these names,"
@@ -368,7 +375,8 @@ class Runtime:
         """
         from spancast import wiring  # noqa: PLC0415 - imported lazily
 
-        former, self.pipeline = self.pipeline, wiring.make_pipeline(settings)
+        made = wiring.make_pipeline(settings, self.call_tracer.end_open_spans)
+        former, self.pipeline = self.pipeline, made
         self._attach(provider)
         if former is not None:
             former.shutdown(successor=self.pipeline)
@@ -469,11 +477,13 @@ def _make_provider(settings: Settings) -> SpancastTracerProvider:
         raise ConfigError(str(error)) from None
 
 
-def _client_name(target: object) -> str | None:
-    if isinstance(target, type) or callable(target):
+def _client(target: object) -> object:
+    """Return ``target`` if it is a client, else the client that it forwards to (another library's wrapper), or None."""
+    if isinstance(target, type) or callable(target) or hasattr(target, "__wrapped__"):
         return None
-    name = name_of(target)
-    return None if name is None or hasattr(target, "__wrapped__") else name
+    if name_of(target) is not None:
+        return target
+    return attempt(lambda: getattr(getattr(target, "request", None), "__self__", None))
 
 
 def _dialect(name: str) -> Dialect:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from spancast.config.settings import MEMORY_BYTES, Settings
@@ -11,6 +11,7 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.encoder_config import shared_redaction
 from spancast.destinations.field_types import state_directory
 from spancast.diagnostics import logger
+from spancast.export import process_exit
 from spancast.export.pipeline import ExportPipeline, open_spool, routes_of
 from spancast.export.self_metrics import observe
 
@@ -20,8 +21,10 @@ LOCAL_STORE: Final = "store"
 """The name and type of the destination that is used if none is configured."""
 
 
-def make_pipeline(settings: Settings) -> ExportPipeline:
+def make_pipeline(settings: Settings, end_open_spans: Callable[[], None]) -> ExportPipeline:
     """Return the pipeline for ``settings``; without destinations, one to the local store.
+
+    ``end_open_spans`` is called at the end of the process, before the pipeline shuts down.
 
     Raises:
         ConfigError: A destination lacks a package, or the spool file is not a spool.
@@ -35,6 +38,7 @@ def make_pipeline(settings: Settings) -> ExportPipeline:
             " spool.path, or `spool: memory` to confirm that"
         )
     limit = min(settings.spool.limit_bytes, MEMORY_BYTES) if in_memory else settings.spool.limit_bytes
+    process_exit.call_first(end_open_spans)
     spool = open_spool(
         None if in_memory else settings.spool.path, limit, settings.spool.max_age, settings.spool.keep_delivered
     )

@@ -82,5 +82,5 @@ def footprint() -> Footprint:
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return Footprint(
-        threading.active_count(), len(list(Path("/proc/self/fd").iterdir())), pages * os.sysconf("SC_PAGESIZE")
+        threading.active_count(), sum(1 for _ in Path("/proc/self/fd").iterdir()), pages * os.sysconf("SC_PAGESIZE")
     )

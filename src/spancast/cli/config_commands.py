@@ -11,13 +11,12 @@ from rich.text import Text
 
 from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
 from spancast.cli.connection_test import check_connections
-from spancast.cli.options import with_otel_destinations
+from spancast.cli.options import duration, with_otel_destinations
 from spancast.cli.terminal import ERROR, GOOD, HEADING, Line, folded, show
 from spancast.config import settings
 from spancast.config.field_errors import unknown
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
-from spancast.destinations.field_types import read_duration
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.tree_view import printable
 from spancast.export.pipeline import unusable
@@ -55,18 +54,11 @@ def add_commands(commands: Commands) -> None:
     check.add_argument("--offline", action="store_true", help="validate without connecting")
     check.add_argument(
         "--timeout",
-        type=_duration,
+        type=duration,
         metavar="TIME",
         help="time limit of each test, e.g. 5s; default: the destination's timeout",
     )
     check.set_defaults(run=_check)
-
-
-def _duration(text: str) -> float:
-    try:
-        return read_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _schema(_: argparse.Namespace) -> int:

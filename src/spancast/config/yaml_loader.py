@@ -94,7 +94,7 @@ def _load(text: str) -> Any:  # noqa: ANN401
         return None
     _check_size(node)
     _check_duplicate_keys(node)
-    return cast("Any", loader.construct_document(node))  # pyright: ignore[reportUnknownMemberType] - untyped there
+    return cast("Any", loader).construct_document(node)  # typed in some versions of the stubs only
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -60,6 +60,7 @@ _HINTS: Final[Mapping[int, str]] = {
     404: ": no endpoint for spans at this URL, or the server is too old",
     405: ": no endpoint for spans at this URL, or the server is too old",
     _TOO_LARGE: ": the batch is too large",
+    421: ": the account is in another region; configure the address of that region",
 }
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _GZIP: Final[Mapping[str, str]] = {"Content-Encoding": "gzip"}

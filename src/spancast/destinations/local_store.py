@@ -77,6 +77,9 @@ SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = 
        CASE WHEN count(input_tokens) THEN CAST(total(input_tokens) AS INTEGER) END,
        CASE WHEN count(output_tokens) THEN CAST(total(output_tokens) AS INTEGER) END, sum(cost), sum(status = 'error'),
        max(instr(attributes, '"spancast.cost.estimated":true')),
+       max(trace_name IS NOT NULL AND parent != '' AND NOT EXISTS (
+           SELECT 1 FROM spans AS other WHERE other.trace_id = spans.trace_id AND other.span_id = spans.parent))
+       AND NOT max(instr(attributes, '"spancast.trace.parent_span_id"')),
        json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL)
 FROM spans WHERE trace_id IN (
     SELECT trace_id FROM spans
@@ -125,6 +128,8 @@ class TraceSummary:
     errors: int
     is_estimated: bool
     """Whether a part of ``cost`` is estimated."""
+    is_open: bool
+    """Whether a group has not ended: a span that names the trace has a parent that is not stored."""
     models: Sequence[str]
 
 
@@ -169,7 +174,8 @@ class Store:
         summaries: list[TraceSummary] = []
         for row in rows:
             values: dict[str, Any] = dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))
-            values["is_estimated"] = bool(values["is_estimated"])
+            for flag in ("is_estimated", "is_open"):
+                values[flag] = bool(values[flag])
             values["models"] = json_codec.decode(values["models"])
             summaries.append(TraceSummary(**values))
         return summaries

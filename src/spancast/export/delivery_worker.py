@@ -28,7 +28,8 @@ BATCH_RECORDS: Final = 1024
 BATCH_BYTES: Final = 2 << 20
 """Below the 4 MiB limit of gRPC servers, with room for metadata and for what a convention adds."""
 PROBE_BATCH: Final = 16
-BATCH_DELAY_S: Final = 1.0
+BATCH_DELAY_S: Final = 0.5
+"""A trace should be at its destinations a second after its end; a longer delay means fewer requests."""
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 120.0
 FAILURES_TO_OPEN: Final = 5

@@ -24,6 +24,7 @@ from spancast.export import process_exit
 from spancast.export.delivery_worker import DeliveryWorker, Route
 from spancast.export.filtering import NO_HISTORY, REASON_CATEGORY, DestinationFilter, TraceDecisions, group_filters
 from spancast.export.flush_report import DestinationReport, FlushReport
+from spancast.export.group_content import GroupContent
 from spancast.export.payload_cache import PayloadCache
 from spancast.export.record_builder import ContextCache, record_of
 from spancast.export.span_queue import QueuedSpan, SpanQueue
@@ -124,6 +125,7 @@ class ExportPipeline:
         self._is_started = self._is_closed = self._is_forked = False
         self._put = guarded(spool.put, _not_stored)
         self._contexts = ContextCache()
+        self._groups = GroupContent()
         self._seen = TraceDecisions()
         self._redaction = redaction
         # A filter that raises lets the span pass, so that a defect does not lose spans.
@@ -205,13 +207,14 @@ class ExportPipeline:
         given, ancestor, unparsed = ended
         # If a call can't be parsed, its span is exported with the attributes it was started with.
         parsed = None if unparsed is None else _parse(unparsed, given)
-        span, attributes, status = as_ended(given) if parsed is None else parsed
+        span, attributes, status = as_ended(given, unparsed) if parsed is None else parsed
         return record_of(
             span,
             attributes,
             status,
             self._contexts,
             ancestor,
+            groups=self._groups,
             redaction=self._redaction,
             with_facts=self._needs_history,
         )
@@ -318,6 +321,7 @@ class ExportPipeline:
         payloads = PayloadCache()
         for worker in self.workers:
             worker.after_fork_in_child(payloads)
+        self._groups = GroupContent()
         self._reported = counters.read()
         self._is_started = False
         self._is_forked = True
