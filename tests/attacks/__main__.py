@@ -1,4 +1,4 @@
-"""The long form of the attacks: ``make attacks``, or ``python -m tests.attacks NAME ...``.
+"""The long form of the attacks: ``make attacks``, or ``python -m tests.attacks NAME[=TIMES] ...``.
 
 Each attack fails if a promise is broken. Its row goes to ``results.json``, and all rows to the table of
 docs/reliability.md.
@@ -13,7 +13,7 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,64 +25,63 @@ from spancast.destinations.protocol import Payload
 
 RESULTS: Final = Path(__file__).with_name("results.json")
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reliability.md"
-_CALLS: Final = 300_000
 _WARM_CALLS: Final = 50_000
 _TABLE: Final = re.compile(r"(<!-- attacks -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def corrupt(folder: Path) -> str:
-    """1,500 corruptions of a spool at rest"""
-    counts = corruption.trials(folder, range(1500))
+def corrupt(folder: Path, times: int) -> str:
+    """A program starts on a spool that was damaged at rest"""
+    counts = corruption.trials(folder, range(times))
     assert set(counts) == {"delivered"}, counts
     return f"{counts.total():,} starts, {counts.total() * corruption.NEW:,} new spans: all arrived, nothing was raised"
 
 
-def kill(folder: Path) -> str:
+def kill(folder: Path, times: int) -> str:
     """`kill -9` at random moments, a receiver that fails one request in five"""
-    found = processes.kill_9(folder, kills=30, spans=5_000)
+    found = processes.kill_9(folder, kills=times, spans=5_000)
     assert not found.lost, found
     return f"{found.kills} kills, {found.spooled:,} spooled spans: 0 lost, {found.twice:,} arrived twice"
 
 
-def terminate(folder: Path) -> str:
+def terminate(folder: Path, times: int) -> str:
     """SIGTERM while the program waits, and while it holds a lock of ours"""
-    ways = ("term", "term in spool", "term in counters") * 10
+    ways = [("term", "term in spool", "term in counters")[number % 3] for number in range(times)]
     found = [processes.sigterm(folder / str(number), how) for number, how in enumerate(ways)]
     assert set(found) == {(50, -15)}, found
     return f"{len(ways)} processes, {50 * len(ways):,} spans: all arrived, each ended by the signal"
 
 
-def fork(folder: Path) -> str:
+def fork(folder: Path, times: int) -> str:
     """Forks on the main thread, other threads and our own, nested and by multiprocessing"""
-    ways = processes.FORKS * 3
+    ways = [processes.FORKS[number % len(processes.FORKS)] for number in range(times)]
     found = [processes.fork(folder / str(number), where) for number, where in enumerate(ways)]
     assert set(found) == {(0, 0)}, found
     return f"{len(ways)} programs with threads in every child: 0 spans lost, 0 twice"
 
 
-def configure(folder: Path) -> str:
+def configure(folder: Path, times: int) -> str:
     """`configure()` while four threads end spans"""
-    found = lifecycle.configure_in_flight(folder, times=100)
+    found = lifecycle.configure_in_flight(folder, times)
     assert found.started == found.arrived == found.accounted, found
-    return f"100 times, {found.started:,} spans: each arrived once"
+    return f"{times} times, {found.started:,} spans: each arrived once"
 
 
-def cycle(folder: Path) -> str:
+def cycle(folder: Path, times: int) -> str:
     """`configure()`, a call and `shutdown()`, again and again"""
     for _ in range(20):
         lifecycle.cycle(folder)
     before = lifecycle.footprint()
-    for _ in range(100):
+    for _ in range(times):
         lifecycle.cycle(folder)
     after = lifecycle.footprint()
     assert before[:2] == after[:2], (before, after)
     grown = (after.memory_bytes - before.memory_bytes) / 1024
-    return f"100 cycles: no thread and no descriptor more, {grown:+.0f} KiB of memory"
+    return f"{times} cycles: no thread and no descriptor more, {grown:+.0f} KiB of memory"
 
 
-def read(folder: Path) -> str:
+def read(folder: Path, times: int) -> str:
     """2 reads of the disk in 1,000 fail"""
-    found = [failing_disk.trial(folder, seed, per_mille=2) for seed in range(1, 9)]
+    found = [failing_disk.trial(folder, seed, per_mille=2) for seed in range(1, times + 1)]
     assert all(one["arrived"] + one["counted"] == failing_disk.SPANS and not one["twice"] for one in found), found
     counted = sum(one["counted"] for one in found)
     return f"{len(found)} programs, {len(found) * failing_disk.SPANS:,} spans: {counted:,} counted as dropped, 0 silent, 0 twice"
@@ -98,8 +97,8 @@ class _Counting:
         self.count += len(payload.spans)
 
 
-def leak(folder: Path) -> str:
-    """Memory and descriptors over 300,000 calls"""
+def leak(folder: Path, times: int) -> str:
+    """Memory and descriptors over many calls"""
     destination = _Counting()
     provider = TracerProvider(shutdown_on_exit=False)
     spancast.configure(
@@ -110,7 +109,7 @@ def leak(folder: Path) -> str:
     complete = spancast.instrument(lambda **_: "hi")
     asked = [{"role": "user", "content": "May I?"}]
     before = lifecycle.footprint()
-    for number in range(_CALLS):
+    for number in range(times):
         if number == _WARM_CALLS:
             before = lifecycle.footprint()
         complete(model="m", messages=asked, session_id=f"s{number % 100}", trace={"trace_id": f"t{number // 3}"})
@@ -119,21 +118,31 @@ def leak(folder: Path) -> str:
     assert spancast.flush(60)
     after = lifecycle.footprint()
     spancast.shutdown()
-    assert (destination.count, after[:2]) == (_CALLS, before[:2]), (destination.count, before, after)
+    assert (destination.count, after[:2]) == (times, before[:2]), (destination.count, before, after)
     grown = (after.memory_bytes - before.memory_bytes) / (1 << 20)
     return (
         f"each arrived once; from call {_WARM_CALLS:,} on no thread and no descriptor more, {grown:+.1f} MiB of memory"
     )
 
 
-ATTACKS: Final[Sequence[Callable[[Path], str]]] = (corrupt, kill, terminate, fork, configure, cycle, read, leak)
+ATTACKS: Final[Mapping[Callable[[Path, int], str], int]] = {
+    corrupt: 1500,
+    kill: 30,
+    terminate: 30,
+    fork: 18,
+    configure: 100,
+    cycle: 100,
+    read: 8,
+    leak: 300_000,
+}
+"""How often each is tried."""
 
 
 def main(names: Sequence[str]) -> None:
     known = {attack.__name__: attack for attack in ATTACKS}
-    for name in names or known:
+    for name, _, times in [one.partition("=") for one in names or known]:
         with tempfile.TemporaryDirectory() as folder:
-            result = known[name](Path(folder))
+            result = known[name](Path(folder), int(times or ATTACKS[known[name]]))
         row = {"result": result, "date": f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d}", "machine": _machine()}
         rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         RESULTS.write_text(json.dumps({**rows, name: row}, indent=1) + "\n")
