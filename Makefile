@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format docs servers jaeger bench otel versions peers
+.PHONY: help demo test attacks check format docs servers jaeger bench otel versions peers
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -43,6 +43,9 @@ demo: $(DEMO_READY) ## trace a support conversation with three SDKs; print its t
 
 test: $(READY) ## run all tests with two workers (WORKERS=0: in one process); list the skipped and the ten slowest
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(ARGS)
+
+attacks: $(READY) ## attack the promises for half an hour: kill -9, 1,500 corruptions, signals, forks, leaks (or ARGS=kill)
+	@$(BIN)/python -m tests.attacks $(ARGS)
 
 check: $(READY) ## check lint, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

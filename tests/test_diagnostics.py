@@ -9,8 +9,12 @@ import threading
 
 import pytest
 
-from spancast.diagnostics import Count, Counters
+import spancast
+from spancast.diagnostics import Count, Counters, logger
+from spancast.errors import ConfigError
+from spancast.export.flush_report import DestinationReport, FlushReport
 from spancast.statistics import DestinationStats, Stats, stats_of
+from spancast.testing import CapturedSpans
 
 
 def test_counters_add_and_clear() -> None:
@@ -87,3 +91,23 @@ def test_counters_of_forked_child_start_at_zero() -> None:
         os._exit(counters.read()[Count("received")])
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
     assert counters.read()[Count("received")] == 9
+
+
+ODD = "evil\x1b[31mRED\x1b]0;title\x07\nWARNING forged line\r\x9b2J\u2028end"
+
+
+def test_control_characters_of_arguments_are_escaped_in_log_and_report(caplog: pytest.LogCaptureFixture) -> None:
+    logger.warning("spancast: %s at %d", ODD, 5)
+    logger.warning("spancast: %s", ConfigError("two\nlines"))
+    shown = r"evil\x1b[31mRED\x1b]0;title\x07\nWARNING forged line\r\x9b2J\u2028end"
+    assert [record.getMessage() for record in caplog.records] == [f"{shown} at 5", "two\nlines"]
+    report = FlushReport({"one": DestinationReport(queued=1, last_error=ODD)})
+    assert str(report) == f"one: 0 delivered, 1 queued, 0 dead-lettered, 0 dropped ({shown})"
+
+
+def test_key_of_the_caller_adds_no_line_to_the_log(spans: CapturedSpans, caplog: pytest.LogCaptureFixture) -> None:
+    complete = spancast.instrument(lambda **_: "hi")
+    complete(model="m", messages=[], trace={ODD: object(), "trace_name": 5}, session_id=7)
+    assert spans.tree() == {"chat m": {}}
+    assert len(caplog.records) == 3
+    assert all(record.getMessage().isprintable() for record in caplog.records)

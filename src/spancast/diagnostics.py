@@ -19,14 +19,33 @@ from spancast.errors import ConfigError, SpancastError
 logger = logging.getLogger("spancast")
 
 
-def _without_prefix(record: logging.LogRecord) -> bool:
-    """Remove "spancast: " from the message if the application has set up logging, whose lines name the logger."""
+def one_line(text: str) -> str:
+    """Return ``text`` with control characters and line breaks escaped, for a log or a terminal."""
+    if text.isprintable():
+        return text
+    return "".join([one if one.isprintable() else ascii(one)[1:-1] for one in text])
+
+
+def _for_log(argument: object) -> object:
+    if isinstance(argument, str):
+        return one_line(argument)
+    # Only our own errors have several lines.
+    return "\n".join(map(one_line, str(argument).split("\n"))) if isinstance(argument, SpancastError) else argument
+
+
+def _prepare(record: logging.LogRecord) -> bool:
+    """Escape the arguments: keys of a caller and answers of a server must not control a terminal or add lines.
+
+    Remove "spancast: " from the message if the application has set up logging, whose lines name the logger.
+    """
+    if isinstance(record.args, tuple):
+        record.args = tuple(map(_for_log, record.args))
     if logger.hasHandlers() and isinstance(record.msg, str):
         record.msg = record.msg.removeprefix("spancast: ")
     return True
 
 
-logger.addFilter(_without_prefix)
+logger.addFilter(_prepare)
 
 _PACKAGE = __name__.partition(".")[0]
 _VALUE_FREE = (TypeError, OverflowError, AttributeError, RecursionError, ZeroDivisionError)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.attacks import corruption, lifecycle
+from tests.attacks import corruption, failing_disk, lifecycle, processes
 
 from spancast.diagnostics import counters
 
@@ -48,3 +49,19 @@ def test_configure_and_shutdown_again_leave_no_thread_and_no_descriptor(is_durab
         lifecycle.cycle(folder)
     after = lifecycle.footprint()
     assert after[:2] == before[:2]
+
+
+@pytest.mark.skipif(not failing_disk.HAS_COMPILER, reason="needs a C compiler on Linux")
+@pytest.mark.parametrize("per_mille", [20])
+def test_reads_of_the_disk_fail_each_span_arrives_or_is_counted(per_mille: int, tmp_path: Path) -> None:
+    found = failing_disk.trial(tmp_path, seed=1, per_mille=per_mille)
+    assert found["arrived"] + found["counted"] == failing_disk.SPANS
+    assert found["twice"] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_kill_9_at_random_moments_loses_nothing_that_was_spooled(tmp_path: Path) -> None:
+    found = processes.kill_9(tmp_path, kills=3, spans=5_000)
+    assert (found.kills, found.lost) == (3, 0)
+    assert found.spooled > 0
+    assert found.twice <= found.kills * 512, "more arrived twice than the batches that were in flight"

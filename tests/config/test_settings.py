@@ -15,6 +15,7 @@ import yaml
 
 from spancast.config import settings
 from spancast.config.settings import Settings, load
+from spancast.config.yaml_loader import parse_yaml
 from spancast.destinations.field_types import read_duration, read_size, redacted_url
 from spancast.destinations.registry import DESTINATIONS
 from spancast.errors import ConfigError
@@ -622,3 +623,20 @@ def test_importing_spancast_loads_no_yaml_and_no_destination() -> None:
         "spancast.destinations.registry",
     }
     assert not loaded & unwanted
+
+
+def nested_aliases(depth: int) -> str:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, depth)]
+    return "\n".join(lines)
+
+
+def test_aliases_that_multiply_raise_with_position() -> None:
+    with pytest.raises(ValueError, match=r"too many aliases, line 6, column 5"):
+        parse_yaml(nested_aliases(12))
+    assert len(parse_yaml(nested_aliases(3))["a2"]) == 9
+
+
+def test_alias_in_itself_is_read() -> None:
+    read = parse_yaml("a: &a {b: *a}")
+    assert read["a"]["b"] is read["a"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spancast.destinations.config import FilterRule, Mask
-from spancast.encoding.safe_regex import Pattern, pattern_fault
+from spancast.encoding.safe_regex import TIMEOUT_S, Pattern, pattern_fault
 
 ENDLESS = "(a|aa)+$"
 ENDLESS_TEXT = "a" * 60 + "b"
@@ -58,3 +58,14 @@ def test_slow_search_returns_none() -> None:
     assert pattern.search(ENDLESS_TEXT) is None
     assert pattern.replace(ENDLESS_TEXT, "") is None
     assert pattern.search("aaa") is True, "and goes on answering for other texts"
+
+
+def test_many_slow_searches_take_the_time_of_a_few() -> None:
+    pattern = Pattern(ENDLESS)
+    limits_s: list[float] = []
+    for _ in range(60):
+        limits_s.append(pattern._limit_s())
+        assert pattern.search(ENDLESS_TEXT) is None
+    assert limits_s[0] == TIMEOUT_S
+    assert sum(limits_s) < 5 * TIMEOUT_S
+    assert pattern.search("aaa") is True

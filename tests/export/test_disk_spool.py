@@ -30,6 +30,7 @@ from spancast.errors import ConfigError
 from spancast.export import fork_hooks
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.lease_owner import LeaseOwner, is_gone
+from spancast.export.spool.log import SpoolLog
 from spancast.export.spool.memory import MemorySpool
 from spancast.export.spool.protocol import DeliveryState
 from spancast.export.spool.sqlite_file import SpoolFile
@@ -939,6 +940,24 @@ def test_missing_tables_are_damage(path: Path, clock: Clock) -> None:
         connection.execute("DROP TABLE states")
     spool = opened(path, clock)
     assert len(aside(path)) == 1
+    spool.close()
+
+
+def test_damage_that_a_second_connection_does_not_see_keeps_the_file(path: Path, clock: Clock) -> None:
+    """A read of the disk that fails once looks to SQLite like a damaged page."""
+    filled(path, clock)
+    spool = opened(path, clock)
+    attempts: list[SpoolLog] = []
+
+    def state(log: SpoolLog) -> int:
+        attempts.append(log)
+        if len(attempts) == 1:
+            raise sqlite3.DatabaseError("database disk image is malformed")
+        return log.state("a").queued
+
+    assert spool._use(state) == 400
+    assert attempts[0] is not attempts[1]
+    assert aside(path) == []
     spool.close()
 
 

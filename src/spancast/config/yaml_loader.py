@@ -25,6 +25,7 @@ _SCALARS: Final = (
     ),
     ("tag:yaml.org,2002:merge", r"<<", "<"),
 )
+_MOST_NODES: Final = 100_000
 _MERGE: Final = "tag:yaml.org,2002:merge"
 
 
@@ -39,6 +40,30 @@ for _tag, _pattern, _first_characters in _SCALARS:
     _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), _starting)  # pyright: ignore[reportUnknownMemberType] - untyped there
 
 
+def _check_size(root: yaml.Node) -> None:
+    """Raise an error if aliases make the document too large: nine of them, nested, name a billion values."""
+    sizes: dict[int, int] = {}
+    pending = [(root, False)]
+    while pending:
+        node, is_counted = pending.pop()
+        parts = _parts(node)
+        if is_counted:
+            # An alias to a node that contains it counts once.
+            sizes[id(node)] = 1 + sum(sizes[id(part)] for part in parts)
+            if sizes[id(node)] > _MOST_NODES:
+                raise yaml.MarkedYAMLError(problem="too many aliases", problem_mark=node.start_mark)
+        elif id(node) not in sizes:
+            sizes[id(node)] = 1
+            pending.append((node, True))
+            pending += [(part, False) for part in parts]
+
+
+def _parts(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for entry in node.value for part in entry]
+    return [] if isinstance(node, yaml.ScalarNode) else cast("list[yaml.Node]", node.value)
+
+
 def _check_duplicate_keys(root: yaml.Node) -> None:
     seen: set[int] = set()
     pending = [root]
@@ -50,9 +75,7 @@ def _check_duplicate_keys(root: yaml.Node) -> None:
         seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             _check_keys(key for key, _ in node.value)
-            pending += [part for entry in node.value for part in entry]
-        else:
-            pending += cast("list[yaml.Node]", node.value)
+        pending += _parts(node)
 
 
 def _check_keys(keys: Iterable[yaml.Node]) -> None:
@@ -69,6 +92,7 @@ def _load(text: str) -> Any:  # noqa: ANN401
     node: yaml.Node | None = loader.get_single_node()
     if node is None:
         return None
+    _check_size(node)
     _check_duplicate_keys(node)
     return cast("Any", loader).construct_document(node)  # typed in some versions of the stubs only
 

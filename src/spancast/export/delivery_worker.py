@@ -20,6 +20,7 @@ from spancast.errors import SpancastError
 from spancast.export.division import Division, Send
 from spancast.export.filtering import DestinationFilter
 from spancast.export.payload_cache import PayloadCache
+from spancast.export.quoted_content import without_quotes
 from spancast.export.spool.protocol import Entry, Lease, QueueStats, Spool, route_key
 from spancast.export.worker_thread import WorkerThread
 
@@ -263,6 +264,10 @@ class DeliveryWorker:
     def _send(self, log: str, part: Sequence[Entry]) -> Outcome:
         payload = self._payloads.payload(self.route.destination.encoder, log, part)
         outcome = self._call_destination(payload)
+        if not isinstance(outcome, Delivered):
+            outcome = replace(outcome, reason=without_quotes(outcome.reason, part))
+        elif outcome.message:
+            outcome = replace(outcome, message=without_quotes(outcome.message, part))
         if len(part) > 1 or not isinstance(outcome, Rejected) or not outcome.too_large:
             return outcome
         # A single span that is too large is sent truncated.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from spancast.diagnostics import one_line
+
 
 @dataclass(frozen=True, slots=True)
 class DestinationReport:
@@ -43,7 +45,7 @@ class FlushReport:
         lines = [
             f"{name}: {report.delivered} delivered, {report.queued} queued,"
             f" {report.dead_lettered} dead-lettered, {report.dropped} dropped"
-            + (f" ({report.last_error})" if report.last_error and not report else "")
+            + (f" ({one_line(report.last_error)})" if report.last_error and not report else "")
             for name, report in self.destinations.items()
         ]
         if self.dropped:

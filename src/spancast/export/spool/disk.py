@@ -343,19 +343,30 @@ class SqliteSpool(Spool):
             raise SpoolUnavailable
         self._is_used = True
         try:
-            return operation(self._open())
-        except _DAMAGE as error:
-            if type(error) not in _DAMAGE:
-                raise
-            self._quarantine(error)
-            return operation(self._open())
-        except _OF_VALUES as error:
-            if self._connection is None or is_sound(self._connection):
-                raise
-            self._quarantine(error)
-            return operation(self._open())
+            return self._twice(operation)
         finally:
             self._is_used = False
+
+    def _twice(self, operation: Callable[[SpoolLog], R]) -> R:
+        try:
+            return operation(self._open())
+        except (*_DAMAGE, *_OF_VALUES) as error:
+            if not self._is_damage(error):
+                raise
+        # A failed read of the disk looks like damage, but not to a second connection.
+        self._pause()
+        try:
+            return operation(self._open())
+        except (*_DAMAGE, *_OF_VALUES) as error:
+            if not self._is_damage(error):
+                raise
+            self._quarantine(error)
+        return operation(self._open())
+
+    def _is_damage(self, error: Exception) -> bool:
+        if isinstance(error, _OF_VALUES):
+            return self._connection is not None and not is_sound(self._connection)
+        return type(error) in _DAMAGE
 
     def _open(self) -> SpoolLog:
         if self._pid != os.getpid():

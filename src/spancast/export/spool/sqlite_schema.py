@@ -107,7 +107,7 @@ def pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def is_sound(connection: sqlite3.Connection) -> bool:
-    """Return whether every value has the type of its column, as far as SQLite knows without reading the content.
+    """Return whether every value has the type of its column; the content itself is not read.
 
     A damaged page can be a valid one with other values; then it is our own code that raises.
     """
