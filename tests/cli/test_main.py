@@ -105,6 +105,13 @@ class TestCheck:
         assert main(["check"]) == 0
         assert capsys.readouterr().out == "environment: valid; 1 destination enabled\n  ok    out (file)\n"
 
+    def test_check_without_destinations_names_the_local_store(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["check"]) == 0
+        assert capsys.readouterr().out == (
+            "environment: valid; 0 destinations enabled\n"
+            "spancast: traces are stored on this machine; see them with: spancast traces\n"
+        )
+
     def test_check_failed_connection_returns_1(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("taken").write_text("a file, where a directory is needed")
         written("destinations: {good: {type: file, path: a.jsonl}, bad: {type: file, path: taken/a.jsonl}}")

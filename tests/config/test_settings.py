@@ -218,6 +218,11 @@ class TestFile:
         with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read \(No such file"):
             load(tmp_path / "nowhere.yaml")
 
+    def test_missing_file_of_the_variable_names_the_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SPANCAST_CONFIG", "nowhere.yaml")
+        with pytest.raises(ConfigError, match=r"cannot be read \(No such file or directory\) \[SPANCAST_CONFIG\]"):
+            load(settings.find())
+
     def test_empty_file_gives_defaults(self, tmp_path: Path) -> None:
         assert load(written(tmp_path, "# nothing yet\n")) == load()
 

@@ -128,6 +128,8 @@ def _check(args: argparse.Namespace) -> int:
     enabled = {name: config for name, config in loaded.destinations.items() if config.enabled}
     count = "1 destination" if len(enabled) == 1 else f"{len(enabled)} destinations"
     print(f"{path or 'environment'}: valid; {count} enabled")
+    if not loaded.destinations and (line := settings.summary(loaded, settings.in_effect(loaded))):
+        print(line)
     for name, config in loaded.destinations.items():
         if name not in enabled:
             print(f"  off   {name} ({config.type})")
