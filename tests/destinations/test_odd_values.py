@@ -19,7 +19,7 @@ from tests.destinations.spans import CALL, record_of_sdk
 
 from spancast.destinations import clickhouse, local_store, s3
 from spancast.destinations.config import DestinationConfig, FilterRule
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
