@@ -98,8 +98,8 @@ def test_conventions_encode_any_attributes(attributes: dict[str, Any]) -> None:
 @given(ODD)
 def test_store_accepts_any_attributes(attributes: dict[str, Any]) -> None:
     with sqlite3.connect(":memory:") as database:
-        database.executescript(local_store._SCHEMA)
-        database.execute(local_store._UPSERT, local_store._row(span_of(attributes)))
+        database.executescript(span_store._SCHEMA)
+        database.execute(span_store._UPSERT, span_store._row(span_of(attributes)))
         assert database.execute("SELECT count(*) FROM spans").fetchone() == (1,)
     database.close()
 
