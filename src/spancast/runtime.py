@@ -189,9 +189,9 @@ class Runtime:
             provider = new_provider = _make_provider(settings)
         if effective is None:
             self.stop_pipeline()
+            self._attach(provider)
         else:
-            self.start_pipeline(effective, meter_provider)
-        self._attach(provider)
+            self.start_pipeline(effective, meter_provider, provider)
         if new_provider is not None and set_global:
             trace_api.set_tracer_provider(new_provider)
         self.call_tracer.configure(
@@ -258,9 +258,10 @@ class Runtime:
         if isinstance(target, str):
             self._instrumentor(target).instrument()
             return None
-        name = _client_name(target)
+        client = _client(target)
+        name = name_of(client)
         if name is not None:
-            self._instrumentor(name).instrument_client(target)
+            self._instrumentor(name).instrument_client(client)
             return target
         if isinstance(target, (classmethod, staticmethod)) or (callable(target) and not isinstance(target, type)):
             server = server_of(base_url) if base_url else UNKNOWN_SERVER
@@ -281,8 +282,8 @@ class Runtime:
                 instrumentor.uninstall()
         elif isinstance(target, str):
             self._instrumentor(target).uninstall()
-        elif (name := _client_name(target)) is not None:
-            self._instrumentor(name).uninstall_from(target)
+        elif (name := name_of(client := _client(target))) is not None:
+            self._instrumentor(name).uninstall_from(client)
         else:
             raise ConfigError(
                 f"uninstrument: expected a client object of {', '.join(CLIENTS)} or one of these names,"
@@ -359,17 +360,27 @@ class Runtime:
             return stats_of(counters.read(), 0, {})
         return stats_of(counters.read(), pipeline.span_queue.queued, pipeline.queues())
 
-    def start_pipeline(self, settings: Settings, meter_provider: MeterProvider | None = None) -> None:
+    def start_pipeline(
+        self,
+        settings: Settings,
+        meter_provider: MeterProvider | None = None,
+        provider: TracerProvider | None = None,
+    ) -> None:
         """Replace the pipeline by a new one for ``settings``; without destinations, by one to the local store.
+
+        All spans of ``provider`` go to it, and of other providers the calls that still run. The former pipeline is
+        shut down last, so that a span that ends meanwhile is in one of the two.
 
         Raises:
             ConfigError: A destination lacks a package, or the spool file is not a spool; the former pipeline stays.
         """
         from spancast import wiring  # noqa: PLC0415 - imported lazily
 
-        pipeline = self.pipeline = wiring.make_pipeline(settings, self.stop_pipeline)
-        for processor in self._processors.values():
-            processor.set_target(pipeline.processor, only_ours=True)
+        made = wiring.make_pipeline(settings, self.call_tracer.end_open_spans)
+        former, self.pipeline = self.pipeline, made
+        self._attach(provider)
+        if former is not None:
+            former.shutdown(successor=self.pipeline)
         meters = meter_provider or metrics_api.get_meter_provider()
         if not self._observed_providers.get(meters):
             self._observed_providers.set(meters, True)
@@ -398,15 +409,15 @@ class Runtime:
             add(processor)
         return processor
 
-    def _attach(self, provider: TracerProvider) -> None:
+    def _attach(self, provider: TracerProvider | None) -> None:
         """Send the spans of ``provider`` to the pipeline and its successors; of others, the calls that still run."""
-        own = self.processor_of(provider)
+        own = None if provider is None else self.processor_of(provider)
         for processor in self._processors.values():
             if self.pipeline is not None:
                 processor.set_target(self.pipeline.processor, only_ours=processor is not own)
             elif processor is own:
                 processor.set_target(None)
-        if own is None and self.pipeline is not None:
+        if own is None and provider is not None and self.pipeline is not None:
             logger.warning(
                 "spancast: %s accepts no span processors, so its spans reach no destination; pass a tracer_provider of"
                 " the OpenTelemetry SDK to configure()",
@@ -467,11 +478,13 @@ def _make_provider(settings: Settings) -> SpancastTracerProvider:
         raise ConfigError(str(error)) from None
 
 
-def _client_name(target: object) -> str | None:
-    if isinstance(target, type) or callable(target):
+def _client(target: object) -> object:
+    """Return ``target`` if it is a client, else the client that it forwards to (another library's wrapper), or None."""
+    if isinstance(target, type) or callable(target) or hasattr(target, "__wrapped__"):
         return None
-    name = name_of(target)
-    return None if name is None or hasattr(target, "__wrapped__") else name
+    if name_of(target) is not None:
+        return target
+    return attempt(lambda: getattr(getattr(target, "request", None), "__self__", None))
 
 
 def _dialect(name: str) -> Dialect:

@@ -17,7 +17,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 from tests.destinations.spans import CALL, record_of_sdk
 
-from spancast.destinations import clickhouse, local_store, s3
+from spancast.destinations import clickhouse, s3, span_store
 from spancast.destinations.config import DestinationConfig, FilterRule
 from spancast.destinations.span_store import Store
 from spancast.encoding import genai_fields

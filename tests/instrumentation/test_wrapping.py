@@ -982,3 +982,35 @@ def test_uninstrument_of_a_client_restores_its_resources(plain: openai.OpenAI) -
     spancast.uninstrument(plain)
     assert "create" not in {*vars(made_before), *vars(made_after)}
     assert base.__init__ is original
+
+
+class Forwarding:
+    """Stands for the wrapper of another library (braintrust's of anthropic): no subclass, it forwards attributes."""
+
+    def __init__(self, client: Any) -> None:
+        self._inner = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize("kind", [openai.OpenAI, anthropic.Anthropic])
+def test_object_that_forwards_to_a_client_is_instrumented_and_returned(
+    kind: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    client = kind(
+        base_url=server.base_url.removesuffix("/v1") if kind is anthropic.Anthropic else server.base_url, api_key="k"
+    )
+    wrapper = Forwarding(client)
+    assert spancast.instrument(wrapper) is wrapper
+    path = wrapper.chat.completions if kind is openai.OpenAI else wrapper.messages
+    path.create(model="m", max_tokens=5, messages=MESSAGES, session_id="s")
+    assert [attributes(span)["session.id"] for span in spans.calls()] == ["s"]
+    spancast.uninstrument(wrapper)
+    path.create(model="m", max_tokens=5, messages=MESSAGES)
+    assert len(spans.calls()) == 1
+
+
+def test_object_that_forwards_to_no_client_is_refused() -> None:
+    with pytest.raises(spancast.ConfigError, match="got Forwarding"):
+        spancast.instrument(Forwarding(object()))

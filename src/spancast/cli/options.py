@@ -72,6 +72,20 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
+def duration(text: str) -> float:
+    """Return the seconds of an argument such as ``1m30s``.
+
+    Raises:
+        argparse.ArgumentTypeError: ``text`` is no duration.
+    """
+    from spancast.destinations.field_types import read_duration  # noqa: PLC0415 - see above
+
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def is_json(args: argparse.Namespace) -> bool:
     """Return whether ``--json`` was given."""
     return getattr(args, "json", False)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Required, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Required, TypeAlias, TypedDict, cast
 
-from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
 from spancast.config.env_vars import CAPTURE_CONTENT_VARIABLE
 from spancast.destinations.config_model import ConfigModel
@@ -19,11 +19,11 @@ from spancast.destinations.field_types import (
     ByteSize,
     Duration,
     DurationOrZero,
+    Pattern,
     Text,
     UserPath,
 )
 from spancast.destinations.place import state_directory
-from spancast.encoding.safe_regex import pattern_fault
 from spancast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,12 +38,6 @@ else:
 DISK_BYTES: Final = 512 << 20
 MEMORY_BYTES: Final = 64 << 20
 SPOOL_RULE: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`, `keep_delivered`"
-
-
-def _check_pattern(pattern: str) -> str:
-    if fault := pattern_fault(pattern):
-        raise ValueError(fault)
-    return pattern
 
 
 class SpoolSettings(ConfigModel, frozen=True):
@@ -112,7 +106,7 @@ class Settings(ConfigModel, frozen=True):
         description="Estimate the cost of a call if its provider names none, with `prices`, else with the prices of"
         " the package genai-prices; without network.",
     )
-    prices: dict[Annotated[str, AfterValidator(_check_pattern)], ModelPrices] = Field(
+    prices: dict[Pattern, ModelPrices] = Field(
         default_factory=dict,
         description="Your prices by model, in USD per million tokens. A name may be a regular expression of the whole"
         " name of the model; the first match is used.",

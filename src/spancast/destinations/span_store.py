@@ -6,7 +6,6 @@ file (mode 0600).
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
@@ -15,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from spancast.destinations.place import state_directory
+from spancast.destinations.private_file import create_private
 from spancast.encoding.genai_fields import costs, iso_time, raw_trace_id, total_tokens
 from spancast.encoding.span_data import EventData, ResourceData, ScopeData, SpanData
 from spancast.model import json_codec, semconv
 
-_MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 _NS_PER_S: Final = 1_000_000_000
 _BUSY_S: Final = 5.0
@@ -181,7 +180,7 @@ class Store:
             return
         if create:
             self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE))
+            create_private(self.path)
         with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
             if create:
                 database.execute("PRAGMA journal_mode = WAL")

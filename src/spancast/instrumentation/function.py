@@ -96,8 +96,7 @@ class _Call:
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
         if traced_call is None or not traced_call.records_response:
             return wrapped(*args, **kwargs)
-        with traced_call.activate():
-            result = wrapped(*args, **kwargs)
+        result = traced_call.run(lambda: wrapped(*args, **kwargs))
         return recorded(traced_call, result)
 
     def coroutine(
