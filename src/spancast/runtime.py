@@ -173,7 +173,8 @@ class Runtime:
                     f"{name}: expected a provider of the OpenTelemetry API, got {type(provider).__name__}"
                 )
         # Building the pydantic model is slow; import it only when configure() is called.
-        from spancast.config.settings import find, in_effect, load, summary  # noqa: PLC0415 - imported lazily
+        from spancast.config.env_vars import find  # noqa: PLC0415 - imported lazily
+        from spancast.config.settings import in_effect, load, summary  # noqa: PLC0415 - imported lazily
 
         found = None if path else find()
         settings = load(path or found, given)

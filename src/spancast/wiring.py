@@ -9,7 +9,7 @@ from spancast.config.settings import MEMORY_BYTES, Settings
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.encoder_config import shared_redaction
-from spancast.destinations.field_types import state_directory
+from spancast.destinations.place import state_directory
 from spancast.diagnostics import logger
 from spancast.export import process_exit
 from spancast.export.pipeline import ExportPipeline, open_spool, routes_of

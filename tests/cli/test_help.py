@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.cli.past import Command, file, pipeline, three
+from tests.destinations.spans import conversation
 
 from spancast.cli import GROUPS, main, parser
 from spancast.cli.command import Parser
+from spancast.destinations.span_store import Store
 from spancast.model.version import VERSION
 
 
@@ -33,13 +37,24 @@ def test_every_command_is_in_the_table_of_modules() -> None:
     assert sum(map(len, GROUPS.values())) == len(choices)
 
 
-def test_version_imports_no_command() -> None:
+@pytest.mark.parametrize(
+    ("words", "unneeded"),
+    [(["--version"], ("pydantic", "rich", "sqlite3")), (["traces"], ("pydantic", "yaml", "spancast.export.pipeline"))],
+    ids=["version", "traces"],
+)
+def test_command_imports_only_what_it_needs(words: list[str], unneeded: tuple[str, ...], tmp_path: Path) -> None:
+    Store(tmp_path / "spancast" / "spans.db").write(conversation())
     program = (
-        "import sys; from spancast.cli import main; main(['--version'])\n"
-        "print([name for name in sys.modules if name.startswith(('pydantic', 'rich', 'spancast.destinations'))])"
+        f"import sys; from spancast.cli import main; assert main({words}) == 0\n"
+        f"assert not [name for name in {unneeded} if name in sys.modules]"
     )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert ended.stdout == f"spancast {VERSION}\n[]\n"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SPANCAST_"))}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env={**environ, "XDG_STATE_HOME": str(tmp_path)}, cwd=tmp_path,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert (f"spancast {VERSION}" if words == ["--version"] else "Order Processing") in ended.stdout
 
 
 @pytest.mark.parametrize("columns", ["80", "50"])

@@ -19,7 +19,7 @@ from tests.export.pipelines import call
 
 import spancast
 from spancast.cli import traces
-from spancast.destinations.local_store import Store, default_store_path
+from spancast.destinations.span_store import Store, default_store_path
 from spancast.model import semconv
 
 STORE = {"type": "store", "path": "spans.db", "spans": "all"}

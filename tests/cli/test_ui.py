@@ -17,7 +17,7 @@ from tests.cli.past import Command
 from tests.destinations.spans import TRACE_ID, conversation
 
 from spancast.cli import main
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 
 
 @contextmanager

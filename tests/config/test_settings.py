@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from spancast.config import settings
+from spancast.config.env_vars import find
 from spancast.config.settings import Settings, load
 from spancast.config.yaml_loader import parse_yaml
 from spancast.destinations.field_types import read_duration, read_size, redacted_url
@@ -111,29 +112,29 @@ def test_load_destinations_variable_is_parsed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_load_config_variable_names_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANCAST_CONFIG", str(written(tmp_path, "service_name: named")))
-    assert load(settings.find()).service_name == "named"
-    assert settings.find() == tmp_path / "spancast.yaml"
+    assert load(find()).service_name == "named"
+    assert find() == tmp_path / "spancast.yaml"
 
 
 def test_load_empty_config_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANCAST_CONFIG", "")
-    read = load(settings.find())
+    read = load(find())
     monkeypatch.delenv("SPANCAST_CONFIG")
-    assert read == load(settings.find())
+    assert read == load(find())
 
 
 def test_load_reads_the_argument_then_the_variable_then_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert settings.find() is None
+    assert find() is None
     written(tmp_path, "service_name: here")
-    assert settings.find() == Path("spancast.yaml")
-    assert load(settings.find()).service_name == "here"
+    assert find() == Path("spancast.yaml")
+    assert load(find()).service_name == "here"
     for name in ("variable", "argument"):
         (tmp_path / f"{name}.yaml").write_text(f"service_name: {name}")
     monkeypatch.setenv("SPANCAST_CONFIG", "variable.yaml")
-    assert load(settings.find()).service_name == "variable"
+    assert load(find()).service_name == "variable"
     assert load(Path("argument.yaml")).service_name == "argument"
 
 
@@ -218,6 +219,11 @@ class TestFile:
     def test_missing_file_raises(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read \(No such file"):
             load(tmp_path / "nowhere.yaml")
+
+    def test_missing_file_of_the_variable_names_the_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("SPANCAST_CONFIG", "nowhere.yaml")
+        with pytest.raises(ConfigError, match=r"cannot be read \(No such file or directory\) \[SPANCAST_CONFIG\]"):
+            load(find())
 
     def test_empty_file_gives_defaults(self, tmp_path: Path) -> None:
         assert load(written(tmp_path, "# nothing yet\n")) == load()

@@ -8,8 +8,9 @@ import pytest
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import CALL, START_NS, TRACE_ID, conversation, span
 
-from spancast.destinations.local_store import Store, StoreConfig, StoreDestination, default_store_path
+from spancast.destinations.local_store import StoreConfig, StoreDestination
 from spancast.destinations.protocol import Delivered, Retry
+from spancast.destinations.span_store import Store, default_store_path
 from spancast.model import semconv
 
 START_S = START_NS / 1e9

@@ -17,9 +17,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 from tests.destinations.spans import CALL, record_of_sdk
 
-from spancast.destinations import clickhouse, local_store, s3
+from spancast.destinations import clickhouse, s3, span_store
 from spancast.destinations.config import DestinationConfig, FilterRule
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
@@ -98,8 +98,8 @@ def test_conventions_encode_any_attributes(attributes: dict[str, Any]) -> None:
 @given(ODD)
 def test_store_accepts_any_attributes(attributes: dict[str, Any]) -> None:
     with sqlite3.connect(":memory:") as database:
-        database.executescript(local_store._SCHEMA)
-        database.execute(local_store._UPSERT, local_store._row(span_of(attributes)))
+        database.executescript(span_store._SCHEMA)
+        database.execute(span_store._UPSERT, span_store._row(span_of(attributes)))
         assert database.execute("SELECT count(*) FROM spans").fetchone() == (1,)
     database.close()
 

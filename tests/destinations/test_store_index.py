@@ -11,7 +11,7 @@ import pytest
 from tests.destinations.spans import START_NS, conversation, span
 
 from spancast.destinations import store_index
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.destinations.store_index import MODEL, Progress, StoreIndex, TraceQuery
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv

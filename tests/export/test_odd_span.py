@@ -15,9 +15,9 @@ from tests.destinations.otlp_receiver import OtlpReceiver
 from tests.destinations.spans import conversation, records
 from tests.export.pipelines import around, call, otlp, pipeline_to, pipeline_with, tracing
 
-from spancast.destinations.local_store import Store
 from spancast.destinations.protocol import Outcome, Payload
 from spancast.destinations.span_exporter import ExporterDestination
+from spancast.destinations.span_store import Store
 from spancast.encoding.encoder import SpanEncoder
 from spancast.errors import ConfigError
 from spancast.export import delivery_worker as worker_module

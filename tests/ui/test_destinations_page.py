@@ -15,7 +15,7 @@ from tests.export.pipelines import otlp
 from tests.ui.served import Reader, served
 
 from spancast.cli.ui import SpoolDeliveries
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.export import delivery_worker
 
 

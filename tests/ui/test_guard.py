@@ -12,7 +12,7 @@ import pytest
 from tests.destinations.spans import conversation
 from tests.ui.served import NoDeliveries, served
 
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.ui.app import create_app
 
 

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser
 from tests.destinations.spans import START_NS
 from tests.ui.served import Reader, served
 
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.encoding.span_data import EventData, ResourceData, SpanData
 from spancast.model import semconv
 from spancast.model.json_codec import encode

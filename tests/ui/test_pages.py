@@ -13,7 +13,7 @@ from tests.destinations.spans import conversation, span
 from tests.destinations.test_store_index import call
 from tests.ui.served import ROOT, Reader, served
 
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.model import semconv
 from spancast.model.json_codec import encode
 

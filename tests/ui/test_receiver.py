@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from tests.destinations.spans import TRACE_ID, conversation
 from tests.ui.served import served
 
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.encoding.otlp import json_form
 from spancast.encoding.otlp.decode import read_json
 from spancast.encoding.otlp.encode import request_bytes

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from spancast.config import settings
+from spancast.config import env_vars, settings
 from spancast.diagnostics import RaisedAsConfigError, counters
 from spancast.errors import SpancastError
 
@@ -30,7 +30,7 @@ class SpancastExporter(SpanExporter):
         if RUNTIME.pipeline is None:
             try:
                 with RaisedAsConfigError("configure"):
-                    found = settings.find()
+                    found = env_vars.find()
                     given = settings.load(found)
                     effective = settings.in_effect(given, has_other_exporters=True) or given
                     RUNTIME.start_pipeline(effective)

@@ -14,6 +14,7 @@ from spancast.cli.connection_test import check_connections
 from spancast.cli.options import duration, with_otel_destinations
 from spancast.cli.terminal import ERROR, GOOD, HEADING, Line, folded, show
 from spancast.config import settings
+from spancast.config.env_vars import find
 from spancast.config.field_errors import unknown
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
@@ -116,7 +117,7 @@ def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[Line]:
 
 
 def _check(args: argparse.Namespace) -> int:
-    path = args.file or settings.find()
+    path = args.file or find()
     loaded = with_otel_destinations(settings.load(path))
     if path is None and not loaded.destinations:
         raise CommandError(
@@ -127,6 +128,8 @@ def _check(args: argparse.Namespace) -> int:
     enabled = {name: config for name, config in loaded.destinations.items() if config.enabled}
     count = "1 destination" if len(enabled) == 1 else f"{len(enabled)} destinations"
     print(f"{path or 'environment'}: valid; {count} enabled")
+    if not loaded.destinations and (line := settings.summary(loaded, settings.in_effect(loaded))):
+        print(line)
     for name, config in loaded.destinations.items():
         if name not in enabled:
             print(f"  off   {name} ({config.type})")

@@ -19,7 +19,7 @@ from spancast.cli.terminal import HEADING, as_text, folded, show
 from spancast.cli.trace_view import trace_lines
 from spancast.demo.conversation import SERVICE, converse, new_order
 from spancast.demo.providers import Provider, connect
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.export.flush_report import DestinationReport
 from spancast.runtime import configure, flush, shutdown
 from spancast.testing import ReplayServer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -62,3 +63,26 @@ def iso(at_s: float) -> str | None:
 def as_json(value: Mapping[str, Any] | Sequence[Any]) -> str:
     """Return ``value`` as ASCII JSON, which any output encoding can hold."""
     return json.dumps(value, indent=2)
+
+
+def moment_of(text: str) -> float:
+    """Return the Unix seconds of ``text``: a duration before now, or a date with or without time and time zone.
+
+    Without time zone, local time is assumed.
+
+    Raises:
+        argparse.ArgumentTypeError: ``text`` is neither a duration nor a date.
+    """
+    # Imports pydantic, which takes as long as everything else that `spancast traces` needs.
+    from spancast.destinations.field_types import DURATION_FORM, read_duration  # noqa: PLC0415 - see above
+
+    try:
+        return time.time() - read_duration(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone().timestamp()
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected {DURATION_FORM}, or a date such as `2026-11-20T14:00`, got {text!r}"
+        ) from None

@@ -12,18 +12,20 @@ import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spancast.cli.command import CommandError
-from spancast.config import settings as settings_module
-from spancast.config.settings import Settings, SpoolSettings
-from spancast.destinations.config import DestinationConfig
-from spancast.destinations.field_types import read_duration
-from spancast.destinations.local_store import Store, StoreConfig, default_store_path
+from spancast.config.env_vars import find, is_anything_set
+from spancast.destinations.span_store import Store, default_store_path
 from spancast.diagnostics import logger
 from spancast.errors import ConfigError
-from spancast.export.pipeline import SPOOL_FILE, open_spool
-from spancast.export.spool.protocol import Spool
+
+if TYPE_CHECKING:
+    from spancast.config.settings import Settings, SpoolSettings
+    from spancast.destinations.config import DestinationConfig
+    from spancast.export.spool.protocol import Spool
+
+# Settings and the spool are imported when they are used: `spancast traces` without a file needs neither.
 
 _NO_LIMIT: Final = 1 << 62
 _IN_MEMORY: Final = "the spool is in memory, readable only by the process itself with `spancast.stats()`"
@@ -76,6 +78,8 @@ def duration(text: str) -> float:
     Raises:
         argparse.ArgumentTypeError: ``text`` is no duration.
     """
+    from spancast.destinations.field_types import read_duration  # noqa: PLC0415 - see above
+
     try:
         return read_duration(text)
     except ValueError as error:
@@ -89,12 +93,16 @@ def is_json(args: argparse.Namespace) -> bool:
 
 def load_settings(args: argparse.Namespace) -> Settings:
     """Return the settings of the named or found file and of the environment."""
-    return with_otel_destinations(settings_module.load(getattr(args, "config", None) or settings_module.find()))
+    from spancast.config.settings import load  # noqa: PLC0415 - see above
+
+    return with_otel_destinations(load(getattr(args, "config", None) or find()))
 
 
 def with_otel_destinations(settings: Settings) -> Settings:
     """Return ``settings`` with the destinations that OpenTelemetry's variables name."""
-    return settings_module.in_effect(settings) or settings
+    from spancast.config.settings import in_effect  # noqa: PLC0415 - see above
+
+    return in_effect(settings) or settings
 
 
 def configured(args: argparse.Namespace, *, is_needed: bool = True) -> Mapping[str, DestinationConfig]:
@@ -114,6 +122,8 @@ def opened_spool(args: argparse.Namespace) -> Generator[Spool]:
     Raises:
         CommandError: There is no spool, or it cannot be used.
     """
+    from spancast.export.pipeline import SPOOL_FILE, open_spool  # noqa: PLC0415 - see above
+
     spool_settings = _spool_settings(args)
     if spool_settings.memory:
         raise NoSpoolError(_IN_MEMORY)
@@ -165,21 +175,33 @@ def store_path(args: argparse.Namespace) -> Path:
         CommandError: There is no home directory.
     """
     path: Path | None = getattr(args, "store", None)
+    if path is None and (getattr(args, "config", None) is not None or is_anything_set()):
+        path = _configured_store(args)
     if path is None:
-        configs = load_settings(args).destinations.values()
-        stores = [config for config in configs if isinstance(config, StoreConfig) and config.enabled]
-        path = stores[0].path if stores else default_store_path()
+        path = default_store_path()
     if path is None:
         raise CommandError("no home directory for the default store; pass --store FILE")
     return path
 
 
+def _configured_store(args: argparse.Namespace) -> Path | None:
+    from spancast.destinations.local_store import StoreConfig  # noqa: PLC0415 - see above
+
+    configs = load_settings(args).destinations.values()
+    stores = [config for config in configs if isinstance(config, StoreConfig) and config.enabled]
+    return stores[0].path if stores else None
+
+
 def _named_spool(args: argparse.Namespace) -> Path | None:
+    from spancast.export.pipeline import SPOOL_FILE  # noqa: PLC0415 - see above
+
     path: Path | None = getattr(args, "spool", None)
     return path.parent if path is not None and path.name == SPOOL_FILE else path
 
 
 def _spool_settings(args: argparse.Namespace) -> SpoolSettings:
+    from spancast.config.settings import SpoolSettings  # noqa: PLC0415 - see above
+
     named = _named_spool(args)
     if named is not None:
         return SpoolSettings(path=named)

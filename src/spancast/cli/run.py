@@ -15,7 +15,7 @@ from typing import Final
 from spancast.cli.command import NOT_FOUND, USAGE_ERROR, Commands, add_command
 from spancast.cli.options import add_config_option
 from spancast.config import settings
-from spancast.config.env_vars import FILE_VARIABLE
+from spancast.config.env_vars import FILE_VARIABLE, find
 from spancast.errors import SpancastError
 from spancast.export.pipeline import routes_of
 
@@ -50,7 +50,7 @@ def _run(args: argparse.Namespace) -> int:
         return USAGE_ERROR
     paths = [str(SITE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    file: Path | None = getattr(args, "config", None) or settings.find()
+    file: Path | None = getattr(args, "config", None) or find()
     if file is not None:
         # The program may change its directory before it starts others.
         environment[FILE_VARIABLE] = str(file.absolute())

@@ -7,20 +7,17 @@ destinations may run at the same time: only one of them sends to a destination a
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
-from spancast.cli.formatting import as_json, number
+from spancast.cli.formatting import as_json, moment_of, number
 from spancast.cli.naming import Naming, keys_of
 from spancast.cli.options import add_spool_options, configured, duration, is_json, opened_spool
 from spancast.cli.terminal import Line, folded, show
 from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
-from spancast.destinations.field_types import DURATION_FORM, read_duration
 from spancast.encoding.span_data import read_record
 from spancast.export.filtering import DestinationFilter, TraceDecisions
 from spancast.export.flush_report import DestinationReport, FlushReport
@@ -121,26 +118,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_no_flush_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-flush", action="store_true", help="only queue them; a running process sends them")
-
-
-def moment_of(text: str) -> float:
-    """Return the Unix seconds of ``text``: a duration before now, or a date with or without time and time zone.
-
-    Without time zone, local time is assumed.
-
-    Raises:
-        argparse.ArgumentTypeError: ``text`` is neither a duration nor a date.
-    """
-    try:
-        return time.time() - read_duration(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).astimezone().timestamp()
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected {DURATION_FORM}, or a date such as `2026-11-20T14:00`, got {text!r}"
-        ) from None
 
 
 def _flush(args: argparse.Namespace) -> int:

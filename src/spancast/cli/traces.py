@@ -14,13 +14,12 @@ from typing import Any, Final
 from rich.text import Text
 
 from spancast.cli.command import OK, CommandError, Commands, add_command
-from spancast.cli.formatting import as_json, iso, moment, number
+from spancast.cli.formatting import as_json, iso, moment, moment_of, number
 from spancast.cli.options import add_json_option, add_store_options, is_json, opened_store
 from spancast.cli.page_links import MISSING, PORT, listens, page_link
-from spancast.cli.spool_send import moment_of
 from spancast.cli.terminal import ERROR, GOOD, MODEL, Line, columns, cut, show
 from spancast.cli.trace_view import trace_lines
-from spancast.destinations.local_store import Store, TraceSummary
+from spancast.destinations.span_store import Store, TraceSummary
 from spancast.encoding import amounts
 from spancast.encoding.redaction import without_content
 from spancast.encoding.span_data import SpanData

@@ -6,14 +6,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Required, TypeAlias, TypedDict, cast
 
 from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
-from spancast.config.env_vars import CAPTURE_CONTENT_VARIABLE, FILE_VARIABLE
+from spancast.config.env_vars import CAPTURE_CONTENT_VARIABLE
 from spancast.destinations.config_model import ConfigModel
 from spancast.destinations.field_types import (
     Amount,
@@ -23,8 +22,8 @@ from spancast.destinations.field_types import (
     Pattern,
     Text,
     UserPath,
-    state_directory,
 )
+from spancast.destinations.place import state_directory
 from spancast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +35,6 @@ else:
     # Importing DestinationConfig doubles the import time; the registry creates no other class.
     Destinations = dict[str, SerializeAsAny[BaseModel]]
 
-FILE_NAME: Final = "spancast.yaml"
 DISK_BYTES: Final = 512 << 20
 MEMORY_BYTES: Final = 64 << 20
 SPOOL_RULE: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`, `keep_delivered`"
@@ -164,17 +162,6 @@ class SpoolKeywords(TypedDict, total=False):
     max_bytes: int | str | None
     max_age: float | str
     keep_delivered: float | str
-
-
-def find() -> Path | None:
-    """Return the file that ``SPANCAST_CONFIG`` names, else ``spancast.yaml`` in the working directory, else None.
-
-    An application and the commands read the same file.
-    """
-    named = os.environ.get(FILE_VARIABLE)
-    if named:
-        return Path(named)
-    return Path(FILE_NAME) if Path(FILE_NAME).is_file() else None
 
 
 def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None) -> Settings:

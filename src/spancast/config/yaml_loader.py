@@ -5,6 +5,7 @@ Error messages never quote a value of the file, which may be a secret.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final, cast
 
 import yaml
 
+from spancast.config.env_vars import FILE_VARIABLE
 from spancast.errors import ConfigError
 
 _SCALARS: Final = (
@@ -108,7 +110,8 @@ def read_file(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8 text") from None
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or type(error).__name__})") from None
+        origin = f" [{FILE_VARIABLE}]" if os.environ.get(FILE_VARIABLE) == str(path) else ""
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or type(error).__name__}){origin}") from None
     except (ValueError, RuntimeError) as error:
         # A character that a path cannot contain, or no home directory for `~`.
         raise ConfigError(f"{str(path)!r}: cannot be read ({error})") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -85,18 +84,6 @@ def read_duration_or_zero(value: object) -> float:
         return read_duration(value)
     except ValueError:
         raise ValueError(f"must be {DURATION_FORM}, or `0`") from None
-
-
-def state_directory() -> Path | None:
-    """Return the directory ``spancast`` in the user's state directory (``XDG_STATE_HOME``, else ``~/.local/state``).
-
-    None if there is no home directory, as for a user id without an entry in the password database (OpenShift).
-    """
-    given = os.environ.get("XDG_STATE_HOME")
-    try:
-        return Path(given or Path.home() / ".local" / "state") / "spancast"
-    except RuntimeError:
-        return None
 
 
 def usable_path(path: Path) -> Path:

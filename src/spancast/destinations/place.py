@@ -93,3 +93,15 @@ def where_stream_goes(name: str) -> str:
     # Pipes and sockets differ at every start; spans queued for one would never be delivered.
     is_lasting = stat.S_ISREG(status.st_mode) or stat.S_ISCHR(status.st_mode)
     return f"{status.st_dev}:{status.st_ino}" if is_lasting else program()
+
+
+def state_directory() -> Path | None:
+    """Return the directory ``spancast`` in the user's state directory (``XDG_STATE_HOME``, else ``~/.local/state``).
+
+    None if there is no home directory, as for a user id without an entry in the password database (OpenShift).
+    """
+    given = os.environ.get("XDG_STATE_HOME")
+    try:
+        return Path(given or Path.home() / ".local" / "state") / "spancast"
+    except RuntimeError:
+        return None

@@ -14,10 +14,10 @@ from typing import Any, Final, Literal, cast, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from spancast.destinations.config import DestinationConfig, NetworkConfig
-from spancast.destinations.field_types import state_directory
 from spancast.destinations.object_destination import ObjectConfig, ObjectDestination
 from spancast.destinations.otlp_config import vendor_config
 from spancast.destinations.otlp_vendors import OTLP_VENDORS, target
+from spancast.destinations.place import state_directory
 from spancast.destinations.protocol import Destination
 from spancast.errors import ConfigError
 from spancast.model.entry_points import installed, load

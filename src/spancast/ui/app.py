@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from spancast.destinations.field_types import read_duration
-from spancast.destinations.local_store import Store
+from spancast.destinations.span_store import Store
 from spancast.destinations.store_index import (
     MODEL,
     PROVIDER,
