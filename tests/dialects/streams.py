@@ -14,6 +14,7 @@ import jsonschema
 from hypothesis import strategies as st
 
 from spancast.dialects.protocol import Dialect
+from spancast.model import json_codec
 from spancast.model.call import Request, Response
 
 RECORDINGS = Path(__file__).parents[1] / "recordings"
@@ -169,7 +170,7 @@ def _check_messages(messages: list[Any], schema: str) -> None:
 def comparable(response: Response) -> Response:
     """Return ``response`` with its JSON attributes decoded: SDK objects have another order of keys."""
     decoded: Any = {
-        name: json.loads(value) if isinstance(value, str) and value[:1] in "[{" else value
+        name: json_codec.decode(value) or value if isinstance(value, str) and value[:1] in ("[", "{") else value
         for name, value in response.attributes.items()
     }
     return dataclasses.replace(response, attributes=decoded)

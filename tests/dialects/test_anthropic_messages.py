@@ -368,7 +368,7 @@ def test_request_blocks_become_parts():
                 {"type": "uri", "modality": "image", "uri": "https://example.com/cat.png"},
                 {"type": "file", "modality": "image", "file_id": "file_1"},
                 {**pdf, "title": "Report"},
-                {"type": "text", "content": "plain words"},
+                {"type": "text", "content": "plain words", "mime_type": "text/plain"},
                 {"type": "document", "content": [{"type": "text", "content": "chunk"}]},
                 {
                     "type": "search_result",
@@ -686,3 +686,22 @@ def test_usage_includes_the_billed_tokens_of_compactions():
     assert counts[semconv.USAGE_INPUT_TOKENS] == 117
     assert counts[semconv.USAGE_OUTPUT_TOKENS] == 35
     assert counts[semconv.USAGE_CACHE_READ] == 7
+
+
+def test_deltas_of_unknown_kinds_and_fields_are_kept():
+    events = [
+        {"type": "message_start", "message": {"id": "m", "content": []}, "region": "eu"},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "plan", "steps": ""}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "steps_delta", "steps": "one, "}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "steps_delta", "steps": "two"}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Hi", "language": "en"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {}},
+        {"type": "message_stop", "amazon-bedrock-invocationMetrics": {"inputTokenCount": 3}},
+    ]
+    read = read_stream(ANTHROPIC_MESSAGES, events)
+    assert read.messages[0]["parts"] == [
+        {"type": "plan", "steps": "one, two"},
+        {"type": "text", "content": "Hi", "language": "en"},
+    ]
+    assert read.attributes["spancast.response.region"] == "eu"
+    assert read.attributes["spancast.response.amazon-bedrock-invocationMetrics"] == '{"inputTokenCount":3}'

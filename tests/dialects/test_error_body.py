@@ -60,14 +60,14 @@ class SDKError(Exception):
     ("body", "kind", "rest"),
     [
         ({"message": "no", "type": "invalid_request_error", "code": "model_not_found", "param": "model"},
-         "model_not_found", {"param": "model"}),
+         "model_not_found", {"type": "invalid_request_error", "param": "model"}),
         ({"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, "overloaded_error", None),
         ({"message": "no", "code": "tool_use_failed", "failed_generation": "{}"}, "tool_use_failed", {"failed_generation": "{}"}),
         ({"message": "no", "code": "content_filter", "innererror": {"code": "Policy"}}, "content_filter", {"innererror": {"code": "Policy"}}),
         ({"error": {"code": 429, "message": "no", "metadata": {"raw": "slow", "provider_name": "X"}}}, "429",
          {"metadata": {"raw": "slow", "provider_name": "X"}}),
         ('{"error": {"code": 402, "metadata": {"error_type": "payment_required"}}}', "payment_required",
-         {"metadata": {"error_type": "payment_required"}}),
+         {"code": 402, "metadata": {"error_type": "payment_required"}}),
         (b"<html>", None, None),
         ("not json", None, None),
         (None, None, None),
@@ -90,6 +90,13 @@ def test_http_error_attributes_of_a_rejected_answer_do_not_read_it_as_an_error()
     assert found == {"spancast.response.status_code": 200}
 
 
+def test_http_error_attributes_of_an_error_event_have_its_code() -> None:
+    body = {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}, "request_id": "req_1"}
+    found = http_error_attributes(SDKError(body, status_code=200))
+    assert found["error.type"] == "overloaded_error"
+    assert found["spancast.response.request_id"] == "req_1"
+
+
 def test_an_error_has_the_same_type_raised_and_in_a_response() -> None:
     for name in DIALECTS:
         dialect = find_dialect(name)
@@ -99,4 +106,8 @@ def test_an_error_has_the_same_type_raised_and_in_a_response() -> None:
         raised = dialect.error_attributes(SDKError({"error": error}))
         assert read.failure is not None, name
         assert read.failure.type == raised["error.type"] == "upstream_error"
-        assert read.attributes["spancast.response.error"] == raised["spancast.response.error"] == '{"raw":"x"}'
+        assert (
+            read.attributes["spancast.response.error"]
+            == raised["spancast.response.error"]
+            == '{"type":"server_error","raw":"x"}'
+        )

@@ -846,3 +846,35 @@ def test_finish_reasons_of_other_servers_are_mapped(given: str, reason: str) -> 
     whole = body({"content": "x"})
     whole["choices"][0]["finish_reason"] = given
     assert OPENAI_CHAT.read_response(whole, content=True).finish_reasons == [reason]
+
+
+def test_reasoning_that_details_do_not_repeat_is_kept():
+    details = [
+        {"type": "reasoning.summary", "summary": "It is even."},
+        {"type": "reasoning.encrypted", "data": "x", "id": "r-1"},
+    ]
+    message = {"role": "assistant", "content": "4", "reasoning_details": details}
+    parts = OPENAI_CHAT.read_response(
+        {"choices": [{"message": {**message, "reasoning": "It is\neven."}}]}, content=True
+    ).messages[0]["parts"]
+    assert parts == [
+        {"type": "reasoning", "content": "It is even."},
+        {"type": "reasoning.encrypted", "byte_size": 1, "id": "r-1"},
+        {"type": "text", "content": "4"},
+    ]
+    parts = OPENAI_CHAT.read_response(
+        {"choices": [{"message": {**message, "reasoning": "Something else."}}]}, content=True
+    ).messages[0]["parts"]
+    assert [part["content"] for part in parts[:2]] == ["Something else.", "It is even."]
+
+
+def test_fields_of_tools_are_kept():
+    tool = {"type": "function", "cache_control": {"type": "ephemeral"}, "function": {"name": "f", "examples": [1]}}
+    read = OPENAI_CHAT.read_request({"messages": [], "tools": [tool]}, content=True)
+    assert read.tools == [{"type": "function", "name": "f", "examples": [1], "cache_control": {"type": "ephemeral"}}]
+
+
+def test_native_finish_reason_of_another_server_is_kept():
+    read = OPENAI_CHAT.read_response({"choices": [{"finish_reason": "eos", "message": {"content": "x"}}]}, content=True)
+    assert read.finish_reasons == ["stop"]
+    assert read.attributes["spancast.response.native_finish_reasons"] == ["eos"]

@@ -807,3 +807,39 @@ def test_request_of_a_stored_prompt_has_its_names_and_variables_as_content():
         "gen_ai.prompt.name",
         "gen_ai.prompt.version",
     }
+
+
+def test_unknown_deltas_of_a_stream_that_breaks_off_are_kept():
+    events = [
+        {"type": "response.created", "response": {"id": "r", "status": "in_progress", "output": []}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "apply_patch_call", "call_id": "c"}},
+        {"type": "response.apply_patch_call_operation_diff.delta", "output_index": 0, "delta": "+ a "},
+        {"type": "response.apply_patch_call_operation_diff.delta", "output_index": 0, "delta": "line"},
+        {"type": "response.audio.delta", "output_index": 1, "delta": "UklGRg=="},
+    ]
+    (message,) = read_stream(OPENAI_RESPONSES, events).messages
+    (part,) = message["parts"]
+    assert part["type"] == "tool_call"
+    assert part["apply_patch_call_operation_diff"] == "+ a line"
+
+
+def test_fields_of_events_beside_the_response_are_kept():
+    events = [
+        {"type": "response.debug", "debug": {"echo_upstream_body": {"model": "x"}}},
+        {
+            "type": "response.completed",
+            "response": {"id": "r", "status": "completed", "output": []},
+            "timings": {"ms": 2},
+        },
+    ]
+    read = read_stream(OPENAI_RESPONSES, events)
+    assert read.attributes["spancast.response.timings"] == '{"ms":2}'
+    assert read.attributes["spancast.response.debug"] == '{"echo_upstream_body":{"model":"x"}}'
+
+
+def test_fields_of_a_message_without_content_are_kept():
+    read = OPENAI_RESPONSES.read_response(
+        {"status": "completed", "output": [{"type": "message", "id": "m", "phase": "final_answer", "content": []}]},
+        content=True,
+    )
+    assert read.messages[0]["parts"] == [{"type": "message", "id": "m", "phase": "final_answer", "content": []}]

@@ -71,3 +71,17 @@ def test_read_usage_shapes(usage: object, counts: dict[str, Any], attributes: di
 def test_read_usage_any_input_never_raises(usage: Any):
     counts, _ = read_usage(usage, TABLE)
     assert all(type(count) in (int, float) for count in counts.values())
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        ({"cost": {"input_tokens_cost": 0.25, "total_cost": 0.5}}, 0.5),
+        ({"cost_in_usd_ticks": 37_756_000}, 0.0037756),
+        ({"cost": 0.25, "cost_in_usd_ticks": 37_756_000}, 0.25),
+        ({"cost_in_usd_ticks": "many"}, None),
+        ({"cost": {"total_cost": None}}, None),
+    ],
+)
+def test_total_cost_that_a_server_names_otherwise_is_the_cost(usage: Any, cost: float | None):
+    assert read_usage(usage, TABLE).counts.get(semconv.USAGE_COST) == cost

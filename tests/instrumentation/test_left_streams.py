@@ -15,8 +15,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import anthropic
 import openai
+import pydantic
 import pytest
+from opentelemetry.trace import StatusCode
 from tests.instrumentation.drivers import CHAT, MESSAGES_PATH, OF_EACH_MECHANISM, RESPONSES, Driver
 
 import spancast
@@ -30,6 +33,7 @@ TRIALS = 12
 """Trials per way and client; the order in which a garbage cycle is finalized varies."""
 PIECES = 6
 TEXT = "one two three four five six"
+USER: Any = [{"role": "user", "content": "hi"}]
 
 EVENTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     CHAT: lambda: chat_chunks(chat_answer(TEXT, model="m-1"), pieces=PIECES),
@@ -151,6 +155,133 @@ def test_stream_left_early_records_the_received_part(
         way(driver, client, seen)
     gc.collect()
     check(spans, seen)
+
+
+class UserError(Exception):
+    """An exception of the user."""
+
+
+def raise_at(text: str) -> None:
+    if text:
+        raise UserError
+
+
+def check_error(spans: CapturedSpans, error: str, text: str) -> None:
+    span = spans.one()
+    found = attributes(span)
+    assert span.status.status_code is StatusCode.ERROR
+    assert found["error.type"].rpartition(".")[2] == error
+    assert [event.name for event in span.events] == ["exception"]
+    assert found["spancast.response.incomplete"] == "failed"
+    assert output_text(span).startswith(text)
+    assert found["gen_ai.response.id"]
+
+
+@every_sync
+def test_exception_inside_the_block_of_a_stream_is_the_end_of_the_call(
+    driver: Driver, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    server.reply(Reply.stream(EVENTS[driver.path]()))
+    client = spancast.instrument(driver.make(server))
+    with pytest.raises(UserError), driver.call(client) as stream:
+        raise_at(read_until_text(stream))
+    check_error(spans, "UserError", "o")
+
+
+@every_async
+async def test_exception_inside_the_async_block_of_a_stream_is_the_end_of_the_call(
+    driver: Driver, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    server.reply(Reply.stream(EVENTS[driver.path]()))
+    client = spancast.instrument(driver.make(server))
+    result = driver.call(client)
+
+    async def read() -> None:
+        async with result if driver.stream == "helper" else await result as stream:
+            async for item in stream:
+                raise_at(text_of(item))
+
+    with pytest.raises(UserError):
+        await read()
+    check_error(spans, "UserError", "o")
+
+
+class City(pydantic.BaseModel):
+    name: str
+
+
+HELPERS: list[tuple[str, Callable[[Any], Any], str]] = [
+    (CHAT, lambda c: c.chat.completions.stream(model="m", messages=USER, response_format=City), "ValueError"),
+    (RESPONSES, lambda c: c.responses.stream(model="m", input="hi", text_format=City), "ValidationError"),
+    (
+        MESSAGES_PATH,
+        lambda c: c.messages.stream(model="m", max_tokens=9, messages=USER, output_format=City),
+        "ValidationError",
+    ),
+]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(("path", "call", "error"), HELPERS, ids=lambda value: value if isinstance(value, str) else "")
+async def test_text_that_a_stream_helper_rejects_is_recorded_with_its_exception(
+    path: str, call: Any, error: str, is_async: bool, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    server.reply(Reply.stream(EVENTS[path]()))
+    sdk = anthropic if path == MESSAGES_PATH else openai
+    url = server.url if path == MESSAGES_PATH else server.base_url
+    made = (sdk.AsyncAnthropic if is_async else sdk.Anthropic) if path == MESSAGES_PATH else (
+        sdk.AsyncOpenAI if is_async else sdk.OpenAI
+    )  # fmt: skip
+    client = spancast.instrument(made(base_url=url, api_key="k", max_retries=0))
+
+    async def read() -> None:
+        if is_async:
+            async with call(client) as stream:
+                async for _ in stream:
+                    pass
+        else:
+            with call(client) as stream:
+                list(stream)
+
+    with pytest.raises(ValueError):
+        await read()
+    check_error(spans, error, "one")
+
+
+def test_stream_closed_while_another_exception_is_handled_is_closed(server: ReplayServer, spans: CapturedSpans) -> None:
+    server.reply(Reply.stream(EVENTS[CHAT]()))
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+    seen: list[str] = []
+    try:
+        raise UserError  # noqa: TRY301 - the call is the fallback for it
+    except UserError:
+        with client.chat.completions.create(model="m", messages=USER, stream=True) as stream:
+            seen.append(read_until_text(stream))
+    check(spans, seen)
+
+
+async def test_task_cancelled_inside_the_block_of_a_stream_is_cancelled(
+    server: ReplayServer, spans: CapturedSpans
+) -> None:
+    server.reply(Reply.stream(EVENTS[CHAT]()))
+    client = spancast.instrument(openai.AsyncOpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+    has_text = asyncio.Event()
+
+    async def read() -> None:
+        async with await client.chat.completions.create(model="m", messages=USER, stream=True) as stream:
+            async for chunk in stream:
+                if text_of(chunk):
+                    has_text.set()
+                    await asyncio.Event().wait()
+
+    task = asyncio.create_task(read())
+    await has_text.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    span = spans.one()
+    assert attributes(span)["spancast.response.incomplete"] == "cancelled"
+    assert span.status.is_unset
 
 
 def test_200_streams_abandoned_at_once_are_recorded(server: ReplayServer, spans: CapturedSpans) -> None:

@@ -31,14 +31,25 @@ def sse(events: list[dict[str, Any]]) -> bytes:
     return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
 
 
-def frame(event: dict[str, Any]) -> bytes:
-    payload = json.dumps({"bytes": base64.b64encode(json.dumps(event).encode()).decode()}).encode()
+def frame(event: dict[str, Any], exception: bytes = b"") -> bytes:
+    wrapped = event if exception else {"bytes": base64.b64encode(json.dumps(event).encode()).decode()}
+    payload = json.dumps(wrapped).encode()
+    headers = [(b":event-type", b"chunk"), (b":message-type", b"event")]
+    if exception:
+        headers = [(b":exception-type", exception), (b":message-type", b"exception")]
     head = b""
-    for name, value in ((b":event-type", b"chunk"), (b":message-type", b"event")):
+    for name, value in headers:
         head += bytes([len(name)]) + name + b"\x07" + struct.pack(">H", len(value)) + value
     prelude = struct.pack(">II", 16 + len(head) + len(payload), len(head))
     message = prelude + struct.pack(">I", zlib.crc32(prelude)) + head + payload
     return message + struct.pack(">I", zlib.crc32(message))
+
+
+def bedrock(server: ReplayServer) -> Any:
+    made = anthropic.AnthropicBedrock(
+        aws_region="us-east-1", aws_access_key="a", aws_secret_key="s", base_url=server.base_url, max_retries=0
+    )
+    return spancast.instrument(made)
 
 
 @pytest.mark.parametrize("content_type", ["text/event-stream", "application/json", "text/plain; charset=utf-8", ""])
@@ -66,12 +77,53 @@ def test_raw_json_with_a_byte_order_mark_is_no_stream(spans: CapturedSpans, serv
 
 
 @pytest.mark.parametrize("is_raw", [False, True])
-def test_bedrock_stream_is_recorded_parsed_and_raw(is_raw: bool, spans: CapturedSpans, server: ReplayServer) -> None:
-    client = spancast.instrument(
-        anthropic.AnthropicBedrock(
-            aws_region="us-east-1", aws_access_key="a", aws_secret_key="s", base_url=server.base_url, max_retries=0
+def test_exception_in_a_bedrock_stream_is_recorded_parsed_and_raw(
+    is_raw: bool, spans: CapturedSpans, server: ReplayServer
+) -> None:
+    client = bedrock(server)
+    received = b"".join(map(frame, messages_events(messages_answer("Hello there"))[:4]))
+    server.reply(
+        http(
+            received + frame({"message": "Too many tokens"}, b"throttlingException"),
+            "application/vnd.amazon.eventstream",
         )
     )
+    if is_raw:
+        with client.messages.with_streaming_response.create(
+            model="anthropic.claude-x", max_tokens=9, messages=USER, stream=True
+        ) as raw:
+            raw.read()
+    else:
+        stream = client.messages.create(model="anthropic.claude-x", max_tokens=9, messages=USER, stream=True)
+        with pytest.raises(anthropic.APIStatusError):
+            list(stream)
+    found = attributes(spans.one())
+    assert found["error.type"] == "throttlingException"
+    assert found["gen_ai.output.messages"][0]["parts"][0]["content"].startswith("Hello")
+    assert "Too many tokens" in str(spans.one().status.description)
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_error_event_has_the_same_type_parsed_and_raw(is_raw: bool, spans: CapturedSpans, server: ReplayServer) -> None:
+    client = spancast.instrument(anthropic.Anthropic(base_url=server.url, api_key="k", max_retries=0))
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}, "request_id": "req_1"}
+    server.reply(Reply.stream([*messages_events(messages_answer("Hello there"))[:4], error]))
+    if is_raw:
+        with client.messages.with_streaming_response.create(model="m", max_tokens=9, messages=USER, stream=True) as raw:
+            raw.read()
+    else:
+        stream = client.messages.create(model="m", max_tokens=9, messages=USER, stream=True)
+        with pytest.raises(anthropic.APIStatusError):
+            list(stream)
+    found = attributes(spans.one())
+    assert found["error.type"] == "overloaded_error"
+    assert found["spancast.response.request_id"] == "req_1"
+    assert found["gen_ai.output.messages"][0]["parts"][0]["content"].startswith("Hello")
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_bedrock_stream_is_recorded_parsed_and_raw(is_raw: bool, spans: CapturedSpans, server: ReplayServer) -> None:
+    client = bedrock(server)
     body = b"".join(map(frame, messages_events(messages_answer("Hello there"))))
     server.reply(http(body, "application/vnd.amazon.eventstream"))
     messages = client.messages.with_raw_response if is_raw else client.messages

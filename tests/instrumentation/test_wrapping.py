@@ -910,7 +910,7 @@ NOT_TRACED: dict[str, Any] = {
     "batches.list": {},
     "vector_stores.search": {"vector_store_id": "v", "query": "hi"},
     "models.list": {},
-    "responses.retrieve": {"response_id": "r"},
+    "responses.cancel": {"response_id": "r"},
     "beta.threads.create": {},
 }
 

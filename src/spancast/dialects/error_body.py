@@ -14,7 +14,7 @@ from spancast.dialects.sanitize import to_json_string
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, Failure
 
-_READ: Final = frozenset({"message", "code", "type", "error_type", "http_status"})
+_CODES: Final = frozenset({"code", "type", "error_type", "http_status"})
 _FIRST_ERROR: Final = 400
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
@@ -52,13 +52,20 @@ def _code(value: object) -> str | None:
     return None if number is None or not 0 <= number < 1_000 else str(number)  # noqa: PLR2004 - HTTP statuses
 
 
-def error_attributes(error: object) -> Attributes:
-    """Return the fields of an ``error`` beside its code and message as one JSON attribute.
+def error_attributes(error: object, failure: Failure | None) -> Attributes:
+    """Return the fields of an ``error`` that are not in ``failure``, which was read from it, as one JSON attribute.
 
-    They explain it: Groq's ``failed_generation``, Azure's ``innererror``, OpenRouter's ``metadata``.
+    They explain it: Groq's ``failed_generation``, Azure's ``innererror``, OpenRouter's ``metadata``, the other codes.
     """
-    fields = accessors.fields(error)
-    rest = {name: value for name, value in fields.items() if name not in _READ and not json_codec.is_absent(value)}
+    if failure is None:
+        return {}
+    rest = {
+        name: value
+        for name, value in accessors.fields(error).items()
+        if not json_codec.is_absent(value)
+        and not (name == "message" and value == failure.message)
+        and not (name in _CODES and _code(value) == failure.type)
+    }
     return {semconv.RESPONSE + "error": to_json_string(rest)} if rest else {}
 
 
@@ -84,17 +91,18 @@ def http_error_attributes(error: BaseException) -> Attributes:
     body: Any = getattr(error, "body", None) if hasattr(error, "body") else _content(response)
     if isinstance(body, (str, bytes)):
         body = json_codec.decode(body)
-    # The body of an answer that the SDK rejected is no error.
+    outer = accessors.fields(body)
+    # The openai SDK unwraps the error. A body of success is a rejected answer, or an event of a stream with an error.
     is_answer = isinstance(status, int) and status < _FIRST_ERROR
-    outer = accessors.fields(None if is_answer else body)
-    # The openai SDK unwraps the error.
-    inner: object = outer.get("error") or outer
+    inner: object = outer.get("error") or (None if is_answer else outer)
     failure = read_failure(inner, outer)
     # The HTTP status as code says less than the exception's class.
     if failure is not None and failure.type not in (semconv.OTHER, str(status)):
         found[semconv.ERROR_TYPE] = failure.type
     if json_codec.is_mapping(inner):
-        found.update(error_attributes(inner))
+        found.update(error_attributes(inner, failure))
+    if request_id := accessors.text(outer.get("request_id")):
+        found[semconv.RESPONSE + "request_id"] = request_id
     code = getattr(error, "code", None)
     if isinstance(code, (str, int)) and code != status:
         found[semconv.RESPONSE + "error_code"] = str(code)

@@ -62,6 +62,7 @@ class _OpenAIEmbeddings(Dialect):
         fields = accessors.fields(response)
         usage = read_usage(fields.get("usage"), _USAGE)
         error = fields.get("error")
+        failure = read_failure(error, fields)
         return Response(
             id=accessors.text(fields.get("id")),
             model=accessors.text(fields.get("model")),
@@ -70,9 +71,9 @@ class _OpenAIEmbeddings(Dialect):
                 **read.read_fields(fields, _FIELDS, _NOT_FIELDS),
                 **_dimensions(fields),
                 **usage.attributes,
-                **error_attributes(error),
+                **error_attributes(error, failure),
             },
-            failure=read_failure(error, fields),
+            failure=failure,
         )
 
     def new_stream(self, *, content: bool) -> StreamReader:

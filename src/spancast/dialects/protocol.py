@@ -7,10 +7,13 @@ provider data raises an exception.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from spancast.dialects.error_body import http_error_attributes
 from spancast.model.call import Attributes, Request, Response
+
+RESPONSE_ID: Final = "response_id"
+"""The parameter that names a stored response in the request of a call that fetches it."""
 
 
 class StreamReader(Protocol):
@@ -52,6 +55,9 @@ class Dialect(Protocol):
     operation: str = "chat"
     """``gen_ai.operation.name`` of its calls."""
 
+    is_stored: bool = False
+    """Whether providers store its responses; a call that fetches one is linked to the span that began it."""
+
     end_marker: str | None = None
     """The data of the server-sent event that ends a stream, if it is not JSON."""
 
@@ -86,6 +92,10 @@ class Dialect(Protocol):
         Without ``error.type`` among them, the class of the exception is used.
         """
         return http_error_attributes(error)
+
+    def is_background(self, body: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the default
+        """Return whether the response is fetched later; then its id is recorded before the call returns."""
+        return False
 
     def ask_for_usage(self, body: Mapping[str, Any]) -> Mapping[str, Any] | None:  # noqa: ARG002 - the default
         """Return body fields that request the usage of a stream; None if it is requested already or not supported."""

@@ -21,6 +21,7 @@ from spancast.model.call import Attributes
 Table: TypeAlias = "Mapping[str, str | Mapping[str, str]]"
 
 _DEPTH: Final = 4
+_TICKS_PER_USD: Final = 10_000_000_000
 _NO_ROWS: Final[Table] = {}
 _INT64: Final = 2**63
 _LEAVES: Final = (bool, int, float, str, list, tuple)
@@ -36,12 +37,26 @@ class Usage(NamedTuple):
 def read_usage(usage: object, table: Table) -> Usage:
     """Return the counts in ``usage``; a path that is not in ``table`` is kept as ``spancast.usage.<path>``.
 
-    ``cost`` and everything in ``cost_details`` are USD and always float.
+    ``cost`` (also if the server names its total otherwise) and everything in ``cost_details`` are USD and always float.
     """
     result = Usage({}, {})
     if not json_codec.is_absent(usage):
         _add_fields(accessors.fields(usage), "", table, result, _DEPTH)
+        _add_total_cost(result.counts)
     return result
+
+
+def _add_total_cost(counts: dict[str, int | float]) -> None:
+    """Add the total cost of servers that have it in another place than ``cost``."""
+    total, ticks = counts.get(semconv.USAGE_COST + ".total_cost"), counts.get(semconv.USAGE + "cost_in_usd_ticks")
+    if semconv.USAGE_COST in counts:
+        return
+    if total is not None:
+        # Perplexity.
+        counts[semconv.USAGE_COST] = float(total)
+    elif ticks is not None:
+        # xAI.
+        counts[semconv.USAGE_COST] = ticks / _TICKS_PER_USD
 
 
 def _add_fields(fields: Mapping[str, Any], prefix: str, table: Table, usage: Usage, depth: int) -> None:

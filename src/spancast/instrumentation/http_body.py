@@ -114,7 +114,7 @@ class BodyCloseObserver(Proxy):
 
     def _self_closed(self) -> None:
         if not self._self_recorder.sdk_is_reading:
-            self._self_recorder.end("closed")
+            self._self_recorder.closed()
 
 
 class BodyRecorder(BodyCloseObserver):

@@ -7,7 +7,7 @@ from typing import Final
 from spancast.dialects.openai_chat.completions import OPENAI_COMPLETIONS
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
-from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
+from spancast.dialects.openai_responses.reader import OPENAI_FETCHED_RESPONSE, OPENAI_RESPONSES
 from spancast.instrumentation.stainless import Resource, stainless_patches
 
 _COMPLETIONS: Final = "openai.resources.chat.completions.completions"
@@ -22,15 +22,21 @@ PATCHES: Final = stainless_patches(
         "/completions": OPENAI_COMPLETIONS,
         "/embeddings": OPENAI_EMBEDDINGS,
     },
+    fetches={"/responses/": OPENAI_FETCHED_RESPONSE},
     resources=(
         Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),
         Resource("completions", "openai.resources.completions", ("Completions", "AsyncCompletions"), ("create",)),
         Resource("embeddings", "openai.resources.embeddings", ("Embeddings", "AsyncEmbeddings"), ("create",)),
         Resource(
-            "responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), (*_METHODS, "compact")
+            "responses",
+            "openai.resources.responses.responses",
+            ("Responses", "AsyncResponses"),
+            (*_METHODS, "retrieve", "compact"),
         ),
     ),
     key_methods=frozenset(
-        f"openai.resources.beta.responses.responses:{owner}.create" for owner in ("Responses", "AsyncResponses")
+        f"openai.resources.beta.responses.responses:{owner}.{method}"
+        for owner in ("Responses", "AsyncResponses")
+        for method in ("create", "retrieve")
     ),
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 import struct
+from collections.abc import Mapping
 from typing import Any, Final
 
 from spancast.dialects.protocol import Dialect
@@ -17,6 +18,8 @@ _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 _AWS_PRELUDE: Final = struct.Struct(">III")
 _CHECKSUM_BYTES: Final = 4
+_AWS_EXCEPTION: Final = re.compile(rb"(?:\x0f:exception-type|\x0b:error-code)\x07(..)", re.DOTALL)
+"""The header with the code of an exception, up to its value: length and name, type 7 (a string), its length."""
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _JSON_STARTS: Final = (b"", b"{", b"[", b'"')
 
@@ -60,7 +63,12 @@ def _aws_payloads(body: bytes) -> list[Any]:
         size, headers_size, _ = _AWS_PRELUDE.unpack_from(body, at)
         if size < _AWS_PRELUDE.size + headers_size or at + size > len(body):
             break
-        payload: Any = json_codec.decode(body[at + _AWS_PRELUDE.size + headers_size : at + size - _CHECKSUM_BYTES])
+        headers_end = at + _AWS_PRELUDE.size + headers_size
+        payload: Any = json_codec.decode(body[headers_end : at + size - _CHECKSUM_BYTES])
+        if error := _AWS_EXCEPTION.search(body, at + _AWS_PRELUDE.size, headers_end):
+            code = body[error.end() : error.end() + int.from_bytes(error[1], "big")].decode("utf-8", "replace")
+            details: Mapping[str, Any] = payload if json_codec.is_mapping(payload) else {}
+            payload = {"type": "error", "error": {**details, "type": code}}
         text: object = payload.get("bytes") if isinstance(payload, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         found.append(json_codec.decode(_from_base64(text)) if isinstance(text, str) else payload)
         at += size

@@ -13,10 +13,12 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final, Literal, cast
+from urllib.parse import unquote
 
 from spancast.diagnostics import counters, warn_once
-from spancast.dialects.protocol import Dialect
+from spancast.dialects.protocol import RESPONSE_ID, Dialect
 from spancast.instrumentation.http_body import BodyCloseObserver, record_raw_body
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -63,6 +65,7 @@ def stainless_patches(  # noqa: PLR0913 - one argument per property of an SDK
     package: str,
     endpoints: Mapping[str, Dialect],
     resources: tuple[Resource, ...],
+    fetches: Mapping[str, Dialect] = MappingProxyType({}),
     key_methods: frozenset[str] = frozenset(),
     prepare: Callable[[Any, Any], Any] | None = None,
     provider: str | None = None,
@@ -72,13 +75,14 @@ def stainless_patches(  # noqa: PLR0913 - one argument per property of an SDK
     Args:
         package: The import package of the SDK.
         endpoints: The dialect of each path that the SDK posts to; an absolute URL is found by the end of its path.
+        fetches: The dialect of each path that, followed by an id, the SDK gets a stored response from.
         resources: The methods that accept trace keys.
         key_methods: Further methods (``module:Class.method``) that post to ``endpoints``.
         prepare: Returns changed options for a recorded call, from its client and its options.
         provider: The provider if that of the host is unknown.
     """
     instrumented = InstrumentedClients()
-    request = wrap_call(_Request(package, endpoints, prepare, provider, instrumented))
+    request = wrap_call(_Request(package, endpoints, fetches, prepare, provider, instrumented))
     pop_keys = _pop_keys_hook(instrumented)
     base = f"{package}._base_client"
     patches = [
@@ -182,16 +186,18 @@ def keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
 class _Request(CallDescription):
     """The method ``request`` of the SDK's client, which gets the final body and headers."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - the arguments of ``stainless_patches``
         self,
         package: str,
         endpoints: Mapping[str, Dialect],
+        fetches: Mapping[str, Dialect],
         prepare: Callable[[Any, Any], Any] | None,
         provider: str | None,
         instrumented: InstrumentedClients,
     ) -> None:
         self._streaming = f"{package}._streaming"
         self._endpoints = endpoints
+        self._fetches = fetches
         self._prepare = prepare
         self._provider = provider
         self._instrumented = instrumented
@@ -201,15 +207,16 @@ class _Request(CallDescription):
         if not self._instrumented.covers(owner):
             return None, args, kwargs, None
         options: Any = args[1] if len(args) > 1 else kwargs.get("options")
-        dialect = self._dialect(options)
-        data = options.json_data if dialect is not None else None
+        dialect, data = self._request_of(options)
         if dialect is None or not json_codec.is_mapping(data):
             return None, args, kwargs, None
         extra: Mapping[str, Any] | None = options.extra_json
         body: Mapping[str, Any] = {**data, **extra} if extra else data
         headers = options.headers, getattr(owner, "_custom_headers", None)
         session = session_header(headers) if headers[0] or headers[1] else None
-        traced_call = CALL_TRACER.start_call(dialect, body, self._server(owner, options.url), session, parse_now=False)
+        is_fetch = options.json_data is None
+        server = self._server(owner, options.url)
+        traced_call = CALL_TRACER.start_call(dialect, body, server, session, parse_now=is_fetch)
         if traced_call is not None and traced_call.context is not None and is_wrapped_by_logfire(owner):
             # Logfire has no suppression key of its own, so all instrumentations are suppressed.
             traced_call.context = suppress_instrumentation(traced_call.context)
@@ -237,15 +244,19 @@ class _Request(CallDescription):
         _set_request_bytes(traced_call, error if response is None else response, note)
         super().fail(traced_call, error, note)
 
-    def _dialect(self, options: Any) -> Dialect | None:  # noqa: ANN401 - the SDK's options
-        url = getattr(options, "url", None)
-        if type(url) is not str or getattr(options, "method", "").lower() != "post":
-            return None
+    def _request_of(self, options: Any) -> tuple[Dialect | None, Any]:  # noqa: ANN401 - the SDK's options
+        """Return the dialect of a request and its body; the body of one that fetches a response is its query."""
+        url, method = getattr(options, "url", None), getattr(options, "method", "").lower()
+        if type(url) is not str:
+            return None, None
         path = url.partition("?")[0] if "?" in url else url
-        dialect = self._endpoints.get(path)
-        if dialect is None and "://" in path:
-            return next((found for end, found in self._endpoints.items() if path.endswith(end)), None)
-        return dialect
+        if method == "post":
+            return _dialect_of(path, self._endpoints), options.json_data
+        if method != "get" or options.json_data is not None or not self._fetches:
+            return None, None
+        folder, slash, name = path.rpartition("/")
+        query: dict[str, Any] = {**(options.params or {}), RESPONSE_ID: unquote(name)}
+        return _dialect_of(folder + slash, self._fetches), query
 
     def _server(self, client: Any, url: str) -> Server:  # noqa: ANN401 - the SDK's client
         server = server_of(url) if "://" in url else _server(client)
@@ -257,9 +268,10 @@ class _Request(CallDescription):
         """Return options without trace keys, except the forwarded ones; None if unchanged."""
         changed: Any = options
         extra: Mapping[str, Any] | None = options.extra_json
-        data: Mapping[str, Any] = options.json_data
+        data: Mapping[str, Any] = options.json_data or {}
         has_keys = traced_call is not None and traced_call.keys is not NO_KEYS and traced_call.keys.enabled
-        forwarded = traced_call.forwarded() if traced_call is not None and has_keys else None
+        # A request without a body has no place for them.
+        forwarded = traced_call.forwarded() if traced_call is not None and has_keys and data else None
         if forwarded or not (_KEY_PARAMETERS.isdisjoint(extra or ()) and _KEY_PARAMETERS.isdisjoint(data)):
             changed = _copy(changed, options)
             given = forwarded or {}
@@ -272,6 +284,13 @@ class _Request(CallDescription):
         if self._prepare is not None and traced_call is not None and traced_call.records_response:
             changed = self._prepare(client, changed)
         return changed if changed is not options else None
+
+
+def _dialect_of(path: str, dialects: Mapping[str, Dialect]) -> Dialect | None:
+    dialect = dialects.get(path)
+    if dialect is None and "://" in path:
+        return next((found for end, found in dialects.items() if path.endswith(end)), None)
+    return dialect
 
 
 def capture_response(method: Method) -> Method:

@@ -10,6 +10,7 @@ Invariants (tests/contract/test_every_client.py, tests/instrumentation/test_left
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from types import MethodType, TracebackType
@@ -19,6 +20,9 @@ from spancast.diagnostics import never_raise
 from spancast.dialects.protocol import StreamReader
 from spancast.model.call import Response
 from spancast.tracing.traced_call import Incomplete, TracedCall
+
+_NO_FAILURES: Final = (GeneratorExit, StopIteration, StopAsyncIteration)
+"""Exceptions that end an iteration."""
 
 
 @functools.cache
@@ -75,7 +79,9 @@ class Arrived:
 class StreamRecorder:
     """The recorder of one stream; the first report of an end ends the call."""
 
-    __slots__ = ("_iterator", "arrived", "has_ended", "hides_usage_chunk", "in_sdk_iterator", "traced_call")
+    __slots__ = (
+        "_handled", "_iterator", "arrived", "has_ended", "hides_usage_chunk", "in_sdk_iterator", "traced_call",
+    )  # fmt: skip
 
     def __init__(
         self, traced_call: TracedCall, arrived: Arrived | None = None, *, hides_usage_chunk: bool = False
@@ -87,6 +93,8 @@ class StreamRecorder:
         self.in_sdk_iterator = False
         self.hides_usage_chunk: Final = hides_usage_chunk
         self._iterator: Callable[[], Any] = _nothing
+        # The exception that the caller was handling before, by its id: a reference would keep the caller's frames.
+        self._handled = id(sys.exception())
 
     def track(self, iterator: Any) -> None:  # noqa: ANN401 - the SDK's
         """Track ``iterator``, the SDK's own, by a weak reference: its frame holds the stream, which holds this."""
@@ -110,6 +118,14 @@ class StreamRecorder:
             self.traced_call.fail(error)
         else:
             self.traced_call.end_stream(incomplete=incomplete)
+
+    def closed(self) -> None:
+        """End the call, whose stream was closed: by an exception inside its ``with`` block, or without one."""
+        error = sys.exception()
+        if error is None or id(error) == self._handled or isinstance(error, _NO_FAILURES):
+            self.end("closed")
+        else:
+            self.end(error=error)
 
     def __enter__(self) -> None:
         """Enter the block that reads the stream; its end is the end of the stream."""

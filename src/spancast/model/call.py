@@ -68,3 +68,9 @@ class Response:
     usage: Mapping[str, int | float] = field(default_factory=dict[str, "int | float"])
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
     failure: Failure | None = None
+    prompt_messages: list[Message] = field(default_factory=list[Message])
+    """Messages of a stored prompt, which the provider puts before those of the request."""
+    system_instructions: list[MessagePart] = field(default_factory=list[MessagePart])
+    """Instructions that the request does not have: of a stored prompt, or of a fetched response."""
+    tools: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Tools that the request does not have, as ``system_instructions``."""

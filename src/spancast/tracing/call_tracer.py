@@ -32,6 +32,7 @@ from spancast.tracing.group_spans import IDLE_S, GroupSpans, SpanParent
 from spancast.tracing.openrouter_fields import Forward
 from spancast.tracing.other_instrumentations import active_inference_span, is_suppressed
 from spancast.tracing.span_factory import SpanFactory
+from spancast.tracing.stored_responses import StoredResponses
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys, lost_entry
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_streams
 
@@ -65,6 +66,7 @@ class CallTracer:
     def __init__(self) -> None:
         self.settings: TracingSettings = TracingSettings()
         self.group_spans = GroupSpans(self.span_factory)
+        self.stored_responses = StoredResponses()
         self._span_factory: SpanFactory | None = None
         self._metrics: ClientMetrics | None = None
         self.before_call: Callable[[], None] | None = None
@@ -76,6 +78,7 @@ class CallTracer:
         if settings.group_idle_timeout != self.settings.group_idle_timeout:
             self.group_spans = GroupSpans(self.span_factory, idle_s=settings.group_idle_timeout)
         self.settings = settings
+        self.stored_responses = StoredResponses()
         self._span_factory = self._metrics = None
 
     @never_raise

@@ -6,7 +6,7 @@ dropped.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, AttributeValue, Request, Response
@@ -47,8 +47,17 @@ def add_response(attributes: Attributes, response: Response, *, content: bool, i
         attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
     attributes.update(response.attributes)
     attributes.update(response.usage)
-    if content and response.messages:
+    if not content:
+        return
+    if response.messages:
         attributes[semconv.OUTPUT_MESSAGES] = json_codec.encode(response.messages)
+    if response.prompt_messages:
+        own: Any = json_codec.decode(str(attributes.get(semconv.INPUT_MESSAGES, "[]")))
+        attributes[semconv.INPUT_MESSAGES] = json_codec.encode([*response.prompt_messages, *own])
+    if response.system_instructions:
+        attributes.setdefault(semconv.SYSTEM_INSTRUCTIONS, json_codec.encode(response.system_instructions))
+    if response.tools:
+        attributes.setdefault(semconv.TOOL_DEFINITIONS, json_codec.encode(response.tools))
 
 
 def is_empty(response: Response) -> bool:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, Type
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 
 from spancast.diagnostics import counters, never_raise, warn_once
-from spancast.dialects.protocol import Dialect, StreamReader
+from spancast.dialects.protocol import RESPONSE_ID, Dialect, StreamReader
 from spancast.errors import SpancastError
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, Failure, Response
@@ -130,6 +130,9 @@ class TracedCall:
     _span_factory: SpanFactory
     _chunk_times_s: list[float] = _NO_TIMES
     _request_bytes: bytes | None = None
+    _is_background = False
+    _ids: SpanContext | None = None
+    """The ids of the span of a call whose response the provider stores."""
     _started_s = 0.0
     _started_with: Attributes
     _added_at_end: Attributes = _NO_ATTRIBUTES
@@ -173,6 +176,7 @@ class TracedCall:
             attributes[semconv.REQUEST_MODEL] = model
         name = self.dialect.span_name(model)
         links, trace_id_override = _NO_LINKS, None
+        is_stored = self.dialect.is_stored
         if keys is not NO_KEYS:
             parent = self._parent = call_tracer.group_spans.resolve_parent(keys, current)
             current, links, trace_id_override = (
@@ -182,11 +186,17 @@ class TracedCall:
             )
             name = keys.generation_name or name
             self._problems = [*keys.validation_errors, *_parent_errors(keys, parent)]
+        if is_stored and self._body is not None:
+            self._is_background = self.dialect.is_background(self._body)
+            if self.dialect.operation == semconv.FETCH_RESPONSE:
+                links = [*links, *call_tracer.stored_responses.links(self._body.get(RESPONSE_ID))]
         self._started_s = time.perf_counter()
         span_factory = self._span_factory = call_tracer.span_factory()
         processor = span_factory.adding_at_end
         given = attributes if processor is None else None
         span = self.span = span_factory.start_span(name, current, _CLIENT, given, links, trace_id_override)
+        if is_stored:
+            self._ids = span.get_span_context()
         context = trace_api.set_span_in_context(span, current)
         self.context = suppress_others(context) if is_outermost else context
         entries = ACTIVE_KEYS.get().entries
@@ -405,11 +415,11 @@ class TracedCall:
     def _only_processor(self, unparsed_bytes: int | None) -> SpancastProcessor | None:
         """Return our processor if the export thread can parse the call; None if it must be parsed now.
 
-        It must be parsed now if another processor sees the span, if metrics are collected, or if the caller could
-        still change the objects to parse.
+        It must be parsed now if another processor sees the span, if metrics are collected, if the caller could
+        still change the objects to parse, or if the caller may fetch the response as soon as it has its id.
         """
         is_kept = self._request_bytes is not None or self._attributes is not None
-        if self.span is None or self.outer is not None or unparsed_bytes is None or not is_kept:
+        if self.span is None or self.outer is not None or unparsed_bytes is None or not is_kept or self._is_background:
             return None
         return self._span_factory.only_processor if self._call_tracer.active_metrics() is None else None
 
@@ -502,9 +512,9 @@ class TracedCall:
             attributes[semconv.ERROR_TYPE] = failure.type
             if failure is not self._failure:
                 counters.add("spans_failed")
-        if self._details:
-            attributes.update(self._details)
-        self._add_model_and_cost(attributes)
+        attributes.update(self._details or _NO_ATTRIBUTES)
+        if self._completes_response(attributes, response):
+            self._add_model_and_cost(attributes)
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
@@ -519,6 +529,24 @@ class TracedCall:
         if arrived.is_stream and not (incomplete or failure or is_empty(response)) and is_cut(response):
             return "cut", _CUT
         return incomplete, failure
+
+    def _completes_response(self, attributes: Attributes, response: Response) -> bool:
+        """Remember a stored response; return False for one that was fetched unfinished, or again.
+
+        The usage of a response is on one span only, so that sums over spans are right.
+        """
+        ids = self._ids
+        if ids is None or is_empty(response):
+            return True
+        stored, response_id = self._call_tracer.stored_responses, str(attributes.get(semconv.RESPONSE_ID))
+        if self.dialect.operation != semconv.FETCH_RESPONSE:
+            stored.begin(response_id, ids, has_usage=bool(response.usage))
+            return True
+        if stored.fetch(response_id, ids, has_usage=bool(response.usage)):
+            return True
+        for name in response.usage:
+            attributes.pop(name, None)
+        return False
 
     @never_raise
     def _add_model_and_cost(self, attributes: Attributes) -> None:

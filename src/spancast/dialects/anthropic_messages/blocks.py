@@ -26,6 +26,8 @@ Fields = Mapping[str, Any]
 
 _RESULT: Final = "_tool_result"
 _PROVIDER_FIELDS: Final = frozenset({"signature"})
+_MESSAGE_FIELDS: Final = frozenset({"role", "content"})
+_SOURCE_FIELDS: Final = frozenset({"type", "url", "data", "file_id", "media_type", "content"})
 _READ_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     "text": frozenset({"type", "text", "citations"}),
     "thinking": frozenset({"type", "thinking", "signature"}),
@@ -42,10 +44,13 @@ _READ_FIELDS: Final[Mapping[str, frozenset[str]]] = {
 
 def input_messages(value: object) -> list[Message]:
     """Return ``messages`` with their roles as sent; tool results stay in the user's message."""
-    return [
-        {"role": accessors.text(message.get("role")) or "user", "parts": content_parts(message.get("content"))}
-        for message in map(accessors.fields, accessors.items(value))
-    ]
+    return [_message(accessors.fields(message)) for message in accessors.items(value)]
+
+
+def _message(fields: Fields) -> Message:
+    role, parts = accessors.text(fields.get("role")) or "user", content_parts(fields.get("content"))
+    message: Message = {"role": role, "parts": parts}
+    return message if fields.keys() <= _MESSAGE_FIELDS else add_rest(message, fields, _MESSAGE_FIELDS)
 
 
 def content_parts(content: object) -> list[MessagePart]:
@@ -91,20 +96,28 @@ def _redacted_thinking(_block: Fields) -> MessagePart | None:
 
 
 def _image(block: Fields) -> MessagePart | None:
-    return _media("image", accessors.fields(block.get("source")))
+    source = accessors.fields(block.get("source"))
+    return _with_source(_media("image", source), source)
 
 
 def _document(block: Fields) -> MessagePart | None:
     source = accessors.fields(block.get("source"))
     if source.get("type") == "text" and isinstance(source.get("data"), str):
         part = text_part(source["data"])
+        if mime_type := accessors.text(source.get("media_type")):
+            part["mime_type"] = mime_type
     elif source.get("type") == "content":
         part = generic_part("document", content=content_parts(source.get("content")))
     else:
         part = _media("document", source)
     if part is not None and (title := accessors.text(block.get("title"))):
         part["title"] = title
-    return part
+    return _with_source(part, source)
+
+
+def _with_source(part: MessagePart | None, source: Fields) -> MessagePart | None:
+    """Add the fields of ``source`` that are not read to its part."""
+    return part if part is None or source.keys() <= _SOURCE_FIELDS else add_rest(part, source, _SOURCE_FIELDS)
 
 
 def _container_upload(block: Fields) -> MessagePart | None:

@@ -132,7 +132,7 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     _include_compaction(usage, accessors.fields(response.get("usage")).get("iterations"))
     attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS, nested="stop_reason" in response)
     attributes.update(usage.attributes)
-    attributes.update(error_attributes(response.get("error")))
+    attributes.update(error_attributes(response.get("error"), failure))
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
     if category := accessors.text(accessors.fields(response.get("stop_details")).get("category")):

@@ -28,7 +28,9 @@ _DELTAS: Final = {
 }
 """Type of a delta to its text field and the field of the block."""
 _DELTA_ONLY: Final = frozenset({"type", "index", "delta"})
-_MESSAGE_DELTA: Final = frozenset({"type", "delta", "usage"})
+_EVENT_FIELDS: Final = frozenset({"type", "message", "delta", "usage", "error"})
+_MESSAGE_EVENTS: Final = frozenset({"message_start", "message_delta", "message_stop", "error"})
+"""Events whose other fields belong to the message."""
 _PAIR: Final = 2
 
 _BLOCK_OF: Final = {"text": "text", "thinking": "thinking", "input": "tool_use", "content": "compaction"}
@@ -67,13 +69,16 @@ class MessagesStream(StreamReader):
 
     def _learn(self, text: str, event: dict[str, Any]) -> None:
         """Learn from a delta that has only one piece of text."""
-        delta: Any = event["delta"]
-        if type(delta) is not dict or len(delta) != _PAIR:  # pyright: ignore[reportUnknownArgumentType] - wire JSON
+        delta, index = event["delta"], event["index"]
+        if type(delta) is not dict or len(delta) != _PAIR or not isinstance(index, int):  # pyright: ignore[reportUnknownArgumentType] - wire JSON
             return
-        row = _DELTAS.get(delta.get("type"))  # pyright: ignore[reportArgumentType, reportUnknownArgumentType, reportUnknownMemberType] - wire JSON
-        piece: object = delta.get(row[0]) if row is not None else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - wire JSON
-        if row is not None and isinstance(piece, str) and isinstance(event["index"], int):
-            self.fast_path.learn(text, row[0], piece, self._pieces[event["index"], row[1]])
+        kind: object = delta.get("type")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - wire JSON
+        row = _DELTAS.get(kind) if isinstance(kind, str) else None
+        pieces = self._pieces.get((index, row[1])) if row is not None else None
+        if row is not None and pieces is not None and event["type"] == "content_block_delta":
+            piece: object = delta.get(row[0])  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - wire JSON
+            if isinstance(piece, str):
+                self.fast_path.learn(text, row[0], piece, pieces)
 
     def feed(self, chunk: object) -> None:
         """Process the next event: a dict of wire JSON or an SDK's object."""
@@ -103,16 +108,16 @@ class MessagesStream(StreamReader):
     def _feed_delta(self, index: Hashable, delta_fields: _Fields, delta: object) -> None:
         kind = delta_fields.get("type")
         row = _DELTAS.get(kind)  # pyright: ignore[reportArgumentType] - any value may be looked up
-        if row is None:
-            if kind == "citations_delta":
-                block = self._blocks.setdefault(index, {"type": "text"})
-                block["citations"] = [*accessors.items(block.get("citations")), accessors.fields(delta).get("citation")]
-            return
+        if row is None or len(delta_fields) > _PAIR:
+            self._merge_delta(index, accessors.fields(delta), () if row is None else row)
+            if row is None:
+                return
         text = delta_fields.get(row[0])
         if type(text) is not str:
             # An SDK without a class for this delta has its fields in ``__pydantic_extra__``.
             text = accessors.fields(delta).get(row[0])
             if type(text) is not str:
+                self._merge_delta(index, accessors.fields(delta), ())
                 return
         key = (index, row[1])
         pieces = self._pieces.get(key)
@@ -120,6 +125,18 @@ class MessagesStream(StreamReader):
             self._pieces[key] = [text]
         else:
             pieces.append(text)
+
+    def _merge_delta(self, index: Hashable, delta: _Fields, read: tuple[str, ...]) -> None:
+        """Add the fields of a delta that are not ``read`` to its block: text is appended, so that none is lost."""
+        block = self._blocks.setdefault(index, {"type": _BLOCK_OF[read[1]] if read else "text"})
+        for name, value in delta.items():
+            if name == "type" or name in read or json_codec.is_absent(value):
+                continue
+            known = block.get(name)
+            if name == "citation":
+                block["citations"] = [*accessors.items(block.get("citations")), value]
+            else:
+                block[name] = known + value if isinstance(known, str) and isinstance(value, str) else value
 
     def _feed_event(self, event: _Fields) -> None:
         kind = event.get("type")
@@ -133,10 +150,11 @@ class MessagesStream(StreamReader):
         elif kind == "message_delta":
             self._message.update(_present(accessors.fields(event.get("delta"))))
             self._usage.update(_present(accessors.fields(event.get("usage"))))
-            late = {name: value for name, value in event.items() if name not in _MESSAGE_DELTA}
-            self._message.update(_present(late))
         elif kind == "error":
             self._message["error"] = event.get("error") or {"message": event.get("message")}
+        if isinstance(kind, str) and kind in _MESSAGE_EVENTS:
+            # Among them the request id of an error, and Bedrock's metrics in ``message_stop``.
+            self._message.update(_present({name: event[name] for name in event.keys() - _EVENT_FIELDS}))
 
     def _assemble(self) -> list[dict[str, Any]]:
         blocks = {index: dict(block) for index, block in self._blocks.items()}

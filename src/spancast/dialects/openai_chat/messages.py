@@ -37,6 +37,8 @@ _READ_FIELDS: Final = _BASIC_FIELDS | {
 }  # fmt: skip
 _FILE_FIELDS: Final = frozenset({"file_data", "file_id", "filename"})
 _CALL_FIELDS: Final = frozenset({"id", "index", "type", "function"})
+_FUNCTION_FIELDS: Final = frozenset({"name", "arguments", "input"})
+_DETAIL_FIELDS: Final = frozenset({"type", "index", "format", "format_"})
 _PAIR: Final = 2
 _OBJECT: Final = frozenset({dict})
 
@@ -181,41 +183,45 @@ def _tool_call(value: object) -> MessagePart:
     inner = accessors.fields(call.get(kind)) or accessors.fields(call.get("function"))
     arguments = inner.get("arguments", inner.get("input"))
     part = tool_call_part(accessors.text(call.get("id")), accessors.text(inner.get("name")), arguments)
+    if not inner.keys() <= _FUNCTION_FIELDS:
+        add_rest(part, inner, _FUNCTION_FIELDS)
     return part if call.keys() <= _CALL_FIELDS else add_rest(part, call, _CALL_FIELDS | {kind})
 
 
 def _reasoning(fields: Mapping[str, Any]) -> list[MessagePart]:
     parts = [_detail(accessors.fields(item)) for item in accessors.items(fields.get("reasoning_details"))]
-    # ``reasoning`` repeats the text of the details, if they have any.
-    if not any(part["type"] == "reasoning" for part in parts):
-        text = accessors.text(fields.get("reasoning")) or accessors.text(fields.get("reasoning_content"))
-        if text:
+    # Most servers repeat the same text in several of these fields.
+    known = _compact("".join(str(part["content"]) for part in parts if part["type"] == "reasoning"))
+    for name in ("reasoning_content", "reasoning"):
+        text = accessors.text(fields.get(name))
+        if text and (not known or _compact(text) not in known):
             parts.insert(0, reasoning_part(text))
+            known += _compact(text)
     return parts
+
+
+def _compact(text: str) -> str:
+    return "".join(text.split())
 
 
 def _detail(detail: Mapping[str, Any]) -> MessagePart:
     kind = accessors.text(detail.get("type")) or "reasoning.text"
-    text = accessors.text(detail.get("text")) or accessors.text(detail.get("summary"))
-    if text is not None:
-        part = reasoning_part(text)
-        for name in ("signature", "format", "id"):
-            # Objects of the openrouter SDK have ``format_``.
-            value = accessors.text(detail.get(name)) or accessors.text(detail.get(f"{name}_"))
-            if value:
-                part[name] = value
-        return part
-    if kind == _ENCRYPTED:
-        data = detail.get("data")
+    text_field = "text" if accessors.text(detail.get("text")) else "summary"
+    if text := accessors.text(detail.get(text_field)):
+        part, read_field = reasoning_part(text), text_field
+    elif kind == _ENCRYPTED:
+        data, read_field = detail.get("data"), "data"
         # Encrypted for the provider, and kilobytes long.
-        size = len(data) if isinstance(data, str) else 0
-        value = accessors.text(detail.get("format")) or accessors.text(detail.get("format_"))
-        return generic_part(kind, byte_size=size, **({"format": value} if value else {}))
-    return _generic(kind, detail)
+        part = generic_part(kind, byte_size=len(data) if isinstance(data, str) else 0)
+    else:
+        return _generic(kind, detail)
+    # Objects of the openrouter SDK have ``format_``.
+    if value := accessors.text(detail.get("format")) or accessors.text(detail.get("format_")):
+        part["format"] = value
+    return add_rest(part, detail, _DETAIL_FIELDS | {read_field})
 
 
 def _audio(audio: Mapping[str, Any]) -> MessagePart:
     data = accessors.text(audio.get("data"))
     part = media_part("audio", data=data, file_id=None if data else accessors.text(audio.get("id")))
-    transcript = accessors.text(audio.get("transcript"))
-    return {**part, "transcript": transcript} if transcript else part
+    return add_rest(part, audio, {"data"} if data else {"id"})

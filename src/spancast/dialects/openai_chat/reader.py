@@ -47,6 +47,7 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "top_p": Row(semconv.REQUEST_TOP_P, read.number),
     "top_k": Row(semconv.REQUEST_TOP_K, read.integer),
     "seed": Row(semconv.REQUEST_SEED, read.integer),
+    # Mistral's name.
     "random_seed": Row(semconv.REQUEST_SEED, read.integer),
     "stop": Row(semconv.REQUEST_STOP_SEQUENCES, read.string_list),
     "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.integer),
@@ -93,7 +94,7 @@ _FIELDS: Final[Mapping[str, Row]] = {
     "openrouter_metadata": Row(semconv.RESPONSE + "openrouter_metadata", to_json_string),
 }
 # ``obfuscation`` is random padding in every chunk of OpenAI.
-_NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "debug", "obfuscation"})
+_NOT_FIELDS: Final = frozenset({"id", "model", "choices", "usage", "error", "obfuscation"})
 _CHOICE_FIELDS: Final = frozenset(
     {"index", "message", "text", "delta", "finish_reason", "native_finish_reason", "logprobs", "usage", "error"}
 )
@@ -178,7 +179,7 @@ class OpenAIChat(Dialect):
             attributes.update(usage.attributes)
         error = fields.get("error") or accessors.fields(fields.get("x_groq")).get("error")
         failure = read_failure(error, fields)
-        attributes.update(error_attributes(error))
+        attributes.update(error_attributes(error, failure))
         reasons: list[str] = []
         has_more = False
         for choice in choices:
@@ -187,8 +188,10 @@ class OpenAIChat(Dialect):
                 reasons.append(reason)
             if failure is None:
                 failure = read_failure(choice.get("error"), choice, is_failed=reason == "error")
-                attributes.update(error_attributes(choice.get("error")))
-            has_more = has_more or bool(choice.get("logprobs") or choice.get("native_finish_reason"))
+                attributes.update(error_attributes(choice.get("error"), failure))
+            has_more = has_more or bool(
+                choice.get("logprobs") or choice.get("native_finish_reason") or reason != choice.get("finish_reason")
+            )
         if has_more:
             _add_choice_fields(choices, attributes, content=content)
         return Response(
@@ -269,11 +272,9 @@ def _tool(value: object) -> dict[str, Any]:
         kept = to_json_data(tool)
         named = accessors.text(inner.get("name")) or accessors.text(tool.get("name")) or kind
         return {**kept, "type": kind, "name": named} if isinstance(kept, dict) else {"type": kind, "name": named}
-    definition: dict[str, Any] = {"type": kind, "name": accessors.text(inner.get("name")) or ""}
-    for name in ("description", "parameters", "strict"):
-        if not json_codec.is_absent(inner.get(name)):
-            definition[name] = inner[name]
-    return definition
+    given = {name: value for name, value in inner.items() if not json_codec.is_absent(value)}
+    definition = {"type": kind, **given, "name": accessors.text(inner.get("name")) or ""}
+    return add_rest(definition, tool, {"type", kind})
 
 
 def _output(choice: Mapping[str, Any]) -> Message:
@@ -317,6 +318,9 @@ def _add_excluded_reasoning(usage: Usage) -> None:
 
 def _add_choice_fields(choices: list[Mapping[str, Any]], attributes: Attributes, *, content: bool) -> None:
     native = [accessors.text(choice.get("native_finish_reason")) or "" for choice in choices]
+    given = [accessors.text(choice.get("finish_reason")) or "" for choice in choices]
+    if not any(native) and not _FINISH_REASONS.keys().isdisjoint(given):
+        native = given
     if any(native):
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = native
     if content:

@@ -22,7 +22,6 @@ _REPEATED_FIELDS: Final = frozenset(
     {"id", "object", "created", "model", "system_fingerprint", "service_tier", "provider", "obfuscation", "choices"}
 )
 """The fields that most servers repeat in every chunk."""
-_NOT_KEPT: Final = frozenset({"choices", "debug"})
 _CHOICE_FIELDS: Final = frozenset({"index", "delta"})
 _NOT_FINAL: Final = frozenset({"index", "delta", "message", "text", "logprobs"})
 
@@ -185,7 +184,7 @@ class ChatStream(StreamReader):
     def _merge(self, fields: Mapping[str, Any]) -> None:
         for name, value in fields.items():
             # Azure's first chunk has filter results and an empty id and model.
-            if name in _NOT_KEPT or value == "" or json_codec.is_absent(value):
+            if name == "choices" or value == "" or json_codec.is_absent(value):
                 continue
             known = self._response.get(name)
             self._response[name] = _merged(known, value) if name != "usage" else value
@@ -222,7 +221,7 @@ class _Choice:
         self._details: dict[Any, dict[str, Any]] = {}
         self._audio: dict[str, Any] = {}
         self._audio_pieces: dict[str, list[str]] = {}
-        self._logprobs: dict[str, list[Any]] = {}
+        self._logprobs: dict[str, Any] = {}
         self._final_fields: dict[str, Any] = {}
 
     def pieces(self, name: str) -> list[str]:
@@ -319,8 +318,11 @@ class _Choice:
 
     def _add_logprobs(self, logprobs: Mapping[str, Any]) -> None:
         for name, tokens in logprobs.items():
-            if tokens is not None:
-                self._logprobs.setdefault(name, []).extend(accessors.items(tokens))
+            known = self._logprobs.get(name)
+            if json_codec.is_list(tokens):
+                self._logprobs[name] = [*(known or ()), *tokens]
+            elif not json_codec.is_absent(tokens):
+                self._logprobs[name] = tokens
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
         given = call.get("index")
@@ -381,11 +383,12 @@ class _Choice:
 class _Call:
     """One tool call, with its arguments in fragments."""
 
-    __slots__ = ("_fields", "_kind", "_name_fields", "_object", "arguments")
+    __slots__ = ("_fields", "_inner", "_kind", "_object", "arguments")
 
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
-        self._name_fields: dict[str, str] = {}
+        self._inner: dict[str, Any] = {}
+        """The fields of the function beside its arguments."""
         self.arguments: list[str] = []
         self._kind = "function"
         self._object: Any = None
@@ -403,7 +406,7 @@ class _Call:
             return given_id != self.call_id
         kind = accessors.text(call.get("type")) or self._kind
         name = accessors.text(accessors.fields(call.get(kind)).get("name"))
-        known = self._name_fields.get("name")
+        known = self._inner.get("name")
         if not name or not known:
             return False
         # A server without ids: the name begins a call, unless it is repeated within one.
@@ -411,9 +414,9 @@ class _Call:
 
     def feed(self, call: Mapping[str, Any]) -> None:
         """Process a fragment; only the first one has id and name."""
-        if self._name_fields and call.get("id") is None:
-            fragment = accessors.fields(call.get(self._kind)).get("arguments")
-            if type(fragment) is str:
+        if self._inner and call.keys() <= _FRAGMENT_FIELDS:
+            function: Any = call.get("function")
+            if type(function) is dict and len(function) == 1 and type(fragment := function.get("arguments")) is str:  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType, reportUnknownVariableType] - wire JSON
                 self.arguments.append(fragment)
                 return
         for name in ("id", "type"):
@@ -423,9 +426,7 @@ class _Call:
         kind = self._fields.get("type", "function")
         self._kind = kind if call.get(kind) is not None else self._kind
         inner = accessors.fields(call.get(self._kind))
-        name = inner.get("name")
-        if isinstance(name, str) and name:
-            self._name_fields["name"] = name
+        self._inner.update(_function_fields(inner))
         fragment = inner.get("arguments", inner.get("input"))
         if isinstance(fragment, str):
             self.arguments.append(fragment)
@@ -438,7 +439,19 @@ class _Call:
     def assembled(self) -> dict[str, Any]:
         """Return the call in the form of a response without streaming."""
         arguments = "".join(self.arguments) if self._object is None or self.arguments else self._object
-        return {**self._fields, self._kind: {**self._name_fields, "arguments": arguments}}
+        return {**self._fields, self._kind: {**self._inner, "arguments": arguments}}
+
+
+def _function_fields(inner: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a function beside its arguments; a name is text."""
+    return {
+        name: value
+        for name, value in inner.items()
+        if name not in ("arguments", "input")
+        and value != ""
+        and not json_codec.is_absent(value)
+        and (name != "name" or isinstance(value, str))
+    }
 
 
 def _merged(known: object, value: object) -> Any:  # noqa: ANN401 - wire JSON

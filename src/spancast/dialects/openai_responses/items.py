@@ -30,6 +30,7 @@ _MESSAGE_FIELDS: Final = frozenset({"type", "role", "content"})
 _REASONING_FIELDS: Final = frozenset({"type", "summary", "content", "encrypted_content"})
 _CALL_FIELDS: Final = frozenset({"type", "call_id", "name", "actions"})
 _RESULT_FIELDS: Final = frozenset({"type", "call_id", "output", "result"})
+_COMPACTION_FIELDS: Final = frozenset({"type", "id", "encrypted_content"})
 _USUAL_STATUS: Final = frozenset({"completed", "in_progress"})
 _PART_FIELDS: Final = frozenset(
     {
@@ -115,7 +116,11 @@ def item_parts(value: object) -> list[MessagePart]:
 
 def _with_item(parts: list[MessagePart], item: Fields, known: frozenset[str]) -> list[MessagePart]:
     """Add the fields of an item that are not in ``known`` to its first part; its id is ``item_id`` there."""
-    if parts and not item.keys() <= known:
+    if not parts:
+        # A message without content, perhaps an item of a type that this server does not name.
+        rest = add_rest({}, item, known | {"id", "status"})
+        return [unknown_part("message", item)] if rest else []
+    if not item.keys() <= known:
         part = parts[0]
         if item_id := accessors.text(item.get("id")):
             part["item_id"] = item_id
@@ -146,7 +151,7 @@ def _item_part(kind: str, item: Fields) -> MessagePart:
         (part,) = _with_item([result], item, _RESULT_FIELDS)
         return part
     if kind == "compaction":
-        return generic_part(kind, id=accessors.text(item.get("id")))
+        return add_rest(generic_part(kind, id=accessors.text(item.get("id"))), item, _COMPACTION_FIELDS)
     return unknown_part(kind, item)
 
 
@@ -193,7 +198,8 @@ def _file(part: Fields) -> MessagePart | None:
 
 
 def _audio(part: Fields) -> MessagePart | None:
-    nested = accessors.fields(part.get("input_audio")) or part
+    inner = accessors.fields(part.get("input_audio"))
+    nested = inner or part
     format_name = accessors.text(nested.get("format"))
     converted = _media("audio", data=nested.get("data"), mime_type=f"audio/{format_name}" if format_name else None)
     transcript = accessors.text(part.get("transcript"))
@@ -201,7 +207,7 @@ def _audio(part: Fields) -> MessagePart | None:
         return text_part(transcript) if transcript else None
     if transcript:
         converted["transcript"] = transcript
-    return converted
+    return add_rest(converted, inner, {"data", "format"})
 
 
 _CONTENT: Final[Mapping[str, Callable[[Fields], MessagePart | None]]] = {
@@ -232,9 +238,17 @@ def _media(
 
 def _reasoning(item: Fields) -> list[MessagePart]:
     values = [*accessors.items(item.get("summary")), *accessors.items(item.get("content"))]
-    parts = [part for part in map(_reasoning_text, map(accessors.fields, values)) if part is not None]
+    parts = [_content_part(part) if isinstance(part, str) else _reasoning_part(part) for part in values]
     # Encrypted reasoning has no readable text; an empty part records that it exists.
     return parts or [reasoning_part("")]
+
+
+def _reasoning_part(value: object) -> MessagePart:
+    part = accessors.fields(value)
+    converted = _reasoning_text(part)
+    if converted is None:
+        return unknown_part(accessors.text(part.get("type")) or "unknown", part)
+    return add_rest(converted, part, _PART_FIELDS)
 
 
 def _call(kind: str, item: Fields) -> MessagePart:

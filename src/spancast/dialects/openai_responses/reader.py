@@ -26,11 +26,18 @@ from spancast.dialects.openai_responses.items import (
 )
 from spancast.dialects.openai_responses.stream import ResponsesStream
 from spancast.dialects.parameters import Range, Row
-from spancast.dialects.protocol import Dialect
+from spancast.dialects.protocol import RESPONSE_ID, Dialect
 from spancast.dialects.sanitize import public_url, to_json_data
 from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, MessagePart, Request, Response
+
+
+def _cursor(value: object) -> str | None:
+    """Read the number of the last event received, which the convention has as text."""
+    number = accessors.count(value)
+    return accessors.text(value) if number is None else str(number)
+
 
 _PARAMETERS: Final[Mapping[str, Row]] = {
     "temperature": Row(semconv.REQUEST_TEMPERATURE, parameters.number),
@@ -44,6 +51,11 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "previous_response_id": Row(semconv.REQUEST_PREVIOUS_RESPONSE_ID, parameters.text),
     "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, parameters.service_tier),
     "stream": Row(semconv.REQUEST_STREAM, parameters.true_flag),
+}
+_FETCH_PARAMETERS: Final[Mapping[str, Row]] = {
+    RESPONSE_ID: Row(semconv.RESPONSE_ID, parameters.text),
+    "starting_after": Row(semconv.REQUEST_STREAM_CURSOR, _cursor),
+    "stream": _PARAMETERS["stream"],
 }
 _RANGES: Final[Mapping[str, Range]] = {
     "temperature": Range(0, 2),
@@ -131,8 +143,11 @@ class _OpenAIResponses(Dialect):
     name: str = "openai_responses"
     provider: str = "openai"
     is_shared: bool = True
+    is_stored: bool = True
     end_marker: str | None = "[DONE]"
-    last_events: frozenset[str] = frozenset({"response.completed", "response.incomplete", "response.failed"})
+    last_events: frozenset[str] = frozenset(
+        {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
+    )
     answers: str | None = "spancast.dialects.openai_responses.answers:ANSWERS"
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
@@ -148,7 +163,7 @@ class _OpenAIResponses(Dialect):
             stream=body.get("stream") is True,
             messages=input_messages(body.get("input")) if content else [],
             system_instructions=_instructions(body.get("instructions")) if content else [],
-            tools=[_tool(tool) for tool in accessors.items(body.get("tools"))] if content else [],
+            tools=_tools(body) if content else [],
             attributes=attributes,
             validation_errors=parameters.out_of_range(body, _RANGES),
         )
@@ -163,8 +178,55 @@ class _OpenAIResponses(Dialect):
         """Return a reader for one stream."""
         return ResponsesStream(read_body, content=content)
 
+    def is_background(self, body: Mapping[str, Any]) -> bool:
+        """Return whether the request asks for a response in the background."""
+        return body.get("background") is True
+
 
 OPENAI_RESPONSES: Final = _OpenAIResponses()
+
+
+class _FetchedResponse(_OpenAIResponses):
+    """``GET /responses/<id>``: the response of an earlier call, whole or as the rest of its stream."""
+
+    __slots__ = ()
+
+    name: str = "openai_fetched_response"
+    operation: str = semconv.FETCH_RESPONSE
+    answers: str | None = None
+
+    def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:  # noqa: ARG002 - there is none
+        """Read the id and the query of a request."""
+        attributes = parameters.read_parameters(body, _FETCH_PARAMETERS, _TRACE_KEYS)
+        attributes[semconv.OPENAI_API_TYPE] = "responses"
+        return Request(model=None, stream=body.get("stream") is True, attributes=attributes)
+
+    def read_response(self, response: object, *, content: bool) -> Response:
+        """Read a response that may still be in progress."""
+        return _read_fetched(accessors.fields(response), content=content)
+
+    def new_stream(self, *, content: bool) -> ResponsesStream:
+        """Return a reader for the rest of a stream."""
+        return ResponsesStream(_read_fetched, content=content)
+
+    def span_name(self, model: str | None) -> str:  # noqa: ARG002 - its request has none
+        """Return the name of the operation, as the convention requires."""
+        return self.operation
+
+
+OPENAI_FETCHED_RESPONSE: Final = _FetchedResponse()
+
+
+def _read_fetched(response: Mapping[str, Any], *, content: bool, is_cut: bool = False) -> Response:
+    """Read a fetched response, which has its instructions and tools, but not its input."""
+    read = read_body(response, content=content, is_cut=is_cut)
+    read.attributes.pop(semconv.RESPONSE + "status", None)
+    if status := accessors.text(response.get("status")):
+        read.attributes[semconv.RESPONSE_STATUS] = status
+    if content:
+        read.prompt_messages, read.system_instructions = [], _instructions(response.get("instructions"))
+        read.tools = _tools(response)
+    return read
 
 
 def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = False) -> Response:
@@ -172,15 +234,26 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     output = response.get("output")
     failure = read_failure(response.get("error"), response, is_failed=response.get("status") == "failed")
     usage = read_usage(response.get("usage"), _USAGE)
-    native = accessors.text(accessors.fields(response.get("incomplete_details")).get("reason"))
+    details = accessors.fields(response.get("incomplete_details"))
+    native = accessors.text(details.get("reason"))
     reason = "error" if is_cut else _finish_reason(response, native, has_failed=failure is not None)
     attributes = parameters.read_fields(response, _FIELDS, _NOT_FIELDS, nested="output" in response)
     attributes.update(usage.attributes)
-    attributes.update(error_attributes(response.get("error")))
+    attributes.update(error_attributes(response.get("error"), failure))
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
+    if rest := {name: value for name, value in details.items() if name != "reason" and not json_codec.is_absent(value)}:
+        attributes[semconv.RESPONSE + "incomplete_details"] = parameters.json_attribute(rest)
     if content and (values := logprobs(output)):
         attributes[semconv.RESPONSE_LOGPROBS] = json_codec.encode(values)
+    prompt = accessors.fields(response.get("prompt"))
+    if prompt:
+        _add_prompt(attributes, prompt)
+        set_by_prompt = {name: response.get(name) for name in _PARAMETERS.keys() - {"service_tier", "stream"}}
+        attributes.update(parameters.read_parameters(set_by_prompt, _PARAMETERS, frozenset()))
+        _add_reasoning(attributes, response.get("reasoning"))
+    has_prompt_content = content and bool(prompt)
+    instructions = response.get("instructions") if has_prompt_content else None
     return Response(
         id=accessors.text(response.get("id")),
         model=accessors.text(response.get("model")),
@@ -189,6 +262,9 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
         usage=usage.counts,
         attributes=attributes,
         failure=failure,
+        prompt_messages=input_messages(instructions) if not isinstance(instructions, str) else [],
+        system_instructions=_instructions(instructions) if isinstance(instructions, str) else [],
+        tools=_tools(response) if has_prompt_content else [],
     )
 
 
@@ -252,6 +328,10 @@ def _instructions(value: object) -> list[MessagePart]:
     if isinstance(value, str):
         return content_parts(value)
     return [part for item in accessors.items(value) for part in item_parts(item)]
+
+
+def _tools(body: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [_tool(tool) for tool in accessors.items(body.get("tools"))]
 
 
 def _tool(value: object) -> dict[str, Any]:

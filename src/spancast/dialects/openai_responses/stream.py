@@ -7,12 +7,15 @@ SDK objects are copied, because the SDK's stream helper modifies them.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Hashable, Mapping
 from typing import Any, Final, NamedTuple, Protocol
 
 from spancast.dialects import accessors
 from spancast.dialects.protocol import StreamReader
 from spancast.dialects.sanitize import shallow_copy
+from spancast.model import json_codec
 from spancast.model.call import Response
 
 _Fields = Mapping[str, Any]
@@ -62,18 +65,35 @@ _START_EVENTS: Final = frozenset({"response.created", "response.queued", "respon
 _END_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _ERROR_EVENTS: Final = frozenset({"error", "response.error"})
 
+_EVENT_FIELDS: Final = frozenset({"type", "sequence_number", "response", "error"})
+_UNKNOWN_DELTA: Final = re.compile(r"response\.(?!audio\.)(.+)\.delta")
+"""Any delta except bytes of audio, which are not kept."""
+
 _Key = tuple[str, Hashable, Hashable]
 
 
 class ResponsesStream(StreamReader):
     """A reader of the events of one response; without ``content`` it keeps no text."""
 
-    __slots__ = ("_closed", "_content", "_error", "_has_ended", "_items", "_parts", "_pieces", "_read", "_response")
+    __slots__ = (
+        "_beside",
+        "_closed",
+        "_content",
+        "_error",
+        "_has_ended",
+        "_items",
+        "_parts",
+        "_pieces",
+        "_read",
+        "_response",
+    )
 
     def __init__(self, read: ResponseReader, *, content: bool) -> None:
         self._read = read
         self._content = content
         self._response: _Fields = {}
+        self._beside: dict[str, Any] = {}
+        """Fields of events beside the response: timings of llama.cpp, OpenRouter's debug echo."""
         self._has_ended = False
         self._error: _Fields | None = None
         self._items: dict[Hashable, dict[str, Any]] = {}
@@ -90,7 +110,7 @@ class ResponsesStream(StreamReader):
         # Text deltas are the hot path: extra fields are not merged.
         event: Any = chunk if type(chunk) is dict else getattr(chunk, "__dict__", None)  # pyright: ignore[reportUnknownVariableType]
         kind: Any = event.get("type") if event else None
-        slot = _DELTAS.get(kind) if isinstance(kind, str) else None
+        slot = (_DELTAS.get(kind) or _unknown_slot(kind)) if isinstance(kind, str) else None
         if slot is None:
             self._feed_event(accessors.fields(chunk))  # pyright: ignore[reportUnknownArgumentType]
             return
@@ -117,12 +137,12 @@ class ResponsesStream(StreamReader):
 
     def result(self) -> Response:
         """Return the response of the terminal event, else the assembled one."""
-        response = dict(self._response)
+        response = {**self._beside, **self._response}
         if not accessors.items(response.get("output")):
             response["output"] = self._assemble()
         if self._error is not None and not response.get("error"):
             response["error"] = self._error
-        has_begun = bool(self._response or response["output"] or self._error)
+        has_begun = bool(response["output"] or self._response or self._error)
         return self._read(response, content=self._content, is_cut=has_begun and not self._has_ended)
 
     def _feed_event(self, event: _Fields) -> None:
@@ -135,9 +155,14 @@ class ResponsesStream(StreamReader):
         if kind in _START_EVENTS or kind in _END_EVENTS:
             self._response = accessors.fields(event.get("response")) or self._response
             self._has_ended = kind in _END_EVENTS
+            self._beside.update(_other_fields(event))
         elif kind in _ERROR_EVENTS:
             nested = accessors.fields(event.get("error"))
-            self._error = nested or {"code": event.get("code"), "message": event.get("message")}
+            if nested:
+                self._beside.update(_other_fields(event))
+            self._error = nested or {"message": None, **_other_fields(event)}
+        elif kind == "response.debug":
+            self._beside.update(_other_fields(event))
         else:
             index = event.get("output_index")
             if index is None:
@@ -182,7 +207,9 @@ class ResponsesStream(StreamReader):
         for (kind, index, position), pieces in self._pieces.items():
             if index in self._closed:
                 continue
-            slot, text = _DELTAS[kind], "".join(pieces)
+            slot, text = _DELTAS.get(kind) or _unknown_slot(kind), "".join(pieces)
+            if slot is None:
+                continue
             item = items.setdefault(index, {"type": slot.item})
             if slot.parts:
                 part = lists.setdefault((index, slot.parts), {}).setdefault(position, {"type": slot.part})
@@ -192,3 +219,16 @@ class ResponsesStream(StreamReader):
         for (index, field), parts in lists.items():
             items.setdefault(index, {"type": "message"})[field] = list(parts.values())
         return list(items.values())
+
+
+@functools.cache
+def _unknown_slot(kind: str) -> _Slot | None:
+    """Return the place of a delta that is not in the table: the field of its item that its name ends with."""
+    match = _UNKNOWN_DELTA.fullmatch(kind)
+    return None if match is None else _Slot("unknown", match[1], match[1])
+
+
+def _other_fields(event: _Fields) -> dict[str, Any]:
+    return {
+        name: value for name, value in event.items() if name not in _EVENT_FIELDS and not json_codec.is_absent(value)
+    }
