@@ -41,7 +41,9 @@ REACHED_BY = {
 LOCAL = {"file", "console", "store", "exporter"}
 ENGINES = {"clickhouse", "s3"}
 """Types tested with their servers in ``tests/destinations/test_clickhouse.py`` and ``test_s3.py``."""
-POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES]
+CLOUDS = {"google-cloud-trace", "azure-monitor"}
+"""Types with the credentials of a cloud, tested in ``tests/destinations/test_cloud_auth.py``."""
+POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES | CLOUDS]
 
 
 @pytest.fixture(autouse=True)
@@ -356,5 +358,5 @@ def test_local_destination_in_privacy_mode_writes_no_content(
 
 
 def test_every_destination_type_is_tested() -> None:
-    assert set(POSTING) | LOCAL | ENGINES == set(DESTINATIONS)
+    assert set(POSTING) | LOCAL | ENGINES | CLOUDS == set(DESTINATIONS)
     assert set(ELSEWHERE) == set(SAME_PLACE) == set(DESTINATIONS)

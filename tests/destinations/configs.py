@@ -60,12 +60,15 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "helicone": {"api_key": f"{CANARY}-key"},
     "maxim": {"api_key": f"{CANARY}-key", "repo_id": "repo-1"},
     "fallom": {"api_key": f"{CANARY}-key"},
+    "google-cloud-trace": {"project": "support-bot"},
+    "azure-monitor": {"base_url": "https://one.westeurope-1.ingest.monitor.azure.com", "rule_id": "dcr-1"},
+    "xray": {"api_key": f"{CANARY}-key"},
     "weave-agents": {"api_key": f"{CANARY}-key", "entity": "team", "project": "support-bot"},
 }
 """The required fields per type, and some optional ones."""
 
 ELSEWHERE: dict[str, dict[str, Any]] = {
-    "otlp": {"endpoint": "http://other.test:4318"},
+    "otlp": {"endpoint": "http://other.test:4318", "auth": "azure"},
     "otel-collector": {"endpoint": "http://collector.test:4319/v1/traces"},
     "jaeger": {"endpoint": "http://jaeger.test:4318"},
     "webhook": {"url": "https://hook.test/in?for=other"},
@@ -128,6 +131,9 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "helicone": {"api_key": "other", "base_url": "https://other.test"},
     "maxim": {"repo_id": "other", "base_url": "https://other.test"},
     "fallom": {"api_key": "other", "base_url": "https://other.test"},
+    "google-cloud-trace": {"project": "other", "base_url": "https://other.test"},
+    "azure-monitor": {"rule_id": "other", "base_url": "https://other.test"},
+    "xray": {"api_key": "other", "region": "eu-west-1", "base_url": "https://other.test"},
     "weave-agents": {"entity": "other", "project": "other", "base_url": "https://other.test"},
 }  # fmt: skip
 """Per type, each field that identifies the destination (address, account, part of the account), with another value."""
@@ -195,6 +201,9 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "fiddler": {"api_key": "other"},
     "evidently": {"secret": "other"},
     "maxim": {"api_key": "other"},
+    "google-cloud-trace": {},
+    "azure-monitor": {},
+    "xray": {},
     "weave-agents": {"api_key": "other"},
 }
 """Per type, each specific field that does not identify it. A new credential must not strand queued spans."""

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field, SecretStr
 
+from spancast.destinations.cloud_auth import Auth
 from spancast.destinations.field_types import Address, Secret, Text
 
 FieldSpec: TypeAlias = tuple[Any, Any]
@@ -40,7 +41,8 @@ class OtlpVendor:
     ``accepted`` has the encodings that the product accepts, the preferred one first. A credential is in
     ``account`` only if nothing else identifies the account: queued spans are not delivered with another one.
     ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
-    of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB).
+    of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB). ``auth`` is the cloud whose credentials are used
+    if no field is one.
     """
 
     title: str
@@ -58,6 +60,7 @@ class OtlpVendor:
     accepted: tuple[Literal["protobuf", "json"], ...] = ("protobuf", "json")
     max_batch_spans: int | None = None
     max_batch_bytes: int | None = None
+    auth: Auth | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -674,6 +677,45 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         account=("api_key",),
         convention="openrouter",
     ),
+    "google-cloud-trace": OtlpVendor(
+        title="Google Cloud Trace",
+        about="Google Cloud Trace, with the credentials that google-auth finds.",
+        source="docs.cloud.google.com/stackdriver/docs/reference/telemetry/v1.traces.post",
+        fields={"project": _text("Project id."), "base_url": _url("https://telemetry.googleapis.com")},
+        resource={"gcp.project_id": "{project}"},
+        account=("project",),
+        convention="gen_ai_wide",
+        auth="google",
+    ),
+    "azure-monitor": OtlpVendor(
+        title="Azure Monitor",
+        about="Application Insights by a data collection rule, with the credentials that azure-identity finds.",
+        source="learn.microsoft.com (OpenTelemetry protocol ingestion in Azure Monitor)",
+        fields={
+            "base_url": _url(about="Data collection endpoint, `https://NAME.REGION-1.ingest.monitor.azure.com`."),
+            "rule_id": _text("Immutable id of the data collection rule, `dcr-…`."),
+        },
+        path="/dataCollectionRules/{rule_id}/streams/Microsoft-OTLP-Traces/otlp/v1/traces",
+        account=("rule_id",),
+        convention="gen_ai_wide",
+        accepted=("protobuf",),
+        auth="azure",
+    ),
+    "xray": OtlpVendor(
+        title="AWS X-Ray",
+        about="AWS X-Ray and CloudWatch (Transaction Search), with a key or the credentials that botocore finds.",
+        source="docs.aws.amazon.com (CloudWatch OTLP endpoints)",
+        fields={
+            "region": _text("Region.", "us-east-1"),
+            "api_key": _secret("X-Ray API key of an IAM user.", default=None),
+            "base_url": _url(None, _OWN_SERVER),
+        },
+        headers={"Authorization": "Bearer {api_key}"},
+        account=("api_key",),
+        convention="gen_ai_wide",
+        derive=_host("https://xray.{region}.amazonaws.com"),
+        auth="aws",
+    ),
     "weave-agents": OtlpVendor(
         title="W&B Weave Agents",
         about="The Agents pages of Weights & Biases Weave, which read the GenAI conventions.",
@@ -705,7 +747,7 @@ def target(row: OtlpVendor, config: BaseModel) -> Target:
     account = {name: values.get(name) for name in row.account}
     secret = {name for name in account if isinstance(getattr(config, name, None), SecretStr)}
     return Target(
-        signal_url(row.base.format_map(values), row.path),
+        signal_url(row.base.format_map(values), row.path.format_map(values)),
         headers,
         _fill(row.resource, values),
         account={name: value for name, value in account.items() if name not in secret},

@@ -129,6 +129,7 @@ DESTINATIONS: Final[Mapping[str, DestinationType]] = {
             config=f"{_HERE}.otlp_config:VendorConfig",
             factory=f"{_HERE}.otlp_config:create_vendor",
             convention=vendor.convention,
+            extra=vendor.auth,
             source=vendor.source,
         )
         for name, vendor in OTLP_VENDORS.items()
