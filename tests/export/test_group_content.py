@@ -90,7 +90,7 @@ def test_held_texts_are_bounded_and_evictions_counted(monkeypatch: pytest.Monkey
     for number in range(100, 120):
         content.complete(call(number, number + 1000, "asked", "answered", at_ms=number))
     assert len(content._held) == 10
-    assert sum(count for key, count in (counters.read() - before).items() if key.name == "group_content_evicted") == 10
+    assert sum(count for key, count in (counters.read() - before).items() if key.name == "group_texts_evicted") == 10
     assert texts(content.complete(span("new", 1119, attributes=GROUP))) == ("asked", "answered")
     assert texts(content.complete(span("old", 1100, attributes=GROUP))) == (None, None)
     for number in range(1110, 1119):

@@ -26,6 +26,9 @@ from spancast.destinations.field_types import Address, Secret, Text
 FieldSpec: TypeAlias = tuple[Any, Any]
 """The type of a field and its pydantic ``Field``."""
 Values: TypeAlias = Mapping[str, str]
+Proof: TypeAlias = Literal["server", "emulator", "vendor", "users"]
+"""How a contract was verified: the real server in the tests, an emulator, the vendor's documentation, SDK or source, or
+only the public configurations of its users."""
 
 TRACES: Final = "/v1/traces"
 _ANY_BASE: Final = "Base URL, with or without the path of its OTLP endpoint."
@@ -42,7 +45,7 @@ class OtlpVendor:
     ``account`` only if nothing else identifies the account: queued spans are not delivered with another one.
     ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
     of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB). ``auth`` is the cloud whose credentials are used
-    if no field is one.
+    if no field is one. ``proof`` is how the contract was verified, ``repeats`` what becomes of a span that is sent twice.
     """
 
     title: str
@@ -61,6 +64,8 @@ class OtlpVendor:
     max_batch_spans: int | None = None
     max_batch_bytes: int | None = None
     auth: Auth | None = None
+    proof: Proof = "vendor"
+    repeats: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +194,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Phoenix",
         about="Arize Phoenix, cloud or your own server, in OpenInference.",
         source="arize.com/docs/phoenix (arize-phoenix-otel 0.17)",
+        proof="server",
         fields={
             "base_url": _url("http://localhost:6006"),
             "api_key": _secret("API key, if the server requires one.", default=None),
@@ -252,6 +258,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="PostHog",
         about="PostHog AI observability, by its OTLP endpoint. A span that is sent again after an error counts twice.",
         source="posthog.com/docs/ai-observability/installation/opentelemetry",
+        repeats="two events, counted twice",
         fields={
             "api_key": _secret("Project token, `phc_…`."),
             "endpoint": _url("https://us.i.posthog.com"),
@@ -375,6 +382,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="MLflow",
         about="An MLflow tracking server.",
         source="mlflow.org/docs/latest/genai/tracing/opentelemetry/ingest",
+        proof="server",
         fields={
             "base_url": _url("http://localhost:5000"),
             "experiment_id": _text("Experiment for the traces.", "0"),
@@ -403,6 +411,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Uptrace",
         about="Uptrace, cloud or your own server.",
         source="public configurations of users",
+        proof="users",
         fields={
             "dsn": _secret("DSN of the project, `https://TOKEN@api.uptrace.dev?grpc=4317`."),
             "base_url": _url("https://api.uptrace.dev"),
@@ -415,6 +424,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="HyperDX",
         about="HyperDX (ClickStack), cloud or your own server.",
         source="public configurations of users",
+        proof="users",
         fields={"api_key": _secret("Ingestion key."), "base_url": _url("https://in-otel.hyperdx.io")},
         headers={"authorization": "{api_key}"},
         account=("api_key",),
@@ -437,6 +447,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Better Stack",
         about="Better Stack Telemetry.",
         source="public configurations of users",
+        proof="users",
         fields={
             "base_url": _url(about="Ingesting host of the source, `https://sID.CLUSTER.betterstackdata.com`."),
             "source_token": _secret("Source token."),
@@ -603,6 +614,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Lightstep",
         about="ServiceNow Cloud Observability, formerly Lightstep.",
         source="public configurations of users",
+        proof="users",
         fields={"access_token": _secret("Access token."), "base_url": _url("https://ingest.lightstep.com")},
         path="/traces/otlp/v0.9",
         headers={"lightstep-access-token": "{access_token}"},
@@ -644,6 +656,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Helicone",
         about="Helicone, in Traceloop's convention.",
         source="github.com/Helicone/helicone (SDK helicone-helpers 1.2.1)",
+        proof="users",
         fields={
             "api_key": _secret("API key."),
             "base_url": _url("https://api.helicone.ai", "Base URL; `https://eu.api.helicone.ai` for the EU."),
@@ -658,6 +671,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Maxim",
         about="Maxim AI.",
         source="public configurations of users",
+        proof="users",
         fields={
             "api_key": _secret("API key."),
             "repo_id": _text("Id of the log repository."),
@@ -672,6 +686,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Fallom",
         about="Fallom, which takes the spans of OpenRouter Broadcast.",
         source="public configurations of users",
+        proof="users",
         fields={"api_key": _secret("API key."), "base_url": _url("https://broadcast.fallom.com")},
         headers={"Authorization": "Bearer {api_key}"},
         account=("api_key",),

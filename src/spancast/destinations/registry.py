@@ -17,7 +17,7 @@ from spancast.destinations.config import DestinationConfig, NetworkConfig
 from spancast.destinations.field_types import state_directory
 from spancast.destinations.object_destination import ObjectConfig, ObjectDestination
 from spancast.destinations.otlp_config import vendor_config
-from spancast.destinations.otlp_vendors import OTLP_VENDORS, target
+from spancast.destinations.otlp_vendors import OTLP_VENDORS, Proof, target
 from spancast.destinations.protocol import Destination
 from spancast.errors import ConfigError
 from spancast.model.entry_points import installed, load
@@ -32,7 +32,8 @@ class DestinationType:
     ``config`` and ``factory`` are import names (``module:name``) of its model and of the function that
     creates a ``Destination`` from ``(config, encoder)``; they are imported on first use.
     ``convention`` is its attribute convention, ``extra`` the pip extra with its dependencies,
-    ``source`` the page with its contract. ``extra_help`` is the import name of a function whose
+    ``source`` the page with its contract, ``proof`` how it was verified, ``repeats`` what a span becomes there that is
+    sent twice (empty if unknown). ``extra_help`` is the import name of a function whose
     result `spancast destinations TYPE` shows after the fields.
     """
 
@@ -43,6 +44,8 @@ class DestinationType:
     convention: str = "gen_ai"
     extra: str | None = None
     source: str = ""
+    proof: Proof = "vendor"
+    repeats: str = ""
     extra_help: str | None = None
 
 
@@ -53,6 +56,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         config=f"{_HERE}.otlp_config:OtlpConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="opentelemetry.io/docs/specs/otlp",
+        proof="server",
     ),
     "otel-collector": DestinationType(
         title="OpenTelemetry Collector",
@@ -60,6 +64,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         config=f"{_HERE}.otlp_config:CollectorConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="opentelemetry.io/docs/collector",
+        proof="server",
     ),
     "jaeger": DestinationType(
         title="Jaeger",
@@ -67,6 +72,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         config=f"{_HERE}.otlp_config:JaegerConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="jaegertracing.io/docs/latest/architecture/apis",
+        proof="server",
     ),
     "webhook": DestinationType(
         title="Webhook",
@@ -102,6 +108,8 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         extra_help=f"{_HERE}.clickhouse:ddl",
         extra="clickhouse",
         source="openrouter.ai/docs/guides/features/broadcast/clickhouse",
+        proof="server",
+        repeats="one row after a merge of the table",
     ),
     "s3": DestinationType(
         title="S3",
@@ -110,6 +118,8 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         factory=f"{_HERE}.s3:create",
         extra="s3",
         source="openrouter.ai/docs/guides/features/broadcast/s3",
+        proof="emulator",
+        repeats="the same object again",
     ),
     "exporter": DestinationType(
         title="SpanExporter",
@@ -131,6 +141,8 @@ DESTINATIONS: Final[Mapping[str, DestinationType]] = {
             convention=vendor.convention,
             extra=vendor.auth,
             source=vendor.source,
+            proof=vendor.proof,
+            repeats=vendor.repeats,
         )
         for name, vendor in OTLP_VENDORS.items()
     },

@@ -78,7 +78,7 @@ class GroupContent:
         while self._held_bytes > _MAX_HELD_BYTES or len(self._held) > _MAX_PARENTS:
             _, evicted = self._held.popitem(last=False)
             self._held_bytes -= evicted.size
-            counters.add("group_content_evicted")
+            counters.add("group_texts_evicted")
 
 
 def _texts_of(span: SpanData, *, with_question: bool) -> _Texts:
