@@ -39,7 +39,8 @@ REACHED_BY = {
     "posthog": "endpoint", "sentry": "otlp_endpoint", "datadog": "url",
 }  # fmt: skip
 LOCAL = {"file", "console", "store", "exporter"}
-ENGINES = {"clickhouse", "s3"}
+NO_HTTP = LOCAL | {"postgres"}
+ENGINES = {"clickhouse", "postgres", "s3"}
 """Types tested with their servers in ``tests/destinations/test_clickhouse.py`` and ``test_s3.py``."""
 CLOUDS = {"google-cloud-trace", "azure-monitor"}
 """Types with the credentials of a cloud, tested in ``tests/destinations/test_cloud_auth.py``."""
@@ -258,12 +259,12 @@ def test_fingerprint_differs_by_address_and_account(kind: str, name: str) -> Non
 @pytest.mark.parametrize("kind", DESTINATIONS)
 def test_fingerprint_ignores_filters_limits_and_replaced_credentials(kind: str) -> None:
     rules = {"privacy_mode": True, "sampling_rate": 0.5, "spans": "all", "mask": ["x"], "convention": "langfuse"}
-    network = {"timeout": 3, "verify": False, "proxy": "http://proxy.test"} if kind not in LOCAL else {}
+    network = {"timeout": 3, "verify": False, "proxy": "http://proxy.test"} if kind not in NO_HTTP else {}
     other = config(kind, **rules, **network, **SAME_PLACE[kind])
     assert other.fingerprint() == config(kind).fingerprint()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DESTINATIONS if kind not in LOCAL])
+@pytest.mark.parametrize("kind", [kind for kind in DESTINATIONS if kind not in NO_HTTP])
 def test_fingerprint_includes_headers(kind: str, tmp_path: Path) -> None:
     certificate = tmp_path / "client.pem"
     certificate.touch()
@@ -286,7 +287,7 @@ def addressed(kind: str, url: str) -> str:
 
 
 ADDRESS = {"s3": "endpoint", "clickhouse": "host"}
-URLS = [kind for kind in DESTINATIONS if kind not in LOCAL]
+URLS = [kind for kind in DESTINATIONS if kind not in NO_HTTP]
 
 
 @pytest.mark.parametrize("kind", URLS)

@@ -18,6 +18,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "console": {},
     "store": {},
     "clickhouse": {"host": "clickhouse.test", "password": f"{CANARY}-password"},
+    "postgres": {"url": f"postgresql://writer:{CANARY}-password@postgres.test/app"},
     "s3": {"bucket": "traces", "access_key_id": "key", "secret_access_key": f"{CANARY}-secret"},
     "exporter": {"exporter": "console"},
     "langfuse": {"public_key": f"{CANARY}-public", "secret_key": f"{CANARY}-secret", "environment": "production"},
@@ -77,6 +78,10 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "store": {"path": "other.db"},
     "clickhouse": {
         "host": "other.test", "database": "other", "table": "other", "username": "other", "entity_id": "other",
+        "organization_id": "other",
+    },
+    "postgres": {
+        "url": f"postgresql://writer:{CANARY}@postgres.test/other", "table": "other", "entity_id": "other",
         "organization_id": "other",
     },
     "s3": {
@@ -147,6 +152,7 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "console": {},
     "store": {"max_age": "1d"},
     "clickhouse": {"password": "other", "create_table": True, "should_include_cache_write_tokens": False},
+    "postgres": {"create_table": True, "timeout": 3},
     "s3": {
         "access_key_id": "other",
         "secret_access_key": "other",

@@ -45,7 +45,8 @@ class OtlpVendor:
     ``account`` only if nothing else identifies the account: queued spans are not delivered with another one.
     ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
     of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB). ``auth`` is the cloud whose credentials are used
-    if no field is one. ``proof`` is how the contract was verified, ``repeats`` what becomes of a span that is sent twice.
+    if no field is one. ``proof`` is how the contract was verified, ``repeats`` what becomes of a
+    span that is sent twice.
     """
 
     title: str

@@ -111,6 +111,17 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         proof="server",
         repeats="one row after a merge of the table",
     ),
+    "postgres": DestinationType(
+        title="PostgreSQL",
+        about="A table of one row per span, as OpenRouter fills it, in PostgreSQL, Supabase, Neon and other services.",
+        config=f"{_HERE}.postgres:PostgresConfig",
+        factory=f"{_HERE}.postgres:create",
+        extra_help=f"{_HERE}.postgres:ddl",
+        extra="postgres",
+        source="postgresql.org/docs/current/functions-json.html",
+        proof="server",
+        repeats="the row that is there stays",
+    ),
     "s3": DestinationType(
         title="S3",
         about="An object per trace in Amazon S3 or a compatible store (MinIO, R2, …).",
@@ -153,6 +164,8 @@ ENTRY_POINTS: Final = "spancast.destinations"
 """The entry point group for destination types of other distributions: ``name = "module:DESTINATION"``."""
 
 ALIASES: Final[Mapping[str, str]] = {
+    "postgresql": "postgres",
+    "supabase": "postgres",
     "collector": "otel-collector",
     "arize-ax": "arize",
     "elasticsearch": "elastic",
