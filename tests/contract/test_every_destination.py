@@ -40,7 +40,7 @@ REACHED_BY = {
 }  # fmt: skip
 LOCAL = {"file", "console", "store", "exporter"}
 NO_HTTP = LOCAL | {"postgres"}
-ENGINES = {"clickhouse", "postgres", "s3"}
+ENGINES = {"clickhouse", "postgres", "s3", "snowflake"}
 """Types tested with their servers in ``tests/destinations/test_clickhouse.py`` and ``test_s3.py``."""
 CLOUDS = {"google-cloud-trace", "azure-monitor"}
 """Types with the credentials of a cloud, tested in ``tests/destinations/test_cloud_auth.py``."""

@@ -19,6 +19,7 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "store": {},
     "clickhouse": {"host": "clickhouse.test", "password": f"{CANARY}-password"},
     "postgres": {"url": f"postgresql://writer:{CANARY}-password@postgres.test/app"},
+    "snowflake": {"account": "org-account", "token": f"{CANARY}-token"},
     "s3": {"bucket": "traces", "access_key_id": "key", "secret_access_key": f"{CANARY}-secret"},
     "exporter": {"exporter": "console"},
     "langfuse": {"public_key": f"{CANARY}-public", "secret_key": f"{CANARY}-secret", "environment": "production"},
@@ -83,6 +84,10 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "postgres": {
         "url": f"postgresql://writer:{CANARY}@postgres.test/other", "table": "other", "entity_id": "other",
         "organization_id": "other",
+    },
+    "snowflake": {
+        "account": "other", "database": "other", "schema_name": "other", "table": "other", "entity_id": "other",
+        "organization_id": "other", "base_url": "https://other.test",
     },
     "s3": {
         "bucket": "other", "region": "eu-west-1", "endpoint": "https://minio.test", "prefix": "other",
@@ -152,7 +157,14 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "console": {},
     "store": {"max_age": "1d"},
     "clickhouse": {"password": "other", "create_table": True, "should_include_cache_write_tokens": False},
-    "postgres": {"create_table": True, "timeout": 3},
+    "postgres": {"create_table": True},
+    "snowflake": {
+        "token": "other",
+        "warehouse": "other",
+        "role": "other",
+        "create_table": True,
+        "should_include_cache_write_tokens": False,
+    },
     "s3": {
         "access_key_id": "other",
         "secret_access_key": "other",

@@ -377,18 +377,30 @@ class HttpSender:
         """Return the start of ``text`` with credentials replaced, for an outcome."""
         return self._credentials.redact(text)
 
-    def send(
-        self, body: bytes, content_type: str, *, gzip: bool, timeout_s: float, headers: Mapping[str, str] = _NO_HEADERS
+    def send(  # noqa: PLR0913 - the parts of a request
+        self,
+        body: bytes,
+        content_type: str,
+        *,
+        gzip: bool,
+        timeout_s: float,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        suffix: str = "",
+        method: str | None = None,
     ) -> HttpResult:
-        """Send ``body`` (already compressed if ``gzip``); ``timeout_s`` includes reading the response."""
+        """Send ``body`` (already compressed if ``gzip``); ``timeout_s`` includes reading the response.
+
+        ``suffix`` is appended to the URL, ``method`` replaces that of the sender.
+        """
         request_headers = {"Content-Type": content_type, "User-Agent": USER_AGENT, **(_GZIP if gzip else _NO_HEADERS)}
         given = self._credentials.headers()
         if given is None:
             return HttpResult(Retry(f"{self._label}: no credentials: headers_from or auth failed, nothing was sent"))
         with _time_limit(min(timeout_s, self._timeout)), suppress_instrumentation():
-            result = self._send_once(body, self._encode_headers(given, request_headers, headers))
+            to = suffix, method or self._method
+            result = self._send_once(body, self._encode_headers(given, request_headers, headers), *to)
             if result.status == _UNAUTHORIZED and (renew := self._credentials.renew()) is not None:
-                result = self._send_once(body, self._encode_headers(renew, request_headers, headers))
+                result = self._send_once(body, self._encode_headers(renew, request_headers, headers), *to)
         return result
 
     def close(self) -> None:
@@ -406,17 +418,17 @@ class HttpSender:
             self._last_headers = tuple(map(dict, parts)), encoded
         return encoded
 
-    def _send_once(self, body: bytes, headers: dict[str, str]) -> HttpResult:
+    def _send_once(self, body: bytes, headers: dict[str, str], suffix: str, method: str) -> HttpResult:
         if self._sign is not None:
-            signed = self._sign(self._method, self._url, headers, body)
+            signed = self._sign(method, self._url + suffix, headers, body)
             if signed is None:
                 return HttpResult(Retry(f"{self._label}: the request was not signed, nothing was sent"))
             headers = dict(signed)
         try:
             connections = self._current_connections()
             response = connections.pool.urlopen(
-                self._method,
-                connections.target,
+                method,
+                connections.target + suffix,
                 body=body,
                 headers=headers,
                 redirect=False,

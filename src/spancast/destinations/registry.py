@@ -122,6 +122,15 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         proof="server",
         repeats="the row that is there stays",
     ),
+    "snowflake": DestinationType(
+        title="Snowflake",
+        about="A table of one row per span, as OpenRouter fills it, by Snowflake's SQL API.",
+        config=f"{_HERE}.snowflake:SnowflakeConfig",
+        factory=f"{_HERE}.snowflake:create",
+        extra_help=f"{_HERE}.snowflake:ddl",
+        source="docs.snowflake.com/en/developer-guide/sql-api",
+        repeats="nothing: a request id is executed once",
+    ),
     "s3": DestinationType(
         title="S3",
         about="An object per trace in Amazon S3 or a compatible store (MinIO, R2, …).",

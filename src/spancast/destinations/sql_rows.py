@@ -28,58 +28,68 @@ class Column:
 
     clickhouse: str
     postgres: str
+    snowflake: str
     value: Callable[[SpanData, Context], Any]
     is_json: bool = False
 
 
 def _text(*names: str) -> Column:
-    return Column("Nullable(String)", "text", lambda span, _: span.text(*names))
+    return Column("Nullable(String)", "text", "VARCHAR", lambda span, _: span.text(*names))
 
 
 def _count(name: str) -> Column:
-    return Column("UInt64", "bigint", lambda span, _: span.count(name))
+    return Column("UInt64", "bigint", "NUMBER(18,0)", lambda span, _: span.count(name))
 
 
 def _cost(value: Callable[[genai_fields.Costs], float | None]) -> Column:
-    return Column("Float64", "double precision", lambda span, _: value(genai_fields.costs(span)))
+    return Column("Float64", "double precision", "NUMBER(18,9)", lambda span, _: value(genai_fields.costs(span)))
 
 
 def _json(value: Callable[[SpanData], Any]) -> Column:
-    return Column("String", "jsonb", lambda span, _: value(span), is_json=True)
+    return Column("String", "jsonb", "VARIANT", lambda span, _: value(span), is_json=True)
 
 
-_START: Final = Column("DateTime64(3)", "timestamptz not null", lambda span, _: genai_fields.iso_time(span.start_ns))
+_START: Final = Column(
+    "DateTime64(3)",
+    "timestamptz not null",
+    "TIMESTAMP_NTZ NOT NULL",
+    lambda span, _: genai_fields.iso_time(span.start_ns),
+)
 
 COLUMNS: Final[Mapping[str, Column]] = {
-    "TRACE_ID": Column("String", "text not null", lambda span, _: genai_fields.raw_trace_id(span)),
-    "SPAN_ID": Column("String", "text not null", lambda span, _: span.span_id),
-    "PARENT_SPAN_ID": Column("Nullable(String)", "text", lambda span, _: span.parent_span_id or None),
+    "TRACE_ID": Column("String", "text not null", "VARCHAR NOT NULL", lambda span, _: genai_fields.raw_trace_id(span)),
+    "SPAN_ID": Column("String", "text not null", "VARCHAR NOT NULL", lambda span, _: span.span_id),
+    "PARENT_SPAN_ID": Column("Nullable(String)", "text", "VARCHAR", lambda span, _: span.parent_span_id or None),
     "USER_ID": _text(semconv.USER_ID),
     "SESSION_ID": _text(semconv.SESSION_ID),
-    "ORGANIZATION_ID": Column("Nullable(String)", "text", lambda _, context: context["organization_id"]),
-    "ENTITY_ID": Column("String", "text not null", lambda _, context: context["entity_id"]),
+    "ORGANIZATION_ID": Column("Nullable(String)", "text", "VARCHAR", lambda _, context: context["organization_id"]),
+    "ENTITY_ID": Column("String", "text not null", "VARCHAR NOT NULL", lambda _, context: context["entity_id"]),
     "API_KEY_NAME": _text(*semconv.API_KEY_NAMES),
     "TIMESTAMP": _START,
     "START_TIME": _START,
-    "END_TIME": Column("Nullable(DateTime64(3))", "timestamptz", lambda span, _: genai_fields.iso_time(span.end_ns)),
-    "DURATION_MS": Column("Nullable(Float64)", "double precision", lambda span, _: span.duration_ms),
+    "END_TIME": Column(
+        "Nullable(DateTime64(3))", "timestamptz", "TIMESTAMP_NTZ", lambda span, _: genai_fields.iso_time(span.end_ns)
+    ),
+    "DURATION_MS": Column("Nullable(Float64)", "double precision", "NUMBER(18,3)", lambda span, _: span.duration_ms),
     "MODEL": _text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL),
     "PROVIDER_NAME": _text(semconv.RESPONSE_PROVIDER, semconv.PROVIDER_NAME),
     "PROVIDER_SLUG": _text(semconv.PROVIDER_NAME),
-    "SPAN_TYPE": Column("String", "text", lambda span, _: genai_fields.span_type(span)),
-    "STATUS": Column("String", "text not null", lambda span, _: "error" if span.status == "error" else "ok"),
-    "LEVEL": Column("String", "text not null", lambda span, _: genai_fields.level(span)),
-    "FINISH_REASON": Column("Nullable(String)", "text", lambda span, _: genai_fields.finish_reason(span)),
+    "SPAN_TYPE": Column("String", "text", "VARCHAR", lambda span, _: genai_fields.span_type(span)),
+    "STATUS": Column(
+        "String", "text not null", "VARCHAR NOT NULL", lambda span, _: "error" if span.status == "error" else "ok"
+    ),
+    "LEVEL": Column("String", "text not null", "VARCHAR NOT NULL", lambda span, _: genai_fields.level(span)),
+    "FINISH_REASON": Column("Nullable(String)", "text", "VARCHAR", lambda span, _: genai_fields.finish_reason(span)),
     "PROMPT_TOKENS": _count(semconv.USAGE_INPUT_TOKENS),
     "COMPLETION_TOKENS": _count(semconv.USAGE_OUTPUT_TOKENS),
-    "TOTAL_TOKENS": Column("UInt64", "bigint", lambda span, _: genai_fields.total_tokens(span)),
+    "TOTAL_TOKENS": Column("UInt64", "bigint", "NUMBER(18,0)", lambda span, _: genai_fields.total_tokens(span)),
     "CACHED_TOKENS": _count(semconv.USAGE_CACHE_READ),
     "CACHE_WRITE_TOKENS": _count(semconv.USAGE_CACHE_WRITE),
     "REASONING_TOKENS": _count(semconv.USAGE_REASONING),
     "INPUT_COST": _cost(lambda costs: costs.input),
     "OUTPUT_COST": _cost(lambda costs: costs.output),
     "TOTAL_COST": _cost(lambda costs: costs.total),
-    "TAGS": Column("Array(String)", "text[]", lambda span, _: genai_fields.tags(span)),
+    "TAGS": Column("Array(String)", "text[]", "ARRAY", lambda span, _: genai_fields.tags(span)),
     "ATTRIBUTES": _json(lambda span: span.attributes),
     "INPUT": _json(genai_fields.conversation),
     "OUTPUT": _json(genai_fields.completion),
