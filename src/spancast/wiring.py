@@ -11,6 +11,7 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.encoder_config import shared_redaction
 from spancast.destinations.field_types import state_directory
 from spancast.diagnostics import logger
+from spancast.export import process_exit
 from spancast.export.pipeline import ExportPipeline, open_spool, routes_of
 from spancast.export.self_metrics import observe
 
@@ -20,10 +21,10 @@ LOCAL_STORE: Final = "store"
 """The name and type of the destination that is used if none is configured."""
 
 
-def make_pipeline(settings: Settings, stop_former: Callable[[], None]) -> ExportPipeline:
+def make_pipeline(settings: Settings, end_open_spans: Callable[[], None]) -> ExportPipeline:
     """Return the pipeline for ``settings``; without destinations, one to the local store.
 
-    ``stop_former`` is called before the spool is opened, but not if a destination cannot be created.
+    ``end_open_spans`` is called at the end of the process, before the pipeline shuts down.
 
     Raises:
         ConfigError: A destination lacks a package, or the spool file is not a spool.
@@ -37,7 +38,7 @@ def make_pipeline(settings: Settings, stop_former: Callable[[], None]) -> Export
             " spool.path, or `spool: memory` to confirm that"
         )
     limit = min(settings.spool.limit_bytes, MEMORY_BYTES) if in_memory else settings.spool.limit_bytes
-    stop_former()
+    process_exit.call_first(end_open_spans)
     spool = open_spool(
         None if in_memory else settings.spool.path, limit, settings.spool.max_age, settings.spool.keep_delivered
     )

@@ -11,16 +11,20 @@ import socket
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
 from tests.export.pipelines import otlp, pipeline_to
 from tests.ports import own_port
 
 PROGRAM = Path(__file__).with_name("span_program.py")
+OPEN_SPANS = Path(__file__).with_name("open_span_program.py")
+ALL_OPEN = ["Support", "block", "chat called", "chat streamed", "triage"]
 ROOT = PROGRAM.parents[2]
 UNSHARE = ("unshare", "--pid", "--fork", "--kill-child")
 CAN_UNSHARE = bool(shutil.which("unshare")) and not subprocess.run([*UNSHARE, "true"], check=False).returncode
@@ -39,20 +43,24 @@ def program(
     first: int = 0,
     count: int = 200,
     prefix: Sequence[str] = (),
+    path: Path = PROGRAM,
 ) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*prefix, sys.executable, str(PROGRAM), getattr(receiver, "url", receiver), str(directory), how, str(first), str(count)],
+        [*prefix, sys.executable, str(path), getattr(receiver, "url", receiver), str(directory), how, str(first), str(count)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
 
 
 def numbers(receiver: OtlpReceiver) -> Counter[int]:
-    came: Counter[int] = Counter()
-    for request in receiver.requests:
-        for of_resource in ExportTraceServiceRequest.FromString(request.body).resource_spans:
-            for of_scope in of_resource.scope_spans:
-                came.update(int(span.name.removeprefix("span ")) for span in of_scope.spans)
-    return came
+    return Counter(
+        int(span.name.removeprefix("span ")) for request in receiver.requests for span in spans_in(request.body)
+    )
+
+
+def spans_in(body: bytes) -> Iterator[Span]:
+    for of_resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+        for of_scope in of_resource.scope_spans:
+            yield from of_scope.spans
 
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
@@ -84,6 +92,19 @@ def test_sigterm_while_the_main_thread_holds_a_lock_delivers(how: str, receiver:
     assert numbers(receiver) == Counter(range(200))
 
 
+@pytest.mark.parametrize("how", ["exit", "term", "pool", "executor", "spawned", "stream"])
+def test_open_groups_blocks_and_streams_end_with_the_process(how: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
+    process = program(receiver, tmp_path, how, path=OPEN_SPANS)
+    assert process.stdout is not None
+    if how == "term":
+        assert process.stdout.readline() == "ready\n"
+        process.terminate()
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (-signal.SIGTERM if how == "term" else 0, "")
+    names = sorted(span.name for request in receiver.requests for span in spans_in(request.body))
+    assert names == (["chat streamed"] if how == "stream" else ALL_OPEN)
+
+
 @pytest.mark.skipif(not CAN_UNSHARE, reason="no new pid namespace can be made here")
 def test_sigterm_of_the_first_process_of_a_container_leaves_delivery_running(
     receiver: OtlpReceiver, tmp_path: Path
@@ -101,6 +122,40 @@ def test_child_processes_deliver(how: str, count: int, spool: str, receiver: Otl
     _, output = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "")
     assert numbers(receiver) == Counter(range(count))
+
+
+@pytest.mark.skipif(find_spec("celery") is None, reason="celery is not installed")
+def test_celery_workers_that_are_replaced_deliver(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    """Celery ends a worker by SIGTERM or ``os._exit``, without ``atexit`` and without finalizers."""
+    broker = tmp_path / "broker"
+    broker.mkdir()
+    places = {"BROKER": str(broker), "SPOOL": str(tmp_path / "spool"), "URL": receiver.url, "PYTHONPATH": str(ROOT)}
+    celery = [sys.executable, "-m", "celery", "-A", "tests.export.celery_app"]
+    send = "from tests.export.celery_app import work\nfor number in range(8): work.delay(number)"
+    environment = {**os.environ, **places}
+    subprocess.run([sys.executable, "-c", send], check=True, cwd=ROOT, env=environment, timeout=60)
+    worker = subprocess.Popen(
+        [*celery, "worker", "-P", "prefork", "-c", "2", "--max-tasks-per-child", "2", "-l", "ERROR"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=ROOT, env=environment,
+    )  # fmt: skip
+    assert worker.stdout is not None
+    made = [line for line in iter_until(worker.stdout, 8) if line == "made\n"]
+    worker.terminate()
+    worker.communicate(timeout=60)
+    pipeline = pipeline_to({"receiver": otlp(receiver.url)}, tmp_path / "spool")
+    assert pipeline.flush(30)
+    pipeline.shutdown()
+    assert len(made) == 8
+    assert numbers(receiver) == Counter(range(8))
+
+
+def iter_until(lines: Iterable[str], count: int) -> Iterator[str]:
+    """Yield lines until ``count`` of them say that a span was made."""
+    for line in lines:
+        yield line
+        count -= line == "made\n"
+        if not count:
+            return
 
 
 def test_dead_destination_does_not_delay_process_exit(tmp_path: Path) -> None:

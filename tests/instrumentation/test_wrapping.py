@@ -902,6 +902,15 @@ NOT_TRACED: dict[str, Any] = {
     "completions.create": {"model": "m", "prompt": "hi"},
     "embeddings.create": {"model": "m", "input": "hi"},
     "embeddings.with_raw_response.create": {"model": "m", "input": "hi"},
+    "with_raw_response.embeddings.create": {"model": "m", "input": "hi"},
+    "moderations.create": {"input": "hi"},
+    "images.generate": {"prompt": "hi"},
+    "images.edit": {"prompt": "hi", "image": b"png"},
+    "audio.speech.create": {"model": "m", "input": "hi", "voice": "alloy"},
+    "audio.transcriptions.create": {"model": "m", "file": b"mp3"},
+    "files.create": {"file": b"{}", "purpose": "batch"},
+    "batches.list": {},
+    "vector_stores.search": {"vector_store_id": "v", "query": "hi"},
     "models.list": {},
     "responses.retrieve": {"response_id": "r"},
     "beta.threads.create": {},
@@ -921,8 +930,8 @@ def test_untraced_methods_do_not_get_trace_keys(
         return sent.method, sent.path, sent.body
 
     if way.endswith("before"):
-        # The raw variant caches the methods, so it is not used here.
-        functools.reduce(getattr, path.replace("with_raw_response.", "").split("."), plain)
+        # The raw variant caches the methods.
+        functools.reduce(getattr, path.split("."), plain)
     spancast.instrument("openai" if way == "class" else plain)  # type: ignore[call-overload]
     with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as other:
         assert call(plain, **KEYS) == call(other)
@@ -973,3 +982,35 @@ def test_uninstrument_of_a_client_restores_its_resources(plain: openai.OpenAI) -
     spancast.uninstrument(plain)
     assert "create" not in {*vars(made_before), *vars(made_after)}
     assert base.__init__ is original
+
+
+class Forwarding:
+    """Stands for the wrapper of another library (braintrust's of anthropic): no subclass, it forwards attributes."""
+
+    def __init__(self, client: Any) -> None:
+        self._inner = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+@pytest.mark.parametrize("kind", [openai.OpenAI, anthropic.Anthropic])
+def test_object_that_forwards_to_a_client_is_instrumented_and_returned(
+    kind: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    client = kind(
+        base_url=server.base_url.removesuffix("/v1") if kind is anthropic.Anthropic else server.base_url, api_key="k"
+    )
+    wrapper = Forwarding(client)
+    assert spancast.instrument(wrapper) is wrapper
+    path = wrapper.chat.completions if kind is openai.OpenAI else wrapper.messages
+    path.create(model="m", max_tokens=5, messages=MESSAGES, session_id="s")
+    assert [attributes(span)["session.id"] for span in spans.calls()] == ["s"]
+    spancast.uninstrument(wrapper)
+    path.create(model="m", max_tokens=5, messages=MESSAGES)
+    assert len(spans.calls()) == 1
+
+
+def test_object_that_forwards_to_no_client_is_refused() -> None:
+    with pytest.raises(spancast.ConfigError, match="got Forwarding"):
+        spancast.instrument(Forwarding(object()))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import contextvars
-import logging
 import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from opentelemetry import context as context_api
+from opentelemetry import metrics as metrics_api
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled, is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider as APIMeterProvider
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import NoOpTracer
 
@@ -37,25 +37,6 @@ def test_version_without_suppression_keys_gets_the_string_keys(monkeypatch: pyte
     assert suppressed == {"suppress_instrumentation": True, "suppress_http_instrumentation": True}
 
 
-@pytest.mark.parametrize("version", ["this", "without a runtime context"])
-def test_context_is_detached(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = context_api.attach(Context({"mine": 1}))
-    if version != "this":
-        runtime = context_api._RUNTIME_CONTEXT
-        monkeypatch.setattr(context_api, "detach", runtime.detach)
-        monkeypatch.delattr(context_api, "_RUNTIME_CONTEXT")
-    otel_private.detach(token)
-    monkeypatch.undo()
-    assert context_api.get_value("mine") is None
-
-
-def test_detaching_in_another_context_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    token = contextvars.copy_context().run(context_api.attach, Context())
-    with caplog.at_level(logging.DEBUG):
-        otel_private.detach(token)
-    assert not caplog.records
-
-
 def test_limits_are_those_of_the_tracer() -> None:
     limits = SpanLimits(max_span_attributes=7, max_span_attribute_length=11)
     found = otel_private.span_limits(TracerProvider(span_limits=limits).get_tracer("x"))
@@ -67,6 +48,22 @@ def test_limits_of_an_unknown_tracer_are_the_recommended_ones(tracer: Any, monke
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "no number")
     found = otel_private.span_limits(tracer)
     assert (found.max_span_attributes, found.max_span_attribute_length, found.max_events) == (128, None, 128)
+
+
+def test_no_global_meter_provider_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[otel_private._METRICS], "_METER_PROVIDER", None)
+    assert otel_private.global_meter_provider() is None
+
+
+@pytest.mark.parametrize("version", ["this", "without the name"])
+def test_global_meter_provider_is_that_of_the_application(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = NoOpMeterProvider()
+    if version == "this":
+        monkeypatch.setattr(sys.modules[otel_private._METRICS], "_METER_PROVIDER", provider)
+    else:
+        monkeypatch.setattr(otel_private, "_METRICS", "unknown")
+        monkeypatch.setattr(metrics_api, "get_meter_provider", lambda: provider)
+    assert otel_private.global_meter_provider() is provider
 
 
 def test_unknown_meter_provider_may_have_readers() -> None:

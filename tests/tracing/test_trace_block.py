@@ -15,12 +15,15 @@ import pytest
 from opentelemetry import baggage
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
+from starlette.responses import StreamingResponse
+from starlette.testclient import TestClient
 
 import spancast
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import CapturedSpans
 from spancast.testing.spans import attributes
-from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS
+from spancast.tracing.call_tracer import CALL_TRACER
+from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, _in_generators
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 THREADS = 8
@@ -450,7 +453,7 @@ async def test_context_attached_by_a_traced_function_stays_attached(spans: Captu
     assert await asyncio.create_task(found()) == "two"
 
 
-async def test_bind_gives_the_keys_of_the_block_to_a_context_that_lost_them(spans: CapturedSpans) -> None:
+async def test_block_in_a_generator_that_others_drive_has_its_keys(spans: CapturedSpans) -> None:
     @spancast.instrument
     async def ask_async(**_: Any) -> dict[str, Any]:
         await asyncio.sleep(0)
@@ -459,19 +462,139 @@ async def test_bind_gives_the_keys_of_the_block_to_a_context_that_lost_them(span
     def generator() -> Iterator[Any]:
         with spancast.trace(session_id="s", span_name="work") as scope:
             yield
-            call("lost")
+            call("in the block")
+            with spancast.trace(user="own"):
+                call("in an inner block")
+                yield
+                call("after the inner yield")
             scope.bind(call)("bound")
+            yield asyncio.create_task(later(scope))
             yield scope.bind(ask_async)(model="m", messages=MESSAGES, trace={"generation_name": "awaited"})
+        call("after the block")
+
+    async def later(scope: Any) -> None:
+        scope.bind(call)("in a task")
 
     running = generator()
     in_context(next, running)
     with spancast.trace(session_id="another's", user="u"):
+        in_context(next, running)
         await in_context(next, running)
-    in_context(list, running)
+        await in_context(next, running)
+        in_context(list, running)
+        call("of the driver")
     assert is_clean()
-    assert sessions(spans) == {"lost": "another's", "bound": "s", "awaited": "s"}
-    assert "user.id" not in attributes(next(span for span in spans.calls() if span.name == "bound"))
-    assert spans.tree() == {"work": {"bound": {}, "awaited": {}}, "lost": {}}
+    assert sessions(spans) == {
+        "in the block": "s", "in an inner block": "s", "after the inner yield": "s", "bound": "s", "in a task": "s",
+        "awaited": "s", "after the block": "another's", "of the driver": "another's",
+    }  # fmt: skip
+    users = {span.name: attributes(span).get("user.id") for span in spans.calls()}
+    assert users == {
+        "in the block": None, "in an inner block": "own", "after the inner yield": "own", "bound": None,
+        "in a task": None, "awaited": None, "after the block": "u", "of the driver": "u",
+    }  # fmt: skip
+    inside = ["in the block", "in an inner block", "after the inner yield", "bound", "in a task", "awaited"]
+    assert spans.tree() == {"work": {name: {} for name in inside}, "after the block": {}, "of the driver": {}}
+    gc.collect()
+    assert not _in_generators
+
+
+async def test_block_in_an_async_generator_driven_by_several_tasks_has_its_keys(spans: CapturedSpans) -> None:
+    async def generator(session: str) -> AsyncGenerator[int]:
+        async with spancast.trace(session_id=session, span_name="work"):
+            for number in range(4):
+                await asyncio.sleep(0)
+                call(f"{session}{number}")
+                yield number
+
+    async def step(running: AsyncGenerator[int]) -> int | None:
+        return await anext(running, None)
+
+    generators = [generator("a"), generator("b")]
+    for _ in range(5):
+        await asyncio.gather(*map(step, generators))
+    assert is_clean()
+    assert sessions(spans) == {f"{session}{number}": session for session in "ab" for number in range(4)}
+    works = [span.context.span_id for span in spans.all() if span.name == "work"]
+    assert sorted(span.parent.span_id for span in spans.calls()) == sorted(works * 4)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_block_in_the_body_of_a_streaming_response_has_its_keys(kind: str, spans: CapturedSpans) -> None:
+    """Starlette drives a plain generator by a thread pool: each step has a context of its own."""
+
+    def body() -> Iterator[str]:
+        with spancast.trace(session_id="s", trace_id="t", span_name="work"):
+            for number in range(3):
+                call(f"{number}")
+                yield f"{number}"
+
+    async def async_body() -> AsyncGenerator[str]:
+        with spancast.trace(session_id="s", trace_id="t", span_name="work"):
+            for number in range(3):
+                call(f"{number}")
+                yield f"{number}"
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await StreamingResponse(body() if kind == "sync" else async_body())(scope, receive, send)
+
+    assert TestClient(app).get("/").text == "012"
+    assert sessions(spans) == {"0": "s", "1": "s", "2": "s"}
+    assert spans.tree() == {"work": {"0": {}, "1": {}, "2": {}}}
+    assert not _in_generators
+
+
+def test_inner_block_of_a_generator_that_others_drive_leaves_nothing_active(spans: CapturedSpans) -> None:
+    def generator() -> Iterator[None]:
+        with spancast.trace(session_id="s", span_name="work"):
+            yield
+            with spancast.trace(span_name="tool", user="u"):
+                call("inner")
+            call("outer")
+            yield
+
+    running = generator()
+    in_context(next, running)
+    with spancast.trace(session_id="another's", span_name="driver"):
+        before = ACTIVE_KEYS.get(), context_api.get_current()
+        next(running)
+        assert (ACTIVE_KEYS.get(), context_api.get_current()) == before
+        next(running, None)
+        assert (ACTIVE_KEYS.get(), context_api.get_current()) == before
+    assert is_clean()
+    assert sessions(spans) == {"inner": "s", "outer": "s"}
+    assert spans.tree() == {"driver": {}, "work": {"tool": {"inner": {}}, "outer": {}}}
+
+
+def test_span_of_others_in_a_generator_that_others_drive_has_the_keys(spans: CapturedSpans) -> None:
+    tracer = trace_api.get_tracer("app", tracer_provider=CALL_TRACER.settings.tracer_provider)
+
+    def generator() -> Iterator[None]:
+        with spancast.trace(session_id="s"):
+            yield
+            tracer.start_span("tool").end()
+
+    running = generator()
+    in_context(next, running)
+    in_context(list, running)
+    tool = next(span for span in spans.all() if span.name == "tool")
+    assert attributes(tool)["session.id"] == "s"
+
+
+def test_dropped_generator_leaves_no_entry(spans: CapturedSpans) -> None:
+    shared = spancast.trace(session_id="s", span_name="work")
+
+    def generator(held: list[Any]) -> Iterator[list[Any]]:
+        with shared:
+            yield held
+
+    held: list[Any] = []
+    held.append(generator(held))
+    in_context(next, held[0])
+    del held
+    gc.collect()
+    assert not _in_generators
+    assert [span.name for span in spans.all()] == ["work"]
 
 
 def test_bind_in_the_block_keeps_the_context_of_the_moment(spans: CapturedSpans) -> None:

@@ -126,6 +126,7 @@ class EncodedBatch:
     def __init__(self, encoder: SpanEncoder, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> None:
         self._encoder = encoder
         self._records = records
+        self._record_bytes = sum([record.size_bytes for record in records])
         self._max_span_bytes = max_span_bytes
         self._lock = threading.RLock()
         self._spans: list[SpanData] | None = None
@@ -148,6 +149,13 @@ class EncodedBatch:
     def json(self) -> bytes:
         """Return the same in OTLP/JSON."""
         return self.body("json", gzip=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of the records and the forms; decoded spans count as much as their records."""
+        # Without the lock, which is held while a form is encoded.
+        made = sum(map(len, list(self._forms.values())))
+        return self._record_bytes * (1 if self._spans is None else 2) + made
 
     def body(self, encoding: Encoding, *, gzip: bool) -> bytes:
         """Return the request as ``encoding``, compressed or not."""

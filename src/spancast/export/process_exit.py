@@ -1,7 +1,8 @@
 """Hooks for the end and the forks of a process: queued spans are spooled, and delivered if there is time.
 
-The end of a process is that of the interpreter (``atexit``), of a child of ``multiprocessing`` (which skips
-``atexit``), or SIGTERM if the application does not handle it. ``kill -9`` loses the spans of the last 0.1 s.
+The end of a process is that of the interpreter (``atexit``), of a child of ``multiprocessing`` or of a Celery pool
+(both skip ``atexit``), or SIGTERM if the application does not handle it. ``kill -9`` loses the spans of the last 0.1 s,
+and so does ``os._exit`` in a child that no such library has forked, unless it calls ``spancast.flush()`` before.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import signal
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, Protocol
 
 from spancast.diagnostics import never_raise
 
 _FIRST_PID: Final = 1
-_WITH_FINALIZERS: Final = ("multiprocessing.util", "billiard.util")
 
 
 class ProcessAware(Protocol):
@@ -35,6 +36,7 @@ class ProcessAware(Protocol):
 
 
 _registered: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+_first: Final[list[Callable[[], object]]] = []
 _armed_pid: int = 0
 
 
@@ -48,17 +50,35 @@ def unregister(item: ProcessAware) -> None:
     _registered.discard(item)
 
 
+def call_first(function: Callable[[], object]) -> None:
+    """Call ``function`` at the end of the process before the registered objects shut down; it may end open spans."""
+    if function not in _first:
+        _first.append(function)
+
+
 def arm() -> None:
-    """Add the finalizers of ``multiprocessing`` and billiard to this process, once per process."""
+    """Connect to the end of children in ``multiprocessing`` and Celery, once per process; they skip ``atexit``."""
     global _armed_pid  # noqa: PLW0603 - one end per process
     if _armed_pid == os.getpid():
         return
     _armed_pid = os.getpid()
-    for name in _WITH_FINALIZERS:
-        module = sys.modules.get(name)
-        if module is not None:
-            # Without an object the finalizer runs at the end of the process.
-            module.Finalize(None, _end, exitpriority=0)
+    processes: Any = sys.modules.get("multiprocessing.util")
+    if processes is not None:
+        _add_finalizer(processes)
+        # A new child first removes all finalizers, then it calls this.
+        processes.register_after_fork(processes, _add_finalizer)
+    celery: Any = sys.modules.get("celery.signals")
+    if celery is not None:
+        celery.worker_process_shutdown.connect(_end_celery_worker, dispatch_uid="spancast", weak=False)
+
+
+def _add_finalizer(processes: Any) -> None:  # noqa: ANN401 - multiprocessing.util
+    # Without an object the finalizer runs at the end of the process. Billiard has the same ones.
+    processes.Finalize(None, _end, exitpriority=0)
+
+
+def _end_celery_worker(**_: object) -> None:
+    _end()
 
 
 def handle_sigterm() -> None:
@@ -88,6 +108,8 @@ def _end_by_signal(number: int) -> None:
 
 @never_raise
 def _end() -> None:
+    for function in _first:
+        never_raise(function)()
     for item in list(_registered):
         item.shutdown()
 
@@ -96,6 +118,7 @@ def _end() -> None:
 def _in_child() -> None:
     for item in list(_registered):
         item.after_fork_in_child()
+    arm()
 
 
 atexit.register(_end)

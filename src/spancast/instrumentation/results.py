@@ -44,8 +44,7 @@ def recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | None
 
 async def awaited(traced_call: TracedCall, awaitable: Awaitable[Any], recorder: StepRecorder | None = None) -> Any:  # noqa: ANN401 - the function's own result
     """Await a result and record its value."""
-    with traced_call.activate():
-        result = await awaitable
+    result = await traced_call.wait(lambda: awaitable)
     return recorded(traced_call, result, recorder)
 
 
@@ -125,8 +124,7 @@ class StepRecorder(StreamRecorder):
             # The garbage collector may close it during the setting of a context variable; CPython before 3.12 crashes
             # if another one is set then.
             return call(*args)
-        with self.traced_call.activate(ends=False):
-            chunk = call(*args)
+        chunk = self.traced_call.run(lambda: call(*args), ends=False)
         self._record(chunk)
         return chunk
 
@@ -135,8 +133,7 @@ class StepRecorder(StreamRecorder):
         if self.has_ended:
             return await call(*args)
         self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
-        with self.traced_call.activate(ends=False):
-            chunk = await call(*args)
+        chunk = await self.traced_call.wait(lambda: call(*args), ends=False)
         self._record(chunk)
         return chunk
 
@@ -291,8 +288,7 @@ def _enter(self: Any) -> Any:  # noqa: ANN401 - the object's own value
     recorder = _recorder_of(self)
     if recorder.has_ended:
         return _entered(self, _result_of(self).__enter__())
-    with recorder.traced_call.activate():
-        value = _result_of(self).__enter__()
+    value = recorder.traced_call.run(lambda: _result_of(self).__enter__())
     return _entered(self, value)
 
 
@@ -300,8 +296,7 @@ async def _aenter(self: Any) -> Any:  # noqa: ANN401 - the object's own value
     recorder = _recorder_of(self)
     if recorder.has_ended:
         return _entered(self, await _result_of(self).__aenter__())
-    with recorder.traced_call.activate():
-        value = await _result_of(self).__aenter__()
+    value = await recorder.traced_call.wait(lambda: _result_of(self).__aenter__())
     return _entered(self, value)
 
 

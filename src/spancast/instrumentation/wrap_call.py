@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from spancast.diagnostics import never_raise
 from spancast.instrumentation.http_body import whole_body
 from spancast.instrumentation.patching import Hook, Method
-from spancast.tracing.traced_call import TracedCall
+from spancast.tracing.traced_call import TracedCall, around
 
 Begun: TypeAlias = tuple[TracedCall | None, tuple[Any, ...], dict[str, Any], Any]
 """The traced call (None if the call is not recorded), the arguments for the method, and a note for ``record``."""
@@ -59,16 +59,20 @@ def wrap_call(description: CallDescription) -> CallHooks:
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
             if traced_call is None or not traced_call.records_response:
                 return method(owner, *args, **kwargs)
-            attached = traced_call.attach()
+            surroundings = around()
             try:
-                result = method(owner, *args, **kwargs)
+                # Twice, because Ctrl-C may interrupt any line of ours (tests/tracing/test_interrupts.py).
+                try:
+                    traced_call.attach()
+                    result = method(owner, *args, **kwargs)
+                finally:
+                    traced_call.detach(surroundings)
             except BaseException as error:
-                traced_call.detach(attached)
+                traced_call.detach(surroundings)
                 fail(traced_call, error, note)
                 # No effect if it has ended. Otherwise the traceback of the error would keep the call alive.
                 traced_call.fail(error)
                 raise
-            traced_call.detach(attached)
             instead = record(traced_call, result, note)
             return result if instead is None else instead
 
@@ -79,15 +83,19 @@ def wrap_call(description: CallDescription) -> CallHooks:
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
             if traced_call is None or not traced_call.records_response:
                 return await method(owner, *args, **kwargs)
-            attached = traced_call.attach()
+            surroundings = around()
             try:
-                result = await method(owner, *args, **kwargs)
+                # Twice, because Ctrl-C may interrupt any line of ours (tests/tracing/test_interrupts.py).
+                try:
+                    traced_call.attach()
+                    result = await method(owner, *args, **kwargs)
+                finally:
+                    traced_call.detach(surroundings)
             except BaseException as error:
-                traced_call.detach(attached)
+                traced_call.detach(surroundings)
                 fail(traced_call, error, note)
                 traced_call.fail(error)
                 raise
-            traced_call.detach(attached)
             instead = record(traced_call, result, note)
             return result if instead is None else instead
 

@@ -7,11 +7,11 @@ already records gets no second span.
 from __future__ import annotations
 
 import atexit
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import MeterProvider
@@ -25,14 +25,14 @@ from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.version import VERSION
-from spancast.otel_private import has_readers
+from spancast.otel_private import global_meter_provider, has_readers
 from spancast.tracing.client_metrics import ClientMetrics
 from spancast.tracing.group_scope import GroupScope
 from spancast.tracing.group_spans import IDLE_S, GroupSpans, SpanParent
 from spancast.tracing.openrouter_fields import Forward
 from spancast.tracing.other_instrumentations import active_inference_span, is_suppressed
 from spancast.tracing.span_factory import SpanFactory
-from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys
+from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys, lost_entry
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_streams
 
 _KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
@@ -96,6 +96,10 @@ class CallTracer:
         Raises:
             TraceKeyError: A trace key is invalid and ``strict`` is set.
         """
+        lost = lost_entry()
+        if lost is not None:
+            start = functools.partial(self.start_call, is_outermost=is_outermost, parse_now=parse_now)
+            return lost.step(start, dialect, body, server, session_header)
         if self.before_call is not None:
             self.before_call()
         current = get_current()
@@ -182,7 +186,9 @@ class CallTracer:
 
     def active_metrics(self) -> ClientMetrics | None:
         """Return the instruments of the current meter provider; None if nothing collects its metrics."""
-        provider = self.settings.meter_provider or metrics_api.get_meter_provider()
+        provider = self.settings.meter_provider or global_meter_provider()
+        if provider is None:
+            return None
         metrics = self._metrics
         if metrics is None or metrics.provider is not provider:
             metrics = self._metrics = ClientMetrics(provider, VERSION)

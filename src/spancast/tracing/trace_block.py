@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import contextvars
 import functools
+import inspect
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from types import TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, ParamSpec, Self, TypeVar, cast
 
 from opentelemetry import baggage
@@ -46,6 +48,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 MAX_LISTED_CALLS: Final = 64
+_GENERATOR: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,28 @@ class ActiveKeys(NamedTuple):
 NO_ACTIVE_KEYS: Final = ActiveKeys(NO_KEYS, ())
 ACTIVE_KEYS: Final[ContextVar[ActiveKeys]] = ContextVar("spancast.active_keys", default=NO_ACTIVE_KEYS)
 """Read at every call, so there is no accessor function."""
+
+
+_in_generators: Final[dict[int, weakref.ref[Entry]]] = {}
+"""The innermost entry of each running or suspended generator with an open block, by the id of its frame."""
+
+
+def lost_entry() -> Entry | None:
+    """Return the entry of the innermost generator on the stack that opened a block, if its context has been lost.
+
+    A generator has the context of whoever drives it: another thread or task at each step, for example of a server that
+    streams a response.
+    """
+    if not _in_generators:
+        return None
+    frame = inspect.currentframe()
+    while frame is not None:
+        known = _in_generators.get(id(frame))
+        entry = None if known is None else known()
+        if entry is not None and entry.code is frame.f_code:
+            return None if entry in ACTIVE_KEYS.get().entries else entry.resumed()
+        frame = frame.f_back
+    return None
 
 
 def baggage_keys(current: Context) -> TraceKeys:
@@ -92,13 +117,13 @@ class Entry:
 
     def __init__(self, call_tracer: CallTracer, given: TraceKeys, opener: TraceBlock) -> None:
         self._groups: tuple[Group, ...] = ()
+        self._call_tracer = call_tracer
         self.scope: Final = GroupScope()
         """Ends the groups that this entry and the calls inside open."""
         self.opener: Final = opener
         self.calls: Final[deque[CallIds]] = deque(maxlen=MAX_LISTED_CALLS)
         self.lists: Final = (self.calls, *opener.lists)
         self.trace_id: str | None = None
-        self._call_tracer = call_tracer
         self._given = given
         self._around = ACTIVE_KEYS.get()
         self.outer = context_api.get_current()
@@ -107,6 +132,11 @@ class Entry:
         self._opened_groups = False
         self._keys_inside: ActiveKeys | None = None
         self._context_inside: Context | None = None
+        self.code: CodeType | None = None
+        """The code of the generator that this entry is in."""
+        self._frame_id = 0
+        self._driver: tuple[ActiveKeys, Context] | None = None
+        self._entry_around: weakref.ref[Entry] | None = None
         if given.trace_name or given.span_name:
             self._open_spans(given.merged_over(self._around.keys))
 
@@ -120,48 +150,94 @@ class Entry:
         """Return the active keys of calls inside."""
         return _active_keys_of((*self._around.entries, self))
 
+    def enter_frame(self, frame: FrameType | None) -> None:
+        """Make calls from ``frame`` find this entry in any context, if it is the frame of a generator."""
+        if frame is not None and frame.f_code.co_flags & _GENERATOR:
+            self.code, self._frame_id = frame.f_code, id(frame)
+            self._entry_around = _in_generators.get(self._frame_id)
+            _in_generators[self._frame_id] = weakref.ref(self)
+
+    def resumed(self) -> Self:
+        """Return this entry, whose steps then run in the innermost span of it and of the blocks around it."""
+        if self._context_inside is None:
+            contexts = (entry.context for entry in reversed(self._around.entries))
+            self._context_inside = next((context for context in contexts if context is not None), None)
+        return self
+
+    def driven_by_another(self) -> Self:
+        """Return this entry, whose exit restores what is current now: it was opened inside an entry that was lost."""
+        self._driver = ACTIVE_KEYS.get(), context_api.get_current()
+        if self.context is None:
+            self.context = self.outer
+        return self
+
+    def _exit_frame(self) -> None:
+        if self.code is not None:
+            self.code = None
+            if self._entry_around is not None and self._entry_around() is not None:
+                _in_generators[self._frame_id] = self._entry_around
+            else:
+                _in_generators.pop(self._frame_id, None)
+
     def attach(self) -> None:
         """Make the keys and the innermost span of this entry current in the caller's context."""
+        # First the keys, which tell ``detach`` that there is something to undo.
         ACTIVE_KEYS.set(self.active_keys())
         if self.context is not None:
             context_api.attach(self.context)
 
     def detach(self) -> None:
-        """Undo ``attach``, in any order of entries; the others in this context stay active."""
+        """Undo ``attach``, in any order of entries; the others in this context stay active.
+
+        If Ctrl-C interrupts it, a second call does what is left.
+        """
         entries = ACTIVE_KEYS.get().entries
         if self not in entries:
             # The exit runs in another context than the entry, so there is nothing to restore in this one.
             return
-        left = tuple(entry for entry in entries if entry is not self)
-        ACTIVE_KEYS.set(_active_keys_of(left))
-        if self.context is None:
+        if self._driver is not None:
+            keys, context = self._driver
+            context_api.attach(context)
+            ACTIVE_KEYS.set(keys)
             return
-        current = context_api.get_current()
+        left = tuple(entry for entry in entries if entry is not self)
         # Generators in one context may exit in the order of their entries: the other block's span stays current.
-        if not any(entry.context is current for entry in left):
+        if self.context is not None and not any(entry.context is context_api.get_current() for entry in left):
             context_api.attach(self._context_around(left))
+        ACTIVE_KEYS.set(_active_keys_of(left))
 
     def step(self, call: Callable[..., R], *args: Any, **kwargs: Any) -> R:  # noqa: ANN401 - the caller's own values
         """Return ``call(*args, **kwargs)``, called inside this entry; the next step restores the context it left."""
         former, outer = ACTIVE_KEYS.get(), context_api.get_current()
         context = outer if self._context_inside is None else self._context_inside
         active = self.active_keys() if self._keys_inside is None else self._keys_inside
-        ACTIVE_KEYS.set(active)
-        if context is not outer:
-            context_api.attach(context)
         try:
-            return call(*args, **kwargs)
-        finally:
-            left, left_context = ACTIVE_KEYS.get(), context_api.get_current()
-            if left is not active:
-                self._keys_inside = left
-            ACTIVE_KEYS.set(former)
-            is_ours = self.context is not None or any(entry.context is left_context for entry in left.entries)
-            # A context that the caller's code has attached stays attached, as it does without spancast.
-            if is_ours or context is not outer:
-                self._context_inside = left_context if is_ours else None
-                if left_context is not outer:
-                    context_api.attach(outer)
+            try:
+                ACTIVE_KEYS.set(active)
+                if context is not outer:
+                    context_api.attach(context)
+                return call(*args, **kwargs)
+            finally:
+                self._leave(former, outer, active, context)
+        except BaseException:
+            # Ctrl-C may have interrupted the lines above.
+            self._leave(former, outer, active, context)
+            raise
+
+    def _leave(self, former: ActiveKeys, outer: Context, active: ActiveKeys, context: Context) -> None:
+        """Restore what was current before a step with ``active`` keys and ``context``; keep what the step has left."""
+        left, left_context = ACTIVE_KEYS.get(), context_api.get_current()
+        if left is former:
+            return
+        if left is not active:
+            self._keys_inside = left
+        is_ours = self.context is not None or any(entry.context is left_context for entry in left.entries)
+        # A context that the caller's code has attached stays attached, as it does without spancast.
+        if is_ours or context is not outer:
+            self._context_inside = left_context if is_ours else None
+            if left_context is not outer:
+                context_api.attach(outer)
+        ACTIVE_KEYS.set(former)
 
     def __enter__(self) -> Self:
         """Start running the steps of one call."""
@@ -176,6 +252,7 @@ class Entry:
 
     def end(self, error: BaseException | None) -> None:
         """End the spans opened in this entry; an exception sets the status ERROR on its own innermost one."""
+        self._exit_frame()
         groups, self._groups = self._groups, ()
         if groups and isinstance(error, Exception) and groups[-1].span.is_recording():
             span = groups[-1].span
@@ -185,7 +262,8 @@ class Entry:
 
     def __del__(self) -> None:
         # A coroutine or generator was dropped before its first step.
-        if not self.scope.has_ended:
+        scope = getattr(self, "scope", None)
+        if scope is not None and not scope.has_ended:
             self.end(None)
 
     def _context_around(self, left: tuple[Entry, ...]) -> Context:
@@ -230,16 +308,41 @@ class TraceBlock:
 
     def __enter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a block of its own
         """Add the keys to every call inside; open the spans that ``trace_name`` and ``span_name`` name."""
+        return self._enter(inspect.currentframe())
+
+    def _enter(self, own_frame: FrameType | None) -> TraceBlock:
         entry = self._begin()
-        entry.attach()
-        self._open.append(entry)
-        return TraceBlock(self._call_tracer, self._given, entry)
+        try:
+            entry.attach()
+            entry.enter_frame(own_frame and own_frame.f_back)
+            self._open.append(entry)
+            return TraceBlock(self._call_tracer, self._given, entry)
+        except BaseException:
+            # Ctrl-C in the lines above; the entry ends when it is garbage collected.
+            entry.detach()
+            with suppress(ValueError):
+                self._open.remove(entry)
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End the spans that this block opened; an exception sets the status ERROR on the innermost one."""
-        entry = next((entry for entry in reversed(ACTIVE_KEYS.get().entries) if entry.opener is self), None)
+        entry = None
+        try:
+            entry = self._active_entry()
+            self._leave(entry, error)
+        except BaseException:
+            # Ctrl-C in the middle of it.
+            entry = entry or self._active_entry()
+            if entry is not None:
+                entry.detach()
+            raise
+
+    def _active_entry(self) -> Entry | None:
+        return next((entry for entry in reversed(ACTIVE_KEYS.get().entries) if entry.opener is self), None)
+
+    def _leave(self, entry: Entry | None, error: BaseException | None) -> None:
         if entry is not None:
             entry.detach()
         try:
@@ -252,7 +355,7 @@ class TraceBlock:
 
     async def __aenter__(self) -> TraceBlock:  # noqa: PYI034 - each entry has a block of its own
         """Enter as ``__enter__`` does."""
-        return self.__enter__()
+        return self._enter(inspect.currentframe())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -326,7 +429,9 @@ class TraceBlock:
         return bound
 
     def _begin(self) -> Entry:
-        entry = Entry(self._call_tracer, self._given, self)
+        lost = lost_entry()
+        arguments = self._call_tracer, self._given, self
+        entry = Entry(*arguments) if lost is None else lost.step(Entry, *arguments).driven_by_another()
         self.trace_id = entry.trace_id
         return entry
 

@@ -12,15 +12,14 @@ import functools
 import os
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
-from contextvars import ContextVar, Token, copy_context
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar, copy_context
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanKind, Status, StatusCode
 
 from spancast.diagnostics import counters, never_raise, warn_once
 from spancast.dialects.protocol import Dialect, StreamReader
@@ -30,13 +29,12 @@ from spancast.model.call import Attributes, Failure, Response
 from spancast.model.privacy import without_content
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
-from spancast.model.unparsed import Parsed
-from spancast.otel_private import detach
+from spancast.model.unparsed import Parsed, Unparsed, attributes_of
 from spancast.tracing.completed_span import completed, exception_event
 from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
 from spancast.tracing.group_spans import SpanParent
 from spancast.tracing.openrouter_fields import forwarded
-from spancast.tracing.other_instrumentations import suppress_others
+from spancast.tracing.other_instrumentations import suppress_others, unsuppressed
 from spancast.tracing.span_attributes import (
     add_content,
     add_response,
@@ -52,7 +50,9 @@ from spancast.tracing.trace_block import ACTIVE_KEYS, register_call
 if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
 
-Attached: TypeAlias = "tuple[object, Token[TracedCall | None]]"
+Around: TypeAlias = "tuple[TracedCall | None, Context]"
+"""The running call and the context around a call."""
+T = TypeVar("T")
 Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed", "cut"]
 
 _LEFT: Final = frozenset(("closed", "abandoned"))
@@ -65,6 +65,8 @@ _NO_TIMES: Final[list[float]] = []
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
 """Calls with a streamed response, while they are alive."""
+_process = object()
+"""Another object in each forked child."""
 
 CURRENT_CALL: Final[ContextVar[TracedCall | None]] = ContextVar("spancast.current_call", default=None)
 """The traced call that the current code runs in."""
@@ -130,6 +132,8 @@ class TracedCall:
     _request_bytes: bytes | None = None
     _started_s = 0.0
     _started_with: Attributes
+    _added_at_end: Attributes = _NO_ATTRIBUTES
+    """Those of ``_started_with`` that the span was started without."""
     _times_every_chunk: bool | None = None
     _overridden: Mapping[str, Any] | None = None
 
@@ -142,6 +146,7 @@ class TracedCall:
         self.dialect = dialect
         self.keys = keys
         self.server = server
+        self._process = _process
 
     @property
     def captures_content(self) -> bool:
@@ -179,13 +184,18 @@ class TracedCall:
             self._problems = [*keys.validation_errors, *_parent_errors(keys, parent)]
         self._started_s = time.perf_counter()
         span_factory = self._span_factory = call_tracer.span_factory()
-        span = self.span = span_factory.start_span(name, current, _CLIENT, attributes, links, trace_id_override)
+        processor = span_factory.adding_at_end
+        given = attributes if processor is None else None
+        span = self.span = span_factory.start_span(name, current, _CLIENT, given, links, trace_id_override)
         context = trace_api.set_span_in_context(span, current)
         self.context = suppress_others(context) if is_outermost else context
         entries = ACTIVE_KEYS.get().entries
         if entries:
             register_call(span, entries)
         if span.is_recording():
+            if processor is not None:
+                self._added_at_end = attributes
+                processor.add_at_end(span, attributes)
             self.records_response = True
             counters.add("spans_started")
             if parse_now or self.settings.strict:
@@ -239,23 +249,51 @@ class TracedCall:
                 self._call_tracer.report_problems(request.validation_errors, SpancastError, strict=self.settings.strict)
         return attributes
 
-    def attach(self) -> Attached:
-        """Make the span current; nested calls annotate this one. Pass the result to ``detach``."""
-        return attach(self.context or get_current()), CURRENT_CALL.set(self)
+    def attach(self) -> None:
+        """Make the span current; nested calls annotate this one. Then call ``detach`` with the former ``around()``."""
+        # First the mark, which tells ``detach`` that there is something to restore.
+        CURRENT_CALL.set(self)
+        attach(self.context or get_current())
 
-    def detach(self, attached: Attached) -> None:
-        """Undo ``attach``."""
-        token, mark = attached
-        try:  # noqa: SIM105 - contextlib.suppress is five times slower
-            CURRENT_CALL.reset(mark)
-        except ValueError:
-            # This is another context than that of ``attach`` (a coroutine closed elsewhere); nothing to restore here.
-            pass
-        detach(token)
+    def detach(self, around: Around) -> None:
+        """Undo ``attach``; no effect if that is done, or in another context (a coroutine closed elsewhere).
 
-    def activate(self, *, ends: bool = True) -> _Activation:
-        """Return the context manager to run the call in; an exception passes, and ends the recording if ``ends``."""
-        return _Activation(self, ends=ends)
+        Ctrl-C may interrupt it anywhere, so every caller of ``attach`` calls it again on an exception.
+        """
+        if CURRENT_CALL.get() is self:
+            call, context = around
+            attach(context)
+            CURRENT_CALL.set(call)
+
+    def run(self, function: Callable[[], T], *, ends: bool = True) -> T:
+        """Return ``function()``, called inside this call; an exception passes, and ends the recording if ``ends``."""
+        surroundings = around()
+        try:
+            try:
+                self.attach()
+                return function()
+            finally:
+                self.detach(surroundings)
+        except BaseException as error:
+            self.detach(surroundings)
+            if ends:
+                self.fail(error)
+            raise
+
+    async def wait(self, function: Callable[[], Awaitable[T]], *, ends: bool = True) -> T:
+        """Return ``await function()`` as ``run`` does."""
+        surroundings = around()
+        try:
+            try:
+                self.attach()
+                return await function()
+            finally:
+                self.detach(surroundings)
+        except BaseException as error:
+            self.detach(surroundings)
+            if ends:
+                self.fail(error)
+            raise
 
     @property
     def new_stream(self) -> Callable[[], StreamReader]:
@@ -331,10 +369,6 @@ class TracedCall:
         arrived = self._arrived
         return (None, 0) if arrived is None else (arrived.result, arrived.unparsed_bytes)
 
-    def disown(self) -> None:
-        """Stop recording: another process ends this call."""
-        self._ended = True
-
     def _end(
         self,
         answer: bytes | Callable[[], Response] | None,
@@ -343,6 +377,8 @@ class TracedCall:
     ) -> None:
         span, parent = self.span, self._parent
         is_due = not self._ended and (self.outer is not None or (span is not None and span.is_recording()))
+        # A forked child has a copy of the call; its parent process records it.
+        is_due = is_due and self._process is _process
         self._ended = True
         processor: SpancastProcessor | None = None
         try:
@@ -360,7 +396,7 @@ class TracedCall:
                     span.end()
                 else:
                     size_bytes = (unparsed_bytes or 0) + len(self._request_bytes or b"")
-                    processor.end_unparsed(span, self._complete, size_bytes)
+                    processor.end_unparsed(span, Unparsed(self._complete, size_bytes, self._added_at_end))
             # The span queue holds this object; a reference to the span would be a cycle.
             self.span = self.context = self._parent = self._body = None
             if parent is not None and parent.groups:
@@ -385,6 +421,8 @@ class TracedCall:
             if self.outer is not None:
                 self.outer.annotate(attributes)
             return
+        if self._added_at_end:
+            self._span_factory.add_now(span)
         failure = self._failure
         if failure is not None:
             # Status and exception come first: they do not depend on the parsing, which may fail.
@@ -411,7 +449,8 @@ class TracedCall:
         exception = self._exception_attributes() if self._failure is not None else None
         event = None if exception is None else exception_event(exception, self._failed_ns, limits)
         status = None if failure is None else self._status_of(failure)
-        return completed(span, attributes, status, event, limits)
+        merged = {**self._added_at_end, **attributes_of(span), **attributes}
+        return completed(span, merged, status, event, limits)
 
     @never_raise
     def _parse(self) -> tuple[Attributes, Failure | None]:
@@ -543,6 +582,11 @@ class TracedCall:
         return forwarded(self._body or {}, self.keys, ids)
 
 
+def around() -> Around:
+    """Return what is current now, to be restored by ``TracedCall.detach``."""
+    return CURRENT_CALL.get(), get_current()
+
+
 def end_streams() -> None:
     """End every open stream with the part that has arrived; at exit, because not all objects are finalized then."""
     for reference in _open.copy():
@@ -552,12 +596,16 @@ def end_streams() -> None:
 
 
 def _in_child() -> None:
-    # The parent process ends them; recording them here too would give two spans for each.
-    for reference in _open:
-        traced_call = reference()
-        if traced_call is not None:
-            traced_call.disown()
+    global _process  # noqa: PLW0603 - one per process
+    _process = object()
     _open.clear()
+    call = CURRENT_CALL.get()
+    if call is not None:
+        # The calls of the child are recorded under the span of the call that it was forked in.
+        CURRENT_CALL.set(None)
+        context = unsuppressed(get_current())
+        span = NonRecordingSpan(trace_api.get_current_span(context).get_span_context())
+        attach(trace_api.set_span_in_context(span, context))
 
 
 if hasattr(os, "register_at_fork"):
@@ -571,23 +619,3 @@ def _parent_errors(keys: TraceKeys, parent: SpanParent) -> list[str]:
         if not ids.is_valid:
             return ["trace.parent_span_id: needs trace.trace_id or an active span; ignored"]
     return []
-
-
-class _Activation:
-    """The context manager around the user's call: the span is current, and nested calls annotate this one."""
-
-    __slots__ = ("_attached", "_ends", "_traced_call")
-
-    def __init__(self, traced_call: TracedCall, *, ends: bool) -> None:
-        self._traced_call = traced_call
-        self._ends = ends
-
-    def __enter__(self) -> None:
-        self._attached = self._traced_call.attach()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._traced_call.detach(self._attached)
-        if error is not None and self._ends:
-            self._traced_call.fail(error)
