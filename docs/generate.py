@@ -18,7 +18,8 @@ from spancast.destinations import registry
 from spancast.destinations.config import FilterField, FilterOperator
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
-from spancast.encoding.conventions.registry import CONVENTIONS
+from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
+from spancast.encoding.span_data import ScopeData, SpanData
 from spancast.instrumentation.registry import CLIENTS, find_patches
 from spancast.model import semconv
 
@@ -59,12 +60,12 @@ def destinations() -> str:
     """Return the table of destination types."""
     lines = [
         f"| [{row.title}](#{kind}) | `{kind}` | `{row.convention}` | {f'`spancast[{row.extra}]`' if row.extra else ''} "
-        f"| {_batch_limit(kind)} | {row.source} |"
+        f"| {_batch_limit(kind)} | {row.repeats} | {row.source} | {PROOFS[row.proof]} |"
         for kind, row in DESTINATIONS.items()
     ]
     head = [
-        "| destination | `type` | attribute convention | extra | batch limit | source of its contract |",
-        "|---|---|---|---|---|---|",
+        "| destination | `type` | convention | extra | batch limit | span sent twice | source | verified with |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *lines])
 
@@ -80,6 +81,51 @@ def _batch_limit(kind: str) -> str:
 def destination_names() -> str:
     """Return a paragraph with all destination types, each linked to its fields."""
     return ", ".join(f"[{row.title}](docs/destinations.md#{kind})" for kind, row in DESTINATIONS.items()) + "."
+
+
+PROOFS = {
+    "server": "the real server, in the tests",
+    "emulator": "an emulator, in the tests",
+    "vendor": "the vendor's pages, SDK or source",
+    "users": "others' configurations only: an assumption",
+}
+
+_NUMBERS = {"input tokens": 12_001, "cached tokens": 1_003, "cost": 0.012_34}
+SEEN = {
+    "session": {semconv.SESSION_ID: "s-1", semconv.CONVERSATION_ID: "s-1"},
+    "user": {semconv.USER_ID: "u-1"},
+    "`trace_name`": {semconv.TRACE_NAME: "t-1"},
+    "own key `plan`": {semconv.TRACE_METADATA + "plan": "p-1"},
+    "question": {semconv.INPUT_MESSAGES: '[{"role":"user","parts":[{"type":"text","content":"q-1"}]}]'},
+    "answer": {semconv.OUTPUT_MESSAGES: '[{"role":"assistant","parts":[{"type":"text","content":"a-1"}]}]'},
+    "input tokens": {semconv.USAGE_INPUT_TOKENS: _NUMBERS["input tokens"]},
+    "cached tokens": {semconv.USAGE_CACHE_READ: _NUMBERS["cached tokens"]},
+    "cost": {semconv.USAGE_COST: _NUMBERS["cost"]},
+}
+_VALUES = {"session": "s-1", "user": "u-1", "`trace_name`": "t-1", "own key `plan`": "p-1", "question": "q-1"}
+_VALUES |= {"answer": "a-1", **{name: str(value) for name, value in _NUMBERS.items()}}
+
+
+def attributes_by_convention() -> str:
+    """Return the table of where a call has its session, messages, tokens and cost, read from the conventions."""
+    lines = [f"| `{name}` | {' | '.join(_places(name, fact) for fact in SEEN)} |" for name in CONVENTIONS]
+    return "\n".join([f"| convention | {' | '.join(SEEN)} |", "|---" * (len(SEEN) + 1) + "|", *lines])
+
+
+def _places(convention: str, fact: str) -> str:
+    given = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m", semconv.USAGE_OUTPUT_TOKENS: 7}
+    for attributes_of_fact in SEEN.values():
+        given |= attributes_of_fact
+    span = SpanData(
+        trace_id="1" * 32, span_id="2" * 16, parent_span_id="", name="call", kind=3, start_ns=0, end_ns=1,
+        status="unset", status_message="", attributes=given, scope=ScopeData(semconv.SCOPE_NAME),
+    )  # fmt: skip
+    convert = convention_of(convention)
+    mapped = span if convert is None else convert(span)
+    found = [name for name, value in mapped.attributes.items() if _VALUES[fact] in str(value)]
+    # Names that the convention added say more than those of the canonical span.
+    added = [name for name in found if name not in given]
+    return ", ".join(f"`{name}`" for name in (added or found)[:2])
 
 
 def conventions() -> str:
@@ -184,6 +230,7 @@ TABLES = {
     "common_fields": common_fields,
     "filter_rules": filter_rules,
     "conventions": conventions,
+    "attributes_by_convention": attributes_by_convention,
     "settings": settings,
 }
 

@@ -49,6 +49,7 @@ class Stats:
     calls_merged: int = 0
     keys_not_traced: int = 0
     groups_evicted: int = 0
+    group_texts_evicted: int = 0
     validation_errors: int = 0
     redaction_errors: int = 0
     internal_errors: int = 0

@@ -39,9 +39,12 @@ REACHED_BY = {
     "posthog": "endpoint", "sentry": "otlp_endpoint", "datadog": "url",
 }  # fmt: skip
 LOCAL = {"file", "console", "store", "exporter"}
-ENGINES = {"clickhouse", "s3"}
+NO_HTTP = LOCAL | {"postgres"}
+ENGINES = {"clickhouse", "postgres", "s3", "snowflake"}
 """Types tested with their servers in ``tests/destinations/test_clickhouse.py`` and ``test_s3.py``."""
-POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES]
+CLOUDS = {"google-cloud-trace", "azure-monitor"}
+"""Types with the credentials of a cloud, tested in ``tests/destinations/test_cloud_auth.py``."""
+POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES | CLOUDS]
 
 
 @pytest.fixture(autouse=True)
@@ -256,12 +259,12 @@ def test_fingerprint_differs_by_address_and_account(kind: str, name: str) -> Non
 @pytest.mark.parametrize("kind", DESTINATIONS)
 def test_fingerprint_ignores_filters_limits_and_replaced_credentials(kind: str) -> None:
     rules = {"privacy_mode": True, "sampling_rate": 0.5, "spans": "all", "mask": ["x"], "convention": "langfuse"}
-    network = {"timeout": 3, "verify": False, "proxy": "http://proxy.test"} if kind not in LOCAL else {}
+    network = {"timeout": 3, "verify": False, "proxy": "http://proxy.test"} if kind not in NO_HTTP else {}
     other = config(kind, **rules, **network, **SAME_PLACE[kind])
     assert other.fingerprint() == config(kind).fingerprint()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DESTINATIONS if kind not in LOCAL])
+@pytest.mark.parametrize("kind", [kind for kind in DESTINATIONS if kind not in NO_HTTP])
 def test_fingerprint_includes_headers(kind: str, tmp_path: Path) -> None:
     certificate = tmp_path / "client.pem"
     certificate.touch()
@@ -284,7 +287,7 @@ def addressed(kind: str, url: str) -> str:
 
 
 ADDRESS = {"s3": "endpoint", "clickhouse": "host"}
-URLS = [kind for kind in DESTINATIONS if kind not in LOCAL]
+URLS = [kind for kind in DESTINATIONS if kind not in NO_HTTP]
 
 
 @pytest.mark.parametrize("kind", URLS)
@@ -356,5 +359,5 @@ def test_local_destination_in_privacy_mode_writes_no_content(
 
 
 def test_every_destination_type_is_tested() -> None:
-    assert set(POSTING) | LOCAL | ENGINES == set(DESTINATIONS)
+    assert set(POSTING) | LOCAL | ENGINES | CLOUDS == set(DESTINATIONS)
     assert set(ELSEWHERE) == set(SAME_PLACE) == set(DESTINATIONS)

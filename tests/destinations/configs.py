@@ -18,6 +18,8 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "console": {},
     "store": {},
     "clickhouse": {"host": "clickhouse.test", "password": f"{CANARY}-password"},
+    "postgres": {"url": f"postgresql://writer:{CANARY}-password@postgres.test/app"},
+    "snowflake": {"account": "org-account", "token": f"{CANARY}-token"},
     "s3": {"bucket": "traces", "access_key_id": "key", "secret_access_key": f"{CANARY}-secret"},
     "exporter": {"exporter": "console"},
     "langfuse": {"public_key": f"{CANARY}-public", "secret_key": f"{CANARY}-secret", "environment": "production"},
@@ -60,12 +62,15 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "helicone": {"api_key": f"{CANARY}-key"},
     "maxim": {"api_key": f"{CANARY}-key", "repo_id": "repo-1"},
     "fallom": {"api_key": f"{CANARY}-key"},
+    "google-cloud-trace": {"project": "support-bot"},
+    "azure-monitor": {"base_url": "https://one.westeurope-1.ingest.monitor.azure.com", "rule_id": "dcr-1"},
+    "xray": {"api_key": f"{CANARY}-key"},
     "weave-agents": {"api_key": f"{CANARY}-key", "entity": "team", "project": "support-bot"},
 }
 """The required fields per type, and some optional ones."""
 
 ELSEWHERE: dict[str, dict[str, Any]] = {
-    "otlp": {"endpoint": "http://other.test:4318"},
+    "otlp": {"endpoint": "http://other.test:4318", "auth": "azure"},
     "otel-collector": {"endpoint": "http://collector.test:4319/v1/traces"},
     "jaeger": {"endpoint": "http://jaeger.test:4318"},
     "webhook": {"url": "https://hook.test/in?for=other"},
@@ -75,6 +80,14 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "clickhouse": {
         "host": "other.test", "database": "other", "table": "other", "username": "other", "entity_id": "other",
         "organization_id": "other",
+    },
+    "postgres": {
+        "url": f"postgresql://writer:{CANARY}@postgres.test/other", "table": "other", "entity_id": "other",
+        "organization_id": "other",
+    },
+    "snowflake": {
+        "account": "other", "database": "other", "schema_name": "other", "table": "other", "entity_id": "other",
+        "organization_id": "other", "base_url": "https://other.test",
     },
     "s3": {
         "bucket": "other", "region": "eu-west-1", "endpoint": "https://minio.test", "prefix": "other",
@@ -128,6 +141,9 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
     "helicone": {"api_key": "other", "base_url": "https://other.test"},
     "maxim": {"repo_id": "other", "base_url": "https://other.test"},
     "fallom": {"api_key": "other", "base_url": "https://other.test"},
+    "google-cloud-trace": {"project": "other", "base_url": "https://other.test"},
+    "azure-monitor": {"rule_id": "other", "base_url": "https://other.test"},
+    "xray": {"api_key": "other", "region": "eu-west-1", "base_url": "https://other.test"},
     "weave-agents": {"entity": "other", "project": "other", "base_url": "https://other.test"},
 }  # fmt: skip
 """Per type, each field that identifies the destination (address, account, part of the account), with another value."""
@@ -141,6 +157,14 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "console": {},
     "store": {"max_age": "1d"},
     "clickhouse": {"password": "other", "create_table": True, "should_include_cache_write_tokens": False},
+    "postgres": {"create_table": True},
+    "snowflake": {
+        "token": "other",
+        "warehouse": "other",
+        "role": "other",
+        "create_table": True,
+        "should_include_cache_write_tokens": False,
+    },
     "s3": {
         "access_key_id": "other",
         "secret_access_key": "other",
@@ -195,6 +219,9 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "fiddler": {"api_key": "other"},
     "evidently": {"secret": "other"},
     "maxim": {"api_key": "other"},
+    "google-cloud-trace": {},
+    "azure-monitor": {},
+    "xray": {},
     "weave-agents": {"api_key": "other"},
 }
 """Per type, each specific field that does not identify it. A new credential must not strand queued spans."""

@@ -517,7 +517,7 @@ def test_headers_from_failure_is_retried_without_request(
     finally:
         reraise_internal_errors(enabled=former)
     assert isinstance(outcome, Retry)
-    assert "headers_from failed" in outcome.reason
+    assert "headers_from or auth failed" in outcome.reason
     assert receiver.requests == []
     assert CANARY not in caplog.text
 

@@ -17,9 +17,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, TraceFlags
 from tests.destinations.spans import CALL, record_of_sdk
 
-from spancast.destinations import clickhouse, s3, span_store
+from spancast.destinations import s3, span_store
 from spancast.destinations.config import DestinationConfig, FilterRule
 from spancast.destinations.span_store import Store
+from spancast.destinations.sql_rows import COLUMNS
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
@@ -106,16 +107,15 @@ def test_store_accepts_any_attributes(attributes: dict[str, Any]) -> None:
 
 @UNTIMED
 @given(ODD)
-def test_clickhouse_s3_and_tree_accept_any_attributes(attributes: dict[str, Any]) -> None:
+def test_sql_s3_and_tree_accept_any_attributes(attributes: dict[str, Any]) -> None:
     span = span_of(attributes)
     context = {"entity_id": "local", "organization_id": None}
-    row = {name: column.value(span, context) for name, column in clickhouse.COLUMNS.items()}
+    row = {name: column.value(span, context) for name, column in COLUMNS.items()}
     assert json.loads(json_codec.encode(row))["SPAN_ID"] == span.span_id
-    for name, column in clickhouse.COLUMNS.items():
-        if column.kind == "UInt64":
-            assert type(row[name]) is int
-            assert 0 <= row[name] < 2**63
-        elif "String" in column.kind and not column.is_json and "Array" not in column.kind:
+    for name, column in COLUMNS.items():
+        if column.postgres == "bigint":
+            assert row[name] is None or (type(row[name]) is int and 0 <= row[name] < 2**63)
+        elif column.postgres.startswith("text") and not column.postgres.endswith("[]"):
             assert row[name] is None or isinstance(row[name], str)
     assert json.loads(json_codec.encode(s3.trace_object([span])))["observations"]
     assert render_tree([span]).startswith("chat")

@@ -53,7 +53,7 @@ def test_vendor_row_is_complete(kind: str) -> None:
 def test_vendor_fields_are_all_used_in_the_request(kind: str) -> None:
     """A field without a template would be accepted and ignored."""
     row = OTLP_VENDORS[kind]
-    templates = "".join([row.base, row.basic, *row.headers.values(), *row.resource.values()])
+    templates = "".join([row.base, row.path, row.basic, *row.headers.values(), *row.resource.values()])
     derived = (
         {"region", "realm", "base_url", "url", "dsn", "otlp_endpoint", "api_key", "secret_token"}
         if row.derive

@@ -16,7 +16,7 @@ SCHEMAS = Path("/work/shared/openrouter/schemas.json")
 OPENROUTER_TYPES = {
     "Arize": "arize", "Braintrust": "braintrust", "Clickhouse": "clickhouse", "Datadog": "datadog", "Grafana": "grafana",
     "Langfuse": "langfuse", "Langsmith": "langsmith", "Newrelic": "newrelic", "Opik": "opik", "OtelCollector": "otel-collector",
-    "S3": "s3", "Sentry": "sentry", "Weave": "weave", "Webhook": "webhook",
+    "S3": "s3", "Sentry": "sentry", "Snowflake": "snowflake", "Weave": "weave", "Webhook": "webhook",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.destinations.spans import span
 from tests.export.pipelines import PATIENCE_S, pipeline_to
 
 from spancast.diagnostics import counters
-from spancast.encoding.span_data import SpanData
+from spancast.encoding.span_data import ScopeData, SpanData
 from spancast.export import group_content
 from spancast.export.group_content import GroupContent
 from spancast.model import semconv
@@ -63,6 +64,14 @@ def test_group_has_first_question_and_last_answer_of_all_below() -> None:
     assert semconv.INPUT_MESSAGES not in found["tool"].attributes
 
 
+def test_only_group_spans_of_spancast_get_texts() -> None:
+    plain = span("plain", 2, 1, attributes={})
+    foreign = replace(span("workflow", 1, attributes=GROUP), scope=ScopeData("another"))
+    found = completed(call(3, 2, "asked", "answered", at_ms=5), plain, foreign)
+    assert found["plain"] is plain
+    assert found["workflow"] is foreign
+
+
 def test_failed_last_call_leaves_the_answer_of_the_call_before() -> None:
     failed = call(4, 1, "again", "", at_ms=20)
     failed = failed.with_attributes({k: v for k, v in failed.attributes.items() if k != semconv.OUTPUT_MESSAGES})
@@ -90,7 +99,7 @@ def test_held_texts_are_bounded_and_evictions_counted(monkeypatch: pytest.Monkey
     for number in range(100, 120):
         content.complete(call(number, number + 1000, "asked", "answered", at_ms=number))
     assert len(content._held) == 10
-    assert sum(count for key, count in (counters.read() - before).items() if key.name == "group_content_evicted") == 10
+    assert sum(count for key, count in (counters.read() - before).items() if key.name == "group_texts_evicted") == 10
     assert texts(content.complete(span("new", 1119, attributes=GROUP))) == ("asked", "answered")
     assert texts(content.complete(span("old", 1100, attributes=GROUP))) == (None, None)
     for number in range(1110, 1119):

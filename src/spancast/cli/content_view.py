@@ -10,6 +10,7 @@ from rich.text import Text
 from spancast.cli.formatting import number
 from spancast.cli.terminal import FAINT, GOOD, HEADING, MODEL, Line, folded, width
 from spancast.encoding.genai_fields import completion, conversation
+from spancast.encoding.redaction import without_group_texts
 from spancast.encoding.span_data import SpanData
 from spancast.encoding.tree_view import printable
 from spancast.model import json_codec
@@ -24,10 +25,10 @@ _LEAST_REPEATED: Final = 2
 def content_lines(spans: Iterable[SpanData]) -> Iterator[Line]:
     """Yield the content of each span under a heading with its name.
 
-    Messages that a call has in common with an earlier one are not repeated.
+    Messages that a call has in common with an earlier one are not repeated, nor are those of calls at their group.
     """
     earlier: list[list[str]] = []
-    for span in spans:
+    for span in map(without_group_texts, spans):
         lines = list(_span_lines(span, earlier))
         if lines:
             yield ""

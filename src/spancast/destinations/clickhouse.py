@@ -22,17 +22,16 @@ from spancast.destinations.field_types import Secret, Text
 from spancast.destinations.optional_imports import required
 from spancast.destinations.place import Place
 from spancast.destinations.protocol import Delivered, Encoder, Failed, Outcome, Payload, Rejected, Retry
-from spancast.encoding import genai_fields
+from spancast.destinations.sql_rows import COLUMNS, DEFAULT_ENTITY, DEFAULT_TABLE, Column, Context
 from spancast.encoding.span_data import SpanData
-from spancast.model import json_codec, semconv
+from spancast.model import json_codec
 
-DEFAULT_TABLE: Final = "OPENROUTER_TRACES"
-DEFAULT_ENTITY: Final = "local"
 EXTRA: Final = "clickhouse"
 _HTTPS_PORT: Final = 8443
 _HTTP_PORT: Final = 8123
 _LOCAL_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _OBJECT_TYPES: Final = ("JSON", "Nullable(JSON", "Object", "Map")
+_NUMBERS: Final = ("UInt", "Int", "Float")
 _CODE: Final = re.compile(r"\b[Cc]ode:? (\d+)")
 _UNKNOWN_TABLE: Final = 60
 _TABLE_ERRORS: Final = frozenset({_UNKNOWN_TABLE, 81, 192, 193, 194, 497, 516})
@@ -59,73 +58,12 @@ class Address:
     is_secure: bool
 
 
-Context = Mapping[str, Any]
-"""Values of a row that are not in its span: ``entity_id``, ``organization_id``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column: its type in the suggested DDL, its value for a span, and whether the value is JSON."""
-
-    kind: str
-    value: Callable[[SpanData, Context], Any]
-    is_json: bool = False
-
-
-def _attribute(*names: str) -> Callable[[SpanData, Context], Any]:
-    return lambda span, _: span.text(*names)
-
-
-def _count(name: str) -> Callable[[SpanData, Context], Any]:
-    return lambda span, _: span.count(name) or 0
-
-
-COLUMNS: Final[Mapping[str, Column]] = {
-    "TRACE_ID": Column("String", lambda span, _: genai_fields.raw_trace_id(span)),
-    "SPAN_ID": Column("String", lambda span, _: span.span_id),
-    "PARENT_SPAN_ID": Column("Nullable(String)", lambda span, _: span.parent_span_id or None),
-    "USER_ID": Column("Nullable(String)", _attribute(semconv.USER_ID)),
-    "SESSION_ID": Column("Nullable(String)", _attribute(semconv.SESSION_ID)),
-    "ORGANIZATION_ID": Column("Nullable(String)", lambda _, context: context["organization_id"]),
-    "ENTITY_ID": Column("String", lambda _, context: context["entity_id"]),
-    "API_KEY_NAME": Column("Nullable(String)", _attribute(*semconv.API_KEY_NAMES)),
-    "TIMESTAMP": Column("DateTime64(3)", lambda span, _: genai_fields.iso_time(span.start_ns)),
-    "START_TIME": Column("DateTime64(3)", lambda span, _: genai_fields.iso_time(span.start_ns)),
-    "END_TIME": Column("Nullable(DateTime64(3))", lambda span, _: genai_fields.iso_time(span.end_ns)),
-    "DURATION_MS": Column("Nullable(Float64)", lambda span, _: span.duration_ms),
-    "MODEL": Column("Nullable(String)", _attribute(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)),
-    "PROVIDER_NAME": Column("Nullable(String)", _attribute(semconv.RESPONSE_PROVIDER, semconv.PROVIDER_NAME)),
-    "PROVIDER_SLUG": Column("Nullable(String)", _attribute(semconv.PROVIDER_NAME)),
-    "SPAN_TYPE": Column("String", lambda span, _: genai_fields.span_type(span)),
-    "STATUS": Column("String", lambda span, _: "error" if span.status == "error" else "ok"),
-    "LEVEL": Column("String", lambda span, _: genai_fields.level(span)),
-    "FINISH_REASON": Column("Nullable(String)", lambda span, _: genai_fields.finish_reason(span)),
-    "PROMPT_TOKENS": Column("UInt64", _count(semconv.USAGE_INPUT_TOKENS)),
-    "COMPLETION_TOKENS": Column("UInt64", _count(semconv.USAGE_OUTPUT_TOKENS)),
-    "TOTAL_TOKENS": Column("UInt64", lambda span, _: genai_fields.total_tokens(span) or 0),
-    "CACHED_TOKENS": Column("UInt64", _count(semconv.USAGE_CACHE_READ)),
-    "CACHE_WRITE_TOKENS": Column("UInt64", _count(semconv.USAGE_CACHE_WRITE)),
-    "REASONING_TOKENS": Column("UInt64", _count(semconv.USAGE_REASONING)),
-    "INPUT_COST": Column("Float64", lambda span, _: genai_fields.costs(span).input or 0.0),
-    "OUTPUT_COST": Column("Float64", lambda span, _: genai_fields.costs(span).output or 0.0),
-    "TOTAL_COST": Column("Float64", lambda span, _: genai_fields.costs(span).total or 0.0),
-    "TAGS": Column("Array(String)", lambda span, _: genai_fields.tags(span)),
-    "ATTRIBUTES": Column("String", lambda span, _: span.attributes, is_json=True),
-    "INPUT": Column("String", lambda span, _: genai_fields.conversation(span), is_json=True),
-    "OUTPUT": Column("String", lambda span, _: genai_fields.completion(span), is_json=True),
-    "METADATA": Column("String", lambda span, _: genai_fields.metadata(span), is_json=True),
-    "MODEL_PARAMETERS": Column("String", lambda span, _: genai_fields.model_parameters(span), is_json=True),
-    "RESOURCE_ATTRIBUTES": Column("String", lambda span, _: span.resource.attributes, is_json=True),
-}
-"""The columns of OpenRouter's table, in its order; a table may lack any of them."""
-
-
 def ddl(table: str = DEFAULT_TABLE) -> str:
     """Return a ``CREATE TABLE`` statement for the table.
 
     The engine is ReplacingMergeTree, so that a batch delivered twice leaves one row per span.
     """
-    columns = ",\n".join(f"    {name} {column.kind}" for name, column in COLUMNS.items())
+    columns = ",\n".join(f"    {name} {column.clickhouse}" for name, column in COLUMNS.items())
     return (
         f"CREATE TABLE IF NOT EXISTS {_quote(table)} (\n{columns}\n)\n"
         "ENGINE = ReplacingMergeTree ORDER BY (TIMESTAMP, TRACE_ID, SPAN_ID)"
@@ -247,6 +185,8 @@ class ClickHouseDestination:
 
 def _cell(column: Column, kind: str, span: SpanData, context: Context) -> Any:  # noqa: ANN401 - any JSON
     value = column.value(span, context)
+    if value is None and kind.startswith(_NUMBERS):
+        return 0
     if not column.is_json or kind.startswith(_OBJECT_TYPES):
         return value if value is not None or not column.is_json else {}
     if value is None and kind.startswith("Nullable"):

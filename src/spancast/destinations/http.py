@@ -35,6 +35,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import parse_url
 
 from spancast import otel_private
+from spancast.destinations.cloud_auth import Auth, Signer, headers_of, signer_of
 from spancast.destinations.config import NetworkConfig
 from spancast.destinations.field_types import redacted_url
 from spancast.destinations.protocol import Delivered, Outcome, Rejected, Retry
@@ -369,6 +370,7 @@ class HttpSender:
         method: str = "POST",
         headers: Mapping[str, str] = _NO_HEADERS,
         headers_from: Callable[[], Any] | None = None,
+        sign: Signer | None = None,
         timeout: float = 10.0,
         tls: Tls | None = None,
         proxy: str | None = None,
@@ -380,6 +382,7 @@ class HttpSender:
         self._label = f"{product} at {_host_and_path(url)}"
         self._method = method
         self._credentials = Credentials(url, headers, headers_from)
+        self._sign = None if sign is None else never_raise(sign)
         self._timeout = timeout
         self._now = now
         self._proxy = proxy_for(url, proxy)
@@ -394,18 +397,30 @@ class HttpSender:
         """Return the start of ``text`` with credentials replaced, for an outcome."""
         return self._credentials.redact(text)
 
-    def send(
-        self, body: bytes, content_type: str, *, gzip: bool, timeout_s: float, headers: Mapping[str, str] = _NO_HEADERS
+    def send(  # noqa: PLR0913 - the parts of a request
+        self,
+        body: bytes,
+        content_type: str,
+        *,
+        gzip: bool,
+        timeout_s: float,
+        headers: Mapping[str, str] = _NO_HEADERS,
+        suffix: str = "",
+        method: str | None = None,
     ) -> HttpResult:
-        """Send ``body`` (already compressed if ``gzip``); ``timeout_s`` includes reading the response."""
+        """Send ``body`` (already compressed if ``gzip``); ``timeout_s`` includes reading the response.
+
+        ``suffix`` is appended to the URL, ``method`` replaces that of the sender.
+        """
         request_headers = {"Content-Type": content_type, "User-Agent": USER_AGENT, **(_GZIP if gzip else _NO_HEADERS)}
         given = self._credentials.headers()
         if given is None:
-            return HttpResult(Retry(f"{self._label}: headers_from failed, nothing was sent"))
+            return HttpResult(Retry(f"{self._label}: no credentials: headers_from or auth failed, nothing was sent"))
         with _time_limit(min(timeout_s, self._timeout)), suppress_instrumentation():
-            result = self._send_once(body, self._encode_headers(given, request_headers, headers))
+            to = suffix, method or self._method
+            result = self._send_once(body, self._encode_headers(given, request_headers, headers), *to)
             if result.status == _UNAUTHORIZED and (renew := self._credentials.renew()) is not None:
-                result = self._send_once(body, self._encode_headers(renew, request_headers, headers))
+                result = self._send_once(body, self._encode_headers(renew, request_headers, headers), *to)
         return result
 
     def close(self) -> None:
@@ -423,12 +438,17 @@ class HttpSender:
             self._last_headers = tuple(map(dict, parts)), encoded
         return encoded
 
-    def _send_once(self, body: bytes, headers: dict[str, str]) -> HttpResult:
+    def _send_once(self, body: bytes, headers: dict[str, str], suffix: str, method: str) -> HttpResult:
+        if self._sign is not None:
+            signed = self._sign(method, self._url + suffix, headers, body)
+            if signed is None:
+                return HttpResult(Retry(f"{self._label}: the request was not signed, nothing was sent"))
+            headers = dict(signed)
         try:
             connections = self._current_connections()
             response = connections.pool.urlopen(
-                self._method,
-                connections.target,
+                method,
+                connections.target + suffix,
                 body=body,
                 headers=headers,
                 redirect=False,
@@ -493,16 +513,27 @@ class HttpSender:
         return _Connections(pools.connection_from_url(self._url), parse_url(self._url).request_uri, pools.clear)
 
 
-def sender_of(
-    config: NetworkConfig, url: str, *, product: str, method: str = "POST", headers: Mapping[str, str] = _NO_HEADERS
+def sender_of(  # noqa: PLR0913 - the parts of a request
+    config: NetworkConfig,
+    url: str,
+    *,
+    product: str,
+    method: str = "POST",
+    headers: Mapping[str, str] = _NO_HEADERS,
+    auth: Auth | None = None,
 ) -> HttpSender:
-    """Return a sender to ``url`` with the transport of ``config``, whose headers override ``headers``."""
+    """Return a sender to ``url`` with the transport of ``config``, whose headers override ``headers``.
+
+    Raises:
+        ConfigError: The library of ``auth`` is not installed, or a certificate or a proxy cannot be used.
+    """
     return HttpSender(
         url,
         product=product,
         method=method,
         headers=merged(headers, {name: value.get_secret_value() for name, value in config.headers.items()}),
-        headers_from=config.headers_from,
+        headers_from=config.headers_from or headers_of(auth),
+        sign=signer_of(auth, url),
         timeout=config.timeout,
         tls=Tls(config.ca_file, config.cert_file, config.key_file, config.verify),
         proxy=config.proxy,

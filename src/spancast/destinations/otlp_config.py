@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import re
+from dataclasses import replace
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, create_model, model_validator
 
+from spancast.destinations.cloud_auth import Auth
 from spancast.destinations.config import NetworkConfig, field_error
 from spancast.destinations.field_types import Address
 from spancast.destinations.otlp_vendors import OTLP_VENDORS, signal_url, target
@@ -63,6 +65,20 @@ class OtlpConfig(ServerConfig, frozen=True):
     """Any server that accepts OTLP."""
 
     type: Literal["otlp"]
+    auth: Auth | None = Field(
+        None, description="Cloud whose library finds and renews the credentials; `aws` signs requests, HTTP only."
+    )
+
+    @model_validator(mode="after")
+    def _check_auth(self) -> OtlpConfig:
+        if self.auth is not None and self.effective_protocol == "grpc":
+            raise field_error(("auth",), self.auth, "needs OTLP over HTTP: set `protocol: http/protobuf`")
+        return self
+
+    def place(self) -> Place:
+        """Return the server and the cloud."""
+        place = super().place()
+        return replace(place, account={**place.account, "auth": self.auth})
 
 
 class OtlpUrlConfig(OtlpConfig, frozen=True):
@@ -133,7 +149,7 @@ def create(config: ServerConfig, encoder: Encoder) -> Destination:
         return OtlpGrpcDestination(
             config.endpoint, config, encoder, product=product, compression=config.effective_compression
         )
-    sender = sender_of(config, config.url, product=product)
+    sender = sender_of(config, config.url, product=product, auth=getattr(config, "auth", None))
     encoding = "json" if config.effective_protocol == "http/json" else "protobuf"
     return OtlpHttpDestination(sender, encoder, encoding=encoding, gzip=config.effective_compression == "gzip")
 
@@ -149,7 +165,10 @@ def create_vendor(config: VendorConfig, encoder: Encoder) -> Destination:
 
     row = OTLP_VENDORS[config.type]
     request_target = target(row, config)
-    sender = sender_of(config, request_target.url, product=row.title, headers=request_target.headers)
+    # A key of the product itself takes precedence over the credentials of its cloud.
+    own = {name.lower() for name in (*request_target.headers, *config.headers)}
+    auth = None if "authorization" in own else row.auth
+    sender = sender_of(config, request_target.url, product=row.title, headers=request_target.headers, auth=auth)
     return OtlpHttpDestination(
         sender,
         encoder,

@@ -20,11 +20,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, Field, SecretStr
 
+from spancast.destinations.cloud_auth import Auth
 from spancast.destinations.field_types import Address, Secret, Text
 
 FieldSpec: TypeAlias = tuple[Any, Any]
 """The type of a field and its pydantic ``Field``."""
 Values: TypeAlias = Mapping[str, str]
+Proof: TypeAlias = Literal["server", "emulator", "vendor", "users"]
+"""How a contract was verified: the real server in the tests, an emulator, the vendor's documentation, SDK or source, or
+only the public configurations of its users."""
 
 TRACES: Final = "/v1/traces"
 _ANY_BASE: Final = "Base URL, with or without the path of its OTLP endpoint."
@@ -40,7 +44,9 @@ class OtlpVendor:
     ``accepted`` has the encodings that the product accepts, the preferred one first. A credential is in
     ``account`` only if nothing else identifies the account: queued spans are not delivered with another one.
     ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
-    of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB).
+    of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB). ``auth`` is the cloud whose credentials are used
+    if no field is one. ``proof`` is how the contract was verified, ``repeats`` what becomes of a
+    span that is sent twice.
     """
 
     title: str
@@ -58,6 +64,9 @@ class OtlpVendor:
     accepted: tuple[Literal["protobuf", "json"], ...] = ("protobuf", "json")
     max_batch_spans: int | None = None
     max_batch_bytes: int | None = None
+    auth: Auth | None = None
+    proof: Proof = "vendor"
+    repeats: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +195,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Phoenix",
         about="Arize Phoenix, cloud or your own server, in OpenInference.",
         source="arize.com/docs/phoenix (arize-phoenix-otel 0.17)",
+        proof="server",
         fields={
             "base_url": _url("http://localhost:6006"),
             "api_key": _secret("API key, if the server requires one.", default=None),
@@ -249,6 +259,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="PostHog",
         about="PostHog AI observability, by its OTLP endpoint. A span that is sent again after an error counts twice.",
         source="posthog.com/docs/ai-observability/installation/opentelemetry",
+        repeats="two events, counted twice",
         fields={
             "api_key": _secret("Project token, `phc_…`."),
             "endpoint": _url("https://us.i.posthog.com"),
@@ -372,6 +383,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="MLflow",
         about="An MLflow tracking server.",
         source="mlflow.org/docs/latest/genai/tracing/opentelemetry/ingest",
+        proof="server",
         fields={
             "base_url": _url("http://localhost:5000"),
             "experiment_id": _text("Experiment for the traces.", "0"),
@@ -400,6 +412,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Uptrace",
         about="Uptrace, cloud or your own server.",
         source="public configurations of users",
+        proof="users",
         fields={
             "dsn": _secret("DSN of the project, `https://TOKEN@api.uptrace.dev?grpc=4317`."),
             "base_url": _url("https://api.uptrace.dev"),
@@ -412,6 +425,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="HyperDX",
         about="HyperDX (ClickStack), cloud or your own server.",
         source="public configurations of users",
+        proof="users",
         fields={"api_key": _secret("Ingestion key."), "base_url": _url("https://in-otel.hyperdx.io")},
         headers={"authorization": "{api_key}"},
         account=("api_key",),
@@ -434,6 +448,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Better Stack",
         about="Better Stack Telemetry.",
         source="public configurations of users",
+        proof="users",
         fields={
             "base_url": _url(about="Ingesting host of the source, `https://sID.CLUSTER.betterstackdata.com`."),
             "source_token": _secret("Source token."),
@@ -600,6 +615,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Lightstep",
         about="ServiceNow Cloud Observability, formerly Lightstep.",
         source="public configurations of users",
+        proof="users",
         fields={"access_token": _secret("Access token."), "base_url": _url("https://ingest.lightstep.com")},
         path="/traces/otlp/v0.9",
         headers={"lightstep-access-token": "{access_token}"},
@@ -641,6 +657,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Helicone",
         about="Helicone, in Traceloop's convention.",
         source="github.com/Helicone/helicone (SDK helicone-helpers 1.2.1)",
+        proof="users",
         fields={
             "api_key": _secret("API key."),
             "base_url": _url("https://api.helicone.ai", "Base URL; `https://eu.api.helicone.ai` for the EU."),
@@ -655,6 +672,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Maxim",
         about="Maxim AI.",
         source="public configurations of users",
+        proof="users",
         fields={
             "api_key": _secret("API key."),
             "repo_id": _text("Id of the log repository."),
@@ -669,10 +687,50 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         title="Fallom",
         about="Fallom, which takes the spans of OpenRouter Broadcast.",
         source="public configurations of users",
+        proof="users",
         fields={"api_key": _secret("API key."), "base_url": _url("https://broadcast.fallom.com")},
         headers={"Authorization": "Bearer {api_key}"},
         account=("api_key",),
         convention="openrouter",
+    ),
+    "google-cloud-trace": OtlpVendor(
+        title="Google Cloud Trace",
+        about="Google Cloud Trace, with the credentials that google-auth finds.",
+        source="docs.cloud.google.com/stackdriver/docs/reference/telemetry/v1.traces.post",
+        fields={"project": _text("Project id."), "base_url": _url("https://telemetry.googleapis.com")},
+        resource={"gcp.project_id": "{project}"},
+        account=("project",),
+        convention="gen_ai_wide",
+        auth="google",
+    ),
+    "azure-monitor": OtlpVendor(
+        title="Azure Monitor",
+        about="Application Insights by a data collection rule, with the credentials that azure-identity finds.",
+        source="learn.microsoft.com (OpenTelemetry protocol ingestion in Azure Monitor)",
+        fields={
+            "base_url": _url(about="Data collection endpoint, `https://NAME.REGION-1.ingest.monitor.azure.com`."),
+            "rule_id": _text("Immutable id of the data collection rule, `dcr-…`."),
+        },
+        path="/dataCollectionRules/{rule_id}/streams/Microsoft-OTLP-Traces/otlp/v1/traces",
+        account=("rule_id",),
+        convention="gen_ai_wide",
+        accepted=("protobuf",),
+        auth="azure",
+    ),
+    "xray": OtlpVendor(
+        title="AWS X-Ray",
+        about="AWS X-Ray and CloudWatch (Transaction Search), with a key or the credentials that botocore finds.",
+        source="docs.aws.amazon.com (CloudWatch OTLP endpoints)",
+        fields={
+            "region": _text("Region.", "us-east-1"),
+            "api_key": _secret("X-Ray API key of an IAM user.", default=None),
+            "base_url": _url(None, _OWN_SERVER),
+        },
+        headers={"Authorization": "Bearer {api_key}"},
+        account=("api_key",),
+        convention="gen_ai_wide",
+        derive=_host("https://xray.{region}.amazonaws.com"),
+        auth="aws",
     ),
     "weave-agents": OtlpVendor(
         title="W&B Weave Agents",
@@ -705,7 +763,7 @@ def target(row: OtlpVendor, config: BaseModel) -> Target:
     account = {name: values.get(name) for name in row.account}
     secret = {name for name in account if isinstance(getattr(config, name, None), SecretStr)}
     return Target(
-        signal_url(row.base.format_map(values), row.path),
+        signal_url(row.base.format_map(values), row.path.format_map(values)),
         headers,
         _fill(row.resource, values),
         account={name: value for name, value in account.items() if name not in secret},

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from spancast.destinations.config import DestinationConfig, NetworkConfig
 from spancast.destinations.object_destination import ObjectConfig, ObjectDestination
 from spancast.destinations.otlp_config import vendor_config
-from spancast.destinations.otlp_vendors import OTLP_VENDORS, target
+from spancast.destinations.otlp_vendors import OTLP_VENDORS, Proof, target
 from spancast.destinations.place import state_directory
 from spancast.destinations.protocol import Destination
 from spancast.errors import ConfigError
@@ -32,7 +32,8 @@ class DestinationType:
     ``config`` and ``factory`` are import names (``module:name``) of its model and of the function that
     creates a ``Destination`` from ``(config, encoder)``; they are imported on first use.
     ``convention`` is its attribute convention, ``extra`` the pip extra with its dependencies,
-    ``source`` the page with its contract. ``extra_help`` is the import name of a function whose
+    ``source`` the page with its contract, ``proof`` how it was verified, ``repeats`` what a span becomes there that is
+    sent twice (empty if unknown). ``extra_help`` is the import name of a function whose
     result `spancast destinations TYPE` shows after the fields.
     """
 
@@ -43,6 +44,8 @@ class DestinationType:
     convention: str = "gen_ai"
     extra: str | None = None
     source: str = ""
+    proof: Proof = "vendor"
+    repeats: str = ""
     extra_help: str | None = None
 
 
@@ -53,6 +56,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         config=f"{_HERE}.otlp_config:OtlpConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="opentelemetry.io/docs/specs/otlp",
+        proof="server",
     ),
     "otel-collector": DestinationType(
         title="OpenTelemetry Collector",
@@ -60,6 +64,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         config=f"{_HERE}.otlp_config:CollectorConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="opentelemetry.io/docs/collector",
+        proof="server",
     ),
     "jaeger": DestinationType(
         title="Jaeger",
@@ -67,6 +72,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         config=f"{_HERE}.otlp_config:JaegerConfig",
         factory=f"{_HERE}.otlp_config:create",
         source="jaegertracing.io/docs/latest/architecture/apis",
+        proof="server",
     ),
     "webhook": DestinationType(
         title="Webhook",
@@ -102,6 +108,28 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         extra_help=f"{_HERE}.clickhouse:ddl",
         extra="clickhouse",
         source="openrouter.ai/docs/guides/features/broadcast/clickhouse",
+        proof="server",
+        repeats="one row after a merge of the table",
+    ),
+    "postgres": DestinationType(
+        title="PostgreSQL",
+        about="A table of one row per span, as OpenRouter fills it, in PostgreSQL, Supabase, Neon and other services.",
+        config=f"{_HERE}.postgres:PostgresConfig",
+        factory=f"{_HERE}.postgres:create",
+        extra_help=f"{_HERE}.postgres:ddl",
+        extra="postgres",
+        source="postgresql.org/docs/current/functions-json.html",
+        proof="server",
+        repeats="the row that is there stays",
+    ),
+    "snowflake": DestinationType(
+        title="Snowflake",
+        about="A table of one row per span, as OpenRouter fills it, by Snowflake's SQL API.",
+        config=f"{_HERE}.snowflake:SnowflakeConfig",
+        factory=f"{_HERE}.snowflake:create",
+        extra_help=f"{_HERE}.snowflake:ddl",
+        source="docs.snowflake.com/en/developer-guide/sql-api",
+        repeats="nothing: a request id is executed once",
     ),
     "s3": DestinationType(
         title="S3",
@@ -110,6 +138,8 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         factory=f"{_HERE}.s3:create",
         extra="s3",
         source="openrouter.ai/docs/guides/features/broadcast/s3",
+        proof="emulator",
+        repeats="the same object again",
     ),
     "exporter": DestinationType(
         title="SpanExporter",
@@ -129,7 +159,10 @@ DESTINATIONS: Final[Mapping[str, DestinationType]] = {
             config=f"{_HERE}.otlp_config:VendorConfig",
             factory=f"{_HERE}.otlp_config:create_vendor",
             convention=vendor.convention,
+            extra=vendor.auth,
             source=vendor.source,
+            proof=vendor.proof,
+            repeats=vendor.repeats,
         )
         for name, vendor in OTLP_VENDORS.items()
     },
@@ -140,6 +173,8 @@ ENTRY_POINTS: Final = "spancast.destinations"
 """The entry point group for destination types of other distributions: ``name = "module:DESTINATION"``."""
 
 ALIASES: Final[Mapping[str, str]] = {
+    "postgresql": "postgres",
+    "supabase": "postgres",
     "collector": "otel-collector",
     "arize-ax": "arize",
     "elasticsearch": "elastic",

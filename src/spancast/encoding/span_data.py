@@ -124,6 +124,12 @@ class SpanData:
         """Return whether the span is a call of a model (and not a group, a tool or a web request)."""
         return semconv.OPERATION_NAME in self.attributes and semconv.REQUEST_MODEL in self.attributes
 
+    @property
+    def is_group(self) -> bool:
+        """Return whether the span is a group span of spancast (``tracing/group_spans.py``)."""
+        is_workflow = self.attributes.get(semconv.OPERATION_NAME) == semconv.INVOKE_WORKFLOW
+        return is_workflow and self.scope.name == semconv.SCOPE_NAME
+
     def with_attributes(
         self,
         attributes: Mapping[str, Any],

@@ -67,7 +67,7 @@ class GroupContent:
             return span
         if span.parent_span_id:
             self._hold(span.parent_span_id, texts)
-        return span if has_own or facts.work(span) != "group" else _with_texts(span, texts)
+        return _with_texts(span, texts) if span.is_group and not has_own else span
 
     def _hold(self, parent: str, texts: _Texts) -> None:
         held = self._held.setdefault(parent, _Texts())
@@ -78,7 +78,7 @@ class GroupContent:
         while self._held_bytes > _MAX_HELD_BYTES or len(self._held) > _MAX_PARENTS:
             _, evicted = self._held.popitem(last=False)
             self._held_bytes -= evicted.size
-            counters.add("group_content_evicted")
+            counters.add("group_texts_evicted")
 
 
 def _texts_of(span: SpanData, *, with_question: bool) -> _Texts:
