@@ -244,7 +244,7 @@ class TracedCall:
 
     def attach(self) -> None:
         """Make the span current; nested calls annotate this one. Then call ``detach`` with the former ``around()``."""
-        # First the mark, which tells ``detach`` that there is something to restore.
+        # First the mark: ``detach`` checks it for something to restore.
         CURRENT_CALL.set(self)
         attach(self.context or get_current())
 
