@@ -13,7 +13,7 @@ from benchmarks.cases import ALL, CURVES
 from benchmarks.measure import measure
 
 _ROUNDS = 3
-_PEER_ROUNDS = 2
+_PEER_ROUNDS = 1
 _CURVE_ROUNDS = 2
 _CURVE_DURATION_S = 0.6
 
@@ -55,6 +55,7 @@ def main() -> int:
     )
     run.seconds = time.time() - started
     print(pages.terminal(run))
+    print(f"took {run.seconds / 60:.0f} minutes", file=sys.stderr)
     if options.baseline:
         short_form.store_ratios(short_form.ratios(run.cases))
     if options.write or (len(cases) == len(ALL) and len(peers) == len(PEERS) and curves and run.fanout):

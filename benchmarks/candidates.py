@@ -82,6 +82,30 @@ def _start_spancast(case: Case, **more: Any) -> Running:
     return running
 
 
+class _Discard:
+    """A destination of spancast that encodes a batch and does not send it."""
+
+    def deliver(self, payload: Any, timeout_s: float) -> None:  # noqa: ARG002 - spancast's protocol
+        payload.body("protobuf", gzip=False)
+
+
+def _start_own_exporter(case: Case) -> Running:
+    import spancast  # noqa: PLC0415
+
+    # The receiver counts the spans of the application's exporter; a second delivery would count them twice.
+    provider = _provider()
+    spancast.configure(tracer_provider=provider, spool="memory", destinations={"bench": _Discard()})
+    running = plain(case)
+    running.client = spancast.instrument(running.client)
+
+    def flush() -> None:
+        provider.force_flush(_MINUTE_MS)
+        spancast.flush(60.0)
+
+    running.flush = flush
+    return running
+
+
 def _start_spancast_metrics(case: Case) -> Running:
     from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: PLC0415
@@ -259,6 +283,9 @@ CANDIDATES: dict[str, Candidate] = {
     "spancast": Candidate(
         start=_start_spancast, package="spancast", apis=_ALL_APIS, keys=True, modules=(*_SDK, "spancast")
     ),
+    "spancast, own exporter": Candidate(
+        start=_start_own_exporter, package="spancast", apis=_ALL_APIS, modules=(*_SDK, "spancast")
+    ),
     "spancast, metrics on": Candidate(
         start=_start_spancast_metrics,
         package="spancast",
@@ -317,6 +344,10 @@ CANDIDATES: dict[str, Candidate] = {
     ),
 }
 FLOOR = "an empty span"
-OWN = ("none", FLOOR, "bare", "bare again", "spancast", "spancast, metrics on", "spancast, zero-code")
+OWN_EXPORTER = "spancast, own exporter"
+"""spancast with the application's tracer provider, which has an exporter of its own."""
+OWN = ("none", FLOOR, "bare", "bare again", "spancast", OWN_EXPORTER, "spancast, metrics on", "spancast, zero-code")
 """The candidates that check the benchmark, those that spancast is compared with, and spancast."""
 PEERS = tuple(name for name in CANDIDATES if name not in OWN)
+ENQUEUES_ONLY = frozenset({"litellm"})
+"""Peers that record on another thread: shown, but not compared with on the calling thread."""

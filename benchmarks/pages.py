@@ -195,6 +195,7 @@ A sample gives one figure: the time of the candidate's two calls minus that of t
 - *bare* is an OpenTelemetry span written by hand with the same content ([benchmarks/bare.py](../benchmarks/bare.py)), exported by the SDK's batch processor.
 - *an empty span* is the same span with only the five attributes that the conventions require at its start: the minimum cost of a tracer that leaves starting and ending spans to the SDK.
 - *trace keys* name two groups around the call. bare opens one span for all its calls. spancast's groups end with each flush: two calls are timed per flush, so spancast creates two more spans for them.
+- *spancast, own exporter* is spancast on a tracer provider of the application with the SDK's batch processor and exporter, as in bare, and with one destination of its own that encodes each batch and discards it.
 - *spancast, metrics on* also records metrics of every call with an SDK meter provider and an in-memory reader, collected before each flush.
 - *spancast, zero-code* is a program without spancast in its code, started by `opentelemetry-instrument`, with all other instrumentations disabled, exported by the SDK's batch processor.
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from benchmarks import delivery, fanout, goals, instructions, pages, posting, short_form, spooling
 from benchmarks.bare import Bare
-from benchmarks.candidates import CANDIDATES, FLOOR, PEERS
+from benchmarks.candidates import CANDIDATES, FLOOR, OWN_EXPORTER, PEERS
 from benchmarks.cases import ALL, CURVES, FIRST_SIX, case_of
 from benchmarks.environments import HERE
 from benchmarks.fanout import Fanout
@@ -38,7 +39,7 @@ def measure_once(cases: list[str], candidates: list[str]) -> Results:
 @pytest.fixture(scope="module")
 def own() -> Results:
     found = measure_once(CASES, ["bare", "spancast"])
-    for case, by_candidate in measure_once(OF_ZERO_CODE, ["spancast, zero-code"]).items():
+    for case, by_candidate in measure_once(OF_ZERO_CODE, ["spancast, zero-code", OWN_EXPORTER]).items():
         found[case].update(by_candidate)
     return found
 
@@ -164,12 +165,19 @@ def test_short_form_fails_only_if_doubled_twice(monkeypatch: pytest.MonkeyPatch)
 
 def test_goals_of_calls_returns_a_verdict_per_goal() -> None:
     table = goals.of_calls(pair([100.0], [50.0]))
-    assert "short: thread, ratio to bare" in table
-    assert "0.50 (0.50…0.50) | 0.50, 0.50 | | ≤ 0.6 | yes" in " ".join(table.split())
+    assert "short: spancast, thread, ratio to bare" in table
+    assert "0.50 (0.50…0.50) | 0.50, 0.50 | | ≤ 0.9 | yes" in " ".join(table.split())
     measured = pair([100.0], [50.0])
     floor = measured["short"][FLOOR] = result([sample(40.0)])
-    set_reference([floor, *measured["short"].values()])
-    assert "0.50, 0.50 | 0.40 | ≤ 0.6 | yes" in " ".join(goals.of_calls(measured).split())
+    own = measured["short"][OWN_EXPORTER] = result([sample(140.0)])
+    peers = {one: result([sample(cost)]) for one, cost in (("litellm", 60.0), ("langfuse", 200.0))}
+    measured["short"].update(peers)
+    set_reference([floor, own, *measured["short"].values()])
+    table = " ".join(goals.of_calls(measured).split())
+    assert "0.50, 0.50 | 0.40 | ≤ 0.9 | yes" in table
+    assert "short: spancast, own exporter, thread, ratio to bare | 1.40" in table
+    assert "| ≤ 1.3 | no" in table
+    assert "short: thread, cheapest peer (langfuse) / spancast | 4.0 | | | ≥ 3 | yes" in table, "litellm only enqueues"
 
 
 def test_page_is_written_for_an_incomplete_run() -> None:
@@ -182,8 +190,8 @@ def test_page_is_written_for_an_incomplete_run() -> None:
     page = pages._page(run, [])
     assert "Written by `make bench`" in page
     assert (
-        "Not in this run: none, an empty span, bare again, spancast, metrics on, spancast, zero-code, genai-openai"
-        in page
+        "Not in this run: none, an empty span, bare again, spancast, own exporter, spancast, metrics on, spancast, "
+        "zero-code, genai-openai" in page
     )
     assert "| 10       | 9 (9…9)" in page
     assert "idle memory above openai, SDK and exporter, MiB" in pages.terminal(run)
@@ -229,16 +237,28 @@ def test_instructions_table_has_ratios_and_verdicts() -> None:
         "an empty span": {"thread": 60.0, "plain": 900.0},
         "bare": {"thread": 100.0, "plain": 900.0},
         "spancast": {"thread": 50.0, "plain": 900.0},
+        "spancast, own exporter": {"thread": 120.0, "plain": 900.0},
         "langfuse": {"thread": 250.0, "plain": 900.0},
         "litellm": {"failure": "ended after 0 stages"},
     }
     table = instructions.table({"short": counts, "error": {**counts, "spancast": {"failure": "no"}}})
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
     assert rows == [
-        ["short", "100", "50", "0.50", "0.60", "≤ 0.6", "yes"],
-        ["short: cheapest peer (langfuse)", "250", "50", "5.0", "", "≥ 4", "yes"],
+        ["short", "100", "50", "0.50", "0.60", "≤ 0.9", "yes"],
+        ["short: spancast, own exporter", "100", "120", "1.20", "0.60", "≤ 1.3", "yes"],
+        ["short: cheapest peer (langfuse)", "250", "50", "5.0", "", "≥ 3", "yes"],
         ["429 error", "failed", "", "", "", "", ""],
     ]
+
+
+def test_stored_instructions_keep_the_peers_of_an_earlier_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(instructions, "STORED", tmp_path / "instructions.json")
+    monkeypatch.setattr(instructions, "versions", lambda _: {"spancast": "9"})
+    instructions.store({"short": {"spancast": {"thread": 1.0}, "langfuse": {"thread": 2.0}}})
+    instructions.store({"short": {"spancast": {"thread": 3.0}}})
+    stored = json.loads(instructions.STORED.read_text())
+    assert stored["counts"] == {"short": {"spancast": {"thread": 3.0}, "langfuse": {"thread": 2.0}}}
+    assert stored["versions"] == {"spancast": "9", "langfuse": ""}
 
 
 def test_stored_instructions_match_the_cases_and_candidates() -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
+
+import pytest
 
 from spancast.diagnostics import Count, Counters
 from spancast.statistics import DestinationStats, Stats, stats_of
@@ -55,3 +60,30 @@ def test_stats_of_destinations_with_dotted_names_are_apart() -> None:
             "eu.backup": DestinationStats(delivered=4),
         },
     )
+
+
+LOG = """
+import logging, sys
+from spancast.diagnostics import logger
+if sys.argv[1] == "set up":
+    logging.basicConfig(format="%(name)s: %(message)s")
+logger.warning("spancast: %d spans", 5)
+"""
+
+
+@pytest.mark.parametrize("logging_is", ["set up", "not set up"])
+def test_log_line_has_one_prefix(logging_is: str) -> None:
+    run = subprocess.run([sys.executable, "-c", LOG, logging_is], capture_output=True, text=True, check=True)
+    assert run.stderr == "spancast: 5 spans\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+def test_counters_of_forked_child_start_at_zero() -> None:
+    counters = Counters()
+    counters.add("received", 9)
+    child = os.fork()
+    if child == 0:
+        counters.add("received")
+        os._exit(counters.read()[Count("received")])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    assert counters.read()[Count("received")] == 9

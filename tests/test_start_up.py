@@ -212,6 +212,32 @@ def test_version_is_that_of_the_distribution(prelude: str, version: str) -> None
     assert completed.stdout.splitlines() == [version, f"spancast {version}"], completed.stderr
 
 
+def add_odd_exporter(directory: Path) -> None:
+    """Write a distribution with an exporter named ``odd`` that cannot be created."""
+    package = directory / "odd-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nodd = odd:Exporter\n")
+    (directory / "odd.py").write_text(
+        "class Odd(Exception): pass\nclass Exporter:\n    def __init__(self): raise Odd('hunter2')\n"
+    )
+
+
+def test_spancast_run_does_not_name_destinations_that_cannot_be_created(tmp_path: Path) -> None:
+    add_odd_exporter(tmp_path)
+    (tmp_path / "spancast.yaml").write_text("destinations: {a: {type: exporter, exporter: odd}}")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SPANCAST_"))}
+    completed = subprocess.run(
+        [str(BIN / "spancast"), "run", "--", sys.executable, "-c", "print('ran')"],
+        env={**environ, "PYTHONPATH": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)}, cwd=tmp_path,
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert completed.stdout == "ran\n"
+    [error, advice] = completed.stderr.splitlines()
+    assert error == "spancast: not configured: destinations.a: exporter: odd cannot be created: Odd"
+    assert "spancast check" in advice
+
+
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
@@ -231,13 +257,7 @@ def test_version_is_that_of_the_distribution(prelude: str, version: str) -> None
 def test_configure_with_failing_otel_component_raises_config_error(
     variables: dict[str, str], message: str, tmp_path: Path
 ) -> None:
-    package = tmp_path / "odd-1.dist-info"
-    package.mkdir()
-    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1\n")
-    (package / "entry_points.txt").write_text("[opentelemetry_traces_exporter]\nodd = odd:Exporter\n")
-    (tmp_path / "odd.py").write_text(
-        "class Odd(Exception): pass\nclass Exporter:\n    def __init__(self): raise Odd('hunter2')\n"
-    )
+    add_odd_exporter(tmp_path)
     completed = run(
         "import spancast\ntry:\n    spancast.configure()\nexcept spancast.ConfigError as error:\n    print(error)",
         PYTHONPATH=str(tmp_path), XDG_STATE_HOME=str(tmp_path), **variables,
@@ -334,7 +354,8 @@ def test_auto_instrumentation_with_config_error_continues_without_content(
     )  # fmt: skip
     assert completed.returncode == 0, completed.stderr
     assert completed.stdout.startswith("secret question\n"), "the replay server returns the question"
-    assert "spancast: not configured" in completed.stderr
+    [logged] = [line for line in completed.stderr.splitlines() if line.startswith("spancast: ")]
+    assert logged.startswith("spancast: not configured: ")
     assert "Traceback" not in completed.stderr
     bodies = b"".join(request.body for request in receiver.requests)
     assert b"secret question" not in bodies

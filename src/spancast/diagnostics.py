@@ -18,6 +18,16 @@ from spancast.errors import ConfigError, SpancastError
 
 logger = logging.getLogger("spancast")
 
+
+def _without_prefix(record: logging.LogRecord) -> bool:
+    """Remove "spancast: " from the message if the application has set up logging, whose lines name the logger."""
+    if logger.hasHandlers() and isinstance(record.msg, str):
+        record.msg = record.msg.removeprefix("spancast: ")
+    return True
+
+
+logger.addFilter(_without_prefix)
+
 _PACKAGE = __name__.partition(".")[0]
 _VALUE_FREE = (TypeError, OverflowError, AttributeError, RecursionError, ZeroDivisionError)
 """Exceptions whose text, if raised by the interpreter, names types and attributes but no values."""
@@ -66,28 +76,29 @@ class Counters:
     """Thread-safe counters that ``spancast.stats()`` reads."""
 
     def __init__(self) -> None:
-        self._counts: Counter[Count] = Counter()
-        self._renew_lock()
-        # A lock that another thread holds during a fork stays locked in the child.
-        after_fork_in_child(self._renew_lock)
+        self._reset()
+        # A lock that another thread holds during a fork stays locked in the child, and its counts are the parent's.
+        after_fork_in_child(self._reset)
 
-    def _renew_lock(self) -> None:
+    def _reset(self) -> None:
+        # Plain tuples, which equal a ``Count``: to make one takes longer than to count.
+        self._counts: Counter[tuple[str, str, str]] = Counter()
         # Reentrant: a finalizer that counts may run on a thread that holds the lock.
         self._lock = threading.RLock()
 
     def add(self, name: str, amount: int = 1, *, destination: str = "", reason: str = "") -> None:
         """Increase a counter by ``amount``. ``name`` is a field of ``Stats`` or ``DestinationStats``."""
-        key = Count(name, destination, reason)
         with self._lock:
-            self._counts[key] += amount
+            self._counts[name, destination, reason] += amount
 
     def read(self) -> Counter[Count]:
         """Return a copy of all counters; a counter that was never increased is 0."""
         with self._lock:
-            return self._counts.copy()
+            counts = self._counts.copy()
+        return Counter({Count(*key): count for key, count in counts.items()})
 
     def clear(self) -> None:
-        """Reset every counter; for tests and forked children."""
+        """Reset every counter; for tests."""
         with self._lock:
             self._counts.clear()
 

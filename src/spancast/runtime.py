@@ -71,7 +71,7 @@ class Runtime:
         self._is_configured = False
         self.is_quiet = False
         """Whether configure() prints nothing, as ``spancast run`` has printed it for all processes."""
-        self._printed = ""
+        self._printed = self._logged = ""
         self._after_fork_in_child()
         after_fork_in_child(self._after_fork_in_child)
 
@@ -129,6 +129,12 @@ class Runtime:
         try:
             self.configure()
         except SpancastError as error:
+            self.log_once(error)
+
+    def log_once(self, error: SpancastError) -> None:
+        """Log an error of the configuration, unless it was logged last: an exporter and an instrumentor may get it."""
+        if str(error) != self._logged:
+            self._logged = str(error)
             logger.error(
                 "spancast: not configured: %s\n  Correct it, check it with `spancast check`, then start again.",
                 error,
@@ -182,9 +188,9 @@ class Runtime:
             provider = new_provider = _make_provider(settings)
         if effective is None:
             self.stop_pipeline()
+            self._attach(provider)
         else:
-            self.start_pipeline(effective, meter_provider)
-        self._attach(provider)
+            self.start_pipeline(effective, meter_provider, provider)
         if new_provider is not None and set_global:
             trace_api.set_tracer_provider(new_provider)
         self.call_tracer.configure(
@@ -228,8 +234,8 @@ class Runtime:
 
         Without arguments: every supported SDK, imported already or later. A name (``"openai"``): that SDK. A client
         object: this client and its copies. A function, method, coroutine function or generator function: its calls; the
-        keyword arguments are the request in ``dialect``, the result is the response, and ``base_url`` is the server it
-        calls. With only ``dialect`` or ``base_url``: a decorator.
+        arguments, with their defaults, are the request in ``dialect``, the result is the response, and ``base_url`` is
+        the server it calls. With only ``dialect`` or ``base_url``: a decorator.
 
         Without ``configure()``, the first call that is recorded runs it without arguments; an error is logged.
 
@@ -353,17 +359,27 @@ class Runtime:
             return stats_of(counters.read(), 0, {})
         return stats_of(counters.read(), pipeline.span_queue.queued, pipeline.queues())
 
-    def start_pipeline(self, settings: Settings, meter_provider: MeterProvider | None = None) -> None:
+    def start_pipeline(
+        self,
+        settings: Settings,
+        meter_provider: MeterProvider | None = None,
+        provider: TracerProvider | None = None,
+    ) -> None:
         """Replace the pipeline by a new one for ``settings``; without destinations, by one to the local store.
+
+        All spans of ``provider`` go to it, and of other providers the calls that still run. The former pipeline is
+        shut down last, so that a span that ends meanwhile is in one of the two.
 
         Raises:
             ConfigError: A destination lacks a package, or the spool file is not a spool; the former pipeline stays.
         """
         from spancast import wiring  # noqa: PLC0415 - imported lazily
 
-        pipeline = self.pipeline = wiring.make_pipeline(settings, self.stop_pipeline, self.call_tracer.end_open_spans)
-        for processor in self._processors.values():
-            processor.set_target(pipeline.processor, only_ours=True)
+        made = wiring.make_pipeline(settings, self.call_tracer.end_open_spans)
+        former, self.pipeline = self.pipeline, made
+        self._attach(provider)
+        if former is not None:
+            former.shutdown(successor=self.pipeline)
         meters = meter_provider or metrics_api.get_meter_provider()
         if not self._observed_providers.get(meters):
             self._observed_providers.set(meters, True)
@@ -392,15 +408,15 @@ class Runtime:
             add(processor)
         return processor
 
-    def _attach(self, provider: TracerProvider) -> None:
+    def _attach(self, provider: TracerProvider | None) -> None:
         """Send the spans of ``provider`` to the pipeline and its successors; of others, the calls that still run."""
-        own = self.processor_of(provider)
+        own = None if provider is None else self.processor_of(provider)
         for processor in self._processors.values():
             if self.pipeline is not None:
                 processor.set_target(self.pipeline.processor, only_ours=processor is not own)
             elif processor is own:
                 processor.set_target(None)
-        if own is None and self.pipeline is not None:
+        if own is None and provider is not None and self.pipeline is not None:
             logger.warning(
                 "spancast: %s accepts no span processors, so its spans reach no destination; pass a tracer_provider of"
                 " the OpenTelemetry SDK to configure()",

@@ -21,12 +21,9 @@ LOCAL_STORE: Final = "store"
 """The name and type of the destination that is used if none is configured."""
 
 
-def make_pipeline(
-    settings: Settings, stop_former: Callable[[], None], end_open_spans: Callable[[], None]
-) -> ExportPipeline:
+def make_pipeline(settings: Settings, end_open_spans: Callable[[], None]) -> ExportPipeline:
     """Return the pipeline for ``settings``; without destinations, one to the local store.
 
-    ``stop_former`` is called before the spool is opened, but not if a destination cannot be created.
     ``end_open_spans`` is called at the end of the process, before the pipeline shuts down.
 
     Raises:
@@ -41,7 +38,6 @@ def make_pipeline(
             " spool.path, or `spool: memory` to confirm that"
         )
     limit = min(settings.spool.limit_bytes, MEMORY_BYTES) if in_memory else settings.spool.limit_bytes
-    stop_former()
     process_exit.call_first(end_open_spans)
     spool = open_spool(
         None if in_memory else settings.spool.path, limit, settings.spool.max_age, settings.spool.keep_delivered

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 from tests.cli.past import Command, file, pipeline, three
 
-from spancast.cli import main, parser
+from spancast.cli import GROUPS, main, parser
 from spancast.cli.command import Parser
+from spancast.model.version import VERSION
 
 
 def commands(of: argparse.ArgumentParser) -> Iterator[Parser]:
@@ -22,6 +25,21 @@ def commands(of: argparse.ArgumentParser) -> Iterator[Parser]:
 
 
 COMMANDS = list(commands(parser()))
+
+
+def test_every_command_is_in_the_table_of_modules() -> None:
+    choices = {command.prog.split()[1] for command in COMMANDS}
+    assert choices == {name for names in GROUPS.values() for name in names}
+    assert sum(map(len, GROUPS.values())) == len(choices)
+
+
+def test_version_imports_no_command() -> None:
+    program = (
+        "import sys; from spancast.cli import main; main(['--version'])\n"
+        "print([name for name in sys.modules if name.startswith(('pydantic', 'rich', 'spancast.destinations'))])"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ended.stdout == f"spancast {VERSION}\n[]\n"
 
 
 @pytest.mark.parametrize("columns", ["80", "50"])

@@ -105,6 +105,25 @@ class TestCheck:
         assert main(["check"]) == 0
         assert capsys.readouterr().out == "environment: valid; 1 destination enabled\n  ok    out (file)\n"
 
+    def test_check_without_any_configuration_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["check"]) == 1
+        assert "no configuration: SPANCAST_CONFIG is not set" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("options", [[], ["--offline"]])
+    @pytest.mark.parametrize("is_made", [True, False])
+    def test_check_unusable_spool_fails(
+        self, is_made: bool, options: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        written("spool: {path: taken/here}\ndestinations: {out: {type: file, path: a.jsonl}}")
+        if is_made:
+            Path("taken/here/spool.sqlite3").mkdir(parents=True)
+        else:
+            Path("taken").write_text("a file, where a directory is needed")
+        assert main(["check", *options]) == 1
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[1].startswith("  FAIL  spool: ")
+        assert ("is not a file" if is_made else "taken is not a directory") in " ".join(lines)
+
     def test_check_failed_connection_returns_1(self, capsys: pytest.CaptureFixture[str]) -> None:
         Path("taken").write_text("a file, where a directory is needed")
         written("destinations: {good: {type: file, path: a.jsonl}, bad: {type: file, path: taken/a.jsonl}}")

@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 from opentelemetry.trace import StatusCode, Tracer
 from tests.cli.past import Command, configure, pipeline
+from tests.destinations.spans import conversation
 from tests.export.pipelines import call
 
 import spancast
 from spancast.cli import traces
-from spancast.destinations.local_store import default_store_path
+from spancast.destinations.local_store import Store, default_store_path
 from spancast.model import semconv
 
 STORE = {"type": "store", "path": "spans.db", "spans": "all"}
+STORE_PATH = Path("spans.db")
 ANSWER = (
     '[{"role":"assistant","parts":[{"type":"text","content":"canary answer"},'
     '{"type":"tool_call","id":"c1","name":"find","arguments":{"id":7}}]}]'
@@ -141,6 +143,14 @@ class TestTraces:
         assert (data["input_tokens"], data["output_tokens"], data["cost"], data["errors"]) == (12345, 50, 0.0015, 1)
         assert data["start"].endswith("Z")
         assert data["duration_ms"] > 0
+
+    def test_trace_with_an_open_group_is_listed_and_drawn_as_open(self, run: Command) -> None:
+        Store(STORE_PATH).write(conversation()[:1])
+        configure({"mine": {**STORE, "path": str(STORE_PATH)}})
+        assert " open" in run("traces").splitlines()[1]
+        group, generation = run("show", "order_processing_001").split("\n\n")[1].splitlines()[:2]
+        assert group.split() == ["Order", "Processing", "Pipeline", "open"]
+        assert generation.startswith("└─ Extract Order Details")
 
     def test_traces_no_match_prints_message(self, run: Command, ids: list[str]) -> None:
         assert run("traces", "--session", "none").startswith("no matching trace in ")

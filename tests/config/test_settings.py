@@ -110,15 +110,15 @@ def test_load_destinations_variable_is_parsed(monkeypatch: pytest.MonkeyPatch) -
 
 def test_load_config_variable_names_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANCAST_CONFIG", str(written(tmp_path, "service_name: named")))
-    assert load().service_name == "named"
+    assert load(settings.find()).service_name == "named"
     assert settings.find() == tmp_path / "spancast.yaml"
 
 
 def test_load_empty_config_variable_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPANCAST_CONFIG", "")
-    read = load()
+    read = load(settings.find())
     monkeypatch.delenv("SPANCAST_CONFIG")
-    assert read == load()
+    assert read == load(settings.find())
 
 
 def test_load_reads_the_argument_then_the_variable_then_the_working_directory(
@@ -128,11 +128,11 @@ def test_load_reads_the_argument_then_the_variable_then_the_working_directory(
     assert settings.find() is None
     written(tmp_path, "service_name: here")
     assert settings.find() == Path("spancast.yaml")
-    assert load().service_name == "here"
+    assert load(settings.find()).service_name == "here"
     for name in ("variable", "argument"):
         (tmp_path / f"{name}.yaml").write_text(f"service_name: {name}")
     monkeypatch.setenv("SPANCAST_CONFIG", "variable.yaml")
-    assert load().service_name == "variable"
+    assert load(settings.find()).service_name == "variable"
     assert load(Path("argument.yaml")).service_name == "argument"
 
 

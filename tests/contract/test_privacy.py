@@ -22,7 +22,7 @@ from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import TracerProvider
 from tests.contract.test_every_client import close, outcome
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
-from tests.instrumentation.drivers import DRIVERS, Driver
+from tests.instrumentation.drivers import OF_EACH_MECHANISM, Driver
 from tests.instrumentation.peers_program import PEERS
 
 import spancast
@@ -136,6 +136,10 @@ def request_of(driver: Driver) -> dict[str, Any]:
             "tool_choice": {"type": "function", "name": CANARY},
             "prompt": {"id": "p", "variables": {"a": CANARY}},
         }
+    elif driver.path == "/completions":
+        arguments |= {"prompt": [CANARY, CANARY], "suffix": CANARY, "stop": [CANARY], "seed": 7}
+    elif driver.path == "/embeddings":
+        arguments |= {"input": [CANARY, CANARY]}
     elif driver.path == "/messages":
         arguments |= {
             "system": [{"type": "text", "text": CANARY}],
@@ -191,7 +195,7 @@ def poisoned(value: Any) -> Any:
 
 def replies_of(driver: Driver) -> list[Reply]:
     body = {"model": "m-1", "stream": bool(driver.stream), "messages": [{"role": "user", "content": CANARY}], "input": CANARY,
-            "stream_options": {"include_usage": True}}  # fmt: skip
+            "prompt": CANARY, "stream_options": {"include_usage": True}}  # fmt: skip
     canned = canned_answer(f"/v1{driver.path}", body, serial=1, openrouter=False)
     assert canned is not None
     detail = {"message": f"you said {CANARY}", "code": "invalid_prompt", "type": "invalid", "param": CANARY, CANARY: 1}
@@ -202,7 +206,7 @@ def replies_of(driver: Driver) -> list[Reply]:
     return [Reply.stream(events), refused, Reply.stream(events, cut_after=len(events) - 2)]
 
 
-@pytest.mark.parametrize("driver", DRIVERS, ids=lambda driver: driver.id)
+@pytest.mark.parametrize("driver", OF_EACH_MECHANISM, ids=lambda driver: driver.id)
 async def test_client_without_content_sends_no_canary(driver: Driver, server: ReplayServer, pipeline: Pipeline) -> None:
     replies = replies_of(driver)
     server.reply(*replies)
@@ -221,21 +225,24 @@ async def test_client_without_content_sends_no_canary(driver: Driver, server: Re
     found = assert_no_canary(pipeline)
     calls = [all_attributes(span) for span in found if span.is_generation]
     assert len(calls) == len(replies)
+    is_chat = driver.operation != "embeddings"
     for call in calls:
         assert call.items() >= {
-            "gen_ai.request.model": "m-1", "gen_ai.request.temperature": 0.5, "session.id": "session-kept",
+            "gen_ai.request.model": "m-1", f"{'gen_ai' if is_chat else 'spancast'}.request.temperature": 0.5,
+            "session.id": "session-kept",
             "user.id": "user-kept", "trace.metadata.order": "order-kept", "server.address": "127.0.0.1",
         }.items()  # fmt: skip
     complete, failed, *_ = calls
-    if pipeline.must_overflow:
+    if pipeline.must_overflow and is_chat:
         assert semconv.OVERFLOW in found[0].attributes
-    assert complete["gen_ai.response.id"]
-    assert complete["gen_ai.response.finish_reasons"] == ["stop"]
-    assert (complete["gen_ai.usage.input_tokens"], complete["gen_ai.usage.output_tokens"]) == (11, 3)
+    if is_chat:
+        assert complete["gen_ai.response.id"]
+        assert complete["gen_ai.response.finish_reasons"] == ["stop"]
+        assert (complete["gen_ai.usage.input_tokens"], complete["gen_ai.usage.output_tokens"]) == (11, 3)
     assert failed["error.type"].endswith("Error") or failed["error.type"] == "invalid_prompt"
     assert failed["spancast.response.status_code"] == 400
     if driver.sdk != "openrouter":
-        assert complete["spancast.usage.cost"] == 0.25
+        assert not is_chat or complete["spancast.usage.cost"] == 0.25
         assert complete["spancast.request.top_a"] == 0.25
         assert json.loads(complete["spancast.request.plugins"]) == [{"id": "web", "max_results": 3}]
         named = {f"spancast.request.{name}" for name in ("guided_json", "history", "plugins", "repetition_penalty")}
@@ -320,9 +327,9 @@ async def test_function_without_content_sends_no_canary(kind: str, dialect: str,
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_span_of_another_instrumentation_sends_no_canary(peer: str, server: ReplayServer, tmp_path: Path) -> None:
-    answer, refused = replies_of(DRIVERS[0])
+    answer, refused = replies_of(OF_EACH_MECHANISM[0])
     server.reply(answer, refused)
-    options = {name: value for name, value in request_of(DRIVERS[0]).items() if name not in KEPT_KEYS}
+    options = {name: value for name, value in request_of(OF_EACH_MECHANISM[0]).items() if name not in KEPT_KEYS}
     environment = {
         **os.environ,
         "XDG_STATE_HOME": str(tmp_path),

@@ -25,6 +25,8 @@ _IDS = {"traceId", "spanId", "parentSpanId"}
 class PlainPayload:
     """The payload of an encoder without redaction and convention."""
 
+    held_bytes = 0
+
     def __init__(self, spans: Iterable[SpanData]) -> None:
         self.spans: Sequence[SpanData] = list(spans)
 

@@ -203,6 +203,35 @@ def test_send_with_relative_redirect_reports_the_host(receiver: OtlpReceiver) ->
         assert f"127.0.0.1:{receiver.port}/login is not followed" in str(send(sender).outcome)
 
 
+@pytest.mark.parametrize("to", ["http://[::1", "http://[x]/", "//[", "http://host:port/"])
+def test_send_with_redirect_to_no_url_is_rejected(to: str, receiver: OtlpReceiver) -> None:
+    receiver.answer_with(redirect(to))
+    with open_sender(receiver) as sender:
+        outcome = send(sender).outcome
+    assert isinstance(outcome, Rejected)
+    assert "is not followed; configure that URL" in outcome.reason
+
+
+@pytest.mark.parametrize("size", ["-5", "zz", "", "f" * 30])
+def test_send_with_wrong_chunk_size_is_retried(size: str) -> None:
+    answer = f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{size}\r\nhello\r\n0\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(answer.encode())
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with open_sender(f"http://127.0.0.1:{listening.getsockname()[1]}/") as sender:
+            outcome = send(sender).outcome
+        thread.join()
+    assert isinstance(outcome, Retry)
+    assert "the response was interrupted" in outcome.reason
+
+
 def test_send_with_html_page_and_200_is_rejected(receiver: OtlpReceiver) -> None:
     receiver.answer_with(html())
     with open_sender(receiver) as sender:
@@ -592,3 +621,26 @@ def test_close_in_forked_child_keeps_the_parents_connection(receiver: OtlpReceiv
         assert os.waitpid(child, 0)[1] == 0
         send(sender)
     assert len({request.connection for request in receiver.requests}) == 1
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "url", "is_direct"),
+    [
+        ("127.0.0.0/8", "http://127.0.0.1:4318/", True),
+        ("10.0.0.0/8, 192.168.0.0/16", "http://192.168.3.4/", True),
+        ("10.0.0.0/8", "http://11.0.0.1/", False),
+        ("10.0.0.0/8", "http://ten.test/", False),
+        ("2001:db8::/32", "http://[2001:db8::5]/", True),
+        ("[::1]", "http://[::1]:4318/", True),
+        ("*.near.test", "http://a.near.test/", True),
+        ("*.near.test", "http://far.test/", False),
+        ("10.0.0.0/99,near.test", "http://near.test/", True),
+        ("*", "http://far.test/", True),
+    ],
+)
+def test_proxy_for_reads_networks_and_wildcards(
+    no_proxy: str, url: str, is_direct: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("NO_PROXY", no_proxy)
+    assert (proxy_for(url) is None) is is_direct

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from tests.destinations.payloads import ENCODER, payload
-from tests.destinations.spans import START_NS, TRACE_ID, conversation, span
+from tests.destinations.spans import CALL, START_NS, TRACE_ID, conversation, span
 
 from spancast.destinations.local_store import Store, StoreConfig, StoreDestination, default_store_path
 from spancast.destinations.protocol import Delivered, Retry
@@ -77,6 +77,16 @@ def test_traces_are_sorted_by_newest_with_sums(path: Path) -> None:
     store.write([span("chat", 12, attributes=estimate, kind=3)])
     assert store.traces(session="session_abc")[0].is_estimated
     assert found.end_ns - found.start_ns == 1_400_000_000
+
+
+def test_trace_is_open_until_its_groups_are_stored(path: Path) -> None:
+    store = Store(path)
+    for count, is_open in ((2, True), (3, True), (4, False)):
+        store.write(conversation()[:count])
+        assert [one.is_open for one in store.traces()] == [is_open]
+    named = {**CALL, semconv.RAW_PARENT_SPAN_ID: "a span elsewhere"}
+    store.write([span("chat", 1, 77, trace_id=f"{1:032x}", attributes=named)])
+    assert not any(one.is_open for one in store.traces())
 
 
 def test_traces_have_every_model_once(path: Path) -> None:

@@ -55,7 +55,9 @@ def test_vendor_fields_are_all_used_in_the_request(kind: str) -> None:
     row = OTLP_VENDORS[kind]
     templates = "".join([row.base, row.basic, *row.headers.values(), *row.resource.values()])
     derived = (
-        {"region", "base_url", "url", "dsn", "otlp_endpoint", "api_key", "secret_token"} if row.derive else set[str]()
+        {"region", "realm", "base_url", "url", "dsn", "otlp_endpoint", "api_key", "secret_token"}
+        if row.derive
+        else set[str]()
     )
     assert {name for name in row.fields if f"{{{name}}}" not in templates} <= derived
 
@@ -80,6 +82,17 @@ def test_vendor_fields_are_all_used_in_the_request(kind: str) -> None:
         ("traceloop", "base_url", "https://tl.test/v1/traces"),
         ("mlflow", "base_url", "http://localhost:5000/v1/traces"),
         ("datadog", "url", "http://proxy.test/v1/traces"),
+        ("signoz", "base_url", "http://localhost:4318/v1/traces"),
+        ("langwatch", "base_url", "https://own.test/api/otel/v1/traces"),
+        ("lunary", "base_url", "https://own.test/v1/otel/v1/traces"),
+        ("honeyhive", "base_url", "https://own.test/opentelemetry/v1/traces"),
+        ("galileo", "base_url", "https://own.test/otel/traces"),
+        ("respan", "base_url", "https://own.test/api/v2/traces"),
+        ("splunk", "base_url", "https://ingest.eu0.signalfx.com/v2/trace/otlp"),
+        ("lightstep", "base_url", "https://own.test/traces/otlp/v0.9"),
+        ("helicone", "base_url", "https://eu.api.helicone.ai/v1/trace/log"),
+        ("maxim", "base_url", "https://own.test/v1/otel"),
+        ("weave-agents", "base_url", "https://acme.wandb.io/traces/agents/otel/v1/traces"),
     ],
 )
 def test_vendor_url_with_or_without_path_is_completed(kind: str, field: str, full: str) -> None:
@@ -103,7 +116,12 @@ def test_signal_url_keeps_a_custom_path() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "url"),
-    [("newrelic", "https://otlp.eu01.nr-data.net/v1/traces"), ("honeycomb", "https://api.eu1.honeycomb.io/v1/traces")],
+    [
+        ("newrelic", "https://otlp.eu01.nr-data.net/v1/traces"),
+        ("honeycomb", "https://api.eu1.honeycomb.io/v1/traces"),
+        ("signoz", "https://ingest.eu.signoz.cloud:443/v1/traces"),
+        ("logfire", "https://logfire-eu.pydantic.dev/v1/traces"),
+    ],
 )
 def test_vendor_region_selects_the_url(kind: str, url: str) -> None:
     assert target_of(kind, region="eu").url == url

@@ -243,3 +243,52 @@ def test_deliver_unusual_attributes_writes_the_object(url: str, bucket: Any) -> 
         '["a"]', '["m"]', "2026-09-29T12:00:00.500Z",
     )  # fmt: skip
     assert (call["promptTokens"], call["completionTokens"], call["totalTokens"]) == (12, 2**63 - 1, None)
+
+
+ROLE = "arn:aws:iam::123456789012:role/writer"
+
+
+def test_deliver_assumes_the_role_with_the_external_id(url: str, bucket: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", url)
+    # OpenRouter's names.
+    to = destination(url, authMode="iam_role", roleArn=ROLE, externalId="e-1", region="us-east-1", provider="other")
+    requests: list[Any] = []
+    to._client.meta.events.register("before-send.s3", lambda request, **_: requests.append(request.headers))
+    assert [to.deliver(payload(), 60), to.deliver(payload(), 60)] == [Delivered(), Delivered()]
+    to.close()
+    assert all(request["X-Amz-Security-Token"] for request in requests)
+    assert all(b"Credential=key/" not in request["Authorization"] for request in requests)
+    assert len(objects(bucket)) == 1
+
+
+def test_role_that_cannot_be_assumed_is_a_clear_outcome(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    to = destination(url, roleArn=ROLE, timeout=60)
+    assert to.deliver(payload(), 60) == Retry(f"S3: EndpointConnectionError at {url}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "server"),
+    [
+        ({}, None),
+        ({"provider": "aws"}, None),
+        ({"provider": "gcs"}, "https://storage.googleapis.com"),
+        ({"provider": "huggingface", "namespace": "my-org"}, "https://s3.hf.co/my-org"),
+        ({"provider": "cloudflare_r2", "endpoint": "https://a.r2.test"}, "https://a.r2.test"),
+    ],
+)
+def test_provider_sets_the_server(fields: dict[str, Any], server: str | None) -> None:
+    assert S3Config.model_validate({"type": "s3", "bucket": "b", **fields}).server == server
+
+
+@pytest.mark.parametrize(
+    ("fields", "missing"),
+    [
+        ({"provider": "huggingface"}, "namespace"),
+        ({"provider": "other"}, "endpoint"),
+        ({"authMode": "iam_role"}, "role_arn"),
+    ],
+)
+def test_provider_or_role_without_its_field_raises(fields: dict[str, Any], missing: str) -> None:
+    with pytest.raises(ValueError, match=f"{missing}\n  is missing"):
+        S3Config.model_validate({"type": "s3", "bucket": "b", **fields})

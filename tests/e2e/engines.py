@@ -57,6 +57,12 @@ class Phoenix(Server):
         """Post spans like spancast's ``phoenix`` destination; their resource names the project."""
         post(f"{self.url}/v1/traces", otlp, content_type=PROTOBUF)
 
+    def sessions(self, project: str) -> list[dict[str, Any]]:
+        """Return the list of sessions of a project, as its page shows them."""
+        found = [edge["node"] for edge in self.query_graphql(_SESSIONS_QUERY)["projects"]["edges"]]
+        [sessions] = [one["sessions"] for one in found if one["name"] == project]
+        return [edge["node"] for edge in sessions["edges"]]
+
     def query_graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         """Return the data of a GraphQL query."""
         answer = json.loads(post(f"{self.url}/graphql", json.dumps({"query": query, "variables": variables}).encode()))
@@ -73,6 +79,13 @@ class Phoenix(Server):
             return {**found, "spans": {edge["node"]["name"]: edge["node"] for edge in found["spans"]["edges"]}}
 
         return poll(read, f"trace {trace_id} with {spans} spans in Phoenix")
+
+
+_SESSIONS_QUERY = """
+query { projects { edges { node { name sessions(first: 100) { edges { node {
+  sessionId firstInput { value } lastOutput { value }
+} } } } } } }
+"""
 
 
 class MLflow(Server):

@@ -85,6 +85,12 @@ def test_phoenix_has_session_tokens_cost_and_tool_calls(report: spancast.FlushRe
     assert llm["cost"]["total"] == pytest.approx(0.000145)
     assert llm["input_messages"][0]["message"]["content"] == "Where is my order 7781?"
     assert json.loads(call["metadata"])["feature"] == "billing"
+    support = trace["spans"]["Support"]
+    assert (support["input"]["value"], support["input"]["mimeType"]) == ("Where is my order 7781?", "text")
+    assert support["output"]["value"]
+    [session] = [one for one in phoenix.sessions("one-conversation") if one["sessionId"] == SESSION]
+    assert session["firstInput"]["value"] == "Where is my order 7781?"
+    assert session["lastOutput"]["value"] == support["output"]["value"]
     chosen = json.loads(trace["spans"]["choose tool"]["attributes"])["llm"]["output_messages"][0]["message"]
     assert chosen["tool_calls"][0]["tool_call"]["function"]["name"] == "look_up_order"
     assert trace["spans"]["draft"]["statusCode"] == "ERROR"
@@ -99,5 +105,7 @@ def test_mlflow_has_session_tokens_cost_and_messages(report: spancast.FlushRepor
     assert call["mlflow.chat.tokenUsage"].items() >= {"input_tokens": 31, "output_tokens": 1}.items()
     assert call["mlflow.llm.cost"]["total_cost"] == pytest.approx(0.000145)
     assert call["mlflow.spanInputs"]["messages"][0]["content"] == "Where is my order 7781?"
+    assert json.loads(trace["request_preview"]) == "Where is my order 7781?"
+    assert trace["response_preview"]
     messages = trace["spans"]["draft, again"]["attributes"]["mlflow.spanInputs"]["messages"]
     assert [message["role"] for message in messages] == ["user", "assistant", "tool"]

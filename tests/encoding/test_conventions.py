@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.destinations.spans import CALL, conversation, span
+from tests.destinations.spans import CALL, KEYS, conversation, span
 
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
 from spancast.encoding.redaction import without_content
@@ -21,7 +21,7 @@ from spancast.model import semconv
 from spancast.model.json_codec import encode
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "conventions"
-NAMES = [name for name, row in CONVENTIONS.items() if row.module]
+NAMES = [name for name, row in CONVENTIONS.items() if row.module or row.adds]
 TOOLS: dict[str, Any] = {
     **CALL,
     semconv.PROVIDER_NAME: "anthropic",
@@ -52,6 +52,14 @@ ESTIMATED: dict[str, Any] = {
     semconv.COST_ESTIMATED: True,
     semconv.COST_SOURCE: "genai-prices 0.2.3: openai/gpt-5-mini",
 }
+GROUP: dict[str, Any] = {
+    **KEYS,
+    semconv.OPERATION_NAME: semconv.INVOKE_WORKFLOW,
+    semconv.WORKFLOW_NAME: "Support",
+    semconv.INPUT_MESSAGES: encode([{"role": "user", "parts": [{"type": "text", "content": "canary-question"}]}]),
+    semconv.OUTPUT_MESSAGES: encode([
+        {"role": "assistant", "finish_reason": "stop", "parts": [{"type": "text", "content": "canary-answer"}]}]),
+}  # fmt: skip
 BYOK: dict[str, Any] = {
     semconv.OPERATION_NAME: "chat",
     semconv.REQUEST_MODEL: "openai/gpt-5-mini",
@@ -87,6 +95,7 @@ def everything() -> list[SpanData]:
         *conversation(),
         span("chat with tools", 5, 1, attributes=TOOLS, kind=3),
         span("execute_tool find", 6, 1, attributes=tool),
+        span("Support", 9, attributes=GROUP),
         span("chat with an estimated cost", 8, 1, attributes=ESTIMATED, kind=3),
         replace(
             span("GET /", 7, attributes={"http.route": "/"}), scope=ScopeData("opentelemetry.instrumentation.asgi")
@@ -212,3 +221,13 @@ def test_convention_of_a_call_with_the_callers_own_key_has_what_both_charge(name
     assert rename is not None
     attributes = rename(span("chat", 1, attributes=BYOK)).attributes
     assert any("0.021" in str(value) for value in attributes.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("operation", [semconv.INVOKE_WORKFLOW, "invoke_agent"])
+def test_group_and_agent_have_question_and_answer(name: str, operation: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    text = json.dumps(rename(span("Support", 9, attributes={**GROUP, semconv.OPERATION_NAME: operation})).attributes)
+    assert "canary-question" in text
+    assert "canary-answer" in text

@@ -27,7 +27,6 @@ def record(number: int, size: int) -> SpanRecord:
         resource=b"resource",
         scope=b"scope",
         body=number.to_bytes(8, "big") + os.urandom(size),
-        facts={"model": "m"},
     )
 
 

@@ -27,14 +27,9 @@ def records(count: int) -> list[SpanRecord]:
     for index in range(count):
         if index % 5 == 0:
             trace_id = os.urandom(16)
-        facts = {
-            "model": "openai/gpt-5", "provider": "openai", "session_id": f"session-{index}", "user_id": "user-1",
-            "total_cost": 0.00123, "total_tokens": 1234, "prompt_tokens": 1000, "completion_tokens": 234,
-            "finish_reason": "stop", "input": "What is the weather? " * 20, "output": "It rains. " * 20,
-        }  # fmt: skip
         record = SpanRecord(
             trace_id=trace_id, span_id=os.urandom(8), parent_span_id=os.urandom(8), end_ns=time.time_ns(), is_genai=True,
-            resource=b"resource" * 40, scope=b"scope" * 5, body=os.urandom(BODY), facts=facts,
+            resource=b"resource" * 40, scope=b"scope" * 5, body=os.urandom(BODY),
         )  # fmt: skip
         made.append(record)
     return made

@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -27,13 +28,21 @@ from tests.destinations.otlp_receiver import (
     redirect,
     status,
 )
+from tests.destinations.spans import conversation, records
 from tests.export.pipelines import PATIENCE_S, call, otlp, pipeline_to, pipeline_with, report_when, tracing
+from tests.export.spool_records import Clock
 from tests.ports import own_port
 
+from spancast.destinations.config import DestinationConfig
+from spancast.destinations.protocol import Delivered, Outcome, Payload, Retry
 from spancast.destinations.span_exporter import ExporterDestination
 from spancast.diagnostics import Count, counters
 from spancast.encoding.encoder import SpanEncoder
 from spancast.export import delivery_worker as worker_module
+from spancast.export.delivery_worker import DeliveryWorker, Route
+from spancast.export.filtering import DestinationFilter
+from spancast.export.payload_cache import PayloadCache
+from spancast.export.spool.memory import MemorySpool
 from spancast.statistics import stats_of
 
 
@@ -222,6 +231,58 @@ def test_partial_success_counts_rejected_spans(receiver: OtlpReceiver, healthy: 
     assert len(receiver.requests) == 1
     assert report.destinations["healthy"].delivered == 5
     pipeline.shutdown()
+
+
+def test_partial_success_of_more_spans_than_sent_rejects_those_sent(receiver: OtlpReceiver) -> None:
+    receiver.answer_with(partial(1_000_000_000, "too old"))
+    pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
+    before = counters.read()
+    with tracing(pipeline) as tracer:
+        for number in range(5):
+            call(tracer, number)
+    pipeline.flush(PATIENCE_S)
+    since = counters.read() - before
+    assert (since[Count("delivered", "one")], since[Count("rejected", "one")]) == (0, 5)
+    pipeline.shutdown()
+
+
+def test_each_outage_and_each_recovery_is_logged_once(receiver: OtlpReceiver, caplog: pytest.LogCaptureFixture) -> None:
+    receiver.answer_with(status(503), status(503), ok(), status(503), ok())
+    pipeline = pipeline_to({"one": otlp(receiver.url)}, None)
+    with tracing(pipeline) as tracer:
+        for _ in range(2):
+            call(tracer)
+            assert pipeline.flush(PATIENCE_S)
+    pipeline.shutdown()
+    failed = f"export to one failed: OTLP at {receiver.url[7:]}/v1/traces: HTTP 503; will retry"
+    assert [record.getMessage() for record in caplog.records] == [failed, "export to one works again"] * 2
+
+
+@pytest.mark.parametrize("after_s", [None, 600.0])
+@pytest.mark.parametrize("set_back_s", [7200, 100 * 86_400])
+def test_clock_set_back_during_backoff_does_not_delay_delivery(after_s: float | None, set_back_s: int) -> None:
+    clock = Clock()
+    spool = MemorySpool(1 << 28, clock=clock)
+    taken: list[int] = []
+
+    class Flaky:
+        encoder = SpanEncoder()
+
+        def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
+            taken.append(len(payload.spans))
+            return Retry("503", after_s) if len(taken) == 1 else Delivered()
+
+    rules = DestinationFilter("one", DestinationConfig.model_validate({"type": "any", "spans": "all"}))
+    route = Route("one", rules, cast("Any", Flaky()))
+    spool.register([route.key])
+    spool.put(records(conversation()), {})
+    worker = DeliveryWorker(route, spool, PayloadCache(), clock)
+    assert not worker.deliver_next()
+    assert not worker.deliver_next(), "the back-off"
+    clock.now_s -= set_back_s
+    assert worker.deliver_next()
+    assert (len(taken), spool.state(route.key).queued) == (2, 0)
+    spool.close()
 
 
 def test_wrong_certificate_spans_stay_queued(healthy: OtlpReceiver, tmp_path: Path) -> None:

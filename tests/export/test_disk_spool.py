@@ -148,7 +148,7 @@ def test_foreign_header_over_spool_tables_is_damage(path: Path, clock: Clock) ->
     spool.close()
 
 
-def test_content_is_stored_in_bodies_only(path: Path, clock: Clock) -> None:
+def test_facts_are_not_stored(path: Path, clock: Clock) -> None:
     original = record(1)
     original.facts.update(input="CANARY", output="CANARY")
     spool = opened(path, clock)

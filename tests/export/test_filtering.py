@@ -142,6 +142,13 @@ def test_api_keys() -> None:
     assert evaluate(record(operation="chat", model="m"), api_keys=["staging"]) == rules_module.OTHER_KEY
 
 
+def test_excluded_api_keys() -> None:
+    assert evaluate(record(**CALL), exclude_api_keys=["staging"]) is None
+    assert evaluate(record(operation="chat", model="m"), exclude_api_keys=["staging"]) is None
+    assert evaluate(record(**CALL), exclude_api_keys=["production"]) == rules_module.OTHER_KEY
+    assert evaluate(record(**CALL), api_keys=["production"], excludeApiKeys=["production"]) == rules_module.OTHER_KEY
+
+
 def test_other_spans_only_if_configured() -> None:
     assert evaluate(record(is_genai=False), spans="genai") == rules_module.NON_GENAI
     assert evaluate(record(is_genai=False), spans="all") is None

@@ -66,9 +66,9 @@ def test_cache_keeps_latest_payloads() -> None:
     assert cache.payload(PLAIN, "log", entries(1)) is not first
 
 
-def test_cache_is_bounded_in_bytes() -> None:
+def test_cache_over_byte_limit_evicts_oldest_payload() -> None:
     cache = PayloadCache()
-    large = [Entry(1, record(1, size=17 << 20))]
+    large = [Entry(1, record(1, size=33 << 20))]
     first = cache.payload(PLAIN, "log", large)
     assert cache.payload(PLAIN, "log", large) is first
     second = cache.payload(PLAIN, "log", [Entry(2, large[0].record)])
@@ -76,9 +76,20 @@ def test_cache_is_bounded_in_bytes() -> None:
     assert cache.payload(PLAIN, "log", large) is not first
 
 
+def test_cache_counts_decoded_spans_and_encoded_forms() -> None:
+    cache = PayloadCache()
+    [entry] = [Entry(1, record(1, size=17 << 20))]
+    first = cache.payload(PLAIN, "log", [entry])
+    cache.payload(PRIVATE, "log", [entry])
+    assert cache.payload(PLAIN, "log", [entry]) is first, "two records of 17 MiB fit"
+    assert len(first.body("json", gzip=True)) > 0
+    cache.payload(PLAIN, "other log", [entry])
+    assert cache.payload(PLAIN, "log", [entry]) is not first, "record, spans and JSON are 51 MiB"
+
+
 def test_payload_over_byte_limit_is_shared() -> None:
     cache = PayloadCache()
-    huge = [Entry(1, record(1, size=40 << 20))]
+    huge = [Entry(1, record(1, size=70 << 20))]
     assert cache.payload(PLAIN, "log", huge) is cache.payload(PLAIN, "log", huge)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import SpanContext, TraceFlags
 from tests.destinations.otlp_receiver import OtlpReceiver
 from tests.export.pipelines import call, otlp, pipeline_to, tracing
@@ -199,3 +199,28 @@ def test_span_with_slots_is_delivered_or_counted(lacking: str, receiver: OtlpRec
     assert now[Count("received")] - before[Count("received")] == 1
     assert (report.destinations["one"].delivered, lost) == ((0, 1) if lacking else (1, 0))
     pipeline.shutdown()
+
+
+LARGE = "x" * (1 << 20)
+
+
+@pytest.mark.parametrize("attributes", [
+    {"llm.input_messages.0.message.content": LARGE},
+    {"traceloop.entity.input": LARGE},
+    {"gen_ai.input.messages": LARGE},
+    {"texts": [LARGE]},
+    {},
+])  # fmt: skip
+def test_any_large_attribute_counts_for_the_limit_of_bytes(attributes: dict[str, object]) -> None:
+    span_queue = SpanQueue(lambda _: None, max_bytes=10 << 20)
+    before = counters.read()
+    sampled = SpanContext(1, 1, is_remote=False, trace_flags=TraceFlags(TraceFlags.SAMPLED))
+    events = () if attributes else (Event("gen_ai.content.prompt", {"gen_ai.prompt": LARGE}),)
+    with span_queue._processing:
+        for _ in range(30):
+            span_queue.on_end(ReadableSpan("large", sampled, attributes=attributes, events=events, start_time=1))  # type: ignore[arg-type]
+        assert 5 <= span_queue.queued <= 10
+    assert span_queue.flush(PATIENCE_S)
+    assert 20 <= (counters.read() - before)[Count("dropped", reason="queue_full")] <= 25
+    span_queue.stop()
+    span_queue.close(PATIENCE_S)

@@ -1,12 +1,10 @@
 """Drivers of the SDKs for the contract tests: one row per method that calls an endpoint.
 
-A new client adds its rows here; the contract tests then run on them.
+A new client adds its rows here, or in a file of its own; the contract tests then run on them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import anthropic
@@ -14,36 +12,10 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
+from tests.instrumentation import stainless_drivers
+from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
-
-MESSAGES = [{"role": "user", "content": "hi"}]
-
-
-@dataclass(frozen=True)
-class Driver:
-    """``make(server)`` gives a client, ``call(client, **keys)`` makes one call (or returns its coroutine)."""
-
-    name: str
-    sdk: str
-    make: Callable[[ReplayServer], Any]
-    call: Callable[..., Any]
-    path: str
-    is_async: bool = False
-    stream: str = ""
-    """Empty for complete responses; ``iterator`` or ``helper`` (a context manager) for streams."""
-
-    sends_keys: bool = False
-    """True if the SDK itself has the parameter ``trace`` and validates it."""
-
-    mid_stream_error: type[Exception] = Exception
-    """The exception of the SDK if the connection is closed during a stream."""
-
-    status_error: type[Exception] = Exception
-
-    @property
-    def id(self) -> str:
-        return f"{self.sdk}-{self.name}"
 
 
 def _openai(server: ReplayServer) -> openai.OpenAI:
@@ -73,10 +45,14 @@ def _openrouter(server: ReplayServer) -> openrouter.OpenRouter:
 
 CHAT = "/chat/completions"
 RESPONSES = "/responses"
+COMPLETIONS = "/completions"
+EMBEDDINGS = "/embeddings"
 MESSAGES_PATH = "/messages"
 
 _CHAT = {"model": "m-1", "messages": MESSAGES}
 _RESPONSES = {"model": "m-1", "input": "hi"}
+_PROMPT = {"model": "m-1", "prompt": "hi"}
+_INPUT = {"model": "m-1", "input": ["hi"]}
 _MESSAGES = {"model": "m-1", "messages": MESSAGES, "max_tokens": 16}
 
 
@@ -87,6 +63,8 @@ def _rows(sdk: str, make: Any, *, is_async: bool) -> list[Driver]:
     common: dict[str, Any] = {"sdk": sdk, "make": make, "is_async": is_async}
     chat = {**common, "path": CHAT, "status_error": openai.RateLimitError, "mid_stream_error": error}
     responses = {**chat, "path": RESPONSES}
+    completions = {**chat, "path": COMPLETIONS, "operation": "text_completion"}
+    embeddings = {**chat, "path": EMBEDDINGS, "operation": "embeddings"}
     return [
         Driver(name=f"{way}chat", call=lambda c, **k: c.chat.completions.create(**{**_CHAT, **k}), **chat),
         Driver(name=f"{way}chat-parse", call=lambda c, **k: c.chat.completions.parse(**{**_CHAT, **k}), **chat),
@@ -107,6 +85,12 @@ def _rows(sdk: str, make: Any, *, is_async: bool) -> list[Driver]:
             name=f"{way}responses-helper", stream="helper",
             call=lambda c, **k: c.responses.stream(**{**_RESPONSES, **k}), **responses,
         ),
+        Driver(name=f"{way}completions", call=lambda c, **k: c.completions.create(**{**_PROMPT, **k}), **completions),
+        Driver(
+            name=f"{way}completions-stream", stream="iterator",
+            call=lambda c, **k: c.completions.create(**{**_PROMPT, **k}, stream=True), **completions,
+        ),
+        Driver(name=f"{way}embeddings", call=lambda c, **k: c.embeddings.create(**{**_INPUT, **k}), **embeddings),
     ]  # fmt: skip
 
 
@@ -148,7 +132,7 @@ def _openrouter_rows() -> list[Driver]:
     ]  # fmt: skip
 
 
-DRIVERS = [
+OF_EACH_MECHANISM = [
     *_rows("openai", _openai, is_async=False),
     *_rows("openai", _async_openai, is_async=True),
     Driver(
@@ -159,3 +143,6 @@ DRIVERS = [
     *_anthropic_rows(_async_anthropic, is_async=True),
     *_openrouter_rows(),
 ]  # fmt: skip
+"""Drivers of SDKs that are recorded in different ways, for tests of the ways themselves."""
+
+DRIVERS = [*OF_EACH_MECHANISM, *stainless_drivers.rows()]

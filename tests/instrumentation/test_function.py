@@ -317,3 +317,95 @@ async def test_generator_never_finished_ends_the_span(spans: CapturedSpans) -> N
     await asyncio.sleep(0)
     gc.collect()
     assert [attributes(span)["spancast.response.incomplete"] for span in spans.all()] == ["abandoned"] * 3
+
+
+# --- the request: arguments by name, and defaults -------------------------------------------------
+
+
+def ask(messages: Any, model: str = "m", temperature: float | None = 0.5, *, top_p: float = 0.1, **more: Any) -> Any:
+    return ANSWER
+
+
+class Asker:
+    model = "m"
+
+    @spancast.instrument
+    def ask(self, messages: Any, model: str = "m", temperature: float = 0.5, *, top_p: float = 0.1) -> Any:
+        return ANSWER
+
+    @spancast.instrument
+    @classmethod
+    def of_class(cls, messages: Any, model: str = "m", temperature: float = 0.5, *, top_p: float = 0.1) -> Any:
+        return ANSWER
+
+
+MESSAGES = REQUEST["messages"]
+CALLS: dict[str, Callable[[], Any]] = {
+    "keyword": lambda: spancast.instrument(ask)(messages=MESSAGES),
+    "position": lambda: spancast.instrument(ask)(MESSAGES, "m"),
+    "method": lambda: Asker().ask(MESSAGES),
+    "method of the class": lambda: Asker.ask(Asker(), MESSAGES),
+    "class method": lambda: Asker.of_class(MESSAGES),  # type: ignore[attr-defined]
+    "partial": lambda: spancast.instrument(functools.partial(ask, messages=MESSAGES))(),
+}
+
+
+@pytest.mark.parametrize("way", CALLS)
+def test_arguments_and_defaults_are_the_request(way: str, spans: CapturedSpans) -> None:
+    assert CALLS[way]() is ANSWER
+    assert CALLS[way]() is ANSWER
+    for span in spans.all():
+        found = attributes(span)
+        assert span.name == "chat m"
+        assert found["gen_ai.input.messages"][0]["parts"][0]["content"] == "hi"
+        assert (found["gen_ai.request.temperature"], found["gen_ai.request.top_p"]) == (0.5, 0.1)
+        assert not [name for name in found if name.startswith("spancast.request.")]
+
+
+def test_argument_takes_precedence_over_its_default_even_if_none(spans: CapturedSpans) -> None:
+    spancast.instrument(ask)(MESSAGES, "other", None, top_p=0.2)
+    found = attributes(spans.one())
+    assert (found["gen_ai.request.model"], found["gen_ai.request.top_p"]) == ("other", 0.2)
+    assert "gen_ai.request.temperature" not in found
+
+
+def test_defaults_that_are_no_data_or_secret_are_left_out(spans: CapturedSpans) -> None:
+    @spancast.instrument
+    def ask(messages: Any, client: Any = CallableObject(), api_key: str = "sk-secret", model: str = "m") -> Any:  # noqa: B008
+        return ANSWER
+
+    ask(MESSAGES)
+    assert "CallableObject" not in str(attributes(spans.one()))
+    assert "sk-secret" not in str(attributes(spans.one()))
+
+
+def test_defaults_without_capture_are_recorded_only_if_no_content(spans: CapturedSpans) -> None:
+    @spancast.instrument
+    def ask(question: str, instructions: str = "be kind", messages: Any = MESSAGES, model: str = "m") -> Any:
+        return ANSWER
+
+    spancast.configure(tracer_provider=spans.provider, capture_content=False)
+    ask("what?")
+    found = attributes(spans.one())
+    assert found["gen_ai.request.model"] == "m"
+    assert not [text for text in ("what?", "be kind", "hi") if f"'{text}'" in str(found)]
+
+
+def test_request_in_a_mapping_is_found_beside_defaults(spans: CapturedSpans) -> None:
+    @spancast.instrument
+    def ask(request: Any, prompt: str = "", trace: Any = {"feature": "billing"}) -> Any:  # noqa: B006
+        return ANSWER
+
+    ask(REQUEST)
+    found = attributes(spans.one())
+    assert (found["gen_ai.request.model"], found["trace.metadata.feature"]) == ("m", "billing")
+
+
+def test_keys_given_by_position_are_not_passed_twice(spans: CapturedSpans) -> None:
+    @spancast.instrument(base_url="https://openrouter.ai/api/v1")
+    def ask(messages: Any, trace: Any = None, session_id: Any = None, **more: Any) -> Any:
+        return {**ANSWER, "got": (trace, session_id, more)}
+
+    keys = {"feature": "billing"}
+    assert ask(MESSAGES, keys, "s")["got"] == (keys, "s", {})
+    assert attributes(spans.one())["trace.metadata.feature"] == "billing"

@@ -17,7 +17,7 @@ from typing import Any
 
 import openai
 import pytest
-from tests.instrumentation.drivers import CHAT, DRIVERS, MESSAGES_PATH, RESPONSES, Driver
+from tests.instrumentation.drivers import CHAT, MESSAGES_PATH, OF_EACH_MECHANISM, RESPONSES, Driver
 
 import spancast
 from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
@@ -37,8 +37,9 @@ EVENTS: dict[str, Callable[[], list[dict[str, Any]]]] = {
     MESSAGES_PATH: lambda: messages_events(messages_answer(TEXT, model="m-1"), pieces=PIECES),
 }
 
-every_sync = pytest.mark.parametrize("driver", [d for d in DRIVERS if d.stream and not d.is_async], ids=lambda d: d.id)
-every_async = pytest.mark.parametrize("driver", [d for d in DRIVERS if d.stream and d.is_async], ids=lambda d: d.id)
+CHATS = [driver for driver in OF_EACH_MECHANISM if driver.stream and driver.operation == "chat"]
+every_sync = pytest.mark.parametrize("driver", [d for d in CHATS if not d.is_async], ids=lambda d: d.id)
+every_async = pytest.mark.parametrize("driver", [d for d in CHATS if d.is_async], ids=lambda d: d.id)
 
 
 def text_of(item: Any) -> str:
@@ -160,7 +161,7 @@ def test_200_streams_abandoned_at_once_are_recorded(server: ReplayServer, spans:
         gc.disable()
         try:
             for _ in range(200):
-                left_by_break(next(d for d in DRIVERS if d.id == "openai-chat-stream"), client, seen)
+                left_by_break(next(d for d in OF_EACH_MECHANISM if d.id == "openai-chat-stream"), client, seen)
             assert spans.calls() == []
         finally:
             gc.enable()

@@ -10,7 +10,7 @@ import openai
 import openrouter
 import pytest
 from tests.contract.test_every_client import close, outcome
-from tests.instrumentation.drivers import CHAT, DRIVERS, MESSAGES_PATH, RESPONSES, Driver
+from tests.instrumentation.drivers import CHAT, MESSAGES_PATH, OF_EACH_MECHANISM, RESPONSES, Driver
 
 import spancast
 from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
@@ -26,7 +26,11 @@ MAKERS: dict[str, tuple[Any, Any]] = {
 }
 TEXT = "Hello \ud83e world"
 READ = "Hello ? world"
-PLAIN = [driver for driver in DRIVERS if driver.stream != "helper" and "parse" not in driver.name]
+PLAIN = [
+    driver
+    for driver in OF_EACH_MECHANISM
+    if driver.operation == "chat" and driver.stream != "helper" and "parse" not in driver.name
+]
 
 every_whole = pytest.mark.parametrize("driver", [d for d in PLAIN if not d.stream], ids=lambda driver: driver.id)
 every_stream = pytest.mark.parametrize("driver", [d for d in PLAIN if d.stream], ids=lambda driver: driver.id)
@@ -100,7 +104,7 @@ async def test_event_with_nan_is_recorded(driver: Driver, server: ReplayServer, 
 
 async def test_stream_with_a_byte_order_mark_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
     """OpenRouter's SDK skips it, as the format of server-sent events requires; openai reads it as part of a field name."""
-    driver = next(driver for driver in DRIVERS if driver.id == "openrouter-chat-stream")
+    driver = next(driver for driver in OF_EACH_MECHANISM if driver.id == "openrouter-chat-stream")
     answer = chat_answer("Hello world", model="m-1")
     server.reply(streamed(chat_chunks(answer, pieces=2), before=b"\xef\xbb\xbf"))
     client = spancast.instrument(driver.make(server))

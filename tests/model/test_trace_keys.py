@@ -127,3 +127,41 @@ JSON = st.recursive(
 def test_read_any_input_never_raises(trace: Any, session: Any, user: Any, metadata: Any) -> None:
     attributes = read(trace, session_id=session, user=user, metadata=metadata).attributes()
     assert all(isinstance(value, (str, bool, int, float, list)) for value in attributes.values())
+
+
+MISSPELLED = {
+    "trace_id": ("tarce_id", "trace_di", "trace_idd", "traceId", "traceid", "Trace-ID", "trce_id"),
+    "trace_name": ("trace_nam", "tracename", "traceName", "trace name", "trce_nmae", "Trace_Name", "traace_name"),
+    "span_name": ("span_nam", "spn_name", "spanName", "sapn_name", "spann_name"),
+    "generation_name": ("generation_nam", "genertion_name", "generationName", "generaton_name", "genaration_name"),
+    "parent_span_id": ("parent_spanid", "parentSpanId", "parnet_span_id", "parent_spn_id"),
+    "session_id": ("sesion_id", "sessionId", "session-id", "sesssion_id", "sassion_id", "session_di"),
+}
+OTHER_KEYS = (
+    "name", "span", "session", "user_id", "userId", "users", "id", "trace", "metadata", "feature", "tier",
+    "trace_source", "trace_ids", "trace_date", "trace_note", "trace_type", "trace_no", "trace_url", "trace_uid",
+    "trade_id", "track_name", "tracer_name", "race_id", "tract_id",
+    "span_id", "span_kind", "span_names", "plan_name", "scan_name", "spa_name", "space_name",
+    "session_ids", "session_ip", "session_uid", "session_key", "session_name", "version_id", "mission_id", "section_id",
+    "parent_id", "parent_name", "generation", "generation_id", "generator_name", "region_name", "agent_name",
+    "", "_", "__", "x" * 100, "ключ",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("known", MISSPELLED)
+def test_misspelled_key_is_reported_with_the_nearest_one_and_kept(known: str) -> None:
+    for name in MISSPELLED[known]:
+        keys = read({name: "v"})
+        assert keys.validation_errors == (
+            f"trace.{name}: unknown key, recorded as a custom one; did you mean `{known}`?",
+        )
+        assert keys.custom == {name: "v"}
+
+
+@pytest.mark.parametrize("name", OTHER_KEYS)
+def test_key_with_a_name_of_its_own_is_not_reported(name: str) -> None:
+    assert read({name: "v"}).validation_errors == ()
+
+
+def test_request_metadata_is_not_checked_for_misspelled_keys() -> None:
+    assert read(metadata={"trace_nam": "v"}).validation_errors == ()

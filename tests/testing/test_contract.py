@@ -19,6 +19,8 @@ from spancast.testing import check_destination, check_dialect
 SITE = Path(__file__).parents[1] / "extensions" / "site"
 PATHS = {
     "openai_chat": "/v1/chat/completions",
+    "openai_completions": "/v1/completions",
+    "openai_embeddings": "/v1/embeddings",
     "openai_responses": "/v1/responses",
     "anthropic_messages": "/v1/messages",
 }

@@ -36,7 +36,7 @@ class SpanTarget:
 
     def parsed(self) -> list[Parsed]:
         """Return all spans, parsed if that is still to be done and possible."""
-        return [(unparsed and unparsed.parse(span)) or as_ended(span) for span, unparsed in self.taken]
+        return [(unparsed and unparsed.parse(span)) or as_ended(span, unparsed) for span, unparsed in self.taken]
 
 
 def own_provider() -> SpancastTracerProvider:

@@ -25,7 +25,7 @@ def test_placeholder_meter_provider_has_no_readers():
 def test_global_meter_provider_set_later_is_used(spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch):
     assert CALL_TRACER.active_metrics() is None
     provider = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
-    monkeypatch.setattr(metrics_api, "get_meter_provider", lambda: provider)
+    monkeypatch.setattr(metrics_api._internal, "_METER_PROVIDER", provider)
     metrics = CALL_TRACER.active_metrics()
     assert metrics is not None
     assert metrics.provider is provider

@@ -25,6 +25,11 @@ TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,), "int": (int,), "double": (float,), "boolean": (bool,), "string[]": (list,),
     "any": (list, dict), "enum": (str,),
 }  # fmt: skip
+PATHS = {
+    "openai_chat": "/chat/completions", "openai_completions": "/completions", "openai_embeddings": "/embeddings",
+    "openai_responses": "/responses",
+}  # fmt: skip
+OPERATIONS = {"openai_completions": "text_completion", "openai_embeddings": "embeddings"}
 
 
 def replay(dialect: str, case: dict[str, Any], server: ReplayServer) -> None:
@@ -38,9 +43,11 @@ def replay(dialect: str, case: dict[str, Any], server: ReplayServer) -> None:
         else:
             client = stack.enter_context(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
             call = spancast.instrument(client).post
-            path = "/chat/completions" if dialect == "openai_chat" else "/responses"
+            path = PATHS[dialect]
         types: Any = {
             "openai_chat": (openai.types.chat.ChatCompletion, openai.Stream[openai.types.chat.ChatCompletionChunk]),
+            "openai_completions": (openai.types.Completion, openai.Stream[openai.types.Completion]),
+            "openai_embeddings": (openai.types.CreateEmbeddingResponse, openai.Stream[Any]),
             "openai_responses": (openai.types.responses.Response, openai.Stream[Any]),
             "anthropic_messages": (anthropic.types.Message, anthropic.Stream[Any]),
         }[dialect]
@@ -63,7 +70,8 @@ def test_every_recording_gives_the_span_of_the_conventions(
     found = attributes(span)
 
     model = case["request"].get("model")
-    assert span.name == (f"chat {model}" if model else "chat")
+    operation = OPERATIONS.get(dialect, "chat")
+    assert span.name == (f"{operation} {model}" if model else operation)
     assert span.kind is SpanKind.CLIENT
     assert (span.status.status_code is StatusCode.ERROR) == ("error.type" in found)
     assert span.status.status_code is not StatusCode.OK
@@ -76,7 +84,9 @@ def test_every_recording_gives_the_span_of_the_conventions(
     _check_messages(found.get("gen_ai.output.messages", []), "gen-ai-output-messages.json")
     assert found.get("gen_ai.usage.cache_read.input_tokens", 0) <= found.get("gen_ai.usage.input_tokens", 0)
     assert found.get("gen_ai.usage.reasoning.output_tokens", 0) <= found.get("gen_ai.usage.output_tokens", 0)
-    if "error.type" not in found and "stream" not in case:
+    if operation == "embeddings":
+        assert "error.type" in found or {"gen_ai.response.model", "gen_ai.usage.input_tokens"} <= set(found)
+    elif "error.type" not in found and "stream" not in case:
         assert {
             "gen_ai.response.id", "gen_ai.response.model", "gen_ai.response.finish_reasons",
             "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens",

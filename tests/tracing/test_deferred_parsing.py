@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +13,16 @@ from typing import Any
 
 import openai
 import pytest
+from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
 from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provider, shown
 
@@ -27,12 +31,16 @@ from spancast.diagnostics import counters, reraise_internal_errors
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.runtime import RUNTIME
 from spancast.testing import CapturedSpans, ReplayServer, Reply
+from spancast.tracing.span_factory import SpancastTracerProvider
 
 MESSAGES: list[dict[str, Any]] = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": [{"type": "text", "text": "hi"}]},
 ]
 TOOLS: Any = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
+STARTED_WITH = {
+    "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "server.address", "server.port"
+}  # fmt: skip
 WAYS = ["whole", "streamed", "left early", "refused", "failed inside"]
 
 
@@ -139,7 +147,8 @@ def test_nothing_is_parsed_on_the_callers_thread(
     [(span, unparsed)] = target.taken
     assert unparsed is not None
     assert unparsed.size_bytes > len(json.dumps(MESSAGES, separators=(",", ":")))
-    assert (span.attributes or {})["gen_ai.request.model"] == "m"
+    assert set(unparsed.attributes) == STARTED_WITH
+    assert not span.attributes
     assert (span.name, read) == ("chat m", [])
     assert span.end_time
 
@@ -196,7 +205,7 @@ def test_processor_added_during_a_call_sees_the_complete_span(client: Any, serve
     provider.add_span_processor(other)
     list(stream)
     assert target.taken[0][1] is None
-    for name in ("gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.usage.input_tokens"):
+    for name in (*STARTED_WITH, "gen_ai.input.messages", "gen_ai.output.messages", "gen_ai.usage.input_tokens"):
         assert other.ended[0]["attributes"][name]
 
 
@@ -208,7 +217,9 @@ def test_measured_call_is_in_the_next_collection(client: Any) -> None:
     assert data is not None
     names = {metric.name for of in data.resource_metrics for scope in of.scope_metrics for metric in scope.metrics}
     assert "gen_ai.client.inference.duration" in names
-    assert target.parsed()[0][1]["gen_ai.output.messages"]
+    [(span, unparsed)] = target.taken
+    assert unparsed is None
+    assert {*STARTED_WITH, "gen_ai.output.messages"} <= {*(span.attributes or {})}
 
 
 def test_status_ok_of_the_application_is_kept(client: Any, server: ReplayServer, target: SpanTarget) -> None:
@@ -229,8 +240,70 @@ def test_span_ended_by_the_application_is_delivered_once(
 ) -> None:
     client._client.event_hooks["request"].append(lambda _: trace_api.get_current_span().end())
     ask(client)
-    assert len(target.taken) == 1
+    [(_, attributes, _)] = target.parsed()
+    assert set(attributes) == STARTED_WITH
     assert "ended span" not in caplog.text
+
+
+def test_call_on_a_thread_with_the_context_of_another_call_joins_its_span(
+    client: Any, server: ReplayServer, target: SpanTarget
+) -> None:
+    with openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0) as inner:
+        spancast.instrument(inner)
+
+        @client._client.event_hooks["request"].append
+        def ask_on_thread(_: Any) -> None:
+            context = context_api.get_current()
+
+            def work() -> None:
+                context_api.attach(context)
+                ask(inner, user="inner")
+
+            thread = threading.Thread(target=work)
+            thread.start()
+            thread.join(60)
+
+        ask(client)
+    assert len(target.taken) == 1
+    assert spancast.stats().calls_merged == 1
+
+
+def test_attribute_of_the_application_wins_over_that_of_the_start(client: Any, target: SpanTarget) -> None:
+    client._client.event_hooks["request"].append(
+        lambda _: trace_api.get_current_span().set_attributes({"server.address": "mine", "application": 1})
+    )
+    ask(client)
+    [(_, attributes, _)] = target.parsed()
+    assert (attributes["server.address"], attributes["application"]) == ("mine", 1)
+
+
+def test_sampler_sees_the_attributes_of_the_start(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    class OnlyModel(Sampler):
+        def should_sample(self, parent_context: Any, trace_id: int, name: str, *given: Any, **named: Any) -> Any:
+            attributes = given[1] if len(given) > 1 else named["attributes"]
+            is_sampled = attributes["gen_ai.request.model"] == "m"
+            return SamplingResult(Decision.RECORD_AND_SAMPLE if is_sampled else Decision.DROP, attributes)
+
+        def get_description(self) -> str:
+            return "OnlyModel"
+
+    target = captured_by_target(SpancastTracerProvider(Resource({}), OnlyModel()))
+    ask(client)
+    client.chat.completions.create(model="other", messages=[])
+    [(span, _)] = target.taken
+    assert {*(span.attributes or {})} == STARTED_WITH
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_nothing_is_kept_of_an_ended_call(way: str, client: Any, server: ReplayServer) -> None:
+    provider = own_provider()
+    captured_by_target(provider)
+    outcome(client, way, server)
+    client._client.event_hooks["request"].append(lambda _: trace_api.get_current_span().end())
+    ask(client)
+    processor = provider.processor
+    assert processor is not None
+    assert (processor._started, processor._unparsed) == ({}, {})
 
 
 def test_ended_span_can_be_copied_and_its_status_pickled(client: Any, target: SpanTarget) -> None:
@@ -280,9 +353,7 @@ def test_request_that_cannot_be_parsed_is_counted_and_the_span_exported(
     ask(client)
     monkeypatch.setattr(type(OPENAI_CHAT), "read_request", broken)
     [(_, attributes, status)] = target.parsed()
-    assert set(attributes) == {
-        "gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model", "server.address", "server.port"
-    }  # fmt: skip
+    assert set(attributes) == STARTED_WITH
     assert status.is_unset
     assert spancast.stats().internal_errors == 1
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from opentelemetry import context as context_api
+from opentelemetry import metrics as metrics_api
 from opentelemetry.context import Context
 from opentelemetry.instrumentation.utils import is_http_instrumentation_enabled, is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider as APIMeterProvider
+from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.trace import NoOpTracer
 
@@ -46,6 +48,22 @@ def test_limits_of_an_unknown_tracer_are_the_recommended_ones(tracer: Any, monke
     monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "no number")
     found = otel_private.span_limits(tracer)
     assert (found.max_span_attributes, found.max_span_attribute_length, found.max_events) == (128, None, 128)
+
+
+def test_no_global_meter_provider_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[otel_private._METRICS], "_METER_PROVIDER", None)
+    assert otel_private.global_meter_provider() is None
+
+
+@pytest.mark.parametrize("version", ["this", "without the name"])
+def test_global_meter_provider_is_that_of_the_application(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = NoOpMeterProvider()
+    if version == "this":
+        monkeypatch.setattr(sys.modules[otel_private._METRICS], "_METER_PROVIDER", provider)
+    else:
+        monkeypatch.setattr(otel_private, "_METRICS", "unknown")
+        monkeypatch.setattr(metrics_api, "get_meter_provider", lambda: provider)
+    assert otel_private.global_meter_provider() is provider
 
 
 def test_unknown_meter_provider_may_have_readers() -> None:

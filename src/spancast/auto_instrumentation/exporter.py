@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from spancast.config import settings
-from spancast.diagnostics import RaisedAsConfigError, counters, logger
+from spancast.diagnostics import RaisedAsConfigError, counters
 from spancast.errors import SpancastError
 
 # The exit hooks of this module must run after those of the provider, so it is imported before the provider is made.
@@ -30,12 +30,13 @@ class SpancastExporter(SpanExporter):
         if RUNTIME.pipeline is None:
             try:
                 with RaisedAsConfigError("configure"):
-                    given = settings.load()
+                    found = settings.find()
+                    given = settings.load(found)
                     effective = settings.in_effect(given, has_other_exporters=True) or given
                     RUNTIME.start_pipeline(effective)
-                    RUNTIME.print_once(settings.summary(given, effective, settings.find()))
+                    RUNTIME.print_once(settings.summary(given, effective, found))
             except SpancastError as error:
-                logger.error("spancast: invalid configuration, no spans are exported: %s", error)
+                RUNTIME.log_once(error)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Queue ``spans``; ``spancast.stats()`` reports their delivery."""

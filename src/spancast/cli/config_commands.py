@@ -11,15 +11,15 @@ from rich.text import Text
 
 from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
 from spancast.cli.connection_test import check_connections
-from spancast.cli.options import with_otel_destinations
+from spancast.cli.options import duration, with_otel_destinations
 from spancast.cli.terminal import ERROR, GOOD, HEADING, Line, folded, show
 from spancast.config import settings
 from spancast.config.field_errors import unknown
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
-from spancast.destinations.field_types import read_duration
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.tree_view import printable
+from spancast.export.pipeline import unusable
 from spancast.model.entry_points import load
 
 
@@ -54,18 +54,11 @@ def add_commands(commands: Commands) -> None:
     check.add_argument("--offline", action="store_true", help="validate without connecting")
     check.add_argument(
         "--timeout",
-        type=_duration,
+        type=duration,
         metavar="TIME",
         help="time limit of each test, e.g. 5s; default: the destination's timeout",
     )
     check.set_defaults(run=_check)
-
-
-def _duration(text: str) -> float:
-    try:
-        return read_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _schema(_: argparse.Namespace) -> int:
@@ -125,13 +118,32 @@ def _columns(rows: Iterable[tuple[str, str]]) -> Iterator[Line]:
 def _check(args: argparse.Namespace) -> int:
     path = args.file or settings.find()
     loaded = with_otel_destinations(settings.load(path))
+    if path is None and not loaded.destinations:
+        raise CommandError(
+            "no configuration: SPANCAST_CONFIG is not set, there is no ./spancast.yaml, and no environment variable"
+            " names a destination; without one, traces are stored on this machine",
+            FAILED,
+        )
     enabled = {name: config for name, config in loaded.destinations.items() if config.enabled}
     count = "1 destination" if len(enabled) == 1 else f"{len(enabled)} destinations"
     print(f"{path or 'environment'}: valid; {count} enabled")
     for name, config in loaded.destinations.items():
         if name not in enabled:
             print(f"  off   {name} ({config.type})")
-    return OK if args.offline else _test(enabled, args.timeout)
+    status = _check_spool(loaded.spool) if enabled else OK
+    return status if args.offline else max(status, _test(enabled, args.timeout))
+
+
+def _check_spool(spool: settings.SpoolSettings) -> int:
+    if spool.memory:
+        return OK
+    if spool.path is None:
+        problem = "there is no home directory; set spool.path, XDG_STATE_HOME or `spool: memory`"
+    else:
+        problem = unusable(spool.path, spool.limit_bytes, spool.max_age)
+    if problem:
+        show(folded(Text("  ").append("FAIL  ", ERROR).append(f"spool: {printable(problem)}"), " " * 8, ""))
+    return FAILED if problem else OK
 
 
 def _test(destinations: Mapping[str, DestinationConfig], timeout_s: float | None) -> int:

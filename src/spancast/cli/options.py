@@ -18,6 +18,7 @@ from spancast.cli.command import CommandError
 from spancast.config import settings as settings_module
 from spancast.config.settings import Settings, SpoolSettings
 from spancast.destinations.config import DestinationConfig
+from spancast.destinations.field_types import read_duration
 from spancast.destinations.local_store import Store, StoreConfig, default_store_path
 from spancast.diagnostics import logger
 from spancast.errors import ConfigError
@@ -69,6 +70,18 @@ def add_json_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON")
 
 
+def duration(text: str) -> float:
+    """Return the seconds of an argument such as ``1m30s``.
+
+    Raises:
+        argparse.ArgumentTypeError: ``text`` is no duration.
+    """
+    try:
+        return read_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def is_json(args: argparse.Namespace) -> bool:
     """Return whether ``--json`` was given."""
     return getattr(args, "json", False)
@@ -76,7 +89,7 @@ def is_json(args: argparse.Namespace) -> bool:
 
 def load_settings(args: argparse.Namespace) -> Settings:
     """Return the settings of the named or found file and of the environment."""
-    return with_otel_destinations(settings_module.load(getattr(args, "config", None)))
+    return with_otel_destinations(settings_module.load(getattr(args, "config", None) or settings_module.find()))
 
 
 def with_otel_destinations(settings: Settings) -> Settings:

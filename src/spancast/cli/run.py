@@ -14,6 +14,7 @@ from spancast.cli.options import add_config_option
 from spancast.config import settings
 from spancast.config.env_vars import FILE_VARIABLE
 from spancast.errors import SpancastError
+from spancast.export.pipeline import routes_of
 
 SITE: Final = Path(__file__).parents[1] / "auto_instrumentation" / "site"
 
@@ -48,7 +49,10 @@ def _run(args: argparse.Namespace) -> int:
     # An error is logged by each process that it concerns.
     with suppress(SpancastError):
         given = settings.load(file)
-        if line := settings.summary(given, settings.in_effect(given), file):
+        effective = settings.in_effect(given)
+        # Raises if a destination lacks a package.
+        routes_of(effective.destinations if effective is not None else {})
+        if line := settings.summary(given, effective, file):
             print(line, file=sys.stderr, flush=True)
     try:
         os.execvpe(command[0], command, environment)  # noqa: S606 - the user's own program

@@ -16,7 +16,7 @@ from typing import Any, Final
 from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
 from spancast.cli.formatting import as_json, number
 from spancast.cli.naming import Naming, keys_of
-from spancast.cli.options import add_spool_options, configured, is_json, opened_spool
+from spancast.cli.options import add_spool_options, configured, duration, is_json, opened_spool
 from spancast.cli.terminal import Line, folded, show
 from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
@@ -115,19 +115,12 @@ def _range(text: str) -> range:
 def _add_options(parser: argparse.ArgumentParser) -> None:
     add_spool_options(parser)
     parser.add_argument(
-        "--timeout", type=_seconds, default=_TIMEOUT_S, metavar="TIME", help="how long to try; default: 30s"
+        "--timeout", type=duration, default=_TIMEOUT_S, metavar="TIME", help="how long to try; default: 30s"
     )
 
 
 def _add_no_flush_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-flush", action="store_true", help="only queue them; a running process sends them")
-
-
-def _seconds(text: str) -> float:
-    try:
-        return read_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def moment_of(text: str) -> float:
@@ -198,7 +191,6 @@ def _filter(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str 
     rules, decisions = DestinationFilter(name, config), TraceDecisions()
 
     def evaluate(record: SpanRecord) -> str | None:
-        # The stored fields lack the content that filter rules on `input` and `output` read.
         complete = replace(record, facts=filter_fields_of(read_record(record)))
         return rules.evaluate(complete, decisions.of(complete))
 

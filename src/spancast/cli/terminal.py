@@ -26,7 +26,7 @@ ERROR: Final = "red"
 WARNING: Final = "yellow"
 GOOD: Final = "green"
 
-_GAP: Final = "  "
+GAP: Final = "  "
 _FILE_WIDTH: Final = 120
 _NARROWEST: Final = 20
 _LEAST: Final = 14
@@ -111,11 +111,11 @@ def columns(
             cell, room = row[column].copy(), widths[column]
             cell.truncate(room, overflow="ellipsis")
             space = " " * (room - cell.cell_len)
-            line.append(_GAP if line else "")
+            line.append(GAP if line else "")
             line = line.append(space).append_text(cell) if column in right else line.append_text(cell).append(space)
         line.rstrip()
         yield line
 
 
 def _used(widths: Sequence[int], kept: Sequence[int]) -> int:
-    return sum(widths[column] for column in kept) + len(_GAP) * (len(kept) - 1)
+    return sum(widths[column] for column in kept) + len(GAP) * (len(kept) - 1)

@@ -10,12 +10,13 @@ from rich.text import Text
 
 from spancast.cli.content_view import content_lines
 from spancast.cli.formatting import moment, number, size
-from spancast.cli.terminal import ERROR, FAINT, HEADING, MODEL, WARNING, Line, cut, folded, tied, untied, width
+from spancast.cli.terminal import ERROR, FAINT, GAP, HEADING, MODEL, WARNING, Line, cut, folded, tied, untied, width
 from spancast.encoding import amounts
 from spancast.encoding.genai_fields import completion, finish_reason, model_parameters, own_keys, raw_trace_id
 from spancast.encoding.redaction import MASKING_FAILED
 from spancast.encoding.span_data import SpanData
 from spancast.encoding.tree_view import Branch, branches, printable, totals
+from spancast.encoding.truncation import ORIGINAL_BYTES, TRUNCATED
 from spancast.model import json_codec, semconv
 from spancast.model.attribute_values import count_of
 from spancast.model.json_codec import is_list
@@ -24,7 +25,6 @@ from spancast.model.truncation import MARK
 
 _NS_PER_S: Final = 1_000_000_000
 _MS_PER_S: Final = 1_000
-_GAP: Final = "  "
 _SEPARATOR: Final = " · "
 _VALUE_ROOM: Final = 48
 _LEAST_NAME: Final = 24
@@ -33,8 +33,6 @@ _ERROR_ROOM: Final = 400
 _LABEL_ROOM: Final = 9
 _OF_RESPONSE: Final = frozenset({"upstream", "finish", "stream", "cached", "reasoning"})
 _SERVICE_NAME: Final = "service.name"
-_TRUNCATED: Final = ".truncated"
-_ORIGINAL_BYTES: Final = ".original_bytes"
 
 _Facts = Mapping[str, str]
 """What is known about a call beside its amounts: text by the name of the fact."""
@@ -172,25 +170,25 @@ def _row(branch: Branch, shared: _Facts, keys: _Facts) -> _Row:
 
 def _drawn(rows: Sequence[_Row], *, with_models: bool) -> Iterator[Text]:
     amount_widths = [max(len(row.amounts[column]) for row in rows) for column in range(3)]
-    room = width() - sum(one + len(_GAP) for one in amount_widths if one)
+    room = width() - sum(one + len(GAP) for one in amount_widths if one)
     name_room = min(max(len(row.first) + row.name.cell_len for row in rows), room, max(width() // 2, _LEAST_NAME))
     if with_models:
         # Names are shortened, within limits, so that the models fit beside the amounts.
-        name_room = min(name_room, max(room - len(_GAP) - max(row.model.cell_len for row in rows), _LEAST_NAME))
+        name_room = min(name_room, max(room - len(GAP) - max(row.model.cell_len for row in rows), _LEAST_NAME))
     deepest = max(name_room // 2, _SHORTEST_NAME)
     for row in rows:
         line = Text().append(_shallow(row.first, deepest), FAINT).append_text(row.name)
         line.truncate(max(name_room, _SHORTEST_NAME), overflow="ellipsis", pad=True)
         for amount, one in zip(row.amounts, amount_widths, strict=True):
             if one:
-                line.append(_GAP).append(amount.rjust(one))
-        beside, below = _placed(row.model if with_models else Text(), row.facts, width() - line.cell_len - len(_GAP))
-        line.append(_GAP).append_text(untied(beside))
+                line.append(GAP).append(amount.rjust(one))
+        beside, below = _placed(row.model if with_models else Text(), row.facts, width() - line.cell_len - len(GAP))
+        line.append(GAP).append_text(untied(beside))
         line.rstrip()
         yield line
         rest = _shallow(row.rest, deepest)
         for more in [*([below] if below else []), *row.problems]:
-            for part in folded(more, rest + _GAP):
+            for part in folded(more, rest + GAP):
                 part.stylize(FAINT, 0, len(rest))
                 yield part
 
@@ -269,8 +267,8 @@ def _warnings(span: SpanData) -> Iterator[str]:
 
 def _truncated(span: SpanData) -> Iterator[str]:
     for name, value in span.attributes.items():
-        original = span.count(name + _ORIGINAL_BYTES)
-        if span.first(name + _TRUNCATED) is True:
+        original = span.count(name + ORIGINAL_BYTES)
+        if span.first(name + TRUNCATED) is True:
             yield name if original is None else f"{name} of {size(original)}"
         elif isinstance(value, str) and (MARK in value or "openrouter_truncated" in value):
             yield name

@@ -121,7 +121,7 @@ def _row(one: TraceSummary, short: int) -> tuple[Line, ...]:
         amounts.tokens(one.input_tokens, one.output_tokens),
         amounts.cost(one.cost, is_estimated=one.is_estimated),
         amounts.duration(one.end_ns - one.start_ns),
-        Text(number(one.errors, "error"), ERROR) if one.errors else Text("ok", GOOD),
+        Text(number(one.errors, "error"), ERROR) if one.errors else Text("open") if one.is_open else Text("ok", GOOD),
         cut(one.session_id or "", _SESSION_ROOM),
     )
 

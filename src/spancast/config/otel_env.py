@@ -8,7 +8,6 @@ not set, ``OTEL_EXPORTER_OTLP_TRACES_X`` replaces ``OTEL_EXPORTER_OTLP_X``, and 
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -17,6 +16,7 @@ from urllib.parse import unquote
 from pydantic import BaseModel, ValidationError
 
 from spancast.config.field_errors import FieldError, config_error, field_errors
+from spancast.destinations.field_types import HEADER_NAME
 from spancast.diagnostics import logger
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ _LOWER_CASE: Final = frozenset({"protocol", "compression"})
 _DEFAULT_ENDPOINT: Final = "http://localhost:4318"
 _DEFAULT_GRPC_ENDPOINT: Final = "http://localhost:4317"
 _HEADER_RULE: Final = "must be `name=value`, separated by commas, values percent-encoded"
-_HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _LONG_S: Final = 1000.0
 
 
@@ -169,7 +168,7 @@ def _headers(text: str, variable: str, found: list[FieldError]) -> dict[str, str
             name, value = unquote(name, errors="strict"), unquote(value, errors="strict").strip()
         except UnicodeDecodeError:
             value = ""
-        if not value or not _HEADER_NAME.fullmatch(name):
+        if not value or not HEADER_NAME.fullmatch(name):
             # Only the number is shown: the whole entry may be a credential.
             found.append(FieldError(path=(variable,), text=f"entry {number} {_HEADER_RULE}"))
             continue

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Required, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, Required, TypeAlias, TypedDict, cast
 
-from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, model_validator
 
 from spancast.config.env_vars import CAPTURE_CONTENT_VARIABLE, FILE_VARIABLE
 from spancast.destinations.config_model import ConfigModel
@@ -20,11 +20,11 @@ from spancast.destinations.field_types import (
     ByteSize,
     Duration,
     DurationOrZero,
+    Pattern,
     Text,
     UserPath,
     state_directory,
 )
-from spancast.encoding.safe_regex import pattern_fault
 from spancast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,12 +40,6 @@ FILE_NAME: Final = "spancast.yaml"
 DISK_BYTES: Final = 512 << 20
 MEMORY_BYTES: Final = 64 << 20
 SPOOL_RULE: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`, `keep_delivered`"
-
-
-def _check_pattern(pattern: str) -> str:
-    if fault := pattern_fault(pattern):
-        raise ValueError(fault)
-    return pattern
 
 
 class SpoolSettings(ConfigModel, frozen=True):
@@ -114,7 +108,7 @@ class Settings(ConfigModel, frozen=True):
         description="Estimate the cost of a call if its provider names none, with `prices`, else with the prices of"
         " the package genai-prices; without network.",
     )
-    prices: dict[Annotated[str, AfterValidator(_check_pattern)], ModelPrices] = Field(
+    prices: dict[Pattern, ModelPrices] = Field(
         default_factory=dict,
         description="Your prices by model, in USD per million tokens. A name may be a regular expression of the whole"
         " name of the model; the first match is used.",
@@ -186,14 +180,14 @@ def find() -> Path | None:
 def load(path: str | Path | None = None, given: Mapping[str, Any] | None = None) -> Settings:
     """Return the settings: keywords ``given`` override the environment, which overrides the file at ``path``.
 
-    Without ``path``, the file is the one that ``find`` returns. A field comes from the source with the highest
+    Without ``path`` no file is read; ``find`` returns the default one. A field comes from the source with the highest
     precedence: mappings are not merged. None means not given.
 
     Raises:
         ConfigError: Lists every error with its path, the type given and the allowed values.
     """
     try:
-        file = Path(path) if path else find()
+        file = Path(path) if path else None
     except TypeError:
         raise ConfigError(f"path: must be the path of a file (given: {type(path).__name__})") from None
     from spancast.config.loader import load_settings  # noqa: PLC0415 - loads when it is needed

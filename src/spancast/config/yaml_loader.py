@@ -70,7 +70,7 @@ def _load(text: str) -> Any:  # noqa: ANN401
     if node is None:
         return None
     _check_duplicate_keys(node)
-    return cast("Any", loader.construct_document(node))  # pyright: ignore[reportUnknownMemberType] - untyped there
+    return cast("Any", loader).construct_document(node)  # typed in some versions of the stubs only
 
 
 def read_file(path: Path) -> dict[str, Any]:

@@ -104,6 +104,7 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "COMPLETION_TOKENS": Column("UInt64", _count(semconv.USAGE_OUTPUT_TOKENS)),
     "TOTAL_TOKENS": Column("UInt64", lambda span, _: genai_fields.total_tokens(span) or 0),
     "CACHED_TOKENS": Column("UInt64", _count(semconv.USAGE_CACHE_READ)),
+    "CACHE_WRITE_TOKENS": Column("UInt64", _count(semconv.USAGE_CACHE_WRITE)),
     "REASONING_TOKENS": Column("UInt64", _count(semconv.USAGE_REASONING)),
     "INPUT_COST": Column("Float64", lambda span, _: genai_fields.costs(span).input or 0.0),
     "OUTPUT_COST": Column("Float64", lambda span, _: genai_fields.costs(span).output or 0.0),
@@ -145,6 +146,9 @@ class ClickHouseConfig(NetworkConfig, frozen=True):
     entity_id: Text = Field(DEFAULT_ENTITY, description="Value of the column ENTITY_ID.")
     organization_id: Text | None = Field(None, description="Value of the column ORGANIZATION_ID.")
     create_table: bool = Field(default=False, description="Create the table if it does not exist.")
+    should_include_cache_write_tokens: bool = Field(
+        default=True, description="False: leave out the column CACHE_WRITE_TOKENS even if the table has it."
+    )
 
     def place(self) -> Place:
         """Return the table, the user, the entity and the organization."""
@@ -213,7 +217,9 @@ class ClickHouseDestination:
 
     def _describe(self, client: Any) -> None:  # noqa: ANN401
         rows = client.query(f"DESCRIBE TABLE {_quote(self._config.table)}").result_rows
-        self._types = {str(row[0]): str(row[1]) for row in rows if str(row[0]).upper() in COLUMNS}
+        left_out = () if self._config.should_include_cache_write_tokens else ("CACHE_WRITE_TOKENS",)
+        names = COLUMNS.keys() - left_out
+        self._types = {str(row[0]): str(row[1]) for row in rows if str(row[0]).upper() in names}
 
     def _insert(self, client: Any, spans: Sequence[SpanData]) -> None:  # noqa: ANN401
         token = hashlib.sha256("".join(span.trace_id + span.span_id for span in spans).encode()).hexdigest()

@@ -27,10 +27,12 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from spancast.destinations.config_model import ConfigModel
 from spancast.destinations.field_types import (
+    HEADER_NAME,
     Address,
     Amount,
     ByteSize,
     Duration,
+    Pattern,
     Secret,
     Text,
     reject_boolean,
@@ -54,7 +56,6 @@ FilterOperator = Literal[
 _NUMERIC: Final = frozenset({"gt", "lt", "gte", "lte"})
 _VALUELESS: Final = frozenset({"exists", "not_exists"})
 
-_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FUNCTION_RULE: Final = "be a function, written `module:function`"
 _FUNCTION: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
 
@@ -67,12 +68,6 @@ def field_error(path: tuple[str, ...], given: object, message: str) -> Validatio
     kind = PydanticCustomError("spancast", "{message}", {"message": message})
     details = InitErrorDetails(type=kind, loc=path, input=given)
     return ValidationError.from_exception_data("spancast", [details], hide_input=True)
-
-
-def _check_regex(pattern: str) -> str:
-    if fault := pattern_fault(pattern):
-        raise ValueError(fault)
-    return pattern
 
 
 def _is_number(value: str | float) -> bool:
@@ -178,7 +173,7 @@ class FilterRules(ConfigModel, frozen=True):
 class Mask(ConfigModel, frozen=True):
     """A replacement in every string of a span before it leaves the process."""
 
-    pattern: Annotated[str, AfterValidator(_check_regex)] | None = Field(None, description="A regular expression.")
+    pattern: Pattern | None = Field(None, description="A regular expression.")
     replacement: str = Field("[masked]", description="Replacement of each match.")
     function: NamedFunction | None = Field(
         None, description="`module:function` that gets a string and returns the string to send."
@@ -209,7 +204,7 @@ def _check_convention(name: str) -> str:
 
 
 def _check_header(name: str) -> str:
-    if not _HEADER.fullmatch(name):
+    if not HEADER_NAME.fullmatch(name):
         raise ValueError("must be the name of an HTTP header")
     return name
 
@@ -247,6 +242,11 @@ class DestinationConfig(ConfigModel, frozen=True):
         validation_alias=AliasChoices(*API_KEYS_ALIASES),
         description="Names or hashes of the API keys whose calls are sent; default: all.",
     )
+    exclude_api_keys: tuple[Text, ...] | None = Field(
+        None,
+        min_length=1,
+        description="Names or hashes of the API keys whose calls are not sent, even if `api_keys` has them.",
+    )
     filter_rules: FilterRules | None = Field(None, description="Filter of the spans sent; default: all.")
     respect_parent_sampling: bool = Field(default=False, description="Send only spans whose parent was sampled.")
     spans: Literal["genai", "all"] = Field("genai", description="GenAI spans and group spans only, or complete traces.")
@@ -263,6 +263,13 @@ class DestinationConfig(ConfigModel, frozen=True):
         None,
         description="Attribute convention; default: that of the destination type.",
     )
+
+    @property
+    def selects_calls(self) -> bool:
+        """Return whether a key or a filter rule may leave out single calls of a trace."""
+        rules = self.filter_rules
+        has_rules = bool(rules and rules.enabled and rules.groups and all(group.rules for group in rules.groups))
+        return has_rules or bool(self.api_keys or self.exclude_api_keys)
 
     def place(self) -> Place:
         """Return the address and the account of this destination; secrets are hashed."""

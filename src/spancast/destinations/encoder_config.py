@@ -50,6 +50,7 @@ def encoder_for(config: DestinationConfig, convention: str, resource: Mapping[st
         redaction=redaction_of(config),
         convention=config.convention or convention,
         only_genai=config.spans == "genai",
+        group_texts=not config.selects_calls,
         max_attribute_bytes=config.max_attribute_bytes or DEFAULT_MAX_ATTRIBUTE_BYTES,
         max_span_bytes=config.max_span_bytes or DEFAULT_MAX_SPAN_BYTES,
         resource=dict(resource or {}),

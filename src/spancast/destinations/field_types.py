@@ -18,6 +18,9 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from spancast.encoding.safe_regex import pattern_fault
+
+HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?) ?(B|kB|KB|MB|GB|TB|KiB|MiB|GiB|TiB)")
 _UNIT_BYTES: Final = {
     "B": 1,
@@ -208,3 +211,13 @@ Text = Annotated[
 """A name or id on one line; a number in YAML becomes a string."""
 UserPath = Annotated[Path, AfterValidator(usable_path)]
 """A path; ``~`` is the home directory."""
+
+
+def _check_pattern(pattern: str) -> str:
+    if fault := pattern_fault(pattern):
+        raise ValueError(fault)
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_check_pattern)]
+"""A regular expression."""

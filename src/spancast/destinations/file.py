@@ -18,6 +18,7 @@ from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import ByteSize, check_path
 from spancast.destinations.path_templates import DATE_NAMES, date_values, template_of
 from spancast.destinations.place import Place, absolute
+from spancast.destinations.private_file import open_private
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Retry
 
 try:
@@ -25,7 +26,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 _PathTemplate = Annotated[
     str, AfterValidator(template_of(*DATE_NAMES)), AfterValidator(check_path), Field(min_length=1)
@@ -93,7 +93,7 @@ class FileDestination:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, _MODE)
+    return open_private(path, os.O_WRONLY | os.O_APPEND)
 
 
 def _open_locked(path: Path) -> int:

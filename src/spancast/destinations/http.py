@@ -11,6 +11,7 @@ import contextlib
 import email.utils
 import functools
 import http.client
+import ipaddress
 import json
 import logging
 import os
@@ -59,6 +60,7 @@ _HINTS: Final[Mapping[int, str]] = {
     404: ": no endpoint for spans at this URL, or the server is too old",
     405: ": no endpoint for spans at this URL, or the server is too old",
     _TOO_LARGE: ": the batch is too large",
+    421: ": the account is in another region; configure the address of that region",
 }
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 _GZIP: Final[Mapping[str, str]] = {"Content-Encoding": "gzip"}
@@ -308,14 +310,33 @@ def proxy_for(url: str, given: str | None = None) -> str | None:
     found = given
     if found is None:
         found = getproxies_environment().get(parts.scheme)
-        # NO_PROXY may contain hosts with or without a port.
-        host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or ""
-        if not found or proxy_bypass(host):
+        if not found or _bypasses_proxy(parts.hostname or "", parts.port):
             return None
     found = found if "://" in found else f"http://{found}"
     if urlsplit(found).scheme not in {"http", "https"}:
         raise ConfigError(f"proxy: {redacted_url(found)} must start with http:// or https://")
     return found
+
+
+def _bypasses_proxy(host: str, port: int | None) -> bool:
+    """Return whether NO_PROXY names ``host``: with or without a port, as a network, with ``*.``, or in brackets."""
+    if proxy_bypass(f"{host}:{port}" if port else host):
+        return True
+    entries = [entry.strip() for entry in getproxies_environment().get("no", "").split(",")]
+    if any(host == entry.strip("[]") or (entry.startswith("*.") and host.endswith(entry[1:])) for entry in entries):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return any(address in network for entry in entries if (network := _network(entry)) is not None)
+
+
+def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    try:
+        return ipaddress.ip_network(entry, strict=False) if "/" in entry else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -416,7 +437,8 @@ class HttpSender:
                 timeout=_time_left(),
             )
             text = _read(response)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError) as error:
+        # ValueError: urllib3 does not check every number in a response, such as a negative size of a chunk.
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             return HttpResult(Retry(f"{self._label}: {self.redact(_cause(error))}"))
         response_headers = {name.lower(): value for name, value in response.headers.items()}
         return HttpResult(
@@ -430,7 +452,7 @@ class HttpSender:
                 return Rejected(f"{self._label}: HTTP {status} with an HTML page; the URL is not an API endpoint")
             return Delivered()
         if http.client.MULTIPLE_CHOICES <= status < http.client.BAD_REQUEST:
-            location = self.redact(_host_and_path(urljoin(self._url, headers.get("location", ""))))
+            location = self.redact(_target(self._url, headers.get("location", "")))
             return Rejected(f"{self._label}: HTTP {status}, redirect to {location} is not followed; configure that URL")
         text = "an HTML page" if is_page else self.redact(body.decode(errors="replace"))
         reason = f"{self._label}: HTTP {status}{_HINTS.get(status, '')}{f' ({text})' if text else ''}"
@@ -529,6 +551,13 @@ def _is_page(body: bytes) -> bool:
 def _host_and_path(url: str) -> str:
     parts = urlsplit(url)
     return parts.netloc.rpartition("@")[2] + (parts.path or "/")
+
+
+def _target(url: str, location: str) -> str:
+    try:
+        return _host_and_path(urljoin(url, location))
+    except ValueError:
+        return "an invalid URL"
 
 
 def _cause(error: BaseException) -> str:

@@ -6,7 +6,6 @@ file (mode 0600).
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -20,13 +19,13 @@ from pydantic import Field
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.field_types import Duration, UserPath, state_directory
 from spancast.destinations.place import Place, absolute
+from spancast.destinations.private_file import create_private
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
 from spancast.encoding.genai_fields import costs, iso_time, raw_trace_id, total_tokens
 from spancast.encoding.span_data import EventData, ResourceData, ScopeData, SpanData
 from spancast.model import json_codec, semconv
 
 _NO_HOME: Final = "no home directory for the local store: set XDG_STATE_HOME or the `path` of the store"
-_MODE: Final = 0o600
 _DIRECTORY_MODE: Final = 0o700
 _NS_PER_S: Final = 1_000_000_000
 _BUSY_S: Final = 5.0
@@ -78,6 +77,9 @@ SELECT trace_id, raw_trace_id, coalesce(max(trace_name), max(CASE WHEN parent = 
        CASE WHEN count(input_tokens) THEN CAST(total(input_tokens) AS INTEGER) END,
        CASE WHEN count(output_tokens) THEN CAST(total(output_tokens) AS INTEGER) END, sum(cost), sum(status = 'error'),
        max(instr(attributes, '"spancast.cost.estimated":true')),
+       max(trace_name IS NOT NULL AND parent != '' AND NOT EXISTS (
+           SELECT 1 FROM spans AS other WHERE other.trace_id = spans.trace_id AND other.span_id = spans.parent))
+       AND NOT max(instr(attributes, '"spancast.trace.parent_span_id"')),
        json_group_array(DISTINCT model) FILTER (WHERE model IS NOT NULL)
 FROM spans WHERE trace_id IN (
     SELECT trace_id FROM spans
@@ -126,6 +128,8 @@ class TraceSummary:
     errors: int
     is_estimated: bool
     """Whether a part of ``cost`` is estimated."""
+    is_open: bool
+    """Whether a group has not ended: a span that names the trace has a parent that is not stored."""
     models: Sequence[str]
 
 
@@ -170,7 +174,8 @@ class Store:
         summaries: list[TraceSummary] = []
         for row in rows:
             values: dict[str, Any] = dict(zip(TraceSummary.__dataclass_fields__, row, strict=True))
-            values["is_estimated"] = bool(values["is_estimated"])
+            for flag in ("is_estimated", "is_open"):
+                values[flag] = bool(values[flag])
             values["models"] = json_codec.decode(values["models"])
             summaries.append(TraceSummary(**values))
         return summaries
@@ -197,7 +202,7 @@ class Store:
             return
         if create:
             self.path.parent.mkdir(_DIRECTORY_MODE, parents=True, exist_ok=True)
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, _MODE))
+            create_private(self.path)
         with closing(sqlite3.connect(self.path, timeout=_BUSY_S)) as database:
             if create:
                 database.execute("PRAGMA journal_mode = WAL")

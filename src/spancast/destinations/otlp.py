@@ -23,6 +23,7 @@ from spancast.destinations.http import (
     proxy_for,
     suppress_instrumentation,
 )
+from spancast.destinations.place import DEFAULT_PORTS
 from spancast.destinations.protocol import Delivered, Encoder, Encoding, Outcome, Payload, Rejected, Retry
 from spancast.encoding.otlp.encode import request_bytes
 from spancast.encoding.otlp.json_form import request_json
@@ -44,7 +45,6 @@ _CONTENT_ERRORS: Final = frozenset({"INVALID_ARGUMENT", "INTERNAL", "UNKNOWN"})
 _TOO_LARGE: Final = re.compile(r"larger than max|exceeds maximum size")
 """Messages of gRPC for C, Python, Go and Java."""
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _GRPC_OPTIONS: Final = (
     # The delivery worker controls retries; a channel by itself would wait for up to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -132,7 +132,7 @@ class OtlpGrpcDestination:
         self.encoder = encoder
         parts = urlsplit(endpoint)
         host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-        self._target = f"{host}:{parts.port or _DEFAULT_PORTS[parts.scheme]}"
+        self._target = f"{host}:{parts.port or DEFAULT_PORTS[parts.scheme]}"
         self._label = f"{product} at {self._target} (gRPC)"
         import grpc  # noqa: PLC0415 - 30 ms, for gRPC only
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, BaseModel, Field, SecretStr
 
 from spancast.destinations.field_types import Address, Secret, Text
 
@@ -28,6 +28,7 @@ Values: TypeAlias = Mapping[str, str]
 
 TRACES: Final = "/v1/traces"
 _ANY_BASE: Final = "Base URL, with or without the path of its OTLP endpoint."
+_OWN_SERVER: Final = "Base URL of another server, with or without the path of its OTLP endpoint."
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -90,12 +91,16 @@ def _region(default: str, *others: str) -> FieldSpec:
     return Literal[(default, *others)], Field(default, description="Region of the account; `base_url` overrides it.")  # pyright: ignore[reportInvalidTypeForm] - the names are the row's
 
 
+def _host(template: str) -> Callable[[Values], Values]:
+    return lambda values: {"base_url": values.get("base_url") or template.format_map(values)}
+
+
 def _region_url(**hosts: str) -> Callable[[Values], Values]:
     return lambda values: {"base_url": values.get("base_url") or hosts[values["region"]]}
 
 
 def _datadog(values: Values) -> Values:
-    # OpenRouter's `url` is the API host of the site (https://api.us5.datadoghq.com); OTLP has another host.
+    # OpenRouter's `url` is the API host of the site (https://api.datadoghq.com); OTLP has another host.
     parts = urlsplit(values["url"])
     site = re.fullmatch(
         r"(?:api|app|otlp|trace\.agent)?\.?((?:[a-z0-9-]+\.)?(?:datadoghq|ddog-gov)\.(?:com|eu))", parts.netloc
@@ -131,12 +136,17 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         fields={
             "public_key": _secret("Public key, `pk-lf-…`."),
             "secret_key": _secret("Secret key, `sk-lf-…`."),
-            "base_url": _url("https://us.cloud.langfuse.com"),
+            "base_url": _url(
+                "https://us.cloud.langfuse.com",
+                "Base URL; `https://cloud.langfuse.com` for the EU, also `jp.cloud` and `hipaa.cloud`.",
+            ),
             "environment": _text("Langfuse environment.", None),
             "release": _text("Langfuse release.", None),
         },
         path="/api/public/otel/v1/traces",
         basic="{public_key}:{secret_key}",
+        # Without it, traces may be shown ten minutes late.
+        headers={"x-langfuse-ingestion-version": "4"},
         resource={"langfuse.environment": "{environment}", "langfuse.release": "{release}"},
         account=("public_key", "environment"),
         convention="langfuse",
@@ -194,7 +204,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         fields={
             "api_key": _secret("API key, `sk-…`."),
             "project_id": _text("Project id."),
-            "base_url": _url("https://api.braintrust.dev"),
+            "base_url": _url("https://api.braintrust.dev", "Base URL; `https://api-eu.braintrust.dev` for the EU."),
         },
         path="/otel/v1/traces",
         headers={"Authorization": "Bearer {api_key}", "x-bt-parent": "project_id:{project_id}"},
@@ -298,7 +308,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         fields={
             "api_key": _secret("API key."),
             "ml_app": _text("Name of the LLM application; becomes the service."),
-            "url": _url("https://api.us5.datadoghq.com", "API URL of your Datadog site."),
+            "url": _url("https://api.datadoghq.com", "API URL of your Datadog site."),
         },
         base="{intake}",
         headers={"dd-api-key": "{api_key}", "dd-otlp-source": "llmobs"},
@@ -338,7 +348,10 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         about="Elastic Cloud's managed OTLP endpoint, or an APM Server.",
         source="elastic.co/docs (managed OTLP endpoint; APM Server OTLP intake)",
         fields={
-            "base_url": _url(),
+            "base_url": (
+                Address,
+                Field(validation_alias=AliasChoices("base_url", "baseUrl", "endpoint"), description=_ANY_BASE),
+            ),
             "api_key": _secret("API key in the encoded form that Kibana shows.", default=None),
             "secret_token": _secret("Secret token of an APM Server.", default=None),
         },
@@ -367,6 +380,316 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         headers={"x-mlflow-experiment-id": "{experiment_id}", "Authorization": "Bearer {token}"},
         account=("experiment_id",),
         convention="mlflow",
+        accepted=("protobuf",),
+    ),
+    "signoz": OtlpVendor(
+        title="SigNoz",
+        about="SigNoz, cloud or your own server.",
+        source="signoz.io/docs/ai-observability-telemetry-requirements",
+        fields={
+            "ingestion_key": _secret("Ingestion key of the cloud.", default=None),
+            "region": _region("us", "us2", "eu", "in"),
+            "base_url": _url(None, _OWN_SERVER),
+        },
+        headers={"signoz-ingestion-key": "{ingestion_key}"},
+        account=("ingestion_key",),
+        convention="gen_ai_wide",
+        derive=_host("https://ingest.{region}.signoz.cloud:443"),
+    ),
+    "uptrace": OtlpVendor(
+        title="Uptrace",
+        about="Uptrace, cloud or your own server.",
+        source="public configurations of users",
+        fields={
+            "dsn": _secret("DSN of the project, `https://TOKEN@api.uptrace.dev?grpc=4317`."),
+            "base_url": _url("https://api.uptrace.dev"),
+        },
+        headers={"uptrace-dsn": "{dsn}"},
+        account=("dsn",),
+        convention="gen_ai_wide",
+    ),
+    "hyperdx": OtlpVendor(
+        title="HyperDX",
+        about="HyperDX (ClickStack), cloud or your own server.",
+        source="public configurations of users",
+        fields={"api_key": _secret("Ingestion key."), "base_url": _url("https://in-otel.hyperdx.io")},
+        headers={"authorization": "{api_key}"},
+        account=("api_key",),
+        convention="gen_ai_wide",
+    ),
+    "axiom": OtlpVendor(
+        title="Axiom",
+        about="Axiom, in the form of its AI engineering pages.",
+        source="axiom.co/docs/ai-engineering/observe/manual-instrumentation",
+        fields={
+            "api_token": _secret("API token, `xaat-…`."),
+            "dataset": _text("Dataset."),
+            "base_url": _url("https://api.axiom.co"),
+        },
+        headers={"Authorization": "Bearer {api_token}", "X-Axiom-Dataset": "{dataset}"},
+        account=("api_token", "dataset"),
+        convention="axiom",
+    ),
+    "betterstack": OtlpVendor(
+        title="Better Stack",
+        about="Better Stack Telemetry.",
+        source="public configurations of users",
+        fields={
+            "base_url": _url(about="Ingesting host of the source, `https://sID.CLUSTER.betterstackdata.com`."),
+            "source_token": _secret("Source token."),
+        },
+        headers={"Authorization": "Bearer {source_token}"},
+        account=("source_token",),
+        convention="gen_ai_wide",
+    ),
+    "laminar": OtlpVendor(
+        title="Laminar",
+        about="Laminar, cloud or your own server.",
+        source="docs.lmnr.ai (SDK lmnr)",
+        fields={"api_key": _secret("Project API key."), "base_url": _url("https://api.lmnr.ai")},
+        headers={"Authorization": "Bearer {api_key}"},
+        account=("api_key",),
+        convention="laminar",
+    ),
+    "langwatch": OtlpVendor(
+        title="LangWatch",
+        about="LangWatch, cloud or your own server.",
+        source="docs.langwatch.ai (SDK langwatch)",
+        fields={"api_key": _secret("Project API key."), "base_url": _url("https://app.langwatch.ai")},
+        path="/api/otel/v1/traces",
+        headers={"Authorization": "Bearer {api_key}", "X-Auth-Token": "{api_key}"},
+        account=("api_key",),
+        convention="langwatch",
+    ),
+    "lunary": OtlpVendor(
+        title="Lunary",
+        about="Lunary, cloud or your own server.",
+        source="github.com/lunary-ai/lunary, packages/backend/src/api/v1/otel",
+        fields={"public_key": _secret("Public key of the project."), "base_url": _url("https://api.lunary.ai")},
+        path="/v1/otel/v1/traces",
+        headers={"Authorization": "Bearer {public_key}"},
+        account=("public_key",),
+        convention="lunary",
+        accepted=("protobuf",),
+    ),
+    "promptlayer": OtlpVendor(
+        title="PromptLayer",
+        about="PromptLayer.",
+        source="docs.promptlayer.com (SDK promptlayer)",
+        fields={"api_key": _secret("API key."), "base_url": _url("https://api.promptlayer.com")},
+        headers={"X-API-KEY": "{api_key}"},
+        account=("api_key",),
+        convention="gen_ai_wide",
+    ),
+    "agenta": OtlpVendor(
+        title="Agenta",
+        about="Agenta, cloud or your own server.",
+        source="docs.agenta.ai (SDK agenta)",
+        fields={"api_key": _secret("API key."), "base_url": _url("https://cloud.agenta.ai")},
+        path="/api/otlp/v1/traces",
+        headers={"Authorization": "ApiKey {api_key}"},
+        account=("api_key",),
+        convention="gen_ai_wide",
+    ),
+    "honeyhive": OtlpVendor(
+        title="HoneyHive",
+        about="HoneyHive. A session becomes a UUID of its text.",
+        source="docs.honeyhive.ai (SDK honeyhive)",
+        fields={
+            "api_key": _secret("API key."),
+            "project": _text("Project.", None),
+            "source": _text("Environment of the events.", None),
+            "base_url": _url("https://api.dp1.us.honeyhive.ai"),
+        },
+        path="/opentelemetry/v1/traces",
+        headers={"Authorization": "Bearer {api_key}"},
+        resource={"honeyhive.project": "{project}", "honeyhive.source": "{source}"},
+        account=("api_key", "project", "source"),
+        convention="honeyhive",
+        accepted=("json", "protobuf"),
+    ),
+    "galileo": OtlpVendor(
+        title="Galileo",
+        about="Galileo, cloud or your own server.",
+        source="docs.galileo.ai (SDK galileo)",
+        fields={
+            "api_key": _secret("API key."),
+            "project": _text("Project."),
+            "log_stream": _text("Log stream.", "default"),
+            "base_url": _url("https://api.galileo.ai"),
+        },
+        path="/otel/traces",
+        headers={"Galileo-API-Key": "{api_key}", "project": "{project}", "logstream": "{log_stream}"},
+        resource={"galileo.project.name": "{project}", "galileo.logstream.name": "{log_stream}"},
+        account=("api_key", "project", "log_stream"),
+        convention="gen_ai_wide",
+    ),
+    "fiddler": OtlpVendor(
+        title="Fiddler",
+        about="Fiddler.",
+        source="docs.fiddler.ai (SDK fiddler-otel)",
+        fields={
+            "base_url": _url(about="`https://INSTANCE.fiddler.ai`."),
+            "api_key": _secret("API key."),
+            "application_id": _text("Application id, a UUID."),
+        },
+        headers={"authorization": "Bearer {api_key}", "fiddler-application-id": "{application_id}"},
+        resource={"application.id": "{application_id}"},
+        account=("application_id",),
+        convention="fiddler",
+    ),
+    "respan": OtlpVendor(
+        title="Respan",
+        about="Respan, formerly Keywords AI.",
+        source="docs.respan.ai (SDK respan-tracing 2.24)",
+        fields={"api_key": _secret("API key."), "base_url": _url("https://api.respan.ai")},
+        path="/api/v2/traces",
+        headers={"Authorization": "Bearer {api_key}"},
+        account=("api_key",),
+        convention="respan",
+        accepted=("json",),
+    ),
+    "logfire": OtlpVendor(
+        title="Logfire",
+        about="Pydantic Logfire, US or EU.",
+        source="logfire.pydantic.dev/docs/how-to-guides/alternative-clients",
+        fields={
+            "token": _secret("Write token of the project."),
+            "region": _region("us", "eu"),
+            "base_url": _url(None, _OWN_SERVER),
+        },
+        headers={"Authorization": "Bearer {token}"},
+        account=("token",),
+        convention="logfire",
+        derive=_host("https://logfire-{region}.pydantic.dev"),
+    ),
+    "coralogix": OtlpVendor(
+        title="Coralogix",
+        about="Coralogix.",
+        source="coralogix.com/docs/user-guides/ai/otel-integration/span-attributes",
+        fields={
+            "api_key": _secret("Send-Your-Data API key."),
+            "application": _text("Application name."),
+            "subsystem": _text("Subsystem name."),
+            "region": _region("us1", "us2", "eu1", "eu2", "ap1", "ap2", "ap3"),
+            "base_url": _url(None, _OWN_SERVER),
+        },
+        headers={"Authorization": "Bearer {api_key}"},
+        resource={"cx.application.name": "{application}", "cx.subsystem.name": "{subsystem}"},
+        account=("api_key", "application", "subsystem"),
+        convention="coralogix",
+        derive=_host("https://ingress.{region}.coralogix.com"),
+    ),
+    "splunk": OtlpVendor(
+        title="Splunk Observability Cloud",
+        about="Splunk Observability Cloud.",
+        source="help.splunk.com (OTLP ingest of traces)",
+        fields={
+            "access_token": _secret("Access token of the organization, for ingest."),
+            "realm": _text("Realm of the organization.", "us1"),
+            "base_url": _url(None, _OWN_SERVER),
+        },
+        path="/v2/trace/otlp",
+        headers={"X-SF-Token": "{access_token}"},
+        account=("access_token",),
+        convention="gen_ai_wide",
+        accepted=("protobuf",),
+        derive=_host("https://ingest.{realm}.observability.splunkcloud.com"),
+    ),
+    "lightstep": OtlpVendor(
+        title="Lightstep",
+        about="ServiceNow Cloud Observability, formerly Lightstep.",
+        source="public configurations of users",
+        fields={"access_token": _secret("Access token."), "base_url": _url("https://ingest.lightstep.com")},
+        path="/traces/otlp/v0.9",
+        headers={"lightstep-access-token": "{access_token}"},
+        account=("access_token",),
+        convention="gen_ai_wide",
+    ),
+    "raindrop": OtlpVendor(
+        title="Raindrop",
+        about="Raindrop.",
+        source="raindrop.ai/docs/sdk/opentelemetry",
+        fields={
+            "write_key": _secret("Write key."),
+            "project": _text("Slug of the project.", None),
+            "base_url": _url("https://api.raindrop.ai"),
+        },
+        headers={"Authorization": "Bearer {write_key}", "X-Raindrop-Project-Id": "{project}"},
+        account=("write_key", "project"),
+        convention="raindrop",
+        accepted=("protobuf",),
+    ),
+    "evidently": OtlpVendor(
+        title="Evidently",
+        about="A tracing dataset of Evidently, on your own server; for its cloud, `headers_from` returns the JWT.",
+        source="docs.evidentlyai.com (server evidently 0.7.23)",
+        fields={
+            "dataset_id": _text("Id of the tracing dataset; without it the server answers 500."),
+            "project_id": _text("Id of the project."),
+            "secret": _secret("Secret of the server, if it has one.", default=None),
+            "base_url": _url("http://localhost:8000"),
+        },
+        path="/api/v1/traces",
+        headers={"evidently-secret": "{secret}"},
+        resource={"evidently.export_id": "{dataset_id}", "evidently.project_id": "{project_id}"},
+        account=("dataset_id", "project_id"),
+        convention="evidently",
+        accepted=("protobuf",),
+    ),
+    "helicone": OtlpVendor(
+        title="Helicone",
+        about="Helicone, in Traceloop's convention.",
+        source="github.com/Helicone/helicone (SDK helicone-helpers 1.2.1)",
+        fields={
+            "api_key": _secret("API key."),
+            "base_url": _url("https://api.helicone.ai", "Base URL; `https://eu.api.helicone.ai` for the EU."),
+        },
+        path="/v1/trace/log",
+        headers={"Authorization": "Bearer {api_key}"},
+        account=("api_key",),
+        convention="traceloop",
+        accepted=("json",),
+    ),
+    "maxim": OtlpVendor(
+        title="Maxim",
+        about="Maxim AI.",
+        source="public configurations of users",
+        fields={
+            "api_key": _secret("API key."),
+            "repo_id": _text("Id of the log repository."),
+            "base_url": _url("https://api.getmaxim.ai"),
+        },
+        path="/v1/otel",
+        headers={"x-maxim-repo-id": "{repo_id}", "x-maxim-api-key": "{api_key}"},
+        account=("repo_id",),
+        convention="gen_ai_wide",
+    ),
+    "fallom": OtlpVendor(
+        title="Fallom",
+        about="Fallom, which takes the spans of OpenRouter Broadcast.",
+        source="public configurations of users",
+        fields={"api_key": _secret("API key."), "base_url": _url("https://broadcast.fallom.com")},
+        headers={"Authorization": "Bearer {api_key}"},
+        account=("api_key",),
+        convention="openrouter",
+    ),
+    "weave-agents": OtlpVendor(
+        title="W&B Weave Agents",
+        about="The Agents pages of Weights & Biases Weave, which read the GenAI conventions.",
+        source="github.com/wandb/weave, trace_server/agents (weave 0.54)",
+        fields={
+            "api_key": _secret("API key."),
+            "entity": _text("Team or user name."),
+            "project": _text("Project."),
+            "base_url": _url("https://trace.wandb.ai"),
+        },
+        path="/agents/otel/v1/traces",
+        basic="api:{api_key}",
+        headers={"wandb-api-key": "{api_key}", "project_id": "{entity}/{project}"},
+        resource={"wandb.entity": "{entity}", "wandb.project": "{project}"},
+        account=("entity", "project"),
+        convention="gen_ai_wide",
         accepted=("protobuf",),
     ),
 }

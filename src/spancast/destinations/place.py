@@ -21,7 +21,7 @@ Facts: TypeAlias = Mapping[str, "str | None"]
 
 DIGITS: Final = 12
 _NOTHING: Final[Facts] = {}
-_PORTS: Final = {"http": 80, "https": 443}
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # Takes 12 ms. Keys are random, but a password in a URL or header may be guessable.
 _ROUNDS: Final = 20_000
 
@@ -61,7 +61,7 @@ def plain_url(url: str) -> str:
     """
     parts = urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
-    return f"{parts.scheme}://{host}:{parts.port or _PORTS.get(parts.scheme)}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{host}:{parts.port or DEFAULT_PORTS.get(parts.scheme)}{parts.path.rstrip('/')}"
 
 
 def secrets_of(url: str) -> Facts:

@@ -139,7 +139,13 @@ DESTINATIONS: Final[Mapping[str, DestinationType]] = {
 ENTRY_POINTS: Final = "spancast.destinations"
 """The entry point group for destination types of other distributions: ``name = "module:DESTINATION"``."""
 
-ALIASES: Final[Mapping[str, str]] = {"collector": "otel-collector", "arize-ax": "arize", "elasticsearch": "elastic"}
+ALIASES: Final[Mapping[str, str]] = {
+    "collector": "otel-collector",
+    "arize-ax": "arize",
+    "elasticsearch": "elastic",
+    "keywords-ai": "respan",
+    "keywordsai": "respan",
+}
 
 
 @dataclass(frozen=True, slots=True)

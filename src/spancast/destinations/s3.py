@@ -15,9 +15,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 
-from spancast.destinations.config import NetworkConfig
+from spancast.destinations.config import NetworkConfig, field_error
 from spancast.destinations.field_types import Address, Secret, Text, redacted_url
 from spancast.destinations.optional_imports import required
 from spancast.destinations.path_templates import DATE_NAMES, date_values, template_of
@@ -36,6 +36,10 @@ _ANY_REGION: Final = "us-east-1"
 """A region for servers other than Amazon's, which have no regions."""
 _UNNAMED_KEY: Final = "default"
 _AMAZON: Final = "https://s3.amazonaws.com"
+_GOOGLE: Final = "https://storage.googleapis.com"
+"""Takes HMAC keys in place of Amazon's."""
+_HUGGING_FACE: Final = "https://s3.hf.co"
+_ROLE_SESSION: Final = "spancast"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Variables that boto3 reads if no endpoint is given."""
 _TRANSIENT: Final = frozenset(
@@ -59,14 +63,40 @@ class S3Config(NetworkConfig, frozen=True):
     session_token: Secret | None = Field(None, description="Session token of temporary credentials.")
     region: Text | None = Field(None, description="Region; default: from boto3.")
     endpoint: Address | None = Field(None, description="URL of a server other than Amazon's.")
+    provider: Literal["aws", "cloudflare_r2", "gcs", "huggingface", "other"] | None = Field(
+        None,
+        description="Product of the bucket: `gcs` and `huggingface` set the endpoint, the others except `aws` need it.",
+    )
+    namespace: Text | None = Field(None, description="User or organization of a Hugging Face bucket.")
+    auth_mode: Literal["access_keys", "iam_role"] | None = Field(
+        None, description="Credentials; default: `iam_role` if `role_arn` is given."
+    )
+    role_arn: Text | None = Field(None, description="Role that is assumed with the credentials above, by STS.")
+    external_id: Text | None = Field(None, description="External id that the role requires.")
     prefix: str = Field(DEFAULT_PREFIX, description="Value of {prefix}.")
     path_template: Annotated[str, AfterValidator(template_of("prefix", *DATE_NAMES, "apiKeyName"))] = Field(
         "{prefix}/{date}", description="Folder of the object: {prefix}, {date}, {year}, {month}, {day}, {apiKeyName}."
     )
 
+    @model_validator(mode="after")
+    def _check_provider_and_role(self) -> S3Config:
+        if self.provider == "huggingface" and self.namespace is None and self.endpoint is None:
+            raise field_error(("namespace",), None, "is missing; `provider: huggingface` needs it")
+        if self.provider in ("cloudflare_r2", "other") and self.endpoint is None:
+            raise field_error(("endpoint",), None, f"is missing; `provider: {self.provider}` needs it")
+        if self.auth_mode == "iam_role" and self.role_arn is None:
+            raise field_error(("role_arn",), None, "is missing; `auth_mode: iam_role` needs it")
+        return self
+
+    @property
+    def server(self) -> str | None:
+        """Return the URL of the server, None for Amazon's."""
+        hugging_face = None if self.namespace is None else f"{_HUGGING_FACE}/{self.namespace}"
+        return self.endpoint or hugging_face or (_GOOGLE if self.provider == "gcs" else None)
+
     def place(self) -> Place:
         """Return the bucket and the folder."""
-        endpoint = self.endpoint or next(filter(None, map(os.environ.get, _ENDPOINTS)), None)
+        endpoint = self.server or next(filter(None, map(os.environ.get, _ENDPOINTS)), None)
         # Bucket names are unique at Amazon; on other servers two accounts may use the same name.
         key = self.access_key_id if endpoint and not self.session_token else None
         place = self.network_place(endpoint or _AMAZON, account={"access_key_id": key})
@@ -123,7 +153,8 @@ class S3Destination:
         except errors.ClientError as error:
             return _outcome(error.response, self._config.bucket)
         except errors.BotoCoreError as error:
-            place = redacted_url(self._config.endpoint) if self._config.endpoint else "Amazon"
+            server = self._config.server
+            place = redacted_url(server) if server else "Amazon"
             return Retry(f"S3: {type(error).__name__} at {place}")
         return None
 
@@ -229,18 +260,25 @@ def create(config: S3Config, encoder: Encoder) -> S3Destination:
         retries={"total_max_attempts": 1},
         proxies={"http": config.proxy, "https": config.proxy} if config.proxy else None,
         client_cert=_certificate(config),
-        s3={"addressing_style": "path"} if config.endpoint else None,
+        s3={"addressing_style": "path"} if config.server else None,
     )
-    client = boto3.session.Session().client(
-        "s3",
-        region_name=config.region or (_ANY_REGION if config.endpoint else None),
-        endpoint_url=config.endpoint,
-        aws_access_key_id=config.access_key_id,
-        aws_secret_access_key=_reveal(config.secret_access_key),
-        aws_session_token=_reveal(config.session_token),
-        verify=str(config.ca_file) if config.ca_file else config.verify,
-        config=options,
-    )
+    shared: dict[str, Any] = {
+        "region_name": config.region or (_ANY_REGION if config.server else None),
+        "verify": str(config.ca_file) if config.ca_file else config.verify,
+        "config": options,
+    }
+    keys: dict[str, Any] = {
+        "aws_access_key_id": config.access_key_id,
+        "aws_secret_access_key": _reveal(config.secret_access_key),
+        "aws_session_token": _reveal(config.session_token),
+    }
+    session = boto3.session.Session()
+    if config.role_arn and config.auth_mode != "access_keys":
+        core = required("botocore.session", EXTRA).get_session()
+        provider = _role_provider(config, session.client("sts", **keys, **shared))
+        core.get_component("credential_provider").insert_before("env", provider)
+        session, keys = boto3.session.Session(botocore_session=core), {}
+    client = session.client("s3", endpoint_url=config.server, **keys, **shared)
 
     def add_headers(request: Any, **_: object) -> None:  # noqa: ANN401 - boto3 has no types
         for header, value in config.all_headers().items():
@@ -248,6 +286,29 @@ def create(config: S3Config, encoder: Encoder) -> S3Destination:
 
     client.meta.events.register("before-sign.s3", add_headers)
     return S3Destination(config, encoder, client)
+
+
+def _role_provider(config: S3Config, sts: Any) -> Any:  # noqa: ANN401 - boto3 has no types
+    """Return a provider of the credentials of ``role_arn``, which botocore renews before they expire."""
+    library = required("botocore.credentials", EXTRA)
+    request = {"RoleArn": config.role_arn, "RoleSessionName": _ROLE_SESSION, "ExternalId": config.external_id}
+
+    def assume() -> dict[str, str]:
+        given = sts.assume_role(**{name: value for name, value in request.items() if value})["Credentials"]
+        return {
+            "access_key": given["AccessKeyId"],
+            "secret_key": given["SecretAccessKey"],
+            "token": given["SessionToken"],
+            "expiry_time": given["Expiration"].isoformat(),
+        }
+
+    class Role(library.CredentialProvider):
+        METHOD = CANONICAL_NAME = "spancast-role"
+
+        def load(self) -> Any:  # noqa: ANN401
+            return library.DeferredRefreshableCredentials(assume, self.METHOD)
+
+    return Role()
 
 
 def _certificate(config: S3Config) -> str | tuple[str, str] | None:

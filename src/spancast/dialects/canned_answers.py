@@ -71,10 +71,10 @@ class CannedAnswers(Protocol):
 
 
 class EchoAnswers(CannedAnswers):
-    """Canned answers of a dialect that posts JSON with ``model`` and ``stream`` to one path."""
+    """Canned answers of a dialect that posts JSON with ``model`` and ``stream``."""
 
-    path: str
-    """The end of the path of its endpoint."""
+    paths: tuple[str, ...]
+    """The ends of the paths of its endpoints."""
 
     model: str
     """The model of the answer if the request names none."""
@@ -84,8 +84,8 @@ class EchoAnswers(CannedAnswers):
     """Whether ``[DONE]`` ends its streams."""
 
     def serves(self, path: str) -> bool:
-        """Return whether ``path`` ends with that of the endpoint."""
-        return path.endswith(self.path)
+        """Return whether ``path`` ends with that of an endpoint."""
+        return path.endswith(self.paths)
 
     def answer(self, path: str, body: Mapping[str, Any], *, serial: int, openrouter: bool) -> CannedAnswer:  # noqa: ARG002 - the protocol's
         """Return an answer that echoes the last user message; four characters count as a token."""
@@ -129,7 +129,7 @@ def error_body(status: int, *, openrouter: bool) -> Json:
 
 def last_user_text(body: Mapping[str, Any]) -> str:
     """Return the text of the last user message of a request in any of the three formats, else ``""``."""
-    messages = body.get("messages") or body.get("input")
+    messages = body.get("messages") or body.get("input") or body.get("prompt")
     if isinstance(messages, str):
         return messages
     asked = [fields(message).get("content") for message in items(messages) if fields(message).get("role") == "user"]

@@ -53,6 +53,12 @@ _OPEN_WEIGHTS: Final = ("gpt-oss", "gemma")
 
 _1H_WRITES: Final = f"{semconv.USAGE}cache_creation.ephemeral_1h_input_tokens"
 _SEARCHES: Final = f"{semconv.USAGE}server_tool_use.web_search_requests"
+_PARTS: Final = (
+    semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_AUDIO_INPUT, semconv.USAGE_AUDIO_OUTPUT,
+    semconv.USAGE_IMAGE_INPUT, semconv.USAGE_IMAGE_OUTPUT, semconv.USAGE_REASONING, _1H_WRITES, _SEARCHES,
+)  # fmt: skip
+"""Counts with a price of their own."""
+_MODELS: Final = (semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
 _TIERS: Final = (semconv.OPENAI_RESPONSE_SERVICE_TIER, f"{semconv.USAGE}service_tier")
 _SPEED: Final = f"{semconv.USAGE}speed"
 _BATCH: Final = "batch"
@@ -121,15 +127,14 @@ class CostEstimator:
         """Return the attributes of the estimated cost; empty if the cost is known or the price or usage is not."""
         if semconv.USAGE_COST in attributes:
             return {}
-        sent, received = (
-            count_of(attributes.get(name)) for name in (semconv.USAGE_INPUT_TOKENS, semconv.USAGE_OUTPUT_TOKENS)
-        )
+        sent = count_of(attributes.get(semconv.USAGE_INPUT_TOKENS))
+        received = count_of(attributes.get(semconv.USAGE_OUTPUT_TOKENS))
         if sent is None and received is None:
             return {}
-        names = (attributes.get(name) for name in (semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL))
-        models = tuple(name for name in names if isinstance(name, str) and 0 < len(name) <= _NAME_LIMIT)
-        tier, speed = (_word(attributes, *candidates) for candidates in (_TIERS, (_SPEED,)))
-        price = self._price_of(_word(attributes, semconv.PROVIDER_NAME), models, tier, speed)
+        # Cut, so that the cache is bounded in bytes too; names beyond the limit have no price.
+        names = tuple([_word(attributes, name)[: _NAME_LIMIT + 1] for name in _MODELS])
+        tier, speed = _word(attributes, *_TIERS), _word(attributes, _SPEED)
+        price = self._price_of(_word(attributes, semconv.PROVIDER_NAME), names, tier, speed)
         if price is None:
             return {}
         rates = price.rates or (_rates(price.at(), sent or 0) if price.at else Rates(0, 0))
@@ -142,7 +147,8 @@ class CostEstimator:
             semconv.COST_SOURCE: price.source,
         }
 
-    def _find_price(self, provider: str, models: Sequence[str], tier: str, speed: str) -> _Price | None:
+    def _find_price(self, provider: str, names: Sequence[str], tier: str, speed: str) -> _Price | None:
+        models = [name for name in names if 0 < len(name) <= _NAME_LIMIT]
         for name, matches, rates in self._own:
             if any(map(matches, models)):
                 return _Price(f"prices: {name}", rates)
@@ -244,6 +250,9 @@ def _rates(prices: ModelPrice, input_tokens: int) -> Rates:
 
 def _costs(attributes: Mapping[str, Any], rates: Rates, sent: int, received: int) -> tuple[float, float, float]:
     """Return the cost of input, of output and of the rest; each token is counted once."""
+    if not any(map(attributes.get, _PARTS)):
+        # The most common case, on the caller's thread if another exporter sees the span.
+        return sent * rates.input, received * rates.output, rates.request
 
     def count(name: str) -> int:
         return count_of(attributes.get(name)) or 0
@@ -277,4 +286,8 @@ def _cost(total: int, rate: float, parts: Iterable[tuple[int, float | None]]) ->
 
 
 def _word(attributes: Mapping[str, Any], *names: str) -> str:
-    return next((value for name in names if isinstance(value := attributes.get(name), str)), "")
+    for name in names:
+        value = attributes.get(name)
+        if isinstance(value, str):
+            return value
+    return ""

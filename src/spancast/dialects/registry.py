@@ -12,6 +12,8 @@ ENTRY_POINTS: Final = "spancast.dialects"
 
 DIALECTS: Final[dict[str, str]] = {
     "openai_chat": "spancast.dialects.openai_chat.reader:OPENAI_CHAT",
+    "openai_completions": "spancast.dialects.openai_chat.completions:OPENAI_COMPLETIONS",
+    "openai_embeddings": "spancast.dialects.openai_embeddings:OPENAI_EMBEDDINGS",
     "openai_responses": "spancast.dialects.openai_responses.reader:OPENAI_RESPONSES",
     "anthropic_messages": "spancast.dialects.anthropic_messages.reader:ANTHROPIC_MESSAGES",
 }

@@ -17,7 +17,7 @@ from spancast.encoding.conventions.registry import convention_of
 from spancast.encoding.otlp import json_form
 from spancast.encoding.otlp.encode import request_bytes, size_bound, span_bytes
 from spancast.encoding.protocol import Encoding, Payload
-from spancast.encoding.redaction import NO_REDACTION, Redaction
+from spancast.encoding.redaction import NO_REDACTION, Redaction, without_group_texts
 from spancast.encoding.span_data import ResourceData, SpanData, read_record
 from spancast.encoding.truncation import size_steps, truncate_values
 from spancast.model import semconv
@@ -35,12 +35,14 @@ class SpanEncoder:
     """Redaction, convention and limits of one destination.
 
     ``only_genai``: the destination gets GenAI spans only, so the parent of a span is its nearest GenAI ancestor.
+    ``group_texts``: False if the destination gets some calls of a trace only: the texts of a group may be of others.
     ``resource``: attributes added to every resource, such as a vendor's project name.
     """
 
     redaction: Redaction = NO_REDACTION
     convention: str = "gen_ai"
     only_genai: bool = False
+    group_texts: bool = True
     max_attribute_bytes: int = DEFAULT_MAX_ATTRIBUTE_BYTES
     max_span_bytes: int = DEFAULT_MAX_SPAN_BYTES
     resource: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -50,7 +52,16 @@ class SpanEncoder:
         """Return a string that is equal for equal encoders."""
         limits = (self.max_attribute_bytes, self.max_span_bytes)
         # ``repr`` quotes each text. Without quotes two encoders could have one key, and share payloads.
-        return repr((self.convention, self.redaction.key, self.only_genai, limits, sorted(self.resource.items())))
+        return repr(
+            (
+                self.convention,
+                self.redaction.key,
+                self.only_genai,
+                self.group_texts,
+                limits,
+                sorted(self.resource.items()),
+            )
+        )
 
     def payload(self, records: Sequence[SpanRecord]) -> Payload:
         """Return the (lazily encoded) payload of ``records``."""
@@ -68,6 +79,8 @@ class SpanEncoder:
     ) -> SpanData:
         if self.redaction:
             span = self.redaction.apply(span)
+        if not self.group_texts:
+            span = without_group_texts(span)
         if self.only_genai and span.genai_parent is not None:
             attributes = {**span.attributes, semconv.PARENT_SPAN_ID: span.parent_span_id}
             span = replace(span, parent_span_id=span.genai_parent, attributes=attributes)
@@ -113,6 +126,7 @@ class EncodedBatch:
     def __init__(self, encoder: SpanEncoder, records: Sequence[SpanRecord], max_span_bytes: int | None = None) -> None:
         self._encoder = encoder
         self._records = records
+        self._record_bytes = sum([record.size_bytes for record in records])
         self._max_span_bytes = max_span_bytes
         self._lock = threading.RLock()
         self._spans: list[SpanData] | None = None
@@ -135,6 +149,13 @@ class EncodedBatch:
     def json(self) -> bytes:
         """Return the same in OTLP/JSON."""
         return self.body("json", gzip=False)
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the bytes of the records and the forms; decoded spans count as much as their records."""
+        # Without the lock, which is held while a form is encoded.
+        made = sum(map(len, list(self._forms.values())))
+        return self._record_bytes * (1 if self._spans is None else 2) + made
 
     def body(self, encoding: Encoding, *, gzip: bool) -> bytes:
         """Return the request as ``encoding``, compressed or not."""

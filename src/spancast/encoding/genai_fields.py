@@ -150,6 +150,17 @@ def conversation(span: SpanData) -> dict[str, Any] | None:
     return {"messages": messages}
 
 
+@cached_on_span
+def last_question(span: SpanData) -> dict[str, Any] | None:
+    """Return the last message of the user as ``{"role", "content"}``; the messages before it are not converted."""
+    (inputs,) = _decoded(span, semconv.INPUT_MESSAGES)
+    for message in reversed(inputs) if is_list(inputs) else ():
+        for asked in _messages(message) if is_mapping(message) else ():
+            if asked.get("role") == "user" and asked.get("content"):
+                return asked
+    return None
+
+
 def completion(span: SpanData) -> dict[str, Any] | None:
     """Return ``{"completion", "reasoning", "toolCalls"?}`` of the first choice, or None if content is left out."""
     (choices,) = _decoded(span, semconv.OUTPUT_MESSAGES)

@@ -29,6 +29,11 @@ class Payload(Protocol):
         """Return the same in OTLP/JSON (hex ids, 64-bit integers as strings)."""
         ...
 
+    @property
+    def held_bytes(self) -> int:
+        """Return an estimate of the memory of the records and of all that has been made of them so far."""
+        ...
+
     def body(self, encoding: Encoding, *, gzip: bool) -> bytes:
         """Return ``protobuf`` or ``json``, compressed (once) or not."""
         ...

@@ -64,6 +64,14 @@ def without_content(span: SpanData) -> SpanData:
     )
 
 
+def without_group_texts(span: SpanData) -> SpanData:
+    """Return ``span`` without the texts of calls if it is a group span (``export/group_content.py``)."""
+    if span.first(semconv.OPERATION_NAME) != semconv.INVOKE_WORKFLOW or span.scope.name != semconv.SCOPE_NAME:
+        return span
+    texts = (semconv.INPUT_MESSAGES, semconv.OUTPUT_MESSAGES)
+    return span.with_attributes({name: value for name, value in span.attributes.items() if name not in texts})
+
+
 def _without_content(event: EventData) -> EventData:
     return replace(event, attributes=privacy.event_without_content(event.name, event.attributes))
 

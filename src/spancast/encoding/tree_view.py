@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 
 from spancast.encoding import genai_fields
 from spancast.encoding.amounts import span_cost, span_duration, span_tokens
+from spancast.encoding.open_groups import open_groups
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 
@@ -59,14 +60,16 @@ def printable(text: str) -> str:
 def branches(spans: Iterable[SpanData]) -> Iterator[Branch]:
     """Yield ``spans`` in the order of their trees, siblings by start time.
 
-    A span without its parent in ``spans`` is a root.
+    A span without its parent in ``spans`` is below an open group (``open_groups``), else a root.
     """
-    ordered = sorted(spans, key=lambda span: (span.start_ns, span.end_ns))
-    known = {span.span_id for span in ordered}
+    ended = list(spans)
+    groups = open_groups(ended)
+    drawn = {span.span_id: span for span in (*groups.values(), *ended)}
+    ordered = sorted(drawn.values(), key=lambda span: (span.start_ns, span.end_ns))
     children: dict[str, list[SpanData]] = {}
     for span in ordered:
-        parent = span.parent_span_id
-        children.setdefault(parent if parent in known and parent != span.span_id else "", []).append(span)
+        parent = groups.get(span.parent_span_id) or drawn.get(span.parent_span_id)
+        children.setdefault("" if parent is None or parent is span else parent.span_id, []).append(span)
     # A stack, because a trace may be nested deeper than Python calls. Spans in a circle of parents follow as roots.
     stack = [Branch("", "", span) for span in (*reversed(ordered), *reversed(children.get("", ())))]
     shown: set[str] = set()

@@ -10,8 +10,8 @@ from spancast.encoding.span_data import EventData, SpanData
 from spancast.model.json_codec import is_list
 from spancast.model.truncation import SHORTEST_TEXT, cut_texts, shortened
 
-_TRUNCATED: Final = ".truncated"
-_ORIGINAL_BYTES: Final = ".original_bytes"
+TRUNCATED: Final = ".truncated"
+ORIGINAL_BYTES: Final = ".original_bytes"
 _MIN_VALUE: Final = 64
 _NUMBER_BYTES: Final = 8
 
@@ -36,8 +36,8 @@ def _short_values(attributes: Mapping[str, Any], max_bytes: int) -> Mapping[str,
         truncated = _short_value(value, max_bytes)
         truncated_attributes[name] = truncated
         if truncated is not value:
-            truncated_attributes[name + _TRUNCATED] = True
-            truncated_attributes[name + _ORIGINAL_BYTES] = _size(value)
+            truncated_attributes[name + TRUNCATED] = True
+            truncated_attributes[name + ORIGINAL_BYTES] = _size(value)
     return truncated_attributes
 
 

@@ -27,7 +27,8 @@ BATCH_RECORDS: Final = 1024
 BATCH_BYTES: Final = 2 << 20
 """Below the 4 MiB limit of gRPC servers, with room for metadata and for what a convention adds."""
 PROBE_BATCH: Final = 16
-BATCH_DELAY_S: Final = 1.0
+BATCH_DELAY_S: Final = 0.5
+"""A trace should be at its destinations a second after its end; a longer delay means fewer requests."""
 FIRST_BACKOFF_S: Final = 1.0
 LONGEST_BACKOFF_S: Final = 120.0
 FAILURES_TO_OPEN: Final = 5
@@ -35,6 +36,10 @@ _EXTEND_AFTER_S: Final = 10.0
 _SMALLEST_SPAN_BYTES: Final = 4096
 _IDLE_S: Final = 5.0
 _PACE_S: Final = 0.25
+_LONGEST_WAIT_S: Final = 3720.0
+"""Of a back-off that an earlier process left in the spool: a server may ask for one hour."""
+_REASON_KIND: Final = 40
+_MAX_REASONS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +85,11 @@ class DeliveryWorker:
         self._is_stopped = False
         self._backoff_until_s = 0.0
         self._retry_after_until_s = 0.0
+        self._longest_wait_s = _LONGEST_WAIT_S
+        """How long the current back-off is. If more is left of it, the clock was set back."""
         self._failures = 0
+        self._logged_reasons: set[str] = set()
+        """Reasons logged since the last delivery, so that each outage is logged once."""
         self.last_rejection = ""
         """The latest reason of a permanent rejection by the destination, in this process."""
         self._unanswered: AbstractSet[tuple[str, int]] = frozenset()
@@ -181,8 +190,12 @@ class DeliveryWorker:
             self._has_new_records = False
             return not self._is_stopped
 
+    def _due_s(self) -> float:
+        return max(self._backoff_until_s, self._retry_after_until_s)
+
     def _backoff_left_s(self) -> float:
-        return max(self._backoff_until_s, self._retry_after_until_s) - self._clock()
+        left_s = self._due_s() - self._clock()
+        return 0.0 if left_s > self._longest_wait_s else left_s
 
     def _idle_s(self) -> float:
         due_s = self._backoff_left_s()
@@ -193,10 +206,11 @@ class DeliveryWorker:
         """Deliver the next batch that is due; False if there is none or it has to be retried later."""
         now_s = self._clock()
         is_flush, self._is_flushing = self._is_flushing, False
-        if now_s < self._retry_after_until_s or (now_s < self._backoff_until_s and not is_flush):
+        if self._backoff_left_s() > 0 and (now_s < self._retry_after_until_s or not is_flush):
             return False
-        # The own back-off is stored in the spool too, for the next process; a flush ignores it.
-        lease_s = max(now_s, self._backoff_until_s) if is_flush else now_s
+        # The back-off is stored in the spool too, for the next process; a flush ignores it, and so does a wait that is
+        # over although the clock was set back.
+        lease_s = max(now_s, self._due_s())
         lease = self._spool.lease(
             self.route.key,
             max_records=min(PROBE_BATCH, self._max_records) if self.is_circuit_open else self._max_records,
@@ -269,16 +283,21 @@ class DeliveryWorker:
         name = self.route.name
         self._spool.ack(lease)
         self._has_delivered_since = True
-        counters.add("delivered", len(lease.entries) - outcome.rejected, destination=name)
+        # A server may name more spans than it got.
+        rejected = min(max(outcome.rejected, 0), len(lease.entries))
+        counters.add("delivered", len(lease.entries) - rejected, destination=name)
         self._backoff_until_s = self._retry_after_until_s = 0.0
-        if outcome.rejected:
-            counters.add("rejected", outcome.rejected, destination=name)
+        if self._logged_reasons:
+            self._logged_reasons.clear()
+            logger.warning("spancast: export to %s works again", name)
+        if rejected:
+            counters.add("rejected", rejected, destination=name)
             self.last_rejection = outcome.message
             warn_once(
                 f"rejected:{name}",
                 "spancast: %s rejected %d spans of a batch (partial success): %s",
                 name,
-                outcome.rejected,
+                rejected,
                 outcome.message,
             )
         elif outcome.message:
@@ -294,15 +313,14 @@ class DeliveryWorker:
         self._backoff_until_s = now_s + backoff_s * (0.5 + self._jitter() / 2)
         seconds = outcome.after_s if isinstance(outcome, Retry) else None
         self._retry_after_until_s = now_s + seconds if seconds else 0.0
-        due_s = max(self._backoff_until_s, self._retry_after_until_s)
+        due_s = self._due_s()
+        self._longest_wait_s = due_s - now_s
         self._spool.nack(lease, due_s, outcome.reason)
         counters.add("retries", destination=name)
-        warn_once(
-            f"retry:{name}:{outcome.reason[:40]}",
-            "spancast: export to %s failed: %s; will retry",
-            name,
-            outcome.reason,
-        )
+        kind = outcome.reason[:_REASON_KIND]
+        if kind not in self._logged_reasons and len(self._logged_reasons) < _MAX_REASONS:
+            self._logged_reasons.add(kind)
+            logger.warning("spancast: export to %s failed: %s; will retry", name, outcome.reason)
 
     def _dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
         name = self.route.name

@@ -77,12 +77,14 @@ class DestinationFilter:
         self._name = name
         self._only_genai = config.spans == "genai"
         self._respects_parent = config.respect_parent_sampling
-        self._api_keys = frozenset(config.api_keys or ())
         self._filter = _filter_of(name, config)
+        self._api_keys = frozenset(config.api_keys or ())
+        self._excluded_keys = frozenset(config.exclude_api_keys or ())
+        self._selects_calls = config.selects_calls
         self._rate = config.sampling_rate
         self._keeps_errors = config.always_keep_errors
         self._keeps_cost_above = config.always_keep_cost_above
-        self.needs_history = bool(self._api_keys) or self._filter is not None or self._rate < 1
+        self.needs_history = self._selects_calls or self._rate < 1
 
     @property
     def name(self) -> str:
@@ -109,7 +111,8 @@ class DestinationFilter:
         return reason
 
     def _of_call(self, facts: Facts, seen: TraceSeen, record: SpanRecord) -> str | None:
-        if self._api_keys and facts.get("api_key_name") not in self._api_keys:
+        key = facts.get("api_key_name")
+        if (self._api_keys and key not in self._api_keys) or key in self._excluded_keys:
             return OTHER_KEY
         if self._filter is not None and not self._filter(facts):
             return FILTERED
@@ -119,7 +122,7 @@ class DestinationFilter:
         # A span that is not a call has no model, key or cost to filter by: it follows the calls of its trace.
         if self._name in seen.exported_to or (self._keeps_errors and "error" in record.facts):
             return None
-        if self._api_keys or self._filter is not None:
+        if self._selects_calls:
             return NO_CALL_TAKEN
         return None if self._is_sampled(seen, record) else SAMPLED_OUT
 

@@ -14,7 +14,8 @@ _Position: TypeAlias = "tuple[str, tuple[int, ...]]"
 """A log, and sequences in it."""
 
 _MAX_PAYLOADS: Final = 16
-_MAX_BYTES: Final = 32 << 20
+_MAX_BYTES: Final = 64 << 20
+"""Memory of all payloads. A form that is encoded after its payload was added counts from the next batch on."""
 
 
 class PayloadCache:
@@ -25,8 +26,7 @@ class PayloadCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._payloads: OrderedDict[tuple[str, _Position], tuple[Payload, int]] = OrderedDict()
-        self._bytes = 0
+        self._payloads: OrderedDict[tuple[str, _Position], Payload] = OrderedDict()
 
     def payload(self, encoder: Encoder, log: str, entries: Sequence[Entry]) -> Payload:
         """Return the payload of ``entries`` of ``log`` for ``encoder``, from the cache if it is there."""
@@ -35,11 +35,9 @@ class PayloadCache:
         with self._lock:
             cached = self._payloads.get(key)
             if cached is not None:
-                return cached[0]
-            payload = encoder.payload([entry.record for entry in entries])
-            size = sum([entry.record.size_bytes for entry in entries])
-            self._payloads[key] = (payload, size)
-            self._bytes += size
-            while len(self._payloads) > _MAX_PAYLOADS or (self._bytes > _MAX_BYTES and len(self._payloads) > 1):
-                self._bytes -= self._payloads.popitem(last=False)[1][1]
+                return cached
+            payload = self._payloads[key] = encoder.payload([entry.record for entry in entries])
+            held_bytes = sum([held.held_bytes for held in self._payloads.values()])
+            while len(self._payloads) > _MAX_PAYLOADS or (held_bytes > _MAX_BYTES and len(self._payloads) > 1):
+                held_bytes -= self._payloads.popitem(last=False)[1].held_bytes
             return payload

@@ -7,9 +7,10 @@ at most ``shutdown_timeout_s``.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +24,7 @@ from spancast.export import process_exit
 from spancast.export.delivery_worker import DeliveryWorker, Route
 from spancast.export.filtering import NO_HISTORY, REASON_CATEGORY, DestinationFilter, TraceDecisions, group_filters
 from spancast.export.flush_report import DestinationReport, FlushReport
+from spancast.export.group_content import GroupContent
 from spancast.export.payload_cache import PayloadCache
 from spancast.export.record_builder import ContextCache, record_of
 from spancast.export.span_queue import QueuedSpan, SpanQueue
@@ -72,6 +74,24 @@ def open_spool(directory: Path | None, max_bytes: int, max_age_s: float, keep_de
     return SqliteSpool(path, max_bytes=max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s)
 
 
+def unusable(directory: Path, max_bytes: int, max_age_s: float) -> str:
+    """Return why the spool in ``directory`` can't be used, empty if it can; create nothing.
+
+    Raises:
+        ConfigError: As ``open_spool``.
+    """
+    if (directory / SPOOL_FILE).exists():
+        spool = open_spool(directory, max_bytes, max_age_s)
+        try:
+            return spool.usage().error
+        finally:
+            spool.close()
+    folder = next(one for one in (directory, *directory.absolute().parents) if one.exists())
+    if not folder.is_dir():
+        return f"{folder} is not a directory"
+    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
+
+
 def _not_stored(_: Exception) -> None:
     return None
 
@@ -105,6 +125,7 @@ class ExportPipeline:
         self._is_started = self._is_closed = self._is_forked = False
         self._put = guarded(spool.put, _not_stored)
         self._contexts = ContextCache()
+        self._groups = GroupContent()
         self._seen = TraceDecisions()
         self._redaction = redaction
         # A filter that raises lets the span pass, so that a defect does not lose spans.
@@ -186,13 +207,14 @@ class ExportPipeline:
         given, ancestor, unparsed = ended
         # If a call can't be parsed, its span is exported with the attributes it was started with.
         parsed = None if unparsed is None else _parse(unparsed, given)
-        span, attributes, status = as_ended(given) if parsed is None else parsed
+        span, attributes, status = as_ended(given, unparsed) if parsed is None else parsed
         return record_of(
             span,
             attributes,
             status,
             self._contexts,
             ancestor,
+            groups=self._groups,
             redaction=self._redaction,
             with_facts=self._needs_history,
         )
@@ -215,14 +237,15 @@ class ExportPipeline:
         """Deliver all spans that ended before this call, within ``timeout_s`` seconds; return the result."""
         return self._flush(timeout_s, patient=True)
 
-    def _flush(self, timeout_s: float, *, patient: bool) -> FlushReport:
+    def _flush(self, timeout_s: float, *, patient: bool, successor: ExportPipeline | None = None) -> FlushReport:
         deadline_s = time.monotonic() + timeout_s
         self.span_queue.flush(timeout_s)
         if self._is_forked and not patient:
             deadline_s = min(deadline_s, time.monotonic() + _CHILD_WAIT_S)
-        requested = {worker: worker.request_flush() for worker in self.workers}
+        others = successor.keys_in(self.spool) if successor is not None else ()
+        requested = {worker: worker.request_flush() for worker in self.workers if worker.route.key not in others}
         if self._is_started and not self._is_closed:
-            for worker in self.workers:
+            for worker in requested:
                 worker.start()
             states = {
                 worker.route.name: worker.wait_until_idle(number, deadline_s, patient=patient)
@@ -255,17 +278,23 @@ class ExportPipeline:
             dropped=self.span_queue.queued + dropped[""],
         )
 
-    def shutdown(self, timeout_s: float | None = None) -> FlushReport:
-        """Stop accepting spans and deliver for at most ``timeout_s`` seconds; a spool on disk keeps the rest."""
+    def shutdown(self, timeout_s: float | None = None, successor: ExportPipeline | None = None) -> FlushReport:
+        """Stop accepting spans and deliver for at most ``timeout_s`` seconds; a spool on disk keeps the rest.
+
+        Spans that are not spooled yet go to ``successor``, and those of a spool that it shares are left to it.
+        """
         if self._is_closed:
             return FlushReport()
         limit_s = self.shutdown_timeout_s if timeout_s is None else timeout_s
         deadline_s = time.monotonic() + limit_s
-        self.span_queue.stop()
-        report = self._flush(limit_s, patient=not self._is_durable)
+        self.span_queue.stop(None if successor is None else successor.span_queue)
+        if successor is not None:
+            self.span_queue.close(limit_s)
+        report = self._flush(limit_s, patient=not self._is_durable, successor=successor)
         if self._is_forked and self._is_durable:
             deadline_s = time.monotonic()
         self._is_closed = True
+        self.span_queue.close(deadline_s - time.monotonic())
         process_exit.unregister(self)
         for worker in self.workers:
             worker.stop()
@@ -275,6 +304,11 @@ class ExportPipeline:
             never_raise(worker.route.destination.close)()
         self.spool.close()
         return report
+
+    def keys_in(self, spool: Spool) -> Collection[str]:
+        """Return the keys of the destinations that this pipeline delivers from the file of ``spool``."""
+        path = self.spool.usage().path
+        return self._keys.values() if self._is_durable and path == spool.usage().path else ()
 
     def queues(self) -> dict[str, tuple[int, int]]:
         """Return the queued spans and bytes of each destination."""
@@ -287,6 +321,7 @@ class ExportPipeline:
         payloads = PayloadCache()
         for worker in self.workers:
             worker.after_fork_in_child(payloads)
+        self._groups = GroupContent()
         self._reported = counters.read()
         self._is_started = False
         self._is_forked = True

@@ -32,6 +32,7 @@ from spancast.encoding.span_data import (
     span_json,
     well_formed,
 )
+from spancast.export.group_content import GroupContent
 from spancast.model import json_codec, semconv
 from spancast.model.json_codec import is_list
 from spancast.model.span_record import FactValue, SpanRecord
@@ -113,13 +114,14 @@ def _scope_json(given: InstrumentationScope | None) -> bytes:
     return scope_json(ScopeData(given.name or "", given.version or "", attributes, given.schema_url or ""))
 
 
-def record_of(  # noqa: PLR0913 - two are options
+def record_of(  # noqa: PLR0913 - three are options
     span: ReadableSpan,
     attributes: Mapping[str, Any],
     status: Status,
     contexts: ContextCache,
     genai_parent: bytes | None = None,
     *,
+    groups: GroupContent | None = None,
     redaction: Redaction = NO_REDACTION,
     with_facts: bool = True,
 ) -> SpanRecord:
@@ -131,6 +133,7 @@ def record_of(  # noqa: PLR0913 - two are options
         status: Its status.
         contexts: The cache of resources and scopes.
         genai_parent: The id of the nearest GenAI ancestor (empty for none) if the parent is not a GenAI span.
+        groups: Adds the texts of the calls to a group span.
         redaction: Applied before anything is encoded, but after ``facts`` are read.
         with_facts: Whether a filter reads ``facts``.
     """
@@ -164,6 +167,8 @@ def record_of(  # noqa: PLR0913 - two are options
         resource=resource,
         scope=scope,
     )
+    if groups is not None:
+        data = groups.complete(data)
     facts = filter_fields_of(data) if with_facts else {}
     is_genai = is_genai_span(span.instrumentation_scope, data.attributes)
     if redaction:

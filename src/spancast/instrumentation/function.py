@@ -1,14 +1,14 @@
 """``@spancast.instrument``: functions that take a completion request and return its response.
 
-Functions, methods, coroutine functions, generator functions and async generator functions. The keyword arguments
-are the request body; the result, or the yielded chunks, are the response.
+Functions, methods, coroutine functions, generator functions and async generator functions. The arguments and their
+defaults, by name, are the request body; the result, or the yielded chunks, are the response.
 """
 
 from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator, Mapping
 from contextlib import nullcontext
 from typing import Any, Final
 
@@ -31,7 +31,9 @@ from spancast.tracing.generator_steps import (
 from spancast.tracing.traced_call import TracedCall
 
 _KEY_PARAMETERS: Final = ("trace", "session_id")
-_BODY_MARKS: Final = ("messages", "input", "prompt", "contents")
+_BODY_MARKS: Final = frozenset(("messages", "input", "prompt", "contents"))
+_BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_JSON_KINDS: Final = frozenset((str, bool, int, float, list, tuple, dict))
 
 
 def instrument_function(
@@ -43,6 +45,37 @@ def instrument_function(
     return wrapt.FunctionWrapper(function, wrappers.get(kind_of(function), call.plain))
 
 
+class _Arguments:
+    """The parameters of a function: which argument has which name, and the defaults that are JSON data."""
+
+    def __init__(self, parameters: Collection[inspect.Parameter] = ()) -> None:
+        self.names: Final = tuple(one.name for one in parameters if one.kind in _BY_POSITION)
+        self._rest = next((one.name for one in parameters if one.kind is one.VAR_POSITIONAL), None)
+        # A default of another type (a client, a sentinel) is no part of the request.
+        defaults: dict[str, Any] = {one.name: one.default for one in parameters}
+        self._defaults = {name: value for name, value in defaults.items() if type(value) in _JSON_KINDS}
+
+    @never_raise
+    def body(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return the request body of a call: its arguments by name, or the mapping among them with the request."""
+        given: dict[str, Any] = dict(zip(self.names, args, strict=False))
+        given |= kwargs
+        if self._rest is not None and len(args) > len(self.names):
+            given[self._rest] = args[len(self.names) :]
+        body = self._defaults | given
+        if _BODY_MARKS.isdisjoint(given):
+            for value in (*args, *kwargs.values()):
+                if json_codec.is_mapping(value) and not _BODY_MARKS.isdisjoint(value):
+                    keys = {name: body[name] for name in (*_KEY_PARAMETERS, "user", "metadata") if name in body}
+                    body = {**value, **keys}
+                    break
+        extra = body.pop("extra_body", None)
+        return {**body, **extra} if json_codec.is_mapping(extra) else body
+
+
+_NO_ARGUMENTS: Final = _Arguments()
+
+
 class _Call:
     """An instrumented function: its signature, its dialect and its server."""
 
@@ -50,10 +83,9 @@ class _Call:
         self._dialect = dialect
         self._server = server
         self._called = called_function(function)
-        try:
-            parameters: Mapping[str, inspect.Parameter] = inspect.signature(self._called or function).parameters
-        except (TypeError, ValueError):
-            parameters = {}
+        parameters = _parameters(self._called or function)
+        self._arguments: dict[type, _Arguments] = {}
+        """By the type of what is called: a function, or a method, whose first parameter is bound."""
         self._named = frozenset(parameters)
         self._takes_any = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
 
@@ -106,7 +138,8 @@ class _Call:
     def _begin(
         self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[TracedCall | None, dict[str, Any]]:
-        body = _body(wrapped, args, kwargs)
+        arguments = self._arguments.get(type(wrapped)) or self._read_arguments(wrapped) or _NO_ARGUMENTS
+        body = arguments.body(args, kwargs)
         traced_call = CALL_TRACER.start_call(self._dialect, body or {}, server=self._server, is_outermost=True)
         removed = [name for name in _KEY_PARAMETERS if name in kwargs and name not in self._named]
         if removed:
@@ -115,32 +148,23 @@ class _Call:
         if forwarded and self._takes_any:
             # The function's own arguments are not changed; only trace keys, which it passes on, are replaced.
             fields = {name for name, value in forwarded.items() if value is not None}
+            fields.difference_update(arguments.names[: len(args)])
             sent = {name for name in fields if name in _KEY_PARAMETERS or name not in kwargs}
             kwargs = {**kwargs, **{name: forwarded[name] for name in sent}}
         return traced_call, kwargs
 
+    @never_raise
+    def _read_arguments(self, wrapped: Callable[..., Any]) -> _Arguments:
+        arguments = self._arguments[type(wrapped)] = _Arguments(_parameters(wrapped).values())
+        return arguments
+
+
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
 
 def _unrecorded(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - an unrecorded step
     return call(*args)
-
-
-@never_raise
-def _body(wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return the request body of a call: its keywords and positionals, or the mapping among them with the request."""
-    body: dict[str, Any] = dict(kwargs)
-    if args:
-        signature = inspect.signature(wrapped)
-        bound = signature.bind_partial(*args, **kwargs).arguments
-        for name, value in bound.items():
-            if signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
-                body.update(value)
-            else:
-                body[name] = value
-    if not any(mark in body for mark in _BODY_MARKS):
-        for value in list(body.values()):
-            if json_codec.is_mapping(value) and any(mark in value for mark in _BODY_MARKS):
-                keys = {name: body[name] for name in (*_KEY_PARAMETERS, "user", "metadata") if name in body}
-                body = {**value, **keys}
-                break
-    extra = body.pop("extra_body", None)
-    return {**body, **extra} if json_codec.is_mapping(extra) else body

@@ -1,10 +1,12 @@
-"""Patches of openai: Chat Completions and Responses, also with Azure or any OpenAI-compatible ``base_url``."""
+"""Patches of openai: Chat Completions, Responses, legacy completions, embeddings; of any OpenAI-compatible server."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from spancast.dialects.openai_chat.completions import OPENAI_COMPLETIONS
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
+from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
 from spancast.instrumentation.stainless import Resource, stainless_patches
 
@@ -13,9 +15,16 @@ _METHODS: Final = ("create", "parse", "stream")
 
 PATCHES: Final = stainless_patches(
     package="openai",
-    endpoints={"/chat/completions": OPENAI_CHAT, "/responses": OPENAI_RESPONSES},
+    endpoints={
+        "/chat/completions": OPENAI_CHAT,
+        "/responses": OPENAI_RESPONSES,
+        "/completions": OPENAI_COMPLETIONS,
+        "/embeddings": OPENAI_EMBEDDINGS,
+    },
     resources=(
         Resource("chat.completions", _COMPLETIONS, ("Completions", "AsyncCompletions"), _METHODS),
+        Resource("completions", "openai.resources.completions", ("Completions", "AsyncCompletions"), ("create",)),
+        Resource("embeddings", "openai.resources.embeddings", ("Embeddings", "AsyncEmbeddings"), ("create",)),
         Resource("responses", "openai.resources.responses.responses", ("Responses", "AsyncResponses"), _METHODS),
     ),
     key_methods=frozenset(

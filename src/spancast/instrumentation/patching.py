@@ -137,6 +137,9 @@ class ClientPatches:
     resource_bases: tuple[str, ...] = ()
     """Base classes of the SDK's resources, ``module:Class``; a resource has its client as ``_client``."""
 
+    variants: tuple[str, ...] = ()
+    """Attributes in which clients and resources cache variants of themselves, which hold their methods."""
+
     hook_of_other: Callable[[str, Method], Hook | None] | None = None
     """Returns the hook for a public method of a resource that no patch names (``module:Class.method``), or None."""
 
@@ -201,6 +204,7 @@ class Instrumentor:
             _patch_instance(target, InstancePatch(name, self._instrument_copy))
         for resource in self._resources_in(target):
             self._patch_resource(resource)
+        self._forget_variants(target)
 
     def uninstall_from(self, target: object) -> None:
         """Remove the patches of one client object."""
@@ -213,10 +217,17 @@ class Instrumentor:
             held: dict[str, Any] = resource.__dict__
             for name in list(held):
                 _restore(resource, name)
+        self._forget_variants(target)
         with self._lock:
             if not self._instrumented:
                 for base in self._bases():
                     _restore(base, "__init__")
+
+    def _forget_variants(self, target: object) -> None:
+        """Remove cached variants (``with_raw_response``): their next use makes them from the current methods."""
+        for holder in (target, *self._resources_in(target)):
+            for name in self.patches.variants:
+                getattr(holder, "__dict__", {}).pop(name, None)
 
     def _bases(self) -> Iterator[type]:
         """Return the resource base classes that are imported."""

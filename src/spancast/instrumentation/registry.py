@@ -35,6 +35,41 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="1.0.0",
             patches="spancast.instrumentation.anthropic:PATCHES",
         ),
+        ClientSpec(
+            name="groq",
+            distribution="groq",
+            packages=("groq",),
+            min_version="0.13.0",
+            patches="spancast.instrumentation.groq:PATCHES",
+        ),
+        ClientSpec(
+            name="together",
+            distribution="together",
+            packages=("together",),
+            min_version="2.0.0",
+            patches="spancast.instrumentation.together:PATCHES",
+        ),
+        ClientSpec(
+            name="fireworks",
+            distribution="fireworks-ai",
+            packages=("fireworks",),
+            min_version="1.2.0",
+            patches="spancast.instrumentation.fireworks:PATCHES",
+        ),
+        ClientSpec(
+            name="cerebras",
+            distribution="cerebras_cloud_sdk",
+            packages=("cerebras.cloud.sdk",),
+            min_version="1.14.0",
+            patches="spancast.instrumentation.cerebras:PATCHES",
+        ),
+        ClientSpec(
+            name="writer",
+            distribution="writer-sdk",
+            packages=("writerai",),
+            min_version="2.4.0",
+            patches="spancast.instrumentation.writer:PATCHES",
+        ),
     )
 }
 

@@ -58,25 +58,27 @@ class Resource:
     methods: tuple[str, ...]
 
 
-def stainless_patches(
+def stainless_patches(  # noqa: PLR0913 - one argument per property of an SDK
     *,
     package: str,
     endpoints: Mapping[str, Dialect],
     resources: tuple[Resource, ...],
     key_methods: frozenset[str] = frozenset(),
     prepare: Callable[[Any, Any], Any] | None = None,
+    provider: str | None = None,
 ) -> ClientPatches:
     """Return the patches of the SDK in ``package``.
 
     Args:
         package: The import package of the SDK.
-        endpoints: The dialect of each path that the SDK posts to.
+        endpoints: The dialect of each path that the SDK posts to; an absolute URL is found by the end of its path.
         resources: The methods that accept trace keys.
         key_methods: Further methods (``module:Class.method``) that post to ``endpoints``.
         prepare: Returns changed options for a recorded call, from its client and its options.
+        provider: The provider if that of the host is unknown.
     """
     instrumented = InstrumentedClients()
-    request = wrap_call(_Request(package, endpoints, prepare, instrumented))
+    request = wrap_call(_Request(package, endpoints, prepare, provider, instrumented))
     pop_keys = _pop_keys_hook(instrumented)
     base = f"{package}._base_client"
     patches = [
@@ -99,12 +101,13 @@ def stainless_patches(
         InstancePatch(f"{resource.path}.{method}", pop_keys) for resource in resources for method in resource.methods
     ]
     return ClientPatches(
-        dialects=tuple(dialect.name for dialect in endpoints.values()),
+        dialects=tuple(dict.fromkeys(dialect.name for dialect in endpoints.values())),
         patches=tuple(patches),
         instance_patches=tuple(on_instance),
         copy_methods=("copy", "with_options"),
         instrumented=instrumented,
         resource_bases=(f"{package}._resource:SyncAPIResource", f"{package}._resource:AsyncAPIResource"),
+        variants=("with_raw_response", "with_streaming_response"),
         hook_of_other=lambda reference, method: (
             pop_keys if reference in key_methods else _drop_keys_hook(method, instrumented)
         ),
@@ -183,11 +186,13 @@ class _Request(CallDescription):
         package: str,
         endpoints: Mapping[str, Dialect],
         prepare: Callable[[Any, Any], Any] | None,
+        provider: str | None,
         instrumented: InstrumentedClients,
     ) -> None:
         self._streaming = f"{package}._streaming"
         self._endpoints = endpoints
         self._prepare = prepare
+        self._provider = provider
         self._instrumented = instrumented
 
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's client
@@ -203,7 +208,7 @@ class _Request(CallDescription):
         body: Mapping[str, Any] = {**data, **extra} if extra else data
         headers = options.headers, getattr(owner, "_custom_headers", None)
         session = _session_header(headers) if headers[0] or headers[1] else None
-        traced_call = CALL_TRACER.start_call(dialect, body, _server(owner), session, parse_now=False)
+        traced_call = CALL_TRACER.start_call(dialect, body, self._server(owner, options.url), session, parse_now=False)
         if traced_call is not None and traced_call.context is not None and is_wrapped_by_logfire(owner):
             # Logfire has no suppression key of its own, so all instrumentations are suppressed.
             traced_call.context = suppress_instrumentation(traced_call.context)
@@ -235,7 +240,17 @@ class _Request(CallDescription):
         url = getattr(options, "url", None)
         if type(url) is not str or getattr(options, "method", "").lower() != "post":
             return None
-        return self._endpoints.get(url.partition("?")[0] if "?" in url else url)
+        path = url.partition("?")[0] if "?" in url else url
+        dialect = self._endpoints.get(path)
+        if dialect is None and "://" in path:
+            return next((found for end, found in self._endpoints.items() if path.endswith(end)), None)
+        return dialect
+
+    def _server(self, client: Any, url: str) -> Server:  # noqa: ANN401 - the SDK's client
+        server = server_of(url) if "://" in url else _server(client)
+        if server.provider is None and self._provider is not None:
+            return replace(server, provider=self._provider)
+        return server
 
     def _options_with_keys(self, client: object, options: Any, traced_call: TracedCall | None) -> Any:  # noqa: ANN401 - the SDK's options
         """Return options without trace keys, except the forwarded ones; None if unchanged."""

@@ -21,10 +21,10 @@ _MAX_DEPTH = 64
 _DECIMAL_BITS = 2048
 """Longer integers are written in hexadecimal: Python limits decimal conversion to 640 to 4,300 digits."""
 _UNREADABLE = "<unserializable>"
-_CIRCULAR = "<circular>"
+CIRCULAR = "<circular>"
 _BYTE_ORDER_MARK = "\ufeff"
 _TWO_TO_63 = 1 << 63
-_TOO_DEEP = "<too deep>"
+TOO_DEEP = "<too deep>"
 
 # "Not given" sentinels of the SDKs (openai, anthropic: NotGiven, Omit; openrouter: Unset).
 _SENTINELS = frozenset({"NotGiven", "Omit", "Unset", "PydanticUndefinedType"})
@@ -73,14 +73,6 @@ def encode(value: object) -> str:
 def integer_text(value: int) -> str:
     """Return ``value`` in decimal, or in hexadecimal if it has more than 2,048 bits."""
     return str(value) if value.bit_length() <= _DECIMAL_BITS else hex(value)
-
-
-def encode_bytes(value: object) -> bytes:
-    """Return the UTF-8 bytes of ``encode``; faster if all keys are strings."""
-    try:
-        return orjson.dumps(value, _to_plain)
-    except (TypeError, ValueError, RecursionError):
-        return encode(value).encode()
 
 
 def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
@@ -148,9 +140,9 @@ def _simplify(value: object, depth: int, seen: set[int]) -> Any:  # noqa: ANN401
     if isinstance(value, str):
         return well_formed(value)
     if depth >= _MAX_DEPTH:
-        return _TOO_DEEP
+        return TOO_DEEP
     if id(value) in seen:
-        return _CIRCULAR
+        return CIRCULAR
     seen.add(id(value))
     try:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -19,12 +19,11 @@ from typing import Any, Final, cast
 
 from spancast.diagnostics import attempt
 from spancast.model import json_codec
+from spancast.model.json_codec import CIRCULAR, TOO_DEEP
 
 _INT64: Final = 2**63
 _MAX_DEPTH: Final = 64
 _MAX_VALUES: Final = 100_000
-_CIRCULAR: Final = "<circular>"
-_TOO_DEEP: Final = "<too deep>"
 _TOO_MANY: Final = "<too many>"
 _SCALARS: Final[frozenset[type]] = frozenset({str, bool, int, float, type(None)})
 _JSON_TYPES: Final[frozenset[type]] = _SCALARS | {list, tuple, dict}
@@ -81,7 +80,7 @@ class _Conversion:
             return self._scalar(cast("Any", value))
         if id(value) in self._parents or depth >= _MAX_DEPTH or self._remaining < 0:
             self.is_needed = True
-            return _CIRCULAR if id(value) in self._parents else _TOO_DEEP if depth >= _MAX_DEPTH else _TOO_MANY
+            return CIRCULAR if id(value) in self._parents else TOO_DEEP if depth >= _MAX_DEPTH else _TOO_MANY
         self.is_needed |= kind not in _JSON_TYPES
         self._parents.add(id(value))
         try:

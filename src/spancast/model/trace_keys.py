@@ -15,6 +15,7 @@ from typing import Any, Final
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, AttributeValue
 from spancast.model.json_data import clean, json_data, json_string, key_text, unknown
+from spancast.model.key_spelling import nearest_key
 
 SESSION_ID_LIMIT: Final = 256
 USER_LIMIT: Final = 128
@@ -120,7 +121,12 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
             is_valid = type(value) is str and 0 < len(value) <= NAME_LIMIT and value.isascii()
             known[key] = value if is_valid else _name(f"trace.{key}", value, NAME_LIMIT, validation_errors)
         elif key not in _TOP_LEVEL and not (key == "enabled" and value is False):
-            custom[key if type(key) is str else _key(key, validation_errors)] = value
+            name = key if type(key) is str else _key(key, validation_errors)
+            custom[name] = value
+            if meant := nearest_key(name):
+                validation_errors.append(
+                    f"trace.{name}: unknown key, recorded as a custom one; did you mean `{meant}`?"
+                )
     if metadata is not None:
         for key, value in _read_metadata(metadata, validation_errors).items():
             custom.setdefault(key, value)

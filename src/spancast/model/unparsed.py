@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import Status
 
+    from spancast.model.call import Attributes
+
 Parsed: TypeAlias = "tuple[ReadableSpan, dict[str, Any], Status]"
 """An ended span, all its attributes and its status, within the limits of its provider."""
 
@@ -19,6 +21,8 @@ class Unparsed(NamedTuple):
     parse: Callable[[ReadableSpan], Parsed | None]
     """Parse request and response of the call; None if that failed. Called once, on any thread, never raises."""
     size_bytes: int
+    attributes: Attributes
+    """The attributes that the span was started without (``SpancastProcessor.add_at_end``)."""
 
 
 def attributes_of(span: ReadableSpan) -> dict[str, Any]:
@@ -28,6 +32,7 @@ def attributes_of(span: ReadableSpan) -> dict[str, Any]:
     return dict(held.copy() if hasattr(held, "copy") else held)
 
 
-def as_ended(span: ReadableSpan) -> Parsed:
-    """Return what an ended span has if nothing is left to parse."""
-    return span, attributes_of(span), span.status
+def as_ended(span: ReadableSpan, unparsed: Unparsed | None = None) -> Parsed:
+    """Return what an ended span has if nothing is left to parse, or if that failed."""
+    attributes = attributes_of(span)
+    return span, attributes if unparsed is None else {**unparsed.attributes, **attributes}, span.status

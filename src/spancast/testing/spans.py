@@ -46,8 +46,9 @@ class CapturedSpans:
         return spans[0]
 
     def calls(self) -> list[ReadableSpan]:
-        """Return the spans with ``gen_ai.operation.name``."""
-        return [span for span in self.all() if "gen_ai.operation.name" in (span.attributes or {})]
+        """Return the spans with ``gen_ai.operation.name`` that are no group spans."""
+        operations = [(span, (span.attributes or {}).get("gen_ai.operation.name")) for span in self.all()]
+        return [span for span, operation in operations if operation not in (None, "invoke_workflow")]
 
     def names(self) -> list[str]:
         """Return the names of all spans, ordered by start time."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context, get_current
 from opentelemetry.metrics import MeterProvider
@@ -26,7 +25,7 @@ from spancast.model import trace_keys
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.version import VERSION
-from spancast.otel_private import has_readers
+from spancast.otel_private import global_meter_provider, has_readers
 from spancast.tracing.client_metrics import ClientMetrics
 from spancast.tracing.group_scope import GroupScope
 from spancast.tracing.group_spans import IDLE_S, GroupSpans, SpanParent
@@ -187,7 +186,9 @@ class CallTracer:
 
     def active_metrics(self) -> ClientMetrics | None:
         """Return the instruments of the current meter provider; None if nothing collects its metrics."""
-        provider = self.settings.meter_provider or metrics_api.get_meter_provider()
+        provider = self.settings.meter_provider or global_meter_provider()
+        if provider is None:
+            return None
         metrics = self._metrics
         if metrics is None or metrics.provider is not provider:
             metrics = self._metrics = ClientMetrics(provider, VERSION)

@@ -18,6 +18,7 @@ from spancast.model.call import Attributes, AttributeValue
 _SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 _TOKENS: Final = tuple(4**power for power in range(14))
 _PREFIX: Final = "gen_ai.client.inference."
+_EMBEDDINGS: Final = "gen_ai.client.embeddings.duration"
 _MODALITY: Final = "gen_ai.token.modality"
 
 _DIMENSIONS: Final = (
@@ -59,6 +60,7 @@ class ClientMetrics:
         def histogram(name: str, unit: str, buckets: Sequence[float]) -> Histogram:
             return meter.create_histogram(_PREFIX + name, unit, explicit_bucket_boundaries_advisory=buckets)
 
+        self._embeddings = meter.create_histogram(_EMBEDDINGS, "s", explicit_bucket_boundaries_advisory=_SECONDS)
         self._duration = histogram("duration", "s", _SECONDS)
         self._first_chunk = histogram("time_to_first_chunk", "s", _SECONDS)
         self._next_chunk = histogram("time_per_output_chunk", "s", _SECONDS)
@@ -81,6 +83,10 @@ class ClientMetrics:
         exemplar takes the span from ``context``, the context of the call.
         """
         labels = {name: attributes[name] for name in _DIMENSIONS if name in attributes}
+        if attributes.get(semconv.OPERATION_NAME) == "embeddings":
+            # The convention has no other metric for them.
+            self._embeddings.record(duration_s, labels, context)
+            return
         self._duration.record(duration_s, labels, context)
         if chunk_times_s:
             self._first_chunk.record(chunk_times_s[0], labels, context)

@@ -15,7 +15,7 @@ from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Status, StatusCode
 
 from spancast.model.call import Attributes
-from spancast.model.unparsed import Parsed, attributes_of
+from spancast.model.unparsed import Parsed
 
 T = TypeVar("T")
 
@@ -23,18 +23,17 @@ _SCALARS: Final = frozenset({str, bool, int, float})
 
 
 def completed(
-    span: ReadableSpan, attributes: Attributes, status: Status | None, exception: Event | None, limits: SpanLimits
+    span: ReadableSpan, attributes: dict[str, Any], status: Status | None, exception: Event | None, limits: SpanLimits
 ) -> Parsed:
-    """Return the completed span, its own attributes merged with ``attributes``, and its status.
+    """Return ``span`` with ``attributes`` in place of its own, and its status.
 
     ``status`` replaces the span's own one unless it is None or the own one is OK.
     """
-    merged = {**attributes_of(span), **attributes}
     if status is None or span.status.status_code is StatusCode.OK:
         status = span.status
-    if exception is None and _fits(merged, limits):
-        return span, _with_tuples(merged), status
-    kept = BoundedAttributes(limits.max_span_attributes, merged, max_value_len=limits.max_span_attribute_length)
+    if exception is None and _fits(attributes, limits):
+        return span, _with_tuples(attributes), status
+    kept = BoundedAttributes(limits.max_span_attributes, attributes, max_value_len=limits.max_span_attribute_length)
     kept.dropped += span.dropped_attributes
     events: Sequence[Event] = span.events if exception is None else (*span.events, exception)
     result = ReadableSpan(

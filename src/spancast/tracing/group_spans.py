@@ -21,6 +21,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 
 from spancast.diagnostics import after_fork_in_child, counters
+from spancast.model import semconv
 from spancast.model.trace_keys import TraceKeys
 from spancast.tracing.group_scope import Group, GroupKey, GroupScope, Level
 from spancast.tracing.id_generator import span_id_of, trace_id_of
@@ -134,6 +135,8 @@ class GroupSpans:
             if group is None:
                 links = parent.links if not parent.groups else []
                 shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
+                shared[semconv.OPERATION_NAME] = semconv.INVOKE_WORKFLOW
+                shared[semconv.WORKFLOW_NAME] = name
                 start = self._span_factory().start_span
                 span = start(name, parent.context, SpanKind.INTERNAL, shared, links, parent.trace_id_override)
                 group = Group(span, key, block or self._scope_around(parent))

@@ -7,14 +7,15 @@ from typing import Final
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, SpanKind
 
 from spancast.model import semconv
 from spancast.otel_private import mark_inference
 
 _SUPPRESS: Final = ("suppress_instrumentation", "suppress_language_model_instrumentation")
 _LOGFIRE_MARK: Final = "_is_instrumented_by_logfire"
-_INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content"})
+_INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
+_KINDS: Final = frozenset({"LLM", "EMBEDDING"})
 
 
 def is_suppressed(current: Context) -> bool:
@@ -25,11 +26,15 @@ def is_suppressed(current: Context) -> bool:
 def active_inference_span(current: Context) -> Span | None:
     """Return the active span if another instrumentation made it for this call; None otherwise."""
     span = trace_api.get_current_span(current)
+    scope = getattr(span, "instrumentation_scope", None)
+    if scope is not None and scope.name == semconv.SCOPE_NAME and getattr(span, "kind", None) is SpanKind.CLIENT:
+        # A call of ours on another thread; its span may get its attributes at its end.
+        return span if span.is_recording() else None
     # An ended span may still be current; its call is over.
     attributes = getattr(span, "attributes", None) if span.is_recording() else None
     if not attributes:
         return None
-    if attributes.get(semconv.OPERATION_NAME) in _INFERENCE or attributes.get("openinference.span.kind") == "LLM":
+    if attributes.get(semconv.OPERATION_NAME) in _INFERENCE or attributes.get("openinference.span.kind") in _KINDS:
         return span
     return span if attributes.get("llm.request.type") in ("chat", "completion") else None
 

@@ -9,7 +9,7 @@ from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
-from opentelemetry.sdk.trace.sampling import Sampler
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Sampler
 from opentelemetry.trace import Link, Span, SpanKind, TracerProvider
 
 from spancast.model import semconv
@@ -18,6 +18,8 @@ from spancast.model.version import VERSION
 from spancast.otel_private import span_limits
 from spancast.tracing.id_generator import FixedTraceIdGenerator
 from spancast.tracing.span_processor import SpancastProcessor
+
+_ENOUGH_ATTRIBUTES: Final = 64
 
 
 class SpancastTracerProvider(SDKTracerProvider):
@@ -33,7 +35,9 @@ class SpancastTracerProvider(SDKTracerProvider):
     def __init__(self, resource: Resource, sampler: Sampler | None) -> None:
         self.limits: Final = SpanLimits()
         self.processor: SpancastProcessor | None = None
-        self.has_other_processors = False
+        self.only_processor: SpancastProcessor | None = None
+        """``processor``, unless there is another one."""
+        self._has_others = False
         super().__init__(sampler, resource, span_limits=self.limits)
 
     def add_span_processor(self, span_processor: SpanProcessor) -> None:
@@ -41,7 +45,10 @@ class SpancastTracerProvider(SDKTracerProvider):
         if isinstance(span_processor, SpancastProcessor):
             self.processor = span_processor
         else:
-            self.has_other_processors = True
+            self._has_others = True
+        self.only_processor = None if self._has_others else self.processor
+        if self.processor is not None and self._has_others:
+            self.processor.add_now()
         super().add_span_processor(span_processor)
 
 
@@ -53,19 +60,32 @@ class SpanFactory:
         self._tracer: Final = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
         own = self._own = provider if isinstance(provider, SpancastTracerProvider) else None
         self.limits: Final = span_limits(self._tracer) if own is None else own.limits
+        # Another sampler may decide by attributes; a small limit drops some of them.
+        most, length = self.limits.max_span_attributes, self.limits.max_span_attribute_length
+        has_room = length is None and (most is None or most >= _ENOUGH_ATTRIBUTES)
+        self._adds_at_end: Final = own is not None and own.sampler in (ALWAYS_ON, DEFAULT_ON) and has_room
+
+    @property
+    def adding_at_end(self) -> SpancastProcessor | None:
+        """Return our processor if nothing else reads the attributes of a span before its end; None otherwise."""
+        return self._own.only_processor if self._adds_at_end and self._own is not None else None
+
+    def add_now(self, span: Span) -> None:
+        """Add the attributes that ``span`` was started without, if there are any."""
+        if self._own is not None and self._own.processor is not None:
+            self._own.processor.add_now(span)
 
     @property
     def only_processor(self) -> SpancastProcessor | None:
         """Return our processor if it is the only one on a provider of ours; None otherwise."""
-        own = self._own
-        return None if own is None or own.has_other_processors else own.processor
+        return None if self._own is None else self._own.only_processor
 
     def start_span(  # noqa: PLR0913, PLR0917 - one argument per part of a span
         self,
         name: str,
         context: Context,
         kind: SpanKind,
-        attributes: Attributes,
+        attributes: Attributes | None,
         links: list[Link],
         trace_id_override: int | None,
     ) -> Span:

@@ -8,13 +8,14 @@ span. ``configure()`` changes the target.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
 from opentelemetry.trace import Span as APISpan
 
 from spancast.diagnostics import never_raise
+from spancast.model.call import Attributes
 from spancast.model.semconv import SCOPE_NAME
 from spancast.model.trace_keys import TraceKeys
 from spancast.model.unparsed import Parsed, Unparsed
@@ -54,6 +55,8 @@ class SpancastProcessor(SpanProcessor):
         self._target: Target | None = None
         self._only_ours = False
         self._unparsed: dict[int, Unparsed] = {}
+        self._started: dict[int, tuple[APISpan, Attributes]] = {}
+        """Running spans without the attributes of their start, by span id. A traced call ends its span in any case."""
         self.is_flushed_by_us = False
 
     def set_target(self, target: Target | None, *, only_ours: bool = False) -> None:
@@ -64,10 +67,22 @@ class SpancastProcessor(SpanProcessor):
         """
         self._target, self._only_ours = target, only_ours
 
-    def end_unparsed(self, span: APISpan, parse: Callable[[ReadableSpan], Parsed | None], size_bytes: int) -> None:
-        """End ``span``; the target calls ``parse`` later, on its own thread. ``size_bytes`` are the unparsed bytes."""
+    def add_at_end(self, span: APISpan, attributes: Attributes) -> None:
+        """Add ``attributes`` to ``span`` when it ends: to set them at its start takes the SDK 8 µs."""
+        self._started[span.get_span_context().span_id] = span, attributes
+
+    def add_now(self, span: APISpan | None = None) -> None:
+        """Add the attributes of ``add_at_end``, if there are any, to ``span``; to every span if None."""
+        ids = list(self._started) if span is None else [span.get_span_context().span_id]
+        for span_id in ids:
+            started = self._started.pop(span_id, None)
+            if started is not None:
+                _add_missing(*started)
+
+    def end_unparsed(self, span: APISpan, unparsed: Unparsed) -> None:
+        """End ``span``; the target parses ``unparsed`` later, on its own thread."""
         span_id = span.get_span_context().span_id
-        self._unparsed[span_id] = Unparsed(parse, size_bytes)
+        self._unparsed[span_id] = unparsed
         try:
             # ``end`` calls ``on_end``, unless the application has already ended the span.
             span.end()
@@ -89,13 +104,15 @@ class SpancastProcessor(SpanProcessor):
         """Pass ``span`` to the target, and call its end callback."""
         if END_CALLBACKS:
             _call_back(span)
-        target = self._target
-        if target is None or (self._only_ours and not _is_ours(span)):
-            return
         unparsed = None
-        if self._unparsed and (context := span.get_span_context()) is not None:
-            unparsed = self._unparsed.get(context.span_id)
-        target.put(span, unparsed)
+        if (self._unparsed or self._started) and (context := span.get_span_context()) is not None:
+            unparsed, started = self._unparsed.get(context.span_id), self._started.pop(context.span_id, None)
+            if started is not None and unparsed is None:
+                # The application has ended it.
+                unparsed = Unparsed(_nothing, 0, started[1])
+        target = self._target
+        if target is not None and (not self._only_ours or _is_ours(span)):
+            target.put(span, unparsed)
 
     def shutdown(self) -> None:
         """Shut the target down, unless it now serves another provider."""
@@ -124,5 +141,13 @@ def _call_back(span: ReadableSpan) -> None:
 @never_raise
 def _add_active_keys(span: Span, active: TraceKeys) -> None:
     keys = active.without("generation_name", "span_name", "parent_span_id", "trace_id")
-    present = span.attributes or {}
-    span.set_attributes({name: value for name, value in keys.attributes().items() if name not in present})
+    _add_missing(span, keys.attributes())
+
+
+def _add_missing(span: APISpan, attributes: Attributes) -> None:
+    present: Any = getattr(span, "attributes", None) or ()
+    span.set_attributes({name: value for name, value in attributes.items() if name not in present})
+
+
+def _nothing(_: ReadableSpan) -> Parsed | None:
+    return None

@@ -29,7 +29,7 @@ from spancast.model.call import Attributes, Failure, Response
 from spancast.model.privacy import without_content
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
-from spancast.model.unparsed import Parsed
+from spancast.model.unparsed import Parsed, Unparsed, attributes_of
 from spancast.tracing.completed_span import completed, exception_event
 from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
 from spancast.tracing.group_spans import SpanParent
@@ -132,6 +132,8 @@ class TracedCall:
     _request_bytes: bytes | None = None
     _started_s = 0.0
     _started_with: Attributes
+    _added_at_end: Attributes = _NO_ATTRIBUTES
+    """Those of ``_started_with`` that the span was started without."""
     _times_every_chunk: bool | None = None
     _overridden: Mapping[str, Any] | None = None
 
@@ -187,13 +189,18 @@ class TracedCall:
             self._problems = [*keys.validation_errors, *_parent_errors(keys, parent)]
         self._started_s = time.perf_counter()
         span_factory = self._span_factory = call_tracer.span_factory()
-        span = self.span = span_factory.start_span(name, current, _CLIENT, attributes, links, trace_id_override)
+        processor = span_factory.adding_at_end
+        given = attributes if processor is None else None
+        span = self.span = span_factory.start_span(name, current, _CLIENT, given, links, trace_id_override)
         context = trace_api.set_span_in_context(span, current)
         self.context = suppress_others(context) if is_outermost else context
         entries = ACTIVE_KEYS.get().entries
         if entries:
             register_call(span, entries)
         if span.is_recording():
+            if processor is not None:
+                self._added_at_end = attributes
+                processor.add_at_end(span, attributes)
             self.records_response = True
             counters.add("spans_started")
             if parse_now or self.settings.strict:
@@ -393,7 +400,7 @@ class TracedCall:
                     span.end()
                 else:
                     size_bytes = (unparsed_bytes or 0) + len(self._request_bytes or b"")
-                    processor.end_unparsed(span, self._complete, size_bytes)
+                    processor.end_unparsed(span, Unparsed(self._complete, size_bytes, self._added_at_end))
             # The span queue holds this object; a reference to the span would be a cycle.
             self.span = self.context = self._parent = self._body = None
             if parent is not None and parent.groups:
@@ -418,6 +425,8 @@ class TracedCall:
             if self.outer is not None:
                 self.outer.annotate(attributes)
             return
+        if self._added_at_end:
+            self._span_factory.add_now(span)
         failure = self._failure
         if failure is not None:
             # Status and exception come first: they do not depend on the parsing, which may fail.
@@ -444,7 +453,8 @@ class TracedCall:
         exception = self._exception_attributes() if self._failure is not None else None
         event = None if exception is None else exception_event(exception, self._failed_ns, limits)
         status = None if failure is None else self._status_of(failure)
-        return completed(span, attributes, status, event, limits)
+        merged = {**self._added_at_end, **attributes_of(span), **attributes}
+        return completed(span, merged, status, event, limits)
 
     @never_raise
     def _parse(self) -> tuple[Attributes, Failure | None]:

@@ -98,7 +98,7 @@ def _messages_usage(tokens_in: int, tokens_out: int) -> Json:
 class _MessagesAnswers(EchoAnswers):
     """Answers of ``/messages``."""
 
-    path = "/messages"
+    paths = ("/messages",)
     model = "claude-sonnet-5"
     id_prefix = "msg_"
 

@@ -104,9 +104,9 @@ def _chat_usage(tokens_in: int, tokens_out: int) -> Json:
 
 
 class _ChatAnswers(EchoAnswers):
-    """Answers of ``/chat/completions``."""
+    """Answers of ``/chat/completions`` and of Writer's path."""
 
-    path = "/chat/completions"
+    paths = ("/chat/completions", "/v1/chat")
     model = "gpt-4o-mini"
     id_prefix = "chatcmpl-"
     done = True
@@ -121,4 +121,29 @@ class _ChatAnswers(EchoAnswers):
         return chat_chunks(answer, include_usage=bool(asked or openrouter))
 
 
+class _CompletionsAnswers(EchoAnswers):
+    """Answers of ``/completions``."""
+
+    paths = ("/completions",)
+    model = "gpt-3.5-turbo-instruct"
+    id_prefix = "cmpl-"
+    done = True
+
+    def whole(self, text: str, *, model: str, tokens: tuple[int, int], cost: float | None, answer_id: str) -> Json:
+        """Return a whole answer of ``tokens`` input and output tokens."""
+        answer = chat_answer(text, model=model, usage=_chat_usage(*tokens), cost=cost, answer_id=answer_id)
+        choices = [{"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}]
+        return {**answer, "object": "text_completion", "choices": choices}
+
+    def events(self, answer: Json, body: Mapping[str, Any], *, openrouter: bool) -> list[Json]:
+        """Return ``answer`` as stream events."""
+        asked = accessors.fields(body.get("stream_options")).get("include_usage")
+        head = {name: value for name, value in answer.items() if name != "usage"}
+        (choice,) = answer["choices"]
+        pieces = [*({"text": piece, "finish_reason": None} for piece in split(choice["text"], 2)), {"text": ""}]
+        events: list[Json] = [{**head, "choices": [{**choice, **piece}]} for piece in pieces]
+        return [*events, {**head, "choices": [], "usage": answer["usage"]}] if asked or openrouter else events
+
+
 ANSWERS: Final = _ChatAnswers()
+COMPLETIONS: Final = _CompletionsAnswers()

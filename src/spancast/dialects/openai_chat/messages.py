@@ -18,6 +18,7 @@ from spancast.dialects.content import (
     tool_call_part,
     tool_result_part,
 )
+from spancast.dialects.parameters import string_list
 from spancast.dialects.sanitize import add_rest, modality, to_json_data
 from spancast.model import json_codec
 from spancast.model.call import Message, MessagePart
@@ -40,15 +41,18 @@ _PAIR: Final = 2
 _OBJECT: Final = frozenset({dict})
 
 
-def is_prompt_message(body: Mapping[str, Any]) -> bool:
-    """Return whether the legacy ``prompt`` is a string that replaces the messages."""
-    return isinstance(body.get("prompt"), str) and json_codec.is_absent(body.get("messages"))
+def prompts(body: Mapping[str, Any]) -> list[str]:
+    """Return the texts of a legacy ``prompt``, which replaces the messages; none if it has token numbers."""
+    prompt = body.get("prompt")
+    if prompt is None or not json_codec.is_absent(body.get("messages")):
+        return []
+    return string_list(prompt) or []
 
 
 def input_messages(body: Mapping[str, Any]) -> list[Message]:
-    """Return the request messages; a legacy ``prompt`` string is a user message."""
-    if is_prompt_message(body):
-        return [{"role": "user", "parts": [text_part(body["prompt"])]}]
+    """Return the request messages; a legacy ``prompt`` is a user message per text."""
+    if texts := prompts(body):
+        return [{"role": "user", "parts": [text_part(text)]} for text in texts]
     return [
         # Every request has the whole conversation: its most common messages take no function call.
         {"role": role, "parts": [{"type": "text", "content": content}]}

@@ -15,7 +15,7 @@ from spancast.dialects import parameters as read
 from spancast.dialects.content import text_part
 from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.finish import MESSAGE_REASONS, output_messages
-from spancast.dialects.openai_chat.messages import input_messages, is_prompt_message, message
+from spancast.dialects.openai_chat.messages import input_messages, message, prompts
 from spancast.dialects.openai_chat.stream import ChatStream
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
@@ -47,6 +47,7 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "top_p": Row(semconv.REQUEST_TOP_P, read.number),
     "top_k": Row(semconv.REQUEST_TOP_K, read.integer),
     "seed": Row(semconv.REQUEST_SEED, read.integer),
+    "random_seed": Row(semconv.REQUEST_SEED, read.integer),
     "stop": Row(semconv.REQUEST_STOP_SEQUENCES, read.string_list),
     "max_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.integer),
     "max_completion_tokens": Row(semconv.REQUEST_MAX_TOKENS, read.integer),
@@ -137,7 +138,7 @@ _USAGE: Final[Table] = {
 }
 
 
-class _OpenAIChat(Dialect):
+class OpenAIChat(Dialect):
     """The dialect; stateless."""
 
     __slots__ = ()
@@ -221,7 +222,7 @@ def _add_derived(body: Mapping[str, Any], attributes: Attributes) -> None:
     level = accessors.text(accessors.fields(body.get("reasoning")).get("effort"))
     if level:
         attributes[semconv.REQUEST_REASONING_LEVEL] = level
-    if is_prompt_message(body):
+    if prompts(body):
         attributes.pop(semconv.REQUEST + "prompt", None)
     output_type = _output_type(body)
     if output_type:
@@ -324,4 +325,4 @@ def _add_choice_fields(choices: list[Mapping[str, Any]], attributes: Attributes,
             attributes[semconv.RESPONSE_LOGPROBS] = to_json_string(logprobs)
 
 
-OPENAI_CHAT: Final = _OpenAIChat()
+OPENAI_CHAT: Final = OpenAIChat()

@@ -118,7 +118,7 @@ def _responses_usage(tokens_in: int, tokens_out: int) -> Json:
 class _ResponsesAnswers(EchoAnswers):
     """Answers of ``/responses``."""
 
-    path = "/responses"
+    paths = ("/responses",)
     model = "gpt-4o-mini"
     id_prefix = "resp_"
 

@@ -1,8 +1,8 @@
 """Datadog LLM Observability, by its OTLP intake.
 
 Source: its page on OpenTelemetry instrumentation. It reads GenAI spans of version 1.37 and later,
-and OpenInference. Group spans have no operation and are marked as a chain by ``openinference.span.kind``. The names for
-session and user are those of OpenRouter's Datadog destination; they are not verified.
+and OpenInference. The session is ``gen_ai.conversation.id``. It reads a user by OpenInference's name only, and no cost:
+both are metadata, which is one JSON attribute.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ def map_span(span: SpanData) -> SpanData:
 
 
 def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
-    kind = facts.work(span)
-    yield "session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
-    yield "user_id", span.text(semconv.USER_ID)
-    # It reads no cost, but all of this JSON.
-    metadata = {**facts.costs(span), **genai_fields.metadata(span)}
+    session, conversation = span.text(semconv.SESSION_ID), span.text(semconv.CONVERSATION_ID)
+    yield semconv.CONVERSATION_ID, session or conversation
+    fields = facts.given(
+        user_id=span.text(semconv.USER_ID),
+        conversation_id=conversation if session not in (None, conversation) else None,
+    )
+    metadata = {**facts.costs(span), **fields, **genai_fields.metadata(span)}
     yield "_dd.ml_obs.metadata", json_codec.encode(metadata) if metadata else None
-    if kind == "group":
-        yield "openinference.span.kind", "CHAIN"
-    if kind in ("llm", "embedding"):
+    if facts.work(span) in ("llm", "embedding"):
         tokens, costs = facts.usage(span), genai_fields.costs(span)
         yield "gen_ai.usage.total_tokens", tokens.total
         yield facts.CACHE_CREATION, tokens.cache_write

@@ -9,6 +9,7 @@ from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData, cached_on_span
 from spancast.model import json_codec, semconv
 from spancast.model.attribute_values import count_of
+from spancast.model.json_codec import is_list, is_mapping
 
 Work: TypeAlias = Literal["llm", "embedding", "tool", "agent", "retriever", "group", "other"]
 
@@ -80,6 +81,13 @@ def request_json(span: SpanData) -> str | None:
 
 
 @cached_on_span
+def conversation_json(span: SpanData) -> str | None:
+    """Return ``{"messages": […]}`` as JSON text, or None if content is left out."""
+    conversation = genai_fields.conversation(span)
+    return None if conversation is None else json_codec.encode(conversation)
+
+
+@cached_on_span
 def messages_json(span: SpanData) -> str | None:
     """Return the input messages as a JSON array of ``{role, content, …}``, or None if content is left out."""
     conversation = genai_fields.conversation(span)
@@ -91,6 +99,37 @@ def answers_json(span: SpanData) -> str | None:
     """Return the choices as a JSON array of ``{role, content, …}``, or None if content is left out."""
     answers = genai_fields.answers(span)
     return None if answers is None else json_codec.encode(answers)
+
+
+def question(span: SpanData) -> str | None:
+    """Return the text of the last message of the user, or None if content is left out."""
+    message = genai_fields.last_question(span)
+    return None if message is None else _text_of(message)
+
+
+def answer(span: SpanData) -> str | None:
+    """Return the text of the first choice, else its tool calls as JSON; None if content is left out."""
+    choices = genai_fields.answers(span)
+    return _text_of(choices[0]) if choices else None
+
+
+def system_text(span: SpanData) -> str | None:
+    """Return the text of the system instructions, or None if content is left out."""
+    messages = (genai_fields.conversation(span) or {}).get("messages", ())
+    return next((_text_of(message) for message in messages if message.get("role") == "system"), None)
+
+
+def _text_of(message: Mapping[str, Any]) -> str | None:
+    content = message.get("content") or message.get("tool_calls")
+    if content is None or isinstance(content, str):
+        return content
+    texts = [_part_text(part) for part in content] if is_list(content) else []
+    return "\n".join(filter(None, texts)) or json_codec.encode(content)
+
+
+def _part_text(part: Any) -> str | None:  # noqa: ANN401 - any JSON value
+    text = part.get("content") if is_mapping(part) else None
+    return text if isinstance(text, str) else None
 
 
 @cached_on_span
@@ -130,12 +169,12 @@ def costs(span: SpanData) -> dict[str, Any]:
 
 
 def details(tokens: Usage) -> dict[str, int]:
-    """Return token counts that add up to the total: cached and reasoning tokens are counted apart."""
+    """Return token counts by the names of Langfuse's prices; cached and reasoning tokens are counted apart."""
     parts = {
         "input": _rest(tokens.input, tokens.cache_read, tokens.cache_write),
         "output": _rest(tokens.output, tokens.reasoning),
-        "cache_read_input_tokens": tokens.cache_read,
-        "cache_creation_input_tokens": tokens.cache_write,
+        "input_cached_tokens": tokens.cache_read,
+        "input_cache_creation": tokens.cache_write,
         "output_reasoning_tokens": tokens.reasoning,
         "total": tokens.total,
     }

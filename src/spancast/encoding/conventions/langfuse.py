@@ -47,6 +47,12 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
         yield "langfuse.observation.status_message", span.status_message or span.text(semconv.ERROR_TYPE)
     if kind in ("llm", "embedding"):
         yield from _call(span)
+    else:
+        yield "langfuse.observation.input", facts.question(span)
+        yield "langfuse.observation.output", facts.answer(span)
+        if kind == "group" and not span.parent_span_id:
+            yield "langfuse.trace.input", facts.question(span)
+            yield "langfuse.trace.output", facts.answer(span)
 
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:

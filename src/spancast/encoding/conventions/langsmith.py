@@ -41,6 +41,9 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
         yield f"langsmith.metadata.{name}", value
     if kind in ("llm", "embedding"):
         yield from _call(span)
+    else:
+        yield "gen_ai.prompt", facts.request_json(span)
+        yield "gen_ai.completion", _completion(span)
 
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:

@@ -37,6 +37,9 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
             yield _TAG + name, value if isinstance(value, str) else json_codec.encode(value)
     if kind in ("llm", "embedding"):
         yield from _call(span)
+    else:
+        yield "mlflow.spanInputs", _json(facts.question(span))
+        yield "mlflow.spanOutputs", _json(facts.answer(span))
 
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:

@@ -51,8 +51,8 @@ def map_span(span: SpanData) -> SpanData:
     attributes = {**kept, **facts.written(_common(span)), _KIND: _KINDS[kind]}
     if kind in ("llm", "embedding"):
         attributes.update(facts.written(_call(span)))
-    if kind == "tool":
-        attributes.update(facts.written(_tool(span)))
+    else:
+        attributes.update(facts.written(_tool(span) if kind == "tool" else _texts(span)))
     return span.with_attributes(attributes)
 
 
@@ -111,6 +111,13 @@ def _as_text(span: SpanData, name: str, side: str) -> Iterator[tuple[str, Any]]:
     if isinstance(text, str) and text:
         yield f"{side}.value", text
         yield f"{side}.mime_type", "text/plain"
+
+
+def _texts(span: SpanData) -> Iterator[tuple[str, Any]]:
+    for side, text in (("input", facts.question(span)), ("output", facts.answer(span))):
+        if text is not None:
+            yield f"{side}.value", text
+            yield f"{side}.mime_type", "text/plain"
 
 
 def _message(prefix: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -39,6 +39,12 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
         yield f"span.metadata.{name}", value
     if kind in ("llm", "embedding"):
         yield from _call(span)
+    request, response = facts.conversation_json(span), genai_fields.completion(span)
+    yield "trace.input", request
+    yield "span.input", request
+    text = None if response is None else json_codec.encode(response)
+    yield "trace.output", text
+    yield "span.output", text
 
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
@@ -55,16 +61,9 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     reason = genai_fields.finish_reason(span)
     yield semconv.RESPONSE_FINISH_REASONS, json_codec.encode([reason]) if reason else None
     yield "gen_ai.response.finish_reason", reason
-    request, response = genai_fields.conversation(span), genai_fields.completion(span)
-    if request is not None:
-        text = json_codec.encode(request)
-        yield "trace.input", text
-        yield "span.input", text
-        yield "gen_ai.prompt", text
+    yield "gen_ai.prompt", facts.conversation_json(span)
     tools = genai_fields.tools(span)
     yield "gen_ai.completion.tools", json_codec.encode(tools) if tools else None
+    response = genai_fields.completion(span)
     if response is not None:
-        text = json_codec.encode(response)
-        yield "trace.output", text
-        yield "span.output", text
         yield "gen_ai.completion", json_codec.encode({**response, "rawRequest": genai_fields.model_parameters(span)})

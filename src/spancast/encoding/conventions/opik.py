@@ -1,8 +1,9 @@
 """Comet Opik.
 
 Source: the mapping rules of its backend. ``gen_ai.input.*`` and ``gen_ai.output.*`` become input
-and output unchanged; every ``gen_ai.usage.*`` becomes a key of usage, so parts have the names of OpenRouter's Opik
-destination. ``gen_ai.usage.cost`` is the cost; older servers have no rule for it, so it is metadata, too.
+and output unchanged; every ``gen_ai.usage.*`` becomes a key of usage. Parts have the names that its prices know, and
+those of OpenRouter's Opik destination. ``gen_ai.usage.cost`` is the cost; older servers have no rule for it, so it is
+metadata, too.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
         tokens, costs = facts.usage(span), facts.costs(span)
         yield facts.SYSTEM, span.text(semconv.PROVIDER_NAME)
         yield "gen_ai.usage.total_tokens", tokens.total
+        yield "gen_ai.usage.cache_read_tokens", tokens.cache_read
         yield "gen_ai.usage.cached_tokens", tokens.cache_read
         yield "gen_ai.usage.cache_creation_tokens", tokens.cache_write
         yield "gen_ai.usage.reasoning_tokens", tokens.reasoning

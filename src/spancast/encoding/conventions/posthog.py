@@ -20,6 +20,10 @@ _RENAMED: Final = frozenset({
     semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, semconv.USAGE_COST,
     facts.CACHE_CREATION,
 })  # fmt: skip
+_OTHER_READERS: Final = ("ai.", "traceloop.", "anthropic.", "langwatch.", "openinference.")
+"""An attribute with such a name makes PostHog read the span as that of another instrumentation."""
+_NO_CHAT: Final = frozenset({"text_completion", "generate_content"})
+"""Operations that PostHog knows as calls of a model by ``llm.request.type`` only."""
 
 
 def map_span(span: SpanData) -> SpanData:
@@ -32,19 +36,24 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     # If it is missing, PostHog derives an anonymous id from the session or the trace.
     yield "posthog.distinct_id", span.text(semconv.USER_ID)
     yield "$ai_session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
-    yield from genai_fields.own_keys(span).items()
+    for name, value in genai_fields.own_keys(span).items():
+        yield f"metadata.{name}" if name.startswith(_OTHER_READERS) else name, value
     yield "$ai_trace_name", span.text(semconv.TRACE_NAME)
     if span.status == "error":
         yield "$ai_is_error", True
         yield "$ai_error", span.status_message or span.text(semconv.ERROR_TYPE)
     if facts.work(span) in ("llm", "embedding"):
         yield from _call(span)
+    else:
+        yield "$ai_input_state", facts.question(span)
+        yield "$ai_output_state", facts.answer(span)
 
 
 def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     tokens, costs = facts.usage(span), genai_fields.costs(span)
     # By default PostHog reads the input tokens of Claude models as exclusive of cached tokens.
     yield "$ai_cache_reporting_exclusive", False
+    yield "llm.request.type", "completion" if span.first(semconv.OPERATION_NAME) in _NO_CHAT else None
     yield "$ai_cache_read_input_tokens", tokens.cache_read
     yield "$ai_cache_creation_input_tokens", tokens.cache_write
     yield "$ai_reasoning_tokens", tokens.reasoning
@@ -57,5 +66,5 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "$ai_time_to_first_token", span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
     yield semconv.INPUT_MESSAGES, facts.messages_json(span)
     yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)
-    tools = genai_fields.tools(span)
-    yield "$ai_tools", None if tools is None else span.first(semconv.TOOL_DEFINITIONS)
+    # Only messages are decoded from JSON text.
+    yield "$ai_tools", genai_fields.tools(span)

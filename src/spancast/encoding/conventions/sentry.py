@@ -2,7 +2,8 @@
 
 Source: sentry-conventions of August 2026 and its page on AI agents. ``sentry.op``
 and the response's model make a span part of the AI dashboards. Some types differ from OpenTelemetry's: seed, finish
-reasons and instructions are plain strings. Sentry drops span events, so an error is an attribute too.
+reasons and instructions are plain strings. Sentry drops span events, so an error is an attribute too. OpenRouter's page
+says that Sentry drops ``trace.*``: the name and the caller's own keys are under ``metadata.``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from spancast.model.json_codec import is_list, is_mapping
 _OPERATION_TYPES: Final[Mapping[str, str]] = {
     "llm": "ai_client", "embedding": "ai_client", "retriever": "ai_client", "tool": "tool", "agent": "agent",
 }  # fmt: skip
-_RENAMED: Final = frozenset({semconv.USAGE_CACHE_WRITE, semconv.SYSTEM_INSTRUCTIONS})
+_RENAMED: Final = frozenset({semconv.USAGE_CACHE_WRITE, semconv.SYSTEM_INSTRUCTIONS, semconv.TRACE_NAME})
 
 
 def map_span(span: SpanData) -> SpanData:
     """Return ``span`` with the attributes that Sentry's AI dashboards read."""
-    kept = facts.without(span.attributes, _RENAMED)
+    kept = facts.without(span.attributes, _RENAMED, semconv.TRACE_METADATA)
     return span.with_attributes({**kept, **facts.written(_attributes(span))})
 
 
@@ -32,11 +33,16 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     kind, operation = facts.work(span), span.first(semconv.OPERATION_NAME)
     yield "sentry.op", f"gen_ai.{operation}" if operation else None
     yield "gen_ai.operation.type", _OPERATION_TYPES.get(kind)
+    yield "metadata.trace_name", span.text(semconv.TRACE_NAME)
+    for name, value in genai_fields.own_keys(span).items():
+        yield f"metadata.{name}", value
     if span.status == "error":
         failures = [event.attributes for event in span.events if event.name == "exception"]
         failure: Mapping[str, Any] = failures[0] if failures else {}
         yield semconv.ERROR_TYPE, span.text(semconv.ERROR_TYPE) or failure.get(semconv.EXCEPTION_TYPE)
-        yield "error.message", span.status_message or failure.get(semconv.EXCEPTION_MESSAGE)
+        message = span.status_message or failure.get(semconv.EXCEPTION_MESSAGE)
+        yield "error.message", message
+        yield "sentry.status.message", message
     if kind in ("llm", "embedding"):
         yield from _call(span)
 

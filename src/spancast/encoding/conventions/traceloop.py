@@ -35,6 +35,8 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     if kind == "group":
         yield "traceloop.span.kind", "task" if span.parent_span_id else "workflow"
         yield "traceloop.entity.name", span.name
+        yield "traceloop.entity.input", facts.question(span)
+        yield "traceloop.entity.output", facts.answer(span)
     elif kind in _KINDS:
         yield "traceloop.span.kind", _KINDS[kind]
         yield "traceloop.entity.name", span.first("gen_ai.tool.name", "gen_ai.agent.name") or span.name

@@ -42,5 +42,5 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
         yield "llm.provider", span.text(semconv.PROVIDER_NAME)
         yield "gen_ai.usage.total_tokens", tokens.total
         yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
-        yield semconv.INPUT_MESSAGES, facts.messages_json(span)
-        yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)
+    yield semconv.INPUT_MESSAGES, facts.messages_json(span)
+    yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)

@@ -11,6 +11,7 @@ import contextlib
 import math
 import os
 import sqlite3
+import struct
 import threading
 import time
 from collections import defaultdict
@@ -28,7 +29,7 @@ from spancast.export.spool.memory import count_dropped, memory_limits
 from spancast.export.spool.protocol import DeadLetter, Lease, QueueStats, RecordHistory, Spool, SpoolUsage, counted_as
 from spancast.export.spool.sqlite_file import SpoolFile
 from spancast.export.spool.sqlite_limits import Limits
-from spancast.export.spool.sqlite_schema import connect_memory
+from spancast.export.spool.sqlite_schema import connect_memory, is_sound
 from spancast.model.span_record import SpanRecord
 
 R = TypeVar("R")
@@ -43,6 +44,8 @@ _SHORT_S: Final = 1.0
 _LOCKED: Final = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 # Compared by exact type, because subclasses mean other errors: SQLITE_CORRUPT and SQLITE_NOTADB have no own class.
 _DAMAGE: Final = (sqlite3.DatabaseError, sqlite3.InternalError, sqlite3.IntegrityError)
+_OF_VALUES: Final = (TypeError, ValueError, ArithmeticError, LookupError, struct.error)
+"""What our own code raises for a value in a damaged row; also for a record that can't be stored."""
 _LOSS_MESSAGES: Final = {
     "spool_replaced": "spancast: the spool %s was removed or replaced while it was in use; %d records queued"
     " for %s are dropped",
@@ -343,6 +346,11 @@ class SqliteSpool(Spool):
             return operation(self._open())
         except _DAMAGE as error:
             if type(error) not in _DAMAGE:
+                raise
+            self._quarantine(error)
+            return operation(self._open())
+        except _OF_VALUES as error:
+            if self._connection is None or is_sound(self._connection):
                 raise
             self._quarantine(error)
             return operation(self._open())

@@ -41,7 +41,7 @@ from spancast.export.spool.sqlite_history import (
     set_state,
 )
 from spancast.export.spool.sqlite_limits import EvictionResult, LimitEnforcer, Limits
-from spancast.export.spool.sqlite_records import BatchReader, append, parts, read_spans, storable, without_content
+from spancast.export.spool.sqlite_records import BatchReader, append, parts, read_spans, storable
 from spancast.export.spool.sqlite_schema import pragma
 from spancast.model.span_record import SpanRecord
 
@@ -136,28 +136,27 @@ class SpoolLog(Spool):
     def put(self, records: Sequence[SpanRecord], skipped: Mapping[str, Mapping[int, str]]) -> int:
         if not records:
             return 0
-        kept = [without_content(record) for record in records]
         now_s = self._clock()
         ids = None if self._own_routes is None else sorted(self._own_routes.values())
         meant = None if ids is None else f",{','.join(map(str, ids))},"
         with self._writing() as connection:
             numbers = {name: open_route(connection, name).id for name in skipped}
             first = start = last_sequence(connection) + 1
-            connection.execute("UPDATE spool SET next = ?", (first + len(kept),))
+            connection.execute("UPDATE spool SET next = ?", (first + len(records),))
             batches: list[tuple[int, Sequence[SpanRecord]]] = []
-            for part in parts(kept, self._limits.batch_bytes):
+            for part in parts(records, self._limits.batch_bytes):
                 append(connection, part, start, now_s, meant)
                 batches.append((start, part))
                 start += len(part)
             for name, reasons in skipped.items():
                 add_skipped(connection, numbers[name], first, reasons, {one for one, _ in batches})
-            content_bytes = sum([len(record.body) for record in kept])
-            evicted = self._enforcer.after_put(connection, content_bytes, len(kept), now_s)
+            content_bytes = sum([len(record.body) for record in records])
+            evicted = self._enforcer.after_put(connection, content_bytes, len(records), now_s)
         with self._lock:
             for start, part in batches:
                 self._reader.remember(start, part)
             for name in self._own_routes or ():
-                self.known[name] += len(kept) - len(skipped.get(name, ()))
+                self.known[name] += len(records) - len(skipped.get(name, ()))
         return self._count(evicted)
 
     def _count(self, evicted: EvictionResult) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
-from spancast.model.span_record import FactValue, SpanRecord
+from spancast.model.span_record import SpanRecord
 
 
 def route_key(name: str, fingerprint: str) -> str:
@@ -35,7 +35,7 @@ def counted_as(route: str, own: Collection[str] | None) -> str:
 
 
 class Entry(NamedTuple):
-    """A record with its sequence in the log; its facts do not include ``input`` and ``output``."""
+    """A record with its sequence in the log."""
 
     sequence: int
     record: SpanRecord
@@ -106,7 +106,7 @@ class DeliveryState:
 
 @dataclass(frozen=True, slots=True)
 class RecordHistory:
-    """A record and its state at each route; if only the states are left, ``put_s`` is 0 and ``facts`` is empty."""
+    """A record and its state at each route; ``put_s`` is 0 if only the states are left."""
 
     sequence: int
     trace_id: bytes
@@ -115,7 +115,6 @@ class RecordHistory:
     end_ns: int
     is_genai: bool
     put_s: float
-    facts: Mapping[str, FactValue]
     states: tuple[DeliveryState, ...]
 
 

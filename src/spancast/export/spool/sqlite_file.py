@@ -13,6 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TypeAlias
 
+from spancast.destinations.private_file import create_private, make_private
 from spancast.export.spool.sqlite_schema import connect
 
 try:
@@ -20,7 +21,6 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-_PRIVATE = 0o600
 _PRIVATE_FOLDER = 0o700
 _SUFFIXES = ("", "-wal", "-shm")
 _Identity: TypeAlias = "tuple[int, int]"
@@ -45,13 +45,13 @@ class SpoolFile:
         """Open the file; create the folder and the file if missing, accessible by the owner alone."""
         self.path.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         with self._locked():
-            _make_private(self.path)
+            create_private(self.path)
             self._identity = _identity_of(self.path)
             connection = connect(self.path, self._busy_timeout_s)
             # SQLite gives new -wal and -shm files the mode of the file; older ones may have another.
             for suffix in _SUFFIXES[1:]:
                 with contextlib.suppress(OSError):
-                    _companion(self.path, suffix).chmod(_PRIVATE)
+                    make_private(_companion(self.path, suffix))
                 self._companions[suffix] = _identity_of(_companion(self.path, suffix))
         return connection
 
@@ -101,7 +101,7 @@ class SpoolFile:
             yield
             return
         lock = _companion(self.path, ".lock")
-        _make_private(lock)
+        create_private(lock)
         deadline_s = time.monotonic() + self._busy_timeout_s
         with lock.open("rb") as held:
             while True:
@@ -125,18 +125,3 @@ def _identity_of(path: Path) -> _Identity:
 
 def _companion(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
-
-
-def _make_private(path: Path) -> None:
-    try:
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, _PRIVATE)
-    except FileExistsError:
-        # chmod by path, without opening: closing a second handle of a file drops the locks SQLite holds on it.
-        with contextlib.suppress(PermissionError):
-            path.chmod(_PRIVATE)
-        return
-    try:
-        if hasattr(os, "fchmod"):  # the umask may have cleared bits
-            os.fchmod(number, _PRIVATE)
-    finally:
-        os.close(number)

@@ -14,12 +14,13 @@ from typing import Final, NamedTuple, TypeAlias
 
 from spancast.export.spool.lease_owner import is_gone
 from spancast.export.spool.protocol import DeadLetter, DeliveryState, RecordHistory
-from spancast.export.spool.sqlite_records import read_facts, read_spans, storable
+from spancast.export.spool.sqlite_records import read_spans, storable
 
 Extent: TypeAlias = "tuple[int, int]"
 """The first and the last sequence of a range."""
 
-_LONGEST_WAIT_S: Final = 86_400.0
+_LONGEST_WAIT_S: Final = 3720.0
+"""A server may ask for one hour."""
 LAST: Final = (1 << 63) - 1
 
 _FIND: Final = """
@@ -48,7 +49,7 @@ _LISTED: Final = """
     JOIN batches b ON b.first = (SELECT max(first) FROM batches WHERE first <= s.first)
     WHERE s.state = ? AND (? IS NULL OR r.name = ?) ORDER BY s.at_s DESC, s.first DESC LIMIT ?"""
 _OF_TRACE: Final = """
-    SELECT first, put_s, routes, spans, facts, first <= (SELECT evicted FROM spool) FROM batches
+    SELECT first, put_s, routes, spans, first <= (SELECT evicted FROM spool) FROM batches
     WHERE instr(spans, ?) ORDER BY first"""
 
 
@@ -250,8 +251,7 @@ def history(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHisto
     rows = connection.execute(_FIND.replace("WHERE name = ?", "ORDER BY id")).fetchall()
     routes = [Route(*row) for row in rows]
     found: list[RecordHistory] = []
-    for first, put_s, meant, index, text, is_evicted in connection.execute(_OF_TRACE, (trace_id,)):
-        facts = [] if is_evicted else read_facts(text)[1]
+    for first, put_s, meant, index, is_evicted in connection.execute(_OF_TRACE, (trace_id,)):
         for position, span in enumerate(read_spans(index)):
             if span.trace_id != trace_id:
                 continue
@@ -267,7 +267,6 @@ def history(connection: sqlite3.Connection, trace_id: bytes) -> list[RecordHisto
                     end_ns=span.end_ns,
                     is_genai=span.is_genai,
                     put_s=0.0 if is_evicted else put_s,
-                    facts={} if is_evicted else facts[position],
                     states=states,
                 )
             )

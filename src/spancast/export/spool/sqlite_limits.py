@@ -22,7 +22,7 @@ _SLACK: Final = 64
 _SHORTEST_KEEP_S: Final = 640.0
 _SHARERS: Final = 8
 """Processes that may fill the free room at the same time before each checks it again."""
-# Bytes of a record without its body, including facts, and of a batch without its records.
+# Bytes of a record without its body, and of a batch without its records.
 _RECORD_BYTES: Final = 200
 _BATCH_BYTES: Final = 200
 _LARGEST_BATCH_BYTES: Final = 1 << 20

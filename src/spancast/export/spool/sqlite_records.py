@@ -1,8 +1,4 @@
-"""Batches as rows of the table ``batches``: encoded by ``put``, decoded for delivery.
-
-Invariant (``tests/export/test_disk_spool.py``): the content of a call is stored in its body only; facts lose
-``input`` and ``output``.
-"""
+"""Batches as rows of the table ``batches``: encoded by ``put``, decoded for delivery."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import accumulate
 from struct import Struct
 from typing import Final, NamedTuple
@@ -18,21 +14,20 @@ from zlib import crc32
 
 from spancast.diagnostics import counters, warn_once
 from spancast.export.spool.protocol import Entry
-from spancast.model import json_codec
-from spancast.model.span_record import FactValue, SpanRecord
+from spancast.model.span_record import SpanRecord
 
 BATCH_RECORDS: Final = 512
 """Maximum of records per row."""
-_CONTENT_FACTS: Final = frozenset({"input", "output"})
 _REASON_CHARACTERS: Final = 2000
 _LARGEST_INTEGER: Final = (1 << 63) - 1
-# Memory of an entry without its body, including facts.
+# Memory of an entry without its body.
 _OBJECT_BYTES: Final = 1500
 # Trace id, span id, parent span id, end, size of the body, indexes of resource and scope, flags.
 _SPAN: Final = Struct(">16s8s8sqIHHB")
 _IS_GENAI: Final = 1
 _HAS_PARENT: Final = 2
 _APPEND: Final = "INSERT INTO batches VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_READ: Final = "SELECT min(last - first + 1, 512), crc, spans, contexts, content FROM batches WHERE first = ?"
 
 
 class SpanRow(NamedTuple):
@@ -58,13 +53,6 @@ class SpanRow(NamedTuple):
         return self.parent_span_id if self.flags & _HAS_PARENT else b""
 
 
-def without_content(record: SpanRecord) -> SpanRecord:
-    """Return ``record`` without content in its facts; the same object if there is none."""
-    if _CONTENT_FACTS.isdisjoint(record.facts):
-        return record
-    return replace(record, facts={name: value for name, value in record.facts.items() if name not in _CONTENT_FACTS})
-
-
 def storable(text: str) -> str:
     """Return a reason that SQLite can store: without lone surrogates, at most 2,000 characters."""
     return text[:_REASON_CHARACTERS].encode("utf-8", "replace").decode()
@@ -84,7 +72,7 @@ def parts(records: Sequence[SpanRecord], max_bytes: int) -> Iterator[Sequence[Sp
 def append(
     connection: sqlite3.Connection, records: Sequence[SpanRecord], first: int, put_s: float, routes: str | None
 ) -> None:
-    """Write ``records`` (without content facts) as one row whose first sequence is ``first``."""
+    """Write ``records`` as one row whose first sequence is ``first``."""
     contexts: dict[bytes, int] = {}
     spans: list[bytes] = []
     for record in records:
@@ -101,13 +89,13 @@ def append(
                 (_IS_GENAI if record.is_genai else 0) | (_HAS_PARENT if parent else 0),
             )
         )
-    facts = json_codec.encode_bytes([[len(context) for context in contexts], [record.facts for record in records]])
+    sizes = ",".join([str(len(context)) for context in contexts])
     content = b"".join([*contexts, *[record.body for record in records]])
     size = sum([len(record.body) for record in records])
     index = b"".join(spans)
-    crc = crc32(content, crc32(facts, crc32(index)))
+    crc = _crc(index, sizes, content)
     # bytearray: for bytes, Python's sqlite3 looks for an adapter, which takes longer than storing them.
-    blobs = bytearray(index), bytearray(facts), bytearray(content)
+    blobs = bytearray(index), sizes, bytearray(content)
     connection.execute(_APPEND, (first, first + len(records) - 1, put_s, size, routes, crc, *blobs))
 
 
@@ -116,18 +104,21 @@ def read_spans(index: bytes) -> list[SpanRow]:
     return [SpanRow(*row) for row in _SPAN.iter_unpack(index[: len(index) // _SPAN.size * _SPAN.size])]
 
 
-def read_facts(text: bytes) -> tuple[list[int], list[dict[str, FactValue]]]:
-    """Return the sizes of resources and scopes, and the facts of each record."""
-    contexts, facts = json_codec.decode(text)
-    return contexts, facts
+def _crc(index: bytes, contexts: str, content: bytes) -> int:
+    return crc32(content, crc32(contexts.encode(), crc32(index)))
+
+
+def _sizes(contexts: str) -> list[int]:
+    """Return the sizes of resources and scopes."""
+    return [int(size) for size in contexts.split(",")]
 
 
 def forget_bodies(connection: sqlite3.Connection, first: int, kept: AbstractSet[int]) -> None:
     """Delete the bodies of a batch except those of the sequences ``kept``."""
     row = connection.execute("SELECT * FROM batches WHERE first = ?", (first,)).fetchone()
-    _, last, put_s, _, routes, _, index, facts, content = row
+    _, last, put_s, _, routes, _, index, contexts, content = row
     spans = read_spans(index)
-    starts = list(accumulate([span.size for span in spans], initial=sum(read_facts(facts)[0])))
+    starts = list(accumulate([span.size for span in spans], initial=sum(_sizes(contexts))))
     sizes = [span.size if sequence in kept else 0 for sequence, span in enumerate(spans, first)]
     if sizes == [span.size for span in spans]:
         return
@@ -136,8 +127,8 @@ def forget_bodies(connection: sqlite3.Connection, first: int, kept: AbstractSet[
     index = b"".join([_SPAN.pack(*span._replace(size=size)) for span, size in zip(spans, sizes, strict=True)])
     # Deleted and inserted again: an update to a shorter row leaves its page nearly empty.
     connection.execute("DELETE FROM batches WHERE first = ?", (first,))
-    crc = crc32(content, crc32(facts, crc32(index)))
-    connection.execute(_APPEND, (first, last, put_s, sum(sizes), routes, crc, index, facts, content))
+    crc = _crc(index, contexts, content)
+    connection.execute(_APPEND, (first, last, put_s, sum(sizes), routes, crc, index, contexts, content))
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,21 +196,20 @@ class BatchReader:
         known = self._recent.get(first)
         if known is not None:
             return known
-        row = connection.execute("SELECT crc, spans, facts, content FROM batches WHERE first = ?", (first,)).fetchone()
+        row = connection.execute(_READ, (first,)).fetchone()
         if row is None:  # evicted by another process
             return Batch(first, ())
-        crc, index, facts, content = row
-        if crc32(content, crc32(facts, crc32(index))) != crc:
-            count = len(index) // _SPAN.size
+        count, crc, index, sizes, content = row
+        typed = isinstance(index, bytes) and isinstance(sizes, str) and isinstance(content, bytes)
+        if not typed or _crc(index, sizes, content) != crc:
             counters.add("spool_corrupt_records", count)
             warn_once(
                 "spool:damaged_records", "spancast: records in the spool are damaged; they are listed as dead letters"
             )
             return Batch(first, (None,) * count)
-        return self.remember(first, self._records(read_spans(index), facts, content))
+        return self.remember(first, self._records(read_spans(index), _sizes(sizes), content))
 
-    def _records(self, spans: Sequence[SpanRow], text: bytes, content: bytes) -> Iterator[SpanRecord]:
-        context_sizes, facts = read_facts(text)
+    def _records(self, spans: Sequence[SpanRow], context_sizes: Sequence[int], content: bytes) -> Iterator[SpanRecord]:
         position = 0
         contexts: list[bytes] = []
         for size in context_sizes:
@@ -229,7 +219,7 @@ class BatchReader:
             position += size
         if len(self._contexts) > BATCH_RECORDS:
             self._contexts.clear()
-        for span, record_facts in zip(spans, facts, strict=True):
+        for span in spans:
             yield SpanRecord(
                 trace_id=span.trace_id,
                 span_id=span.span_id,
@@ -239,6 +229,5 @@ class BatchReader:
                 resource=contexts[span.resource],
                 scope=contexts[span.scope],
                 body=content[position : position + span.size],
-                facts=record_facts,
             )
             position += span.size

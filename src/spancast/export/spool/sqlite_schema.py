@@ -32,10 +32,11 @@ _SCHEMA: Final = (
     "CREATE TABLE spool (id TEXT NOT NULL, next INTEGER NOT NULL, evicted INTEGER NOT NULL)",
     "INSERT INTO spool VALUES (lower(hex(randomblob(8))), 1, 0)",
     # `size`: bytes of bodies, 0 if they are deleted. `routes`: ids such as `,1,3,`, NULL for all.
+    # `content`: resources and scopes, whose sizes are in `contexts` (`812,64`), then bodies.
     # Columns for scans come before those for delivery: SQLite reads a long row from its front.
     """CREATE TABLE batches (
         first INTEGER PRIMARY KEY, last INTEGER NOT NULL, put_s REAL NOT NULL, size INTEGER NOT NULL, routes TEXT,
-        crc INTEGER NOT NULL, spans BLOB NOT NULL, facts BLOB NOT NULL, content BLOB NOT NULL)""",
+        crc INTEGER NOT NULL, spans BLOB NOT NULL, contexts TEXT NOT NULL, content BLOB NOT NULL)""",
     """CREATE TABLE routes (
         id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, start INTEGER NOT NULL, cursor INTEGER NOT NULL,
         attempts INTEGER NOT NULL DEFAULT 0, due_s REAL NOT NULL DEFAULT 0, last_error TEXT NOT NULL DEFAULT '',
@@ -51,6 +52,28 @@ _SCHEMA: Final = (
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
+# Rows that our code never writes. These few are read at every opening: a wrong `next` or `cursor` would hide new spans.
+_ODD: Final = (
+    "SELECT 1 WHERE (SELECT count(*) FROM spool) <> 1",
+    """SELECT 1 FROM spool WHERE typeof(id) <> 'text' OR typeof(next) <> 'integer' OR typeof(evicted) <> 'integer'
+        OR next < 1 OR evicted NOT BETWEEN 0 AND next - 1
+        OR next <= ifnull((SELECT last FROM batches ORDER BY first DESC LIMIT 1), 0)""",
+    """SELECT 1 FROM routes, spool
+        WHERE typeof(name) <> 'text' OR typeof(last_error) <> 'text' OR typeof(lease) <> 'text'
+        OR typeof(start) <> 'integer' OR typeof(cursor) <> 'integer' OR typeof(attempts) <> 'integer'
+        OR typeof(lease_end) <> 'integer' OR typeof(delivered) <> 'integer' OR typeof(dropped) <> 'integer'
+        OR typeof(due_s) <> 'real' OR typeof(lease_until_s) <> 'real' OR typeof(last_delivered_s) <> 'real'
+        OR start NOT BETWEEN 0 AND next - 1 OR cursor NOT BETWEEN 0 AND next - 1 OR attempts < 0""",
+)
+_ODD_ROWS: Final = (
+    """SELECT 1 FROM batches WHERE typeof(last) <> 'integer' OR typeof(put_s) <> 'real' OR typeof(size) <> 'integer'
+        OR typeof(crc) <> 'integer' OR typeof(routes) NOT IN ('text', 'null') OR typeof(spans) <> 'blob'
+        OR typeof(contexts) <> 'text' OR typeof(content) <> 'blob' OR last < first""",
+    """SELECT 1 FROM states WHERE typeof(route) <> 'integer' OR typeof(first) <> 'integer'
+        OR typeof(last) <> 'integer' OR typeof(state) <> 'text' OR typeof(reason) <> 'text' OR typeof(at_s) <> 'real'
+        OR last < first""",
+)
+
 
 def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
     """Open the spool at ``path``; create the tables if it is empty.
@@ -61,6 +84,8 @@ def connect(path: Path, busy_timeout_s: float) -> sqlite3.Connection:
         sqlite3.DatabaseError: The file is damaged.
     """
     connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
+    # One damaged byte in a reason must not stop the delivery.
+    connection.text_factory = _as_text
     try:
         _prepare(connection, path)
     except BaseException:
@@ -81,6 +106,18 @@ def pragma(connection: sqlite3.Connection, name: str) -> int:
     return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
 
 
+def is_sound(connection: sqlite3.Connection) -> bool:
+    """Return whether every value has the type of its column, as far as SQLite tells without reading the content.
+
+    A damaged page can be a valid one with other values; then it is our own code that raises.
+    """
+    return not any(connection.execute(f"SELECT EXISTS ({odd})").fetchone()[0] for odd in (*_ODD, *_ODD_ROWS))
+
+
+def _as_text(stored: bytes) -> str:
+    return stored.decode(errors="replace")
+
+
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA cell_size_check = ON")
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
@@ -93,6 +130,8 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
     connection.execute(f"PRAGMA journal_size_limit = {_WAL_KEEP_BYTES}")
     if pragma(connection, "user_version") == VERSION:
+        if any(connection.execute(f"SELECT EXISTS ({odd})").fetchone()[0] for odd in _ODD):
+            raise sqlite3.DatabaseError("values are damaged")
         return
     connection.execute("BEGIN IMMEDIATE")
     try:

@@ -1,0 +1,123 @@
+"""Embeddings (``POST /embeddings``) of OpenAI, Mistral, OpenRouter and others.
+
+The input is one user message with a part per text. Vectors are never recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spancast.dialects import accessors
+from spancast.dialects import parameters as read
+from spancast.dialects.content import generic_part, text_part
+from spancast.dialects.error_body import error_attributes, read_failure
+from spancast.dialects.openai_chat.messages import content_part
+from spancast.dialects.parameters import Row
+from spancast.dialects.protocol import Dialect, StreamReader
+from spancast.dialects.usage import Table, read_usage
+from spancast.model import semconv
+from spancast.model.call import Attributes, MessagePart, Request, Response
+
+_PARAMETERS: Final[Mapping[str, Row]] = {
+    "dimensions": Row(semconv.EMBEDDINGS_DIMENSIONS, read.integer),
+    "output_dimension": Row(semconv.EMBEDDINGS_DIMENSIONS, read.integer),
+    "encoding_format": Row(semconv.REQUEST_ENCODING_FORMATS, read.string_list),
+}
+_SKIPPED: Final = frozenset({"input", "inputs", "model", "metadata", "session_id", "trace", "user"})
+_FIELDS: Final[Mapping[str, Row]] = {
+    "object": Row(semconv.RESPONSE_OBJECT, read.text),
+    "created": Row(semconv.RESPONSE_CREATED, read.integer),
+    "provider": Row(semconv.RESPONSE_PROVIDER, read.text),
+}
+_NOT_FIELDS: Final = frozenset({"id", "model", "data", "usage", "error"})
+_USAGE: Final[Table] = {
+    "prompt_tokens": semconv.USAGE_INPUT_TOKENS,
+    "total_tokens": semconv.USAGE_TOTAL_TOKENS,
+}
+
+
+class _OpenAIEmbeddings(Dialect):
+    """The dialect; stateless."""
+
+    __slots__ = ()
+
+    name: str = "openai_embeddings"
+    provider: str = "openai"
+    is_shared: bool = True
+    operation: str = "embeddings"
+    answers: str | None = "spancast.dialects.openai_embeddings_answers:ANSWERS"
+
+    def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
+        """Read a request body."""
+        given = body.get("input", body.get("inputs")) if content else None
+        parts = _parts(given)
+        return Request(
+            model=accessors.text(body.get("model")),
+            messages=[{"role": "user", "parts": parts}] if parts else [],
+            attributes=read.read_parameters(body, _PARAMETERS, _SKIPPED),
+        )
+
+    def read_response(self, response: object, *, content: bool) -> Response:  # noqa: ARG002 - there is no content
+        """Read a response without its vectors."""
+        fields = accessors.fields(response)
+        usage = read_usage(fields.get("usage"), _USAGE)
+        error = fields.get("error")
+        return Response(
+            id=accessors.text(fields.get("id")),
+            model=accessors.text(fields.get("model")),
+            usage=usage.counts,
+            attributes={
+                **read.read_fields(fields, _FIELDS, _NOT_FIELDS),
+                **_dimensions(fields),
+                **usage.attributes,
+                **error_attributes(error),
+            },
+            failure=read_failure(error, fields),
+        )
+
+    def new_stream(self, *, content: bool) -> StreamReader:
+        """Return a reader of the last chunk; no server streams embeddings."""
+        return _LastAnswer(content=content)
+
+
+class _LastAnswer(StreamReader):
+    __slots__ = ("_content", "_response")
+
+    def __init__(self, *, content: bool) -> None:
+        self._content = content
+        self._response = Response()
+
+    def feed(self, chunk: object) -> None:
+        """Read ``chunk`` as a complete response."""
+        self._response = OPENAI_EMBEDDINGS.read_response(chunk, content=self._content)
+
+    def result(self) -> Response:
+        """Return the last response."""
+        return self._response
+
+
+def _parts(given: object) -> list[MessagePart]:
+    """Return a part per text or content object; a list of token numbers is one part with their count."""
+    if isinstance(given, str):
+        return [text_part(given)]
+    values = accessors.items(given)
+    if values and accessors.count(values[0]) is not None:
+        return [generic_part("tokens", count=len(values))]
+    return [part for value in values for part in (_parts(value) if accessors.items(value) else _part(value))]
+
+
+def _part(value: object) -> list[MessagePart]:
+    content = accessors.items(accessors.fields(value).get("content"))
+    # OpenRouter's multimodal input is a list of objects with a list of content parts each.
+    return [content_part(item) for item in content or (value,)]
+
+
+def _dimensions(response: Mapping[str, Any]) -> Attributes:
+    """Return the length of the first vector, unless it is encoded or quantized."""
+    data = accessors.items(response.get("data"))
+    vector = accessors.items(accessors.fields(data[0]).get("embedding")) if data else ()
+    return {semconv.EMBEDDINGS_DIMENSIONS: len(vector)} if vector and isinstance(vector[0], float) else {}
+
+
+OPENAI_EMBEDDINGS: Final = _OpenAIEmbeddings()

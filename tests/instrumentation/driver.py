@@ -1,0 +1,38 @@
+"""One driver of an SDK: how the contract tests make a client and call one of its methods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from spancast.testing import ReplayServer
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+
+
+@dataclass(frozen=True)
+class Driver:
+    """``make(server)`` gives a client, ``call(client, **keys)`` makes one call (or returns its coroutine)."""
+
+    name: str
+    sdk: str
+    make: Callable[[ReplayServer], Any]
+    call: Callable[..., Any]
+    path: str
+    is_async: bool = False
+    stream: str = ""
+    """Empty for complete responses; ``iterator`` or ``helper`` (a context manager) for streams."""
+
+    sends_keys: bool = False
+    """True if the SDK itself has the parameter ``trace`` and validates it."""
+
+    mid_stream_error: type[Exception] = Exception
+    """The exception of the SDK if the connection is closed during a stream."""
+
+    status_error: type[Exception] = Exception
+    operation: str = "chat"
+
+    @property
+    def id(self) -> str:
+        return f"{self.sdk}-{self.name}"
