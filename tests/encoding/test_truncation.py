@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from tests.destinations.spans import span
 
 from spancast.encoding.span_data import EventData
 from spancast.encoding.truncation import size_steps, truncate_values
+from spancast.model import json_codec
 from spancast.model.truncation import MARK, fitted_json, shortened
 
 JSON = st.recursive(
@@ -142,11 +144,44 @@ def test_size_steps_reach_minimum_for_any_largest_text(where: str) -> None:
         "event": span("x", 1, attributes={}, events=(EventData(name="e", at_ns=1, attributes={"a": text}),)),
         "status": span("x", 1, attributes={}, status_message=text),
     }[where]
-    steps = size_steps(one)
+    steps = size_steps(one, 0)
     assert steps[0] == 5000
     assert steps[-1] == 64
     assert steps == sorted(steps, reverse=True)
 
 
 def test_size_steps_of_small_span_are_empty() -> None:
-    assert size_steps(span("x", 1, attributes={"a": "x", "n": 5})) == []
+    assert size_steps(span("x", 1, attributes={"a": "x", "n": 5}), 0) == []
+
+
+@pytest.mark.parametrize("max_bytes", [400_000, 64_000, 1_000, 64])
+@pytest.mark.parametrize("kind", ["many small values", "many texts", "one long text"])
+def test_work_of_truncation_is_proportional_to_the_value(kind: str, max_bytes: int) -> None:
+    """Log probabilities of a long answer have a million values, and none can be shortened."""
+    values = 20_000
+    value: Any = {
+        "many small values": [{"logprob": float(n), "bytes": [1, 2], "token": "x"} for n in range(values // 6)],
+        "many texts": [{"text": "long text " * 20} for _ in range(values // 2)],
+        "one long text": ["x" * 2_000_000],
+    }[kind]
+    calls = 0
+
+    def count(_frame: object, event: str, _argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    text = json_codec.encode(value)
+    sys.setprofile(count)
+    try:
+        short = shortened(text, max_bytes)
+    finally:
+        sys.setprofile(None)
+    assert len(short) <= max_bytes
+    # Each value is measured and shortened once or twice: about ten calls of functions. One more attempt each would be 100.
+    assert calls < 30 * values, calls / values
+
+
+def test_size_steps_begin_where_the_span_is_expected_to_fit() -> None:
+    one = span("x", 1, attributes={"a": "x" * 1_000_000, "b": "y" * 500})
+    assert size_steps(one, 990_000)[0] < 10_000
+    assert size_steps(one, 600_000)[0] == 250_000

@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 # Programs are run by path: a dependency of weave installs a package named tests.
 sys.path.insert(0, str(HERE))
 from peer_libraries import ROWS, Row  # noqa: E402
+from peers_anthropic_program import LIBRARIES  # noqa: E402
 from peers_program import PEERS  # noqa: E402
 
 sys.path.remove(str(HERE))
@@ -137,6 +138,19 @@ def _expected_of_peer(row: Row, step: str, way: str) -> set[int]:
         row.module == "logfire" and step != "without ours"
     )
     return {0, 1} if is_either else {1}
+
+
+@pytest.mark.parametrize("order", ["peer first", "ours first"])
+@pytest.mark.parametrize("ours", ["class", "client"])
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_peer_of_anthropic_and_spancast_in_both_orders_record_each_call(
+    library: str, ours: str, order: str, server: ReplayServer
+) -> None:
+    need(LIBRARIES[library][0])
+    if library == "posthog" and (ours, order) == ("client", "ours first"):
+        pytest.skip("it makes its clients itself")
+    found = output_of("peers_anthropic_program.py", library, ours, order, server.base_url.removesuffix("/v1"))
+    assert found == [[True, 1]] * 6
 
 
 LITELLM = """

@@ -95,7 +95,7 @@ class SpanEncoder:
             span = truncate_values(span, self.max_attribute_bytes)
             size = len(span_bytes(span))
         short = span
-        for step in size_steps(span) if size > limit else ():
+        for step in size_steps(span, size - limit) if size > limit else ():
             short = truncate_values(span, step)
             if len(span_bytes(short)) <= limit:
                 break

@@ -56,13 +56,19 @@ def _size(value: Any) -> int:  # noqa: ANN401
     return sum(map(_size, value)) if is_list(value) else _NUMBER_BYTES
 
 
-def size_steps(span: SpanData) -> list[int]:
-    """Return decreasing limits for the values of ``span``, to try until the span is small enough."""
+def size_steps(span: SpanData, excess: int) -> list[int]:
+    """Return decreasing limits for the values of ``span``, to try until it has ``excess`` bytes less.
+
+    They begin with the first that is expected to be enough, because each attempt costs as much as the whole span.
+    """
     attributes = [span.attributes, *(event.attributes for event in span.events)]
-    longest = max((_size(value) for given in attributes for value in given.values()), default=0)
-    longest = max(longest, _size(span.status_message))
+    sizes = [_size(value) for given in attributes for value in given.values()]
+    sizes.append(_size(span.status_message))
+    longest = max(sizes)
     steps: list[int] = []
     while longest > _MIN_VALUE:
         longest //= 2
-        steps.append(max(longest, _MIN_VALUE))
+        step = max(longest, _MIN_VALUE)
+        if step == _MIN_VALUE or sum(size - step for size in sizes if size > step) >= excess:
+            steps.append(step)
     return steps

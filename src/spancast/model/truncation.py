@@ -6,6 +6,7 @@ beginning. Sizes are bytes of UTF-8. The markers are those of OpenRouter Broadca
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 from spancast.model import json_codec
@@ -13,6 +14,8 @@ from spancast.model.json_codec import is_list, is_mapping
 
 MARK: Final = "[truncated]"
 SHORTEST_TEXT: Final = 32
+_LEAST_ERROR: Final = 0.9
+"""How much smaller than estimated a value with shortened texts may be: escapes are not spread evenly."""
 _TOO_LARGE: Final = '{"openrouter_truncated":{"reason":"too_large"}}'
 
 
@@ -42,13 +45,35 @@ def _truncate_text(text: str, max_bytes: int) -> str:
 
 
 def _truncate_json(value: Any, max_bytes: int) -> str:  # noqa: ANN401 - any JSON
+    text = json_codec.encode(value)
+    size, texts = len(text.encode()), list(_long_texts(value))
+    if size <= max_bytes:
+        return text
     longest = max_bytes
     while longest >= SHORTEST_TEXT:
-        text = json_codec.encode(cut_texts(value, longest))
-        if len(text.encode()) <= max_bytes:
-            return text
+        left_out = sum(encoded * (1 - longest / own) for own, encoded in texts if own > longest)
+        # Only what may fit is encoded, because each attempt costs as much as the whole value.
+        if left_out and (size - left_out) * _LEAST_ERROR <= max_bytes:
+            text = json_codec.encode(cut_texts(value, longest))
+            if len(text.encode()) <= max_bytes:
+                return text
         longest //= 2
-    return _fewer_items(cut_texts(value, SHORTEST_TEXT), max_bytes)
+    return _fewer_items(cut_texts(value, SHORTEST_TEXT) if texts else value, max_bytes)
+
+
+def _long_texts(value: Any) -> Iterator[tuple[int, int]]:  # noqa: ANN401 - any JSON
+    """Yield the bytes of each text in ``value`` that may be shortened, and of the same text as JSON."""
+    waiting = [value]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, str):
+            own = len(one.encode("utf-8", "replace"))
+            if own > SHORTEST_TEXT:
+                yield own, len(json_codec.encode(one).encode())
+        elif is_mapping(one):
+            waiting.extend(one.values())
+        elif is_list(one):
+            waiting.extend(one)
 
 
 def cut_texts(value: Any, longest: int) -> Any:  # noqa: ANN401 - any JSON

@@ -121,7 +121,7 @@ class CallTracer:
         if not keys.enabled:
             return traced_call
         outer = CURRENT_CALL.get()
-        if outer is not None:
+        if outer is not None and outer.is_of_this_process:
             traced_call.start_within(outer)
         elif current and is_suppressed(current):
             counters.add("calls_suppressed")

@@ -78,8 +78,8 @@ _in_generators: Final[dict[int, weakref.ref[Entry]]] = {}
 def lost_entry() -> Entry | None:
     """Return the entry of the innermost generator on the stack that opened a block, if its context has been lost.
 
-    A generator has the context of the code that drives it: another thread or task at each step, for example of a
-    server that streams a response.
+    A generator has the context of the code that drives it, which may be another thread or task at each step: a server
+    that streams a response.
     """
     if not _in_generators:
         return None
@@ -181,7 +181,7 @@ class Entry:
 
     def attach(self) -> None:
         """Make the keys and the innermost span of this entry current in the caller's context."""
-        # First the keys, from which ``detach`` knows that there is something to undo.
+        # First the keys: ``detach`` checks them for something to undo.
         ACTIVE_KEYS.set(self.active_keys())
         if self.context is not None:
             context_api.attach(self.context)

@@ -152,6 +152,11 @@ class TracedCall:
         self._process = _process
 
     @property
+    def is_of_this_process(self) -> bool:
+        """Return False in a forked child, which has a copy of the call; its parent process records it."""
+        return self._process is _process
+
+    @property
     def captures_content(self) -> bool:
         """Return whether message content is recorded."""
         return self.settings.capture_content
@@ -261,7 +266,7 @@ class TracedCall:
 
     def attach(self) -> None:
         """Make the span current; nested calls annotate this one. Then call ``detach`` with the former ``around()``."""
-        # First the mark, from which ``detach`` knows that there is something to restore.
+        # First the mark: ``detach`` checks it for something to restore.
         CURRENT_CALL.set(self)
         attach(self.context or get_current())
 
@@ -387,8 +392,7 @@ class TracedCall:
     ) -> None:
         span, parent = self.span, self._parent
         is_due = not self._ended and (self.outer is not None or (span is not None and span.is_recording()))
-        # A forked child has a copy of the call; its parent process records it.
-        is_due = is_due and self._process is _process
+        is_due = is_due and self.is_of_this_process
         self._ended = True
         processor: SpancastProcessor | None = None
         try:
@@ -627,10 +631,8 @@ def _in_child() -> None:
     global _process  # noqa: PLW0603 - one per process
     _process = object()
     _open.clear()
-    call = CURRENT_CALL.get()
-    if call is not None:
+    if CURRENT_CALL.get() is not None:
         # The calls of the child are recorded under the span of the call that it was forked in.
-        CURRENT_CALL.set(None)
         context = unsuppressed(get_current())
         span = NonRecordingSpan(trace_api.get_current_span(context).get_span_context())
         attach(trace_api.set_span_in_context(span, context))

@@ -326,7 +326,7 @@ def _add_choice_fields(choices: list[Mapping[str, Any]], attributes: Attributes,
     if content:
         logprobs = [choice.get("logprobs") for choice in choices]
         if not all(map(json_codec.is_absent, logprobs)):
-            attributes[semconv.RESPONSE_LOGPROBS] = json_codec.encode(to_json_data(logprobs))
+            attributes[semconv.RESPONSE_LOGPROBS] = to_json_string(logprobs)
 
 
 OPENAI_CHAT: Final = OpenAIChat()
