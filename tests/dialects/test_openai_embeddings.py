@@ -77,7 +77,9 @@ EXPECTED: dict[str, tuple[Request, Response]] = {
     "error": (
         Request(model="m-1", messages=user(text("hi"))),
         Response(
-            attributes={"spancast.response.error": '{"metadata":{"error_type":"rate_limit_exceeded"}}'},
+            attributes={
+                "spancast.response.error": '{"code":429,"metadata":{"error_type":"rate_limit_exceeded"}}'
+            },
             failure=Failure(type="rate_limit_exceeded", message="Rate limit exceeded"),
         ),
     ),

@@ -37,6 +37,13 @@ def ids(span: Any) -> dict[str, str]:
     return {"trace_id": f"{span.context.trace_id:032x}", "parent_span_id": f"{span.context.span_id:016x}"}
 
 
+def without_none(value: Any) -> Any:
+    """Return what huggingface_hub sends: its own code removes None from objects, at every depth."""
+    if isinstance(value, dict):
+        return {name: without_none(item) for name, item in value.items() if item is not None}
+    return [without_none(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 @pytest.mark.parametrize("driver", [d for d in DRIVERS if d.forwards_keys], ids=lambda driver: driver.id)
 async def test_keys_that_are_not_json_do_not_fail_any_sdk_call(
     driver: Driver, server: ReplayServer, spans: CapturedSpans
@@ -53,7 +60,8 @@ async def test_keys_that_are_not_json_do_not_fail_any_sdk_call(
     assert mine.body == {
         **plain.body,
         "trace": {
-            **EXPECTED, "generation_name": str(ONE), "of_block": [str(ONE)], "of_configuration": str(ONE),
+            **(without_none(EXPECTED) if driver.sdk == "huggingface_hub" else EXPECTED),
+            "generation_name": str(ONE), "of_block": [str(ONE)], "of_configuration": str(ONE),
             **ids(spans.one()),
         },
         "session_id": str(ONE),

@@ -32,6 +32,8 @@ def pattern_fault(pattern: str) -> str:
         return f"must be a regular expression: {error.msg}{position}"
     except RecursionError:
         return "must be a regular expression: it is nested too deeply"
+    except ValueError as error:  # of the library's own conversions, for example for `{0s<`
+        return f"must be a regular expression: {error}"
     return ""
 
 

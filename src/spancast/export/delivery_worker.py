@@ -79,7 +79,9 @@ class DeliveryWorker:
         self._payloads = payloads
         self._clock = clock
         self._jitter = jitter
-        self._condition = threading.Condition()
+        # Not the condition is entered: Ctrl-C inside its methods, which are Python, could leave it locked.
+        self._state_lock = threading.RLock()
+        self._condition = threading.Condition(self._state_lock)
         self._passes = self._passes_requested = self._passes_done = 0
         self._has_new_records = False
         self._is_flushing = False
@@ -111,7 +113,7 @@ class DeliveryWorker:
     def wake(self) -> None:
         """Signal that the spool has new records."""
         if not self._has_new_records:
-            with self._condition:
+            with self._state_lock:
                 self._has_new_records = True
                 self._condition.notify_all()
 
@@ -120,7 +122,7 @@ class DeliveryWorker:
 
         Return a pass number for ``wait_until_idle``.
         """
-        with self._condition:
+        with self._state_lock:
             self._passes_requested += 1
             self._has_new_records = self._is_flushing = True
             self._condition.notify_all()
@@ -132,12 +134,12 @@ class DeliveryWorker:
         ``deadline_s`` is a time of ``time.monotonic()``. The wait ends early if the next attempt is due after it;
         without ``patient`` it ends after the first failed attempt.
         """
-        with self._condition:
+        with self._state_lock:
             self._condition.wait_for(lambda: self._passes_done >= requested or self._is_stopped, _left(deadline_s))
         # Read the pass number first: a pass that ends between the two reads must not be waited for.
         seen, state = self._passes, self._spool.state(self.route.key)
         while patient and state.queued and not self._is_stopped and max(self._backoff_left_s(), 0) < _left(deadline_s):
-            with self._condition:
+            with self._state_lock:
                 wait_s = min(_left(deadline_s), _PACE_S)
                 if not self._condition.wait_for(lambda: self._passes > seen or self._is_stopped, wait_s):  # noqa: B023 - called at once
                     # Another process may have had the lease, and there is no signal when it releases it.
@@ -156,14 +158,16 @@ class DeliveryWorker:
 
     def stop(self) -> None:
         """Request that the thread ends after the batch it is sending."""
-        with self._condition:
+        with self._state_lock:
             self._is_stopped = True
             self._condition.notify_all()
 
     def after_fork_in_child(self, payloads: PayloadCache) -> None:
         """Reset the state of the thread: the child process does not have it."""
         self._payloads = payloads
-        self._condition = threading.Condition()
+        # Not the condition is entered: Ctrl-C inside its methods, which are Python, could leave it locked.
+        self._state_lock = threading.RLock()
+        self._condition = threading.Condition(self._state_lock)
         self._has_new_records = self._is_flushing = False
         self._passes = self._passes_requested = self._passes_done = 0
         self._thread.reset_after_fork()
@@ -177,13 +181,13 @@ class DeliveryWorker:
             requested = self._passes_requested
             while not self._is_stopped and self.deliver_next():
                 pass
-            with self._condition:
+            with self._state_lock:
                 self._passes += 1
                 self._passes_done = max(self._passes_done, requested)
                 self._condition.notify_all()
 
     def _wait(self) -> bool:
-        with self._condition:
+        with self._state_lock:
             # There is no signal for records of other processes, so the spool is polled.
             self._condition.wait_for(lambda: self._has_new_records or self._is_stopped, self._idle_s())
             if self._has_new_records and not self._is_flushing and not self._is_stopped:

@@ -84,7 +84,9 @@ class SpanQueue(SpanProcessor):
         self._in_process = 0
         self._own_spans: set[int] = set()
         """Ids of open spans that were started on a worker thread."""
-        self._passed = threading.Condition()
+        # Not the condition is entered: Ctrl-C inside its methods, which are Python, could leave it locked.
+        self._passes_lock = threading.RLock()
+        self._passed = threading.Condition(self._passes_lock)
         self._passes_requested = self._passes_done = 0
         self._thread = WorkerThread("spancast span queue", self._run)
 
@@ -160,14 +162,14 @@ class SpanQueue(SpanProcessor):
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all spans queued before this call are processed; False after ``timeout_s``."""
-        with self._passed:
+        with self._passes_lock:
             self._passes_requested += 1
             requested = self._passes_requested
         deadline_s = time.monotonic() + timeout_s
         if not self._is_closed and self._thread.start():
             self._flush_requested.set()
             self._has_spans.set()
-            with self._passed:
+            with self._passes_lock:
                 return self._passed.wait_for(lambda: self._passes_done >= requested, timeout_s)
         # At the end of the interpreter no thread can be started, and none is after close(): process them on this one.
         return self._process_all(deadline_s)
@@ -209,7 +211,7 @@ class SpanQueue(SpanProcessor):
     def _pass(self) -> None:
         requested = self._passes_requested
         self._process_all(None)
-        with self._passed:
+        with self._passes_lock:
             self._passes_done = requested
             self._passed.notify_all()
 

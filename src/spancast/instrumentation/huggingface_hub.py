@@ -24,6 +24,7 @@ from spancast.instrumentation.stream_recorder import Arrived, AsyncRecordingIter
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.call import Response
+from spancast.model.json_data import sendable
 from spancast.model.providers import server_of
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import TracedCall
@@ -105,7 +106,9 @@ def _move_keys(method: Method) -> Method:
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
         if ("trace" in kwargs or "session_id" in kwargs) and args and _INSTRUMENTED.covers(args[0]):
-            kwargs = keys_into_extra_body(kwargs)
+            # The SDK follows the values of ``extra_body`` recursively, so they must end.
+            keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
+            kwargs = keys_into_extra_body({**kwargs, **keys})
         return method(*args, **kwargs)
 
     return hide_frame(wrapper)

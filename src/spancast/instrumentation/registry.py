@@ -105,7 +105,7 @@ def name_of(client: object) -> str | None:
 
     The most specific package decides, so that SDKs may share a namespace (``google.genai``).
     """
-    return _owner(client, CLIENTS) or _owner(client, installed_clients())
+    return None if client is None else _owner(client, CLIENTS) or _owner(client, installed_clients())
 
 
 def _owner(client: object, specs: Mapping[str, ClientSpec]) -> str | None:

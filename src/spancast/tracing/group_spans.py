@@ -62,14 +62,14 @@ class GroupSpans:
             return self._resolve(keys, current, block)
         # All calls of a conversation name the same groups, so the result is cached.
         named = keys.trace_id, keys.trace_name, keys.span_name, keys.parent_span_id
-        with self._changed:
+        with self._lock:
             known = self._parents.get(named)
             if known is not None:
                 for group in known.groups:
                     group.ref_count += 1
                 return known
         parent = self._resolve(keys, current, None)
-        with self._changed:
+        with self._lock:
             # Do not cache a group that has ended in the meantime.
             if all(group in self._open for group in parent.groups):
                 if len(self._parents) >= MAX_GROUPS:
@@ -91,7 +91,7 @@ class GroupSpans:
     def release(self, groups: tuple[Group, ...], end_ns: int) -> None:
         """Record that a child of ``groups`` ended at ``end_ns``; end the groups that cannot be joined."""
         now_s = time.monotonic()
-        with self._changed:
+        with self._lock:
             for group in groups:
                 group.ref_count -= 1
                 group.last_end_ns = max(group.last_end_ns, end_ns)
@@ -101,7 +101,7 @@ class GroupSpans:
 
     def close(self, scope: GroupScope, own: tuple[Group, ...] = (), end_ns: int = 0) -> None:
         """End the groups opened in ``scope``, which ends; its ``own`` ones end at ``end_ns``, after the others."""
-        with self._changed:
+        with self._lock:
             scope.has_ended = True
             for group in own:
                 group.last_end_ns = max(group.last_end_ns, end_ns)
@@ -130,7 +130,7 @@ class GroupSpans:
         trace_id = parent.trace_id_override or ids.trace_id
         key: GroupKey | None = (trace_id, ids.span_id, level, name) if is_joinable else None
         evicted: list[Group] = []
-        with self._changed:
+        with self._lock:
             group = self._joinable.get(key) if key and block is None else None
             if group is None:
                 links = parent.links if not parent.groups else []
@@ -203,7 +203,7 @@ class GroupSpans:
         return removed
 
     def _end(self, is_due: Callable[[Group], bool]) -> None:
-        with self._changed:
+        with self._lock:
             # A copy: the garbage collector may end a call, and its group, on this thread.
             ended = self._remove([group for group in list(self._open) if is_due(group)])
         _end_spans(ended)
@@ -217,7 +217,7 @@ class GroupSpans:
 
     def _sweep(self) -> None:
         while True:
-            with self._changed:
+            with self._lock:
                 if not any(group.key for group in list(self._open)):
                     self._sweeper = None
                     return
@@ -238,7 +238,10 @@ class GroupSpans:
         """The scopes of active spans with open groups, by span id."""
         self._parents: dict[tuple[str | None, ...], SpanParent] = {}
         """Cached parents of calls without an active span, by their keys; cleared when a group ends."""
-        self._changed = threading.Condition()
+        # Ctrl-C inside the methods of a condition, which are Python, could leave it locked; those of a lock are C.
+        # Reentrant: the garbage collector may end a call, and its group, on a thread that holds the lock.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._sweeper: threading.Thread | None = None
 
 
