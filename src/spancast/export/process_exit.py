@@ -1,8 +1,9 @@
 """Hooks for the end and the forks of a process: queued spans are spooled, and delivered if there is time.
 
 The end of a process is that of the interpreter (``atexit``), of a child of ``multiprocessing`` or of a Celery pool
-(both skip ``atexit``), or SIGTERM if the application does not handle it. ``kill -9`` loses the spans of the last 0.1 s (of a new process, 0.7 s),
-and so does ``os._exit`` in a child that no such library has forked, unless it calls ``spancast.flush()`` before.
+(both skip ``atexit``), or SIGTERM if the application does not handle it. ``kill -9`` loses the spans of the last 0.1 s
+(of a new process, 0.7 s), and so does ``os._exit`` in a child that no such library has forked, unless it calls
+``spancast.flush()`` before.
 """
 
 from __future__ import annotations
