@@ -46,9 +46,8 @@ def add_config_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_spool_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config``, ``--spool`` and ``--json``."""
-    add_config_option(parser)
+def add_spool_option(parser: argparse.ArgumentParser) -> None:
+    """Add ``--spool``; given after a subcommand, it overrides the one before it."""
     parser.add_argument(
         "--spool",
         type=Path,
@@ -56,6 +55,12 @@ def add_spool_options(parser: argparse.ArgumentParser) -> None:
         default=argparse.SUPPRESS,
         help="directory of the spool; default: the configured one",
     )
+
+
+def add_spool_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``, ``--spool`` and ``--json``."""
+    add_config_option(parser)
+    add_spool_option(parser)
     add_json_option(parser)
 
 

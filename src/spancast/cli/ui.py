@@ -13,7 +13,6 @@ import webbrowser
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -21,7 +20,14 @@ from spancast.cli.command import OK, CommandError, Commands, add_command
 from spancast.cli.explain import renamed, shown_state
 from spancast.cli.formatting import number, size, why_dropped
 from spancast.cli.naming import Naming, keys_of
-from spancast.cli.options import add_store_options, configured, load_settings, opened_spool, store_path
+from spancast.cli.options import (
+    add_spool_option,
+    add_store_options,
+    configured,
+    load_settings,
+    opened_spool,
+    store_path,
+)
 from spancast.cli.page_links import MISSING, PORT
 from spancast.cli.spool import why_queued
 from spancast.cli.spool_send import filter_of, flush_report
@@ -51,13 +57,7 @@ def add_commands(commands: Commands) -> None:
         "It reads the store that `spancast traces` lists, and stores spans sent to /v1/traces (OTLP/HTTP).",
     )
     add_store_options(ui)
-    ui.add_argument(
-        "--spool",
-        type=Path,
-        metavar="DIR",
-        default=argparse.SUPPRESS,
-        help="directory of the spool; default: the configured one",
-    )
+    add_spool_option(ui)
     ui.add_argument("--port", type=int, default=PORT, metavar="PORT", help=f"default: {PORT}; 0: any free one")
     ui.add_argument(
         "--host",
