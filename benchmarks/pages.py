@@ -22,6 +22,9 @@ from benchmarks.measure import Results
 from benchmarks.results import MAX_UNEVEN, Result, ratio
 
 PAGE = ROOT / "docs" / "performance.md"
+_USERS = ("short", "long", "stream", "error")
+_SECOND_US = 1_000_000
+_NAMES = {"bare": "a span written by hand", "spancast, own exporter": "spancast beside an exporter of the application"}
 _KINDS = {"thread": "calling thread, CPU", "process": "whole process with export, CPU", "wall": "wall time"}
 
 
@@ -70,6 +73,25 @@ def times(run: Run, kind: str) -> str:
     lines = [[one, *(cell(run.cases[name].get(one), kind) for name in cases)] for one in listed_candidates(run)]
     lines.append(["*uninstrumented call*", *(f"{_plain(run.cases[name]):.0f}" for name in cases)])
     return rows([_KINDS[kind], *(case_of(name).title for name in cases)], lines)
+
+
+def for_users(run: Run) -> str:
+    """Return what a call costs in µs, thread / process, and the process time of a short one in a call of a second."""
+    cases = [name for name in _USERS if name in run.cases]
+    short = run.cases.get("short", {})
+    lines: list[list[str]] = []
+    for one in listed_candidates(run):
+        if one == FLOOR:
+            continue
+        cells = ["failed" if None in both else f"{both[0]:.0f} / {both[1]:.0f}" for both in _both(run, cases, one)]
+        whole = short[one].median("process") if one in short else None
+        lines.append([_NAMES.get(one, one), *cells, f"{whole / _SECOND_US:.3%}" if whole is not None else "–"])
+    return rows(["µs per call, thread / process", *(case_of(name).title for name in cases), "of a call of 1 s"], lines)
+
+
+def _both(run: Run, cases: Sequence[str], one: str) -> list[tuple[float | None, float | None]]:
+    results = [run.cases[name].get(one) for name in cases]
+    return [(result.median("thread"), result.median("process")) if result else (None, None) for result in results]
 
 
 def cell(result: Result | None, kind: str) -> str:
@@ -180,6 +202,11 @@ def _page(run: Run, images: Sequence[Path]) -> str:
     drawn = {path.stem: f"![cost with {path.stem}](performance/{path.name})" for path in images}
     curves = "\n\n".join(drawn[name] for name in run.curves if name in drawn)
     return f"""# Performance
+
+What tracing adds to a call: CPU time of the calling thread, and of the whole process with the export of the trace, in µs above the same call without tracing. The last column is the process time of a short call as a part of a call
+that takes a second. The names below *a span written by hand* are other libraries, each as its documentation says.
+
+{for_users(run)}
 
 Written by `{run.command}` on {time.strftime("%Y-%m-%d", time.gmtime())}; do not edit. The run took {run.seconds / 60:.0f} minutes. {_omissions(run)}
 

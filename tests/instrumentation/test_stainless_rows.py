@@ -4,11 +4,13 @@ import importlib
 from typing import Any
 from urllib.parse import urlsplit
 
+import anthropic
 import httpx
+import openai
 import pytest
 
 import spancast
-from spancast.testing import CapturedSpans, ReplayServer
+from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.spans import attributes
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
@@ -66,3 +68,34 @@ def test_call_to_an_unknown_host_has_the_provider_of_the_sdk_if_it_is_made_for_o
         spancast.instrument(made)
         made.chat.completions.create(model="m-1", messages=MESSAGES)
     assert attributes(spans.one())["gen_ai.provider.name"] == provider
+
+
+@pytest.mark.parametrize("package", ["openai", "anthropic"])
+@pytest.mark.parametrize("is_answered", [True, False])
+def test_retries_of_the_sdk_are_counted_on_the_one_span(
+    package: str, is_answered: bool, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    again = Reply.error(503, headers={"retry-after-ms": "1"})
+    server.reply(again, again, *([] if is_answered else [again]))
+    with _client(package, server) as made:
+        call = spancast.instrument(made)
+        call = call.chat.completions if package == "openai" else call.messages
+        if is_answered:
+            call.create(model="m-1", messages=MESSAGES, max_tokens=9)
+        else:
+            with pytest.raises(Exception, match=r"503|overloaded|Provider"):
+                call.create(model="m-1", messages=MESSAGES, max_tokens=9)
+    assert attributes(spans.one())["http.request.resend_count"] == 2
+    assert len(server.requests) == 3
+
+
+def test_request_that_was_sent_once_has_no_count_of_retries(server: ReplayServer, spans: CapturedSpans) -> None:
+    with _client("openai", server) as made:
+        spancast.instrument(made).chat.completions.create(model="m-1", messages=MESSAGES)
+    assert "http.request.resend_count" not in attributes(spans.one())
+
+
+def _client(package: str, server: ReplayServer) -> Any:
+    if package == "openai":
+        return openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=2)
+    return anthropic.Anthropic(base_url=server.url, api_key="k", max_retries=2)

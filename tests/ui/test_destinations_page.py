@@ -37,7 +37,7 @@ def test_destinations_and_their_buttons(browser: Browser, receiver: OtlpReceiver
     blocked = Path("gone")
     blocked.write_text("in the way")
     destinations = {
-        "here": file("here"),
+        "here": file("here", trace_url="https://traces.example/p/7/{trace_id}?from=spancast"),
         "rare": file("rare", sampling_rate=0.0001),
         "vendor": otlp(receiver.url),
         "away": AWAY,
@@ -52,6 +52,8 @@ def test_destinations_and_their_buttons(browser: Browser, receiver: OtlpReceiver
         rows = [" ".join(row.split()) for row in reader.page.locator(".states tr").all_inner_texts()]
         shown = {row.split()[0]: row for row in rows}
         assert shown["here"].startswith("here delivered ")
+        link = reader.page.locator("tr", has_text="here").get_by_role("link", name="open there")
+        assert link.get_attribute("href") == f"https://traces.example/p/7/{trace_id}?from=spancast"
         assert shown["rare"].startswith("rare sampled out")
         assert "no such project <script>" in shown["vendor"]
         assert shown["away"].startswith("away queued: ")
@@ -96,3 +98,16 @@ def test_destinations_without_spool_says_why(browser: Browser, tmp_path: Path) -
         reader.open("/destinations")
         assert "no spool at " in reader.text()
     context.close()
+
+
+def test_trace_in_the_page_of_phoenix_and_of_jaeger_has_a_known_address() -> None:
+    destinations = {
+        "phoenix": {"type": "phoenix", "base_url": "http://127.0.0.1:9/s/me/v1/traces"},
+        "jaeger": {"type": "jaeger", "endpoint": "http://127.0.0.1:9"},
+        "collector": {"type": "otel-collector", "endpoint": "http://127.0.0.1:9"},
+    }
+    pipeline(destinations, conversation, BLOCKED_S)
+    overview = SpoolDeliveries(argparse.Namespace()).overview()
+    assert overview.unknown == ""
+    pages = {one.name: one.page for one in overview.destinations}
+    assert pages == {"phoenix": "http://127.0.0.1:9", "jaeger": "http://127.0.0.1:16686", "collector": ""}

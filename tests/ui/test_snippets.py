@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -12,7 +15,7 @@ import pytest
 from tests.destinations.spans import of_sdk, span
 
 import spancast
-from spancast.testing import CapturedSpans, ReplayServer, captured_spans
+from spancast.testing import CapturedSpans, ReplayServer, Reply, captured_spans
 from spancast.ui.snippets import Snippets, snippets
 
 PARAMETERS: dict[str, Any] = {"type": "object", "properties": {"id": {"type": "string"}}}
@@ -102,3 +105,45 @@ def test_anthropic_call_is_made_again(
 
 def test_call_of_another_format_or_without_content_is_no_code() -> None:
     assert snippets(span("group", 1, attributes={})) is None
+
+
+def test_copied_test_passes_and_fails_if_the_response_changes(
+    spans: CapturedSpans, server: ReplayServer, tmp_path: Path
+) -> None:
+    for case in ("chat", "tool", "messages", "error", "stream"):
+        copied = recorded_case(case, spans, server)
+        file = tmp_path / f"test_{case}.py"
+        file.write_text(copied)
+        assert run_test(file).returncode == 0, run_test(file).stdout
+        file.write_text(copied.replace("RESPONSE)", "{'id': 'x', 'error': {}})"))
+        assert run_test(file).returncode == 1
+
+
+def recorded_case(case: str, spans: CapturedSpans, server: ReplayServer) -> str:
+    with (
+        openai.OpenAI(base_url=server.base_url, api_key="sk-secret", max_retries=0) as chat,
+        anthropic.Anthropic(base_url=server.url, api_key="sk-secret") as messages,
+    ):
+        if case == "tool":
+            message = {"role": "assistant", "content": None, "tool_calls": [CALLED]}
+            choice = {"index": 0, "finish_reason": "tool_calls", "message": message}
+            server.reply(Reply.json({"id": "c1", "model": "gpt-5.2", "choices": [choice]}))
+        if case == "messages":
+            spancast.instrument(messages).messages.create(**MESSAGES)
+        elif case == "error":
+            server.reply(Reply.error(429))
+            with pytest.raises(openai.RateLimitError):
+                spancast.instrument(chat).chat.completions.create(**CHAT)
+        elif case == "stream":
+            for _ in spancast.instrument(chat).chat.completions.create(**CHAT, stream=True):
+                pass
+        else:
+            spancast.instrument(chat).chat.completions.create(**CHAT)
+    copied = snippets(of_sdk(spans.calls()[-1]))
+    assert copied is not None
+    return copied.pytest
+
+
+def run_test(file: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(file)]
+    return subprocess.run(command, check=False, capture_output=True, text=True)

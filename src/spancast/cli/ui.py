@@ -31,9 +31,10 @@ from spancast.cli.options import (
 from spancast.cli.page_links import MISSING, PORT
 from spancast.cli.spool import why_queued
 from spancast.cli.spool_send import filter_of, flush_report
-from spancast.destinations.config import DestinationConfig
+from spancast.destinations.config import TRACE_ID, DestinationConfig
 from spancast.destinations.encoder_config import redaction_of
 from spancast.destinations.local_store import StoreConfig
+from spancast.destinations.otlp_vendors import TRACES
 from spancast.encoding.redaction import NO_REDACTION, Redaction
 from spancast.errors import SpancastError
 from spancast.export.spool.protocol import DeadLetter, Spool
@@ -235,7 +236,7 @@ class SpoolDeliveries:
                 at_s=max(at_s for _, _, at_s in spans),
                 span_ids=frozenset(span_id for span_id, _, _ in spans),
                 sequences=[sequence for _, sequence, _ in spans],
-                link=f"{page}/trace/{trace_id}" if state == "delivered" and (page := _page(destinations, name)) else "",
+                link=_trace_url(destinations, name).replace(TRACE_ID, trace_id) if state == "delivered" else "",
                 is_configured=name in destinations,
             )
             for (name, state, reason), spans in groups.items()
@@ -305,8 +306,24 @@ def _refused(spool: Spool, naming: Naming, state: str) -> list[Refused]:
     ]
 
 
-def _page(destinations: Mapping[str, Any], name: str) -> str:
-    """Return the address of the destination's own page, if it is known: that of a Jaeger on its usual port."""
+def _trace_url(destinations: Mapping[str, Any], name: str) -> str:
+    """Return the address of a trace in the destination's own page, with ``{trace_id}``; empty if unknown.
+
+    Without ``trace_url`` it is known of a Jaeger on its usual port, and of Phoenix
+    (arize.com/docs/phoenix/tracing/how-to-tracing/advanced/constructing-urls).
+    """
     config = destinations.get(name)
-    host = urlsplit(str(getattr(config, "endpoint", ""))).hostname if getattr(config, "type", "") == "jaeger" else None
-    return f"http://{host}:{_JAEGER_PAGE}" if host else ""
+    if given := getattr(config, "trace_url", None):
+        return str(given)
+    kind = getattr(config, "type", "")
+    host = urlsplit(str(getattr(config, "endpoint", ""))).hostname if kind == "jaeger" else None
+    if host:
+        return f"http://{host}:{_JAEGER_PAGE}/trace/{TRACE_ID}"
+    base = str(getattr(config, "base_url", "")).rstrip("/").removesuffix(TRACES) if kind == "phoenix" else ""
+    return f"{base}/redirects/traces/{TRACE_ID}" if base else ""
+
+
+def _page(destinations: Mapping[str, Any], name: str) -> str:
+    """Return the address of the destination's own page; empty if unknown."""
+    scheme, _, rest = _trace_url(destinations, name).partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}" if rest else ""

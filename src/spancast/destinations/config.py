@@ -35,6 +35,7 @@ from spancast.destinations.field_types import (
     Pattern,
     Secret,
     Text,
+    parse_address,
     reject_boolean,
     usable_path,
 )
@@ -53,6 +54,7 @@ FilterOperator = Literal[
     "equals", "not_equals", "contains", "not_contains", "regex", "starts_with", "ends_with",
     "gt", "lt", "gte", "lte", "exists", "not_exists",
 ]  # fmt: skip
+TRACE_ID: Final = "{trace_id}"
 _NUMERIC: Final = frozenset({"gt", "lt", "gte", "lte"})
 _VALUELESS: Final = frozenset({"exists", "not_exists"})
 
@@ -216,7 +218,15 @@ def _check_file(path: Path) -> Path:
     return path
 
 
+def _check_trace_url(url: str) -> str:
+    if TRACE_ID not in url:
+        raise ValueError(f"must be a URL that contains {TRACE_ID}")
+    parse_address(url.replace(TRACE_ID, "0"))
+    return url
+
+
 ConventionName = Annotated[str, AfterValidator(_check_convention), WithJsonSchema({"enum": sorted(CONVENTIONS)})]
+TraceUrl = Annotated[str, AfterValidator(_check_trace_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header)]
 ExistingFile = Annotated[Path, AfterValidator(_check_file)]
 
@@ -262,6 +272,10 @@ class DestinationConfig(ConfigModel, frozen=True):
     convention: ConventionName | None = Field(
         None,
         description="Attribute convention; default: that of the destination type.",
+    )
+    trace_url: TraceUrl | None = Field(
+        None,
+        description="Address of a trace in the product's own page, with `{trace_id}`, for links of `spancast ui`.",
     )
 
     @property

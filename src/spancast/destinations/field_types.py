@@ -122,7 +122,12 @@ def redacted_url(url: str) -> str:
     return f"{parts.scheme}://{'***@' if '@' in parts.netloc else ''}{host}{parts.path}{'?***' if parts.query else ''}"
 
 
-def _parse_address(value: str) -> WebAddress:
+def parse_address(value: str) -> WebAddress:
+    """Parse an http(s) URL.
+
+    Raises:
+        ValueError: It is no such URL, or has spaces or control characters.
+    """
     text = value.strip()
     try:
         parts = urlsplit(text)
@@ -183,7 +188,7 @@ DurationOrZero = Annotated[
 """Seconds, written ``7d`` or ``0``."""
 Address = Annotated[
     str,
-    AfterValidator(_parse_address),
+    AfterValidator(parse_address),
     PlainSerializer(redacted_url, when_used="json"),
     WithJsonSchema({"type": "string", "format": "uri"}),
 ]

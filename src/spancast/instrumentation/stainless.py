@@ -241,7 +241,10 @@ class _Request(CallDescription):
     def fail(self, traced_call: TracedCall, error: BaseException, note: Mapping[str, Any] | None) -> None:
         """Record the exception and the request as it was sent."""
         response = traced_call.http_response
-        _set_request_bytes(traced_call, error if response is None else response, note)
+        sent = error if response is None else response
+        _set_request_bytes(traced_call, sent, note)
+        if not traced_call.resend_count:
+            traced_call.resend_count = _resend_count(sent)
         super().fail(traced_call, error, note)
 
     def _request_of(self, options: Any) -> tuple[Dialect | None, Any]:  # noqa: ANN401 - the SDK's options
@@ -300,6 +303,7 @@ def capture_response(method: Method) -> Method:
         traced_call = CURRENT_CALL.get()
         if traced_call is not None:
             traced_call.http_response = kwargs.get("response")
+            traced_call.resend_count = kwargs.get("retries_taken") or 0
         return method(*args, **kwargs)
 
     return wrapper
@@ -313,6 +317,13 @@ def _set_request_bytes(traced_call: TracedCall, knows_request: Any, overridden: 
         # The request was not sent, or streamed; then the caller's body is parsed instead.
         return
     traced_call.set_request_bytes(content, overridden=overridden)
+
+
+def _resend_count(knows_request: Any) -> int:  # noqa: ANN401 - an HTTP response, or the SDK's exception
+    """Return which repetition of the request was sent last; every SDK of Stainless says so in a header."""
+    headers = getattr(getattr(knows_request, "request", None), "headers", None)
+    count = str(headers.get("x-stainless-retry-count")) if headers is not None else ""
+    return int(count) if count.isdecimal() else 0
 
 
 def record_result(

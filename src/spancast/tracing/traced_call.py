@@ -110,6 +110,8 @@ class TracedCall:
     records_response = False
     """Whether the response is recorded, on a span of this call or of an outer one."""
     outer: TracedCall | None = None
+    resend_count = 0
+    """How often the SDK sent the request again; set by a client's patches."""
     span: Span | None = None
     _answer: bytes | Callable[[], Response] | None = None
     """The response: JSON text as received, or a function that parses it."""
@@ -516,12 +518,17 @@ class TracedCall:
             attributes[semconv.ERROR_TYPE] = failure.type
             if failure is not self._failure:
                 counters.add("spans_failed")
-        attributes.update(self._details or _NO_ATTRIBUTES)
+        attributes.update(self._noted())
         if self._completes_response(attributes, response):
             self._add_model_and_cost(attributes)
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
+
+    def _noted(self) -> Attributes:
+        """Return what was noted during the call: the facts of its exception, and how often it was sent again."""
+        details = self._details or _NO_ATTRIBUTES
+        return {**details, semconv.RESEND_COUNT: self.resend_count} if self.resend_count else details
 
     def _ending(self, response: Response) -> tuple[Incomplete | None, Failure | None]:
         """Return how a stream ended early and the failure of the call; None if neither."""

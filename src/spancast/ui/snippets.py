@@ -1,4 +1,7 @@
-"""A recorded call as code that makes it again: curl and Python. Keys are never recorded, so both read a variable."""
+"""A recorded call as code that makes it again: curl, Python, and a test with the recorded response.
+
+Keys are never recorded, so curl and Python read a variable.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from spancast.encoding.genai_fields import conversation, model_parameters, tools
+from spancast.encoding.genai_fields import answers, conversation, finish_reason, model_parameters, tools
 from spancast.encoding.span_data import SpanData
 from spancast.encoding.tree_view import printable
 from spancast.model import json_codec, semconv
@@ -16,6 +19,8 @@ from spancast.model.json_codec import is_list, is_mapping
 
 _CHAT: Final = "chat_completions"
 _HTTPS: Final = 443
+_NS_PER_S: Final = 1_000_000_000
+_STOP_REASONS: Final[Mapping[str, str]] = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 _LINE: Final = 84
 _MAX_TOKENS: Final = 1024
 _OUR_PARAMETERS: Final = frozenset(
@@ -29,10 +34,37 @@ _RENAMED: Final[Mapping[str, str]] = {
 
 
 class Snippets(NamedTuple):
-    """A call as ``curl`` and ``python``."""
+    """A call as ``curl``, ``python`` and ``pytest``; the last is empty if the response is not known."""
 
     curl: str
     python: str
+    pytest: str
+
+
+class _Sdk(NamedTuple):
+    """How the SDK of a format is called, and where its response has the text and the name of the last tool call."""
+
+    client: str
+    address: str
+    method: str
+    text: str
+    tool: str
+
+
+_OPENAI: Final = _Sdk(
+    "openai.OpenAI",
+    "server.base_url",
+    "client.chat.completions.create",
+    "response.choices[0].message.content",
+    "response.choices[0].message.tool_calls[-1].function.name",
+)
+_ANTHROPIC: Final = _Sdk(
+    "anthropic.Anthropic",
+    "server.url",
+    "client.messages.create",
+    "response.content[0].text",
+    "response.content[-1].name",
+)
 
 
 def snippets(span: SpanData) -> Snippets | None:
@@ -66,7 +98,8 @@ def _chat(span: SpanData, messages: list[dict[str, Any]]) -> Snippets:
         f"request = {_literal(body)}\n"
         "print(client.chat.completions.create(**request))\n"
     )
-    return Snippets(_curl(f"{base}/chat/completions", [f'"Authorization: Bearer ${variable}"'], body), python)
+    curl = _curl(f"{base}/chat/completions", [f'"Authorization: Bearer ${variable}"'], body)
+    return Snippets(curl, python, _test(span, _OPENAI, body, _chat_answer(span)))
 
 
 def _anthropic(span: SpanData, messages: list[dict[str, Any]]) -> Snippets:
@@ -87,7 +120,87 @@ def _anthropic(span: SpanData, messages: list[dict[str, Any]]) -> Snippets:
         f"request = {_literal(body)}\n"
         "print(client.messages.create(**request))\n"
     )
-    return Snippets(_curl(f"{base}/v1/messages", headers, body), python)
+    curl = _curl(f"{base}/v1/messages", headers, body)
+    return Snippets(curl, python, _test(span, _ANTHROPIC, body, _anthropic_answer(span)))
+
+
+def _test(span: SpanData, sdk: _Sdk, body: dict[str, Any], answer: dict[str, Any] | None) -> str:
+    """Return the call as a test: a local server sends the recorded response, or the recorded error."""
+    package = sdk.client.partition(".")[0]
+    status = span.count(semconv.RESPONSE + "status_code")
+    error = json_codec.decode(span.text(semconv.RESPONSE + "error") or "")
+    if status is not None and error:
+        reply = f"Reply.error({status}, RESPONSE)"
+        call = f"with pytest.raises({package}.APIStatusError) as raised:\n                {sdk.method}(**REQUEST)"
+        checks = [f"raised.value.status_code == {status}", "raised.value.response.json() == RESPONSE"]
+        answer = {"error": error} if package == "openai" else error
+    elif answer is None:
+        return ""
+    else:
+        reply, call = "Reply.json(RESPONSE)", f"response = {sdk.method}(**REQUEST)"
+        said, called = _said(span)
+        checks = [f"{sdk.text} == {said!r}"] if said else []
+        checks += [f"{sdk.tool} == {called!r}"] if called else []
+    request = {name: value for name, value in body.items() if name != "stream"}
+    note = "    # The recorded call was streamed; here the same response arrives whole.\n" if "stream" in body else ""
+    assertions = [*checks, 'server.requests[0].body["messages"] == REQUEST["messages"]']
+    imports = f"import {package}\n" + ("import pytest\n" if "pytest" in call else "")
+    return (
+        f"{imports}from spancast.testing import Reply, ReplayServer\n\n"
+        f"REQUEST = {_literal(request)}\nRESPONSE = {_literal(answer)}\n\n\n"
+        f"def test_recorded_call() -> None:\n{note}    with ReplayServer() as server:\n"
+        f"        # One reply for each request: the SDK does not retry here.\n        server.reply({reply})\n"
+        f'        with {sdk.client}(base_url={sdk.address}, api_key="test", max_retries=0) as client:\n'
+        f"            # Call your own code here, with this client, and check what it does with the response.\n"
+        f"            {call}\n" + "".join(f"    assert {one}\n" for one in assertions)
+    )
+
+
+def _said(span: SpanData) -> tuple[str, str]:
+    """Return the text of the first choice and the name of its last tool call; empty if there is none."""
+    found = answers(span) or [{}]
+    calls: list[dict[str, Any]] = found[0].get("tool_calls") or []
+    return str(found[0].get("content") or ""), str(calls[-1]["function"]["name"]) if calls else ""
+
+
+def _chat_answer(span: SpanData) -> dict[str, Any] | None:
+    found = answers(span)
+    if not found:
+        return None
+    choices = [
+        {"index": index, "finish_reason": one.pop("finish_reason", "stop"), "message": one}
+        for index, one in enumerate(map(dict, found))
+    ]
+    sent, received = span.count(semconv.USAGE_INPUT_TOKENS) or 0, span.count(semconv.USAGE_OUTPUT_TOKENS) or 0
+    return {
+        "id": span.text(semconv.RESPONSE_ID) or "chatcmpl-1",
+        "object": "chat.completion",
+        "created": span.end_ns // _NS_PER_S,
+        "model": span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL),
+        "choices": choices,
+        "usage": {"prompt_tokens": sent, "completion_tokens": received, "total_tokens": sent + received},
+    }
+
+
+def _anthropic_answer(span: SpanData) -> dict[str, Any] | None:
+    found = answers(span)
+    if not found:
+        return None
+    content = _anthropic_message(found[0])["content"]
+    reason = finish_reason(span)
+    return {
+        "id": span.text(semconv.RESPONSE_ID) or "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL),
+        "content": [{"type": "text", "text": content}] if isinstance(content, str) else content or [],
+        "stop_reason": _STOP_REASONS.get(reason or "", reason),
+        "stop_sequence": None,
+        "usage": {
+            "input_tokens": span.count(semconv.USAGE_INPUT_TOKENS) or 0,
+            "output_tokens": span.count(semconv.USAGE_OUTPUT_TOKENS) or 0,
+        },
+    }
 
 
 def _parameters(span: SpanData) -> dict[str, Any]:

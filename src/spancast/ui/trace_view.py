@@ -158,6 +158,8 @@ def facts(span: SpanData) -> Iterator[tuple[str, str]]:
         yield "finish", reason
     if status := span.text(semconv.RESPONSE + "status_code"):
         yield "HTTP", status
+    if again := span.count(semconv.RESEND_COUNT):
+        yield "sent again", "once" if again == 1 else f"{again} times"
 
 
 def _server_facts(span: SpanData) -> Iterator[tuple[str, str]]:
