@@ -19,15 +19,20 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NoReturn, Protocol
 
-from spancast.diagnostics import never_raise
+from spancast.diagnostics import counters, never_raise
 
 _FIRST_PID: Final = 1
 _EXIT_WAIT_S: Final = 2.0
-"""How long ``os._exit`` in a forked child waits at most; a child without spans takes a millisecond."""
+"""How long ``os._exit`` waits at most in a forked child that has recorded something."""
 
 
 class ProcessAware(Protocol):
     """An object that has work to do at the end of a process and in a forked child."""
+
+    @property
+    def has_spans(self) -> bool:
+        """Return whether spans wait in memory."""
+        ...
 
     def shutdown(self) -> object:
         """Deliver what is possible within a bounded time."""
@@ -38,7 +43,7 @@ class ProcessAware(Protocol):
         ...
 
 
-_registered: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+_registered: Final[weakref.WeakSet[ProcessAware]] = weakref.WeakSet()
 _first: Final[list[Callable[[], object]]] = []
 _armed_pid: int = 0
 _exit_is_replaced = False
@@ -116,11 +121,13 @@ def _ending_before(exit_now: Callable[[int], NoReturn]) -> Callable[[int], NoRet
     @functools.wraps(exit_now)
     def exit_later(status: int) -> NoReturn:
         try:
-            ended = _thread.allocate_lock()
-            ended.acquire()
-            # Not on this thread, which may hold a lock that the shutdown needs.
-            _thread.start_new_thread(lambda: (_end(), ended.release()), ())
-            ended.acquire(timeout=_EXIT_WAIT_S)
+            # Many children do nothing of ours: they become another program, or a daemon.
+            if counters.read() or any(item.has_spans for item in list(_registered)):
+                ended = _thread.allocate_lock()
+                ended.acquire()
+                # Not on this thread, which may hold a lock that the shutdown needs.
+                _thread.start_new_thread(lambda: (_end(), ended.release()), ())
+                ended.acquire(timeout=_EXIT_WAIT_S)
         finally:
             exit_now(status)
 
