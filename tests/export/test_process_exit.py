@@ -148,7 +148,8 @@ def test_forked_child_that_ends_by_os_exit_delivers_or_leaves_its_spans_in_the_s
     pipeline = pipeline_to({"receiver": otlp(receiver.url)}, tmp_path)
     assert pipeline.flush(30)
     pipeline.shutdown()
-    assert numbers(receiver) == Counter(range(400))
+    # A child may end in the middle of a delivery, which is then repeated.
+    assert sorted(numbers(receiver)) == list(range(400))
 
 
 @pytest.mark.skipif(find_spec("celery") is None, reason="celery is not installed")

@@ -22,8 +22,8 @@ from typing import Any, Final, NoReturn, Protocol
 from spancast.diagnostics import counters, never_raise
 
 _FIRST_PID: Final = 1
-_EXIT_WAIT_S: Final = 2.0
-"""How long ``os._exit`` waits at most in a forked child that has recorded something."""
+_EXIT_WAIT_S: Final = 5.0
+"""How long ``os._exit`` waits in a forked child whose shutdown hangs; it takes half a second at most if it does not."""
 
 
 class ProcessAware(Protocol):
