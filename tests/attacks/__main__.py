@@ -164,7 +164,7 @@ def leak(folder: Path, times: int) -> str:
 
 ATTACKS: Final[Mapping[Callable[[Path, int], str], int]] = {
     call: 100,
-    fuzz: 30_000,
+    fuzz: 1_000,
     trace: 5_000,
     corrupt: 1500,
     kill: 30,

@@ -133,12 +133,13 @@ async def _seen(driver: Driver, client: Any, take: int | None, keys: dict[str, A
     return _shown(result), result
 
 
-async def _forgotten() -> None:
-    """Let abandoned streams end: the event loop closes an asynchronous one some turns later."""
-    for _ in range(3):
-        gc.collect(1)
+async def _abandoned(spans: CapturedSpans) -> None:
+    """Let an abandoned stream end: the event loop closes an asynchronous one some turns later."""
+    for turn in range(200):
+        if spans.calls():
+            return
+        gc.collect(1 if turn % 50 else 2)
         await asyncio.sleep(0)
-    gc.collect()
 
 
 class Caller:
@@ -163,7 +164,7 @@ class Caller:
         plain, _ = await _seen(driver, self._plain, take, {})
         traced, result = await _seen(driver, self._traced, take, keys)
         if take is not None:
-            await _forgotten()
+            await _abandoned(self.spans)
         sent = [request.raw for request in self.server.requests[-2:]]
         calls = self.spans.calls()
         self.spans.clear()
