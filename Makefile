@@ -44,7 +44,7 @@ demo: $(DEMO_READY) ## trace a support conversation with three SDKs; print its t
 test: $(READY) ## run all tests with two workers (WORKERS=0: in one process); list the skipped and the ten slowest
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(ARGS)
 
-attacks: $(READY) ## attack the promises for half an hour: kill -9, 1,500 corruptions, signals, forks, leaks (or ARGS=kill)
+attacks: $(READY) ## attack the promises for three quarters of an hour: broken answers, kill -9, corruptions, forks, leaks (or ARGS=kill)
 	@$(BIN)/python -m tests.attacks $(ARGS)
 
 check: $(READY) ## check lint, types and layers

@@ -180,7 +180,7 @@ class Runtime:
         settings = load(path or found, given)
         defaults = trace_keys.read(json_data(settings.default_trace)) if settings.default_trace else NO_KEYS
         if defaults.validation_errors:
-            raise ConfigError("\n".join(defaults.validation_errors))
+            raise ConfigError("\n".join(map(trace_keys.refusal, defaults.validation_errors)))
         provider = tracer_provider or _application_provider()
         is_ours = provider is None or provider is self._own_provider
         effective = in_effect(settings, has_other_exporters=not is_ours)

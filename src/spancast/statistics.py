@@ -14,10 +14,14 @@ class DestinationStats:
     """Spans of one destination since the process started; ``queued`` and ``queued_bytes`` are the current values.
 
     ``retries`` counts batches, ``filter_timeouts`` evaluations of a regular expression. ``rejected`` are spans of
-    an OTLP partial success. ``dropped`` is by reason.
+    an OTLP partial success. ``dropped`` is by reason. Of the ``delivered`` spans, ``delivered_by_others`` were
+    delivered by another process that shares the spool, and ``delivered_for_others`` were made by another or an earlier
+    one.
     """
 
     delivered: int = 0
+    delivered_by_others: int = 0
+    delivered_for_others: int = 0
     sampled_out: int = 0
     filtered: int = 0
     non_genai: int = 0

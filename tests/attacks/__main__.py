@@ -6,11 +6,14 @@ docs/reliability.md.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import gc
 import json
 import os
 import platform
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,15 +21,49 @@ from pathlib import Path
 from typing import Final
 
 from opentelemetry.sdk.trace import TracerProvider
-from tests.attacks import corruption, failing_disk, lifecycle, processes
+from tests.attacks import calls, corruption, failing_disk, lifecycle, processes, traces
 
 import spancast
 from spancast.destinations.protocol import Payload
+from spancast.testing import ReplayServer, captured_spans
 
 RESULTS: Final = Path(__file__).with_name("results.json")
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reliability.md"
 _WARM_CALLS: Final = 50_000
 _TABLE: Final = re.compile(r"(<!-- attacks -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def call(_: Path, times: int) -> str:
+    """Calls of every SDK with answers that are often broken, each without and with spancast"""
+    gc.collect()
+    gc.freeze()
+    with ReplayServer() as server, captured_spans() as spans:
+        count, wrong = asyncio.run(calls.trials(server, spans, range(times)))
+    assert not wrong, wrong
+    sdks = len({driver.sdk for driver in calls.ATTACKED})
+    return (
+        f"{count:,} calls, {len(calls.ATTACKED)} methods of {sdks} SDKs: same result or error, same request, one span"
+        " each with every text that arrived"
+    )
+
+
+def fuzz(_: Path, times: int) -> str:
+    """Readers of every dialect, with mutated recordings"""
+    place = Path(__file__).parents[1] / "dialects" / "test_mutated_recordings.py"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(place)]
+    run = subprocess.run(
+        command, env={**os.environ, "SPANCAST_FUZZ_EXAMPLES": str(times)}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout[-5000:]
+    return f"{times:,} examples per reader and property: no exception, no lost text, streamed equals whole"
+
+
+def trace(_: Path, times: int) -> str:
+    """Random programs of blocks, threads, tasks, generators and exceptions"""
+    with captured_spans() as spans:
+        count, wrong = traces.trials(spans, range(times))
+    assert not wrong, wrong
+    return f"{times:,} programs, {count:,} spans: the expected tree and sessions, nothing left current"
 
 
 def corrupt(folder: Path, times: int) -> str:
@@ -126,6 +163,9 @@ def leak(folder: Path, times: int) -> str:
 
 
 ATTACKS: Final[Mapping[Callable[[Path, int], str], int]] = {
+    call: 100,
+    fuzz: 1_000,
+    trace: 5_000,
     corrupt: 1500,
     kill: 30,
     terminate: 30,

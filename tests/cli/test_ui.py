@@ -83,9 +83,11 @@ def test_run_ui_has_the_status_of_the_program() -> None:
     assert "auto_instrumentation" in done.stdout
 
 
-def test_run_ui_unknown_program_is_127() -> None:
-    code = "import sys; from spancast.cli import main; sys.exit(main(['run', '--ui', '--', 'no-such-program']))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=120).returncode == 127
+@pytest.mark.parametrize("options", [["--ui"], []])
+def test_run_unknown_program_is_127_and_says_nothing_else(options: list[str]) -> None:
+    code = f"import sys; from spancast.cli import main; sys.exit(main({['run', *options, '--', 'no-such-program']}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (127, "spancast run: no-such-program: not found\n")
 
 
 def test_show_html_is_one_page_without_scripts(capsys: pytest.CaptureFixture[str]) -> None:

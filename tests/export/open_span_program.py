@@ -1,7 +1,7 @@
 """An application whose process ends while spans are open. Arguments: URL DIRECTORY HOW.
 
 How: ``exit``, ``term`` (waits for SIGTERM), ``pool`` and ``executor`` (workers by fork), ``spawned`` (by spawn), ``stream``
-(a worker by fork that ends no span by itself).
+(a worker by fork that ends no span by itself), ``in call`` (a call waits for its response).
 """
 
 from __future__ import annotations
@@ -36,6 +36,13 @@ def answer(**request: Any) -> str:
 def stream(**request: Any) -> Iterator[str]:
     yield "h"
     yield "i"
+
+
+@spancast.instrument
+def unanswered(**request: Any) -> str:
+    os.write(1, b"ready\n")
+    threading.Event().wait()
+    return "hi"
 
 
 def open_stream() -> None:
@@ -76,6 +83,8 @@ def main() -> None:
         child = fork.Process(target=open_stream)
         child.start()
         child.join()
+    elif how == "in call":
+        unanswered(model="unanswered", messages=[{"role": "user", "content": "May I?"}])
     else:
         open_spans()
     if how == "term":

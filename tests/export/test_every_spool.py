@@ -125,6 +125,34 @@ def test_clock_set_back_does_not_block_delivery(spool: Spool) -> None:
     assert numbers(take(spool, "a")) == [0, 1]
 
 
+def test_clock_set_back_after_a_failure_ends_the_wait(spool: Spool, clock: Clock) -> None:
+    spool.put(records(range(2)), {})
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.nack(lease, START_S + 60, "503")
+    assert spool.state("a").due_s == START_S + 60
+    assert take(spool, "a", START_S + 59) is None
+    clock.now_s -= 600
+    assert spool.state("a").due_s == 0
+    assert numbers(take(spool, "a", clock.now_s)) == [0, 1]
+
+
+def test_clock_set_back_during_a_lease_ends_it(spool: Spool) -> None:
+    spool.put(records(range(2)), {})
+    assert take(spool, "a") is not None
+    assert numbers(take(spool, "a", START_S - 600)) == [0, 1]
+
+
+def test_early_lease_does_not_wait_for_the_due_time(spool: Spool) -> None:
+    spool.put(records(range(2)), {})
+    lease = take(spool, "a")
+    assert lease is not None
+    spool.nack(lease, START_S + 60, "503")
+    early = spool.lease("a", max_records=9, max_bytes=MIB, now_s=START_S, is_early=True)
+    assert numbers(early) == [0, 1]
+    assert spool.lease("a", max_records=9, max_bytes=MIB, now_s=START_S, is_early=True) is None
+
+
 # Outcomes
 
 

@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 from opentelemetry import context as context_api
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from tests.destinations.otlp_receiver import OtlpReceiver
+from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
 from tests.export.pipelines import call, otlp, pipeline_to, tracing
 
+from spancast.diagnostics import counters
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
+from spancast.export import delivery_worker
 from spancast.export.worker_thread import CURRENT_THREAD, WorkerThread
+from spancast.statistics import stats_of
 from spancast.testing import ReplayServer, Reply
 
 PROGRAM = Path(__file__).with_name("fork_program.py")
@@ -112,6 +115,41 @@ def test_flush_in_child_reports_spans_of_child_only(receiver: OtlpReceiver) -> N
         pipeline.span_queue._max_spans = room
         assert in_child(flushed) == "True 0 1"
         assert flushed() == "False 1 1"
+    pipeline.shutdown()
+
+
+@pytest.mark.parametrize("outcome", ["delivered", "dead_lettered"])
+def test_child_delivers_spans_of_its_parent_both_statistics_are_right(
+    outcome: str, receiver: OtlpReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The parent's thread delivers only if it is asked to.
+    monkeypatch.setattr(delivery_worker, "BATCH_DELAY_S", 3600.0)
+    receiver.answer_with(ok() if outcome == "delivered" else status(400))
+    counters.clear()
+    pipeline = pipeline_to({"one": otlp(receiver.url)}, tmp_path)
+
+    def counts() -> str:
+        report = pipeline.flush(60).destinations["one"]
+        found = stats_of(counters.read(), pipeline.span_queue.queued, pipeline.queues())
+        one = found.destinations["one"]
+        return (
+            f"{found.received} received, {getattr(report, outcome)} and {getattr(one, outcome)} {outcome},"
+            f" {one.delivered_by_others} by others, {one.delivered_for_others} for others, {one.queued} queued"
+        )
+
+    def work() -> str:
+        call(tracer)
+        return counts()
+
+    with tracing(pipeline) as tracer:
+        for _ in range(3):
+            call(tracer)
+        pipeline.span_queue.flush(60)
+        by, for_others = (3, 3) if outcome == "delivered" else (0, 0)
+        assert in_child(work) == f"1 received, 4 and 4 {outcome}, 0 by others, {for_others} for others, 0 queued"
+        assert counts() == f"3 received, 3 and 3 {outcome}, {by} by others, 0 for others, 0 queued"
+        call(tracer)
+        assert counts() == f"4 received, 1 and 4 {outcome}, {by} by others, 0 for others, 0 queued"
     pipeline.shutdown()
 
 

@@ -104,6 +104,21 @@ def test_open_groups_blocks_and_streams_end_with_the_process(how: str, receiver:
     assert names == (["chat streamed"] if how == "stream" else ALL_OPEN)
 
 
+def test_call_in_flight_at_sigterm_has_a_span_with_an_error(receiver: OtlpReceiver, tmp_path: Path) -> None:
+    process = program(receiver, tmp_path, "in call", path=OPEN_SPANS)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (-signal.SIGTERM, "")
+    [span] = [span for request in receiver.requests for span in spans_in(request.body)]
+    found = {one.key: one.value.string_value for one in span.attributes}
+    assert (span.name, found["error.type"], found["spancast.response.incomplete"]) == (
+        "chat unanswered", "interrupted", "abandoned",
+    )  # fmt: skip
+    assert "May I?" in found["gen_ai.input.messages"]
+
+
 @pytest.mark.skipif(not CAN_UNSHARE, reason="no new pid namespace can be made here")
 def test_sigterm_of_the_first_process_of_a_container_leaves_delivery_running(
     receiver: OtlpReceiver, tmp_path: Path
@@ -121,6 +136,20 @@ def test_child_processes_deliver(how: str, count: int, spool: str, receiver: Otl
     _, output = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "")
     assert numbers(receiver) == Counter(range(count))
+
+
+def test_forked_child_that_ends_by_os_exit_delivers_or_leaves_its_spans_in_the_spool(
+    receiver: OtlpReceiver, tmp_path: Path
+) -> None:
+    """As RQ's work horse ends; `multiprocessing`, whose children end so too, has run finalizers before."""
+    process = program(receiver, tmp_path, "exits")
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, output) == (0, "")
+    pipeline = pipeline_to({"receiver": otlp(receiver.url)}, tmp_path)
+    assert pipeline.flush(30)
+    pipeline.shutdown()
+    # A child may end in the middle of a delivery, which is then repeated.
+    assert sorted(numbers(receiver)) == list(range(400))
 
 
 @pytest.mark.skipif(find_spec("celery") is None, reason="celery is not installed")

@@ -153,7 +153,7 @@ def test_misspelled_key_is_reported_with_the_nearest_one_and_kept(known: str) ->
     for name in MISSPELLED[known]:
         keys = read({name: "v"})
         assert keys.validation_errors == (
-            f"trace.{name}: unknown key, recorded as a custom one; did you mean `{known}`?",
+            f"trace.{name}: unknown key (did you mean `{known}`?); recorded as a custom one",
         )
         assert keys.custom == {name: "v"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,9 @@ def _run(args: argparse.Namespace) -> int:
     if not command:
         print("spancast run: no program given; expected e.g. `spancast run -- python app.py`", file=sys.stderr)
         return USAGE_ERROR
+    if shutil.which(command[0]) is None:
+        print(f"spancast run: {command[0]}: not found", file=sys.stderr)
+        return NOT_FOUND
     paths = [str(SITE), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     file: Path | None = getattr(args, "config", None) or find()

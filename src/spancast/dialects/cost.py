@@ -1,8 +1,8 @@
 """The estimated cost of a call whose provider names none, from its token counts and a table of prices.
 
 Prices come from the setting ``prices``, else from the PyPI package genai-prices, which has them bundled. Its import
-takes a tenth of a second, so it is imported with the first call that needs it. A model without a known price has no
-cost.
+takes a tenth of a second, three with its compilation, so it is imported during the first call. A model without a known
+price has no cost.
 
 Invariants: never raises for the data of a call; equals the result of genai-prices (``test_cost.py``).
 """
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _PER_MTOK: Final = 1_000_000
 _PER_K: Final = 1_000
+_LOAD_AFTER_S: Final = 0.05
+"""Until the first call has sent its request: an import at the same time would delay that."""
 _MODELS_CACHED: Final = 1_024
 _NAME_LIMIT: Final = 512
 _DIGITS: Final = 12
@@ -156,10 +158,12 @@ class CostEstimator:
 
 
 def load_in_background() -> None:
-    """Import genai-prices on a thread, for calls that are parsed on the caller's thread."""
+    """Import genai-prices on a thread while the first call waits for its response, so that its span does not wait."""
+    loading = threading.Timer(_LOAD_AFTER_S, _genai_prices)
+    loading.name, loading.daemon = "spancast-prices", True
     # Without a thread, the first estimate imports it.
     with suppress(RuntimeError):
-        threading.Thread(target=_genai_prices, name="spancast-prices", daemon=True).start()
+        loading.start()
 
 
 _importing: Final = threading.RLock()

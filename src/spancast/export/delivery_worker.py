@@ -37,8 +37,6 @@ _EXTEND_AFTER_S: Final = 10.0
 _SMALLEST_SPAN_BYTES: Final = 4096
 _IDLE_S: Final = 5.0
 _PACE_S: Final = 0.25
-_LONGEST_WAIT_S: Final = 3720.0
-"""Of a back-off that an earlier process left in the spool: a server may ask for one hour."""
 _REASON_KIND: Final = 40
 _MAX_REASONS: Final = 8
 
@@ -88,7 +86,7 @@ class DeliveryWorker:
         self._is_stopped = False
         self._backoff_until_s = 0.0
         self._retry_after_until_s = 0.0
-        self._longest_wait_s = _LONGEST_WAIT_S
+        self._longest_wait_s = 0.0
         """How long the current back-off is. If more is left of it, the clock was set back."""
         self._failures = 0
         self._logged_reasons: set[str] = set()
@@ -154,6 +152,7 @@ class DeliveryWorker:
         if not self._backoff_until_s:
             # The spool keeps the back-off of an earlier process.
             self._backoff_until_s = self._spool.state(self.route.key).due_s
+            self._longest_wait_s = self._backoff_until_s - self._clock()
         self._thread.start()
 
     def stop(self) -> None:
@@ -213,14 +212,14 @@ class DeliveryWorker:
         is_flush, self._is_flushing = self._is_flushing, False
         if self._backoff_left_s() > 0 and (now_s < self._retry_after_until_s or not is_flush):
             return False
-        # The back-off is stored in the spool too, for the next process; a flush ignores it, and so does a wait that is
-        # over although the clock was set back.
-        lease_s = max(now_s, self._due_s())
         lease = self._spool.lease(
             self.route.key,
             max_records=min(PROBE_BATCH, self._max_records) if self.is_circuit_open else self._max_records,
             max_bytes=self._max_bytes,
-            now_s=lease_s,
+            now_s=now_s,
+            # The back-off is stored in the spool too, for the next process; a flush ignores it, and so does a wait that
+            # is over although the clock was set back.
+            is_early=self._due_s() > now_s,
         )
         if lease is None:
             return False

@@ -305,6 +305,11 @@ class ExportPipeline:
         self.spool.close()
         return report
 
+    @property
+    def has_spans(self) -> bool:
+        """Return whether spans wait to be spooled."""
+        return self.span_queue.queued > 0
+
     def keys_in(self, spool: Spool) -> Collection[str]:
         """Return the keys of the destinations that this pipeline delivers from the file of ``spool``."""
         path = self.spool.usage().path

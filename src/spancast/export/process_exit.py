@@ -1,15 +1,15 @@
 """Hooks for the end and the forks of a process: queued spans are spooled, and delivered if there is time.
 
 The end of a process is that of the interpreter (``atexit``), of a child of ``multiprocessing`` or of a Celery pool
-(both skip ``atexit``), or SIGTERM if the application does not handle it. ``kill -9`` loses the spans of the last 0.1 s
-(of a new process, 0.7 s), and so does ``os._exit`` in a child that no such library has forked, unless it calls
-``spancast.flush()`` before.
+(both skip ``atexit``), ``os._exit`` in any other forked child (RQ's work horse), or SIGTERM if the application does not
+handle it. ``kill -9`` loses the spans of the last 0.1 s, and so does ``os._exit`` in a process that was not forked.
 """
 
 from __future__ import annotations
 
 import _thread
 import atexit
+import functools
 import os
 import signal
 import sys
@@ -17,15 +17,22 @@ import threading
 import weakref
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
-from spancast.diagnostics import never_raise
+from spancast.diagnostics import counters, never_raise
 
 _FIRST_PID: Final = 1
+_EXIT_WAIT_S: Final = 5.0
+"""How long ``os._exit`` waits in a forked child whose shutdown hangs; it takes half a second at most if it does not."""
 
 
 class ProcessAware(Protocol):
     """An object that has work to do at the end of a process and in a forked child."""
+
+    @property
+    def has_spans(self) -> bool:
+        """Return whether spans wait in memory."""
+        ...
 
     def shutdown(self) -> object:
         """Deliver what is possible within a bounded time."""
@@ -36,9 +43,10 @@ class ProcessAware(Protocol):
         ...
 
 
-_registered: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+_registered: Final[weakref.WeakSet[ProcessAware]] = weakref.WeakSet()
 _first: Final[list[Callable[[], object]]] = []
 _armed_pid: int = 0
+_exit_is_replaced = False
 
 
 def register(item: ProcessAware) -> None:
@@ -107,6 +115,25 @@ def _end_by_signal(number: int) -> None:
     os.kill(os.getpid(), number)
 
 
+def _ending_before(exit_now: Callable[[int], NoReturn]) -> Callable[[int], NoReturn]:
+    """Return ``os._exit`` with a shutdown of at most ``_EXIT_WAIT_S`` before it."""
+
+    @functools.wraps(exit_now)
+    def exit_later(status: int) -> NoReturn:
+        try:
+            # Many children do nothing of ours: they become another program, or a daemon.
+            if counters.read() or any(item.has_spans for item in list(_registered)):
+                ended = _thread.allocate_lock()
+                ended.acquire()
+                # Not on this thread, which may hold a lock that the shutdown needs.
+                _thread.start_new_thread(lambda: (_end(), ended.release()), ())
+                ended.acquire(timeout=_EXIT_WAIT_S)
+        finally:
+            exit_now(status)
+
+    return exit_later
+
+
 @never_raise
 def _end() -> None:
     for function in _first:
@@ -117,9 +144,13 @@ def _end() -> None:
 
 @never_raise
 def _in_child() -> None:
+    global _exit_is_replaced  # noqa: PLW0603 - its own children inherit the function
     for item in list(_registered):
         item.after_fork_in_child()
     arm()
+    if not _exit_is_replaced:
+        _exit_is_replaced = True
+        os._exit = _ending_before(os._exit)
 
 
 atexit.register(_end)

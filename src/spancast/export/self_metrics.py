@@ -56,7 +56,8 @@ def _queues(pipeline: ExportPipeline | None) -> list[tuple[dict[str, str], tuple
 def _exported(pipeline: ExportPipeline | None) -> Iterable[Observation]:
     counts = counters.read()
     for name, labels in _labels(pipeline).items():
-        yield Observation(counts[Count("delivered", name)], labels)
+        # Each span once over all processes.
+        yield Observation(counts[Count("delivered", name)] - counts[Count("delivered_by_others", name)], labels)
         for outcome in _NOT_DELIVERED:
             if count := counts[Count(outcome, name)]:
                 yield Observation(count, {**labels, "error.type": outcome})

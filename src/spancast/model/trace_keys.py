@@ -125,7 +125,7 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
             custom[name] = value
             if meant := nearest_key(name):
                 validation_errors.append(
-                    f"trace.{name}: unknown key, recorded as a custom one; did you mean `{meant}`?"
+                    f"trace.{name}: unknown key (did you mean `{meant}`?); recorded as a custom one"
                 )
     if metadata is not None:
         for key, value in _read_metadata(metadata, validation_errors).items():
@@ -146,6 +146,11 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
         enabled=given.get("enabled") is not False,
         validation_errors=tuple(validation_errors),
     )
+
+
+def refusal(problem: str) -> str:
+    """Return a validation error without what is done about it ("; ignored"), if it is raised instead."""
+    return problem.rpartition("; ")[0] or problem
 
 
 def flatten(custom: Mapping[str, Any]) -> Attributes:

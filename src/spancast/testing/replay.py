@@ -261,7 +261,9 @@ class ReplayServer:
         self._scripts: dict[str, deque[Reply]] = {}
         self._requests: list[Received] = []
         self._serial = itertools.count(1)
-        self._changed = threading.Condition()
+        # Not the condition is entered: Ctrl-C inside its methods, which are Python, could leave it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._stopping = threading.Event()
         self._acceptor: threading.Thread | None = None
         self._connections: list[_Connection] = []
@@ -288,12 +290,12 @@ class ReplayServer:
     @property
     def requests(self) -> list[Received]:
         """A copy of all requests in order of arrival."""
-        with self._changed:
+        with self._lock:
             return list(self._requests)
 
     def wait_for_requests(self, count: int, *, timeout_s: float = 10.0) -> list[Received]:
         """Wait for ``count`` requests and return all; raise TimeoutError after ``timeout_s``."""
-        with self._changed:
+        with self._lock:
             if not self._changed.wait_for(lambda: len(self._requests) >= count, timeout_s):
                 msg = f"{len(self._requests)} of {count} requests arrived within {timeout_s} s"
                 raise TimeoutError(msg)
@@ -302,7 +304,7 @@ class ReplayServer:
     def reply(self, first: str | Reply, *more: Reply) -> None:
         """Append replies to the script for every path, or for paths that end with ``first`` if it is a string."""
         suffix, replies = (first, more) if isinstance(first, str) else ("", (first, *more))
-        with self._changed:
+        with self._lock:
             self._scripts.setdefault(suffix, deque()).extend(replies)
 
     def start(self) -> ReplayServer:
@@ -339,7 +341,7 @@ class ReplayServer:
                     self._connections.append(_Connection(connection, self._stopping, self._handle))
 
     def _handle(self, received: Received) -> Reply:
-        with self._changed:
+        with self._lock:
             self._requests.append(received)
             self._changed.notify_all()
             reply = self._next_scripted(received.path)

@@ -34,7 +34,7 @@ from spancast.tracing.other_instrumentations import active_inference_span, is_su
 from spancast.tracing.span_factory import SpanFactory
 from spancast.tracing.stored_responses import StoredResponses
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys, lost_entry
-from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_streams
+from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_open_calls
 
 _KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
 
@@ -174,8 +174,7 @@ class CallTracer:
         provider = self.settings.tracer_provider or trace_api.get_tracer_provider()
         if span_factory is None or span_factory.provider is not provider:
             span_factory = self._span_factory = SpanFactory(provider)
-            parses_now = span_factory.only_processor is None or self.active_metrics() is not None
-            if parses_now and self.settings.cost_estimator is not None:
+            if self.settings.cost_estimator is not None:
                 load_in_background()
             # atexit hooks run in reverse order: registered after the provider's shutdown, this one runs before it.
             atexit.unregister(self.end_open_spans)
@@ -183,8 +182,8 @@ class CallTracer:
         return span_factory
 
     def end_open_spans(self) -> None:
-        """End every open stream and group span, at the end of the process."""
-        end_streams()
+        """End every open call and group span, at the end of the process."""
+        end_open_calls()
         self.group_spans.end_all()
 
     def active_metrics(self) -> ClientMetrics | None:
@@ -204,7 +203,7 @@ class CallTracer:
         """
         counters.add("validation_errors", len(validation_errors))
         if strict:
-            raise error("; ".join(validation_errors))
+            raise error("; ".join(map(trace_keys.refusal, validation_errors)))
         for problem in validation_errors:
             warn_once(f"problem:{problem.partition(':')[0]}", "spancast: %s", problem)
 

@@ -57,6 +57,7 @@ Incomplete: TypeAlias = Literal["closed", "abandoned", "cancelled", "failed", "c
 
 _LEFT: Final = frozenset(("closed", "abandoned"))
 _CUT: Final = Failure(type="incomplete_stream", message="the stream ended without a finish reason")
+_UNANSWERED: Final = Failure(type="interrupted", message="the process ended before the response arrived")
 _STATUS_LIMIT: Final = 1_024
 _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
@@ -64,7 +65,7 @@ _NO_ATTRIBUTES: Final[Attributes] = {}
 _NO_TIMES: Final[list[float]] = []
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
-"""Calls with a streamed response, while they are alive."""
+"""Calls being recorded, while they are alive."""
 _process = object()
 """Another object in each forked child."""
 
@@ -214,6 +215,7 @@ class TracedCall:
                 self._added_at_end = attributes
                 processor.add_at_end(span, attributes)
             self.records_response = True
+            _open.add(weakref.ref(self, _open.discard))
             counters.add("spans_started")
             if parse_now or self.settings.strict:
                 self._read_strictly()
@@ -229,6 +231,7 @@ class TracedCall:
     def start_within(self, outer: TracedCall) -> None:
         """Record this call on the span of the ``outer`` call."""
         self.outer, self.records_response = outer, True
+        _open.add(weakref.ref(self, _open.discard))
         self._problems = list(self.keys.validation_errors)
         self._read_request()
 
@@ -320,7 +323,6 @@ class TracedCall:
     def expect_stream(self, arrived: Arrived) -> None:
         """Expect a streamed response; when the call ends, the content of ``arrived`` is recorded."""
         self._arrived = arrived
-        _open.add(weakref.ref(self, _open.discard))
 
     def chunk_arrived(self) -> None:
         """Record the time of a chunk: always of the first, of the others only if metrics are collected."""
@@ -534,7 +536,7 @@ class TracedCall:
         """Return how a stream ended early and the failure of the call; None if neither."""
         arrived, incomplete, failure = self._arrived, self._incomplete, self._failure or response.failure
         if arrived is None:
-            return incomplete, failure
+            return incomplete, failure or (_UNANSWERED if incomplete == "abandoned" else None)
         if incomplete in _LEFT and arrived.is_complete:
             incomplete = None
         if arrived.is_stream and not (incomplete or failure or is_empty(response)) and is_cut(response):
@@ -626,8 +628,8 @@ def around() -> Around:
     return CURRENT_CALL.get(), get_current()
 
 
-def end_streams() -> None:
-    """End every open stream with the part that has arrived; at exit, because not all objects are finalized then."""
+def end_open_calls() -> None:
+    """End every open call with the part that has arrived, at the end of the process."""
     for reference in _open.copy():
         traced_call = reference()
         if traced_call is not None:

@@ -143,9 +143,11 @@ class SqliteSpool(Spool):
                 counters.add("spool_memory_fallback", len(records))
                 return self._in_memory().put(records, skipped)
 
-    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+    def lease(
+        self, route: str, *, max_records: int, max_bytes: int, now_s: float, is_early: bool = False
+    ) -> Lease | None:
         def leased(log: SpoolLog) -> Lease | None:
-            return log.lease(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s)
+            return log.lease(route, max_records=max_records, max_bytes=max_bytes, now_s=now_s, is_early=is_early)
 
         with self._lock:
             if self._memory is not None:
@@ -341,8 +343,8 @@ class SqliteSpool(Spool):
     def _attempt(self, operation: Callable[[SpoolLog], R]) -> R:
         if self._is_used:
             raise SpoolUnavailable
-        self._is_used = True
         try:
+            self._is_used = True
             return self._twice(operation)
         finally:
             self._is_used = False

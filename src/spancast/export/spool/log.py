@@ -11,7 +11,7 @@ import sqlite3
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -19,6 +19,7 @@ from spancast.diagnostics import counters
 from spancast.export import fork_hooks
 from spancast.export.spool import sqlite_history, sqlite_limits
 from spancast.export.spool.lease_owner import LeaseOwner
+from spancast.export.spool.own_records import OWN_RECORDS
 from spancast.export.spool.protocol import (
     DeadLetter,
     Entry,
@@ -30,6 +31,7 @@ from spancast.export.spool.protocol import (
     counted_as,
 )
 from spancast.export.spool.sqlite_history import (
+    LEASE_S,
     Range,
     Route,
     add_skipped,
@@ -45,12 +47,12 @@ from spancast.export.spool.sqlite_records import BatchReader, append, parts, rea
 from spancast.export.spool.sqlite_schema import pragma
 from spancast.model.span_record import SpanRecord
 
-LEASE_S: Final = 30.0
 NO_STATE: Final = QueueStats(queued=0, queued_bytes=0, dead_lettered=0, attempts=0, due_s=0.0, last_error="")
 _RECENT_BYTES: Final = 32 << 20
 """Memory for recent batches: for a slow route, reading a batch from the file takes ten times as long as sending it."""
 _NS: Final = 1_000_000_000
 _PURGED: Final = "purged"
+_DROPS: Final = ("spool_full", "expired", _PURGED)
 _DAMAGED: Final = "its bytes on disk were damaged"
 
 _SETTLE: Final = """
@@ -62,7 +64,8 @@ _SETTLE: Final = """
         last_error = CASE WHEN :is_held THEN '' ELSE last_error END
     WHERE id = :route"""
 _RETRY: Final = """
-    UPDATE routes SET attempts = attempts + 1, due_s = ?, last_error = ?, lease = '' WHERE name = ? AND lease = ?"""
+    UPDATE routes SET attempts = attempts + 1, due_s = ?, last_error = ?, lease = '', lease_until_s = ?
+    WHERE name = ? AND lease = ?"""
 _RELEASE: Final = "UPDATE routes SET lease = '' WHERE substr(lease, 1, ?) = ?"
 _NEXT_STORED: Final = """
     SELECT first, last, spans FROM batches
@@ -157,27 +160,36 @@ class SpoolLog(Spool):
                 self._reader.remember(start, part)
             for name in self._own_routes or ():
                 self.known[name] += len(records) - len(skipped.get(name, ()))
+                if self._file:
+                    OWN_RECORDS.add(self.id, name, first, first + len(records) - 1)
         return self._count(evicted)
 
     def _count(self, evicted: EvictionResult) -> int:
         for (route, _), count in evicted.counts.items():
             self._subtract_known(route, count)
             self._has_deleted_content = True
+            self._note_drops(route)
         self._forget_batches(evicted.forgotten)
         return evicted.count(self._own_routes)
 
     def _subtract_known(self, route: str, count: int) -> None:
         self.known[route] = max(self.known[route] - count, 0)
 
-    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+    def lease(
+        self, route: str, *, max_records: int, max_bytes: int, now_s: float, is_early: bool = False
+    ) -> Lease | None:
+        def is_free(known: Route) -> bool:
+            return not known.is_leased(now_s) and (is_early or not known.must_wait(now_s))
+
         with self._lock:
             known = find_route(self._connection, route)
             # A read without a write lock first: most calls find nothing to lease.
-            if known and not (known.is_free(now_s) and self._has_work(known)):
+            if known and not (is_free(known) and self._has_work(known)):
                 self._maintain()
                 return None
             with self._writing() as connection:
-                return self._lease_next(connection, route, max_records, max_bytes, now_s)
+                found = open_route(connection, route)
+                return self._lease_next(connection, found, max_records, max_bytes, now_s) if is_free(found) else None
 
     def _has_work(self, route: Route) -> bool:
         return route.cursor < last_sequence(self._connection) or bool(
@@ -201,11 +213,9 @@ class SpoolLog(Spool):
                 self._has_deleted_content = bool(is_busy)
 
     def _lease_next(
-        self, connection: sqlite3.Connection, name: str, max_records: int, max_bytes: int, now_s: float
+        self, connection: sqlite3.Connection, route: Route, max_records: int, max_bytes: int, now_s: float
     ) -> Lease | None:
-        route = open_route(connection, name)
-        if not route.is_free(now_s):
-            return None
+        name = route.name
         kinds = ((sqlite_history.replayed, True), (sqlite_history.queued, False))
         is_logs_turn = route.attempts > 0 and route.attempts % 2 == 0
         for ranges, is_replay in kinds[::-1] if is_logs_turn else kinds:
@@ -289,6 +299,37 @@ class SpoolLog(Spool):
             }
             connection.execute(_SETTLE, values)
             self._mark_done(connection, lease.route, first, last, is_replay=lease.is_replay)
+        others = len(delivered) - OWN_RECORDS.settle(self.id, lease.route, delivered)
+        OWN_RECORDS.settle(self.id, lease.route, buried)
+        if self._file and others and not lease.is_replay:
+            counters.add("delivered_for_others", others, destination=self.counted_as(lease.route))
+
+    def _note_gone(self, route: Route, waiting: Iterable[Range], *, drops_counted: bool = False) -> None:
+        """Count what another process did with records of this one: those that are not ``waiting`` any more.
+
+        With ``drops_counted`` this process has dropped some, and counted them.
+        """
+        if not self._file or route.name not in (self._own_routes or ()):
+            return
+        name = self.counted_as(route.name)
+        for first, last in OWN_RECORDS.keep(self.id, route.name, [(one.first, one.last) for one in waiting]):
+            delivered = last - first + 1
+            for state, reason, count in sqlite_history.states_in(self._connection, route, first, last):
+                if state != "delivered":
+                    delivered -= count
+                if state == "buried":
+                    counters.add("dead_lettered", count, destination=name)
+                elif state == "dropped" and not drops_counted:
+                    counters.add("dropped", count, destination=name, reason=reason if reason in _DROPS else "evicted")
+            for counter in ("delivered", "delivered_by_others") if delivered else ():
+                counters.add(counter, delivered, destination=name)
+
+    def _note_drops(self, name: str) -> None:
+        """Forget the records of this process that it has dropped, which are counted."""
+        with self._lock:
+            route = find_route(self._connection, name)
+            if route is not None:
+                self._note_gone(route, sqlite_history.waiting(self._connection, route), drops_counted=True)
 
     def _mark_done(
         self, connection: sqlite3.Connection, route: str, first: int, last: int, *, is_replay: bool = False
@@ -307,7 +348,8 @@ class SpoolLog(Spool):
 
     def nack(self, lease: Lease, due_s: float, reason: str) -> None:
         with self._writing() as connection:
-            changed = connection.execute(_RETRY, (due_s, storable(reason), lease.route, lease.name))
+            values = (due_s, storable(reason), self._clock(), lease.route, lease.name)
+            changed = connection.execute(_RETRY, values)
             if changed.rowcount:
                 self.known[lease.route] += len(lease.entries)
 
@@ -316,16 +358,14 @@ class SpoolLog(Spool):
             row = find_route(self._connection, route)
             if row is None:
                 return NO_STATE
-            count, size = 0, 0.0
-            for one in sqlite_history.waiting(self._connection, row):
-                count += one.size
-                size += one.size * one.each_bytes
+            waiting = list(sqlite_history.waiting(self._connection, row))
+            self._note_gone(row, waiting)
             return QueueStats(
-                queued=count,
-                queued_bytes=round(size),
+                queued=sum([one.size for one in waiting]),
+                queued_bytes=round(sum([one.size * one.each_bytes for one in waiting])),
                 dead_lettered=sqlite_history.count(self._connection, row.id, "buried"),
                 attempts=row.attempts,
-                due_s=row.due_s,
+                due_s=row.due_s if row.must_wait(self._clock()) else 0.0,
                 last_error=row.last_error,
                 delivered=row.delivered,
                 dropped=row.dropped,
@@ -426,7 +466,8 @@ class SpoolLog(Spool):
                 connection.execute(statement, (last_sequence(connection), row.id))
         if known:
             self._subtract_known(route, len(known))
-            counters.add("dropped", len(known), destination=self.counted_as(route), reason="purged")
+            counters.add("dropped", len(known), destination=self.counted_as(route), reason=_PURGED)
+            self._note_drops(route)
         return len(known)
 
     def history(self, trace_id: bytes) -> list[RecordHistory]:

@@ -154,8 +154,12 @@ class Spool(Protocol):
         """
         ...
 
-    def lease(self, route: str, *, max_records: int, max_bytes: int, now_s: float) -> Lease | None:
+    def lease(
+        self, route: str, *, max_records: int, max_bytes: int, now_s: float, is_early: bool = False
+    ) -> Lease | None:
         """Lease the next records of ``route`` that are due, or return None; at most one lease per route exists.
+
+        With ``is_early``, records are due before the time that ``nack`` set.
 
         Replays come first: they are older, and finite. After every second failed attempt in a row the log comes first,
         so that a replay that always fails does not block other records.

@@ -19,6 +19,7 @@ from spancast.export.spool.sqlite_records import read_spans, storable
 Extent: TypeAlias = "tuple[int, int]"
 """The first and the last sequence of a range."""
 
+LEASE_S: Final = 30.0
 _LONGEST_WAIT_S: Final = 3720.0
 """A server may ask for one hour."""
 LAST: Final = (1 << 63) - 1
@@ -69,7 +70,11 @@ class Range(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A row of ``routes``; ``lease_end`` is the last sequence of the range that is leased."""
+    """A row of ``routes``.
+
+    ``lease_end`` is the last sequence of the range that is leased. Without a lease, ``lease_until_s`` is the time of
+    the last failure.
+    """
 
     id: int
     name: str
@@ -90,16 +95,16 @@ class Route:
         """Return the text that represents this route in ``batches.routes``."""
         return f",{self.id},"
 
-    def is_free(self, now_s: float) -> bool:
-        """Return whether the route is due and not leased by a process that may be alive."""
-        if _is_future(self.due_s, now_s):
-            return False
-        return not self.lease or not _is_future(self.lease_until_s, now_s) or is_gone(self.lease)
+    # A failure in the future, or a longer wait than any, means that the clock was set back.
 
+    def must_wait(self, now_s: float) -> bool:
+        """Return whether the wait after the last failure is not over."""
+        began_s = 0.0 if self.lease else self.lease_until_s
+        return began_s <= now_s < self.due_s <= now_s + _LONGEST_WAIT_S
 
-def _is_future(moment_s: float, now_s: float) -> bool:
-    # A time further ahead than any server requests means that the clock was wrong; it must not stop the delivery.
-    return now_s < moment_s <= now_s + _LONGEST_WAIT_S
+    def is_leased(self, now_s: float) -> bool:
+        """Return whether the route is leased by a process that may be alive."""
+        return bool(self.lease) and now_s < self.lease_until_s <= now_s + LEASE_S and not is_gone(self.lease)
 
 
 def last_sequence(connection: sqlite3.Connection) -> int:
@@ -236,6 +241,13 @@ def state_of(connection: sqlite3.Connection, route: int, sequence: int) -> tuple
     values = {"route": route, "first": sequence, "last": sequence}
     row = connection.execute(_OVERLAPPING, values).fetchone()
     return None if row is None else row[2:]
+
+
+def states_in(connection: sqlite3.Connection, route: Route, first: int, last: int) -> Iterator[tuple[str, str, int]]:
+    """Yield each state and reason that records from ``first`` to ``last`` have at the route, with their number."""
+    overlapping = {"route": route.id, "first": first, "last": last}
+    for begin, end, state, reason, _ in connection.execute(_OVERLAPPING, overlapping):
+        yield state, reason, min(end, last) - max(begin, first) + 1
 
 
 def count(connection: sqlite3.Connection, route: int, state: str) -> int:
