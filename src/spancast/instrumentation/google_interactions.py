@@ -30,8 +30,9 @@ _NOT_BODY: Final = frozenset(
 _ONCE: Final = "_send_create_once"
 _MODULE: Final = "google.genai._gaos.google_genai"
 _BASE: Final = "google.genai._gaos.basesdk"
-RESOURCES: Final = tuple(f"google.genai._gaos.interactions:{name}" for name in ("Interactions", "AsyncInteractions"))
-"""Base classes of the resources."""
+_OWNERS: Final = ("GeminiNextGenInteractions", "AsyncGeminiNextGenInteractions")
+RESOURCES: Final = tuple(f"{_MODULE}:{owner}" for owner in _OWNERS)
+"""The classes of the resources."""
 
 
 def google_server(api_client: Any, url: object) -> Server:  # noqa: ANN401 - the SDK's client
@@ -49,11 +50,14 @@ class _Call(SpeakeasyCall):
         super().__init__(dialect, "", set(), has_key_parameters=False, instrumented=instrumented)
 
     def _start(
-        self, api_client: object, body: Mapping[str, Any], headers: object, *, parse_now: bool
+        self, resource: object, body: Mapping[str, Any], headers: object, *, parse_now: bool
     ) -> TracedCall | None:
-        options = getattr(api_client, "_http_options", None)
-        server = google_server(api_client, accessors.fields(options).get("base_url"))
-        header = session_header((headers, accessors.fields(options).get("headers")))
+        # Resources of version 2 do not know their client.
+        api_client = getattr(resource, "_api_client", None)
+        details = getattr(getattr(resource, "sdk_configuration", None), "get_server_details", None)
+        server = google_server(api_client, details()[0] if details is not None else None)
+        client_options = accessors.fields(getattr(api_client, "_http_options", None))
+        header = session_header((headers, client_options.get("headers")))
         return CALL_TRACER.start_call(self._dialect, body, server, header, parse_now=parse_now)
 
 
@@ -69,7 +73,7 @@ class _Create(_Call):
         options: Mapping[str, Any] = args[1] if is_prepared else kwargs
         extra: Mapping[str, Any] = options.get("extra_body") or {}
         body = {**_body_of(accessors.fields(args[0]) if is_prepared else kwargs), **extra}
-        traced_call = self._start(owner._api_client, body, options.get("extra_headers"), parse_now=False)  # noqa: SLF001 - in all versions
+        traced_call = self._start(owner, body, options.get("extra_headers"), parse_now=False)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
         if forwarded or any(name in extra for name in _KEYS):
             left_out = {*_KEYS, *(forwarded or {})}
@@ -96,7 +100,7 @@ class _Get(_Call):
             return None, args, kwargs, None
         given = {name: kwargs[name] for name in ("last_event_id", "stream", *_KEYS) if name in kwargs}
         body = {RESPONSE_ID: args[0] if args else kwargs.get("id"), **given}
-        traced_call = self._start(owner._api_client, body, kwargs.get("extra_headers"), parse_now=True)  # noqa: SLF001 - in all versions
+        traced_call = self._start(owner, body, kwargs.get("extra_headers"), parse_now=True)
         return traced_call, args, {name: value for name, value in kwargs.items() if name not in _KEYS}, None
 
 
@@ -125,10 +129,8 @@ def interaction_patches(instrumented: InstrumentedClients) -> tuple[Patch, ...]:
         Patch(_BASE, "BaseSDK.do_request", keep_exchange),
         Patch(_BASE, "AsyncBaseSDK.do_request_async", keep_exchange_async),
     ]
-    for owner, once, fetch in (
-        ("GeminiNextGenInteractions", create.sync, get.sync),
-        ("AsyncGeminiNextGenInteractions", create.asynchronous, get.asynchronous),
-    ):
+    hooks = (create.sync, get.sync), (create.asynchronous, get.asynchronous)
+    for owner, (once, fetch) in zip(_OWNERS, hooks, strict=True):
         found.append(Patch(_MODULE, f"{owner}.create", _create_hook(once, instrumented)))
         found.append(Patch(_MODULE, f"{owner}.{_ONCE}", once))
         found.append(Patch(_MODULE, f"{owner}.get", fetch))

@@ -258,7 +258,8 @@ class Instrumentor:
             if not self._instrumented:
                 return
             for base in self._bases():
-                self._patch_method(base, "__init__", self._wrap_init)
+                if "__init__" in vars(base):
+                    self._patch_method(base, "__init__", self._wrap_init)
                 for kind in _subclasses(base) if self._instrumented.all else ():
                     self._patch_resource_class(kind)
 
