@@ -70,7 +70,10 @@ def content_parts(value: object) -> list[MessagePart]:
 def _is_signature(value: object) -> bool:
     """Return whether a part has nothing but the signature of the thoughts before it."""
     fields = accessors.fields(value)
-    return fields.get("text") == "" and len(fields) > 1 and "thought_signature" in named(fields)
+    if fields.get("text") != "" or len(fields) == 1:
+        return False
+    names = named(fields).keys()
+    return "thought_signature" in names and names <= {"text", *_OPAQUE}
 
 
 def _message(value: object) -> Message:
@@ -249,7 +252,7 @@ def _tool(value: object) -> list[dict[str, Any]]:
             found += [_function(declaration) for declaration in accessors.items(item)]
         else:
             kept = to_json_data(item)
-            found.append({**(kept if isinstance(kept, dict) else {}), "type": name, "name": name})
+            found.append({**(kept if isinstance(kept, dict) else {"value": kept}), "type": name, "name": name})
     return found
 
 

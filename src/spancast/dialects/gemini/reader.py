@@ -67,6 +67,8 @@ _NOT_FIELDS: Final = frozenset(
     }
 )  # fmt: skip
 _CANDIDATE_FIELDS: Final = frozenset({"content", "continuation_token", "finish_reason", "index", "logprobs_result"})
+_EMPTY: Final = ("type", "content")
+_CONTENT_FIELDS: Final = frozenset({"parts", "role"})
 _USAGE: Final[Table] = {
     "prompt_token_count": semconv.USAGE_INPUT_TOKENS,
     "candidates_token_count": semconv.USAGE_OUTPUT_TOKENS,
@@ -213,12 +215,14 @@ def read_body(response: Mapping[str, Any], *, content: bool) -> Response:
 
 
 def _output(candidate: Mapping[str, Any]) -> Message:
-    parts = content_parts(candidate.get("content"))
+    content = candidate.get("content")
+    parts = content_parts(content)
     if len(parts) > 1:
-        parts = [part for part in parts if part.get("content") != ""]
+        parts = [part for part in parts if len(part) > len(_EMPTY) or part.get("content") != ""]
     message: Message = {"role": "assistant", "parts": parts}
     if reason := _reason(candidate):
         message["finish_reason"] = MESSAGE_REASONS.get(reason, reason)
+    add_rest(message, accessors.fields(content), _CONTENT_FIELDS)
     return message if candidate.keys() <= _CANDIDATE_FIELDS else add_rest(message, candidate, _CANDIDATE_FIELDS)
 
 

@@ -68,17 +68,19 @@ class GeminiStream(StreamReader):
 class _Candidate:
     """One candidate: its fields, and its parts as far as they have arrived."""
 
-    __slots__ = ("_fields", "_parts", "_pieces")
+    __slots__ = ("_content", "_fields", "_parts", "_pieces")
 
     def __init__(self) -> None:
         self._fields: dict[str, Any] = {}
+        self._content: dict[str, Any] = {}
         self._parts: list[dict[str, Any]] = []
         self._pieces: list[str] | None = None
         """The texts of the last part, if it can be continued."""
 
     def feed(self, candidate: dict[str, Any], *, content: bool) -> None:
-        parts = accessors.items(accessors.fields(candidate.pop("content", None)).get("parts"))
-        for part in map(named, parts):
+        given = named(candidate.pop("content", None))
+        self._content.update({name: value for name, value in given.items() if name != "parts"})
+        for part in map(named, accessors.items(given.get("parts"))):
             if content:
                 self._add(part)
             elif _CALL in part:
@@ -105,7 +107,7 @@ class _Candidate:
             # The rest of a call whose arguments are streamed.
             before = self._parts[-1][_CALL]
             pieces = [*accessors.items(before.get("partial_args")), *accessors.items(call.pop("partial_args", None))]
-            self._parts[-1] = {_CALL: {**before, **call, "partial_args": pieces}}
+            self._parts[-1] = {**self._parts[-1], **part, _CALL: {**before, **call, "partial_args": pieces}}
             return
         self._parts.append(part if call is None else {**part, _CALL: call})
 
@@ -118,7 +120,7 @@ class _Candidate:
         parts = self._parts
         if self._pieces is not None:
             parts = [*parts[:-1], {**parts[-1], "text": "".join(self._pieces)}]
-        return {**self._fields, "content": {"parts": parts}} if parts else dict(self._fields)
+        return {**self._fields, "content": {**self._content, "parts": parts}} if parts else dict(self._fields)
 
 
 def _continued(known: Any, value: Any) -> Any:  # noqa: ANN401 - wire JSON

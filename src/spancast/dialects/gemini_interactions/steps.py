@@ -44,8 +44,10 @@ def input_messages(value: object) -> list[Message]:
         if "role" not in fields and role == joined:
             messages[-1]["parts"] += item_parts(item)
         else:
-            parts = content_parts(fields.get("content")) if "role" in fields else item_parts(item)
-            messages.append({"role": role, "parts": parts})
+            is_turn = "role" in fields
+            parts = content_parts(fields.get("content")) if is_turn else item_parts(item)
+            message: Message = {"role": role, "parts": parts}
+            messages.append(add_rest(message, fields, _TURN_FIELDS) if is_turn else message)
         joined = None if "role" in fields else role
     return messages
 
@@ -87,13 +89,24 @@ def item_parts(value: object) -> list[MessagePart]:
     item = accessors.fields(value)
     kind = accessors.text(item.get("type")) or ("text" if "text" in item else "unknown")
     if kind in ("model_output", "user_input"):
-        return content_parts(item.get("content"))
+        return _with_item(content_parts(item.get("content")), item)
     if kind == "thought":
         summary = content_parts(item.get("summary"))
-        texts = [reasoning_part(part["content"]) if part["type"] == "text" else part for part in summary]
+        texts = [{**part, "type": "reasoning"} if part["type"] == "text" else part for part in summary]
         # Without a summary, an empty part records that there was a thought.
-        return texts or [reasoning_part("")]
+        return _with_item(texts or [reasoning_part("")], item)
     return [_part(kind, item)]
+
+
+def _with_item(parts: list[MessagePart], item: Fields) -> list[MessagePart]:
+    """Add the other fields of a step to its first part."""
+    if parts:
+        add_rest(parts[0], item, _STEP_FIELDS)
+    return parts
+
+
+_TURN_FIELDS: Final = frozenset({"type", "role", "content"})
+_STEP_FIELDS: Final = _OPAQUE | {"content", "summary"}
 
 
 def _part(kind: str, item: Fields) -> MessagePart:  # noqa: PLR0911 - one kind each
