@@ -250,7 +250,7 @@ LEFT_OUT = frozenset(
         *(f"stream {part}.{moment}" for part in ("content", "step") for moment in ("start", "delta", "stop")),
         *(f"stream interaction.{moment}" for moment in ("start", "created", "complete", "completed")),
         # A signature, or a piece of arguments.
-        "stream step.delta delta",
+        "stream step.delta delta", "stream error",
         "stream content_block_delta", "stream content_block_start", "stream content_block_stop", "stream ping",
         # Replaced by the input in the deltas.
         "stream content_block_start content_block.input",

@@ -71,7 +71,8 @@ class InteractionStream(StreamReader):
         elif kind in ("text", "text_annotation_delta", *_MEDIA):
             if step.get("type") == "text":
                 # The content itself, in version 1.
-                step["text"] = (accessors.text(step.get("text")) or "") + (accessors.text(delta.get("text")) or "")
+                text = (accessors.text(step.get("text")) or "") + (accessors.text(delta.get("text")) or "")
+                step.update({**delta, "type": "text", "text": text})
                 return
             step.setdefault("type", "model_output")
             step["content"] = _continued(step.get("content"), delta)
