@@ -75,6 +75,10 @@ async def close(driver: Driver, client: Any) -> None:
             pass
         async with client:
             pass
+    elif driver.sdk == "google_genai":
+        client.close()
+        if driver.is_async and hasattr(client.aio, "aclose"):
+            await client.aio.aclose()
     elif driver.is_async:
         await client.close()
     else:
@@ -93,9 +97,12 @@ def _without_keys(body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in ("trace", "session_id")}
 
 
+SERIALS = {"id", "created", "created_at", "item_id", "response_id", "sdk_http_response"}
+
+
 def _without_serials(data: Any) -> Any:
     if isinstance(data, dict):
-        return {k: _without_serials(v) for k, v in data.items() if k not in {"id", "created", "created_at", "item_id"}}
+        return {k: _without_serials(v) for k, v in data.items() if k not in SERIALS}
     if isinstance(data, (list, tuple)):
         return [_without_serials(item) for item in data]
     return type(data).__name__ if hasattr(data, "__dict__") else data
@@ -116,7 +123,7 @@ async def test_every_call_has_one_complete_span(driver: Driver, server: ReplaySe
         "gen_ai.request.model": "m-1",
         "server.address": "127.0.0.1",
     }.items() <= found.items()
-    assert found["gen_ai.response.model"]
+    assert found.get("gen_ai.response.model") or (driver.sdk, driver.operation) == ("google_genai", "embeddings")
     assert driver.stream or found["gen_ai.usage.input_tokens"]
     assert found["gen_ai.input.messages"][-1]["role"] == "user"
     if driver.operation != "embeddings":
@@ -244,7 +251,10 @@ async def test_stream_never_read_is_recorded(driver: Driver, server: ReplayServe
     gc.collect()
     await close(driver, client)
 
-    assert attributes(spans.one())["spancast.response.incomplete"] in ("closed", "abandoned")
+    if driver.starts_late:
+        assert server.requests == spans.all() == []
+    else:
+        assert attributes(spans.one())["spancast.response.incomplete"] in ("closed", "abandoned")
 
 
 @pytest.mark.parametrize("driver", [d for d in DRIVERS if d.is_async], ids=lambda driver: driver.id)
@@ -413,9 +423,9 @@ async def test_internal_error_does_not_reach_the_call(
     assert _without_keys(server.requests[1].body) == server.requests[0].body
     assert driver.sends_keys or "trace" not in server.requests[1].body
     if not hook.startswith("spancast.instrumentation") or (
-        driver.stream and driver.sdk not in ("openrouter", "mistralai", "huggingface_hub")
+        driver.stream and driver.sdk not in ("openrouter", "mistralai", "huggingface_hub", "google_genai")
     ):
-        # Their streams are recorded from their bytes, by another recorder
+        # Their streams are recorded by another recorder
         assert spancast.stats().internal_errors >= 1
 
 
@@ -428,10 +438,12 @@ async def test_copies_behave_as_without_spancast(driver: Driver, server: ReplayS
     assert len(spans.all()) <= 1
 
 
+def _is_installed(package: str) -> bool:
+    # Other distributions share the namespace of ``google.genai``.
+    folder = package.rpartition(".")[0]
+    return (not folder or _is_installed(folder)) and importlib.util.find_spec(package) is not None
+
+
 def test_every_row_is_driven() -> None:
-    installed = {
-        name
-        for name, spec in CLIENTS.items()
-        if importlib.util.find_spec(spec.packages[0].partition(".")[0]) is not None
-    }
+    installed = {name for name, spec in CLIENTS.items() if _is_installed(spec.packages[0])}
     assert {driver.sdk for driver in DRIVERS} == installed

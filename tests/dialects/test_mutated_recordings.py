@@ -28,6 +28,8 @@ from tests.dialects.streams import (
 from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
 from spancast.dialects.anthropic_messages.reader import ANTHROPIC_MESSAGES
 from spancast.dialects.delta_fast_path import feed_texts
+from spancast.dialects.gemini.reader import GEMINI
+from spancast.dialects.gemini_interactions.reader import GEMINI_INTERACTIONS
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_responses.answers import responses_answer, responses_events
@@ -46,14 +48,15 @@ fuzzed = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 
-CASES = {dialect.name: recordings(dialect.name) for dialect in (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES)}
+OF_REQUESTS = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, GEMINI, GEMINI_INTERACTIONS)
+CASES = {dialect.name: recordings(dialect.name) for dialect in OF_REQUESTS}
 CASES[OPENAI_FETCHED_RESPONSE.name] = {
     name: {key: value for key, value in case.items() if key != "request"}
     for name, case in CASES[OPENAI_RESPONSES.name].items()
 }
 every_dialect = pytest.mark.parametrize(
     "dialect",
-    [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_FETCHED_RESPONSE],
+    [*OF_REQUESTS, OPENAI_FETCHED_RESPONSE],
     ids=lambda dialect: dialect.name,
 )
 
@@ -89,7 +92,7 @@ _NOT_TEXT = frozenset(
         "result", "signature", "thinking_signature", "url", "authorization_token", "obfuscation",
         # Names and ids.
         "type", "role", "id", "index", "object", "item_id", "call_id", "tool_use_id", "status", "format", "media_type",
-        "encrypted_stdout",
+        "encrypted_stdout", "thoughtSignature", "uri", "fileUri", "file_uri",
     }
 )  # fmt: skip
 
@@ -158,7 +161,8 @@ def test_request_of_any_shape_is_read(dialect: Dialect, data: st.DataObject) -> 
         return
     read = dialect.read_request(body, content=True)
     check_request(read)
-    content = [body.get(name) for name in ("messages", "input", "system", "instructions")]
+    names = ("messages", "input", "system", "instructions", "contents", "systemInstruction", "system_instruction")
+    content = [body.get(name) for name in names]
     assert not lost_texts(content, [*read.messages, *read.system_instructions])
     without = dialect.read_request(body, content=False)
     assert not without.messages
@@ -173,6 +177,15 @@ CONTENT: dict[str, Callable[[Json], Any]] = {
     OPENAI_RESPONSES.name: lambda answer: answer.get("output"),
     OPENAI_FETCHED_RESPONSE.name: lambda answer: answer.get("output"),
     ANTHROPIC_MESSAGES.name: lambda answer: answer.get("content"),
+    GEMINI.name: lambda answer: [
+        one.get("content") for one in as_list(answer.get("candidates")) if isinstance(one, dict)
+    ],
+    GEMINI_INTERACTIONS.name: lambda answer: [
+        # A response may repeat what the user said.
+        one
+        for one in as_list(answer.get("steps"))
+        if not (isinstance(one, dict) and one.get("type") == "user_input")
+    ],
 }
 
 
@@ -213,13 +226,31 @@ LEFT_OUT = frozenset(
     {
         # Trace keys, which are read elsewhere.
         "request metadata", "request trace",
+        # Beside the parts of instructions, which are a list of parts on the span.
+        "request systemInstruction",
+        # Beside a count of one modality.
+        "response usageMetadata.cacheTokensDetails", "response usageMetadata.candidatesTokensDetails",
+        "response usageMetadata.promptTokensDetails", "response usageMetadata.toolUsePromptTokensDetails",
+        "stream usageMetadata.promptTokensDetails", "stream usageMetadata.toolUsePromptTokensDetails",
+        "response usage.input_tokens_by_modality", "response usage.output_tokens_by_modality",
+        "response usage.grounding_tool_count", "stream interaction.completed interaction.usage.input_tokens_by_modality",
+        # Beside a piece of arguments.
+        "stream candidates.content.parts.functionCall.partialArgs",
+        # Of the user's input, which an interaction repeats.
+        "response steps", "response steps.content",
+        # Frames of an event, and deltas that are no content.
         # Credentials.
-        "request tools.headers", "request tools.container.network_policy.domain_secrets",
+        "request tools.headers", "request tools.retrieval.externalApi.apiAuth",
+        "request tools.retrieval.externalApi.apiAuth.apiKeyConfig", "request tools.container.network_policy.domain_secrets",
         # A response repeats these parameters of its request.
         "response conversation", "response metadata", "response reasoning", "response text", "response text.format",
         "response tools", "response tools.parameters", "response tools.parameters.properties",
         "response tools.parameters.properties.city",
         # Frames of an event, around the part of the response that it has.
+        *(f"stream {part}.{moment}" for part in ("content", "step") for moment in ("start", "delta", "stop")),
+        *(f"stream interaction.{moment}" for moment in ("start", "created", "complete", "completed")),
+        # A signature, or a piece of arguments.
+        "stream step.delta delta", "stream error",
         "stream content_block_delta", "stream content_block_start", "stream content_block_stop", "stream ping",
         # Replaced by the input in the deltas.
         "stream content_block_start content_block.input",
@@ -238,7 +269,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def name_of(kind: str, wire: Any, path: tuple[Any, ...]) -> str:
     """Return the name of a place in ``LEFT_OUT``: kind of wire data, type of the event, keys."""
-    event = wire[path[0]].get("type") if isinstance(wire, list) else None
+    event = wire[path[0]].get("type", wire[path[0]].get("event_type")) if isinstance(wire, list) else None
     return " ".join(filter(None, (kind, event, ".".join(key for key in path if isinstance(key, str)))))
 
 
@@ -251,7 +282,7 @@ def with_unknown_field(wire: Any, path: tuple[Any, ...]) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["request", "response", "stream"])
-@pytest.mark.parametrize("dialect", [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES], ids=lambda one: one.name)
+@pytest.mark.parametrize("dialect", OF_REQUESTS, ids=lambda one: one.name)
 def test_unknown_field_of_any_object_is_recorded(dialect: Dialect, kind: str) -> None:
     if dialect is OPENAI_RESPONSES and kind == "stream":
         # Its last event has the whole response; the others repeat parts of it.
@@ -346,5 +377,10 @@ def pieces(dialect: Dialect, event: Json) -> Iterator[str]:
     elif dialect is ANTHROPIC_MESSAGES:
         delta = event.get("delta") or {}
         yield from (delta[name] for name in ("text", "thinking") if isinstance(delta.get(name), str))
+    elif dialect is GEMINI:
+        for candidate in event.get("candidates") or ():
+            yield from (part["text"] for part in candidate.get("content", {}).get("parts", ()) if "text" in part)
+    elif dialect is GEMINI_INTERACTIONS:
+        yield from filter(None, [event.get("delta", {}).get("text")])
     elif event["type"].endswith((".output_text.delta", ".refusal.delta", ".reasoning_text.delta")):
         yield event["delta"]

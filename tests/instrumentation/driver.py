@@ -35,6 +35,9 @@ class Driver:
     forwards_keys: bool = True
     """False if the SDK has no way to add fields to a request."""
 
+    starts_late: bool = False
+    """True if a stream sends its request with its first step."""
+
     @property
     def id(self) -> str:
         return f"{self.sdk}-{self.name}"

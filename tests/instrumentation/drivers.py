@@ -12,7 +12,7 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
-from tests.instrumentation import huggingface_drivers, mistralai_drivers, stainless_drivers
+from tests.instrumentation import google_drivers, huggingface_drivers, mistralai_drivers, stainless_drivers
 from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
@@ -185,6 +185,7 @@ OF_EACH_MECHANISM = [
 DRIVERS = [
     *OF_EACH_MECHANISM,
     *_cloud_rows(),
+    *google_drivers.rows(),
     *stainless_drivers.rows(),
     *mistralai_drivers.rows(),
     *huggingface_drivers.rows(),

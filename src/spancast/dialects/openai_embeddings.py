@@ -78,19 +78,22 @@ class _OpenAIEmbeddings(Dialect):
 
     def new_stream(self, *, content: bool) -> StreamReader:
         """Return a reader of the last chunk; no server streams embeddings."""
-        return _LastAnswer(content=content)
+        return LastAnswer(self, content=content)
 
 
-class _LastAnswer(StreamReader):
-    __slots__ = ("_content", "_response")
+class LastAnswer(StreamReader):
+    """A reader of complete responses: the last one counts."""
 
-    def __init__(self, *, content: bool) -> None:
+    __slots__ = ("_content", "_dialect", "_response")
+
+    def __init__(self, dialect: Dialect, *, content: bool) -> None:
+        self._dialect = dialect
         self._content = content
         self._response = Response()
 
     def feed(self, chunk: object) -> None:
         """Read ``chunk`` as a complete response."""
-        self._response = OPENAI_EMBEDDINGS.read_response(chunk, content=self._content)
+        self._response = self._dialect.read_response(chunk, content=self._content)
 
     def result(self) -> Response:
         """Return the last response."""

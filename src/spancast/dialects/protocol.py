@@ -93,6 +93,10 @@ class Dialect(Protocol):
         """
         return http_error_attributes(error)
 
+    def is_last(self, event: Mapping[str, Any]) -> bool:
+        """Return whether ``event``, wire JSON, ends a stream."""
+        return event.get("type") in self.last_events
+
     def is_background(self, body: Mapping[str, Any]) -> bool:  # noqa: ARG002 - the default
         """Return whether the response is fetched later; then its id is recorded before the call returns."""
         return False

@@ -16,6 +16,9 @@ DIALECTS: Final[dict[str, str]] = {
     "openai_embeddings": "spancast.dialects.openai_embeddings:OPENAI_EMBEDDINGS",
     "openai_responses": "spancast.dialects.openai_responses.reader:OPENAI_RESPONSES",
     "anthropic_messages": "spancast.dialects.anthropic_messages.reader:ANTHROPIC_MESSAGES",
+    "gemini": "spancast.dialects.gemini.reader:GEMINI",
+    "gemini_embeddings": "spancast.dialects.gemini.embeddings:GEMINI_EMBEDDINGS",
+    "gemini_interactions": "spancast.dialects.gemini_interactions.reader:GEMINI_INTERACTIONS",
 }
 
 _READERS: Final = ("read_request", "read_response", "new_stream", "span_name", "error_attributes")

@@ -20,9 +20,16 @@ from spancast.model.call import MessagePart
 SECRETS: Final = frozenset(
     {
         "access_token",
+        "accesstoken",
+        "api_auth",
         "api_key",
+        "api_key_string",
+        "apiauth",
         "apikey",
+        "apikeystring",
+        "auth_config",
         "auth_token",
+        "authconfig",
         "authorization",
         "authorization_token",
         "bearer_token",
@@ -38,8 +45,13 @@ SECRETS: Final = frozenset(
 )
 """Field names whose values never leave the process: MCP tokens and headers, container secrets."""
 
-_ENCRYPTED: Final = frozenset({"encrypted_content", "encrypted_index", "encrypted_stdout"})
-"""Encrypted fields that only the provider can read; kilobytes each."""
+_ENCRYPTED: Final = frozenset(
+    {
+        "consentAudio", "consent_audio", "encrypted_content", "encrypted_index", "encrypted_stdout", "thoughtSignature",
+        "thought_signature", "voiceSampleAudio", "voice_sample_audio",
+    }
+)  # fmt: skip
+"""Encrypted fields that only the provider can read, and samples of voices; kilobytes each."""
 
 _CONVENTION_TYPES: Final = frozenset(
     {
@@ -58,7 +70,9 @@ _CONVENTION_TYPES: Final = frozenset(
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?[^,]{0,200};base64,", re.IGNORECASE)
 _SUSPECT: Final = re.compile(
-    '"(?:' + "|".join(re.escape(name) for name in sorted(SECRETS | _ENCRYPTED)) + ')":|;base64,|:"base64"|:null',
+    '"(?:'
+    + "|".join(re.escape(name) for name in sorted(SECRETS | _ENCRYPTED))
+    + ')":|;base64,|:"base64"|"mime_?type":|:null',
     re.IGNORECASE,
 )
 
@@ -140,6 +154,10 @@ def _clean(value: Any) -> Any:  # noqa: ANN401 - JSON has any shape
         mime_type = fields_found.get("media_type")
         known = mime_type if isinstance(mime_type, str) else None
         return media_part(modality(known), data=fields_found["data"], mime_type=known)
+    mime_type = fields_found.get("mimeType", fields_found.get("mime_type"))
+    if isinstance(mime_type, str) and not mime_type.startswith("text/") and isinstance(fields_found.get("data"), str):
+        # Gemini's blobs.
+        return media_part(modality(mime_type), data=fields_found["data"], mime_type=mime_type)
     return {
         key: _clean(item)
         for key, item in fields_found.items()

@@ -27,6 +27,7 @@ from spancast.tracing.generator_steps import (
     copy_names,
     generator_function,
     kind_of,
+    unrecorded,
 )
 from spancast.tracing.traced_call import TracedCall
 
@@ -125,7 +126,7 @@ class _Call:
         traced_call, changed = self._begin(wrapped, args, kwargs)
         inner = wrapped(*args, **changed)
         if traced_call is None or not traced_call.records_response:
-            return Driven(inner, _unrecorded, nullcontext())
+            return Driven(inner, unrecorded, nullcontext())
         recorder = StepRecorder(traced_call)
         return Driven(inner, functools.partial(step, recorder), recorder)
 
@@ -164,7 +165,3 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}
-
-
-def _unrecorded(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - an unrecorded step
-    return call(*args)

@@ -59,6 +59,10 @@ class InstrumentedClients:
         """Return whether ``client`` itself was added."""
         return id(client) in self._single
 
+    def owns(self, resource: Any) -> bool:  # noqa: ANN401 - the SDK's resource
+        """Return whether the client of ``resource`` was added."""
+        return self.has(getattr(resource, "_client", None))
+
     def add(self, client: object) -> None:
         """Add one object; it is removed when it is garbage collected."""
         key = id(client)
@@ -254,7 +258,8 @@ class Instrumentor:
             if not self._instrumented:
                 return
             for base in self._bases():
-                self._patch_method(base, "__init__", self._wrap_init)
+                if "__init__" in vars(base):
+                    self._patch_method(base, "__init__", self._wrap_init)
                 for kind in _subclasses(base) if self._instrumented.all else ():
                     self._patch_resource_class(kind)
 
@@ -270,7 +275,7 @@ class Instrumentor:
         if self._instrumented.all:
             with self._lock:
                 self._patch_resource_class(cast("type[Any]", type(resource)))
-        if self._instrumented.has(getattr(resource, "_client", None)):
+        if self._instrumented.owns(resource):
             self._patch_resource(resource)
 
     def _patch_resource_class(self, kind: type) -> None:
@@ -286,11 +291,11 @@ class Instrumentor:
     def _methods(self, kind: type) -> Iterator[tuple[type, str, Hook]]:
         for owner in kind.__mro__:
             for name, held in list(vars(owner).items()):
-                if name.startswith("_") or not isinstance(held, FunctionType):
+                if not isinstance(held, FunctionType):
                     continue
                 reference = f"{owner.__module__}:{owner.__name__}.{name}"
                 hook = self._hooks.get(reference)
-                if hook is None and self.patches.hook_of_other is not None:
+                if hook is None and self.patches.hook_of_other is not None and not name.startswith("_"):
                     hook = self.patches.hook_of_other(reference, held)
                 if hook is not None:
                     yield owner, name, hook

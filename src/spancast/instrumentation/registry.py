@@ -36,6 +36,13 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             patches="spancast.instrumentation.anthropic:PATCHES",
         ),
         ClientSpec(
+            name="google_genai",
+            distribution="google-genai",
+            packages=("google.genai",),
+            min_version="1.25.0",
+            patches="spancast.instrumentation.google_genai:PATCHES",
+        ),
+        ClientSpec(
             name="groq",
             distribution="groq",
             packages=("groq",),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from spancast.dialects.protocol import Dialect
-from spancast.instrumentation.http_body import record_body
+from spancast.instrumentation.http_body import record_body, record_raw_body
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Method, Patch
 from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_iterator
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
@@ -60,16 +60,18 @@ def speakeasy_patches(
     patches: list[Patch] = []
     on_instance: list[InstancePatch] = []
     for resource in resources:
-        hooks = wrap_call(_Call(resource.dialect, provider, {*_NOT_BODY, *not_body}, has_key_parameters, instrumented))
+        hooks = wrap_call(
+            SpeakeasyCall(resource.dialect, provider, {*_NOT_BODY, *not_body}, has_key_parameters, instrumented)
+        )
         for method in resource.methods:
             for name, hook in ((method, hooks.sync), (f"{method}_async", hooks.asynchronous)):
                 patches += [Patch(f"{one}.{resource.path}", f"{resource.owner}.{name}", hook) for one in packages]
                 on_instance.append(InstancePatch(f"{resource.path}.{name}", hook))
-        on_instance.append(InstancePatch(f"{resource.path}.do_request", _keep_exchange))
-        on_instance.append(InstancePatch(f"{resource.path}.do_request_async", _keep_exchange_async))
+        on_instance.append(InstancePatch(f"{resource.path}.do_request", keep_exchange))
+        on_instance.append(InstancePatch(f"{resource.path}.do_request_async", keep_exchange_async))
     for package in packages:
-        patches.append(Patch(f"{package}.basesdk", "BaseSDK.do_request", _keep_exchange))
-        patches.append(Patch(f"{package}.basesdk", "BaseSDK.do_request_async", _keep_exchange_async))
+        patches.append(Patch(f"{package}.basesdk", "BaseSDK.do_request", keep_exchange))
+        patches.append(Patch(f"{package}.basesdk", "BaseSDK.do_request_async", keep_exchange_async))
     return ClientPatches(
         dialects=tuple(dict.fromkeys(resource.dialect.name for resource in resources)),
         instrumented=instrumented,
@@ -78,7 +80,7 @@ def speakeasy_patches(
     )
 
 
-class _Call(CallDescription):
+class SpeakeasyCall(CallDescription):
     """A public method of a resource; the request is its keyword arguments until it is sent."""
 
     def __init__(
@@ -115,12 +117,15 @@ class _Call(CallDescription):
         """Record a stream or a response from its bytes, in place."""
         response, traced_call.http_response = traced_call.http_response, None
         kind = type(result).__name__
-        if kind == "EventStream":
+        if kind in ("EventStream", "Stream"):
             result.generator = record_iterator(result.generator, record_body(traced_call, result.response))
-        elif kind == "EventStreamAsync":
+        elif kind in ("EventStreamAsync", "AsyncStream"):
             result.generator = AsyncRecordingIterator(result.generator, record_body(traced_call, result.response))
-        elif response is None or not response.is_closed:
+        elif response is None:
             traced_call.end_with(result)
+        elif not response.is_closed:
+            # The caller reads its body.
+            record_raw_body(traced_call, response)
         else:
             traced_call.end_with_bytes(response.content)
 
@@ -138,14 +143,18 @@ def _without_keys(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if name not in _KEY_PARAMETERS}
 
 
-def _keep_exchange(method: Method) -> Method:
+def keep_exchange(method: Method) -> Method:
+    """Keep the HTTP request and response of ``do_request`` on the current call."""
+
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
         return _kept(args, kwargs, method(*args, **kwargs))
 
     return wrapper
 
 
-def _keep_exchange_async(method: Method) -> Method:
+def keep_exchange_async(method: Method) -> Method:
+    """Keep the HTTP request and response of ``do_request_async`` on the current call."""
+
     async def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
         return _kept(args, kwargs, await method(*args, **kwargs))
 

@@ -84,4 +84,4 @@ def _from_base64(text: str) -> bytes:
 
 def _with_end(found: list[Any], dialect: Dialect) -> tuple[list[Any], bool]:
     last = found[-1] if found else None
-    return found, isinstance(last, dict) and last.get("type") in dialect.last_events  # pyright: ignore[reportUnknownMemberType]
+    return found, isinstance(last, dict) and dialect.is_last(last)  # pyright: ignore[reportUnknownArgumentType]

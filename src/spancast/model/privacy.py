@@ -115,13 +115,16 @@ _USAGE_WORDS: Final = frozenset(
         number output per pixels prediction predictions processing prompt queries query queue read reasoning rejected
         request requested requests saved search searches second seconds server source sources streaming text thinking
         thought thoughts ticks time to token tokens tool total units upstream usage usd use used video wait web write
+        billable character document google grounding initial maps modality retrieval
         """
     )
 )
 """Words in names of counts, times and costs. A name with other words may itself be content."""
 _NAME_PARTS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,128}", re.ASCII)
-_USAGE_TEXTS: Final = frozenset({"inference_geo", "modality", "model", "service_tier", "speed", "trafficType", "type"})
+_USAGE_TEXTS: Final = frozenset(
+    {"inference_geo", "modality", "model", "service_tier", "speed", "trafficType", "traffic_type", "type"}
+)
 """Usage fields that are not numbers."""
 
 
@@ -173,6 +176,7 @@ _EDIT: Final = _fields(
     type=_word, compact_threshold=_number, trigger=_LIMIT, keep=_first_of(_LIMIT, _word), clear_at_least=_LIMIT
 )
 _BUDGET: Final = _fields(effort=_word, task_budget=_fields(type=_word, total=_number, remaining=_number))
+_MODE: Final = _fields(mode=_word)
 _PERCENTILES: Final = _first_of(_number, _fields(p50=_number, p75=_number, p90=_number, p99=_number))
 _ATTEMPT: Final = _fields(provider=_label, model=_word, status=_number, selected=_number)
 
@@ -200,6 +204,15 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         transforms truncate truncation user_profile_id verbosity workspace_id
         """,
     ),
+    # Gemini's parameters
+    **_rows(_number, "audio_timestamp auto_truncate include_thoughts response_logprobs"),
+    **_rows(
+        _word,
+        "cached_content media_resolution response_mime_type response_modalities task_type thinking_summaries",
+    ),
+    "safety_settings": _each(_fields(category=_word, threshold=_word, method=_word, type=_word)),
+    "tool_config": _fields(functionCallingConfig=_MODE, function_calling_config=_MODE),
+    **_rows(_content, "response_json_schema response_schema system_instruction"),
     "access_programs": _fields(cyber=_word),
     "audio": _fields(format=_word, voice=_word),
     "background_options": _fields(completion_window=_word, continuation_id=_word),
@@ -218,7 +231,9 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _each(_fields(model=_word, max_tokens=_number, speed=_word, thinking=_THINKING, output_config=_BUDGET)),
     ),
     "image": _fields(context_compression=_word),
-    "image_config": _fields(aspect_ratio=_word, image_size=_word, quality=_word, size=_word),
+    "image_config": _fields(
+        aspect_ratio=_word, image_size=_word, quality=_word, size=_word, aspectRatio=_word, imageSize=_word
+    ),
     "moderation": _fields(model=_word),
     "output_config": _BUDGET,
     # A plugin's type and limits; its prompts, patterns and domains are content.
@@ -264,6 +279,9 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
     "error": _content,
     "tool_usage": _usage,
     "logprobs": _content,
+    # Gemini's fields
+    "create_time": _word,
+    "prompt_feedback": _fields(blockReason=_word, block_reason=_word),
     "openrouter_metadata": _fields(
         requested=_word, strategy=_word, region=_word, attempt=_number, is_byok=_number,
         endpoints=_fields(total=_number, available=_each(_ATTEMPT)), attempts=_each(_ATTEMPT),

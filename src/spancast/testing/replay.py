@@ -373,7 +373,7 @@ class ReplayServer:
         canned = canned_answer(received.path, body, serial=serial, openrouter=self.openrouter) if body else None
         if canned is None:
             return None
-        headers = {"x-generation-id": canned.answer["id"]} if self.openrouter else {}
+        headers = {"x-generation-id": canned.answer["id"]} if self.openrouter and "id" in canned.answer else {}
         if canned.events is None:
             return Reply.json(canned.answer, headers=headers)
         comments = (KEEP_ALIVE,) if self.openrouter else ()

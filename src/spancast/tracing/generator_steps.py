@@ -30,6 +30,11 @@ class Driven(NamedTuple):
     ending: AbstractContextManager[Any]
 
 
+def unrecorded(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the caller's own values
+    """Return the result of a step that is not recorded."""
+    return call(*args)
+
+
 def called_function(function: object) -> FunctionType | None:
     """Return the Python function that a call of ``function`` runs; None if unknown."""
     called: Any = function

@@ -1,0 +1,327 @@
+"""Patches of google-genai: generated content, chats, embeddings and interactions, of the Gemini API and Vertex AI.
+
+Every request passes ``BaseApiClient.request`` or one of its three variants with its path and final JSON, below
+automatic function calling and above retries. The public methods are patched only to move trace keys into
+``http_options.extra_body``, which travels with the call: a stream sends its request with its first step.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from typing import Any, Final
+
+from spancast.diagnostics import counters, never_raise
+from spancast.dialects import accessors
+from spancast.dialects.gemini.embeddings import GEMINI_EMBEDDINGS
+from spancast.dialects.gemini.reader import GEMINI
+from spancast.dialects.gemini_interactions.reader import GEMINI_INTERACTIONS
+from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.google_interactions import RESOURCES, google_server, interaction_patches
+from spancast.instrumentation.patching import (
+    ClientPatches,
+    InstancePatch,
+    InstrumentedClients,
+    Method,
+    Patch,
+    hide_frame,
+)
+from spancast.instrumentation.results import StepRecorder
+from spancast.instrumentation.stainless import keys_into_extra_body, session_header
+from spancast.instrumentation.stream_recorder import Arrived, AsyncRecordingIterator, StreamRecorder
+from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
+from spancast.model import json_codec
+from spancast.model.call import Response
+from spancast.model.json_data import sendable
+from spancast.tracing.call_tracer import CALL_TRACER
+from spancast.tracing.generator_steps import Driven, generator_function, unrecorded
+from spancast.tracing.traced_call import TracedCall
+
+_DIALECTS: Final[Mapping[str, Dialect]] = {
+    "generateContent": GEMINI,
+    "streamGenerateContent": GEMINI,
+    "batchEmbedContents": GEMINI_EMBEDDINGS,
+    "embedContent": GEMINI_EMBEDDINGS,
+    "predict": GEMINI_EMBEDDINGS,
+}
+_STREAMED: Final = "streamGenerateContent"
+_PREDICT: Final = "predict"
+"""Also the method of image models, whose instances have a prompt."""
+_KEYS: Final = ("trace", "session_id")
+
+
+class _Clients(InstrumentedClients):
+    """Instrumented clients, each known by the ``BaseApiClient`` that all its parts share."""
+
+    def covers(self, client: object) -> bool:
+        """Return whether calls of ``client``, or of a part of one, are recorded."""
+        return self.all or super().covers(_api_client_of(client))
+
+    def has(self, client: object) -> bool:
+        """Return whether the client that ``client`` is or belongs to was added."""
+        return super().has(_api_client_of(client))
+
+    def owns(self, resource: object) -> bool:
+        """Return whether the client of a chat was added."""
+        return self.has(resource)
+
+    def add(self, client: object) -> None:
+        """Add one client."""
+        super().add(_api_client_of(client))
+
+    def discard(self, client: object) -> None:
+        """Remove one client, if it was added."""
+        super().discard(_api_client_of(client))
+
+
+def _api_client_of(client: object) -> object:
+    """Return the ``BaseApiClient`` of a client, its models or a chat; another object as it is."""
+    holder = getattr(client, "_modules", client)
+    return getattr(holder, "_api_client", holder)
+
+
+_INSTRUMENTED: Final = _Clients()
+
+
+class _Chunks(Arrived):
+    """The chunks of a stream that have arrived, as JSON text."""
+
+    __slots__ = ("_size_bytes", "_texts")
+
+    def __init__(self, traced_call: TracedCall) -> None:
+        super().__init__(traced_call)
+        self._texts: list[str] = []
+        self._size_bytes = 0
+
+    def _keep(self, chunk: Any) -> None:  # noqa: ANN401 - the SDK's chunk
+        text = getattr(chunk, "body", None)
+        if isinstance(text, str):
+            self._texts.append(text)
+            self._size_bytes += len(text)
+
+    @property
+    def feed(self) -> Callable[[object], None]:
+        """Return a function that keeps a chunk."""
+        return self._keep
+
+    @property
+    def unparsed_bytes(self) -> int | None:
+        """Return the size of the chunks."""
+        return self._size_bytes
+
+    def result(self) -> Response:
+        """Return the response as far as it has arrived."""
+        texts, self._texts = self._texts, []
+        chunks = [chunk for chunk in map(json_codec.decode, texts) if json_codec.is_mapping(chunk)]
+        for chunk in chunks:
+            super().feed(chunk)
+        self.is_complete = bool(chunks) and self._dialect.is_last(chunks[-1])
+        return self.reader.result()
+
+
+class _Request(CallDescription):
+    """``BaseApiClient.request`` and its variants: method, path, JSON and options of an HTTP request."""
+
+    def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's client
+        """Start a call; remove the trace keys from its ``extra_body``, except the forwarded ones."""
+        given = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
+        path, _, method = str(given.get("path", "")).partition("?")[0].rpartition(":")
+        dialect, request = _DIALECTS.get(method), given.get("request_dict")
+        if dialect is None or not json_codec.is_mapping(request) or not _INSTRUMENTED.covers(owner):
+            return None, args, kwargs, None
+        if method == _PREDICT and not _is_embedding(request):
+            return None, args, kwargs, None
+        options, client_options = given.get("http_options"), getattr(owner, "_http_options", None)
+        body: dict[str, Any] = {"model": _model_of(path), **({"stream": True} if method == _STREAMED else {})}
+        body.update({name: value for name, value in request.items() if not name.startswith("_")})
+        extra = _first("extra_body", options, client_options)
+        if json_codec.is_mapping(extra):
+            _merge(body, extra)
+        headers = session_header((_first("headers", options), _first("headers", client_options)))
+        server = google_server(owner, _first("base_url", options, client_options))
+        traced_call = CALL_TRACER.start_call(dialect, body, server, headers, parse_now=False)
+        forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
+        if forwarded or any(name in body for name in _KEYS):
+            left_out = {*_KEYS, *(forwarded or {})}
+            sent = {name: value for name, value in (extra or {}).items() if name not in left_out}
+            sent |= {name: value for name, value in (forwarded or {}).items() if value is not None}
+            options = _with_extra_body(options, sent)
+            if len(args) == len(_PARAMETERS):
+                args = (*args[:-1], options)
+            else:
+                kwargs = {**kwargs, "http_options": options}
+        if traced_call is not None:
+            traced_call.set_request_bytes(json_codec.encode(body).encode())
+        return traced_call, args, kwargs, None
+
+    def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:  # noqa: ANN401, ARG002 - the SDK's result
+        """Record the text of a response; return an iterator in place of that of a stream."""
+        if hasattr(result, "__aiter__"):
+            return AsyncRecordingIterator(aiter(result), StreamRecorder(traced_call, _Chunks(traced_call)))
+        traced_call.end_with_bytes((result.body or "").encode("utf-8", "replace"))
+        return None
+
+
+_PARAMETERS: Final = ("http_method", "path", "request_dict", "http_options")
+_REQUEST: Final = _Request()
+_HOOKS: Final = wrap_call(_REQUEST)
+_begin: Final = never_raise(_REQUEST.begin)
+
+
+@never_raise
+def _recorder(traced_call: TracedCall) -> StepRecorder:
+    return StepRecorder(traced_call, _Chunks(traced_call))
+
+
+def _record_steps(method: Method) -> Method:
+    """Wrap ``request_streamed``, a generator function that sends its request with its first step."""
+
+    def start(owner: Any, *args: Any, **kwargs: Any) -> Driven:  # noqa: ANN401 - the SDK's arguments
+        traced_call, args, kwargs, _ = _begin(owner, args, kwargs) or (None, args, kwargs, None)
+        recorder = _recorder(traced_call) if traced_call is not None and traced_call.records_response else None
+        inner = method(owner, *args, **kwargs)
+        return Driven(inner, unrecorded, nullcontext()) if recorder is None else Driven(inner, recorder.step, recorder)
+
+    return generator_function(start)
+
+
+def _is_embedding(request: Mapping[str, Any]) -> bool:
+    instances = accessors.items(request.get("instances"))
+    return bool(instances) and "content" in accessors.fields(instances[0])
+
+
+def _model_of(path: str) -> str:
+    """Return the model in a path; a tuned model or an endpoint has its folder as well."""
+    _, found, name = path.rpartition("/models/")
+    return name if found else path.removeprefix("models/")
+
+
+def _first(name: str, *options: Any) -> Any:  # noqa: ANN401 - the SDK's options
+    """Return the first value of an HTTP option; None if none has it."""
+    return next((value for one in options if (value := accessors.fields(one).get(name)) is not None), None)
+
+
+def _merge(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
+    """Merge ``extra`` into ``body`` as the SDK does, objects field by field; it does not change what they hold."""
+    for name, value in extra.items():
+        known = body.get(name)
+        if json_codec.is_mapping(known) and json_codec.is_mapping(value):
+            merged = dict(known)
+            _merge(merged, value)
+            body[name] = merged
+        else:
+            body[name] = value
+
+
+def _with_extra_body(options: Any, extra_body: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's options
+    """Return HTTP options with another ``extra_body``; an empty one replaces that of the client."""
+    if options is None or json_codec.is_mapping(options):
+        return {
+            **{name: value for name, value in (options or {}).items() if name != "extraBody"},
+            "extra_body": extra_body,
+        }
+    return options.model_copy(update={"extra_body": extra_body})
+
+
+def _move_keys(method: Method) -> Method:
+    """Move trace keys of a public method into the ``extra_body`` of its configuration, where ``request`` finds them."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        if ("trace" in kwargs or "session_id" in kwargs) and args and _INSTRUMENTED.covers(args[0]):
+            args, kwargs = _with_keys(args, kwargs) or (args, _without_keys(kwargs))
+        return method(*args, **kwargs)
+
+    return hide_frame(wrapper)
+
+
+def _drop_keys(method: Method) -> Method:
+    """Remove trace keys from a method that is not recorded."""
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        if ("trace" in kwargs or "session_id" in kwargs) and args and _INSTRUMENTED.covers(args[0]):
+            counters.add("keys_not_traced")
+            kwargs = _without_keys(kwargs)
+        return method(*args, **kwargs)
+
+    return hide_frame(wrapper)
+
+
+def _without_keys(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name not in _KEYS}
+
+
+@never_raise
+def _with_keys(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with the trace keys in ``config``, or in that of a chat if it is not overridden."""
+    owner: Any = args[0]
+    # ``send_message`` also takes its configuration by position.
+    config: Any = args[2] if len(args) > 2 else kwargs.get("config")  # noqa: PLR2004 - the third one
+    config = config or getattr(owner, "_config", None)
+    # The SDK copies the configuration, so the keys must be data.
+    keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
+    options = _first("http_options", config) or _first("httpOptions", config)
+    given = _first("extra_body", options) or _first("extraBody", options)
+    extra_body = keys_into_extra_body({"extra_body": given, **keys})["extra_body"]
+    options = _with_extra_body(options, extra_body)
+    if config is None or json_codec.is_mapping(config):
+        changed: Any = {name: value for name, value in (config or {}).items() if name != "httpOptions"}
+        changed["http_options"] = options
+    else:
+        if json_codec.is_mapping(options):
+            options = sys.modules["google.genai.types"].HttpOptions(**options)
+        changed = config.model_copy(update={"http_options": options})
+    if len(args) > 2:  # noqa: PLR2004 - as above
+        return (*args[:2], changed, *args[3:]), _without_keys(kwargs)
+    return args, {**_without_keys(kwargs), "config": changed}
+
+
+_RECORDED: Final = ("generate_content", "generate_content_stream", "embed_content")
+_CHAT: Final = ("send_message", "send_message_stream")
+_UNRECORDED: Final = {
+    "count_tokens": "no completion",
+    "compute_tokens": "no completion",
+    "generate_images": "no operation of the conventions",
+    "edit_image": "no operation of the conventions",
+    "upscale_image": "no operation of the conventions",
+    "recontext_image": "no operation of the conventions",
+    "segment_image": "no operation of the conventions",
+    "generate_videos": "no operation of the conventions",
+}
+"""Methods that accept trace keys and are not recorded, with the reason. Files, caches, batches and ``live`` (a
+connection of its own) are not patched."""
+
+_CLIENT: Final = "google.genai._api_client"
+_MODELS: Final = "google.genai.models"
+_CHATS: Final = "google.genai.chats"
+_SEAM: Final = {
+    "request": _HOOKS.sync,
+    "request_streamed": _record_steps,
+    "async_request": _HOOKS.asynchronous,
+    "async_request_streamed": _HOOKS.asynchronous,
+}
+_KEY_HOOKS: Final = {**dict.fromkeys(_RECORDED, _move_keys), **dict.fromkeys(_UNRECORDED, _drop_keys)}
+
+PATCHES: Final = ClientPatches(
+    dialects=(GEMINI.name, GEMINI_EMBEDDINGS.name, GEMINI_INTERACTIONS.name),
+    instrumented=_INSTRUMENTED,
+    patches=(
+        *(Patch(_CLIENT, f"BaseApiClient.{name}", hook) for name, hook in _SEAM.items()),
+        *(
+            Patch(_MODELS, f"{owner}.{name}", hook)
+            for owner in ("Models", "AsyncModels")
+            for name, hook in _KEY_HOOKS.items()
+        ),
+        *(Patch(_CHATS, f"{owner}.{name}", _move_keys) for owner in ("Chat", "AsyncChat") for name in _CHAT),
+        *interaction_patches(_INSTRUMENTED),
+    ),
+    instance_patches=(
+        *(InstancePatch(f"_api_client.{name}", hook) for name, hook in _SEAM.items()),
+        *(
+            InstancePatch(f"{models}.{name}", hook)
+            for models in ("models", "aio.models")
+            for name, hook in _KEY_HOOKS.items()
+        ),
+    ),
+    resource_bases=(f"{_CHATS}:Chat", f"{_CHATS}:AsyncChat", *RESOURCES),
+)
