@@ -35,6 +35,9 @@ class Driver:
     forwards_keys: bool = True
     """False if the SDK has no way to add fields to a request."""
 
+    names_model: bool = True
+    """False if the response does not name its model."""
+
     @property
     def id(self) -> str:
         return f"{self.sdk}-{self.name}"

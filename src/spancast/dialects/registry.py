@@ -16,6 +16,8 @@ DIALECTS: Final[dict[str, str]] = {
     "openai_embeddings": "spancast.dialects.openai_embeddings:OPENAI_EMBEDDINGS",
     "openai_responses": "spancast.dialects.openai_responses.reader:OPENAI_RESPONSES",
     "anthropic_messages": "spancast.dialects.anthropic_messages.reader:ANTHROPIC_MESSAGES",
+    "bedrock_converse": "spancast.dialects.bedrock_converse.reader:BEDROCK_CONVERSE",
+    "bedrock_invoke": "spancast.dialects.bedrock_invoke.reader:BEDROCK_INVOKE",
 }
 
 _READERS: Final = ("read_request", "read_response", "new_stream", "span_name", "error_attributes")
