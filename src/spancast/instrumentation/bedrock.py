@@ -60,6 +60,7 @@ _COUNT_NAMES: Final = {
     "cache-write-input-token-count": "cacheWriteInputTokenCount",
     "invocation-latency": "invocationLatency",
 }
+_HEADER_FIELDS: Final = ("performanceConfigLatency", "serviceTier")
 
 _service_of: Final = attrgetter("meta.service_model.service_name")
 
@@ -128,15 +129,14 @@ class _Call(CallDescription):
         answer = _take_exchange(traced_call, note)
         fields = accessors.fields(result)
         body = fields.get("stream", fields.get("body"))
-        metadata = accessors.fields(fields.get("ResponseMetadata"))
         if (messages := getattr(body, "_event_generator", None)) is not None:
-            _record_events(traced_call, body, messages, metadata)
+            _record_events(traced_call, body, messages, fields)
         elif (raw := getattr(body, "_raw_stream", None)) is not None:
-            arrived = _ArrivedJson(traced_call, metadata)
+            arrived = _ArrivedJson(traced_call, fields)
             # Everything that reads the body passes its raw stream, also ``with body as raw``.
             body._raw_stream = _RawBody(raw, StreamRecorder(traced_call, arrived), arrived)  # noqa: SLF001 - no other place
         elif answer is not None:
-            arrived = _ArrivedJson(traced_call, metadata)
+            arrived = _ArrivedJson(traced_call, fields)
             arrived.pieces.append(answer)
             traced_call.expect_stream(arrived)
             traced_call.end_stream()
@@ -260,19 +260,22 @@ def _take_exchange(traced_call: TracedCall, note: Mapping[str, Any] | None) -> b
 class _WithMetadata(Arrived):
     """The received part of a response, with what its headers say."""
 
-    __slots__ = ("_counts", "_request_id")
+    __slots__ = ("_metrics", "_request_id")
 
-    def __init__(self, traced_call: TracedCall, metadata: Mapping[str, Any]) -> None:
+    def __init__(self, traced_call: TracedCall, fields: Mapping[str, Any]) -> None:
         super().__init__(traced_call)
-        self._request_id: Final = accessors.text(metadata.get("RequestId"))
+        metadata = accessors.fields(fields.get("ResponseMetadata"))
         headers = accessors.fields(metadata.get("HTTPHeaders"))
+        self._request_id: Final = accessors.text(metadata.get("RequestId"))
         found = {name: headers.get(_COUNT_HEADER + header) for header, name in _COUNT_NAMES.items()}
-        self._counts: Final = {name: int(text) for name, text in found.items() if str(text).isdecimal()}
+        metrics: dict[str, Any] = {name: int(text) for name, text in found.items() if str(text).isdecimal()}
+        metrics |= {name: fields[name] for name in _HEADER_FIELDS if isinstance(fields.get(name), str)}
         if retries := accessors.count(metadata.get("RetryAttempts")):
-            self._counts["retry_attempts"] = retries
+            metrics["retry_attempts"] = retries
+        self._metrics: Final = metrics
 
     def _completed(self, response: Response) -> Response:
-        response = with_metrics(response, self._counts)
+        response = with_metrics(response, self._metrics)
         return replace(response, id=response.id or self._request_id)
 
 
@@ -281,8 +284,8 @@ class _ArrivedJson(_WithMetadata):
 
     __slots__ = ("_read", "pieces")
 
-    def __init__(self, traced_call: TracedCall, metadata: Mapping[str, Any]) -> None:
-        super().__init__(traced_call, metadata)
+    def __init__(self, traced_call: TracedCall, fields: Mapping[str, Any]) -> None:
+        super().__init__(traced_call, fields)
         self._read: Final = functools.partial(self._dialect.read_response, content=traced_call.captures_content)
         self.is_stream = False
         self.pieces: Final[list[bytes]] = []
@@ -304,8 +307,8 @@ class _ArrivedMessages(_WithMetadata):
 
     __slots__ = ("messages",)
 
-    def __init__(self, traced_call: TracedCall, metadata: Mapping[str, Any]) -> None:
-        super().__init__(traced_call, metadata)
+    def __init__(self, traced_call: TracedCall, fields: Mapping[str, Any]) -> None:
+        super().__init__(traced_call, fields)
         self.messages: Final[list[Any]] = []
 
     @property
@@ -367,8 +370,8 @@ class _EventRecorder(StreamRecorder):
         return keep_and_end
 
 
-def _record_events(traced_call: TracedCall, stream: Any, messages: Any, metadata: Mapping[str, Any]) -> None:  # noqa: ANN401 - the SDK's stream
-    recorder = _EventRecorder(traced_call, _ArrivedMessages(traced_call, metadata))
+def _record_events(traced_call: TracedCall, stream: Any, messages: Any, fields: Mapping[str, Any]) -> None:  # noqa: ANN401 - the SDK's stream
+    recorder = _EventRecorder(traced_call, _ArrivedMessages(traced_call, fields))
     if isinstance(messages, AsyncIterator):
         stream._event_generator = AsyncRecordingIterator(messages, recorder)  # noqa: SLF001 - no other place
     else:

@@ -20,6 +20,7 @@ _EMBEDDING_KEYS: Final = frozenset(
 _TITAN_TEXT: Final = "textGenerationConfig"
 _TEXT_KEYS: Final = ("prompt", "inputText")
 _IMAGE_MODELS: Final = ("stability.", "-image", "nova-canvas")
+_MESSAGE_TYPES: Final = ("message", "content_block", "ping", "error")
 _EVENTS: Final = frozenset(
     {"messageStart", "contentBlockStart", "contentBlockDelta", "contentBlockStop", "messageStop", "metadata"}
 )
@@ -41,9 +42,8 @@ def family_of_response(response: Mapping[str, Any]) -> Family:
         return "chat"
     if "message" in accessors.fields(response.get("output")) or not _EVENTS.isdisjoint(response):
         return "converse"
-    is_message = response.get("type") in ("message", "error") or "content" in response
-    is_event = accessors.text(response.get("type")) is not None and not is_message
-    return "anthropic" if is_message or is_event else "text"
+    kind = accessors.text(response.get("type")) or ""
+    return "anthropic" if kind.startswith(_MESSAGE_TYPES) or "content" in response else "text"
 
 
 def operation_of(body: Mapping[str, Any]) -> str:

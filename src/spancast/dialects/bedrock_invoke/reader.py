@@ -38,7 +38,7 @@ API_PARAMETERS: Final = frozenset(
 METRICS: Final = "amazon-bedrock-invocationMetrics"
 """The field of the last chunk of a stream with token counts and times; a complete response has them in headers."""
 
-_SKIPPED: Final = frozenset({"accept", "contentType"})
+_SKIPPED: Final = frozenset({"accept", "contentType", "guardrailIdentifier"})
 _COUNTS: Final[Table] = {
     "inputTokenCount": semconv.USAGE_INPUT_TOKENS,
     "outputTokenCount": semconv.USAGE_OUTPUT_TOKENS,

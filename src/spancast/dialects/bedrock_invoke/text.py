@@ -68,6 +68,7 @@ _NOT_FIELDS: Final = frozenset(
         "inputTextTokenCount", "totalOutputTextTokenCount", "ResponseMetadata",
     }
 )  # fmt: skip
+_OF_CHUNKS: Final = frozenset({*_LISTS, *_TEXTS, *_REASONS, "response", "index", "event_type", "is_finished"})
 _FINISH_REASONS: Final = {
     "finish": "stop",
     "complete": "stop",
@@ -261,6 +262,9 @@ class TextStream(StreamReader):
         whole = fields.get("response")
         if json_codec.is_mapping(whole):
             self._whole = whole
+        elif any(len(accessors.items(fields.get(name))) > 1 for name in _LISTS):
+            # Several texts at once are not a piece of one.
+            self._whole = fields
         for text, reason in _candidates(fields):
             if self._content and text:
                 self._pieces.append(text)
@@ -269,7 +273,7 @@ class TextStream(StreamReader):
         for name, value in fields.items():
             if name == "tool_calls":
                 self._fields[name] = [*accessors.items(self._fields.get(name)), *accessors.items(value)]
-            elif name not in {*_LISTS, *_TEXTS, *_REASONS, "response", "index"} and not json_codec.is_absent(value):
+            elif name not in _OF_CHUNKS and not json_codec.is_absent(value):
                 self._fields[name] = value
 
     def result(self) -> Response:
