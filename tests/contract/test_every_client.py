@@ -7,6 +7,8 @@ import copy
 import gc
 import importlib.util
 import inspect
+import json
+import warnings
 from typing import Any
 
 import pytest
@@ -61,7 +63,7 @@ async def _first(stream: Any, take: int | None) -> Any:
 
 
 def canned_stream(driver: Driver, *, cut_after: int) -> Reply:
-    body = {"model": "m-1", "stream": True, "messages": MESSAGES, "input": "hi", "prompt": "hi"}
+    body = {"model": "m-1", "stream": True, "messages": MESSAGES, "input": "hi", "prompt": "hi", "anthropic_version": "1"}
     canned = canned_answer(f"/v1{driver.path}", body, serial=1, openrouter=False)
     assert canned is not None
     assert canned.events
@@ -100,6 +102,8 @@ def _without_serials(data: Any) -> Any:
         return {k: _without_serials(v) for k, v in data.items() if k not in {"id", "created", "created_at", "item_id"}}
     if isinstance(data, (list, tuple)):
         return [_without_serials(item) for item in data]
+    if isinstance(data, bytes):
+        return _without_serials(json.loads(data))
     return type(data).__name__ if hasattr(data, "__dict__") else data
 
 
@@ -201,6 +205,10 @@ async def test_truncated_stream_raises_and_records_the_received_part(
         await outcome(driver, client)
     await close(driver, plain_client)
     await close(driver, client)
+    with warnings.catch_warnings():
+        # aiohttp warns of a failed stream that the caller does not close, also without spancast.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
     assert len(whole) > 2
     span = spans.one()
@@ -334,7 +342,8 @@ async def test_instrument_of_one_client_does_not_record_others(
 @every
 async def test_patched_methods_have_the_attributes_of_the_original(driver: Driver, server: ReplayServer) -> None:
     plain, client = driver.make(server), spancast.instrument(driver.make(server))
-    assert type(client) is type(plain)
+    # botocore makes a class for each client.
+    assert type(client) is type(plain) or type(client).__bases__ == type(plain).__bases__
     assert set(dir(plain)) <= set(dir(client))
     for patch in find_patches(driver.sdk).instance_patches:
         mine, theirs = client, plain

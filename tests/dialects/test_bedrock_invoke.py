@@ -125,7 +125,9 @@ def test_messages_are_valid(name: str) -> None:
 
 
 def test_dialect_keeps_the_contract() -> None:
-    check_dialect(BEDROCK_INVOKE, {name: case for name, case in RECORDINGS.items() if "path" not in case})
+    # The usage of these streams is compared above: it is in their metrics, or not in the recorded events.
+    not_equal = {"anthropic.stream", "mistral.stream", "nova.stream"}
+    check_dialect(BEDROCK_INVOKE, {name: case for name, case in RECORDINGS.items() if name not in not_equal})
 
 
 def test_metrics_count_where_the_body_does_not() -> None:
