@@ -63,7 +63,14 @@ async def _first(stream: Any, take: int | None) -> Any:
 
 
 def canned_stream(driver: Driver, *, cut_after: int) -> Reply:
-    body = {"model": "m-1", "stream": True, "messages": MESSAGES, "input": "hi", "prompt": "hi", "anthropic_version": "1"}
+    body = {
+        "model": "m-1",
+        "stream": True,
+        "messages": MESSAGES,
+        "input": "hi",
+        "prompt": "hi",
+        "anthropic_version": "1",
+    }
     canned = canned_answer(f"/v1{driver.path}", body, serial=1, openrouter=False)
     assert canned is not None
     assert canned.events

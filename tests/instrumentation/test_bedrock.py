@@ -78,9 +78,7 @@ def read_into(body: Any) -> bytes:
 
 
 @pytest.mark.parametrize("way", READS)
-def test_body_read_in_any_way_is_recorded(
-    way: str, client: Any, server: ReplayServer, spans: CapturedSpans
-) -> None:
+def test_body_read_in_any_way_is_recorded(way: str, client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
     server.reply(Reply.json(LLAMA, headers=HEADERS))
     result = client.invoke_model(**INVOKE)
     body = result["body"]
@@ -222,9 +220,7 @@ def test_stream_closed_early_keeps_what_arrived(client: Any, server: ReplayServe
     assert found["gen_ai.output.messages"][0]["parts"][0]["content"] == "Hello "
 
 
-def test_stream_that_ends_without_a_stop_reason_is_cut(
-    client: Any, server: ReplayServer, spans: CapturedSpans
-) -> None:
+def test_stream_that_ends_without_a_stop_reason_is_cut(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
     server.reply(Reply.stream(events()[:3], aws="events"))
     list(client.converse_stream(**CONVERSE)["stream"])
     found = attributes(spans.one())

@@ -58,8 +58,8 @@ def media_part(
 ) -> MessagePart:
     """Return a media part with the URL, the provider's file id, or type, size and SHA-256 of the bytes.
 
-    ``data`` is base64 text, also accepted as a ``data:`` URL, or the bytes themselves. The digest is that of the decoded
-    bytes. If decoding fails, it is that of the text, and the part has ``undecodable``.
+    ``data`` is bytes, or base64 text, also accepted as a ``data:`` URL. The digest is that of the decoded bytes. If
+    decoding fails, it is that of the text, and the part has ``undecodable``.
     """
     if isinstance(data, bytes):
         return _digest(modality, mime_type, data)

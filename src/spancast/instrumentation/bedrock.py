@@ -267,8 +267,8 @@ class _WithMetadata(Arrived):
         metadata = accessors.fields(fields.get("ResponseMetadata"))
         headers = accessors.fields(metadata.get("HTTPHeaders"))
         self._request_id: Final = accessors.text(metadata.get("RequestId"))
-        found = {name: headers.get(_COUNT_HEADER + header) for header, name in _COUNT_NAMES.items()}
-        metrics: dict[str, Any] = {name: int(text) for name, text in found.items() if str(text).isdecimal()}
+        found = {name: str(headers.get(_COUNT_HEADER + header)) for header, name in _COUNT_NAMES.items()}
+        metrics: dict[str, Any] = {name: int(text) for name, text in found.items() if text.isdecimal()}
         metrics |= {name: fields[name] for name in _HEADER_FIELDS if isinstance(fields.get(name), str)}
         if retries := accessors.count(metadata.get("RetryAttempts")):
             metrics["retry_attempts"] = retries
@@ -372,7 +372,7 @@ class _EventRecorder(StreamRecorder):
 
 def _record_events(traced_call: TracedCall, stream: Any, messages: Any, fields: Mapping[str, Any]) -> None:  # noqa: ANN401 - the SDK's stream
     recorder = _EventRecorder(traced_call, _ArrivedMessages(traced_call, fields))
-    if isinstance(messages, AsyncIterator):
+    if hasattr(messages, "__anext__"):
         stream._event_generator = AsyncRecordingIterator(messages, recorder)  # noqa: SLF001 - no other place
     else:
         stream._event_generator = record_iterator(messages, recorder)  # noqa: SLF001 - no other place
@@ -386,10 +386,10 @@ class _RawBody(BodyCloseObserver):
         super().__init__(raw, recorder)
         self._self_arrived = arrived
 
-    def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - urllib3's own
+    def read(self, amt: int | None = None, *more: object) -> Any:  # noqa: ANN401 - bytes
         """Read from the response of urllib3."""
         with _Failing(self._self_recorder):
-            data = self.__wrapped__.read(amt, *args, **kwargs)
+            data = self.__wrapped__.read(amt, *more)
         return self._self_kept(data, amt)
 
     def readinto(self, buffer: Any) -> int:  # noqa: ANN401 - any buffer
@@ -399,23 +399,23 @@ class _RawBody(BodyCloseObserver):
         self._self_kept(bytes(buffer[:size]), len(buffer))
         return size
 
-    def readline(self, *args: Any) -> bytes:
+    def readline(self, *size: int) -> bytes:
         """Read a line of the response of urllib3."""
         with _Failing(self._self_recorder):
-            line = self.__wrapped__.readline(*args)
+            line = self.__wrapped__.readline(*size)
         return self._self_kept(line, 1)
 
-    def readlines(self, *args: Any) -> list[bytes]:
+    def readlines(self, *size: int) -> list[bytes]:
         """Read the lines of the response of urllib3."""
         with _Failing(self._self_recorder):
-            lines = self.__wrapped__.readlines(*args)
+            lines = self.__wrapped__.readlines(*size)
         self._self_kept(b"".join(lines), None)
         return lines
 
-    def stream(self, *args: Any, **kwargs: Any) -> Iterator[bytes]:
+    def stream(self, *size: int) -> Iterator[bytes]:
         """Yield the pieces of the response of urllib3."""
         with _Failing(self._self_recorder):
-            for piece in self.__wrapped__.stream(*args, **kwargs):
+            for piece in self.__wrapped__.stream(*size):
                 yield self._self_kept(piece, 1)
         self._self_recorder.end()
 
@@ -431,12 +431,12 @@ class _RawBody(BodyCloseObserver):
     @property
     def content(self) -> Any:  # noqa: ANN401 - aiohttp's reader
         """Return the reader of the response of aiohttp."""
-        return _Reader(self.__wrapped__.content, self)
+        return _Reader(self.__wrapped__.content, self._self_recorder, self._self_kept)
 
-    async def aiter_raw(self, *args: Any, **kwargs: Any) -> AsyncIterator[bytes]:
+    async def aiter_raw(self, *size: int) -> AsyncIterator[bytes]:
         """Yield the pieces of the response of httpx."""
         with _Failing(self._self_recorder):
-            async for piece in self.__wrapped__.aiter_raw(*args, **kwargs):
+            async for piece in self.__wrapped__.aiter_raw(*size):
                 yield self._self_kept(piece, 1)
         self._self_recorder.end()
 
@@ -452,15 +452,16 @@ class _RawBody(BodyCloseObserver):
 class _Reader(Proxy):
     """A proxy of aiohttp's reader."""
 
-    def __init__(self, reader: Any, body: _RawBody) -> None:  # noqa: ANN401 - aiohttp's reader
+    def __init__(self, reader: Any, recorder: StreamRecorder, keep: Callable[[Any, int], Any]) -> None:  # noqa: ANN401 - aiohttp's reader
         super().__init__(reader)
-        self._self_body = body
+        self._self_recorder = recorder
+        self._self_keep = keep
 
     async def read(self, n: int = -1) -> Any:  # noqa: ANN401 - bytes
         """Read up to ``n`` bytes."""
-        with _Failing(self._self_body._self_recorder):  # noqa: SLF001 - its own proxy
+        with _Failing(self._self_recorder):
             data = await self.__wrapped__.read(n)
-        return self._self_body._self_kept(data, n)  # noqa: SLF001 - its own proxy
+        return self._self_keep(data, n)
 
 
 class _Failing:

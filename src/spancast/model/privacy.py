@@ -196,10 +196,11 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _word,
         """
         additionalModelResponseFieldPaths anthropic_version betas encoding_format function_call guardrailTrace
-        guardrailVersion include inference_geo input_type modalities models output_dtype previous_response_id
-        performanceConfigLatency projectIdentifier prompt_cache_key prompt_cache_retention prompt_mode quality reasoning_effort reasoning_format route
-        return_likelihoods safety_identifier safety_mode search_context_size search_mode search_recency_filter schemaVersion service_tier size speed
-        toolChoice transforms truncate truncation user_profile_id verbosity workspace_id
+        guardrailVersion include inference_geo input_type modalities models output_dtype performanceConfigLatency
+        previous_response_id projectIdentifier prompt_cache_key prompt_cache_retention prompt_mode quality
+        reasoning_effort reasoning_format return_likelihoods route safety_identifier safety_mode schemaVersion
+        search_context_size search_mode search_recency_filter service_tier size speed toolChoice transforms truncate
+        truncation user_profile_id verbosity workspace_id
         """,
     ),
     "access_programs": _fields(cyber=_word),

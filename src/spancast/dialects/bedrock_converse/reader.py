@@ -187,7 +187,9 @@ def _add_derived(body: Mapping[str, Any], model: str | None, attributes: Attribu
         attributes[semconv.REQUEST + "toolChoice"] = name if name != "tool" else parameters.json_attribute(choice)
     if more := accessors.fields(body.get("additionalModelRequestFields")):
         # Nova has it in a configuration of the same name.
-        found = (fields.get(name) for fields in (more, accessors.fields(more.get("inferenceConfig"))) for name in _TOP_K)
+        found = (
+            fields.get(name) for fields in (more, accessors.fields(more.get("inferenceConfig"))) for name in _TOP_K
+        )
         top_k = next((number for value in found if (number := parameters.integer(value)) is not None), None)
         if top_k is not None:
             attributes[semconv.REQUEST_TOP_K] = top_k
@@ -198,6 +200,11 @@ def _add_derived(body: Mapping[str, Any], model: str | None, attributes: Attribu
             attributes[semconv.REQUEST_REASONING_LEVEL] = level
         if rest := {name: value for name, value in output.items() if name != "effort" or not level}:
             attributes[semconv.REQUEST + "outputConfig"] = parameters.json_attribute(rest)
+    _add_prompt(body, model, attributes)
+
+
+def _add_prompt(body: Mapping[str, Any], model: str | None, attributes: Attributes) -> None:
+    """Add name, version and variables of a stored prompt, whose ARN is then the model."""
     if model is not None and _PROMPT_ARN in model:
         prompt, _, version = model.partition(_PROMPT_ARN)[2].partition(":")
         attributes[semconv.PROMPT_NAME] = prompt
@@ -218,7 +225,9 @@ def _tools(value: object) -> list[dict[str, Any]]:
             elif kind == "toolSpec":
                 tools.append(_tool(fields))
             elif not json_codec.is_absent(inner):
-                tools.append({**to_json_data(dict(fields)), "type": kind, "name": accessors.text(fields.get("name")) or kind})
+                tools.append(
+                    {**to_json_data(dict(fields)), "type": kind, "name": accessors.text(fields.get("name")) or kind}
+                )
     return tools
 
 

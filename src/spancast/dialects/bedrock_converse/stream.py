@@ -17,6 +17,12 @@ from spancast.model.call import Response
 _DELTA: Final = "contentBlockDelta"
 _INDEX: Final = "contentBlockIndex"
 
+_TEXT_FIELDS: Final = {"reasoningContent": "text", "toolUse": "input"}
+"""Kinds of deltas with several fields, and the one that is a piece of text."""
+_ENCRYPTED: Final = frozenset({"signature", "redactedContent"})
+_PARTS: Final = {"citation": "citationsContent"}
+"""Kinds of deltas and the kind of block that they are a part of, if it has another name."""
+
 
 class ResponseReader(Protocol):
     """Reads a complete response; ``is_cut``: the stop reason is missing."""
@@ -72,28 +78,22 @@ class ConverseStream(StreamReader):
                 self._add(index, kind, value)
                 continue
             fields = accessors.fields(value)
-            if kind == "reasoningContent":
-                block = self._block(index, kind)
-                for name, item in fields.items():
-                    if name == "text" and isinstance(item, str):
-                        self._add(index, kind, item)
-                    elif name not in {"signature", "redactedContent"}:
-                        block[name] = item
-            elif kind == "toolUse":
-                block = self._block(index, kind)
-                for name, item in fields.items():
-                    if name == "input" and isinstance(item, str):
-                        self._add(index, kind, item)
-                    else:
-                        block[name] = item
+            block = self._block(index, _PARTS.get(kind, kind))
+            if kind in _TEXT_FIELDS:
+                self._feed_fields(index, kind, fields, block)
             elif kind == "citation":
-                block = self._block(index, "citationsContent")
                 block["citations"] = [*accessors.items(block.get("citations")), value]
             elif kind == "toolResult":
-                block = self._block(index, kind)
                 block["content"] = [*accessors.items(block.get("content")), *accessors.items(value)]
             elif not json_codec.is_absent(value):
-                self._block(index, kind).update(fields or {"value": value})
+                block.update(fields or {"value": value})
+
+    def _feed_fields(self, index: Hashable, kind: str, fields: Mapping[str, Any], block: dict[str, Any]) -> None:
+        for name, item in fields.items():
+            if name == _TEXT_FIELDS[kind] and isinstance(item, str):
+                self._add(index, kind, item)
+            elif name not in _ENCRYPTED:
+                block[name] = item
 
     def _add(self, index: Hashable, kind: str, text: str) -> None:
         pieces = self._pieces.get((index, kind))

@@ -17,7 +17,7 @@ _STREAM: Final = "/invoke-with-response-stream"
 
 
 class _InvokeAnswers(CannedAnswers):
-    """Answers of ``/invoke`` and ``/invoke-with-response-stream``: Messages, Converse, chat, Llama's, Titan's vector."""
+    """Answers of ``/invoke`` and ``/invoke-with-response-stream``: Messages, Converse, chat, Llama's or a vector."""
 
     def serves(self, path: str) -> bool:
         """Return whether ``path`` ends with that of an endpoint."""
@@ -29,7 +29,9 @@ class _InvokeAnswers(CannedAnswers):
         text = last_user_text(body) or str(body.get("inputText") or "Hello!")
         tokens_out = -(-len(text) // 4)
         if operation_of({**body, "model": model}) == "embeddings":
-            return CannedAnswer(answer={"embedding": [0.125, -0.5], "inputTextTokenCount": tokens_out}, events=None, aws="chunks")
+            return CannedAnswer(
+                answer={"embedding": [0.125, -0.5], "inputTextTokenCount": tokens_out}, events=None, aws="chunks"
+            )
         whole, events = _answer(text, {**body, "model": model}, tokens_out, serial)
         is_stream = path.endswith(_STREAM)
         return CannedAnswer(answer=whole, events=_chunks(events, tokens_out) if is_stream else None, aws="chunks")

@@ -15,7 +15,15 @@ Family = Literal["anthropic", "converse", "chat", "text"]
 
 _CONVERSE_KEYS: Final = frozenset({"schemaVersion", "inferenceConfig"})
 _EMBEDDING_KEYS: Final = frozenset(
-    {"texts", "input_type", "inputImage", "embeddingConfig", "embeddingTypes", "embedding_types", "singleEmbeddingParams"}
+    {
+        "texts",
+        "input_type",
+        "inputImage",
+        "embeddingConfig",
+        "embeddingTypes",
+        "embedding_types",
+        "singleEmbeddingParams",
+    }
 )
 _TITAN_TEXT: Final = "textGenerationConfig"
 _TEXT_KEYS: Final = ("prompt", "inputText")

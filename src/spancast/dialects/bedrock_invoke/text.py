@@ -48,7 +48,7 @@ _NESTED: Final = ("textGenerationConfig", "embeddingConfig")
 """Objects with parameters."""
 _SKIPPED: Final = frozenset(
     {
-        "model", "prompt", "inputText", "inputImage", "message", "chat_history", "preamble", "tools", "tool_results",
+        "model", "prompt", "inputText", "inputImage", "images", "message", "chat_history", "preamble", "tools", "tool_results",
         "texts", "text_prompts", "metadata", "session_id", "trace", "user", *_NESTED,
     }
 )  # fmt: skip
@@ -94,7 +94,7 @@ _USAGE: Final[Table] = {
 
 def read_request(body: Mapping[str, Any], *, content: bool) -> Request:
     """Read a request body."""
-    attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED | (_MEDIA.keys() if content else frozenset()))
+    attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED)
     for name in _NESTED:
         attributes.update(parameters.read_parameters(accessors.fields(body.get(name)), _PARAMETERS, frozenset()))
     preamble = accessors.text(body.get("preamble"))
@@ -117,7 +117,10 @@ def _input(body: Mapping[str, Any]) -> Iterator[Message]:
     for name in ("texts", "text_prompts"):
         for item in accessors.items(body.get(name)):
             text = item if isinstance(item, str) else accessors.fields(item).get("text")
-            yield {"role": "user", "parts": [text_part(text) if isinstance(text, str) else {"type": name, **_rest(item)}]}
+            yield {
+                "role": "user",
+                "parts": [text_part(text) if isinstance(text, str) else {"type": name, **_rest(item)}],
+            }
     for name, kind in _MEDIA.items():
         given = body.get(name)
         for item in [given] if isinstance(given, str) else accessors.items(given):
@@ -224,7 +227,9 @@ def _output(
 
 def _usage_of(response: Mapping[str, Any]) -> dict[str, Any]:
     counts: dict[str, Any] = {name: response[name] for name in _USAGE if name in response}
-    results = [accessors.count(accessors.fields(one).get("tokenCount")) for one in accessors.items(response.get("results"))]
+    results = [
+        accessors.count(accessors.fields(one).get("tokenCount")) for one in accessors.items(response.get("results"))
+    ]
     if any(results):
         counts["output_tokens"] = sum(filter(None, results))
     billed = accessors.fields(accessors.fields(response.get("meta")).get("billed_units"))
