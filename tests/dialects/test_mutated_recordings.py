@@ -27,6 +27,8 @@ from tests.dialects.streams import (
 
 from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
 from spancast.dialects.anthropic_messages.reader import ANTHROPIC_MESSAGES
+from spancast.dialects.bedrock_converse.reader import BEDROCK_CONVERSE
+from spancast.dialects.bedrock_invoke.reader import BEDROCK_INVOKE
 from spancast.dialects.delta_fast_path import feed_texts
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
@@ -46,14 +48,15 @@ fuzzed = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 
-CASES = {dialect.name: recordings(dialect.name) for dialect in (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES)}
+DIALECTS = [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, BEDROCK_CONVERSE, BEDROCK_INVOKE]
+CASES = {dialect.name: recordings(dialect.name) for dialect in DIALECTS}
 CASES[OPENAI_FETCHED_RESPONSE.name] = {
     name: {key: value for key, value in case.items() if key != "request"}
     for name, case in CASES[OPENAI_RESPONSES.name].items()
 }
 every_dialect = pytest.mark.parametrize(
     "dialect",
-    [OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, OPENAI_FETCHED_RESPONSE],
+    [*DIALECTS, OPENAI_FETCHED_RESPONSE],
     ids=lambda dialect: dialect.name,
 )
 
@@ -86,7 +89,8 @@ _NOT_TEXT = frozenset(
     {
         # Media, of which the part has size and digest; encrypted data and signatures; credentials.
         "b64_json", "data", "encrypted_content", "encrypted_index", "file_data", "image_url", "partial_image_b64",
-        "result", "signature", "thinking_signature", "url", "authorization_token", "obfuscation",
+        "result", "signature", "thinking_signature", "url", "authorization_token", "obfuscation", "bytes",
+        "redactedContent",
         # Names and ids.
         "type", "role", "id", "index", "object", "item_id", "call_id", "tool_use_id", "status", "format", "media_type",
         "encrypted_stdout",
@@ -173,7 +177,15 @@ CONTENT: dict[str, Callable[[Json], Any]] = {
     OPENAI_RESPONSES.name: lambda answer: answer.get("output"),
     OPENAI_FETCHED_RESPONSE.name: lambda answer: answer.get("output"),
     ANTHROPIC_MESSAGES.name: lambda answer: answer.get("content"),
+    BEDROCK_CONVERSE.name: lambda answer: message_of(answer.get("output")),
+    BEDROCK_INVOKE.name: lambda answer: message_of(answer.get("output")),
 }
+
+
+def message_of(output: Any) -> Any:
+    message = output.get("message") if isinstance(output, dict) else None
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, list) else None
 
 
 def as_list(value: Any) -> list[Any]:
@@ -346,5 +358,9 @@ def pieces(dialect: Dialect, event: Json) -> Iterator[str]:
     elif dialect is ANTHROPIC_MESSAGES:
         delta = event.get("delta") or {}
         yield from (delta[name] for name in ("text", "thinking") if isinstance(delta.get(name), str))
+    elif dialect in (BEDROCK_CONVERSE, BEDROCK_INVOKE):
+        delta = event.get("contentBlockDelta", {}).get("delta") or {}
+        found = (delta.get("text"), delta.get("reasoningContent", {}).get("text"), event.get("generation"))
+        yield from (text for text in found if text is not None)
     elif event["type"].endswith((".output_text.delta", ".refusal.delta", ".reasoning_text.delta")):
         yield event["delta"]

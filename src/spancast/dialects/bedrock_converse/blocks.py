@@ -124,7 +124,7 @@ def _tool_use(fields: Mapping[str, Any]) -> MessagePart | None:
 def _tool_result(fields: Mapping[str, Any]) -> MessagePart | None:
     blocks = accessors.items(fields.get("content"))
     only = accessors.fields(blocks[0] if len(blocks) == 1 else None)
-    result: object = only["json"] if only.keys() == {"json"} else content_parts(blocks)
+    result: object = only["json"] if len(only) == 1 and "json" in only else content_parts(blocks)
     part = tool_result_part(accessors.text(fields.get("toolUseId")), result)
     return add_rest(part, fields, {"toolUseId", "content"})
 

@@ -48,7 +48,8 @@ _NESTED: Final = ("textGenerationConfig", "embeddingConfig")
 """Objects with parameters."""
 _SKIPPED: Final = frozenset(
     {
-        "model", "prompt", "inputText", "inputImage", "images", "message", "chat_history", "preamble", "tools", "tool_results",
+        "model", "prompt", "inputText", "inputImage", "images", "message", "chat_history", "preamble", "tools",
+        "tool_results",
         "texts", "text_prompts", "metadata", "session_id", "trace", "user", *_NESTED,
     }
 )  # fmt: skip
