@@ -13,7 +13,6 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
-from operator import attrgetter
 from typing import Any, Final
 
 from spancast.diagnostics import counters, never_raise
@@ -41,7 +40,8 @@ from spancast.otel_private import suppress_instrumentation
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
 
-_SERVICE: Final = "bedrock-runtime"
+_CLASS: Final = "BedrockRuntime"
+"""The class that botocore makes for clients of ``bedrock-runtime``, and for no others."""
 _PROVIDER: Final = "aws.bedrock"
 _CONVERSE: Final = frozenset({"Converse", "ConverseStream"})
 _INVOKE: Final = frozenset({"InvokeModel", "InvokeModelWithResponseStream"})
@@ -62,17 +62,6 @@ _COUNT_NAMES: Final = {
 }
 _HEADER_FIELDS: Final = ("performanceConfigLatency", "serviceTier")
 
-_service_of: Final = attrgetter("meta.service_model.service_name")
-
-
-def _is_bedrock(client: object) -> bool:
-    try:
-        return _service_of(client) == _SERVICE
-    except AttributeError:
-        # A test double.
-        return False
-
-
 def _of_bedrock(hook: Hook) -> Hook:
     """Return a hook that leaves calls of other services as they are."""
 
@@ -80,7 +69,10 @@ def _of_bedrock(hook: Hook) -> Hook:
         recorded = hook(method)
 
         def wrapper(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-            return (recorded if _is_bedrock(client) else method)(client, *args, **kwargs)
+            # Every call of every other service passes here.
+            if type(client).__name__ != _CLASS:
+                return method(client, *args, **kwargs)
+            return recorded(client, *args, **kwargs)
 
         return hide_frame(wrapper)
 
@@ -210,7 +202,7 @@ def _with_forwarded(
 def _keep_exchange(method: Method) -> Method:
     def wrapper(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
         traced_call = CURRENT_CALL.get()
-        if traced_call is None or not _is_bedrock(client):
+        if traced_call is None or type(client).__name__ != _CLASS:
             return method(client, *args, **kwargs)
         _keep_request(traced_call, args, kwargs)
         result = method(client, *args, **kwargs)
@@ -223,7 +215,7 @@ def _keep_exchange(method: Method) -> Method:
 def _keep_exchange_async(method: Method) -> Method:
     async def wrapper(client: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's HTTP response
         traced_call = CURRENT_CALL.get()
-        if traced_call is None or not _is_bedrock(client):
+        if traced_call is None or type(client).__name__ != _CLASS:
             return await method(client, *args, **kwargs)
         _keep_request(traced_call, args, kwargs)
         result = await method(client, *args, **kwargs)

@@ -159,7 +159,7 @@ def _chat(response: Mapping[str, Any], *, is_chunk: bool = False) -> Mapping[str
 
 
 class _InvokeStream(StreamReader):
-    """A reader of the chunks of any family, which the first chunk tells."""
+    """A reader of the chunks of any family, which is found by the first chunk."""
 
     __slots__ = ("_content", "_error", "_family", "_metrics", "_reader")
 
