@@ -352,3 +352,31 @@ def test_paginators_waiters_and_metadata_are_as_before(server: ReplayServer) -> 
     spancast.uninstrument(client)
     assert vars(client).keys() == vars(plain).keys()
     assert OPTIONS["region_name"] == client.meta.region_name
+
+
+# --- other instrumentations -------------------------------------------------------------------------------
+PEERS = {
+    "opentelemetry": ("opentelemetry.instrumentation.botocore", "BotocoreInstrumentor"),
+    "openinference": ("openinference.instrumentation.bedrock", "BedrockInstrumentor"),
+}
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("peer", PEERS)
+def test_other_instrumentation_beside_ours_gives_one_span(
+    peer: str, is_first: bool, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    module, name = PEERS[peer]
+    instrumentor = getattr(pytest.importorskip(module), name)()
+    starts = [lambda: instrumentor.instrument(tracer_provider=spans.provider), lambda: spancast.instrument("bedrock")]
+    try:
+        for start in starts if is_first else reversed(starts):
+            start()
+        client = make(server)
+        client.converse(**CONVERSE, session_id="chat-42")
+        list(client.converse_stream(**CONVERSE, session_id="chat-42")["stream"])
+        client.invoke_model(modelId="anthropic.claude-3-haiku", body=json.dumps(BODIES["anthropic"]))["body"].read()
+    finally:
+        instrumentor.uninstrument()
+    assert len(spans.all()) == 3
+    assert [attributes(span).get("session.id") for span in spans.all()] == ["chat-42", "chat-42", None]

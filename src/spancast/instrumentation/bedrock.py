@@ -60,7 +60,10 @@ _COUNT_NAMES: Final = {
     "cache-write-input-token-count": "cacheWriteInputTokenCount",
     "invocation-latency": "invocationLatency",
 }
+_RAW_NAMES: Final = ("_raw_stream", "__wrapped__")
+"""The attribute of a body with the HTTP response; the second is aiobotocore's before 3.0."""
 _HEADER_FIELDS: Final = ("performanceConfigLatency", "serviceTier")
+
 
 def _of_bedrock(hook: Hook) -> Hook:
     """Return a hook that leaves calls of other services as they are."""
@@ -123,10 +126,10 @@ class _Call(CallDescription):
         body = fields.get("stream", fields.get("body"))
         if (messages := getattr(body, "_event_generator", None)) is not None:
             _record_events(traced_call, body, messages, fields)
-        elif (raw := getattr(body, "_raw_stream", None)) is not None:
+        elif (name := next((one for one in _RAW_NAMES if hasattr(body, one)), None)) is not None:
             arrived = _ArrivedJson(traced_call, fields)
             # Everything that reads the body passes its raw stream, also ``with body as raw``.
-            body._raw_stream = _RawBody(raw, StreamRecorder(traced_call, arrived), arrived)  # noqa: SLF001 - no other place
+            setattr(body, name, _RawBody(getattr(body, name), StreamRecorder(traced_call, arrived), arrived))
         elif answer is not None:
             arrived = _ArrivedJson(traced_call, fields)
             arrived.pieces.append(answer)
