@@ -151,6 +151,17 @@ def test_exception_ends_a_stream_of_any_family(name: str) -> None:
     assert {message["finish_reason"] for message in read.messages} <= {"error"}
 
 
+@pytest.mark.parametrize("name", ["anthropic", "nova", "llama", "titan"])
+def test_guardrail_that_intervened_is_the_finish_reason(name: str) -> None:
+    action = {"amazon-bedrock-guardrailAction": "INTERVENED", "amazon-bedrock-trace": {"guardrail": {}}}
+    whole = BEDROCK_INVOKE.read_response({**RECORDINGS[name]["response"], **action}, content=True)
+    *events, last = RECORDINGS[f"{name}.stream"]["stream"]
+    for read in (whole, read_stream(BEDROCK_INVOKE, [*events, {**last, **action}])):
+        assert read.finish_reasons == ["content_filter"]
+        assert [message["finish_reason"] for message in read.messages] == ["content_filter"]
+        assert read.attributes["spancast.response.amazon-bedrock-guardrailAction"] == "INTERVENED"
+
+
 def test_vectors_are_not_recorded() -> None:
     for name in ("titan_embed", "cohere_embed"):
         read = BEDROCK_INVOKE.read_response(RECORDINGS[name]["response"], content=True)

@@ -277,10 +277,12 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
         status stop_details.category user_id
         """,
     ),
+    "amazon-bedrock-guardrailAction": _word,
+    "amazon-bedrock-invocationMetrics": _usage,
     "performanceConfig": _fields(latency=_word),
     "provider": _label,
     "serviceTier": _TIER,
-    **_rows(_content, "additionalModelResponseFields error trace"),
+    **_rows(_content, "additionalModelResponseFields amazon-bedrock-trace error trace"),
     "tool_usage": _usage,
     "logprobs": _content,
     "openrouter_metadata": _fields(

@@ -61,7 +61,8 @@ class ConverseStream(StreamReader):
                 self._role = fields.get("role")
             elif kind in ("messageStop", "metadata"):
                 self._response.update({name: item for name, item in fields.items() if not json_codec.is_absent(item)})
-            elif kind == "error":
+            elif kind != "contentBlockStop" and not json_codec.is_absent(value):
+                # An error, or what a guardrail says of a body of Nova.
                 self._response[kind] = value
 
     def result(self) -> Response:

@@ -45,6 +45,7 @@ _COUNTS: Final[Table] = {
     "cacheReadInputTokenCount": semconv.USAGE_CACHE_READ,
     "cacheWriteInputTokenCount": semconv.USAGE_CACHE_WRITE,
 }
+_GUARDRAIL_ACTION: Final = semconv.RESPONSE + "amazon-bedrock-guardrailAction"
 _FINISH_REASONS: Final = {"end_turn": "stop", "max_tokens": "length", "tool_use": "tool_calls"}
 
 
@@ -71,15 +72,7 @@ class BedrockInvoke(Dialect):
         """Read a complete response; a string is one assistant message."""
         if isinstance(response, str):
             return Response(messages=output_messages([text_part(response)], None) if content and response else [])
-        fields = accessors.fields(response)
-        family = family_of_response(fields)
-        if family == "text":
-            return text.read_response(fields, content=content)
-        if family == "anthropic":
-            return ANTHROPIC_MESSAGES.read_response(fields, content=content)
-        if family == "converse":
-            return BEDROCK_CONVERSE.read_response(fields, content=content)
-        return OPENAI_CHAT.read_response(_chat(fields), content=content)
+        return _with_guardrail(_read(accessors.fields(response), content=content))
 
     def new_stream(self, *, content: bool) -> StreamReader:
         """Return a reader for one stream."""
@@ -125,6 +118,29 @@ _READERS: Final[Mapping[Family, Callable[..., Request]]] = {
 def dialect_of(body: Mapping[str, Any]) -> BedrockInvoke:
     """Return the dialect with the operation that the request ``body`` asks for."""
     return _BY_OPERATION[operation_of(body)]
+
+
+def _read(response: Mapping[str, Any], *, content: bool) -> Response:
+    family = family_of_response(response)
+    if family == "text":
+        return text.read_response(response, content=content)
+    if family == "anthropic":
+        return ANTHROPIC_MESSAGES.read_response(response, content=content)
+    if family == "converse":
+        return BEDROCK_CONVERSE.read_response(response, content=content)
+    return OPENAI_CHAT.read_response(_chat(response), content=content)
+
+
+def _with_guardrail(response: Response) -> Response:
+    """Return ``response`` with the finish reason of a guardrail that intervened; the model's own says another one."""
+    if response.attributes.get(_GUARDRAIL_ACTION) != "INTERVENED":
+        return response
+    return _ended(response, "content_filter")
+
+
+def _ended(response: Response, reason: str) -> Response:
+    messages = [{**message, "finish_reason": reason} for message in response.messages]
+    return dataclasses.replace(response, finish_reasons=[reason], messages=messages)
 
 
 def with_metrics(response: Response, metrics: Mapping[str, Any]) -> Response:
@@ -195,9 +211,6 @@ class _InvokeStream(StreamReader):
         response = with_metrics(Response() if self._reader is None else self._reader.result(), self._metrics)
         failure = None if json_codec.is_absent(self._error) else read_failure(self._error, {})
         if failure is None:
-            return response
-        messages = [{**message, "finish_reason": "error"} for message in response.messages]
+            return _with_guardrail(response)
         attributes = {**response.attributes, **error_attributes(self._error, failure)}
-        return dataclasses.replace(
-            response, failure=failure, finish_reasons=["error"], messages=messages, attributes=attributes
-        )
+        return dataclasses.replace(_ended(response, "error"), failure=failure, attributes=attributes)
