@@ -53,7 +53,9 @@ def _source(name: str) -> str:
         return "spancast"
     if name.startswith("trace."):
         return "OpenRouter Broadcast"
-    return "GenAI conventions" if name.startswith(("gen_ai.", "openai.")) else "semantic conventions 1.44"
+    return (
+        "GenAI conventions" if name.startswith(("gen_ai.", "openai.", "aws.bedrock.")) else "semantic conventions 1.44"
+    )
 
 
 def destinations() -> str:

@@ -7,6 +7,8 @@ import copy
 import gc
 import importlib.util
 import inspect
+import json
+import warnings
 from typing import Any
 
 import pytest
@@ -60,12 +62,19 @@ async def _first(stream: Any, take: int | None) -> Any:
             return
 
 
-def canned_events(driver: Driver) -> list[dict[str, Any]]:
-    body = {"model": "m-1", "stream": True, "messages": MESSAGES, "input": "hi", "prompt": "hi"}
+def canned_stream(driver: Driver, *, cut_after: int) -> Reply:
+    body = {
+        "model": "m-1",
+        "stream": True,
+        "messages": MESSAGES,
+        "input": "hi",
+        "prompt": "hi",
+        "anthropic_version": "1",
+    }
     canned = canned_answer(f"/v1{driver.path}", body, serial=1, openrouter=False)
     assert canned is not None
     assert canned.events
-    return list(canned.events)
+    return Reply.stream(canned.events, cut_after=cut_after, aws=canned.aws)
 
 
 async def close(driver: Driver, client: Any) -> None:
@@ -89,6 +98,8 @@ def dumped(value: Any) -> Any:
     """Return SDK objects as plain data, without ids and times, which differ in each response."""
     if isinstance(value, list):
         return [dumped(item) for item in value]
+    if isinstance(value, dict):
+        return _without_serials(value)
     data = value.model_dump(warnings=False) if hasattr(value, "model_dump") else vars(value)
     return _without_serials(data)
 
@@ -105,6 +116,8 @@ def _without_serials(data: Any) -> Any:
         return {k: _without_serials(v) for k, v in data.items() if k not in SERIALS}
     if isinstance(data, (list, tuple)):
         return [_without_serials(item) for item in data]
+    if isinstance(data, bytes):
+        return _without_serials(json.loads(data))
     return type(data).__name__ if hasattr(data, "__dict__") else data
 
 
@@ -123,7 +136,7 @@ async def test_every_call_has_one_complete_span(driver: Driver, server: ReplaySe
         "gen_ai.request.model": "m-1",
         "server.address": "127.0.0.1",
     }.items() <= found.items()
-    assert found.get("gen_ai.response.model") or (driver.sdk, driver.operation) == ("google_genai", "embeddings")
+    assert ("gen_ai.response.model" in found) == driver.names_model
     assert driver.stream or found["gen_ai.usage.input_tokens"]
     assert found["gen_ai.input.messages"][-1]["role"] == "user"
     if driver.operation != "embeddings":
@@ -201,11 +214,15 @@ async def test_truncated_stream_raises_and_records_the_received_part(
 ) -> None:
     plain_client, client = driver.make(server), spancast.instrument(driver.make(server))
     whole = await outcome(driver, plain_client)
-    server.reply(Reply.stream(canned_events(driver), cut_after=2))
+    server.reply(canned_stream(driver, cut_after=2))
     with pytest.raises(driver.mid_stream_error):
         await outcome(driver, client)
     await close(driver, plain_client)
     await close(driver, client)
+    with warnings.catch_warnings():
+        # aiohttp warns of a failed stream that the caller does not close, also without spancast.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
     assert len(whole) > 2
     span = spans.one()
@@ -244,7 +261,9 @@ async def test_stream_never_read_is_recorded(driver: Driver, server: ReplayServe
     elif inspect.isawaitable(result):
         result = await result
         # A plain async generator has ``aclose``.
-        await (result.aclose() if inspect.isasyncgen(result) else result.close())
+        closed = result.aclose() if inspect.isasyncgen(result) else result.close()
+        if inspect.isawaitable(closed):
+            await closed
     else:
         result.close()
     del result
@@ -340,7 +359,8 @@ async def test_instrument_of_one_client_does_not_record_others(
 @every
 async def test_patched_methods_have_the_attributes_of_the_original(driver: Driver, server: ReplayServer) -> None:
     plain, client = driver.make(server), spancast.instrument(driver.make(server))
-    assert type(client) is type(plain)
+    # botocore makes a class for each client.
+    assert type(client) is type(plain) or type(client).__bases__ == type(plain).__bases__
     assert set(dir(plain)) <= set(dir(client))
     for patch in find_patches(driver.sdk).instance_patches:
         mine, theirs = client, plain
@@ -423,7 +443,7 @@ async def test_internal_error_does_not_reach_the_call(
     assert _without_keys(server.requests[1].body) == server.requests[0].body
     assert driver.sends_keys or "trace" not in server.requests[1].body
     if not hook.startswith("spancast.instrumentation") or (
-        driver.stream and driver.sdk not in ("openrouter", "mistralai", "huggingface_hub", "google_genai")
+        driver.stream and driver.sdk not in ("openrouter", "mistralai", "huggingface_hub", "google_genai", "bedrock")
     ):
         # Their streams are recorded by another recorder
         assert spancast.stats().internal_errors >= 1
@@ -432,7 +452,13 @@ async def test_internal_error_does_not_reach_the_call(
 @every
 async def test_copies_behave_as_without_spancast(driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
     client = spancast.instrument(driver.make(server))
-    baseline = copy.copy(client)
+    try:
+        baseline = copy.copy(client)
+    except RecursionError:
+        # As a client of botocore does without spancast.
+        with pytest.raises(RecursionError):
+            copy.copy(driver.make(server))
+        baseline = client
     await outcome(driver, baseline)
     await close(driver, client)
     assert len(spans.all()) <= 1

@@ -27,6 +27,8 @@ from tests.dialects.streams import (
 
 from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
 from spancast.dialects.anthropic_messages.reader import ANTHROPIC_MESSAGES
+from spancast.dialects.bedrock_converse.reader import BEDROCK_CONVERSE
+from spancast.dialects.bedrock_invoke.reader import BEDROCK_INVOKE
 from spancast.dialects.delta_fast_path import feed_texts
 from spancast.dialects.gemini.reader import GEMINI
 from spancast.dialects.gemini_interactions.reader import GEMINI_INTERACTIONS
@@ -48,7 +50,7 @@ fuzzed = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 
-OF_REQUESTS = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, GEMINI, GEMINI_INTERACTIONS)
+OF_REQUESTS = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, BEDROCK_CONVERSE, BEDROCK_INVOKE, GEMINI, GEMINI_INTERACTIONS)
 CASES = {dialect.name: recordings(dialect.name) for dialect in OF_REQUESTS}
 CASES[OPENAI_FETCHED_RESPONSE.name] = {
     name: {key: value for key, value in case.items() if key != "request"}
@@ -89,7 +91,8 @@ _NOT_TEXT = frozenset(
     {
         # Media, of which the part has size and digest; encrypted data and signatures; credentials.
         "b64_json", "data", "encrypted_content", "encrypted_index", "file_data", "image_url", "partial_image_b64",
-        "result", "signature", "thinking_signature", "url", "authorization_token", "obfuscation",
+        "result", "signature", "thinking_signature", "url", "authorization_token", "obfuscation", "bytes",
+        "redactedContent",
         # Names and ids.
         "type", "role", "id", "index", "object", "item_id", "call_id", "tool_use_id", "status", "format", "media_type",
         "encrypted_stdout", "thoughtSignature", "uri", "fileUri", "file_uri",
@@ -186,7 +189,15 @@ CONTENT: dict[str, Callable[[Json], Any]] = {
         for one in as_list(answer.get("steps"))
         if not (isinstance(one, dict) and one.get("type") == "user_input")
     ],
+    BEDROCK_CONVERSE.name: lambda answer: message_of(answer.get("output")),
+    BEDROCK_INVOKE.name: lambda answer: message_of(answer.get("output")),
 }
+
+
+def message_of(output: Any) -> Any:
+    message = output.get("message") if isinstance(output, dict) else None
+    content = message.get("content") if isinstance(message, dict) else None
+    return content if isinstance(content, list) else None
 
 
 def as_list(value: Any) -> list[Any]:
@@ -382,5 +393,9 @@ def pieces(dialect: Dialect, event: Json) -> Iterator[str]:
             yield from (part["text"] for part in candidate.get("content", {}).get("parts", ()) if "text" in part)
     elif dialect is GEMINI_INTERACTIONS:
         yield from filter(None, [event.get("delta", {}).get("text")])
+    elif dialect in (BEDROCK_CONVERSE, BEDROCK_INVOKE):
+        delta = event.get("contentBlockDelta", {}).get("delta") or {}
+        found = (delta.get("text"), delta.get("reasoningContent", {}).get("text"), event.get("generation"))
+        yield from (text for text in found if text is not None)
     elif event["type"].endswith((".output_text.delta", ".refusal.delta", ".reasoning_text.delta")):
         yield event["delta"]

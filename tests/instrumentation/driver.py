@@ -38,6 +38,9 @@ class Driver:
     starts_late: bool = False
     """True if a stream sends its request with its first step."""
 
+    names_model: bool = True
+    """False if the response does not name its model."""
+
     @property
     def id(self) -> str:
         return f"{self.sdk}-{self.name}"

@@ -12,7 +12,13 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
-from tests.instrumentation import google_drivers, huggingface_drivers, mistralai_drivers, stainless_drivers
+from tests.instrumentation import (
+    bedrock_drivers,
+    google_drivers,
+    huggingface_drivers,
+    mistralai_drivers,
+    stainless_drivers,
+)
 from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
@@ -115,7 +121,7 @@ def _anthropic_rows(make: Any, *, is_async: bool) -> list[Driver]:
 
 
 def _cloud_rows() -> list[Driver]:
-    """Return drivers of Anthropic's clients of clouds; Bedrock's streams have another format (test_raw_streams.py)."""
+    """Return drivers of Anthropic's clients of clouds; Bedrock's streams are event streams of AWS."""
 
     def bedrock(server: ReplayServer) -> Any:
         keys = {"aws_access_key": "a", "aws_secret_key": "s", "aws_region": "eu-central-1"}
@@ -131,7 +137,7 @@ def _cloud_rows() -> list[Driver]:
 
     found: list[Driver] = []
     for name, make, path, stream_path in (
-        ("bedrock", bedrock, "/invoke", ""),
+        ("bedrock", bedrock, "/invoke", "/invoke-with-response-stream"),
         ("vertex", vertex, ":rawPredict", ":streamRawPredict"),
         ("foundry", foundry, MESSAGES_PATH, MESSAGES_PATH),
     ):
@@ -141,13 +147,12 @@ def _cloud_rows() -> list[Driver]:
         found.append(
             Driver(name=name, path=path, call=lambda c, **k: c.messages.create(**{**_MESSAGES, **k}), **common)
         )
-        if stream_path:
-            found.append(
-                Driver(
-                    name=f"{name}-stream", path=stream_path, stream="iterator",
-                    call=lambda c, **k: c.messages.create(**{**_MESSAGES, **k}, stream=True), **common,
-                )
-            )  # fmt: skip
+        found.append(
+            Driver(
+                name=f"{name}-stream", path=stream_path, stream="iterator",
+                call=lambda c, **k: c.messages.create(**{**_MESSAGES, **k}, stream=True), **common,
+            )
+        )  # fmt: skip
     return found
 
 
@@ -189,4 +194,5 @@ DRIVERS = [
     *stainless_drivers.rows(),
     *mistralai_drivers.rows(),
     *huggingface_drivers.rows(),
+    *bedrock_drivers.rows(),
 ]

@@ -5,4 +5,5 @@ from __future__ import annotations
 from spancast.instrumentation.registry import CLIENTS
 
 if __name__ == "__main__":
-    print(*(f"{spec.distribution}=={spec.min_version}" for spec in CLIENTS.values()))
+    # aiobotocore must be of the time of boto3.
+    print(*(f"{spec.distribution}=={spec.min_version}" for spec in CLIENTS.values()), "aiobotocore")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import orjson
 
@@ -49,6 +49,9 @@ class CannedAnswer:
     events: list[Json] | None
     done: bool = False
     """Whether ``[DONE]`` ends the stream."""
+
+    aws: Literal["", "events", "chunks"] = ""
+    """The form of the events in an event stream of AWS; empty for server-sent events."""
 
 
 class CannedAnswers(Protocol):

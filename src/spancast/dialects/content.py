@@ -52,15 +52,17 @@ def media_part(
     modality: str,
     *,
     url: str | None = None,
-    data: str | None = None,
+    data: str | bytes | None = None,
     mime_type: str | None = None,
     file_id: str | None = None,
 ) -> MessagePart:
     """Return a media part with the URL, the provider's file id, or type, size and SHA-256 of the bytes.
 
-    ``data`` is base64 text, also accepted as a ``data:`` URL. The digest is that of the decoded bytes. If decoding
-    fails, it is that of the text, and the part has ``undecodable``.
+    ``data`` is bytes, or base64 text, also accepted as a ``data:`` URL. The digest is that of the decoded bytes. If
+    decoding fails, it is that of the text, and the part has ``undecodable``.
     """
+    if isinstance(data, bytes):
+        return _digest(modality, mime_type, data)
     if url is not None and url[:5].lower() == _DATA:
         header, _, data = url.partition(",")
         mime_type = mime_type or header[5:].partition(";")[0] or None

@@ -19,6 +19,8 @@ DIALECTS: Final[dict[str, str]] = {
     "gemini": "spancast.dialects.gemini.reader:GEMINI",
     "gemini_embeddings": "spancast.dialects.gemini.embeddings:GEMINI_EMBEDDINGS",
     "gemini_interactions": "spancast.dialects.gemini_interactions.reader:GEMINI_INTERACTIONS",
+    "bedrock_converse": "spancast.dialects.bedrock_converse.reader:BEDROCK_CONVERSE",
+    "bedrock_invoke": "spancast.dialects.bedrock_invoke.reader:BEDROCK_INVOKE",
 }
 
 _READERS: Final = ("read_request", "read_response", "new_stream", "span_name", "error_attributes")

@@ -117,7 +117,7 @@ class ClientSpec:
 
     distribution: str
     packages: tuple[str, ...]
-    """Its import packages, dotted (``google.genai``); ``instrument(client)`` finds the SDK by the client's class."""
+    """Its import packages, dotted (``google.genai``), or classes; ``instrument(client)`` finds the SDK by them."""
 
     min_version: str
     patches: str

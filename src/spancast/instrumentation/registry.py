@@ -92,6 +92,14 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="1.0.0",
             patches="spancast.instrumentation.huggingface_hub:PATCHES",
         ),
+        ClientSpec(
+            name="bedrock",
+            distribution="boto3",
+            # botocore makes a class for each service.
+            packages=("botocore.client.BedrockRuntime", "aiobotocore.client.BedrockRuntime"),
+            min_version="1.34.116",
+            patches="spancast.instrumentation.bedrock:PATCHES",
+        ),
     )
 }
 
@@ -118,7 +126,8 @@ def name_of(client: object) -> str | None:
 def _owner(client: object, specs: Mapping[str, ClientSpec]) -> str | None:
     owners = {package: name for name, spec in specs.items() for package in spec.packages}
     for kind in type(client).__mro__:
-        package = kind.__module__
+        # The name of the class too: one package has the clients of every service of AWS.
+        package = f"{kind.__module__}.{kind.__name__}"
         while package:
             if package in owners:
                 return owners[package]

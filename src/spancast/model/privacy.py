@@ -177,6 +177,7 @@ _EDIT: Final = _fields(
 )
 _BUDGET: Final = _fields(effort=_word, task_budget=_fields(type=_word, total=_number, remaining=_number))
 _MODE: Final = _fields(mode=_word)
+_TIER: Final = _first_of(_word, _fields(type=_word))
 _PERCENTILES: Final = _first_of(_number, _fields(p50=_number, p75=_number, p90=_number, p99=_number))
 _ATTEMPT: Final = _fields(provider=_label, model=_word, status=_number, selected=_number)
 
@@ -188,7 +189,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         dimensions disable_search early_stopping echo enable_search_classifier enable_thinking frequency_penalty
         ignore_eos include_reasoning include_stop_str_in_output keep_alive length_penalty logprobs
         max_completion_tokens max_output_tokens max_retries max_tokens max_tool_calls min_p min_tokens mirostat
-        mirostat_eta mirostat_tau n n_predict num_ctx num_predict num_search_results parallel_tool_calls
+        mirostat_eta mirostat_tau n n_predict normalize num_ctx num_predict num_search_results parallel_tool_calls
         presence_penalty priority prompt_logprobs random_seed repeat_last_n repeat_penalty repetition_penalty
         return_citations return_images return_related_questions return_token_ids safe_prompt seed skip_special_tokens
         spaces_between_special_tokens store stream temperature tfs_z thinking_budget timeout timeout_ms top_a top_k
@@ -198,10 +199,12 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     **_rows(
         _word,
         """
-        betas encoding_format function_call include inference_geo modalities models output_dtype previous_response_id
-        prompt_cache_key prompt_cache_retention prompt_mode quality reasoning_effort reasoning_format route
-        safety_identifier safety_mode search_context_size search_mode search_recency_filter service_tier size speed
-        transforms truncate truncation user_profile_id verbosity workspace_id
+        additionalModelResponseFieldPaths anthropic_version betas encoding_format function_call guardrailTrace
+        guardrailVersion include inference_geo input_type modalities models output_dtype performanceConfigLatency
+        previous_response_id projectIdentifier prompt_cache_key prompt_cache_retention prompt_mode quality
+        reasoning_effort reasoning_format return_likelihoods route safety_identifier safety_mode schemaVersion
+        search_context_size search_mode search_recency_filter service_tier size speed toolChoice transforms truncate
+        truncation user_profile_id verbosity workspace_id
         """,
     ),
     # Gemini's parameters
@@ -214,6 +217,11 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     "tool_config": _fields(functionCallingConfig=_MODE, function_calling_config=_MODE),
     **_rows(_content, "response_json_schema response_schema system_instruction"),
     "access_programs": _fields(cyber=_word),
+    "additionalModelRequestFields": _fields(
+        anthropic_beta=_word, inferenceConfig=_fields(topK=_number), k=_number, reasoning_config=_THINKING,
+        reasoning_effort=_word, reasoningConfig=_fields(type=_word, maxReasoningEffort=_word), thinking=_THINKING,
+        topK=_number, top_k=_number,
+    ),
     "audio": _fields(format=_word, voice=_word),
     "background_options": _fields(completion_window=_word, continuation_id=_word),
     "billing_policy": _fields(type=_word, bill_to=_word),
@@ -230,12 +238,16 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _word,
         _each(_fields(model=_word, max_tokens=_number, speed=_word, thinking=_THINKING, output_config=_BUDGET)),
     ),
+    "guardrailConfig": _fields(
+        guardrailIdentifier=_word, guardrailVersion=_word, trace=_word, streamProcessingMode=_word
+    ),
     "image": _fields(context_compression=_word),
     "image_config": _fields(
         aspect_ratio=_word, image_size=_word, quality=_word, size=_word, aspectRatio=_word, imageSize=_word
     ),
     "moderation": _fields(model=_word),
     "output_config": _BUDGET,
+    "performanceConfig": _fields(latency=_word),
     # A plugin's type and limits; its prompts, patterns and domains are content.
     "plugins": _each(
         _fields(
@@ -252,6 +264,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         preferred_max_latency=_PERCENTILES, preferred_min_throughput=_PERCENTILES,
     ),
     "reasoning": _first_of(_word, _EFFORT),
+    "serviceTier": _TIER,
     "stream_options": _fields(include_usage=_number, include_obfuscation=_number),
     "thinking": _THINKING,
     # Tool names are left out like the tools.
@@ -260,23 +273,31 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     **_rows(
         _content,
         """
-        contents documents functions input instructions messages prediction prompt response_format stop
-        stop_sequences suffix system text tools
+        contents documents functions input instructions messages outputConfig prediction prompt requestMetadata
+        response_format stop stop_sequences suffix system text tools
         """,
     ),
 }  # fmt: skip
 """Parameters by wire name. The rule decides, not the type of the value: ``temperature="…"`` does not pass."""
 
 _RESPONSE: Final[Mapping[str, Rule]] = {
-    **_rows(_number, "completed_at created status_code"),
+    **_rows(
+        _number,
+        "completed_at created firstByteLatency invocationLatency metrics.latencyMs retry_attempts status_code",
+    ),
     **_rows(
         _word,
         """
-        error_code error_type incomplete native_finish_reasons object request_id status stop_details.category user_id
+        error_code error_type incomplete native_finish_reasons object performanceConfigLatency request_id response_type
+        status stop_details.category user_id
         """,
     ),
+    "amazon-bedrock-guardrailAction": _word,
+    "amazon-bedrock-invocationMetrics": _usage,
+    "performanceConfig": _fields(latency=_word),
     "provider": _label,
-    "error": _content,
+    "serviceTier": _TIER,
+    **_rows(_content, "additionalModelResponseFields amazon-bedrock-trace error trace"),
     "tool_usage": _usage,
     "logprobs": _content,
     # Gemini's fields

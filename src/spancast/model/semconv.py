@@ -82,12 +82,16 @@ OPENAI_REQUEST_SERVICE_TIER: Final = "openai.request.service_tier"
 OPENAI_RESPONSE_SERVICE_TIER: Final = "openai.response.service_tier"
 OPENAI_RESPONSE_SYSTEM_FINGERPRINT: Final = "openai.response.system_fingerprint"
 
+# --- aws.bedrock refinement -------------------------------------------------------------------
+BEDROCK_GUARDRAIL_ID: Final = "aws.bedrock.guardrail.id"
+
 # --- general conventions ------------------------------------------------------------------------
 SESSION_ID: Final = "session.id"
 USER_ID: Final = "user.id"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 RESEND_COUNT: Final = "http.request.resend_count"
+CLOUD_REGION: Final = "cloud.region"
 ERROR_TYPE: Final = "error.type"
 EXCEPTION_TYPE: Final = "exception.type"
 EXCEPTION_MESSAGE: Final = "exception.message"

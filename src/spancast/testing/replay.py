@@ -24,6 +24,7 @@ import orjson
 
 from spancast.dialects.accessors import fields
 from spancast.testing.answers import canned_answer, error_body
+from spancast.testing.event_stream import AwsFraming, encode_event
 
 KEEP_ALIVE = ": OPENROUTER PROCESSING"
 """The comment line that OpenRouter sends while it waits for a provider."""
@@ -34,6 +35,7 @@ _GATE_POLL_S = 0.01
 _LINGER_RESET = struct.pack("ii", 1, 0)
 _GZIP_WBITS = 31
 _JSON_TYPE = {"content-type": "application/json"}
+_AWS_TYPE = {"content-type": "application/vnd.amazon.eventstream"}
 _SSE_TYPE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
 
 
@@ -131,6 +133,7 @@ class Reply:
         reset: bool = False,
         headers: Mapping[str, str] | None = None,
         delay_s: float = 0.0,
+        aws: AwsFraming = "",
     ) -> Reply:
         """Return a reply with ``events`` as server-sent events, each in its own packet.
 
@@ -149,9 +152,10 @@ class Reply:
                 ``cut_after`` prevents that.
             headers: Additional response headers.
             delay_s: Seconds before the response headers.
+            aws: The form of ``events`` in an event stream of AWS, which is sent instead.
         """
         events = list(events)
-        frames = [_frame(event) for event in events[:cut_after]]
+        frames = [_frame(event, aws) for event in events[:cut_after]]
         comment_lines = "".join(f"{line}\n\n" for line in comments)
         pieces: list[_Piece] = []
         for index, frame in enumerate(frames):
@@ -159,7 +163,7 @@ class Reply:
             gap = gap_s if index else first_gap_s
             pieces.append(_Piece(frame, gap, (gates or {}).get(index)))
         typed = any(isinstance(event, Mapping) and "type" in event for event in events)
-        end = b"data: [DONE]\n\n" if done and not typed and cut_after is None else b""
+        end = b"data: [DONE]\n\n" if done and not typed and cut_after is None and not aws else b""
         pieces.append(_Piece(end, 0.0, (gates or {}).get(len(frames))))
         if crlf:
             pieces = [dataclasses.replace(piece, data=piece.data.replace(b"\n", b"\r\n")) for piece in pieces]
@@ -167,7 +171,7 @@ class Reply:
             pieces = list(_gzip(pieces))
         encoding = {"content-encoding": "gzip"} if gzip else {}
         return cls(
-            headers={**_SSE_TYPE, **encoding, **(headers or {})},
+            headers={**(_AWS_TYPE if aws else _SSE_TYPE), **encoding, **(headers or {})},
             delay_s=delay_s,
             pieces=tuple(pieces),
             framing="chunked",
@@ -226,7 +230,9 @@ class Reply:
         return cls(delay_s=seconds)
 
 
-def _frame(event: Mapping[str, Any] | str) -> bytes:
+def _frame(event: Mapping[str, Any] | str, aws: AwsFraming) -> bytes:
+    if aws and not isinstance(event, str):
+        return encode_event(event, aws)
     if isinstance(event, str):
         return b"data: " + event.replace("\n", "\ndata: ").encode() + b"\n\n"
     name = f"event: {event['type']}\n".encode() if "type" in event else b""
@@ -374,10 +380,12 @@ class ReplayServer:
         if canned is None:
             return None
         headers = {"x-generation-id": canned.answer["id"]} if self.openrouter and "id" in canned.answer else {}
+        if canned.aws:
+            headers = {"x-amzn-requestid": f"req_{serial}"}
         if canned.events is None:
             return Reply.json(canned.answer, headers=headers)
         comments = (KEEP_ALIVE,) if self.openrouter else ()
-        return Reply.stream(canned.events, headers=headers, comments=comments, done=canned.done)
+        return Reply.stream(canned.events, headers=headers, comments=comments, done=canned.done, aws=canned.aws)
 
 
 class _Connection:

@@ -15,6 +15,8 @@ from spancast.otel_private import mark_inference
 _SUPPRESS: Final = ("suppress_instrumentation", "suppress_language_model_instrumentation")
 _LOGFIRE_MARK: Final = "_is_instrumented_by_logfire"
 _INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
+_SCOPES: Final = frozenset({"openinference.instrumentation.bedrock"})
+"""Instrumentations whose spans say only at their end what they are."""
 _KINDS: Final = frozenset({"LLM", "EMBEDDING"})
 
 
@@ -29,6 +31,8 @@ def active_inference_span(current: Context) -> Span | None:
     scope = getattr(span, "instrumentation_scope", None)
     if scope is not None and scope.name == semconv.SCOPE_NAME and getattr(span, "kind", None) is SpanKind.CLIENT:
         # A call of ours on another thread; its span may get its attributes at its end.
+        return span if span.is_recording() else None
+    if scope is not None and scope.name in _SCOPES:
         return span if span.is_recording() else None
     # An ended span may still be current; its call is over.
     attributes = getattr(span, "attributes", None) if span.is_recording() else None

@@ -98,8 +98,8 @@ def _messages_usage(tokens_in: int, tokens_out: int) -> Json:
 class _MessagesAnswers(EchoAnswers):
     """Answers of ``/messages``."""
 
-    # The last ones are Bedrock's and Vertex AI's, which have the model in the path.
-    paths = ("/messages", "/invoke", ":rawPredict", ":streamRawPredict")
+    # The last ones are Vertex AI's, which have the model in the path.
+    paths = ("/messages", ":rawPredict", ":streamRawPredict")
     model = "claude-sonnet-5"
     id_prefix = "msg_"
 

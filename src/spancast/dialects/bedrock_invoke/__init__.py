@@ -1,0 +1,1 @@
+"""Bodies of models on Bedrock, as ``InvokeModel`` takes them."""
