@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import spancast
 from spancast.testing import ReplayServer
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -34,6 +35,12 @@ class Driver:
     operation: str = "chat"
     forwards_keys: bool = True
     """False if the SDK has no way to add fields to a request."""
+
+    instrument: Callable[[Any], Any] = spancast.instrument
+    """Instruments what ``make`` gives."""
+
+    has_clients: bool = True
+    """False if the SDK has functions and no clients, so that they can only be instrumented together."""
 
     @property
     def id(self) -> str:

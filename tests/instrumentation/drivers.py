@@ -12,7 +12,7 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
-from tests.instrumentation import huggingface_drivers, mistralai_drivers, stainless_drivers
+from tests.instrumentation import huggingface_drivers, litellm_drivers, mistralai_drivers, stainless_drivers
 from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
@@ -188,4 +188,5 @@ DRIVERS = [
     *stainless_drivers.rows(),
     *mistralai_drivers.rows(),
     *huggingface_drivers.rows(),
+    *litellm_drivers.rows(),
 ]

@@ -25,7 +25,7 @@ from weakref import WeakKeyDictionary
 
 from spancast.diagnostics import never_raise
 from spancast.instrumentation.stainless import record_result
-from spancast.instrumentation.stream_recorder import StreamRecorder
+from spancast.instrumentation.stream_recorder import Arrived, StreamRecorder
 from spancast.model import json_codec
 from spancast.tracing.generator_steps import Driven, Unawaited, async_generator_function, copy_names, generator_function
 from spancast.tracing.traced_call import Incomplete, TracedCall
@@ -110,8 +110,8 @@ class StepRecorder(StreamRecorder):
 
     __slots__ = ("_is_closing", "_wants_time")
 
-    def __init__(self, traced_call: TracedCall) -> None:
-        super().__init__(traced_call)
+    def __init__(self, traced_call: TracedCall, arrived: Arrived | None = None) -> None:
+        super().__init__(traced_call, arrived)
         self._is_closing = False
         self._wants_time = True
 

@@ -253,7 +253,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
 """Parameters by wire name. The rule decides, not the type of the value: ``temperature="…"`` does not pass."""
 
 _RESPONSE: Final[Mapping[str, Rule]] = {
-    **_rows(_number, "completed_at created status_code"),
+    **_rows(_number, "cache_hit completed_at created status_code"),
     **_rows(
         _word,
         """

@@ -110,6 +110,8 @@ class TracedCall:
     records_response = False
     """Whether the response is recorded, on a span of this call or of an outer one."""
     outer: TracedCall | None = None
+    owner: object = None
+    """What has started the call, if its patches must know their own calls."""
     span: Span | None = None
     _answer: bytes | Callable[[], Response] | None = None
     """The response: JSON text as received, or a function that parses it."""
@@ -123,6 +125,8 @@ class TracedCall:
     _failure: Failure | None = None
     _first_chunk_s: float | None = None
     _incomplete: Incomplete | None = None
+    _failed_inner: Attributes | None = None
+    """The attributes of the last inner call that has failed."""
     _parent: SpanParent | None = None
     _problems: Sequence[str] = ()
     _exception_type = ""
@@ -155,6 +159,11 @@ class TracedCall:
     def is_of_this_process(self) -> bool:
         """Return False in a forked child, which has a copy of the call; its parent process records it."""
         return self._process is _process
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the call is over; a thread may have a copy of its context."""
+        return self._ended
 
     @property
     def captures_content(self) -> bool:
@@ -431,9 +440,9 @@ class TracedCall:
         """Parse request and response, and set all attributes and the status on the span."""
         lasted_s = time.perf_counter() - self._started_s
         if span is None:
-            attributes, _ = self._read()
+            attributes, failure = self._read()
             if self.outer is not None:
-                self.outer.annotate(attributes)
+                self.outer.annotate(attributes, has_failed=failure is not None)
             return
         if self._added_at_end:
             self._span_factory.add_now(span)
@@ -505,6 +514,7 @@ class TracedCall:
             attributes.setdefault(semconv.REQUEST_STREAM, True)
         incomplete, failure = self._ending(response)
         self._arrived = None
+        attributes = self._with_failed_inner(attributes, failure)
         add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
         if not (incomplete or failure) and is_empty(response):
             self._note_empty_response(attributes)
@@ -522,6 +532,12 @@ class TracedCall:
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
+
+    def _with_failed_inner(self, attributes: Attributes, failure: Failure | None) -> Attributes:
+        if failure is None or self._failed_inner is None:
+            return attributes
+        self.annotate(self._failed_inner)
+        return self._attributes or attributes
 
     def _ending(self, response: Response) -> tuple[Incomplete | None, Failure | None]:
         """Return how a stream ended early and the failure of the call; None if neither."""
@@ -592,8 +608,20 @@ class TracedCall:
         if not self._ended and (self.span is not None or self.outer is not None):
             self.end_stream(incomplete="abandoned")
 
-    def annotate(self, attributes: Attributes) -> None:
-        """Add the attributes of an inner call of the same request; this call's own ones take precedence."""
+    def set_server(self, server: Server) -> None:
+        """Set the server, which was not known at the start of the call."""
+        self.server = server
+        attributes = self._read_request() if self._attributes is None else self._attributes
+        self._attributes = {**attributes, semconv.PROVIDER_NAME: self._provider, **server.attributes}
+
+    def annotate(self, attributes: Attributes, *, has_failed: bool = False) -> None:
+        """Add the attributes of an inner call of the same request; this call's own ones take precedence.
+
+        Those of one that has failed are added if this call fails, too: otherwise it was repeated.
+        """
+        if has_failed and not self._ended:
+            self._failed_inner = attributes
+            return
         own = self._read_request() if self._attributes is None else self._attributes
         merged = {**attributes, **own}
         if self.server is UNKNOWN_SERVER and semconv.PROVIDER_NAME in attributes:
@@ -617,6 +645,20 @@ class TracedCall:
 def around() -> Around:
     """Return what is current now, to be restored by ``TracedCall.detach``."""
     return CURRENT_CALL.get(), get_current()
+
+
+def unrecorded(traced_call: TracedCall | None, function: Callable[[], T]) -> T:
+    """Return ``function()`` for a call that is not recorded; if its keys say so, the calls inside are not either."""
+    if traced_call is None or traced_call.keys.enabled:
+        return function()
+    return traced_call.run(function, ends=False)
+
+
+async def unrecorded_async(traced_call: TracedCall | None, function: Callable[[], Awaitable[T]]) -> T:
+    """Return ``await function()`` as ``unrecorded`` does."""
+    if traced_call is None or traced_call.keys.enabled:
+        return await function()
+    return await traced_call.wait(function, ends=False)
 
 
 def end_streams() -> None:
