@@ -42,6 +42,12 @@ class Driver:
     has_clients: bool = True
     """False if the SDK has functions and no clients, so that they can only be instrumented together."""
 
+    cut_after: int = 2
+    """The number of events after which the caller has got a chunk."""
+
+    filters: tuple[str, ...] = ()
+    """Filters of warnings that the SDK itself causes."""
+
     @property
     def id(self) -> str:
         return f"{self.sdk}-{self.name}"

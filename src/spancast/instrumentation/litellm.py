@@ -36,6 +36,7 @@ from spancast.tracing.traced_call import CURRENT_CALL, Incomplete, TracedCall
 
 _INSTRUMENTED: Final = InstrumentedClients()
 _KEYS: Final = ("trace", "session_id")
+_MAX_CHAIN: Final = 8
 _RECORDER: Final = "_spancast_recorder"
 """The attribute of a stream with its recorder."""
 
@@ -127,17 +128,17 @@ class _Call(CallDescription):
         _add_facts(traced_call, result)
         kind = f"{type(result).__module__}:{type(result).__qualname__}"
         if kind in _STREAMS:
-            setattr(result, _RECORDER, _StreamRecorder(traced_call, getattr(result, "chunks", None)))
+            setattr(
+                result, _RECORDER, _StreamRecorder(traced_call, _arrived(traced_call), getattr(result, "chunks", None))
+            )
             return None
-        recorder = StepRecorder(traced_call, _Events(traced_call)) if _is_iterator(result) else None
+        recorder = StepRecorder(traced_call, _arrived(traced_call)) if _is_iterator(result) else None
         replacement = recorded(traced_call, result, recorder)
         return None if replacement is result else replacement
 
     def fail(self, traced_call: TracedCall, error: BaseException, note: None) -> None:  # noqa: ARG002 - begin's own
         """Record the exception, and the provider that it names."""
-        provider = getattr(error, "llm_provider", None)
-        if isinstance(provider, str):
-            _locate(traced_call, provider, None)
+        _note_error(traced_call, error)
         traced_call.fail(error)
 
 
@@ -196,7 +197,7 @@ def _locate(traced_call: TracedCall, provider: object, base: object) -> None:
         return
     server = _server(str(getattr(provider, "value", provider)) if provider else None, base)
     if server is not None:
-        traced_call.set_server(server)
+        traced_call.set_server(server if server.provider else replace(server, provider=traced_call.server.provider))
 
 
 def _add_facts(traced_call: TracedCall, result: Any) -> None:  # noqa: ANN401 - litellm's result
@@ -206,13 +207,30 @@ def _add_facts(traced_call: TracedCall, result: Any) -> None:  # noqa: ANN401 - 
         return
     _locate(traced_call, hidden.get("custom_llm_provider"), hidden.get("api_base"))
     facts: Attributes = {}
-    cost = hidden.get("response_cost")
-    if isinstance(cost, (int, float)) and accessors.fields(getattr(result, "usage", None)).get("cost") is None:
+    cost, is_hit = hidden.get("response_cost"), hidden.get("cache_hit") is True
+    # It computes 0 for models without a price, and for a stream before its end.
+    is_computed = isinstance(cost, (int, float)) and (cost > 0 or is_hit)
+    if is_computed and accessors.fields(getattr(result, "usage", None)).get("cost") is None:
         facts |= {semconv.USAGE_COST: float(cost), semconv.COST_ESTIMATED: True, semconv.COST_SOURCE: "litellm"}
-    if hidden.get("cache_hit") is True:
+    if is_hit:
         facts[semconv.RESPONSE_CACHE_HIT] = True
     if facts:
         traced_call.annotate(facts)
+
+
+@never_raise
+def _note_error(traced_call: TracedCall, error: BaseException) -> None:
+    """Take the provider from an exception of litellm, and its code from the exception of the provider inside."""
+    provider = getattr(error, "llm_provider", None)
+    if isinstance(provider, str):
+        _locate(traced_call, provider, None)
+    found, inner = traced_call.dialect.error_attributes(error), error
+    for _ in range(_MAX_CHAIN):
+        inner = inner.__cause__ or inner.__context__
+        if inner is None or semconv.ERROR_TYPE in found:
+            break
+        found = {**traced_call.dialect.error_attributes(inner), **found}
+    traced_call.error_details = found
 
 
 class _StreamRecorder(StepRecorder):
@@ -220,8 +238,8 @@ class _StreamRecorder(StepRecorder):
 
     __slots__ = ("_chunks", "_last")
 
-    def __init__(self, traced_call: TracedCall, chunks: object) -> None:
-        super().__init__(traced_call)
+    def __init__(self, traced_call: TracedCall, arrived: Arrived, chunks: object) -> None:
+        super().__init__(traced_call, arrived)
         # litellm keeps the chunks as they were received; those for the caller have no usage unless it is asked for.
         self._chunks = accessors.items(chunks) if isinstance(chunks, list) else ()
         self._last: object = None
@@ -234,6 +252,8 @@ class _StreamRecorder(StepRecorder):
         """End the call, with the usage that the provider has sent."""
         if not self.has_ended:
             self._add_usage()
+            if error is not None:
+                _note_error(self.traced_call, error)
         super().end(incomplete, error)
         self._chunks, self._last = (), None
 
@@ -280,6 +300,10 @@ class _Events(Arrived):
         return self.reader.result()
 
 
+def _arrived(traced_call: TracedCall) -> Arrived:
+    return _Events(traced_call) if traced_call.dialect is ANTHROPIC_MESSAGES else Arrived(traced_call)
+
+
 def _is_iterator(result: object) -> bool:
     return hasattr(type(result), "__next__") or hasattr(type(result), "__anext__")
 
@@ -291,7 +315,13 @@ def _recorder_of(stream: object) -> _StreamRecorder | None:
 def _next(method: Method) -> Method:
     def wrapper(stream: Any) -> Any:  # noqa: ANN401 - litellm's chunk
         recorder = _recorder_of(stream)
-        return method(stream) if recorder is None else recorder.advance(method, stream)
+        if recorder is None:
+            return method(stream)
+        recorder.in_sdk_iterator = True
+        try:
+            return recorder.advance(method, stream)
+        finally:
+            recorder.in_sdk_iterator = False
 
     return hide_frame(wrapper)
 
@@ -299,9 +329,22 @@ def _next(method: Method) -> Method:
 def _anext(method: Method) -> Method:
     async def wrapper(stream: Any) -> Any:  # noqa: ANN401 - litellm's chunk
         recorder = _recorder_of(stream)
-        return await (method(stream) if recorder is None else recorder.advance_async(method, stream))
+        if recorder is None:
+            return await method(stream)
+        recorder.in_sdk_iterator = True
+        try:
+            return await recorder.advance_async(method, stream)
+        finally:
+            recorder.in_sdk_iterator = False
 
     return hide_frame(wrapper)
+
+
+def _note_close(stream: object) -> None:
+    recorder = _recorder_of(stream)
+    # litellm closes a stream when it has read it.
+    if recorder is not None and not recorder.sdk_is_reading:
+        recorder.closed()
 
 
 def _close(method: Method) -> Method:
@@ -309,9 +352,7 @@ def _close(method: Method) -> Method:
         try:
             return method(stream, *args)
         finally:
-            recorder = _recorder_of(stream)
-            if recorder is not None:
-                recorder.closed()
+            _note_close(stream)
 
     return hide_frame(wrapper)
 
@@ -321,9 +362,7 @@ def _aclose(method: Method) -> Method:
         try:
             return await method(stream, *args)
         finally:
-            recorder = _recorder_of(stream)
-            if recorder is not None:
-                recorder.closed()
+            _note_close(stream)
 
     return hide_frame(wrapper)
 
@@ -430,6 +469,8 @@ def _functions(dialect: Dialect, positional: tuple[str, ...], *names: str) -> It
         yield Patch(f"litellm.{module}", function, hooks.asynchronous if is_async else hooks.sync)
 
 
+_MESSAGES: Final = "llms.anthropic.messages.native"
+_OLD_MESSAGES: Final = "llms.anthropic.experimental_pass_through.messages"
 _CHUNKS: Final = "litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper"
 _TEXT: Final = "litellm.text_completions.streaming_iterator:TextCompletionStreamWrapper"
 _RESPONSES: Final = "litellm.responses.streaming_iterator"
@@ -445,12 +486,11 @@ _STREAMS: Final[Mapping[str, tuple[str, ...]]] = {
     f"{_RESPONSES}:SyncResponsesAPIStreamingIterator": ("__next__", "close"),
     f"{_RESPONSES}:MockResponsesAPIStreamingIterator": ("__next__", "__anext__"),
     f"{_RESPONSES}:CachedResponsesAPIStreamingIterator": ("__next__", "__anext__"),
+    f"litellm.{_MESSAGES}.streaming_iterator:AnthropicMessagesStreamingResponse": ("__anext__", "aclose"),
     f"{_BRIDGED}:LiteLLMCompletionStreamingIterator": ("__next__", "__anext__", "aclose"),
 }
 """The classes of streams that callers get, and their methods."""
 _STREAM_HOOKS: Final[Mapping[str, Hook]] = {"__next__": _next, "__anext__": _anext, "close": _close, "aclose": _aclose}
-_MESSAGES: Final = "llms.anthropic.messages.native.handler"
-_OLD_MESSAGES: Final = "llms.anthropic.experimental_pass_through.messages.handler"
 
 PATCHES: Final = ClientPatches(
     dialects=tuple(
@@ -476,7 +516,7 @@ PATCHES: Final = ClientPatches(
             ANTHROPIC_MESSAGES, ("max_tokens", "messages", "model"),
             *(
                 f"{module}:{name}"
-                for module in (_MESSAGES, _OLD_MESSAGES, "messages.dispatch")
+                for module in (f"{_MESSAGES}.handler", f"{_OLD_MESSAGES}.handler", "messages.dispatch")
                 for name in ("anthropic_messages", "anthropic_messages_handler")
             ),
         ),

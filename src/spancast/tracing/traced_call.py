@@ -109,6 +109,8 @@ class TracedCall:
     """The HTTP response of the call; set by a client's patches while the call runs."""
     records_response = False
     """Whether the response is recorded, on a span of this call or of an outer one."""
+    error_details: Attributes | None = None
+    """The attributes of the exception of the call, if its client knows more than the dialect."""
     outer: TracedCall | None = None
     owner: object = None
     """What has started the call, if its patches must know their own calls."""
@@ -491,7 +493,7 @@ class TracedCall:
         is_exception = isinstance(error, Exception)
         self._incomplete = "failed" if is_exception else "cancelled"
         if is_exception or self.settings.cancellation_is_error:
-            details = self._details = self.dialect.error_attributes(error)
+            details = self._details = self.error_details or self.dialect.error_attributes(error)
             self._exception_type = error_type(error)
             kind = details.pop(semconv.ERROR_TYPE, None) or self._exception_type
             self._failure = Failure(type=str(kind), message=message_of(error))
