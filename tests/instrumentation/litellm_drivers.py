@@ -45,23 +45,23 @@ class Functions:
         """Close what litellm keeps open for later calls."""
         import litellm
 
-        kept = litellm.in_memory_llm_clients_cache
         if self.is_async:
-            return _close(kept)
+            return close_async()
+        kept = litellm.in_memory_llm_clients_cache
         for client in kept.cache_dict.values():
             client.close()
         kept.flush_cache()
         return None
 
 
-async def _close(kept: Any) -> None:
+async def close_async() -> None:
     import litellm
     from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
     await GLOBAL_LOGGING_WORKER.flush()
     await GLOBAL_LOGGING_WORKER.stop()
     await litellm.close_litellm_async_clients()
-    kept.flush_cache()
+    litellm.in_memory_llm_clients_cache.flush_cache()
 
 
 def _instrument(functions: Functions) -> Functions:
@@ -69,7 +69,7 @@ def _instrument(functions: Functions) -> Functions:
     return functions
 
 
-_FILTERS = (
+FILTERS = (
     # At its import.
     "ignore:Items? .* (is|are) using the `ReadOnly` qualifier:UserWarning",
     "ignore:Pydantic serializer warnings:UserWarning",
@@ -103,7 +103,7 @@ def rows() -> Iterator[Driver]:
             common: dict[str, Any] = {
                 "sdk": "litellm", "is_async": is_async, "path": path, "operation": _OPERATIONS.get(name, "chat"),
                 "make": lambda server, is_async=is_async: Functions(server, is_async), "instrument": _instrument,
-                "has_clients": False, "filters": _FILTERS, "cut_after": 4 if path == "/messages" else 2,
+                "has_clients": False, "filters": FILTERS, "cut_after": 4 if path == "/messages" else 2,
             }  # fmt: skip
 
             def call(c: Functions, *, _of: Any = (called, model, body, at_root), **more: Any) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
+from tests.instrumentation.litellm_drivers import FILTERS, close_async
 
 import spancast
 from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
@@ -21,12 +23,16 @@ litellm: Any = pytest.importorskip("litellm")
 from litellm import acompletion, completion  # noqa: E402 - after the check
 
 MESSAGES: list[Any] = [{"role": "user", "content": "hi"}]
+pytestmark = [pytest.mark.filterwarnings(text) for text in FILTERS]
 
 
 @pytest.fixture(autouse=True)
-def instrumented(spans: CapturedSpans) -> None:
+async def instrumented(spans: CapturedSpans) -> AsyncIterator[None]:
     litellm.suppress_debug_info = True
+    litellm.disable_streaming_logging = True
     spancast.instrument("litellm")
+    yield
+    await close_async()
 
 
 def chat(server: ReplayServer, **more: Any) -> dict[str, Any]:
@@ -45,7 +51,6 @@ def claude(server: ReplayServer, **more: Any) -> dict[str, Any]:
     [
         ("anthropic/m-1", "anthropic"),
         ("mistral/m-1", "mistral_ai"),
-        ("groq/m-1", "groq"),
         ("xai/m-1", "x_ai"),
         ("together_ai/m-1", "together"),
         ("openai/m-1", "_OTHER"),
@@ -108,7 +113,7 @@ def test_stream_has_the_usage_that_the_provider_sends(
     assert type(stream) is litellm.CustomStreamWrapper
     chunks = list(stream)
     found = attributes(spans.one())
-    assert found["gen_ai.usage.input_tokens"] == 7
+    assert found["gen_ai.usage.input_tokens"] == 25
     assert found["gen_ai.output.messages"][0]["parts"] == [{"type": "text", "content": "Hello there"}]
     assert found["gen_ai.response.finish_reasons"] == ["stop"]
     assert "spancast.response.incomplete" not in found
@@ -144,7 +149,7 @@ def test_text_stream_dropped_unread_is_recorded(server: ReplayServer, spans: Cap
 @pytest.mark.parametrize(
     ("arguments", "body", "expected"),
     [
-        (claude, {"type": "error", "error": {"type": "overloaded_error", "message": "busy"}}, "overloaded_error"),
+        (claude, {"type": "error", "error": {"type": "rate_limit_error", "message": "busy"}}, "rate_limit_error"),
         (
             chat,
             {"error": {"message": "busy", "type": "server_error", "code": "insufficient_quota"}},

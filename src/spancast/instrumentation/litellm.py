@@ -8,8 +8,8 @@ The functions are wrapped in place (``function_code.py``), because programs and 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ from spancast.model.call import Attributes, Response
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.trace_block import ACTIVE_KEYS, TraceBlock
-from spancast.tracing.traced_call import CURRENT_CALL, Incomplete, TracedCall
+from spancast.tracing.traced_call import CURRENT_CALL, Incomplete, TracedCall, around, restore
 
 _INSTRUMENTED: Final = InstrumentedClients()
 _KEYS: Final = ("trace", "session_id")
@@ -114,7 +114,7 @@ class _Call(CallDescription):
         headers = given.get("extra_headers"), given.get("headers")
         traced_call = CALL_TRACER.start_call(self._dialect, body, server, session_header(headers), is_outermost=True)
         if traced_call is not None:
-            traced_call.owner = _INSTRUMENTED
+            traced_call.owner, traced_call.surroundings = _INSTRUMENTED, around()
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
         if forwarded or any(name in kwargs or name in extra for name in _KEYS):
             kwargs = {name: value for name, value in kwargs.items() if name not in _KEYS}
@@ -386,6 +386,36 @@ def _pre_call(method: Method) -> Method:
     return hide_frame(wrapper)
 
 
+@contextmanager
+def _outside() -> Generator[None]:
+    """Run callbacks in the context around the call, as without spancast; they may make calls of their own."""
+    call, inside = _own_call(), around()
+    if call is None or call.surroundings is None:
+        yield
+        return
+    try:
+        restore(call.surroundings)
+        yield
+    finally:
+        restore(inside)
+
+
+def _callbacks(method: Method) -> Method:
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - litellm's own value
+        with _outside():
+            return method(*args, **kwargs)
+
+    return hide_frame(wrapper)
+
+
+def _async_callbacks(method: Method) -> Method:
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - litellm's own value
+        with _outside():
+            return await method(*args, **kwargs)
+
+    return hide_frame(wrapper)
+
+
 class _Attempts(TraceBlock):
     """The block around the attempts of one call of a ``Router``; its group span is their parent."""
 
@@ -471,6 +501,7 @@ def _functions(dialect: Dialect, positional: tuple[str, ...], *names: str) -> It
 
 _MESSAGES: Final = "llms.anthropic.messages.native"
 _OLD_MESSAGES: Final = "llms.anthropic.experimental_pass_through.messages"
+_LOGGING: Final = "litellm.litellm_core_utils.litellm_logging"
 _CHUNKS: Final = "litellm.litellm_core_utils.streaming_handler:CustomStreamWrapper"
 _TEXT: Final = "litellm.text_completions.streaming_iterator:TextCompletionStreamWrapper"
 _RESPONSES: Final = "litellm.responses.streaming_iterator"
@@ -525,7 +556,9 @@ PATCHES: Final = ClientPatches(
             for stream, methods in _STREAMS.items()
             for method in methods
         ),
-        Patch("litellm.litellm_core_utils.litellm_logging", "Logging.pre_call", _pre_call),
+        Patch(_LOGGING, "Logging.pre_call", _pre_call),
+        *(Patch(_LOGGING, f"Logging.{one}_handler", _callbacks) for one in ("success", "failure")),
+        *(Patch(_LOGGING, f"Logging.async_{one}_handler", _async_callbacks) for one in ("success", "failure")),
         Patch("litellm.router_rust.core", "RustCore._drive", _route_async),
         Patch("litellm.router_rust.core", "RustCore._call_sync", _route),
         # Before litellm 1.100.

@@ -114,6 +114,8 @@ class TracedCall:
     outer: TracedCall | None = None
     owner: object = None
     """What has started the call, if its patches must know their own calls."""
+    surroundings: Around | None = None
+    """What was current at its start, if its patches run other code in it."""
     span: Span | None = None
     _answer: bytes | Callable[[], Response] | None = None
     """The response: JSON text as received, or a function that parses it."""
@@ -287,9 +289,7 @@ class TracedCall:
         Ctrl-C may interrupt it anywhere, so every caller of ``attach`` calls it again on an exception.
         """
         if CURRENT_CALL.get() is self:
-            call, context = around
-            attach(context)
-            CURRENT_CALL.set(call)
+            restore(around)
 
     def run(self, function: Callable[[], T], *, ends: bool = True) -> T:
         """Return ``function()``, called inside this call; an exception passes, and ends the recording if ``ends``."""
@@ -661,6 +661,13 @@ async def unrecorded_async(traced_call: TracedCall | None, function: Callable[[]
     if traced_call is None or traced_call.keys.enabled:
         return await function()
     return await traced_call.wait(function, ends=False)
+
+
+def restore(surroundings: Around) -> None:
+    """Make current what ``around`` has returned."""
+    call, context = surroundings
+    attach(context)
+    CURRENT_CALL.set(call)
 
 
 def end_streams() -> None:
