@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import AsyncIterator
 from typing import Any
@@ -127,6 +128,40 @@ def test_stream_without_usage_has_none_of_litellms_own_count(server: ReplayServe
     assert "gen_ai.usage.input_tokens" not in attributes(spans.one())
 
 
+async def test_streams_of_responses_and_messages_are_the_same_objects(
+    server: ReplayServer, spans: CapturedSpans
+) -> None:
+    pytest.importorskip("backoff")
+    responses = {**chat(server), "model": "openai/gpt-4o", "input": "hi", "stream": True}
+    del responses["messages"]
+    for make in (
+        lambda: litellm.aresponses(**responses),
+        lambda: litellm.anthropic.messages.acreate(**claude(server), stream=True),
+    ):
+        stream = await make()
+        name = type(stream).__name__
+        assert getattr(sys.modules[type(stream).__module__], name) is type(stream)
+        assert [chunk async for chunk in stream]
+    assert [attributes(span)["gen_ai.usage.input_tokens"] for span in spans.calls()] == [9, 9]
+    assert [attributes(span)["gen_ai.response.finish_reasons"] for span in spans.calls()] == [["stop"], ["stop"]]
+
+
+def test_stream_of_responses_closed_early_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
+    stream = litellm.responses(model="openai/gpt-4o", input="hi", api_base=server.base_url, api_key="k", stream=True)
+    next(stream)
+    stream.close()
+    assert attributes(spans.one())["spancast.response.incomplete"] == "closed"
+
+
+async def test_responses_of_another_format_are_one_span(server: ReplayServer, spans: CapturedSpans) -> None:
+    arguments = {**claude(server), "model": "anthropic/claude-sonnet-4-5", "input": "hi"}
+    del arguments["messages"], arguments["max_tokens"]
+    await litellm.aresponses(**arguments)
+    span = spans.one()
+    assert attributes(span)["gen_ai.provider.name"] == "anthropic"
+    assert server.requests[0].path.endswith("/messages")
+
+
 async def test_stream_is_iterable_both_ways(server: ReplayServer, spans: CapturedSpans) -> None:
     stream = await acompletion(**chat(server), stream=True)
     assert type(stream) is litellm.CustomStreamWrapper
@@ -196,6 +231,7 @@ def test_mock_response_is_a_span(spans: CapturedSpans) -> None:
 
 
 def test_answer_from_the_cache_is_marked(server: ReplayServer, spans: CapturedSpans, monkeypatch: Any) -> None:
+    pytest.importorskip("backoff")
     monkeypatch.setattr(litellm, "cache", litellm.Cache(type="local"))
     for _ in range(2):
         completion(**chat(server), caching=True)
@@ -215,6 +251,16 @@ def test_keys_in_metadata_are_taken_by_their_names(server: ReplayServer, spans: 
     assert found["session.id"] == "chat-42"
     assert found["user.id"] == "u-7"
     assert found["trace.metadata.tags"] == ["a", "b"]
+
+
+def test_metadata_of_the_proxy_is_that_of_its_client(server: ReplayServer, spans: CapturedSpans) -> None:
+    sent = {"feature": "x", "session_id": "s-1", "headers": {"cookie": "c"}, "used_client_oauth_token": False}
+    completion(**chat(server), metadata={"user_api_key": "hash", "headers": {"a": "b"}, "requester_metadata": sent})
+    found = attributes(spans.one())
+    assert {name: value for name, value in found.items() if name.startswith(("trace.", "session"))} == {
+        "session.id": "s-1",
+        "trace.metadata.feature": "x",
+    }
 
 
 @pytest.mark.parametrize("arguments", [chat, claude])

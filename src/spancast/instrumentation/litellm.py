@@ -85,6 +85,8 @@ _FIELDS: Final = frozenset({
 })  # fmt: skip
 """The arguments that are recorded. A list of those that are not could miss a credential of the next provider."""
 
+_OF_PROXY: Final = frozenset({"headers", "used_client_oauth_token"})
+"""What the proxy adds to the metadata of its client."""
 _METADATA_NAMES: Final = {"trace_user_id": "user"}
 """Names in ``metadata`` that litellm's callbacks document, as trace keys; the others have the same names."""
 
@@ -158,8 +160,9 @@ def _keys_of(given: Mapping[str, Any], extra: Mapping[str, Any], *, is_own_metad
     if not is_own_metadata:
         return {"metadata": metadata, **found}
     if "requester_metadata" in metadata:
-        # Of the proxy, which adds the user, the key and the headers of its request; this is what its client has sent.
-        metadata = accessors.fields(metadata["requester_metadata"])
+        # Of the proxy, which adds the user, the key and more of its request; this is what its client has sent.
+        sent = accessors.fields(metadata["requester_metadata"])
+        metadata = {name: value for name, value in sent.items() if name not in _OF_PROXY}
     elif "model_group" in metadata:
         # Of a ``Router``, whose call has taken the keys.
         return found
