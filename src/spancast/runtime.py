@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
+import wrapt
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.metrics import MeterProvider
@@ -24,15 +25,23 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import ProxyTracerProvider, TracerProvider
 
-from spancast.diagnostics import Count, RaisedAsConfigError, after_fork_in_child, attempt, counters, logger
+from spancast.diagnostics import (
+    Count,
+    RaisedAsConfigError,
+    after_fork_in_child,
+    attempt,
+    counters,
+    logger,
+    never_raise,
+)
 from spancast.dialects.cost import CostEstimator, OwnPrice, per_mtok
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.registry import DIALECTS, find_dialect, installed_dialects
 from spancast.errors import ConfigError, SpancastError
 from spancast.export.flush_report import FlushReport
 from spancast.instrumentation.function import instrument_function
-from spancast.instrumentation.patching import Instrumentor
-from spancast.instrumentation.registry import CLIENTS, find_patches, installed_clients, name_of
+from spancast.instrumentation.patching import ClientSpec, Instrumentor
+from spancast.instrumentation.registry import CLIENTS, find_client, find_patches, installed_clients, name_of
 from spancast.model import trace_keys
 from spancast.model.identity_map import IdentityMap
 from spancast.model.json_data import json_data
@@ -65,6 +74,10 @@ class Runtime:
         self.pipeline: ExportPipeline | None = None
         self.instrumentors: Final[dict[str, Instrumentor]] = {}
         """By the name of the SDK."""
+        self._awaited: Final[dict[str, None]] = {}
+        """The SDKs to instrument when they are imported."""
+        self._hooked: Final[set[str]] = set()
+        """The import packages whose import is reported."""
         self._processors: Final[IdentityMap[TracerProvider, SpancastProcessor]] = IdentityMap()
         self._observed_providers: Final[IdentityMap[MeterProvider, bool]] = IdentityMap()
         self._own_provider: SpancastTracerProvider | None = None
@@ -246,8 +259,8 @@ class Runtime:
         if not self._is_configured:
             self.call_tracer.before_call = self._configure_at_first_call
         if target is None and dialect is None and base_url is None:
-            for name in (*CLIENTS, *installed_clients()):
-                self._instrumentor(name).instrument()
+            for name, spec in {**CLIENTS, **installed_clients()}.items():
+                self._instrument_when_imported(name, spec)
             return None
         if target is None:
 
@@ -256,7 +269,10 @@ class Runtime:
 
             return decorator
         if isinstance(target, str):
-            self._instrumentor(target).instrument()
+            spec = find_client(target)
+            if spec is None:
+                raise _unknown_client(target)
+            self._instrument_when_imported(target, spec)
             return None
         client = _client(target)
         name = name_of(client)
@@ -278,9 +294,11 @@ class Runtime:
             ConfigError: ``target`` is unknown; the message lists the names.
         """
         if target is None:
+            self._awaited.clear()
             for instrumentor in list(self.instrumentors.values()):
                 instrumentor.uninstall()
         elif isinstance(target, str):
+            self._awaited.pop(target, None)
             self._instrumentor(target).uninstall()
         elif (name := name_of(client := _client(target))) is not None:
             self._instrumentor(name).uninstall_from(client)
@@ -441,12 +459,29 @@ class Runtime:
         if former is not None:
             former.shutdown()
 
+    def _instrument_when_imported(self, name: str, spec: ClientSpec) -> None:
+        """Instrument an SDK; if it is not imported, not even its patches are, until it is."""
+        if name in self.instrumentors or any(package in sys.modules for package in spec.modules):
+            self._instrumentor(name).instrument()
+            return
+        self._awaited[name] = None
+        for package in set(spec.modules) - self._hooked:
+            self._hooked.add(package)
+            # An import hook stays; it has no effect after ``uninstrument``.
+            wrapt.register_post_import_hook(lambda _module, name=name: self._imported(name), package)
+
+    @never_raise
+    def _imported(self, name: str) -> None:
+        if name in self._awaited:
+            del self._awaited[name]
+            self._instrumentor(name).instrument()
+
     def _instrumentor(self, name: str) -> Instrumentor:
         known = self.instrumentors.get(name)
         if known is None:
             patches = find_patches(name)
             if patches is None:
-                raise _unknown(name, "SDK", (*CLIENTS, *installed_clients()))
+                raise _unknown_client(name)
             # Two threads may both get here; the first to store its instrumentor wins.
             known = self.instrumentors.setdefault(name, Instrumentor(patches))
         return known
@@ -492,6 +527,10 @@ def _dialect(name: str) -> Dialect:
     if found is None:
         raise _unknown(name, "dialect", (*DIALECTS, *installed_dialects()))
     return found
+
+
+def _unknown_client(name: str) -> ConfigError:
+    return _unknown(name, "SDK", (*CLIENTS, *installed_clients()))
 
 
 def _unknown(name: str, kind: str, known: Iterable[str]) -> ConfigError:

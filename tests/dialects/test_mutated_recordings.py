@@ -379,23 +379,38 @@ def test_stream_that_breaks_off_has_every_text_received(dialect: Dialect, data: 
 
 def pieces(dialect: Dialect, event: Json) -> Iterator[str]:
     """Yield the pieces of visible text in an event."""
-    if dialect is OPENAI_CHAT:
-        for choice in event.get("choices") or ():
-            delta = choice.get("delta") or {}
-            for name in ("content", "refusal", "reasoning_content"):
-                if isinstance(delta.get(name), str):
-                    yield delta[name]
-    elif dialect is ANTHROPIC_MESSAGES:
-        delta = event.get("delta") or {}
-        yield from (delta[name] for name in ("text", "thinking") if isinstance(delta.get(name), str))
-    elif dialect is GEMINI:
-        for candidate in event.get("candidates") or ():
-            yield from (part["text"] for part in candidate.get("content", {}).get("parts", ()) if "text" in part)
-    elif dialect is GEMINI_INTERACTIONS:
-        yield from filter(None, [event.get("delta", {}).get("text")])
-    elif dialect in (BEDROCK_CONVERSE, BEDROCK_INVOKE):
-        delta = event.get("contentBlockDelta", {}).get("delta") or {}
-        found = (delta.get("text"), delta.get("reasoningContent", {}).get("text"), event.get("generation"))
-        yield from (text for text in found if text is not None)
+    if dialect in PIECES:
+        yield from (text for text in PIECES[dialect](event) if isinstance(text, str))
     elif event["type"].endswith((".output_text.delta", ".refusal.delta", ".reasoning_text.delta")):
         yield event["delta"]
+
+
+def chat_pieces(event: Json) -> Iterator[Any]:
+    for choice in event.get("choices") or ():
+        delta = choice.get("delta") or {}
+        yield from (delta.get(name) for name in ("content", "refusal", "reasoning_content"))
+
+
+def messages_pieces(event: Json) -> Iterator[Any]:
+    delta = event.get("delta") or {}
+    yield from (delta.get("text"), delta.get("thinking"))
+
+
+def gemini_pieces(event: Json) -> Iterator[Any]:
+    for candidate in event.get("candidates") or ():
+        yield from (part.get("text") for part in candidate.get("content", {}).get("parts", ()))
+
+
+def bedrock_pieces(event: Json) -> Iterator[Any]:
+    delta = event.get("contentBlockDelta", {}).get("delta") or {}
+    yield from (delta.get("text"), delta.get("reasoningContent", {}).get("text"), event.get("generation"))
+
+
+PIECES: dict[Any, Callable[[Json], Iterator[Any]]] = {
+    OPENAI_CHAT: chat_pieces,
+    ANTHROPIC_MESSAGES: messages_pieces,
+    BEDROCK_CONVERSE: bedrock_pieces,
+    BEDROCK_INVOKE: bedrock_pieces,
+    GEMINI: gemini_pieces,
+    GEMINI_INTERACTIONS: lambda event: iter([event.get("delta", {}).get("text")]),
+}

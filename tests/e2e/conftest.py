@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.e2e.engines import MLflow, Phoenix
+from tests.e2e.engines import Llama, MLflow, Phoenix
 from tests.e2e.servers import Collector, Jaeger
 
 
@@ -28,4 +28,10 @@ def phoenix(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phoenix]:
 @pytest.fixture(scope="session")
 def mlflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflow]:
     with MLflow(tmp_path_factory.mktemp("mlflow")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def llama() -> Iterator[Llama]:
+    with Llama() as running:
         yield running

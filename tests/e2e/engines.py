@@ -1,4 +1,4 @@
-"""Phoenix and MLflow servers in temporary folders, read through the APIs of their web pages."""
+"""Phoenix and MLflow servers in temporary folders, read through the APIs of their web pages; a real model."""
 
 from __future__ import annotations
 
@@ -125,6 +125,17 @@ class MLflow(Server):
             return {**info, "spans": {one["name"]: {**one, "attributes": _decoded(one)} for one in found["spans"]}}
 
         return poll(read, f"trace {trace_id} with {spans} spans in MLflow")
+
+
+class Llama(Server):
+    """llama.cpp with a small real model, ``MODEL``. ``url`` is the base of Messages, ``url/v1`` that of OpenAI's APIs."""
+
+    MODEL = "smollm2"
+
+    def __init__(self) -> None:
+        port = own_port()
+        self.url = f"http://127.0.0.1:{port}"
+        super().__init__([str(binary("llama")), str(port)], {}, f"{self.url}/health")
 
 
 def _decoded(span: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import spancast
 from spancast.testing import ReplayServer
 
 MESSAGES = [{"role": "user", "content": "hi"}]
@@ -40,6 +41,17 @@ class Driver:
 
     names_model: bool = True
     """False if the response does not name its model."""
+    instrument: Callable[[Any], Any] = spancast.instrument
+    """Instruments what ``make`` gives."""
+
+    has_clients: bool = True
+    """False if the SDK has functions and no clients, so that they can only be instrumented together."""
+
+    cut_after: int = 2
+    """The number of events after which the caller has got a chunk."""
+
+    filters: tuple[str, ...] = ()
+    """Filters of warnings that the SDK itself causes."""
 
     @property
     def id(self) -> str:

@@ -16,6 +16,7 @@ from tests.instrumentation import (
     bedrock_drivers,
     google_drivers,
     huggingface_drivers,
+    litellm_drivers,
     mistralai_drivers,
     stainless_drivers,
 )
@@ -195,4 +196,5 @@ DRIVERS = [
     *mistralai_drivers.rows(),
     *huggingface_drivers.rows(),
     *bedrock_drivers.rows(),
+    *litellm_drivers.rows(),
 ]

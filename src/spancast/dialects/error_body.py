@@ -104,6 +104,6 @@ def http_error_attributes(error: BaseException) -> Attributes:
     if request_id := accessors.text(outer.get("request_id")):
         found[semconv.RESPONSE + "request_id"] = request_id
     code = getattr(error, "code", None)
-    if isinstance(code, (str, int)) and code != status:
+    if isinstance(code, (str, int)) and str(code) != str(status):
         found[semconv.RESPONSE + "error_code"] = str(code)
     return found

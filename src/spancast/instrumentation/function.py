@@ -27,9 +27,9 @@ from spancast.tracing.generator_steps import (
     copy_names,
     generator_function,
     kind_of,
-    unrecorded,
+    plain_step,
 )
-from spancast.tracing.traced_call import TracedCall
+from spancast.tracing.traced_call import TracedCall, unrecorded, unrecorded_async
 
 _KEY_PARAMETERS: Final = ("trace", "session_id")
 _BODY_MARKS: Final = frozenset(("messages", "input", "prompt", "contents"))
@@ -96,7 +96,7 @@ class _Call:
         """Record a call that returns a response, a stream or an awaitable."""
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
         if traced_call is None or not traced_call.records_response:
-            return wrapped(*args, **kwargs)
+            return unrecorded(traced_call, lambda: wrapped(*args, **kwargs))
         result = traced_call.run(lambda: wrapped(*args, **kwargs))
         return recorded(traced_call, result)
 
@@ -126,14 +126,14 @@ class _Call:
         traced_call, changed = self._begin(wrapped, args, kwargs)
         inner = wrapped(*args, **changed)
         if traced_call is None or not traced_call.records_response:
-            return Driven(inner, unrecorded, nullcontext())
+            return Driven(inner, plain_step, nullcontext())
         recorder = StepRecorder(traced_call)
         return Driven(inner, functools.partial(step, recorder), recorder)
 
     async def _run(self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the function's own result
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
         if traced_call is None or not traced_call.records_response:
-            return await wrapped(*args, **kwargs)
+            return await unrecorded_async(traced_call, lambda: wrapped(*args, **kwargs))
         return await awaited(traced_call, wrapped(*args, **kwargs))
 
     def _begin(

@@ -35,7 +35,7 @@ from spancast.model import json_codec
 from spancast.model.call import Response
 from spancast.model.json_data import sendable
 from spancast.tracing.call_tracer import CALL_TRACER
-from spancast.tracing.generator_steps import Driven, generator_function, unrecorded
+from spancast.tracing.generator_steps import Driven, generator_function, plain_step
 from spancast.tracing.traced_call import TracedCall
 
 _DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -181,7 +181,7 @@ def _record_steps(method: Method) -> Method:
         traced_call, args, kwargs, _ = _begin(owner, args, kwargs) or (None, args, kwargs, None)
         recorder = _recorder(traced_call) if traced_call is not None and traced_call.records_response else None
         inner = method(owner, *args, **kwargs)
-        return Driven(inner, unrecorded, nullcontext()) if recorder is None else Driven(inner, recorder.step, recorder)
+        return Driven(inner, plain_step, nullcontext()) if recorder is None else Driven(inner, recorder.step, recorder)
 
     return generator_function(start)
 

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 import wrapt
 
 from spancast.diagnostics import counters, logger, never_raise
+from spancast.instrumentation.function_code import INTERNAL_FILENAME, plain_function, restore_function, wrap_function
 
 Method: TypeAlias = Callable[..., Any]
 """A function of a class; its first argument is the object."""
@@ -30,7 +31,6 @@ The wrapper is a plain function: it adds one microsecond per call, a proxy of wr
 """
 
 
-_INTERNAL_FILENAME: Final = "<spancast, as unseen as importlib._bootstrap>"
 _MARK: Final = "_self_spancast"
 """The attribute that holds a ``_Layer``; wrapt stores attributes with the prefix ``_self_`` on the proxy itself."""
 _ABSENT: Final = object()
@@ -87,11 +87,14 @@ class _Layer:
 
 
 class Patch(NamedTuple):
-    """One method of a class of an SDK, and the hook that wraps it."""
+    """One method of a class of an SDK, or one function, and the hook that wraps it.
+
+    The wrapper of a function gets None as its first argument, the object.
+    """
 
     module: str
     attribute: str
-    """``Class.method``."""
+    """``Class.method``, or the name of a function of the module."""
 
     hook: Hook
 
@@ -117,11 +120,20 @@ class ClientSpec:
 
     distribution: str
     packages: tuple[str, ...]
-    """Its import packages, dotted (``google.genai``), or classes; ``instrument(client)`` finds the SDK by them."""
+    """Its import packages, dotted (``google.genai``), or classes (``botocore.client.BedrockRuntime``).
+
+    ``instrument(client)`` finds the SDK by them, and the import of their modules is noticed.
+    """
 
     min_version: str
     patches: str
     """``module:NAME`` of its ``ClientPatches``."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Return the modules of ``packages``."""
+        parts = [(one, *one.rpartition(".")[::2]) for one in self.packages]
+        return tuple(module if name[:1].isupper() else one for one, module, name in parts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +168,7 @@ class Instrumentor:
         self._instrumented: Final = patches.instrumented
         self._registered: set[Patch] = set()
         self._patched: dict[tuple[type, str], None] = {}
+        self._functions: dict[FunctionType, None] = {}
         self._hooks: Final = {f"{patch.module}:{patch.attribute}": patch.hook for patch in patches.patches}
         self._resource_kinds: set[type] = set()
         self._awaited_modules: set[str] = set()
@@ -189,6 +202,8 @@ class Instrumentor:
             for owner, name in self._patched:
                 for kind in (owner, *_subclasses(owner)):
                     _restore(kind, name)
+            for function in self._functions:
+                restore_function(function)
             self._resource_kinds.clear()
             if self._instrumented:
                 self._watch_resources()
@@ -325,8 +340,13 @@ class Instrumentor:
         with self._lock:
             if not self._instrumented.all:
                 return
-            class_name, _, method = patch.attribute.partition(".")
+            class_name, dot, method = patch.attribute.partition(".")
             owner = getattr(module, class_name, None)
+            function = None if dot else plain_function(owner)
+            if function is not None:
+                self._functions[function] = None
+                wrap_function(function, lambda original: _bound(patch.hook(_without_owner(original)), None))
+                return
             if not isinstance(owner, type) or vars(owner).get(method) is None:
                 # Another version of the SDK; the other patches do not depend on this one.
                 logger.debug("spancast: not patched: %s has no %s", patch.module, patch.attribute)
@@ -463,7 +483,7 @@ def hide_frame(function: FunctionType) -> FunctionType:
 
     ``stacklevel`` does not count frames whose file name marks them as internal to the interpreter.
     """
-    function.__code__ = function.__code__.replace(co_filename=_INTERNAL_FILENAME)
+    function.__code__ = function.__code__.replace(co_filename=INTERNAL_FILENAME)
     return function
 
 

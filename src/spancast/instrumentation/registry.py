@@ -1,4 +1,4 @@
-"""The registry of supported SDKs. The patches of an SDK are imported when it is instrumented."""
+"""The registry of supported SDKs. The patches of an SDK are imported with the SDK."""
 
 from __future__ import annotations
 
@@ -80,7 +80,8 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
         ClientSpec(
             name="mistralai",
             distribution="mistralai",
-            packages=("mistralai",),
+            # ``mistralai`` itself has no code, so its import is not noticed.
+            packages=("mistralai.client", "mistralai.azure.client", "mistralai.gcp.client"),
             # Older ones pin OpenTelemetry's conventions.
             min_version="2.10.1",
             patches="spancast.instrumentation.mistralai:PATCHES",
@@ -100,6 +101,13 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="1.34.116",
             patches="spancast.instrumentation.bedrock:PATCHES",
         ),
+        ClientSpec(
+            name="litellm",
+            distribution="litellm",
+            packages=("litellm",),
+            min_version="1.79.0",
+            patches="spancast.instrumentation.litellm:PATCHES",
+        ),
     )
 }
 
@@ -109,9 +117,14 @@ def installed_clients(name: str | None = None) -> dict[str, ClientSpec]:
     return installed(ENTRY_POINTS, ClientSpec.__name__, lambda value: isinstance(value, ClientSpec), name)
 
 
+def find_client(name: str) -> ClientSpec | None:
+    """Return the SDK ``name``, built in or of an installed distribution; None if unknown."""
+    return CLIENTS.get(name) or installed_clients(name).get(name)
+
+
 def find_patches(name: str) -> ClientPatches | None:
     """Return the patches of the SDK ``name``, built in or of an installed distribution; None if unknown."""
-    spec = CLIENTS.get(name) or installed_clients(name).get(name)
+    spec = find_client(name)
     return None if spec is None else load(spec.patches)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 from spancast.diagnostics import never_raise
 from spancast.instrumentation.http_body import whole_body
 from spancast.instrumentation.patching import Hook, Method
-from spancast.tracing.traced_call import TracedCall, around
+from spancast.tracing.traced_call import TracedCall, around, unrecorded, unrecorded_async
 
 Begun: TypeAlias = tuple[TracedCall | None, tuple[Any, ...], dict[str, Any], Any]
 """The traced call (None if the call is not recorded), the arguments for the method, and a note for ``record``."""
@@ -58,7 +58,7 @@ def wrap_call(description: CallDescription) -> CallHooks:
         def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
             if traced_call is None or not traced_call.records_response:
-                return method(owner, *args, **kwargs)
+                return unrecorded(traced_call, lambda: method(owner, *args, **kwargs))
             surroundings = around()
             try:
                 # Twice, because Ctrl-C may interrupt any line of ours (tests/tracing/test_interrupts.py).
@@ -82,7 +82,7 @@ def wrap_call(description: CallDescription) -> CallHooks:
         async def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
             if traced_call is None or not traced_call.records_response:
-                return await method(owner, *args, **kwargs)
+                return await unrecorded_async(traced_call, lambda: method(owner, *args, **kwargs))
             surroundings = around()
             try:
                 # Twice, because Ctrl-C may interrupt any line of ours (tests/tracing/test_interrupts.py).

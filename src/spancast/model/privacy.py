@@ -283,7 +283,9 @@ _REQUEST: Final[Mapping[str, Rule]] = {
 _RESPONSE: Final[Mapping[str, Rule]] = {
     **_rows(
         _number,
-        "completed_at created firstByteLatency invocationLatency metrics.latencyMs retry_attempts status_code",
+        """
+        cache_hit completed_at created firstByteLatency invocationLatency metrics.latencyMs retry_attempts status_code
+        """,
     ),
     **_rows(
         _word,

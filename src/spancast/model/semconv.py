@@ -113,6 +113,8 @@ RESPONSE_OBJECT: Final = "spancast.response.object"
 RESPONSE_PROVIDER: Final = "spancast.response.provider"
 RESPONSE_NATIVE_FINISH_REASONS: Final = "spancast.response.native_finish_reasons"
 RESPONSE_LOGPROBS: Final = "spancast.response.logprobs"
+RESPONSE_CACHE_HIT: Final = "spancast.response.cache_hit"
+"""True if the response is from a cache of the client library, not from the provider."""
 RESPONSE_INCOMPLETE: Final = "spancast.response.incomplete"
 """The reason that a stream is not complete: ``closed``, ``abandoned``, ``cancelled``, ``failed`` or ``cut``."""
 

@@ -121,8 +121,9 @@ class CallTracer:
         if not keys.enabled:
             return traced_call
         outer = CURRENT_CALL.get()
-        if outer is not None and outer.is_of_this_process:
-            traced_call.start_within(outer)
+        if outer is not None and outer.is_of_this_process and not outer.has_ended:
+            if outer.keys.enabled:
+                traced_call.start_within(outer)
         elif current and is_suppressed(current):
             counters.add("calls_suppressed")
         elif current and (active := active_inference_span(current)) is not None:

@@ -30,7 +30,7 @@ class Driven(NamedTuple):
     ending: AbstractContextManager[Any]
 
 
-def unrecorded(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the caller's own values
+def plain_step(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the caller's own values
     """Return the result of a step that is not recorded."""
     return call(*args)
 

@@ -110,9 +110,15 @@ class TracedCall:
     """The HTTP response of the call; set by a client's patches while the call runs."""
     records_response = False
     """Whether the response is recorded, on a span of this call or of an outer one."""
+    error_details: Attributes | None = None
+    """The attributes of the exception of the call, if its client knows more than the dialect."""
     outer: TracedCall | None = None
     resend_count = 0
     """How often the SDK sent the request again; set by a client's patches."""
+    owner: object = None
+    """What has started the call, if its patches must know their own calls."""
+    surroundings: Around | None = None
+    """What was current at its start, if its patches run other code in it."""
     span: Span | None = None
     _answer: bytes | Callable[[], Response] | None = None
     """The response: JSON text as received, or a function that parses it."""
@@ -126,6 +132,8 @@ class TracedCall:
     _failure: Failure | None = None
     _first_chunk_s: float | None = None
     _incomplete: Incomplete | None = None
+    _failed_inner: Attributes | None = None
+    """The attributes of the last inner call that has failed."""
     _parent: SpanParent | None = None
     _problems: Sequence[str] = ()
     _exception_type = ""
@@ -158,6 +166,11 @@ class TracedCall:
     def is_of_this_process(self) -> bool:
         """Return False in a forked child, which has a copy of the call; its parent process records it."""
         return self._process is _process
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the call is over; a thread may have a copy of its context."""
+        return self._ended
 
     @property
     def captures_content(self) -> bool:
@@ -281,9 +294,7 @@ class TracedCall:
         Ctrl-C may interrupt it anywhere, so every caller of ``attach`` calls it again on an exception.
         """
         if CURRENT_CALL.get() is self:
-            call, context = around
-            attach(context)
-            CURRENT_CALL.set(call)
+            restore(around)
 
     def run(self, function: Callable[[], T], *, ends: bool = True) -> T:
         """Return ``function()``, called inside this call; an exception passes, and ends the recording if ``ends``."""
@@ -435,9 +446,9 @@ class TracedCall:
         """Parse request and response, and set all attributes and the status on the span."""
         lasted_s = time.perf_counter() - self._started_s
         if span is None:
-            attributes, _ = self._read()
+            attributes, failure = self._read()
             if self.outer is not None:
-                self.outer.annotate(attributes)
+                self.outer.annotate(attributes, has_failed=failure is not None)
             return
         if self._added_at_end:
             self._span_factory.add_now(span)
@@ -486,7 +497,7 @@ class TracedCall:
         is_exception = isinstance(error, Exception)
         self._incomplete = "failed" if is_exception else "cancelled"
         if is_exception or self.settings.cancellation_is_error:
-            details = self._details = self.dialect.error_attributes(error)
+            details = self._details = self.error_details or self.dialect.error_attributes(error)
             self._exception_type = error_type(error)
             kind = details.pop(semconv.ERROR_TYPE, None) or self._exception_type
             self._failure = Failure(type=str(kind), message=message_of(error))
@@ -509,6 +520,7 @@ class TracedCall:
             attributes.setdefault(semconv.REQUEST_STREAM, True)
         incomplete, failure = self._ending(response)
         self._arrived = None
+        attributes = self._with_failed_inner(attributes, failure)
         add_response(attributes, response, content=self.captures_content, is_cut=bool(incomplete or failure))
         if not (incomplete or failure) and is_empty(response):
             self._note_empty_response(attributes)
@@ -531,6 +543,12 @@ class TracedCall:
         """Return what was noted during the call: the facts of its exception, and how often it was sent again."""
         details = self._details or _NO_ATTRIBUTES
         return {**details, semconv.RESEND_COUNT: self.resend_count} if self.resend_count else details
+
+    def _with_failed_inner(self, attributes: Attributes, failure: Failure | None) -> Attributes:
+        if failure is None or self._failed_inner is None:
+            return attributes
+        self.annotate(self._failed_inner)
+        return self._attributes or attributes
 
     def _ending(self, response: Response) -> tuple[Incomplete | None, Failure | None]:
         """Return how a stream ended early and the failure of the call; None if neither."""
@@ -601,8 +619,20 @@ class TracedCall:
         if not self._ended and (self.span is not None or self.outer is not None):
             self.end_stream(incomplete="abandoned")
 
-    def annotate(self, attributes: Attributes) -> None:
-        """Add the attributes of an inner call of the same request; this call's own ones take precedence."""
+    def set_server(self, server: Server) -> None:
+        """Set the server, which was not known at the start of the call."""
+        self.server = server
+        attributes = self._read_request() if self._attributes is None else self._attributes
+        self._attributes = {**attributes, semconv.PROVIDER_NAME: self._provider, **server.attributes}
+
+    def annotate(self, attributes: Attributes, *, has_failed: bool = False) -> None:
+        """Add the attributes of an inner call of the same request; this call's own ones take precedence.
+
+        Those of one that has failed are added if this call fails, too: otherwise it was repeated.
+        """
+        if has_failed and not self._ended:
+            self._failed_inner = attributes
+            return
         own = self._read_request() if self._attributes is None else self._attributes
         merged = {**attributes, **own}
         if self.server is UNKNOWN_SERVER and semconv.PROVIDER_NAME in attributes:
@@ -626,6 +656,27 @@ class TracedCall:
 def around() -> Around:
     """Return what is current now, to be restored by ``TracedCall.detach``."""
     return CURRENT_CALL.get(), get_current()
+
+
+def unrecorded(traced_call: TracedCall | None, function: Callable[[], T]) -> T:
+    """Return ``function()`` for a call that is not recorded; if its keys say so, the calls inside are not either."""
+    if traced_call is None or traced_call.keys.enabled:
+        return function()
+    return traced_call.run(function, ends=False)
+
+
+async def unrecorded_async(traced_call: TracedCall | None, function: Callable[[], Awaitable[T]]) -> T:
+    """Return ``await function()`` as ``unrecorded`` does."""
+    if traced_call is None or traced_call.keys.enabled:
+        return await function()
+    return await traced_call.wait(function, ends=False)
+
+
+def restore(surroundings: Around) -> None:
+    """Make current what ``around`` has returned."""
+    call, context = surroundings
+    attach(context)
+    CURRENT_CALL.set(call)
 
 
 def end_open_calls() -> None:
