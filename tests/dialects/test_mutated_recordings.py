@@ -50,7 +50,15 @@ fuzzed = settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
 
-OF_REQUESTS = (OPENAI_CHAT, OPENAI_RESPONSES, ANTHROPIC_MESSAGES, BEDROCK_CONVERSE, BEDROCK_INVOKE, GEMINI, GEMINI_INTERACTIONS)
+OF_REQUESTS = (
+    OPENAI_CHAT,
+    OPENAI_RESPONSES,
+    ANTHROPIC_MESSAGES,
+    BEDROCK_CONVERSE,
+    BEDROCK_INVOKE,
+    GEMINI,
+    GEMINI_INTERACTIONS,
+)
 CASES = {dialect.name: recordings(dialect.name) for dialect in OF_REQUESTS}
 CASES[OPENAI_FETCHED_RESPONSE.name] = {
     name: {key: value for key, value in case.items() if key != "request"}
