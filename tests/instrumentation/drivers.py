@@ -12,7 +12,7 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
-from tests.instrumentation import huggingface_drivers, mistralai_drivers, stainless_drivers
+from tests.instrumentation import http_drivers, huggingface_drivers, mistralai_drivers, stainless_drivers
 from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
@@ -166,6 +166,10 @@ def _openrouter_rows() -> list[Driver]:
             name="async-chat-stream", is_async=True, stream="iterator",
             call=lambda c, **k: c.chat.send_async(**{**_CHAT, **k}, stream=True), **common,
         ),
+        Driver(
+            name="embeddings", call=lambda c, **k: c.embeddings.generate(**{**_INPUT, **k}),
+            **{**common, "path": EMBEDDINGS, "operation": "embeddings"},
+        ),
     ]  # fmt: skip
 
 
@@ -179,6 +183,7 @@ OF_EACH_MECHANISM = [
     *_anthropic_rows(_anthropic, is_async=False),
     *_anthropic_rows(_async_anthropic, is_async=True),
     *_openrouter_rows(),
+    *http_drivers.rows(),
 ]  # fmt: skip
 """Drivers of SDKs that are recorded in different ways, for tests of the ways themselves."""
 

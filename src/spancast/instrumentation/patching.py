@@ -119,6 +119,9 @@ class ClientSpec:
     patches: str
     """``module:NAME`` of its ``ClientPatches``."""
 
+    by_name_only: bool = False
+    """Whether ``instrument()`` without a name leaves it out: an HTTP library, which is used for anything."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientPatches:

@@ -1,0 +1,74 @@
+"""Recording of completion calls that a program makes with an HTTP library, without an SDK.
+
+A request is known by its URL and the fields of its body (``model/completion_urls.py``). It is sent as it is, trace keys
+in it included. Inside a call of an instrumented SDK nothing is recorded here, so that a call has one span.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spancast.diagnostics import counters
+from spancast.dialects.registry import find_dialect
+from spancast.instrumentation.stainless import session_header
+from spancast.model import json_codec
+from spancast.model.completion_urls import endpoint_of, may_be_completion
+from spancast.tracing.call_tracer import CALL_TRACER
+from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
+
+
+def is_of_interest(method: object, path: str) -> bool:
+    """Return whether a request may be a completion call that nothing above records; a fast answer for all others."""
+    if method != "POST" or not (may_be_completion(path) or CALL_TRACER.settings.completion_urls):
+        return False
+    outer = CURRENT_CALL.get()
+    return outer is None or outer.is_function or not outer.is_of_this_process
+
+
+def start_request(url: str, body: object, headers: object) -> TracedCall | None:
+    """Start the call of a request; None if it is no completion call.
+
+    Args:
+        url: The absolute URL.
+        body: The JSON text of the body, or its mapping, which is parsed at once. A body of another type would have to
+            be read before the library does it; then the request is not recorded, and counted.
+        headers: The headers of the request.
+    """
+    decoded = json_codec.decode(body) if isinstance(body, (str, bytes, bytearray)) else body
+    if not json_codec.is_mapping(decoded):
+        if not isinstance(body, (str, bytes, bytearray)) and body is not None:
+            counters.add("requests_not_read")
+        return None
+    endpoint = endpoint_of(url, decoded, CALL_TRACER.settings.completion_urls)
+    dialect = None if endpoint is None else find_dialect(endpoint.dialect)
+    if endpoint is None or dialect is None:
+        return None
+    added: Mapping[str, Any] = {} if endpoint.model is None else {"model": endpoint.model}
+    is_object = decoded is body
+    traced_call = CALL_TRACER.start_call(
+        dialect, {**decoded, **added}, endpoint.server, session_header((headers, None)), parse_now=is_object
+    )
+    if traced_call is not None and traced_call.records_response and not is_object:
+        content = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body)  # pyright: ignore[reportArgumentType]
+        traced_call.set_request_bytes(content, overridden=added or None)
+    return traced_call
+
+
+def decoder_of(encoding: str | None) -> Callable[[bytes], bytes] | None:
+    """Return a function that decodes a body that the caller reads compressed; None if there is no ``encoding``."""
+    if not encoding:
+        return None
+
+    def decoded(raw: bytes) -> bytes:
+        # spancast depends on urllib3; it decodes what is installed for it.
+        import io  # noqa: PLC0415 - rarely needed
+
+        import urllib3  # noqa: PLC0415 - rarely needed
+
+        try:
+            return urllib3.HTTPResponse(io.BytesIO(raw), headers={"content-encoding": encoding}).data
+        except urllib3.exceptions.HTTPError:
+            return b""
+
+    return decoded
