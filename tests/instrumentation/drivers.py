@@ -166,11 +166,15 @@ def _openrouter_rows() -> list[Driver]:
             name="async-chat-stream", is_async=True, stream="iterator",
             call=lambda c, **k: c.chat.send_async(**{**_CHAT, **k}, stream=True), **common,
         ),
-        Driver(
-            name="embeddings", call=lambda c, **k: c.embeddings.generate(**{**_INPUT, **k}),
-            **{**common, "path": EMBEDDINGS, "operation": "embeddings"},
-        ),
     ]  # fmt: skip
+
+
+def _openrouter_embeddings() -> Driver:
+    return Driver(
+        name="embeddings", sdk="openrouter", make=_openrouter, path=EMBEDDINGS, operation="embeddings", sends_keys=True,
+        call=lambda c, **k: c.embeddings.generate(**{**_INPUT, **k}),
+        status_error=openrouter.errors.TooManyRequestsResponseError,
+    )  # fmt: skip
 
 
 OF_EACH_MECHANISM = [
@@ -190,6 +194,7 @@ OF_EACH_MECHANISM = [
 DRIVERS = [
     *OF_EACH_MECHANISM,
     *_cloud_rows(),
+    _openrouter_embeddings(),
     *stainless_drivers.rows(),
     *mistralai_drivers.rows(),
     *huggingface_drivers.rows(),

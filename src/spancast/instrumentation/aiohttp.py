@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from spancast.instrumentation.http_body import ArrivedRawBody, BodyStreamRecorder, Proxy
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
-from spancast.instrumentation.raw_http import decoder_of, is_of_interest, start_request
-from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
+from spancast.instrumentation.raw_http import decoder_of, is_of_interest, start_request, wrap_request
+from spancast.instrumentation.wrap_call import Begun, CallDescription
 from spancast.model.completion_urls import COMPLETION_URLS
 from spancast.tracing.traced_call import TracedCall
 
@@ -25,11 +25,10 @@ class _Request(CallDescription):
 
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - a session
         """Start a call if the request is a completion call; its note is whether the body is read decoded."""
-        method: Any = args[0] if args else kwargs.get("method")
-        given: Any = args[1] if len(args) > 1 else kwargs.get("str_or_url")
-        url = str(given).partition("?")[0]
-        if not is_of_interest(method.upper(), url) or not _INSTRUMENTED.covers(owner):
+        if not _INSTRUMENTED.covers(owner):
             return None, args, kwargs, None
+        given: Any = args[1] if len(args) > 1 else kwargs["str_or_url"]
+        url = str(given)
         build: Callable[[Any], object] | None = getattr(owner, "_build_url", None)
         if build is not None and "://" not in url:
             url = str(build(given))
@@ -130,7 +129,13 @@ class _ContentReader(Proxy):
         self._self_recorder.closed()
 
 
-_HOOK: Final = wrap_call(_Request()).asynchronous
+def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if (args[0] if args else kwargs["method"]).upper() != "POST":
+        return False
+    return is_of_interest(str(args[1] if len(args) > 1 else kwargs["str_or_url"]).partition("?")[0])
+
+
+_HOOK: Final = wrap_request(_Request(), _concerns)
 
 PATCHES: Final = ClientPatches(
     dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),

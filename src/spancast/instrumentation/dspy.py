@@ -26,8 +26,7 @@ class _Stream(CallDescription):
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - a transport
         """Start a call if the request is a completion call."""
         request: Any = args[0] if args else kwargs.get("request")
-        path = request.url.partition("?")[0]
-        if not is_of_interest(request.method.upper(), path) or not _INSTRUMENTED.covers(owner):
+        if not _INSTRUMENTED.covers(owner) or not is_of_interest(request.url.partition("?")[0]):
             return None, args, kwargs, None
         return start_request(request.url, request.body, dict(request.headers)), args, kwargs, None
 

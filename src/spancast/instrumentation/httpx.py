@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from spancast.instrumentation.http_body import record_raw_body, record_whole_body
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
-from spancast.instrumentation.raw_http import is_of_interest, start_request
-from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
+from spancast.instrumentation.raw_http import is_of_interest, start_request, wrap_request
+from spancast.instrumentation.wrap_call import Begun, CallDescription
 from spancast.model.completion_urls import COMPLETION_URLS
 from spancast.tracing.traced_call import TracedCall
 
@@ -24,7 +24,7 @@ class _Send(CallDescription):
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - a client
         """Start a call if the request is a completion call."""
         request: Any = args[0] if args else kwargs.get("request")
-        if not is_of_interest(request.method, request.url.path) or not self._instrumented.covers(owner):
+        if not self._instrumented.covers(owner):
             return None, args, kwargs, None
         try:
             content = request.content
@@ -41,14 +41,19 @@ class _Send(CallDescription):
             record_raw_body(traced_call, result, result.status_code)
 
 
+def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    request: Any = args[0] if args else kwargs["request"]
+    return request.method == "POST" and is_of_interest(request.url.path)
+
+
 def _patches(package: str) -> ClientPatches:
     instrumented = InstrumentedClients()
-    send = wrap_call(_Send(instrumented))
+    hook = wrap_request(_Send(instrumented), _concerns)
     return ClientPatches(
         dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),
         instrumented=instrumented,
-        patches=(Patch(package, "Client.send", send.sync), Patch(package, "AsyncClient.send", send.asynchronous)),
-        instance_patches=(InstancePatch("send", send.sync, send.asynchronous),),
+        patches=(Patch(package, "Client.send", hook), Patch(package, "AsyncClient.send", hook)),
+        instance_patches=(InstancePatch("send", hook),),
     )
 
 

@@ -6,21 +6,50 @@ in it included. Inside a call of an instrumented SDK nothing is recorded here, s
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from spancast.diagnostics import counters
 from spancast.dialects.registry import find_dialect
+from spancast.instrumentation.patching import Hook, Method
 from spancast.instrumentation.stainless import session_header
+from spancast.instrumentation.wrap_call import CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.completion_urls import endpoint_of, may_be_completion
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
 
+Concerns: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], bool]
+"""Returns whether a call of a library's method, by its arguments, is of interest."""
 
-def is_of_interest(method: object, path: str) -> bool:
-    """Return whether a request may be a completion call that nothing above records; a fast answer for all others."""
-    if method != "POST" or not (may_be_completion(path) or CALL_TRACER.settings.completion_urls):
+
+def wrap_request(description: CallDescription, concerns: Concerns) -> Hook:
+    """Return the wrapper of the method that makes a request, plain or a coroutine function.
+
+    Calls that are not of interest pass at once: they are most of a program's HTTP calls.
+    """
+    hooks = wrap_call(description)
+
+    def hook(method: Method) -> Method:
+        recorded = (hooks.asynchronous if inspect.iscoroutinefunction(method) else hooks.sync)(method)
+
+        def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the library's own result
+            try:
+                is_wanted = concerns(args, kwargs)
+            except (AttributeError, TypeError):
+                # Wrong arguments; the library reports them.
+                is_wanted = False
+            return (recorded if is_wanted else method)(owner, *args, **kwargs)
+
+        return wrapper
+
+    return hook
+
+
+def is_of_interest(path: str) -> bool:
+    """Return whether a ``POST`` may be a completion call that nothing above records; a fast answer for all others."""
+    if not (may_be_completion(path) or CALL_TRACER.settings.completion_urls):
         return False
     outer = CURRENT_CALL.get()
     return outer is None or outer.is_function or not outer.is_of_this_process

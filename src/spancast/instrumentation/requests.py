@@ -6,9 +6,9 @@ from typing import Any, Final
 
 from spancast.instrumentation.http_body import record_whole_body
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
-from spancast.instrumentation.raw_http import is_of_interest, start_request
+from spancast.instrumentation.raw_http import is_of_interest, start_request, wrap_request
 from spancast.instrumentation.urllib3 import record_reads
-from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
+from spancast.instrumentation.wrap_call import Begun, CallDescription
 from spancast.model.completion_urls import COMPLETION_URLS
 from spancast.tracing.traced_call import TracedCall
 
@@ -21,8 +21,7 @@ class _Send(CallDescription):
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - a session
         """Start a call if the request is a completion call; its note is whether the caller reads the response."""
         request: Any = args[0] if args else kwargs.get("request")
-        path = (request.url or "").partition("?")[0]
-        if not is_of_interest(request.method, path) or not _INSTRUMENTED.covers(owner):
+        if not _INSTRUMENTED.covers(owner):
             return None, args, kwargs, None
         traced_call = start_request(request.url, request.body, request.headers)
         return traced_call, args, kwargs, kwargs.get("stream", owner.stream)
@@ -41,7 +40,12 @@ class _Send(CallDescription):
         record_whole_body(traced_call, body, result.status_code)
 
 
-_HOOK: Final = wrap_call(_Send()).sync
+def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    request: Any = args[0] if args else kwargs["request"]
+    return request.method == "POST" and is_of_interest(request.url.partition("?")[0])
+
+
+_HOOK: Final = wrap_request(_Send(), _concerns)
 
 PATCHES: Final = ClientPatches(
     dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),

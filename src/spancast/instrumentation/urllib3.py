@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 from spancast.instrumentation.http_body import ArrivedRawBody, BodyStreamRecorder, record_whole_body
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
-from spancast.instrumentation.raw_http import decoder_of, is_of_interest, start_request
-from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
+from spancast.instrumentation.raw_http import decoder_of, is_of_interest, start_request, wrap_request
+from spancast.instrumentation.wrap_call import Begun, CallDescription
 from spancast.model.completion_urls import COMPLETION_URLS
 from spancast.tracing.traced_call import TracedCall
 
@@ -23,11 +23,10 @@ class _UrlOpen(CallDescription):
 
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - a pool
         """Start a call if the request is a completion call; its note is whether the response is read at once."""
-        url = str(args[1] if len(args) > 1 else kwargs.get("url"))
-        path = url.partition("?")[0]
-        if not is_of_interest(args[0] if args else kwargs.get("method"), path) or not _INSTRUMENTED.covers(owner):
+        if not _INSTRUMENTED.covers(owner):
             return None, args, kwargs, None
         given: dict[str, Any] = {**kwargs, **dict(zip(_PARAMETERS, args, strict=False))}
+        url: str = given["url"]
         if not urlsplit(url).scheme:
             port = f":{owner.port}" if owner.port else ""
             url = f"{owner.scheme}://{owner.host}{port}{url}"
@@ -185,7 +184,14 @@ def _restore(response: Any) -> None:  # noqa: ANN401 - a response
         response.__class__ = kind.__mro__[2]
 
 
-_HOOK: Final = wrap_call(_UrlOpen()).sync
+def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    if (args[0] if args else kwargs["method"]) != "POST":
+        return False
+    url: str = args[1] if len(args) > 1 else kwargs["url"]
+    return is_of_interest(url.partition("?")[0])
+
+
+_HOOK: Final = wrap_request(_UrlOpen(), _concerns)
 
 PATCHES: Final = ClientPatches(
     dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),

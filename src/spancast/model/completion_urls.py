@@ -80,7 +80,7 @@ class Endpoint(NamedTuple):
 
 def may_be_completion(path: str) -> bool:
     """Return whether a request to ``path`` may be one of a known endpoint; the fast answer for all the others."""
-    return _last_word(path) in _BY_LAST_WORD
+    return path[path.rfind("/") + 1 :] in _BY_LAST_WORD or path[path.rfind(":") + 1 :] in _BY_LAST_WORD
 
 
 def endpoint_of(url: str, body: Mapping[str, Any], own: tuple[OwnUrl, ...]) -> Endpoint | None:
