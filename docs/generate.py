@@ -37,6 +37,8 @@ def clients() -> str:
 
 
 def _dialects(client: str) -> str:
+    if client == "dspy" or CLIENTS[client].by_name_only:
+        return "by the URL of the request"
     return ", ".join(f"`{name}`" for name in find_patches(client).dialects)
 
 

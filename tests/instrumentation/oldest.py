@@ -5,4 +5,6 @@ from __future__ import annotations
 from spancast.instrumentation.registry import CLIENTS
 
 if __name__ == "__main__":
-    print(*(f"{spec.distribution}=={spec.min_version}" for spec in CLIENTS.values()))
+    # The HTTP libraries are those that the SDKs need, and dspy is not installed.
+    specs = [spec for spec in CLIENTS.values() if not spec.by_name_only and spec.name != "dspy"]
+    print(*(f"{spec.distribution}=={spec.min_version}" for spec in specs))

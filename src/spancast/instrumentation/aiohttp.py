@@ -50,6 +50,10 @@ class _Request(CallDescription):
             result.content = _ContentReader(result.content, recorder)
 
 
+def _class_of(reader: object) -> Any:  # noqa: ANN401 - a class with the methods of a stream reader
+    return type(reader)
+
+
 class _ContentReader(Proxy):
     """A proxy of a ``StreamReader`` that keeps what is read from it."""
 
@@ -68,7 +72,7 @@ class _ContentReader(Proxy):
             self._self_keep(getattr(error, "partial", b""))
             self._self_recorder.end(error=error)
             raise
-        self._self_keep(data[0] if isinstance(data, tuple) else data)
+        self._self_keep(data[0] if name == "readchunk" else data)
         return data
 
     def _self_keep(self, piece: Any) -> None:  # noqa: ANN401 - bytes
@@ -109,19 +113,19 @@ class _ContentReader(Proxy):
 
     # The iterators of aiohttp call the methods above if they are made for this object.
     def __aiter__(self) -> Any:  # noqa: ANN401 - the method's own
-        return type(self.__wrapped__).__aiter__(self)
+        return _class_of(self.__wrapped__).__aiter__(self)
 
     def iter_chunked(self, n: int) -> Any:  # noqa: ANN401 - the method's own
         """Return an asynchronous iterator of blocks."""
-        return type(self.__wrapped__).iter_chunked(self, n)
+        return _class_of(self.__wrapped__).iter_chunked(self, n)
 
     def iter_any(self) -> Any:  # noqa: ANN401 - the method's own
         """Return an asynchronous iterator of what arrives."""
-        return type(self.__wrapped__).iter_any(self)
+        return _class_of(self.__wrapped__).iter_any(self)
 
     def iter_chunks(self) -> Any:  # noqa: ANN401 - the method's own
         """Return an asynchronous iterator of chunks."""
-        return type(self.__wrapped__).iter_chunks(self)
+        return _class_of(self.__wrapped__).iter_chunks(self)
 
     def set_exception(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - the method's own
         """Set the exception of later reads; a response does it if it is closed or released before its end."""

@@ -80,7 +80,11 @@ def observe(manager: Any, new_responses: Callable[[], _Responses]) -> None:  # n
 
         manager._connect_ws = connect_async  # noqa: SLF001 - the one place that knows it
     else:
-        manager._connect_ws = lambda *args, **kwargs: _Socket(connect(*args, **kwargs), new_responses())  # noqa: SLF001
+
+        def connect_sync(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - a connection
+            return _Socket(connect(*args, **kwargs), new_responses())
+
+        manager._connect_ws = connect_sync  # noqa: SLF001
 
 
 class _Socket(Proxy):
@@ -104,7 +108,7 @@ class _Socket(Proxy):
         """Receive a message."""
         try:
             message = self.__wrapped__.recv(*args, **kwargs)
-        except Exception as error:
+        except BaseException as error:
             self._self_responses.failed(error)
             raise
         self._self_responses.received(message)
@@ -139,7 +143,7 @@ class _AsyncSocket(Proxy):
         """Receive a message; cancelling it ends nothing."""
         try:
             message = await self.__wrapped__.recv(*args, **kwargs)
-        except Exception as error:
+        except BaseException as error:
             self._self_responses.failed(error)
             raise
         self._self_responses.received(message)
@@ -181,9 +185,9 @@ class _Responses:
         request = getattr(socket, "request", None)
         if request is not None:
             self._server = server_of(f"https://{request.headers['Host']}")
-            model = parse_qs(urlsplit(request.path).query).get("model")
-            if model:
-                self._session["model"] = model[0]
+            query = parse_qs(urlsplit(str(request.path)).query)
+            if "model" in query:
+                self._session["model"] = query["model"][0]
 
     @never_raise
     def sent(self, message: object) -> _Waiting | None:
@@ -295,12 +299,11 @@ class _Responses:
             recorder.traced_call.chunk_arrived()
 
     @never_raise
-    def failed(self, error: Exception) -> None:
-        """End every response with the error that ended the connection; a timeout of the caller's is none."""
-        name = type(error).__name__
-        if name == "ConnectionClosedOK":
+    def failed(self, error: BaseException) -> None:
+        """End every response with the error that ended the connection; a timeout or a cancellation ends nothing."""
+        if type(error).__name__ == "ConnectionClosedOK":
             self.closed()
-        elif not isinstance(error, TimeoutError):
+        elif isinstance(error, Exception) and not isinstance(error, TimeoutError):
             self._end_all(error)
 
     @never_raise

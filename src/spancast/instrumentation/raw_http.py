@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from spancast.diagnostics import counters
 from spancast.dialects.registry import find_dialect
@@ -64,9 +64,10 @@ def start_request(url: str, body: object, headers: object) -> TracedCall | None:
             be read before the library does it; then the request is not recorded, and counted.
         headers: The headers of the request.
     """
-    decoded = json_codec.decode(body) if isinstance(body, (str, bytes, bytearray)) else body
+    body = bytes(body) if isinstance(body, bytearray) else body
+    decoded: Any = json_codec.decode(body) if isinstance(body, (str, bytes)) else body
     if not json_codec.is_mapping(decoded):
-        if not isinstance(body, (str, bytes, bytearray)) and body is not None:
+        if not isinstance(body, (str, bytes)) and body is not None:
             counters.add("requests_not_read")
         return None
     endpoint = endpoint_of(url, decoded, CALL_TRACER.settings.completion_urls)
@@ -79,9 +80,12 @@ def start_request(url: str, body: object, headers: object) -> TracedCall | None:
         dialect, {**decoded, **added}, endpoint.server, session_header((headers, None)), parse_now=is_object
     )
     if traced_call is not None and traced_call.records_response and not is_object:
-        content = body.encode("utf-8", "replace") if isinstance(body, str) else bytes(body)  # pyright: ignore[reportArgumentType]
-        traced_call.set_request_bytes(content, overridden=added or None)
+        traced_call.set_request_bytes(_as_bytes(body), overridden=added or None)
     return traced_call
+
+
+def _as_bytes(text: object) -> bytes:
+    return text.encode("utf-8", "replace") if isinstance(text, str) else bytes(cast("bytes", text))
 
 
 def decoder_of(encoding: str | None) -> Callable[[bytes], bytes] | None:

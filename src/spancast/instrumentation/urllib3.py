@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Generator
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 from spancast.instrumentation.http_body import ArrivedRawBody, BodyStreamRecorder, record_whole_body
@@ -58,19 +58,25 @@ def _recorded_class(kind: type[Any]) -> type[Any]:
     return type(kind.__name__, (_Recorded, kind), names)
 
 
-class _Recorded:
+if TYPE_CHECKING:
+    from urllib3 import HTTPResponse
+else:
+    HTTPResponse = object
+
+
+class _Recorded(HTTPResponse):
     """The methods of a response whose body is being read; every other method calls one of them."""
 
     __slots__ = ()
 
-    def read(self: Any, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own
+    def read(self, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own
         """Read the body, or ``amt`` bytes of it."""
         data = _keep(self, super().read, amt, *args, **kwargs)
         if amt is None or amt < 0 or (not data and amt):
             _end(self)
         return data
 
-    def read1(self: Any, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own
+    def read1(self, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own
         """Read what has arrived, at most ``amt`` bytes."""
         data = _keep(self, super().read1, amt, *args, **kwargs)
         if not data and amt != 0:
@@ -78,23 +84,23 @@ class _Recorded:
         return data
 
     # The methods of the superclass are looked up at the call: a generator may run after the class has been restored.
-    def read_chunked(self: Any, amt: int | None = None, decode_content: bool | None = None) -> Generator[bytes]:
+    def read_chunked(self, amt: int | None = None, decode_content: bool | None = None) -> Generator[bytes]:
         """Yield the chunks of a chunked body."""
         return _kept_chunks(self, super().read_chunked(amt, decode_content), is_decoded=bool(decode_content))
 
-    def stream(self: Any, *args: Any, **kwargs: Any) -> Generator[bytes]:  # noqa: ANN401 - the method's own
+    def stream(self, *args: Any, **kwargs: Any) -> Generator[bytes]:  # noqa: ANN401 - the method's own
         """Yield the body with the methods above."""
         return _to_its_end(self, super().stream(*args, **kwargs))
 
-    def close(self: Any) -> None:
+    def close(self) -> None:
         """Close the response."""
         _closing(self, super().close)
 
-    def release_conn(self: Any) -> None:
+    def release_conn(self) -> None:
         """Release the connection."""
         _closing(self, super().release_conn)
 
-    def drain_conn(self: Any) -> None:
+    def drain_conn(self) -> None:
         """Read the rest unseen."""
         _closing(self, super().drain_conn)
 

@@ -41,7 +41,8 @@ class _RealtimeStream(ResponsesStream):
         event = accessors.fields(chunk)
         kind = event.get("type")
         if kind not in _AUDIO:
-            super().feed({**event, "type": _EVENTS.get(kind, kind)} if isinstance(kind, str) else event)
+            known = _EVENTS.get(kind, kind) if isinstance(kind, str) else kind
+            super().feed({**event, "type": known, "event_id": None})
 
 
 class _OpenAIRealtime(OpenAIResponses):
