@@ -91,7 +91,7 @@ SESSION = {
     "type": "session.created",
     "session": {"type": "realtime", "model": "gpt-realtime", "instructions": "Be kind."},
 }
-QUESTION = {"type": "message", "role": "user",
+QUESTION: Any = {"type": "message", "role": "user",
             "content": [{"type": "input_text", "text": "hi"}, {"type": "input_audio", "audio": "QUJDREVGRw=="}]}  # fmt: skip
 
 

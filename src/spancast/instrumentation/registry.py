@@ -120,7 +120,7 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             name="aiohttp",
             distribution="aiohttp",
             packages=("aiohttp",),
-            min_version="3.9.0",
+            min_version="3.9.5",
             patches="spancast.instrumentation.aiohttp:PATCHES",
             by_name_only=True,
         ),

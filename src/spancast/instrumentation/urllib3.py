@@ -55,7 +55,7 @@ def record_reads(traced_call: TracedCall, response: Any, status: int) -> None:  
 @functools.cache
 def _recorded_class(kind: type[Any]) -> type[Any]:
     names = {"__slots__": (), "__doc__": kind.__doc__, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
-    return type(kind.__name__, (_Recorded, kind), names)
+    return type(kind.__name__, (_RecordedWithRead1 if hasattr(kind, "read1") else _Recorded, kind), names)
 
 
 if TYPE_CHECKING:
@@ -73,13 +73,6 @@ class _Recorded(HTTPResponse):
         """Read the body, or ``amt`` bytes of it."""
         data = _keep(self, super().read, amt, *args, **kwargs)
         if amt is None or amt < 0 or (not data and amt):
-            _end(self)
-        return data
-
-    def read1(self, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own
-        """Read what has arrived, at most ``amt`` bytes."""
-        data = _keep(self, super().read1, amt, *args, **kwargs)
-        if not data and amt != 0:
             _end(self)
         return data
 
@@ -103,6 +96,19 @@ class _Recorded(HTTPResponse):
     def drain_conn(self) -> None:
         """Read the rest unseen."""
         _closing(self, super().drain_conn)
+
+
+class _RecordedWithRead1(_Recorded):
+    """As ``_Recorded``; urllib3 has this method since 2.2."""
+
+    __slots__ = ()
+
+    def read1(self, amt: int | None = None, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the method's own
+        """Read what has arrived, at most ``amt`` bytes."""
+        data = _keep(self, super().read1, amt, *args, **kwargs)
+        if not data and amt != 0:
+            _end(self)
+        return data
 
 
 def _kept_chunks(response: Any, chunks: Generator[bytes], *, is_decoded: bool) -> Generator[bytes]:  # noqa: ANN401 - a response
@@ -185,9 +191,7 @@ def _end(response: Any, error: BaseException | None = None) -> None:  # noqa: AN
 def _restore(response: Any) -> None:  # noqa: ANN401 - a response
     """Give the response its own class again; a generator of it may still run."""
     response._self_spancast = None  # noqa: SLF001
-    kind = cast("type[Any]", type(response))
-    if issubclass(kind, _Recorded):
-        response.__class__ = kind.__mro__[2]
+    response.__class__ = next(kind for kind in type(response).__mro__ if not issubclass(kind, _Recorded))
 
 
 def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
