@@ -7,8 +7,11 @@ import gc
 import gzip
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -453,3 +456,22 @@ def test_long_stream_takes_bounded_memory(
     assert attributes(spans.one())["gen_ai.output.messages"][0]["parts"] == [
         {"type": "text", "content": "word " * 2_000 + "end"}
     ]
+
+
+def test_spancast_run_records_the_libraries_of_the_configuration(server: ReplayServer, tmp_path: Path) -> None:
+    config = {
+        "http_clients": ["requests"],
+        "destinations": {"f": {"type": "file", "path": str(tmp_path / "spans.jsonl")}},
+        "spool": "memory",
+    }
+    (tmp_path / "spancast.yaml").write_text(json.dumps(config))
+    program = (
+        "import requests, urllib3\n"
+        f"url, body = {server.base_url + '/chat/completions'!r}, {BODY!r}\n"
+        "requests.post(url, json=body, timeout=30)\n"
+        "urllib3.request('POST', url, json=body)\n"
+    )
+    command = [str(Path(sys.executable).with_name("spancast")), "run", "--", sys.executable, "-c", program]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)
+    assert len(server.requests) == 2
+    assert (tmp_path / "spans.jsonl").read_text().count('"chat m-1"') == 1
