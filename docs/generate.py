@@ -29,11 +29,16 @@ _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 def clients() -> str:
     """Return the table of supported SDKs."""
-    lines = [f"| `{name}` | {spec.min_version} | {_dialects(name)} |" for name, spec in CLIENTS.items()]
+    lines = [
+        f"| `{name}`{' (by name)' if spec.by_name_only else ''} | {spec.min_version} | {_dialects(name)} |"
+        for name, spec in CLIENTS.items()
+    ]
     return "\n".join(["| SDK | oldest tested version | dialects |", "|---|---|---|", *lines])
 
 
 def _dialects(client: str) -> str:
+    if client == "dspy" or CLIENTS[client].by_name_only:
+        return "by the URL of the request"
     return ", ".join(f"`{name}`" for name in find_patches(client).dialects)
 
 

@@ -43,6 +43,7 @@ from spancast.instrumentation.function import instrument_function
 from spancast.instrumentation.patching import ClientSpec, Instrumentor
 from spancast.instrumentation.registry import CLIENTS, find_client, find_patches, installed_clients, name_of
 from spancast.model import trace_keys
+from spancast.model.completion_urls import OwnUrl
 from spancast.model.identity_map import IdentityMap
 from spancast.model.json_data import json_data
 from spancast.model.providers import UNKNOWN_SERVER, server_of
@@ -217,12 +218,15 @@ class Runtime:
                 request_stream_usage=settings.request_stream_usage,
                 cancellation_is_error=settings.cancellation_is_error,
                 group_idle_timeout=settings.group_idle_timeout,
+                completion_urls=tuple(OwnUrl(url, dialect) for url, dialect in settings.completion_urls.items()),
                 cost_estimator=_cost_estimator(settings),
                 defaults=defaults,
             )
         )
         if new_provider is not None:
             self._replace_own_provider(new_provider)
+        for name in settings.http_clients:
+            self._instrumentor(name).instrument()
         self.print_once(summary(settings, effective, found))
 
     def print_once(self, line: str) -> None:
@@ -246,7 +250,8 @@ class Runtime:
     def instrument(self, target: Any = None, *, dialect: str | None = None, base_url: str | None = None) -> Any:
         """Record the completion calls of ``target`` and return it.
 
-        Without arguments: every supported SDK, imported already or later. A name (``"openai"``): that SDK. A client
+        Without arguments: every supported SDK, imported already or later. A name (``"openai"``): that SDK, or an HTTP
+        library (``"httpx"``), of which the calls to completion URLs are recorded unless an SDK makes them. A client
         object: this client and its copies. A function, method, coroutine function or generator function: its calls; the
         arguments, with their defaults, are the request in ``dialect``, the result is the response, and ``base_url`` is
         the server it calls. With only ``dialect`` or ``base_url``: a decorator.
@@ -260,7 +265,8 @@ class Runtime:
             self.call_tracer.before_call = self._configure_at_first_call
         if target is None and dialect is None and base_url is None:
             for name, spec in {**CLIENTS, **installed_clients()}.items():
-                self._instrument_when_imported(name, spec)
+                if not spec.by_name_only:
+                    self._instrument_when_imported(name, spec)
             return None
         if target is None:
 

@@ -52,6 +52,7 @@ class Stats:
     calls_suppressed: int = 0
     calls_merged: int = 0
     keys_not_traced: int = 0
+    requests_not_read: int = 0
     groups_evicted: int = 0
     group_texts_evicted: int = 0
     validation_errors: int = 0

@@ -15,6 +15,7 @@ from openrouter.utils import BackoffStrategy, RetryConfig
 from tests.instrumentation import (
     bedrock_drivers,
     google_drivers,
+    http_drivers,
     huggingface_drivers,
     litellm_drivers,
     mistralai_drivers,
@@ -175,6 +176,14 @@ def _openrouter_rows() -> list[Driver]:
     ]  # fmt: skip
 
 
+def _openrouter_embeddings() -> Driver:
+    return Driver(
+        name="embeddings", sdk="openrouter", make=_openrouter, path=EMBEDDINGS, operation="embeddings", sends_keys=True,
+        call=lambda c, **k: c.embeddings.generate(**{**_INPUT, **k}),
+        status_error=openrouter.errors.TooManyRequestsResponseError,
+    )  # fmt: skip
+
+
 OF_EACH_MECHANISM = [
     *_rows("openai", _openai, is_async=False),
     *_rows("openai", _async_openai, is_async=True),
@@ -185,6 +194,7 @@ OF_EACH_MECHANISM = [
     *_anthropic_rows(_anthropic, is_async=False),
     *_anthropic_rows(_async_anthropic, is_async=True),
     *_openrouter_rows(),
+    *http_drivers.rows(),
 ]  # fmt: skip
 """Drivers of SDKs that are recorded in different ways, for tests of the ways themselves."""
 
@@ -192,6 +202,7 @@ DRIVERS = [
     *OF_EACH_MECHANISM,
     *_cloud_rows(),
     *google_drivers.rows(),
+    _openrouter_embeddings(),
     *stainless_drivers.rows(),
     *mistralai_drivers.rows(),
     *huggingface_drivers.rows(),

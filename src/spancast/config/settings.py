@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, Required, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Required, TypeAlias, TypedDict, cast
 
-from pydantic import BaseModel, Field, SerializeAsAny, model_validator
+from pydantic import AfterValidator, BaseModel, Field, SerializeAsAny, model_validator
 
 from spancast.config.env_vars import CAPTURE_CONTENT_VARIABLE
 from spancast.destinations.config_model import ConfigModel
@@ -24,6 +25,7 @@ from spancast.destinations.field_types import (
     UserPath,
 )
 from spancast.destinations.place import state_directory
+from spancast.dialects.registry import DIALECTS, installed_dialects
 from spancast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +39,25 @@ else:
 
 DISK_BYTES: Final = 512 << 20
 MEMORY_BYTES: Final = 64 << 20
+HttpClient: TypeAlias = Literal["aiohttp", "httpx", "httpx2", "requests", "urllib3"]
+_URL_PATTERN: Final = re.compile(r"(?:https?://)?[^\s/?#@]+/[^\s?#]*")
 SPOOL_RULE: Final = "must be `memory`, or a mapping with `path`, `max_bytes`, `max_age`, `keep_delivered`"
+
+
+def _url_pattern(text: str) -> str:
+    if _URL_PATTERN.fullmatch(text) is None:
+        raise ValueError("must be a host and a path such as `llm.example.com/v1/generate`, without query or password")
+    return text
+
+
+def _dialect_name(name: str) -> str:
+    if name not in DIALECTS and not installed_dialects(name):
+        raise ValueError(f"must be one of {', '.join((*DIALECTS, *installed_dialects()))}")
+    return name
+
+
+UrlPattern: TypeAlias = Annotated[str, AfterValidator(_url_pattern)]
+DialectName: TypeAlias = Annotated[str, AfterValidator(_dialect_name)]
 
 
 class SpoolSettings(ConfigModel, frozen=True):
@@ -114,6 +134,16 @@ class Settings(ConfigModel, frozen=True):
     group_idle_timeout: Duration = Field(
         5.0, description="How long a group span stays open without calls, if no block or active span keeps it open."
     )
+    http_clients: list[HttpClient] = Field(
+        default_factory=list[HttpClient],
+        description="HTTP libraries to instrument, for completion calls that are made without an SDK: `httpx`,"
+        " `requests`, …",
+    )
+    completion_urls: dict[UrlPattern, DialectName] = Field(
+        default_factory=dict,
+        description="Your own completion URLs (`llm.example.com/*/generate`; `*` is any text) and the dialect of each,"
+        " for the libraries in `http_clients`.",
+    )
     default_trace: dict[str, Any] = Field(
         default_factory=dict, description="Trace keys of every call; a key that the call sets itself takes precedence."
     )
@@ -139,6 +169,8 @@ class SettingsKeywords(TypedDict, total=False):
     estimate_cost: bool | None
     prices: Mapping[str, PriceKeywords | ModelPrices] | None
     group_idle_timeout: float | str | None
+    http_clients: Sequence[HttpClient] | None
+    completion_urls: Mapping[str, str] | None
     default_trace: Mapping[str, Any] | None
     spool: Literal["memory"] | SpoolKeywords | SpoolSettings | None
     shutdown_timeout: float | str | None

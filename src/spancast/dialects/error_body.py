@@ -12,10 +12,11 @@ from typing import Any, Final
 from spancast.dialects import accessors
 from spancast.dialects.sanitize import to_json_string
 from spancast.model import json_codec, semconv
-from spancast.model.call import Attributes, Failure
+from spancast.model.call import Attributes, Failure, Response
 
 _CODES: Final = frozenset({"code", "type", "error_type", "http_status"})
-_FIRST_ERROR: Final = 400
+FIRST_ERROR: Final = 400
+"""The first HTTP status of an error."""
 _CODE: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 
 
@@ -78,32 +79,49 @@ def _content(response: Any) -> object:  # noqa: ANN401 - a response of httpx or 
         return None
 
 
+def refused_response(status: int, body: object) -> Response:
+    """Return the response of a request that was refused with HTTP ``status``; ``body`` is its decoded JSON or None.
+
+    The type of the failure is the provider's code, else the status.
+    """
+    attributes, failure = _read(status, body)
+    if failure is None or failure.type == semconv.OTHER:
+        failure = Failure(type=str(status), message="" if failure is None else failure.message)
+    return Response(attributes=attributes, failure=failure)
+
+
+def _read(status: object, body: object) -> tuple[Attributes, Failure | None]:
+    """Return what the body of an error says: attributes, and the failure."""
+    found: Attributes = {}
+    if isinstance(status, int):
+        found[semconv.RESPONSE + "status_code"] = status
+    outer = accessors.fields(body)
+    # The openai SDK unwraps the error. A body of success is a rejected answer, or an event of a stream with an error.
+    is_answer = isinstance(status, int) and status < FIRST_ERROR
+    inner: object = outer.get("error") or (None if is_answer else outer)
+    failure = read_failure(inner, outer)
+    if json_codec.is_mapping(inner):
+        found.update(error_attributes(inner, failure))
+    if request_id := accessors.text(outer.get("request_id")):
+        found[semconv.RESPONSE + "request_id"] = request_id
+    return found, failure
+
+
 def http_error_attributes(error: BaseException) -> Attributes:
     """Return the HTTP status and what the body says, of an exception with the attribute names of most SDKs.
 
     ``error.type`` is the provider's code, as in a response that reports an error; without one it is not set.
     """
-    found: Attributes = {}
     response: Any = getattr(error, "response", None)
-    status = getattr(error, "status_code", getattr(response, "status_code", None))
-    if isinstance(status, int):
-        found[semconv.RESPONSE + "status_code"] = status
+    # Of the object only: as properties these names are deprecated in aiohttp and websockets.
+    own = vars(error)
+    status = getattr(error, "status_code", getattr(response, "status_code", own.get("status")))
     body: Any = getattr(error, "body", None) if hasattr(error, "body") else _content(response)
-    if isinstance(body, (str, bytes)):
-        body = json_codec.decode(body)
-    outer = accessors.fields(body)
-    # The openai SDK unwraps the error. A body of success is a rejected answer, or an event of a stream with an error.
-    is_answer = isinstance(status, int) and status < _FIRST_ERROR
-    inner: object = outer.get("error") or (None if is_answer else outer)
-    failure = read_failure(inner, outer)
+    found, failure = _read(status, json_codec.decode(body) if isinstance(body, (str, bytes)) else body)
     # The HTTP status as code says less than the exception's class.
     if failure is not None and failure.type not in (semconv.OTHER, str(status)):
         found[semconv.ERROR_TYPE] = failure.type
-    if json_codec.is_mapping(inner):
-        found.update(error_attributes(inner, failure))
-    if request_id := accessors.text(outer.get("request_id")):
-        found[semconv.RESPONSE + "request_id"] = request_id
-    code = getattr(error, "code", None)
+    code = own.get("code")
     if isinstance(code, (str, int)) and str(code) != str(status):
         found[semconv.RESPONSE + "error_code"] = str(code)
     return found

@@ -15,6 +15,7 @@ DIALECTS: Final[dict[str, str]] = {
     "openai_completions": "spancast.dialects.openai_chat.completions:OPENAI_COMPLETIONS",
     "openai_embeddings": "spancast.dialects.openai_embeddings:OPENAI_EMBEDDINGS",
     "openai_responses": "spancast.dialects.openai_responses.reader:OPENAI_RESPONSES",
+    "openai_realtime": "spancast.dialects.openai_responses.realtime:OPENAI_REALTIME",
     "anthropic_messages": "spancast.dialects.anthropic_messages.reader:ANTHROPIC_MESSAGES",
     "gemini": "spancast.dialects.gemini.reader:GEMINI",
     "gemini_embeddings": "spancast.dialects.gemini.embeddings:GEMINI_EMBEDDINGS",

@@ -8,23 +8,35 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
 
+from spancast.diagnostics import never_raise
+from spancast.dialects.error_body import FIRST_ERROR, refused_response
 from spancast.instrumentation import sse
 from spancast.instrumentation.stream_recorder import Arrived, StreamRecorder
 from spancast.model import json_codec
 from spancast.model.call import Response
 from spancast.tracing.traced_call import TracedCall
 
+Decode: TypeAlias = Callable[[bytes], bytes]
+_CHECK_BYTES: Final = 8 << 20
+"""Size of unparsed events at which they are parsed, so that a long stream does not fill the memory."""
+_MAX_BYTES: Final = 64 << 20
+"""Size at which a body that can only be parsed as a whole is dropped; its span names the problem."""
+
 
 class ArrivedBody(Arrived):
-    """The bytes of a body of server-sent events, for an SDK whose models drop fields."""
+    """The bytes of a body of server-sent events, for an SDK whose models drop fields.
 
-    __slots__ = ("_headers", "_response_class", "pieces")
+    ``decode`` decodes the content encoding; None if the bytes are not compressed.
+    """
 
-    def __init__(self, traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
+    __slots__ = ("_next_check", "_size_bytes", "decode", "pieces")
+
+    def __init__(self, traced_call: TracedCall, decode: Decode | None = None) -> None:
         super().__init__(traced_call)
         self.pieces: Final[list[bytes]] = []
-        self._headers: Any = response.headers
-        self._response_class: Any = type(response)
+        self._size_bytes = 0
+        self._next_check = _CHECK_BYTES
+        self.decode = decode
 
     @property
     def feed(self) -> Callable[[object], None]:
@@ -32,47 +44,107 @@ class ArrivedBody(Arrived):
         return _ignore
 
     @property
-    def is_encoded(self) -> bool:
-        """Return whether the bytes are compressed."""
-        return "content-encoding" in self._headers
+    def unparsed_bytes(self) -> int | None:
+        """Return the size of the bytes that are kept."""
+        return sum(map(len, self.pieces))
+
+    def add(self, piece: bytes) -> None:
+        """Keep bytes that were read."""
+        if self._size_bytes < _MAX_BYTES:
+            self.pieces.append(piece)
+            self._size_bytes += len(piece)
+            if self._size_bytes > self._next_check:
+                self._limit_memory()
+
+    @never_raise
+    def _limit_memory(self) -> None:
+        """Parse the complete events of a long stream now; a body of another kind is dropped at the limit."""
+        first = self.pieces[0]
+        if self._reader is not None or (self.decode is None and sse.is_events(first) and not sse.is_aws(first)):
+            body = b"".join(self.pieces)
+            end = max(body.rfind(b"\n\n"), body.rfind(b"\n\r\n"))
+            self._feed(sse.payloads(body[: end + 1], self._dialect)[0])
+            self.pieces[:] = [body[end + 1 :]]
+            self._size_bytes = len(self.pieces[0])
+        elif self._size_bytes >= _MAX_BYTES:
+            self.pieces.clear()
+        self._next_check = self._size_bytes + _CHECK_BYTES
+
+    def has_data(self, piece: bytes) -> bool:
+        """Return whether ``piece`` has a part of the response, as comments have not."""
+        return b"data:" in piece or sse.is_aws(piece) or self.decode is not None
 
     def body(self) -> bytes:
         """Return the bytes read so far, with the content encoding decoded."""
         raw = b"".join(self.pieces)
-        return _decoded(self._response_class, self._headers, raw) if self.is_encoded else raw
+        return raw if self.decode is None else self.decode(raw)
 
     def result(self) -> Response:
         """Return the response as far as it has arrived."""
-        return self._assemble(sse.payloads(self.body(), self._dialect)[0])
+        self._feed(sse.payloads(self.body(), self._dialect)[0])
+        return self.reader.result()
 
-    def _assemble(self, payloads: list[Any]) -> Response:
+    def _feed(self, payloads: list[Any]) -> None:
         feed = super().feed
         for payload in payloads:
             feed(payload)
-        return self.reader.result()
 
 
 class ArrivedRawBody(ArrivedBody):
-    """The bytes of a body that the user reads unparsed: server-sent events, or one JSON value."""
+    """The bytes of a body that the user reads unparsed: server-sent events, JSON lines, or one JSON value.
 
-    __slots__ = ("_read_response",)
+    ``status`` is the HTTP status, if an error is a response here and no exception.
+    """
 
-    def __init__(self, traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
-        super().__init__(traced_call, response)
+    __slots__ = ("_read_response", "_status")
+
+    def __init__(self, traced_call: TracedCall, decode: Decode | None = None, status: int = 0) -> None:
+        super().__init__(traced_call, decode)
         read_response = self._dialect.read_response
         self._read_response: Final = functools.partial(read_response, content=traced_call.captures_content)
+        self._status = status
 
     def result(self) -> Response:
         """Return the response as far as it has arrived."""
         body = self.body()
-        self.is_stream = sse.is_events(body)
+        self.is_stream = self._reader is not None or sse.is_events(body)
+        if self._status >= FIRST_ERROR:
+            self.is_stream = False
+            return refused_response(self._status, json_codec.decode(body))
         if self.is_stream:
             # SDKs close the body after its end marker; such a response is complete.
             payloads, self.is_complete = sse.payloads(body, self._dialect)
-            return self._assemble(payloads)
-        answer = json_codec.decode(body)
-        self.is_complete = answer is not None
-        return Response() if answer is None else self._read_response(answer)
+        else:
+            answer = json_codec.decode(body)
+            payloads = [] if answer is not None else sse.json_lines(body)
+            self.is_complete = answer is not None
+            if not payloads:
+                return Response() if answer is None else self._read_response(answer)
+            self.is_stream = True
+        self._feed(payloads)
+        return self.reader.result()
+
+
+class BodyStreamRecorder(StreamRecorder):
+    """A recorder of a body, which keeps the bytes that are read."""
+
+    __slots__ = ("_has_data", "body", "is_left")
+
+    def __init__(self, traced_call: TracedCall, body: ArrivedBody) -> None:
+        super().__init__(traced_call, body)
+        self.body: Final = body
+        self._has_data = False
+        self.is_left = False
+        """Whether the caller has left an iteration, after which the library reads no more."""
+
+    def keep(self, piece: bytes) -> None:
+        """Keep bytes that the caller has read, or is about to get."""
+        if self.has_ended:
+            return
+        self.body.add(piece)
+        if not self._has_data and self.body.has_data(piece):
+            self._has_data = True
+            self.traced_call.chunk_arrived()
 
 
 if TYPE_CHECKING:
@@ -120,15 +192,13 @@ class BodyCloseObserver(Proxy):
 class BodyRecorder(BodyCloseObserver):
     """A proxy of a byte stream that keeps its content and reports its end."""
 
-    def __init__(self, stream: Any, recorder: StreamRecorder, arrived: ArrivedBody) -> None:  # noqa: ANN401 - a byte stream of httpx or httpx2
-        super().__init__(stream, recorder)
-        self._self_arrived = arrived
-        self._self_has_data = False
+    _self_recorder: BodyStreamRecorder
 
     def __iter__(self) -> Iterator[bytes]:
+        recorder = self._self_recorder
         try:
             for piece in self.__wrapped__:
-                self._self_keep(piece)
+                recorder.keep(piece)
                 yield piece
         except GeneratorExit:
             raise
@@ -139,9 +209,10 @@ class BodyRecorder(BodyCloseObserver):
             self._self_over(None)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        recorder = self._self_recorder
         try:
             async for piece in self.__wrapped__:
-                self._self_keep(piece)
+                recorder.keep(piece)
                 yield piece
         except GeneratorExit:
             raise
@@ -150,12 +221,6 @@ class BodyRecorder(BodyCloseObserver):
             raise
         else:
             self._self_over(None)
-
-    def _self_keep(self, piece: bytes) -> None:
-        self._self_arrived.pieces.append(piece)
-        if not self._self_has_data and (b"data:" in piece or sse.is_aws(piece) or self._self_arrived.is_encoded):
-            self._self_has_data = True
-            self._self_recorder.traced_call.chunk_arrived()
 
     def _self_over(self, error: BaseException | None) -> None:
         self._self_recorder.end(error=error)
@@ -173,16 +238,23 @@ def record_body(traced_call: TracedCall, response: Any) -> StreamRecorder:  # no
 
     For SDKs whose models drop fields.
     """
-    arrived = ArrivedBody(traced_call, response)
-    recorder = StreamRecorder(traced_call, arrived)
-    response.stream = BodyCapture(response.stream, recorder, arrived)
+    recorder = BodyStreamRecorder(traced_call, ArrivedBody(traced_call, _decoder(response)))
+    response.stream = BodyCapture(response.stream, recorder)
     return recorder
 
 
-def record_raw_body(traced_call: TracedCall, response: Any) -> None:  # noqa: ANN401 - a response of httpx or httpx2
-    """Record a response whose body the user reads unparsed."""
-    arrived = ArrivedRawBody(traced_call, response)
-    response.stream = BodyRecorder(response.stream, StreamRecorder(traced_call, arrived), arrived)
+def record_raw_body(traced_call: TracedCall, response: Any, status: int = 0) -> None:  # noqa: ANN401 - a response of httpx or httpx2
+    """Record a response whose body the user reads unparsed; ``status`` as in ``ArrivedRawBody``."""
+    arrived = ArrivedRawBody(traced_call, _decoder(response), status)
+    response.stream = BodyRecorder(response.stream, BodyStreamRecorder(traced_call, arrived))
+
+
+def record_whole_body(traced_call: TracedCall, body: bytes, status: int) -> None:
+    """Record the complete ``body``, decoded, of a response with any HTTP ``status``."""
+    arrived = ArrivedRawBody(traced_call, status=status)
+    # Without the limit: the caller holds the same object.
+    arrived.pieces.append(body)
+    StreamRecorder(traced_call, arrived).end()
 
 
 def whole_body(response: Any) -> bytes | None:  # noqa: ANN401 - a response of httpx or httpx2
@@ -199,6 +271,13 @@ def whole_body(response: Any) -> bytes | None:  # noqa: ANN401 - a response of h
 
 def _ignore(_chunk: object) -> None:
     return
+
+
+def _decoder(response: Any) -> Decode | None:  # noqa: ANN401 - a response of httpx or httpx2
+    """Return a function that decodes the raw bytes of ``response``; None if they are not compressed."""
+    if "content-encoding" not in response.headers:
+        return None
+    return functools.partial(_decoded, type(response), response.headers)
 
 
 def _decoded(response_class: Any, headers: Any, raw: bytes) -> bytes:  # noqa: ANN401 - httpx or httpx2

@@ -1,19 +1,25 @@
-"""Patches of openai: Chat Completions, Responses, legacy completions, embeddings; of any OpenAI-compatible server."""
+"""Patches of openai: Chat Completions, Responses, legacy completions, embeddings; of any OpenAI-compatible server.
+
+Also Responses and Realtime over a web socket.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from spancast.dialects.openai_chat.completions import OPENAI_COMPLETIONS
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from spancast.dialects.openai_responses.reader import OPENAI_FETCHED_RESPONSE, OPENAI_RESPONSES
+from spancast.dialects.openai_responses.realtime import OPENAI_REALTIME
+from spancast.instrumentation.openai_websockets import websocket_patches
 from spancast.instrumentation.stainless import Resource, stainless_patches
 
 _COMPLETIONS: Final = "openai.resources.chat.completions.completions"
 _METHODS: Final = ("create", "parse", "stream")
 
-PATCHES: Final = stainless_patches(
+_REQUESTS: Final = stainless_patches(
     package="openai",
     endpoints={
         "/chat/completions": OPENAI_CHAT,
@@ -39,4 +45,12 @@ PATCHES: Final = stainless_patches(
         for owner in ("Responses", "AsyncResponses")
         for method in ("create", "retrieve")
     ),
+)
+_PATCHES, _INSTANCE_PATCHES = websocket_patches(_REQUESTS.instrumented)
+
+PATCHES: Final = replace(
+    _REQUESTS,
+    dialects=(*_REQUESTS.dialects, OPENAI_REALTIME.name),
+    patches=(*_REQUESTS.patches, *_PATCHES),
+    instance_patches=(*_REQUESTS.instance_patches, *_INSTANCE_PATCHES),
 )

@@ -129,6 +129,9 @@ class ClientSpec:
     patches: str
     """``module:NAME`` of its ``ClientPatches``."""
 
+    by_name_only: bool = False
+    """Whether ``instrument()`` without a name leaves it out: an HTTP library, which is used for anything."""
+
     @property
     def modules(self) -> tuple[str, ...]:
         """Return the modules of ``packages``."""

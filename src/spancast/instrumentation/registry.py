@@ -108,6 +108,53 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="1.79.0",
             patches="spancast.instrumentation.litellm:PATCHES",
         ),
+        ClientSpec(
+            name="dspy",
+            distribution="dspy",
+            packages=("dspy", "lm15"),
+            min_version="3.4.0",
+            patches="spancast.instrumentation.dspy:PATCHES",
+        ),
+        ClientSpec(
+            name="httpx",
+            distribution="httpx",
+            packages=("httpx",),
+            min_version="0.25.0",
+            patches="spancast.instrumentation.httpx:PATCHES",
+            by_name_only=True,
+        ),
+        ClientSpec(
+            name="httpx2",
+            distribution="httpx2",
+            packages=("httpx2",),
+            min_version="2.0.0",
+            patches="spancast.instrumentation.httpx:PATCHES_OF_HTTPX2",
+            by_name_only=True,
+        ),
+        ClientSpec(
+            name="requests",
+            distribution="requests",
+            packages=("requests",),
+            min_version="2.31.0",
+            patches="spancast.instrumentation.requests:PATCHES",
+            by_name_only=True,
+        ),
+        ClientSpec(
+            name="aiohttp",
+            distribution="aiohttp",
+            packages=("aiohttp",),
+            min_version="3.9.5",
+            patches="spancast.instrumentation.aiohttp:PATCHES",
+            by_name_only=True,
+        ),
+        ClientSpec(
+            name="urllib3",
+            distribution="urllib3",
+            packages=("urllib3",),
+            min_version="2.0.0",
+            patches="spancast.instrumentation.urllib3:PATCHES",
+            by_name_only=True,
+        ),
     )
 }
 

@@ -45,6 +45,12 @@ def payloads(body: bytes, dialect: Dialect) -> tuple[list[Any], bool]:
     return _with_end(found, dialect)
 
 
+def json_lines(body: bytes) -> list[Any]:
+    """Return the decoded lines of ``body`` that are JSON objects (NDJSON)."""
+    lines = map(json_codec.decode, filter(None, body.splitlines()))
+    return [line for line in lines if json_codec.is_mapping(line)]
+
+
 def is_events(body: bytes) -> bool:
     """Return whether ``body`` is a stream of events, by its first byte: servers send streams under any content type."""
     return body.removeprefix(_BYTE_ORDER_MARK).lstrip()[:1] not in _JSON_STARTS

@@ -6,6 +6,7 @@ Invariants (tests/contract/test_every_client.py):
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from spancast.diagnostics import never_raise
@@ -15,6 +16,10 @@ from spancast.tracing.traced_call import TracedCall, around, unrecorded, unrecor
 
 Begun: TypeAlias = tuple[TracedCall | None, tuple[Any, ...], dict[str, Any], Any]
 """The traced call (None if the call is not recorded), the arguments for the method, and a note for ``record``."""
+
+
+_Begin: TypeAlias = Callable[..., Begun | None]
+_Step: TypeAlias = Callable[..., object]
 
 
 class CallDescription(Protocol):
@@ -53,7 +58,10 @@ class CallHooks(NamedTuple):
 def wrap_call(description: CallDescription) -> CallHooks:
     """Return wrappers that record calls by ``description``: begin, call the method in the span, record, end."""
     begin, record, fail = never_raise(description.begin), never_raise(description.record), never_raise(description.fail)
+    return CallHooks(_sync(begin, record, fail), _asynchronous(begin, record, fail))
 
+
+def _sync(begin: _Begin, record: _Step, fail: _Step) -> Hook:
     def sync(method: Method) -> Method:
         def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
@@ -78,6 +86,10 @@ def wrap_call(description: CallDescription) -> CallHooks:
 
         return wrapper
 
+    return sync
+
+
+def _asynchronous(begin: _Begin, record: _Step, fail: _Step) -> Hook:
     def asynchronous(method: Method) -> Method:
         async def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
             traced_call, args, kwargs, note = begin(owner, args, kwargs) or (None, args, kwargs, None)
@@ -101,4 +113,4 @@ def wrap_call(description: CallDescription) -> CallHooks:
 
         return wrapper
 
-    return CallHooks(sync, asynchronous)
+    return asynchronous

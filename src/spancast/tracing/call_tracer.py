@@ -22,6 +22,7 @@ from spancast.dialects.cost import CostEstimator, load_in_background
 from spancast.dialects.protocol import Dialect
 from spancast.errors import SpancastError, TraceKeyError
 from spancast.model import trace_keys
+from spancast.model.completion_urls import OwnUrl
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.version import VERSION
@@ -56,6 +57,7 @@ class TracingSettings:
     request_stream_usage: bool = False
     cancellation_is_error: bool = False
     group_idle_timeout: float = IDLE_S
+    completion_urls: tuple[OwnUrl, ...] = ()
     cost_estimator: CostEstimator | None = field(default_factory=CostEstimator)
     defaults: TraceKeys = field(default_factory=lambda: NO_KEYS)
 

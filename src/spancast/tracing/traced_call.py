@@ -106,6 +106,8 @@ class TracedCall:
     # Class defaults instead of assignments in ``__init__``: most calls need few of these attributes.
     context: Context | None = None
     """The context to run the call in; the span is current only there."""
+    is_function = False
+    """Whether it is the call of a decorated function, whose request and response are no wire of their own."""
     http_response: Any = None
     """The HTTP response of the call; set by a client's patches while the call runs."""
     records_response = False
@@ -186,6 +188,7 @@ class TracedCall:
     def start(self, current: Context, *, is_outermost: bool, parse_now: bool) -> None:
         """Start the span under its parent; parse the request at once if ``parse_now`` or strict."""
         keys, call_tracer, server = self.keys, self._call_tracer, self.server
+        self.is_function = is_outermost
         model = self._body.get("model") if self._body is not None else None
         attributes = self._started_with = {
             semconv.OPERATION_NAME: self.dialect.operation,

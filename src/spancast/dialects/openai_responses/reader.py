@@ -135,7 +135,7 @@ _COMPACTION: Final = "response.compaction"
 """The ``object`` of an answer of ``/responses/compact``, which has no status."""
 
 
-class _OpenAIResponses(Dialect):
+class OpenAIResponses(Dialect):
     """The dialect; stateless."""
 
     __slots__ = ()
@@ -183,10 +183,10 @@ class _OpenAIResponses(Dialect):
         return body.get("background") is True
 
 
-OPENAI_RESPONSES: Final = _OpenAIResponses()
+OPENAI_RESPONSES: Final = OpenAIResponses()
 
 
-class _FetchedResponse(_OpenAIResponses):
+class _FetchedResponse(OpenAIResponses):
     """``GET /responses/<id>``: the response of an earlier call, whole or as the rest of its stream."""
 
     __slots__ = ()
