@@ -68,6 +68,9 @@ def canned_events(driver: Driver) -> list[dict[str, Any]]:
     return list(canned.events)
 
 
+CLOSED_BY_MANAGER = ("cohere", "ollama", "zai", "zhipuai", "azure_ai_inference")
+
+
 async def close(driver: Driver, client: Any) -> None:
     if driver.sdk in ("openrouter", "mistralai"):
         # These SDKs' clients are closed by the context manager only.
@@ -75,6 +78,17 @@ async def close(driver: Driver, client: Any) -> None:
             pass
         async with client:
             pass
+    elif driver.sdk == "ai21":
+        closed = client._client.aclose() if driver.is_async else client._client.close()
+        if driver.is_async:
+            await closed
+    elif driver.sdk in CLOSED_BY_MANAGER:
+        if driver.is_async:
+            async with client:
+                pass
+        else:
+            with client:
+                pass
     elif driver.is_async:
         await client.close()
     else:
@@ -83,7 +97,7 @@ async def close(driver: Driver, client: Any) -> None:
 
 def dumped(value: Any) -> Any:
     """Return SDK objects as plain data, without ids and times, which differ in each response."""
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [dumped(item) for item in value]
     data = value.model_dump(warnings=False) if hasattr(value, "model_dump") else vars(value)
     return _without_serials(data)
@@ -109,6 +123,7 @@ async def test_every_call_has_one_complete_span(driver: Driver, server: ReplaySe
 
     span = spans.one()
     found = attributes(span)
+    answered = {"gen_ai.response.id", "gen_ai.response.finish_reasons"} if driver.operation != "embeddings" else ()
     assert span.name == f"{driver.operation} m-1"
     assert span.status.is_unset
     assert {
@@ -116,12 +131,10 @@ async def test_every_call_has_one_complete_span(driver: Driver, server: ReplaySe
         "gen_ai.request.model": "m-1",
         "server.address": "127.0.0.1",
     }.items() <= found.items()
-    assert found["gen_ai.response.model"]
+    assert all(found[name] for name in {"gen_ai.response.model", *answered} - {*driver.lacks})
     assert driver.stream or found["gen_ai.usage.input_tokens"]
     assert found["gen_ai.input.messages"][-1]["role"] == "user"
     if driver.operation != "embeddings":
-        assert found["gen_ai.response.id"]
-        assert found["gen_ai.response.finish_reasons"]
         assert found["gen_ai.output.messages"][0]["parts"]
     assert ("gen_ai.response.time_to_first_chunk" in found) == bool(driver.stream)
 
@@ -183,7 +196,7 @@ async def test_rejected_call_raises_the_error_of_the_sdk(
     span = spans.calls()[0]
     assert not span.status.is_ok
     assert not span.status.is_unset
-    assert attributes(span)["error.type"].endswith(type(caught.value).__qualname__)
+    assert attributes(span)["error.type"].endswith(driver.error_types or type(caught.value).__qualname__)
     assert attributes(span)["trace.metadata.feature"] == "billing"
     assert [event.name for event in span.events] == ["exception"]
 
@@ -194,7 +207,7 @@ async def test_truncated_stream_raises_and_records_the_received_part(
 ) -> None:
     plain_client, client = driver.make(server), spancast.instrument(driver.make(server))
     whole = await outcome(driver, plain_client)
-    server.reply(Reply.stream(canned_events(driver), cut_after=2))
+    server.reply(Reply.stream(canned_events(driver), cut_after=2, ndjson=driver.ndjson))
     with pytest.raises(driver.mid_stream_error):
         await outcome(driver, client)
     await close(driver, plain_client)
@@ -219,7 +232,8 @@ async def test_stream_left_early_is_recorded(driver: Driver, server: ReplayServe
     await close(driver, client)
 
     span = spans.one()
-    assert attributes(span)["spancast.response.incomplete"] in ("closed", "abandoned")
+    ways = ("closed", "abandoned", *((None,) if driver.reads_ahead else ()))
+    assert attributes(span).get("spancast.response.incomplete") in ways
     assert span.status.is_unset
 
 
@@ -237,14 +251,18 @@ async def test_stream_never_read_is_recorded(driver: Driver, server: ReplayServe
     elif inspect.isawaitable(result):
         result = await result
         # A plain async generator has ``aclose``.
-        await (result.aclose() if inspect.isasyncgen(result) else result.close())
-    else:
+        await (result.aclose() if hasattr(result, "aclose") else result.close())
+    elif hasattr(result, "close"):
         result.close()
     del result
     gc.collect()
     await close(driver, client)
 
-    assert attributes(spans.one())["spancast.response.incomplete"] in ("closed", "abandoned")
+    if driver.starts_late:
+        assert not spans.all()
+        assert not server.requests
+    else:
+        assert attributes(spans.one())["spancast.response.incomplete"] in ("closed", "abandoned")
 
 
 @pytest.mark.parametrize("driver", [d for d in DRIVERS if d.is_async], ids=lambda driver: driver.id)
@@ -360,7 +378,7 @@ async def test_a_call_parsed_on_the_export_thread_has_the_span_of_one_parsed_at_
             await outcome(driver, client)
         else:
             # An SDK names the request in its error, by an id of its own if the response has none.
-            server.reply(driver.path, Reply.error(status, headers={"x-request-id": "r-1"}))
+            server.reply(driver.path, Reply.error(status, headers={"x-request-id": "r-1", "request-id": "r-1"}))
             with pytest.raises(Exception, match=r".") as refused:
                 await outcome(driver, client)
             del refused
@@ -413,7 +431,7 @@ async def test_internal_error_does_not_reach_the_call(
     assert _without_keys(server.requests[1].body) == server.requests[0].body
     assert driver.sends_keys or "trace" not in server.requests[1].body
     if not hook.startswith("spancast.instrumentation") or (
-        driver.stream and driver.sdk not in ("openrouter", "mistralai", "huggingface_hub")
+        driver.stream and driver.sdk not in ("openrouter", "mistralai", "huggingface_hub", "cohere", "ollama", "zai", "zhipuai", "ai21", "xai", "azure_ai_inference")
     ):
         # Their streams are recorded from their bytes, by another recorder
         assert spancast.stats().internal_errors >= 1
@@ -428,10 +446,13 @@ async def test_copies_behave_as_without_spancast(driver: Driver, server: ReplayS
     assert len(spans.all()) <= 1
 
 
+def is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def test_every_row_is_driven() -> None:
-    installed = {
-        name
-        for name, spec in CLIENTS.items()
-        if importlib.util.find_spec(spec.packages[0].partition(".")[0]) is not None
-    }
+    installed = {name for name, spec in CLIENTS.items() if is_installed(spec.packages[0])}
     assert {driver.sdk for driver in DRIVERS} == installed

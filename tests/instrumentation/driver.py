@@ -35,6 +35,21 @@ class Driver:
     forwards_keys: bool = True
     """False if the SDK has no way to add fields to a request."""
 
+    error_types: tuple[str, ...] = ()
+    """``error.type`` of a rejected call if it is not the class of the exception."""
+
+    lacks: tuple[str, ...] = ()
+    """Attributes of the response that this format does not have."""
+
+    starts_late: bool = False
+    """True if a stream sends its request with its first step."""
+
+    reads_ahead: bool = False
+    """True if a whole short stream may have arrived when its first chunk is given to the caller."""
+
+    ndjson: bool = False
+    """True if a stream is a JSON object per line."""
+
     @property
     def id(self) -> str:
         return f"{self.sdk}-{self.name}"

@@ -12,7 +12,17 @@ import httpx
 import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
-from tests.instrumentation import huggingface_drivers, mistralai_drivers, stainless_drivers
+from tests.instrumentation import (
+    ai21_drivers,
+    azure_drivers,
+    cohere_drivers,
+    huggingface_drivers,
+    mistralai_drivers,
+    ollama_drivers,
+    stainless_drivers,
+    xai_drivers,
+    zai_drivers,
+)
 from tests.instrumentation.driver import MESSAGES, Driver
 
 from spancast.testing import ReplayServer
@@ -188,4 +198,10 @@ DRIVERS = [
     *stainless_drivers.rows(),
     *mistralai_drivers.rows(),
     *huggingface_drivers.rows(),
+    *cohere_drivers.rows(),
+    *ollama_drivers.rows(),
+    *zai_drivers.rows(),
+    *ai21_drivers.rows(),
+    *xai_drivers.rows(),
+    *azure_drivers.rows(),
 ]

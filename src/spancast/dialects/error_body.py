@@ -89,6 +89,9 @@ def http_error_attributes(error: BaseException) -> Attributes:
     if isinstance(status, int):
         found[semconv.RESPONSE + "status_code"] = status
     body: Any = getattr(error, "body", None) if hasattr(error, "body") else _content(response)
+    if body is None and isinstance(details := getattr(error, "details", None), str):
+        # AI21.
+        body = details
     if isinstance(body, (str, bytes)):
         body = json_codec.decode(body)
     outer = accessors.fields(body)

@@ -37,7 +37,7 @@ _USAGE: Final[Table] = {
 }
 
 
-class _OpenAIEmbeddings(Dialect):
+class OpenAIEmbeddings(Dialect):
     """The dialect; stateless."""
 
     __slots__ = ()
@@ -78,19 +78,20 @@ class _OpenAIEmbeddings(Dialect):
 
     def new_stream(self, *, content: bool) -> StreamReader:
         """Return a reader of the last chunk; no server streams embeddings."""
-        return _LastAnswer(content=content)
+        return _LastAnswer(self, content=content)
 
 
 class _LastAnswer(StreamReader):
-    __slots__ = ("_content", "_response")
+    __slots__ = ("_content", "_dialect", "_response")
 
-    def __init__(self, *, content: bool) -> None:
+    def __init__(self, dialect: OpenAIEmbeddings, *, content: bool) -> None:
+        self._dialect = dialect
         self._content = content
         self._response = Response()
 
     def feed(self, chunk: object) -> None:
         """Read ``chunk`` as a complete response."""
-        self._response = OPENAI_EMBEDDINGS.read_response(chunk, content=self._content)
+        self._response = self._dialect.read_response(chunk, content=self._content)
 
     def result(self) -> Response:
         """Return the last response."""
@@ -119,4 +120,4 @@ def _dimensions(response: Mapping[str, Any]) -> Attributes:
     return {semconv.EMBEDDINGS_DIMENSIONS: len(vector)} if vector and isinstance(vector[0], float) else {}
 
 
-OPENAI_EMBEDDINGS: Final = _OpenAIEmbeddings()
+OPENAI_EMBEDDINGS: Final = OpenAIEmbeddings()

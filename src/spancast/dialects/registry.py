@@ -16,6 +16,13 @@ DIALECTS: Final[dict[str, str]] = {
     "openai_embeddings": "spancast.dialects.openai_embeddings:OPENAI_EMBEDDINGS",
     "openai_responses": "spancast.dialects.openai_responses.reader:OPENAI_RESPONSES",
     "anthropic_messages": "spancast.dialects.anthropic_messages.reader:ANTHROPIC_MESSAGES",
+    "cohere_chat": "spancast.dialects.cohere.chat:COHERE_CHAT",
+    "cohere_chat_v1": "spancast.dialects.cohere.chat_v1:COHERE_CHAT_V1",
+    "cohere_embed": "spancast.dialects.cohere.embed:COHERE_EMBED",
+    "ollama_chat": "spancast.dialects.ollama.chat:OLLAMA_CHAT",
+    "ollama_generate": "spancast.dialects.ollama.chat:OLLAMA_GENERATE",
+    "ollama_embed": "spancast.dialects.ollama.embed:OLLAMA_EMBED",
+    "xai_chat": "spancast.dialects.xai.chat:XAI_CHAT",
 }
 
 _READERS: Final = ("read_request", "read_response", "new_stream", "span_name", "error_attributes")

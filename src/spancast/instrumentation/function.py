@@ -16,7 +16,7 @@ import wrapt
 
 from spancast.diagnostics import never_raise
 from spancast.dialects.protocol import Dialect
-from spancast.instrumentation.results import StepRecorder, awaited, recorded
+from spancast.instrumentation.results import StepRecorder, awaited, recorded, unrecorded
 from spancast.model import json_codec
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.tracing.call_tracer import CALL_TRACER
@@ -125,7 +125,7 @@ class _Call:
         traced_call, changed = self._begin(wrapped, args, kwargs)
         inner = wrapped(*args, **changed)
         if traced_call is None or not traced_call.records_response:
-            return Driven(inner, _unrecorded, nullcontext())
+            return Driven(inner, unrecorded, nullcontext())
         recorder = StepRecorder(traced_call)
         return Driven(inner, functools.partial(step, recorder), recorder)
 
@@ -164,7 +164,3 @@ def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]
         return inspect.signature(function).parameters
     except (TypeError, ValueError):
         return {}
-
-
-def _unrecorded(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - an unrecorded step
-    return call(*args)

@@ -85,6 +85,55 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="1.0.0",
             patches="spancast.instrumentation.huggingface_hub:PATCHES",
         ),
+        ClientSpec(
+            name="cohere",
+            distribution="cohere",
+            packages=("cohere",),
+            min_version="5.15.0",
+            patches="spancast.instrumentation.cohere:PATCHES",
+        ),
+        ClientSpec(
+            name="ollama",
+            distribution="ollama",
+            packages=("ollama",),
+            min_version="0.4.0",
+            patches="spancast.instrumentation.ollama:PATCHES",
+        ),
+        ClientSpec(
+            name="zai",
+            distribution="zai-sdk",
+            packages=("zai",),
+            min_version="0.0.4",
+            patches="spancast.instrumentation.zai:PATCHES",
+        ),
+        ClientSpec(
+            name="zhipuai",
+            distribution="zhipuai",
+            packages=("zhipuai",),
+            min_version="2.1.5.20250825",
+            patches="spancast.instrumentation.zai:ZHIPUAI_PATCHES",
+        ),
+        ClientSpec(
+            name="ai21",
+            distribution="ai21",
+            packages=("ai21",),
+            min_version="4.0.0",
+            patches="spancast.instrumentation.ai21:PATCHES",
+        ),
+        ClientSpec(
+            name="xai",
+            distribution="xai-sdk",
+            packages=("xai_sdk",),
+            min_version="1.0.0",
+            patches="spancast.instrumentation.xai:PATCHES",
+        ),
+        ClientSpec(
+            name="azure_ai_inference",
+            distribution="azure-ai-inference",
+            packages=("azure.ai.inference",),
+            min_version="1.0.0b9",
+            patches="spancast.instrumentation.azure_ai_inference:PATCHES",
+        ),
     )
 }
 

@@ -18,14 +18,14 @@ from collections.abc import (
     Generator,
     Iterator,
 )
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from spancast.diagnostics import never_raise
 from spancast.instrumentation.stainless import record_result
-from spancast.instrumentation.stream_recorder import StreamRecorder
+from spancast.instrumentation.stream_recorder import Arrived, StreamRecorder
 from spancast.model import json_codec
 from spancast.tracing.generator_steps import Driven, Unawaited, async_generator_function, copy_names, generator_function
 from spancast.tracing.traced_call import Incomplete, TracedCall
@@ -76,6 +76,30 @@ def _recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | Non
     return None
 
 
+def starting_late(result: Any, begin: Callable[[], StepRecorder | None]) -> Any:  # noqa: ANN401 - a generator
+    """Return a generator like ``result``, which sends its request with its first step; the recording begins then.
+
+    Args:
+        result: A generator or async generator that has not started.
+        begin: Starts the recording; None if the call is not recorded.
+    """
+    is_async = inspect.isasyncgen(result)
+
+    def driven() -> Driven:
+        recorder = never_raise(begin)()
+        if recorder is None:
+            return Driven(result, unrecorded, nullcontext())
+        return Driven(result, recorder.step_async if is_async else recorder.step, recorder)
+
+    steps = async_generator_function(driven) if is_async else generator_function(driven)
+    return copy_names(steps(), result)
+
+
+def unrecorded(call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values
+    """Return ``call(*args)``: a step that is not recorded."""
+    return call(*args)
+
+
 def _is_coroutine(result: Any) -> bool:  # noqa: ANN401 - any object
     """Return whether ``result`` can only be awaited: a coroutine, also a compiled or generator-based one."""
     if inspect.isgenerator(result):
@@ -110,8 +134,8 @@ class StepRecorder(StreamRecorder):
 
     __slots__ = ("_is_closing", "_wants_time")
 
-    def __init__(self, traced_call: TracedCall) -> None:
-        super().__init__(traced_call)
+    def __init__(self, traced_call: TracedCall, arrived: Arrived | None = None) -> None:
+        super().__init__(traced_call, arrived)
         self._is_closing = False
         self._wants_time = True
 

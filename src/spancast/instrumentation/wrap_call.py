@@ -6,6 +6,8 @@ Invariants (tests/contract/test_every_client.py):
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from spancast.diagnostics import never_raise
@@ -48,6 +50,9 @@ class CallHooks(NamedTuple):
 
     sync: Hook
     asynchronous: Hook
+    manager: Hook
+    """Wraps a method that returns a context manager: its entering sends the request and returns the result."""
+    async_manager: Hook
 
 
 def wrap_call(description: CallDescription) -> CallHooks:
@@ -101,4 +106,20 @@ def wrap_call(description: CallDescription) -> CallHooks:
 
         return wrapper
 
-    return CallHooks(sync, asynchronous)
+    def manager(method: Method) -> Method:
+        def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401 - the SDK's own result
+            with ExitStack() as stack:
+                enter = sync(lambda *args, **kwargs: stack.enter_context(method(*args, **kwargs)))
+                yield enter(owner, *args, **kwargs)
+
+        return contextmanager(wrapper)
+
+    def async_manager(method: Method) -> Method:
+        async def wrapper(owner: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - the SDK's own result
+            async with AsyncExitStack() as stack:
+                enter = asynchronous(lambda *args, **kwargs: stack.enter_async_context(method(*args, **kwargs)))
+                yield await enter(owner, *args, **kwargs)
+
+        return asynccontextmanager(wrapper)
+
+    return CallHooks(sync, asynchronous, manager, async_manager)

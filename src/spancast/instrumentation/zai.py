@@ -1,0 +1,53 @@
+"""Patches of zai-sdk and of zhipuai, its predecessor: chat completions and embeddings.
+
+Their HTTP client is an early one of Stainless; their stream object is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from spancast.dialects.openai_chat.reader import OPENAI_CHAT
+from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
+from spancast.instrumentation.http_results import record_http_result
+from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
+from spancast.instrumentation.stainless import Request, capture_response, key_hook
+from spancast.instrumentation.wrap_call import wrap_call
+from spancast.tracing.traced_call import TracedCall
+
+
+class _Request(Request):
+    """``request`` of the HTTP client."""
+
+    def record(self, traced_call: TracedCall, result: Any, note: Mapping[str, Any] | None) -> None:  # noqa: ANN401, ARG002 - the SDK's result
+        """Record a stream or a response from its bytes, in place."""
+        record_http_result(traced_call, result, "_stream_chunks")
+
+
+def _patches(package: str) -> ClientPatches:
+    instrumented = InstrumentedClients()
+    endpoints = {"/chat/completions": OPENAI_CHAT, "/embeddings": OPENAI_EMBEDDINGS}
+    request = wrap_call(_Request(package, endpoints, {}, None, "z_ai", instrumented)).sync
+    keys = key_hook(instrumented)
+    client = f"{package}.core._http_client"
+    return ClientPatches(
+        dialects=(OPENAI_CHAT.name, OPENAI_EMBEDDINGS.name),
+        instrumented=instrumented,
+        patches=(
+            Patch(client, "HttpClient.request", request),
+            Patch(client, "HttpClient._process_response", capture_response),
+            Patch(f"{package}.api_resource.chat.completions", "Completions.create", keys),
+            Patch(f"{package}.api_resource.embeddings.embeddings", "Embeddings.create", keys),
+        ),
+        instance_patches=(
+            InstancePatch("request", request),
+            InstancePatch("_process_response", capture_response),
+            InstancePatch("chat.completions.create", keys),
+            InstancePatch("embeddings.create", keys),
+        ),
+    )
+
+
+PATCHES: Final = _patches("zai")
+ZHIPUAI_PATCHES: Final = _patches("zhipuai")
