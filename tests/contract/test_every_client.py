@@ -431,7 +431,20 @@ async def test_internal_error_does_not_reach_the_call(
     assert _without_keys(server.requests[1].body) == server.requests[0].body
     assert driver.sends_keys or "trace" not in server.requests[1].body
     if not hook.startswith("spancast.instrumentation") or (
-        driver.stream and driver.sdk not in ("openrouter", "mistralai", "huggingface_hub", "cohere", "ollama", "zai", "zhipuai", "ai21", "xai", "azure_ai_inference")
+        driver.stream
+        and driver.sdk
+        not in (
+            "openrouter",
+            "mistralai",
+            "huggingface_hub",
+            "cohere",
+            "ollama",
+            "zai",
+            "zhipuai",
+            "ai21",
+            "xai",
+            "azure_ai_inference",
+        )
     ):
         # Their streams are recorded from their bytes, by another recorder
         assert spancast.stats().internal_errors >= 1

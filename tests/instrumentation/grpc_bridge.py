@@ -58,7 +58,9 @@ def _start(server: ReplayServer, owner: ReplayServer) -> str:
 def _posted(server: ReplayServer, method: str, request: Any, context: Any) -> urllib3.BaseHTTPResponse:
     body = json.dumps(MessageToDict(request, preserving_proto_field_name=True))
     url, headers = f"{server.url}/{_SERVICE}/{method}", {"connection": "close"}
-    response = urllib3.PoolManager(retries=False).request("POST", url, body=body, headers=headers, preload_content=False)
+    response = urllib3.PoolManager(retries=False).request(
+        "POST", url, body=body, headers=headers, preload_content=False
+    )
     if response.status != 200:
         context.abort(_STATUSES.get(response.status, grpc.StatusCode.INTERNAL), response.read().decode())
     return response

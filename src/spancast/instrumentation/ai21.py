@@ -29,8 +29,9 @@ class _Request(CallDescription):
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's client
         """Start a call; remove the trace keys from its body, except the forwarded ones."""
         body = kwargs.get("body")
-        is_chat = str(kwargs.get("path")).endswith(_PATH) and json_codec.is_mapping(body)
-        if not is_chat or not _INSTRUMENTED.covers(owner):
+        if not (str(kwargs.get("path")).endswith(_PATH) and _INSTRUMENTED.covers(owner)):
+            return None, args, kwargs, None
+        if not json_codec.is_mapping(body):
             return None, args, kwargs, None
         header = session_header((kwargs.get("extra_headers"), owner._headers))  # noqa: SLF001
         server = provided_by("ai21", owner._base_url)  # noqa: SLF001

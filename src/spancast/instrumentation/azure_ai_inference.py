@@ -90,7 +90,8 @@ def _blocks(blocks: Iterator[bytes], recorder: StreamRecorder) -> Generator[byte
 def _record_stream(traced_call: TracedCall, stream: Any, blocks: Any) -> None:  # noqa: ANN401 - the SDK's stream
     recorder = StreamRecorder(traced_call, ArrivedPieces(traced_call))
     # The methods below would keep the stream alive.
-    held, kind = weakref.ref(stream), type(stream)
+    held: Any = weakref.ref(stream)
+    kind: Any = type(stream)  # pyright: ignore[reportUnknownVariableType]
     if hasattr(blocks, "__anext__"):
 
         async def aclose() -> None:

@@ -6,7 +6,7 @@ Invariants (tests/contract/test_every_client.py):
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
@@ -106,8 +106,14 @@ def wrap_call(description: CallDescription) -> CallHooks:
 
         return wrapper
 
+    return CallHooks(sync, asynchronous, *_managers(sync, asynchronous))
+
+
+def _managers(sync: Hook, asynchronous: Hook) -> tuple[Hook, Hook]:
+    """Return wrappers of methods that return context managers, whose entering ``sync`` or ``asynchronous`` record."""
+
     def manager(method: Method) -> Method:
-        def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:  # noqa: ANN401 - the SDK's own result
+        def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Generator[Any]:  # noqa: ANN401 - the SDK's own result
             with ExitStack() as stack:
                 enter = sync(lambda *args, **kwargs: stack.enter_context(method(*args, **kwargs)))
                 yield enter(owner, *args, **kwargs)
@@ -115,11 +121,11 @@ def wrap_call(description: CallDescription) -> CallHooks:
         return contextmanager(wrapper)
 
     def async_manager(method: Method) -> Method:
-        async def wrapper(owner: Any, *args: Any, **kwargs: Any) -> AsyncIterator[Any]:  # noqa: ANN401 - the SDK's own result
+        async def wrapper(owner: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:  # noqa: ANN401 - the SDK's own result
             async with AsyncExitStack() as stack:
                 enter = asynchronous(lambda *args, **kwargs: stack.enter_async_context(method(*args, **kwargs)))
                 yield await enter(owner, *args, **kwargs)
 
         return asynccontextmanager(wrapper)
 
-    return CallHooks(sync, asynchronous, manager, async_manager)
+    return manager, async_manager

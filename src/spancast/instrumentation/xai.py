@@ -106,7 +106,7 @@ class _Method(CallDescription):
         """Record a response, or the first of several, which share their protocol buffer."""
         # The request is read now: ``parse`` has put the schema into it.
         _set_request(traced_call, *note)
-        response = result[0] if isinstance(result, (list, tuple)) else result
+        response: Any = result[0] if json_codec.is_list(result) else result
         traced_call.end_with_bytes(json_codec.encode(_wire(response.proto)).encode())
 
     def fail(self, traced_call: TracedCall, error: BaseException, note: Any) -> None:  # noqa: ANN401 - begin's own
@@ -131,9 +131,9 @@ class _ArrivedChunks(Arrived):
 
     @never_raise
     def _keep(self, chunk: Any) -> None:  # noqa: ANN401 - the accumulated response, and a chunk or a list of them
-        part = chunk[1]
-        proto = (part[0] if isinstance(part, (list, tuple)) else part).proto
-        self._chunks.append(proto.SerializeToString())
+        part: Any = chunk[1]
+        first: Any = part[0] if json_codec.is_list(part) else part
+        self._chunks.append(first.proto.SerializeToString())
 
     @property
     def unparsed_bytes(self) -> int | None:

@@ -10,9 +10,10 @@ from typing import Any, Final
 
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
-from spancast.instrumentation.http_results import record_http_result
+from spancast.instrumentation.http_body import record_body
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
 from spancast.instrumentation.stainless import Request, capture_response, key_hook
+from spancast.instrumentation.stream_recorder import record_iterator
 from spancast.instrumentation.wrap_call import wrap_call
 from spancast.tracing.traced_call import TracedCall
 
@@ -22,7 +23,18 @@ class _Request(Request):
 
     def record(self, traced_call: TracedCall, result: Any, note: Mapping[str, Any] | None) -> None:  # noqa: ANN401, ARG002 - the SDK's result
         """Record a stream or a response from its bytes, in place."""
-        record_http_result(traced_call, result, "_stream_chunks")
+        response, traced_call.http_response = traced_call.http_response, None
+        if response is None:
+            traced_call.end_with(result)
+            return
+        traced_call.set_request_bytes(response.request.content)
+        chunks = getattr(result, "_stream_chunks", None)
+        if chunks is not None:
+            result._stream_chunks = record_iterator(chunks, record_body(traced_call, response))  # noqa: SLF001
+        elif response.is_closed:
+            traced_call.end_with_bytes(response.content)
+        else:
+            traced_call.end_with(result)
 
 
 def _patches(package: str) -> ClientPatches:

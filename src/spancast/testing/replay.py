@@ -378,9 +378,7 @@ class ReplayServer:
         if canned.events is None:
             return Reply.json(canned.answer, headers=headers)
         comments = (KEEP_ALIVE,) if self.openrouter else ()
-        return Reply.stream(
-            canned.events, headers=headers, comments=comments, done=canned.done, ndjson=canned.ndjson
-        )
+        return Reply.stream(canned.events, headers=headers, comments=comments, done=canned.done, ndjson=canned.ndjson)
 
 
 class _Connection:

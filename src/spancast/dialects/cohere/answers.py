@@ -32,7 +32,7 @@ class _ChatAnswers(EchoAnswers):
     def events(self, answer: Json, body: Mapping[str, Any], *, openrouter: bool) -> list[Json]:  # noqa: ARG002 - the parent's
         """Return ``answer`` as stream events."""
         (content,) = answer["message"]["content"]
-        start = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
+        start: Json = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
         return [
             {"type": "message-start", "id": answer["id"], "delta": {"message": start}},
             _content("content-start", {"type": "text", "text": ""}),

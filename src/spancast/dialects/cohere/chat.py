@@ -62,7 +62,7 @@ class _CohereChat(TranslatedChat):
         delta = accessors.fields(chunk.get("delta"))
         message = accessors.fields(delta.get("message"))
         if kind == "message-end":
-            ending = {**choice(delta.get("finish_reason")), "delta": {}}
+            ending: dict[str, Any] = {**choice(delta.get("finish_reason")), "delta": {}}
             return {"choices": [ending], "usage": usage_of(delta.get("usage")), "error": delta.get("error")}
         if kind == "message-start":
             return {"id": chunk.get("id"), "choices": [choice_of(delta={"role": message.get("role")})]}

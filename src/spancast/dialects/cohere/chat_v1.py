@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from spancast.dialects import accessors
@@ -15,6 +15,7 @@ _ANSWER_FIELDS: Final = frozenset(
     {"text", "response_id", "finish_reason", "tool_calls", "citations", "meta", "chat_history"}
 )
 """Fields that are read elsewhere; the history repeats the conversation."""
+_USAGE: Final = frozenset({"billed_units", "tokens", "cached_tokens"})
 
 
 class _CohereChatV1(TranslatedChat):
@@ -51,31 +52,32 @@ class _CohereChatV1(TranslatedChat):
     def translated_chunk(self, chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return an event of a stream as a chunk of Chat Completions."""
         kind = chunk.get("event_type")
-        if kind == "stream-end":
-            # Its response repeats the texts of the events before it.
-            return {
-                **_rest(accessors.fields(chunk.get("response"))),
-                "choices": [{**choice(chunk.get("finish_reason")), "delta": {}}],
-            }
-        if kind == "stream-start":
-            return {"generation_id": chunk.get("generation_id"), "choices": [choice_of(delta={"role": "assistant"})]}
-        if kind == "text-generation":
-            return {"choices": [choice_of(delta={"content": chunk.get("text")})]}
-        if kind == "tool-calls-generation":
-            return {"choices": [choice_of(delta={"tool_calls": _tool_calls(chunk)})]}
-        if kind == "citation-generation":
-            return {"choices": [choice_of(delta={"citations": chunk.get("citations")})]}
         if not isinstance(kind, str):
             return self.translated_response(chunk)
+        read = _EVENTS.get(kind)
         # Chunks of tool calls are repeated by the event with the whole calls.
-        rest = {name: value for name, value in chunk.items() if name not in ("event_type", "is_finished")}
-        return None if kind == "tool-calls-chunk" else rest
+        ignored = ("event_type", "is_finished") if kind != "tool-calls-chunk" else chunk.keys()
+        rest = {name: value for name, value in chunk.items() if name not in ignored}
+        return rest if read is None else read(chunk)
+
+
+def _end(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    # Its response repeats the texts of the events before it.
+    ending: dict[str, Any] = {**choice(chunk.get("finish_reason")), "delta": {}}
+    return {**_rest(accessors.fields(chunk.get("response"))), "choices": [ending]}
+
+
+def _start(chunk: Mapping[str, Any]) -> dict[str, Any]:
+    return {"generation_id": chunk.get("generation_id"), "choices": [choice_of(delta={"role": "assistant"})]}
 
 
 def _rest(response: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields beside the message."""
     kept = {name: value for name, value in response.items() if name not in _ANSWER_FIELDS}
-    return {**kept, "id": response.get("response_id"), "usage": usage_of(response.get("meta"))}
+    meta = accessors.fields(response.get("meta"))
+    usage = {name: meta[name] for name in _USAGE & meta.keys()}
+    kept |= {name: meta[name] for name in meta if name not in usage and name != "api_version"}
+    return {**kept, "id": response.get("response_id"), "usage": usage_of(usage)}
 
 
 def _messages(item: Mapping[str, Any]) -> list[Any]:
@@ -113,5 +115,13 @@ def _tool(tool: object) -> dict[str, Any]:
     given = {"parameters" if name == "parameter_definitions" else name: fields[name] for name in fields}
     return {"type": "function", "function": given}
 
+
+_EVENTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
+    "stream-end": _end,
+    "stream-start": _start,
+    "text-generation": lambda chunk: {"choices": [choice_of(delta={"content": chunk.get("text")})]},
+    "tool-calls-generation": lambda chunk: {"choices": [choice_of(delta={"tool_calls": _tool_calls(chunk)})]},
+    "citation-generation": lambda chunk: {"choices": [choice_of(delta={"citations": chunk.get("citations")})]},
+}
 
 COHERE_CHAT_V1: Final = _CohereChatV1()

@@ -16,7 +16,7 @@ _DURATIONS: Final = {
 
 
 class _ChatAnswers(EchoAnswers):
-    """Answers of ``/api/chat``, which streams unless it is told not to."""
+    """Answers of ``/api/chat``, which streams unless the request says otherwise."""
 
     paths = ("/api/chat",)
     model = "llama3.2"

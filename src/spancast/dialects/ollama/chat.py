@@ -45,14 +45,14 @@ class _OllamaChat(TranslatedChat):
         message = self.message_of(response)
         if message is None:
             return response
-        return {**_rest(response), "choices": [{**_choice(response), "message": message}]}
+        return {**with_usage(response), "choices": [{**_choice(response), "message": message}]}
 
     def translated_chunk(self, chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return an object of a stream as a chunk of Chat Completions."""
         message = self.message_of(chunk)
         if message is None:
             return chunk
-        return {**_rest(chunk), "choices": [{**_choice(chunk), "delta": message}]}
+        return {**with_usage(chunk), "choices": [{**_choice(chunk), "delta": message}]}
 
     def message_of(self, response: Mapping[str, Any]) -> Any:  # noqa: ANN401 - wire JSON
         """Return the message of a response as that of Chat Completions; None if it has none."""
@@ -147,16 +147,12 @@ def _choice(response: Mapping[str, Any]) -> dict[str, Any]:
     return choice_of(reason=known, native_reason=reason, logprobs=listed)
 
 
-def _rest(response: Mapping[str, Any]) -> dict[str, Any]:
+def with_usage(response: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a response beside its message, with counts and durations as ``usage``."""
     kept = {name: value for name, value in response.items() if name not in _ANSWER_FIELDS}
     usage = {canonical: kept.pop(name) for name, canonical in _USAGE.items() if name in kept}
     usage |= {name: kept.pop(name) for name in _DURATIONS if name in kept}
     return {**kept, "usage": usage} if usage else kept
-
-
-def usage_of(response: Mapping[str, Any]) -> object:
-    """Return the counts and durations of a response."""
-    return _rest(response).get("usage")
 
 
 OLLAMA_CHAT: Final = _OllamaChat()

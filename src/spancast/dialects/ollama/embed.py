@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from spancast.dialects import accessors
-from spancast.dialects.ollama.chat import parameters, usage_of
+from spancast.dialects.ollama.chat import parameters, with_usage
 from spancast.dialects.openai_embeddings import OpenAIEmbeddings
 from spancast.model.call import Request, Response
+
+_VECTORS: Final = ("embeddings", "embedding")
 
 
 class _OllamaEmbed(OpenAIEmbeddings):
@@ -23,14 +25,15 @@ class _OllamaEmbed(OpenAIEmbeddings):
 
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body."""
-        return super().read_request({**parameters(body), "input": body.get("input", body.get("prompt"))}, content=content)
+        given = body.get("input", body.get("prompt"))
+        return super().read_request({**parameters(body), "input": given}, content=content)
 
     def read_response(self, response: object, *, content: bool) -> Response:
         """Read a response without its vectors."""
         fields = accessors.fields(response)
         vectors = [*accessors.items(fields.get("embeddings"))] or [fields.get("embedding")]
-        translated = {"model": fields.get("model"), "error": fields.get("error"), "usage": usage_of(fields)}
-        return super().read_response({**translated, "data": [{"embedding": vectors[0]}]}, content=content)
+        kept = {name: value for name, value in with_usage(fields).items() if name not in _VECTORS}
+        return super().read_response({**kept, "data": [{"embedding": vectors[0]}]}, content=content)
 
 
 OLLAMA_EMBED: Final = _OllamaEmbed()

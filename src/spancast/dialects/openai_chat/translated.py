@@ -42,7 +42,7 @@ class TranslatedChat(OpenAIChat):
         Some servers end a message with tool calls as any other.
         """
         choices = accessors.items(response.get("choices"))
-        choice = accessors.fields(choices[0]) if choices else {}
+        choice: Mapping[str, Any] = accessors.fields(choices[0]) if choices else {}
         if choice.get("finish_reason") != "stop" or not accessors.fields(choice.get("message")).get("tool_calls"):
             return response
         native = choice.get("native_finish_reason", "stop")
@@ -70,7 +70,7 @@ class TranslatedChat(OpenAIChat):
         """Return a reader for one stream."""
         return _TranslatedStream(self, ChatStream(self._read_completed, content=content))
 
-    def ask_for_usage(self, body: Mapping[str, Any]) -> None:  # noqa: ARG002 - the protocol's
+    def ask_for_usage(self, body: Mapping[str, Any]) -> None:
         """Return None: streams have their usage unasked."""
 
 

@@ -41,7 +41,7 @@ class _ChatAnswers(EchoAnswers):
             {**head, "outputs": [{"index": 0, "delta": {"role": "ROLE_ASSISTANT", "content": piece}}]}
             for piece in pieces
         ]
-        last = {"index": 0, "delta": {}, "finish_reason": "REASON_STOP"}
+        last: Json = {"index": 0, "delta": {}, "finish_reason": "REASON_STOP"}
         return [*chunks, {**head, "outputs": [last], "usage": answer["usage"]}]
 
 
