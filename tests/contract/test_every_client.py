@@ -68,7 +68,7 @@ def canned_events(driver: Driver) -> list[dict[str, Any]]:
     return list(canned.events)
 
 
-CLOSED_BY_MANAGER = ("cohere", "ollama", "zai", "zhipuai", "azure_ai_inference")
+CLOSED_BY_MANAGER = ("cohere", "zai", "azure_ai_inference")
 
 
 async def close(driver: Driver, client: Any) -> None:
@@ -78,7 +78,7 @@ async def close(driver: Driver, client: Any) -> None:
             pass
         async with client:
             pass
-    elif driver.sdk == "ai21":
+    elif driver.sdk in ("ai21", "ollama"):
         closed = client._client.aclose() if driver.is_async else client._client.close()
         if driver.is_async:
             await closed
@@ -468,4 +468,5 @@ def is_installed(package: str) -> bool:
 
 def test_every_row_is_driven() -> None:
     installed = {name for name, spec in CLIENTS.items() if is_installed(spec.packages[0])}
-    assert {driver.sdk for driver in DRIVERS} == installed
+    # dashscope has no client objects: tests/instrumentation/test_dashscope.py.
+    assert {driver.sdk for driver in DRIVERS} == installed - {"dashscope"}

@@ -21,13 +21,15 @@ def rows() -> Iterator[Driver]:
         kind = getattr(module, client)
         errors = importlib.import_module(f"{package}.core._errors")
         common: dict[str, Any] = {
-            "sdk": package, "path": "/chat/completions", "status_error": errors.APIReachLimitError,
+            "sdk": "zai", "path": "/chat/completions", "status_error": errors.APIReachLimitError,
             "make": lambda server, kind=kind: kind(api_key="test.test", base_url=server.url, max_retries=0),
         }  # fmt: skip
         embeddings = {**common, "path": "/embeddings", "operation": "embeddings"}
-        yield Driver(name="chat", call=lambda c, **k: c.chat.completions.create(**{**_CHAT, **k}), **common)
+        yield Driver(name=f"{package}-chat", call=lambda c, **k: c.chat.completions.create(**{**_CHAT, **k}), **common)
         yield Driver(
-            name="chat-stream", stream="iterator",
+            name=f"{package}-chat-stream", stream="iterator",
             call=lambda c, **k: c.chat.completions.create(**{**_CHAT, **k}, stream=True), **common,
         )  # fmt: skip
-        yield Driver(name="embeddings", call=lambda c, **k: c.embeddings.create(**{**_INPUT, **k}), **embeddings)
+        yield Driver(
+            name=f"{package}-embeddings", call=lambda c, **k: c.embeddings.create(**{**_INPUT, **k}), **embeddings
+        )

@@ -30,6 +30,7 @@ PATHS = {
     "ollama_generate": "/api/generate",
     "ollama_embed": "/api/embed",
     "xai_chat": "/xai_api.Chat/GetCompletion",
+    "dashscope_chat": "/api/v1/services/aigc/text-generation/generation",
 }
 
 

@@ -23,6 +23,7 @@ DIALECTS: Final[dict[str, str]] = {
     "ollama_generate": "spancast.dialects.ollama.chat:OLLAMA_GENERATE",
     "ollama_embed": "spancast.dialects.ollama.embed:OLLAMA_EMBED",
     "xai_chat": "spancast.dialects.xai.chat:XAI_CHAT",
+    "dashscope_chat": "spancast.dialects.dashscope.chat:DASHSCOPE_CHAT",
 }
 
 _READERS: Final = ("read_request", "read_response", "new_stream", "span_name", "error_attributes")

@@ -89,29 +89,23 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             name="cohere",
             distribution="cohere",
             packages=("cohere",),
-            min_version="5.15.0",
+            min_version="5.16.0",
             patches="spancast.instrumentation.cohere:PATCHES",
         ),
         ClientSpec(
             name="ollama",
             distribution="ollama",
             packages=("ollama",),
-            min_version="0.4.0",
+            # Older ones need httpx before 0.28.
+            min_version="0.4.7",
             patches="spancast.instrumentation.ollama:PATCHES",
         ),
         ClientSpec(
             name="zai",
             distribution="zai-sdk",
-            packages=("zai",),
+            packages=("zai", "zhipuai"),
             min_version="0.0.4",
             patches="spancast.instrumentation.zai:PATCHES",
-        ),
-        ClientSpec(
-            name="zhipuai",
-            distribution="zhipuai",
-            packages=("zhipuai",),
-            min_version="2.1.5.20250825",
-            patches="spancast.instrumentation.zai:ZHIPUAI_PATCHES",
         ),
         ClientSpec(
             name="ai21",
@@ -124,7 +118,7 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             name="xai",
             distribution="xai-sdk",
             packages=("xai_sdk",),
-            min_version="1.0.0",
+            min_version="1.4.0",
             patches="spancast.instrumentation.xai:PATCHES",
         ),
         ClientSpec(
@@ -133,6 +127,13 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             packages=("azure.ai.inference",),
             min_version="1.0.0b9",
             patches="spancast.instrumentation.azure_ai_inference:PATCHES",
+        ),
+        ClientSpec(
+            name="dashscope",
+            distribution="dashscope",
+            packages=("dashscope",),
+            min_version="1.20.0",
+            patches="spancast.instrumentation.dashscope:PATCHES",
         ),
     )
 }

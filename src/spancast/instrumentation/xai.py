@@ -6,7 +6,6 @@ and holds them over the steps of a stream; while a call of ours runs, it makes n
 
 from __future__ import annotations
 
-import base64
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -82,7 +81,7 @@ def _start(chat: Any, given: Mapping[str, Any]) -> TracedCall | None:  # noqa: A
 
 
 def _wire(proto: Any) -> dict[str, str]:  # noqa: ANN401 - a protocol buffer
-    return {"proto": base64.b64encode(proto.SerializeToString()).decode()}
+    return {"proto": proto.SerializeToString().hex()}
 
 
 @never_raise
@@ -144,7 +143,7 @@ class _ArrivedChunks(Arrived):
         """Return the response as far as it has arrived."""
         feed = super().feed
         for chunk in self._chunks:
-            feed({"proto": base64.b64encode(chunk).decode()})
+            feed({"proto": chunk.hex()})
         self._chunks = []
         return self.reader.result()
 

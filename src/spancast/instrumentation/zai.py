@@ -37,29 +37,30 @@ class _Request(Request):
             traced_call.end_with(result)
 
 
-def _patches(package: str) -> ClientPatches:
-    instrumented = InstrumentedClients()
-    endpoints = {"/chat/completions": OPENAI_CHAT, "/embeddings": OPENAI_EMBEDDINGS}
-    request = wrap_call(_Request(package, endpoints, {}, None, "z_ai", instrumented)).sync
-    keys = key_hook(instrumented)
+_INSTRUMENTED: Final = InstrumentedClients()
+_ENDPOINTS: Final = {"/chat/completions": OPENAI_CHAT, "/embeddings": OPENAI_EMBEDDINGS}
+_REQUEST: Final = wrap_call(_Request("zai", _ENDPOINTS, {}, None, "z_ai", _INSTRUMENTED)).sync
+_KEYS: Final = key_hook(_INSTRUMENTED)
+
+
+def _patches(package: str, embeddings: str) -> tuple[Patch, ...]:
     client = f"{package}.core._http_client"
-    return ClientPatches(
-        dialects=(OPENAI_CHAT.name, OPENAI_EMBEDDINGS.name),
-        instrumented=instrumented,
-        patches=(
-            Patch(client, "HttpClient.request", request),
-            Patch(client, "HttpClient._process_response", capture_response),
-            Patch(f"{package}.api_resource.chat.completions", "Completions.create", keys),
-            Patch(f"{package}.api_resource.embeddings.embeddings", "Embeddings.create", keys),
-        ),
-        instance_patches=(
-            InstancePatch("request", request),
-            InstancePatch("_process_response", capture_response),
-            InstancePatch("chat.completions.create", keys),
-            InstancePatch("embeddings.create", keys),
-        ),
+    return (
+        Patch(client, "HttpClient.request", _REQUEST),
+        Patch(client, "HttpClient._process_response", capture_response),
+        Patch(f"{package}.api_resource.chat.completions", "Completions.create", _KEYS),
+        Patch(f"{package}.api_resource.{embeddings}", "Embeddings.create", _KEYS),
     )
 
 
-PATCHES: Final = _patches("zai")
-ZHIPUAI_PATCHES: Final = _patches("zhipuai")
+PATCHES: Final = ClientPatches(
+    dialects=(OPENAI_CHAT.name, OPENAI_EMBEDDINGS.name),
+    instrumented=_INSTRUMENTED,
+    patches=(*_patches("zai", "embeddings.embeddings"), *_patches("zhipuai", "embeddings")),
+    instance_patches=(
+        InstancePatch("request", _REQUEST),
+        InstancePatch("_process_response", capture_response),
+        InstancePatch("chat.completions.create", _KEYS),
+        InstancePatch("embeddings.create", _KEYS),
+    ),
+)

@@ -183,16 +183,16 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _number,
         """
         add_generation_prompt add_special_tokens background best_of cache_prompt candidate_count continue_final_message
-        dimensions disable_search early_stopping echo embedding_only enable_search_classifier enable_thinking f16_kv
-        frequency_penalty ignore_eos include_reasoning include_stop_str_in_output length_penalty logits_all logprobs
-        low_vram main_gpu max_completion_tokens max_output_tokens max_retries max_tokens max_tool_calls max_turns min_p
-        min_tokens mirostat mirostat_eta mirostat_tau n n_predict num_batch num_ctx num_gpu num_keep num_predict
-        num_search_results num_thread numa parallel_tool_calls penalize_newline presence_penalty priority
-        prompt_logprobs random_seed raw raw_prompting repeat_last_n repeat_penalty repetition_penalty return_citations
-        return_images return_related_questions return_token_ids safe_prompt search_queries_only seed skip_special_tokens
-        spaces_between_special_tokens store store_messages stream strict_tools temperature tfs_z thinking_budget timeout
-        timeout_ms top_a top_k top_logprobs top_p truncate_prompt_tokens typical_p use_beam_search use_encrypted_content
-        use_mlock use_mmap vocab_only
+        dimensions disable_search early_stopping echo embedding_only enable_search enable_search_classifier
+        enable_thinking f16_kv frequency_penalty ignore_eos include_reasoning include_stop_str_in_output
+        incremental_output length_penalty logits_all logprobs low_vram main_gpu max_completion_tokens max_output_tokens
+        max_retries max_tokens max_tool_calls max_turns min_p min_tokens mirostat mirostat_eta mirostat_tau n n_predict
+        num_batch num_ctx num_gpu num_keep num_predict num_search_results num_thread numa parallel_tool_calls
+        penalize_newline presence_penalty priority prompt_logprobs random_seed raw raw_prompting repeat_last_n
+        repeat_penalty repetition_penalty return_citations return_images return_related_questions return_token_ids
+        safe_prompt search_queries_only seed skip_special_tokens spaces_between_special_tokens store store_messages
+        stream strict_tools temperature tfs_z thinking_budget timeout timeout_ms top_a top_k top_logprobs top_p
+        truncate_prompt_tokens typical_p use_beam_search use_encrypted_content use_mlock use_mmap vocab_only
         """,
     ),
     **_rows(
@@ -200,9 +200,9 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         """
         betas citation_quality encoding_format function_call include inference_geo input_type keep_alive modalities
         models output_dtype previous_response_id prompt_cache_key prompt_cache_retention prompt_mode prompt_truncation
-        quality reasoning_effort reasoning_format route safety_identifier safety_mode search_context_size search_mode
-        search_recency_filter service_tier size speed transforms truncate truncation user_profile_id verbosity
-        workspace_id
+        quality reasoning_effort reasoning_format result_format route safety_identifier safety_mode search_context_size
+        search_mode search_recency_filter service_tier size speed transforms truncate truncation user_profile_id
+        verbosity workspace_id
         """,
     ),
     "access_programs": _fields(cyber=_word),

@@ -38,10 +38,13 @@ class _CohereChat(TranslatedChat):
 
     def translated_request(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a request as that of Chat Completions."""
-        messages = accessors.items(body.get("messages"))
         return {
             **renamed(body),
-            "messages": [_message(message) for message in messages],
+            "messages": [
+                # Almost every message has a role and a content.
+                item if type(item) is dict and "tool_plan" not in item else _message(item)
+                for item in accessors.items(body.get("messages"))
+            ],
         }
 
     def translated_response(self, response: Mapping[str, Any]) -> Mapping[str, Any]:

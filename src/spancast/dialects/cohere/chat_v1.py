@@ -10,6 +10,7 @@ from spancast.dialects.cohere.chat import choice, renamed, usage_of
 from spancast.dialects.openai_chat.translated import TranslatedChat, choice_of
 
 _ROLES: Final = {"USER": "user", "CHATBOT": "assistant", "SYSTEM": "system", "TOOL": "tool"}
+_PAIR: Final = 2
 _MESSAGES: Final = frozenset({"message", "chat_history", "preamble", "tool_results", "tools"})
 _ANSWER_FIELDS: Final = frozenset(
     {"text", "response_id", "finish_reason", "tool_calls", "citations", "meta", "chat_history"}
@@ -35,7 +36,16 @@ class _CohereChatV1(TranslatedChat):
         preamble, message = body.get("preamble"), body.get("message")
         messages: list[Any] = [{"role": "system", "content": preamble}] if preamble else []
         for item in accessors.items(body.get("chat_history")):
-            messages += _messages(accessors.fields(item))
+            if (
+                type(item) is dict
+                and len(item) == _PAIR
+                and (role := _ROLES.get(item.get("role")))
+                and "message" in item
+            ):
+                # Almost every message has a role and a text.
+                messages.append({"role": role, "content": item["message"]})
+            else:
+                messages += _messages(accessors.fields(item))
         if message:
             messages.append({"role": "user", "content": message})
         messages += _tool_results(body.get("tool_results"))

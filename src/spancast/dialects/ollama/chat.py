@@ -14,6 +14,7 @@ from spancast.dialects.openai_chat.translated import TranslatedChat, choice_of
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes
 
+_PAIR: Final = 2
 _OPTIONS: Final = {"num_predict": "max_tokens"}
 _TRANSLATED: Final = frozenset({"messages", "options", "format", "think", "prompt", "system", "images", "context"})
 """Parameters that are read elsewhere; the context is token numbers."""
@@ -38,7 +39,14 @@ class _OllamaChat(TranslatedChat):
 
     def translated_request(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a request as that of Chat Completions."""
-        return {**parameters(body), "messages": [_message(item) for item in accessors.items(body.get("messages"))]}
+        return {
+            **parameters(body),
+            "messages": [
+                # Almost every message has a role and a text.
+                item if type(item) is dict and len(item) == _PAIR and "content" in item else _message(item)
+                for item in accessors.items(body.get("messages"))
+            ],
+        }
 
     def translated_response(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a complete response as that of Chat Completions."""

@@ -61,14 +61,15 @@ class TranslatedChat(OpenAIChat):
         """Read a complete response; a string is the assistant's text."""
         if isinstance(response, str):
             return super().read_response(response, content=content)
-        return self._read_completed(self.translated_response(accessors.fields(response)), content=content)
+        return self.read_translated(self.translated_response(accessors.fields(response)), content=content)
 
-    def _read_completed(self, response: object, *, content: bool) -> Response:
+    def read_translated(self, response: object, *, content: bool) -> Response:
+        """Read a translated response."""
         return super().read_response(self.completed(accessors.fields(response)), content=content)
 
     def new_stream(self, *, content: bool) -> Any:  # noqa: ANN401 - a reader of another class than the parent's
         """Return a reader for one stream."""
-        return _TranslatedStream(self, ChatStream(self._read_completed, content=content))
+        return _TranslatedStream(self, ChatStream(self.read_translated, content=content))
 
     def ask_for_usage(self, body: Mapping[str, Any]) -> None:
         """Return None: streams have their usage unasked."""
