@@ -36,14 +36,10 @@ class _CohereChatV1(TranslatedChat):
         preamble, message = body.get("preamble"), body.get("message")
         messages: list[Any] = [{"role": "system", "content": preamble}] if preamble else []
         for item in accessors.items(body.get("chat_history")):
-            if (
-                type(item) is dict
-                and len(item) == _PAIR
-                and (role := _ROLES.get(item.get("role")))
-                and "message" in item
-            ):
+            role = item.get("role") if type(item) is dict and len(item) == _PAIR and "message" in item else None
+            if type(role) is str and role in _ROLES:
                 # Almost every message has a role and a text.
-                messages.append({"role": role, "content": item["message"]})
+                messages.append({"role": _ROLES[role], "content": item["message"]})
             else:
                 messages += _messages(accessors.fields(item))
         if message:

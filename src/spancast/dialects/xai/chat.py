@@ -183,7 +183,7 @@ def _part(part: Mapping[str, Any]) -> dict[str, Any]:
 def _with_calls(message: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Add the tool calls; those of tools that xAI runs are parts of the content, as the conventions have it."""
     calls = [accessors.fields(call) for call in accessors.items(fields.get("tool_calls"))]
-    own = [call for call in calls if _word("type", call.get("type") or "invalid") in _OWN_TOOLS]
+    own = [call for call in calls if str(_word("type", call.get("type") or "invalid")) in _OWN_TOOLS]
     if own:
         message["tool_calls"] = [{name: call[name] for name in call if name not in ("type", "status")} for call in own]
     if len(own) < len(calls):
@@ -200,9 +200,8 @@ def _server_call(call: Mapping[str, Any]) -> dict[str, Any]:
     kind = str(_word("type", call.get("type"))).removesuffix("_tool")
     details = {"type": kind, "arguments": arguments if decoded is None else decoded}
     details |= {name: _word(name, call[name]) for name in call if name not in ("id", "type", "function")}
-    return {
-        "type": "server_tool_call", "id": call.get("id"), "name": function.get("name"), "server_tool_call": details,
-    }  # fmt: skip
+    call_id, name = accessors.text(call.get("id")), accessors.text(function.get("name")) or ""
+    return {"type": "server_tool_call", "id": call_id, "name": name, "server_tool_call": details}
 
 
 def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
