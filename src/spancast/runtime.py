@@ -264,9 +264,7 @@ class Runtime:
         if not self._is_configured:
             self.call_tracer.before_call = self._configure_at_first_call
         if target is None and dialect is None and base_url is None:
-            for name, spec in {**CLIENTS, **installed_clients()}.items():
-                if not spec.by_name_only:
-                    self._instrument_when_imported(name, spec)
+            self._instrument_every_client()
             return None
         if target is None:
 
@@ -292,6 +290,11 @@ class Runtime:
             f"instrument: expected a client object of {', '.join(CLIENTS)}, one of these names or a function,"
             f" got {type(target).__name__}"
         )
+
+    def _instrument_every_client(self) -> None:
+        for name, spec in {**CLIENTS, **installed_clients()}.items():
+            if not spec.by_name_only:
+                self._instrument_when_imported(name, spec)
 
     def uninstrument(self, target: object = None) -> None:
         """Remove the patches of ``target`` (the name of an SDK or a client object), or of every SDK.

@@ -89,7 +89,10 @@ def canned_stream(driver: Driver, *, cut_after: int) -> Reply:
     canned = canned_answer(f"/v1{driver.path}", body, serial=1, openrouter=False)
     assert canned is not None
     assert canned.events
-    return Reply.stream(canned.events, cut_after=cut_after, aws=canned.aws)
+    return Reply.stream(canned.events, cut_after=cut_after, aws=canned.aws, ndjson=canned.ndjson)
+
+
+CLOSED_BY_MANAGER = ("cohere", "zai", "azure_ai_inference")
 
 
 async def close(driver: Driver, client: Any) -> None:
@@ -103,6 +106,17 @@ async def close(driver: Driver, client: Any) -> None:
         client.close()
         if driver.is_async and hasattr(client.aio, "aclose"):
             await client.aio.aclose()
+    elif driver.sdk in ("ai21", "ollama"):
+        closed = client._client.aclose() if driver.is_async else client._client.close()
+        if driver.is_async:
+            await closed
+    elif driver.sdk in CLOSED_BY_MANAGER:
+        if driver.is_async:
+            async with client:
+                pass
+        else:
+            with client:
+                pass
     elif driver.is_async:
         await (client.aclose() if hasattr(client, "aclose") else client.close())
     elif driver.sdk == "urllib3":
@@ -113,7 +127,7 @@ async def close(driver: Driver, client: Any) -> None:
 
 def dumped(value: Any) -> Any:
     """Return SDK objects as plain data, without ids and times, which differ in each response."""
-    if isinstance(value, list):
+    if isinstance(value, (list, tuple)):
         return [dumped(item) for item in value]
     if isinstance(value, dict):
         return _without_serials(value)
@@ -146,6 +160,7 @@ async def test_every_call_has_one_complete_span(driver: Driver, server: ReplaySe
 
     span = spans.one()
     found = attributes(span)
+    answered = {"gen_ai.response.id", "gen_ai.response.finish_reasons"} if driver.operation != "embeddings" else ()
     assert span.name == f"{driver.operation} m-1"
     assert span.status.is_unset
     assert {
@@ -153,12 +168,10 @@ async def test_every_call_has_one_complete_span(driver: Driver, server: ReplaySe
         "gen_ai.request.model": "m-1",
         "server.address": "127.0.0.1",
     }.items() <= found.items()
-    assert ("gen_ai.response.model" in found) == driver.names_model
+    assert all(found[name] for name in {"gen_ai.response.model", *answered} - {*driver.lacks})
     assert driver.stream or found["gen_ai.usage.input_tokens"]
     assert found["gen_ai.input.messages"][-1]["role"] == "user"
     if driver.operation != "embeddings":
-        assert found["gen_ai.response.id"]
-        assert found["gen_ai.response.finish_reasons"]
         assert found["gen_ai.output.messages"][0]["parts"]
     assert ("gen_ai.response.time_to_first_chunk" in found) == bool(driver.stream)
 
@@ -222,7 +235,7 @@ async def test_rejected_call_raises_the_error_of_the_sdk(
     span = spans.calls()[0]
     assert not span.status.is_ok
     assert not span.status.is_unset
-    assert attributes(span)["error.type"].endswith(type(caught.value).__qualname__)
+    assert attributes(span)["error.type"].endswith(driver.error_types or type(caught.value).__qualname__)
     assert attributes(span)["trace.metadata.feature"] == "billing"
     assert [event.name for event in span.events] == ["exception"]
 
@@ -264,7 +277,8 @@ async def test_stream_left_early_is_recorded(driver: Driver, server: ReplayServe
     await close(driver, client)
 
     span = spans.one()
-    assert attributes(span)["spancast.response.incomplete"] in ("closed", "abandoned")
+    ways = ("closed", "abandoned", *((None,) if driver.reads_ahead else ()))
+    assert attributes(span).get("spancast.response.incomplete") in ways
     assert span.status.is_unset
 
 
@@ -285,14 +299,15 @@ async def test_stream_never_read_is_recorded(driver: Driver, server: ReplayServe
         closed = result.aclose() if inspect.isasyncgen(result) else result.close()
         if inspect.isawaitable(closed):
             await closed
-    else:
+    elif hasattr(result, "close"):
         result.close()
     del result
     gc.collect()
     await close(driver, client)
 
     if driver.starts_late:
-        assert server.requests == spans.all() == []
+        assert not spans.all()
+        assert not server.requests
     else:
         assert attributes(spans.one())["spancast.response.incomplete"] in ("closed", "abandoned")
 
@@ -415,7 +430,7 @@ async def test_a_call_parsed_on_the_export_thread_has_the_span_of_one_parsed_at_
             await outcome(driver, client)
         else:
             # An SDK names the request in its error, by an id of its own if the response has none.
-            server.reply(driver.path, Reply.error(status, headers={"x-request-id": "r-1"}))
+            server.reply(driver.path, Reply.error(status, headers={"x-request-id": "r-1", "request-id": "r-1"}))
             with pytest.raises(Exception, match=r".") as refused:
                 await outcome(driver, client)
             del refused
@@ -470,7 +485,22 @@ async def test_internal_error_does_not_reach_the_call(
     if not hook.startswith("spancast.instrumentation") or (
         driver.stream
         and driver.sdk
-        not in ("openrouter", "mistralai", "huggingface_hub", "google_genai", "bedrock", "litellm", *HTTP_LIBRARIES)
+        not in (
+            "openrouter",
+            "mistralai",
+            "huggingface_hub",
+            "cohere",
+            "ollama",
+            "zai",
+            "zhipuai",
+            "ai21",
+            "xai",
+            "azure_ai_inference",
+            "google_genai",
+            "bedrock",
+            "litellm",
+            *HTTP_LIBRARIES,
+        )
     ):
         # Their streams are recorded by another recorder
         assert spancast.stats().internal_errors >= 1
@@ -491,12 +521,14 @@ async def test_copies_behave_as_without_spancast(driver: Driver, server: ReplayS
     assert len(spans.all()) <= 1
 
 
-def _is_installed(package: str) -> bool:
-    # Other distributions share the namespace of ``google.genai``.
-    folder = package.rpartition(".")[0]
-    return (not folder or _is_installed(folder)) and importlib.util.find_spec(package) is not None
+def is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def test_every_row_is_driven() -> None:
-    installed = {name for name, spec in CLIENTS.items() if _is_installed(spec.packages[0])}
-    assert {driver.sdk for driver in DRIVERS} == installed
+    installed = {name for name, spec in CLIENTS.items() if is_installed(spec.modules[0])}
+    # dashscope has no client objects: tests/instrumentation/test_dashscope.py.
+    assert {driver.sdk for driver in DRIVERS} == installed - {"dashscope"}

@@ -175,6 +175,7 @@ def test_instrumentation_modules_have_a_registry_row() -> None:
         "sse",
         "sse_events",
         "http_body",
+        "call_keys",
         "function",
         "google_interactions",
         "results",

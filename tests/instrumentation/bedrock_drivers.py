@@ -60,7 +60,7 @@ def _rows(way: str, maker: Callable[[ReplayServer], Any]) -> Iterator[Driver]:
     from botocore.exceptions import ClientError
 
     common: dict[str, Any] = {
-        "sdk": "bedrock", "make": maker, "is_async": bool(way), "status_error": ClientError, "names_model": False,
+        "sdk": "bedrock", "make": maker, "is_async": bool(way), "status_error": ClientError, "lacks": ("gen_ai.response.model",),
     }  # fmt: skip
     yield Driver(name=f"{way}converse", path="/converse", call=_caller("converse", CONVERSE, _data), **common)
     yield Driver(
@@ -68,7 +68,11 @@ def _rows(way: str, maker: Callable[[ReplayServer], Any]) -> Iterator[Driver]:
         call=_caller("converse_stream", CONVERSE, lambda given: given["stream"]), **common,
     )  # fmt: skip
     for family, body in BODIES.items():
-        more = {**common, "operation": _OPERATIONS.get(family, "chat"), "names_model": family in ("anthropic", "chat")}
+        more = {
+            **common,
+            "operation": _OPERATIONS.get(family, "chat"),
+            "lacks": () if family in ("anthropic", "chat") else ("gen_ai.response.model",),
+        }
         given = {"modelId": "m-1", "body": json.dumps(body)}
         read = _read_async if way else _read
         yield Driver(name=f"{way}invoke-{family}", path="/invoke", call=_caller("invoke_model", given, read), **more)

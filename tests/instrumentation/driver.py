@@ -39,8 +39,6 @@ class Driver:
     starts_late: bool = False
     """True if a stream sends its request with its first step."""
 
-    names_model: bool = True
-    """False if the response does not name its model."""
     instrument: Callable[[Any], Any] = spancast.instrument
     """Instruments what ``make`` gives."""
 
@@ -52,6 +50,15 @@ class Driver:
 
     filters: tuple[str, ...] = ()
     """Filters of warnings that the SDK itself causes."""
+
+    error_types: tuple[str, ...] = ()
+    """``error.type`` of a rejected call if it is not the class of the exception."""
+
+    lacks: tuple[str, ...] = ()
+    """Attributes of the response that this format does not have."""
+
+    reads_ahead: bool = False
+    """True if a whole short stream may have arrived when its first chunk is given to the caller."""
 
     @property
     def id(self) -> str:

@@ -13,13 +13,19 @@ import openai
 import openrouter
 from openrouter.utils import BackoffStrategy, RetryConfig
 from tests.instrumentation import (
+    ai21_drivers,
+    azure_drivers,
     bedrock_drivers,
+    cohere_drivers,
     google_drivers,
     http_drivers,
     huggingface_drivers,
     litellm_drivers,
     mistralai_drivers,
+    ollama_drivers,
     stainless_drivers,
+    xai_drivers,
+    zai_drivers,
 )
 from tests.instrumentation.driver import MESSAGES, Driver
 
@@ -208,4 +214,10 @@ DRIVERS = [
     *huggingface_drivers.rows(),
     *bedrock_drivers.rows(),
     *litellm_drivers.rows(),
+    *cohere_drivers.rows(),
+    *ollama_drivers.rows(),
+    *zai_drivers.rows(),
+    *ai21_drivers.rows(),
+    *xai_drivers.rows(),
+    *azure_drivers.rows(),
 ]

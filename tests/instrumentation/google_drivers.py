@@ -80,7 +80,12 @@ def rows() -> Iterator[Driver]:
     }  # fmt: skip
     whole = {**common, "path": _WHOLE}
     stream = {**common, "path": _STREAM, "stream": "iterator", "starts_late": True}
-    embeddings = {**common, "path": ":batchEmbedContents", "operation": "embeddings", "names_model": False}
+    embeddings = {
+        **common,
+        "path": ":batchEmbedContents",
+        "operation": "embeddings",
+        "lacks": ("gen_ai.response.model",),
+    }
     vertex = {"make": vertex_client}
     yield Driver(name="generate", call=lambda c, **k: c.models.generate_content(**_ASK, **k), **whole)
     yield Driver(name="stream", call=lambda c, **k: c.models.generate_content_stream(**_ASK, **k), **stream)

@@ -23,6 +23,14 @@ PATHS = {
     "openai_embeddings": "/v1/embeddings",
     "openai_responses": "/v1/responses",
     "anthropic_messages": "/v1/messages",
+    "cohere_chat": "/v2/chat",
+    "cohere_chat_v1": "/v1/chat",
+    "cohere_embed": "/v2/embed",
+    "ollama_chat": "/api/chat",
+    "ollama_generate": "/api/generate",
+    "ollama_embed": "/api/embed",
+    "xai_chat": "/xai_api.Chat/GetCompletion",
+    "dashscope_chat": "/api/v1/services/aigc/text-generation/generation",
 }
 
 

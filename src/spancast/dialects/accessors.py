@@ -27,6 +27,9 @@ def fields(value: object) -> Mapping[str, Any]:
         return value  # pyright: ignore[reportReturnType]
     if value is None or kind in _WITHOUT_FIELDS:
         return _NOTHING
+    if isinstance(value, dict):
+        # Attributes of dashscope's may raise KeyError.
+        return value  # pyright: ignore[reportUnknownVariableType]
     extra = getattr(value, "__pydantic_extra__", _NOT_PYDANTIC)
     if extra is None:
         return value.__dict__

@@ -49,6 +49,8 @@ class CannedAnswer:
     events: list[Json] | None
     done: bool = False
     """Whether ``[DONE]`` ends the stream."""
+    ndjson: bool = False
+    """Whether the stream is a JSON object per line, instead of server-sent events."""
 
     aws: Literal["", "events", "chunks"] = ""
     """The form of the events in an event stream of AWS; empty for server-sent events."""
@@ -85,6 +87,8 @@ class EchoAnswers(CannedAnswers):
     id_prefix: str
     done: bool = False
     """Whether ``[DONE]`` ends its streams."""
+    ndjson: bool = False
+    """Whether its streams are a JSON object per line."""
 
     def serves(self, path: str) -> bool:
         """Return whether ``path`` ends with that of an endpoint."""
@@ -102,7 +106,7 @@ class EchoAnswers(CannedAnswers):
             answer_id=f"gen-{CREATED}-{serial:020}" if openrouter else f"{self.id_prefix}{serial}",
         )
         events = self.events(whole, body, openrouter=openrouter) if body.get("stream") else None
-        return CannedAnswer(answer=whole, events=events, done=self.done)
+        return CannedAnswer(answer=whole, events=events, done=self.done, ndjson=self.ndjson)
 
     def whole(self, text: str, *, model: str, tokens: tuple[int, int], cost: float | None, answer_id: str) -> Json:
         """Return a whole answer of ``tokens`` input and output tokens."""

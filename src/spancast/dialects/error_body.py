@@ -117,6 +117,9 @@ def http_error_attributes(error: BaseException) -> Attributes:
     own = vars(error)
     status = getattr(error, "status_code", getattr(response, "status_code", own.get("status")))
     body: Any = getattr(error, "body", None) if hasattr(error, "body") else _content(response)
+    if body is None and isinstance(details := getattr(error, "details", None), str):
+        # AI21.
+        body = details
     found, failure = _read(status, json_codec.decode(body) if isinstance(body, (str, bytes)) else body)
     # The HTTP status as code says less than the exception's class.
     if failure is not None and failure.type not in (semconv.OTHER, str(status)):

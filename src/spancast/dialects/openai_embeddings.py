@@ -37,7 +37,7 @@ _USAGE: Final[Table] = {
 }
 
 
-class _OpenAIEmbeddings(Dialect):
+class OpenAIEmbeddings(Dialect):
     """The dialect; stateless."""
 
     __slots__ = ()
@@ -122,4 +122,4 @@ def _dimensions(response: Mapping[str, Any]) -> Attributes:
     return {semconv.EMBEDDINGS_DIMENSIONS: len(vector)} if vector and isinstance(vector[0], float) else {}
 
 
-OPENAI_EMBEDDINGS: Final = _OpenAIEmbeddings()
+OPENAI_EMBEDDINGS: Final = OpenAIEmbeddings()

@@ -22,6 +22,14 @@ DIALECTS: Final[dict[str, str]] = {
     "gemini_interactions": "spancast.dialects.gemini_interactions.reader:GEMINI_INTERACTIONS",
     "bedrock_converse": "spancast.dialects.bedrock_converse.reader:BEDROCK_CONVERSE",
     "bedrock_invoke": "spancast.dialects.bedrock_invoke.reader:BEDROCK_INVOKE",
+    "cohere_chat": "spancast.dialects.cohere.chat:COHERE_CHAT",
+    "cohere_chat_v1": "spancast.dialects.cohere.chat_v1:COHERE_CHAT_V1",
+    "cohere_embed": "spancast.dialects.cohere.embed:COHERE_EMBED",
+    "ollama_chat": "spancast.dialects.ollama.chat:OLLAMA_CHAT",
+    "ollama_generate": "spancast.dialects.ollama.chat:OLLAMA_GENERATE",
+    "ollama_embed": "spancast.dialects.ollama.embed:OLLAMA_EMBED",
+    "xai_chat": "spancast.dialects.xai.chat:XAI_CHAT",
+    "dashscope_chat": "spancast.dialects.dashscope.chat:DASHSCOPE_CHAT",
 }
 
 _READERS: Final = ("read_request", "read_response", "new_stream", "span_name", "error_attributes")

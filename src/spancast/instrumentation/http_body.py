@@ -90,6 +90,33 @@ class ArrivedBody(Arrived):
             feed(payload)
 
 
+class ArrivedPieces(Arrived):
+    """The pieces of a body of server-sent events, or its lines, as the SDK's stream gets them."""
+
+    __slots__ = ("_pieces", "_separator")
+
+    def __init__(self, traced_call: TracedCall, *, separator: bytes = b"") -> None:
+        super().__init__(traced_call)
+        self._pieces: Final[list[bytes]] = []
+        self._separator: Final = separator
+
+    @property
+    def feed(self) -> Callable[[object], None]:
+        """Return a function that keeps a piece, bytes or text."""
+        return self._keep
+
+    def _keep(self, piece: object) -> None:
+        self._pieces.append(piece if isinstance(piece, bytes) else str(piece).encode("utf-8", "replace"))
+
+    def result(self) -> Response:
+        """Return the response as far as it has arrived."""
+        # SDKs stop reading at the end marker; such a response is complete.
+        payloads, self.is_complete = sse.payloads(self._separator.join(self._pieces), self._dialect)
+        for payload in payloads:
+            super().feed(payload)
+        return self.reader.result()
+
+
 class ArrivedRawBody(ArrivedBody):
     """The bytes of a body that the user reads unparsed: server-sent events, JSON lines, or one JSON value.
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
-from spancast.instrumentation import sse
+from spancast.instrumentation.http_body import ArrivedPieces
 from spancast.instrumentation.patching import (
     ClientPatches,
     InstancePatch,
@@ -20,46 +20,17 @@ from spancast.instrumentation.patching import (
     hide_frame,
 )
 from spancast.instrumentation.stainless import keys_into_extra_body, session_header
-from spancast.instrumentation.stream_recorder import Arrived, AsyncRecordingIterator, StreamRecorder, record_iterator
+from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, StreamRecorder, record_iterator
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
-from spancast.model.call import Response
 from spancast.model.json_data import sendable
-from spancast.model.providers import server_of
+from spancast.model.providers import provided_by
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import TracedCall
 
-_PROVIDER: Final = "hugging_face"
 _CHAT: Final = "conversational"
 _KEYS: Final = ("trace", "session_id")
 _INSTRUMENTED: Final = InstrumentedClients()
-
-
-class _Lines(Arrived):
-    """The lines of server-sent events that have arrived."""
-
-    __slots__ = ("_lines",)
-
-    def __init__(self, traced_call: TracedCall) -> None:
-        super().__init__(traced_call)
-        self._lines: Final[list[bytes]] = []
-
-    def add(self, line: Any) -> None:  # noqa: ANN401 - text, before 2.0 bytes
-        """Keep a line."""
-        self._lines.append(line if isinstance(line, bytes) else str(line).encode("utf-8", "replace"))
-
-    @property
-    def feed(self) -> Any:  # noqa: ANN401 - a function
-        """Return a function that keeps a line."""
-        return self.add
-
-    def result(self) -> Response:
-        """Return the response as far as it has arrived."""
-        # The SDK stops reading at the end marker. Between two lines of data may be an empty one, or none.
-        payloads, self.is_complete = sse.payloads(b"\n\n".join(self._lines), self._dialect)
-        for payload in payloads:
-            super().feed(payload)
-        return self.reader.result()
 
 
 class _Post(CallDescription):
@@ -73,9 +44,7 @@ class _Post(CallDescription):
             return None, args, kwargs, None
         if not json_codec.is_mapping(body):
             return None, args, kwargs, None
-        server = server_of(str(parameters.url))
-        if server.provider is None:
-            server = replace(server, provider=_PROVIDER)
+        server = provided_by("hugging_face", str(parameters.url))
         header = session_header((parameters.headers, None))
         traced_call = CALL_TRACER.start_call(OPENAI_CHAT, body, server, header)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
@@ -95,7 +64,8 @@ class _Post(CallDescription):
         if isinstance(result, bytes):
             traced_call.end_with_bytes(result)
             return None
-        recorder = StreamRecorder(traced_call, _Lines(traced_call))
+        # Between two lines of data may be an empty one, or none.
+        recorder = StreamRecorder(traced_call, ArrivedPieces(traced_call, separator=b"\n\n"))
         if hasattr(result, "__aiter__"):
             return AsyncRecordingIterator(aiter(result), recorder)
         return record_iterator(iter(result), recorder)

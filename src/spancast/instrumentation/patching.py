@@ -52,6 +52,10 @@ class InstrumentedClients:
         """Return whether calls of ``client`` are recorded."""
         return self.all or id(client) in self._single
 
+    def covers_part(self, name: str, part: object) -> bool:
+        """Return whether calls of the clients that have ``part`` as their attribute ``name`` are recorded."""
+        return self.all or any(getattr(one(), name, None) is part for one in [*self._single.values()])
+
     def __bool__(self) -> bool:
         return self.all or bool(self._single)
 
@@ -105,7 +109,10 @@ class InstancePatch(NamedTuple):
     path: str
     hook: Hook
     async_hook: Hook | None = None
-    """Used instead of ``hook`` if the object's method is a coroutine function."""
+    """Used instead of ``hook`` if the object's method is a coroutine function or makes async context managers."""
+
+    kind: str = ""
+    """The name of the class of clients that have the method, if others have not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,9 +228,9 @@ class Instrumentor:
         self._instrumented.add(target)
         self._watch_resources()
         for patch in self.patches.instance_patches:
-            _patch_instance(target, patch)
+            patch_instance(target, patch)
         for name in self.patches.copy_methods:
-            _patch_instance(target, InstancePatch(name, self._instrument_copy))
+            patch_instance(target, InstancePatch(name, self._instrument_copy))
         for resource in self._resources_in(target):
             self._patch_resource(resource)
         self._forget_variants(target)
@@ -304,7 +311,7 @@ class Instrumentor:
 
     def _patch_resource(self, resource: object) -> None:
         for _, name, hook in self._methods(type(resource)):
-            _patch_instance(resource, InstancePatch(name, hook))
+            patch_instance(resource, InstancePatch(name, hook))
 
     def _methods(self, kind: type) -> Iterator[tuple[type, str, Hook]]:
         for owner in kind.__mro__:
@@ -513,7 +520,10 @@ def _coroutine_function(function: Method) -> Method:
     return hide_frame(awaited)
 
 
-def _patch_instance(target: object, patch: InstancePatch) -> None:
+def patch_instance(target: object, patch: InstancePatch) -> None:
+    """Set the wrapper of ``patch`` on ``target``, unless it is there."""
+    if patch.kind and all(kind.__name__ != patch.kind for kind in type(target).__mro__):
+        return
     owner, name = _resolve_path(target, patch.path)
     if owner is None:
         return
@@ -525,7 +535,8 @@ def _patch_instance(target: object, patch: InstancePatch) -> None:
         counters.add("patches_not_found")
         return
     method = getattr(owner, name)
-    hook = (patch.async_hook if inspect.iscoroutinefunction(method) else None) or patch.hook
+    is_async = inspect.iscoroutinefunction(method) or inspect.isasyncgenfunction(inspect.unwrap(method))
+    hook = (patch.async_hook if is_async else None) or patch.hook
     around = hook(_of_class(owner, name, method) if existing is _ABSENT else _without_owner(existing))
     # Exact type, as in ``wrap_method``.
     if type(method) is MethodType and method.__self__ is owner:
@@ -590,4 +601,7 @@ def _resolve_path(target: object, path: str) -> tuple[Any, str]:
         owner = getattr(owner, parent, None)
         if owner is None:
             return None, name
+    if not hasattr(cast("type[Any]", type(owner)), name) and name not in getattr(owner, "__dict__", ()):
+        # An object that delegates to others (cohere's raw clients).
+        owner = getattr(getattr(owner, name, None), "__self__", owner)
     return owner, name

@@ -155,6 +155,56 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             patches="spancast.instrumentation.urllib3:PATCHES",
             by_name_only=True,
         ),
+        ClientSpec(
+            name="cohere",
+            distribution="cohere",
+            packages=("cohere",),
+            min_version="5.16.0",
+            patches="spancast.instrumentation.cohere:PATCHES",
+        ),
+        ClientSpec(
+            name="ollama",
+            distribution="ollama",
+            packages=("ollama",),
+            # Older ones need httpx before 0.28.
+            min_version="0.4.7",
+            patches="spancast.instrumentation.ollama:PATCHES",
+        ),
+        ClientSpec(
+            name="zai",
+            distribution="zai-sdk",
+            packages=("zai", "zhipuai"),
+            min_version="0.0.4",
+            patches="spancast.instrumentation.zai:PATCHES",
+        ),
+        ClientSpec(
+            name="ai21",
+            distribution="ai21",
+            packages=("ai21",),
+            min_version="4.0.0",
+            patches="spancast.instrumentation.ai21:PATCHES",
+        ),
+        ClientSpec(
+            name="xai",
+            distribution="xai-sdk",
+            packages=("xai_sdk",),
+            min_version="1.4.0",
+            patches="spancast.instrumentation.xai:PATCHES",
+        ),
+        ClientSpec(
+            name="azure_ai_inference",
+            distribution="azure-ai-inference",
+            packages=("azure.ai.inference",),
+            min_version="1.0.0b9",
+            patches="spancast.instrumentation.azure_ai_inference:PATCHES",
+        ),
+        ClientSpec(
+            name="dashscope",
+            distribution="dashscope",
+            packages=("dashscope",),
+            min_version="1.20.0",
+            patches="spancast.instrumentation.dashscope:PATCHES",
+        ),
     )
 }
 

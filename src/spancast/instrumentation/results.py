@@ -18,7 +18,7 @@ from collections.abc import (
     Generator,
     Iterator,
 )
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext
 from contextvars import copy_context
 from typing import Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -27,7 +27,14 @@ from spancast.diagnostics import never_raise
 from spancast.instrumentation.stainless import record_result
 from spancast.instrumentation.stream_recorder import Arrived, StreamRecorder
 from spancast.model import json_codec
-from spancast.tracing.generator_steps import Driven, Unawaited, async_generator_function, copy_names, generator_function
+from spancast.tracing.generator_steps import (
+    Driven,
+    Unawaited,
+    async_generator_function,
+    copy_names,
+    generator_function,
+    plain_step,
+)
 from spancast.tracing.traced_call import Incomplete, TracedCall
 
 
@@ -74,6 +81,25 @@ def _recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | Non
         return stand_in(result, recorder or StepRecorder(traced_call))
     record_result(traced_call, result, "")
     return None
+
+
+def starting_late(result: Any, begin: Callable[[], StepRecorder | None]) -> Any:  # noqa: ANN401 - a generator
+    """Return a generator like ``result``, which sends its request with its first step; the recording begins then.
+
+    Args:
+        result: A generator or async generator that has not started.
+        begin: Starts the recording; None if the call is not recorded.
+    """
+    is_async = inspect.isasyncgen(result)
+
+    def driven() -> Driven:
+        recorder = never_raise(begin)()
+        if recorder is None:
+            return Driven(result, plain_step, nullcontext())
+        return Driven(result, recorder.step_async if is_async else recorder.step, recorder)
+
+    steps = async_generator_function(driven) if is_async else generator_function(driven)
+    return copy_names(steps(), result)
 
 
 def _is_coroutine(result: Any) -> bool:  # noqa: ANN401 - any object

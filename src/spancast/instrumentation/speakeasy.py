@@ -7,7 +7,7 @@ requests and responses are read from the HTTP request and response of ``BaseSDK.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from spancast.dialects.protocol import Dialect
@@ -16,7 +16,7 @@ from spancast.instrumentation.patching import ClientPatches, InstancePatch, Inst
 from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_iterator
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
-from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
+from spancast.model.providers import Server, provided_by
 from spancast.model.trace_keys import NO_KEYS
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
@@ -134,9 +134,7 @@ class SpeakeasyCall(CallDescription):
         if not isinstance(url, str):
             details = getattr(getattr(resource, "sdk_configuration", None), "get_server_details", None)
             url = details()[0] if details is not None else None
-        known = server_of(url) if isinstance(url, str) else UNKNOWN_SERVER
-        # A gateway in front of the provider has another host name.
-        return known if known.provider else replace(known, provider=self._provider)
+        return provided_by(self._provider, url if isinstance(url, str) else "")
 
 
 def _without_keys(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -27,10 +27,13 @@ _JSON_STARTS: Final = (b"", b"{", b"[", b'"')
 def payloads(body: bytes, dialect: Dialect) -> tuple[list[Any], bool]:
     """Return the decoded ``data`` of each event, and whether the stream has its end marker or last event.
 
-    Comments and invalid JSON are skipped. The body may also be an event stream of AWS.
+    Comments and invalid JSON are skipped. The body may also be an event stream of AWS, or have an object per line.
     """
     if is_aws(body):
         return _with_end(_aws_payloads(body), dialect)
+    if not is_events(body):
+        lines = map(json_codec.decode, body.splitlines())
+        return _with_end([payload for payload in lines if payload is not None], dialect)
     found: list[Any] = []
     end = None if dialect.end_marker is None else dialect.end_marker.encode()
     # The format allows a byte order mark before the first line.

@@ -82,8 +82,8 @@ def stainless_patches(  # noqa: PLR0913 - one argument per property of an SDK
         provider: The provider if that of the host is unknown.
     """
     instrumented = InstrumentedClients()
-    request = wrap_call(_Request(package, endpoints, fetches, prepare, provider, instrumented))
-    pop_keys = _pop_keys_hook(instrumented)
+    request = wrap_call(Request(package, endpoints, fetches, prepare, provider, instrumented))
+    pop_keys = key_hook(instrumented)
     base = f"{package}._base_client"
     patches = [
         Patch(base, "SyncAPIClient.request", request.sync),
@@ -134,7 +134,8 @@ def pop_trace_keys(method: Method, instrumented: InstrumentedClients | None = No
     return hide_frame(wrapper)
 
 
-def _pop_keys_hook(instrumented: InstrumentedClients) -> Hook:
+def key_hook(instrumented: InstrumentedClients) -> Hook:
+    """Return the hook of ``pop_trace_keys`` for resources of the ``instrumented`` clients."""
     return functools.partial(pop_trace_keys, instrumented=instrumented)
 
 
@@ -183,7 +184,7 @@ def keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
     return changed
 
 
-class _Request(CallDescription):
+class Request(CallDescription):
     """The method ``request`` of the SDK's client, which gets the final body and headers."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - the arguments of ``stainless_patches``

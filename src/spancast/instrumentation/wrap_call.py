@@ -6,7 +6,8 @@ Invariants (tests/contract/test_every_client.py):
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from spancast.diagnostics import never_raise
@@ -53,12 +54,16 @@ class CallHooks(NamedTuple):
 
     sync: Hook
     asynchronous: Hook
+    manager: Hook
+    """Wraps a method that returns a context manager: its entering sends the request and returns the result."""
+    async_manager: Hook
 
 
 def wrap_call(description: CallDescription) -> CallHooks:
     """Return wrappers that record calls by ``description``: begin, call the method in the span, record, end."""
     begin, record, fail = never_raise(description.begin), never_raise(description.record), never_raise(description.fail)
-    return CallHooks(_sync(begin, record, fail), _asynchronous(begin, record, fail))
+    sync, asynchronous = _sync(begin, record, fail), _asynchronous(begin, record, fail)
+    return CallHooks(sync, asynchronous, *_managers(sync, asynchronous))
 
 
 def _sync(begin: _Begin, record: _Step, fail: _Step) -> Hook:
@@ -114,3 +119,25 @@ def _asynchronous(begin: _Begin, record: _Step, fail: _Step) -> Hook:
         return wrapper
 
     return asynchronous
+
+
+def _managers(sync: Hook, asynchronous: Hook) -> tuple[Hook, Hook]:
+    """Return wrappers of methods that return context managers, whose entering ``sync`` or ``asynchronous`` record."""
+
+    def manager(method: Method) -> Method:
+        def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Generator[Any]:  # noqa: ANN401 - the SDK's own result
+            with ExitStack() as stack:
+                enter = sync(lambda *args, **kwargs: stack.enter_context(method(*args, **kwargs)))
+                yield enter(owner, *args, **kwargs)
+
+        return contextmanager(wrapper)
+
+    def async_manager(method: Method) -> Method:
+        async def wrapper(owner: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:  # noqa: ANN401 - the SDK's own result
+            async with AsyncExitStack() as stack:
+                enter = asynchronous(lambda *args, **kwargs: stack.enter_async_context(method(*args, **kwargs)))
+                yield await enter(owner, *args, **kwargs)
+
+        return asynccontextmanager(wrapper)
+
+    return manager, async_manager

@@ -109,13 +109,12 @@ _USAGE_WORDS: Final = frozenset(
     _names(
         """
         accepted audio avg billed by byok cache cached call calls candidate candidates characters completion completions
-        cost count creation details discount duration embedding embeddings ephemeral executed execution fetch fetches
-        fee file finish first generation h hit hits image images in inference input is iteration iterations latency
-        long m miss ms native num
-        number output per pixels prediction predictions processing prompt queries query queue read reasoning rejected
-        request requested requests saved search searches second seconds server source sources streaming text thinking
+        billable character cost count creation details discount document duration embedding embeddings ephemeral eval
+        executed execution fee fetch fetches file finish first generation google grounding h hit hits image images in
+        inference initial input is iteration iterations latency load long m maps miss modality ms native num number
+        output per pixels prediction predictions processing prompt queries query queue read reasoning rejected request
+        requested requests retrieval saved search searches second seconds server source sources streaming text thinking
         thought thoughts ticks time to token tokens tool total units upstream usage usd use used video wait web write
-        billable character document google grounding initial maps modality retrieval
         """
     )
 )
@@ -123,7 +122,17 @@ _USAGE_WORDS: Final = frozenset(
 _NAME_PARTS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,128}", re.ASCII)
 _USAGE_TEXTS: Final = frozenset(
-    {"inference_geo", "modality", "model", "service_tier", "speed", "trafficType", "traffic_type", "type"}
+    {
+        "inference_geo",
+        "modality",
+        "model",
+        "server_side_tools_used",
+        "service_tier",
+        "speed",
+        "trafficType",
+        "traffic_type",
+        "type",
+    }
 )
 """Usage fields that are not numbers."""
 
@@ -166,7 +175,7 @@ def _rows(rule: Rule, names: str, prefix: str = "") -> dict[str, Rule]:
     return {prefix + name: rule for name in _names(names)}
 
 
-_THINKING: Final = _fields(type=_word, budget_tokens=_number, display=_word)
+_THINKING: Final = _fields(type=_word, budget_tokens=_number, token_budget=_number, display=_word)
 _EFFORT: Final = _fields(
     effort=_word, max_tokens=_number, enabled=_number, exclude=_number, summary=_word, generate_summary=_word,
     context=_word, mode=_word,
@@ -186,25 +195,28 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _number,
         """
         add_generation_prompt add_special_tokens background best_of cache_prompt candidate_count continue_final_message
-        dimensions disable_search early_stopping echo enable_search_classifier enable_thinking frequency_penalty
-        ignore_eos include_reasoning include_stop_str_in_output keep_alive length_penalty logprobs
-        max_completion_tokens max_output_tokens max_retries max_tokens max_tool_calls min_p min_tokens mirostat
-        mirostat_eta mirostat_tau n n_predict normalize num_ctx num_predict num_search_results parallel_tool_calls
-        presence_penalty priority prompt_logprobs random_seed repeat_last_n repeat_penalty repetition_penalty
-        return_citations return_images return_related_questions return_token_ids safe_prompt seed skip_special_tokens
-        spaces_between_special_tokens store stream temperature tfs_z thinking_budget timeout timeout_ms top_a top_k
-        top_logprobs top_p truncate_prompt_tokens typical_p use_beam_search
+        dimensions disable_search early_stopping echo embedding_only enable_search enable_search_classifier
+        enable_thinking f16_kv frequency_penalty ignore_eos include_reasoning include_stop_str_in_output
+        incremental_output keep_alive length_penalty logits_all logprobs low_vram main_gpu max_completion_tokens
+        max_output_tokens max_retries max_tokens max_tool_calls max_turns min_p min_tokens mirostat mirostat_eta
+        mirostat_tau n n_predict normalize num_batch num_ctx num_gpu num_keep num_predict num_search_results num_thread
+        numa parallel_tool_calls penalize_newline presence_penalty priority prompt_logprobs random_seed raw
+        raw_prompting repeat_last_n repeat_penalty repetition_penalty return_citations return_images
+        return_related_questions return_token_ids safe_prompt search_queries_only seed skip_special_tokens
+        spaces_between_special_tokens store store_messages stream strict_tools temperature tfs_z thinking_budget timeout
+        timeout_ms top_a top_k top_logprobs top_p truncate_prompt_tokens typical_p use_beam_search use_encrypted_content
+        use_mlock use_mmap vocab_only
         """,
     ),
     **_rows(
         _word,
         """
-        additionalModelResponseFieldPaths anthropic_version betas encoding_format function_call guardrailTrace
-        guardrailVersion include inference_geo input_type modalities models output_dtype performanceConfigLatency
-        previous_response_id projectIdentifier prompt_cache_key prompt_cache_retention prompt_mode quality
-        reasoning_effort reasoning_format return_likelihoods route safety_identifier safety_mode schemaVersion
-        search_context_size search_mode search_recency_filter service_tier size speed toolChoice transforms truncate
-        truncation user_profile_id verbosity workspace_id
+        additionalModelResponseFieldPaths anthropic_version betas citation_quality encoding_format function_call
+        guardrailTrace guardrailVersion include inference_geo input_type keep_alive modalities models output_dtype
+        performanceConfigLatency previous_response_id projectIdentifier prompt_cache_key prompt_cache_retention
+        prompt_mode prompt_truncation quality reasoning_effort reasoning_format result_format return_likelihoods route
+        safety_identifier safety_mode schemaVersion search_context_size search_mode search_recency_filter service_tier
+        size speed toolChoice transforms truncate truncation user_profile_id verbosity workspace_id
         """,
     ),
     # Gemini's parameters
@@ -226,6 +238,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     "background_options": _fields(completion_window=_word, continuation_id=_word),
     "billing_policy": _fields(type=_word, bill_to=_word),
     "cache_control": _fields(type=_word, ttl=_word),
+    "citation_options": _fields(mode=_word),
     "compaction": _fields(type=_word),
     "container": _first_of(
         _word, _fields(id=_word, skills=_each(_fields(type=_word, skill_id=_word, version=_word)))
@@ -266,6 +279,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     "reasoning": _first_of(_word, _EFFORT),
     "serviceTier": _TIER,
     "stream_options": _fields(include_usage=_number, include_obfuscation=_number),
+    "think": _word,
     "thinking": _THINKING,
     # Tool names are left out like the tools.
     "tool_choice": _first_of(_word, _fields(type=_word, mode=_word, disable_parallel_tool_use=_number)),
@@ -274,7 +288,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _content,
         """
         contents documents functions input instructions messages outputConfig prediction prompt requestMetadata
-        response_format stop stop_sequences suffix system text tools
+        response_format stop stop_sequences suffix system template text tools
         """,
     ),
 }  # fmt: skip
@@ -287,6 +301,7 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
         cache_hit completed_at created firstByteLatency invocationLatency metrics.latencyMs retry_attempts status_code
         """,
     ),
+    **_rows(_word, "created_at generation_id"),
     **_rows(
         _word,
         """

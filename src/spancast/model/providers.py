@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -89,6 +89,12 @@ def server_of(base_url: str) -> Server:
     if not host:
         return UNKNOWN_SERVER
     return Server(_provider(host), {SERVER_ADDRESS: host, **({SERVER_PORT: port} if port else {})})
+
+
+def provided_by(provider: str, base_url: str) -> Server:
+    """Return the server of ``base_url``, which is ``provider`` unless the host is known: a gateway has another name."""
+    known = server_of(base_url)
+    return known if known.provider else replace(known, provider=provider)
 
 
 def _provider(host: str) -> str | None:

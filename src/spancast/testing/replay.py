@@ -37,6 +37,7 @@ _GZIP_WBITS = 31
 _JSON_TYPE = {"content-type": "application/json"}
 _AWS_TYPE = {"content-type": "application/vnd.amazon.eventstream"}
 _SSE_TYPE = {"content-type": "text/event-stream; charset=utf-8", "cache-control": "no-cache"}
+_NDJSON_TYPE = {"content-type": "application/x-ndjson"}
 
 
 class Headers(Mapping[str, str]):
@@ -127,6 +128,7 @@ class Reply:
         gates: Mapping[int, threading.Event] | None = None,
         comments: Sequence[str] = (),
         done: bool = True,
+        ndjson: bool = False,
         crlf: bool = False,
         gzip: bool = False,
         cut_after: int | None = None,
@@ -145,6 +147,7 @@ class Reply:
                 delays ``[DONE]`` or the end of the connection.
             comments: Lines such as ``KEEP_ALIVE``, sent before the gap of each event.
             done: Whether to end with ``[DONE]``; typed events (Responses, Messages) never do.
+            ndjson: Whether to send a line of JSON per event instead of server-sent events (Ollama).
             crlf: Whether lines end in CRLF.
             gzip: Whether to compress the body, flushed after each event.
             cut_after: Number of events after which the connection ends within the body.
@@ -155,7 +158,7 @@ class Reply:
             aws: The form of ``events`` in an event stream of AWS, which is sent instead.
         """
         events = list(events)
-        frames = [_frame(event, aws) for event in events[:cut_after]]
+        frames = [orjson.dumps(event) + b"\n" if ndjson else _frame(event, aws) for event in events[:cut_after]]
         comment_lines = "".join(f"{line}\n\n" for line in comments)
         pieces: list[_Piece] = []
         for index, frame in enumerate(frames):
@@ -163,7 +166,8 @@ class Reply:
             gap = gap_s if index else first_gap_s
             pieces.append(_Piece(frame, gap, (gates or {}).get(index)))
         typed = any(isinstance(event, Mapping) and "type" in event for event in events)
-        end = b"data: [DONE]\n\n" if done and not typed and cut_after is None and not aws else b""
+        is_closed = done and not (typed or ndjson or aws) and cut_after is None
+        end = b"data: [DONE]\n\n" if is_closed else b""
         pieces.append(_Piece(end, 0.0, (gates or {}).get(len(frames))))
         if crlf:
             pieces = [dataclasses.replace(piece, data=piece.data.replace(b"\n", b"\r\n")) for piece in pieces]
@@ -171,7 +175,7 @@ class Reply:
             pieces = list(_gzip(pieces))
         encoding = {"content-encoding": "gzip"} if gzip else {}
         return cls(
-            headers={**(_AWS_TYPE if aws else _SSE_TYPE), **encoding, **(headers or {})},
+            headers={**(_AWS_TYPE if aws else _NDJSON_TYPE if ndjson else _SSE_TYPE), **encoding, **(headers or {})},
             delay_s=delay_s,
             pieces=tuple(pieces),
             framing="chunked",
@@ -385,7 +389,8 @@ class ReplayServer:
         if canned.events is None:
             return Reply.json(canned.answer, headers=headers)
         comments = (KEEP_ALIVE,) if self.openrouter else ()
-        return Reply.stream(canned.events, headers=headers, comments=comments, done=canned.done, aws=canned.aws)
+        form = {"done": canned.done, "aws": canned.aws, "ndjson": canned.ndjson}
+        return Reply.stream(canned.events, headers=headers, comments=comments, **form)
 
 
 class _Connection:

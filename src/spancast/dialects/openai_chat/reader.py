@@ -57,6 +57,8 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
     "reasoning_effort": Row(semconv.REQUEST_REASONING_LEVEL, read.text),
     "response_format": Row(semconv.REQUEST + "response_format", _format),
     "n": Row(semconv.REQUEST_CHOICE_COUNT, _choice_count),
+    # xAI's.
+    "previous_response_id": Row(semconv.REQUEST_PREVIOUS_RESPONSE_ID, read.text),
     "service_tier": Row(semconv.OPENAI_REQUEST_SERVICE_TIER, read.service_tier),
     "stream": Row(semconv.REQUEST_STREAM, read.true_flag),
 }

@@ -1,0 +1,1 @@
+"""The dialect of DashScope (Alibaba Cloud's Model Studio)."""

@@ -1,0 +1,1 @@
+"""The dialect of xAI's gRPC API."""

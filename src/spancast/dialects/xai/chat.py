@@ -1,0 +1,269 @@
+"""xAI's gRPC API (``xai_api.Chat``), in the JSON form of its protocol buffers, with the field names of the schema.
+
+A message may also be given as it is on the wire: ``{"proto": "<hexadecimal>"}``.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+from spancast.diagnostics import counters
+from spancast.dialects import accessors
+from spancast.dialects.error_body import http_error_attributes
+from spancast.dialects.openai_chat.translated import TranslatedChat
+from spancast.model import json_codec, semconv
+from spancast.model.call import Attributes
+
+_REQUEST: Final = "xai_api.GetCompletionsRequest"
+_RESPONSE: Final = "xai_api.GetChatCompletionResponse"
+_CHUNK: Final = "xai_api.GetChatCompletionChunk"
+_FINISH_REASONS: Final = {
+    "REASON_STOP": "stop",
+    "REASON_MAX_LEN": "length",
+    "REASON_MAX_CONTEXT": "length",
+    "REASON_TIME_LIMIT": "length",
+    "REASON_TOOL_CALLS": "tool_calls",
+    "REASON_INVALID": "error",
+}
+_ROLE: Final = "ROLE_"
+_PREFIXES: Final = {
+    "reasoning_effort": "EFFORT_",
+    "service_tier": "SERVICE_TIER_",
+    "format_type": "FORMAT_TYPE_",
+    "mode": "TOOL_MODE_",
+    "role": _ROLE,
+    "detail": "DETAIL_",
+    "type": "TOOL_CALL_TYPE_",
+    "status": "TOOL_CALL_STATUS_",
+}
+_USAGE: Final = {"cached_prompt_text_tokens": "cached_tokens"}
+_DETAILS: Final = {"prompt_text_tokens": "text_tokens", "prompt_image_tokens": "image_tokens"}
+_OWN_TOOLS: Final = frozenset({"client_side_tool", "invalid"})
+"""Types of calls of tools that the caller runs."""
+_PAIR: Final = 2
+_ENUM_SIZE: Final = 2
+
+
+class _XaiChat(TranslatedChat):
+    """The dialect; stateless."""
+
+    __slots__ = ()
+
+    name: str = "xai_chat"
+    provider: str = "x_ai"
+    answers: str | None = "spancast.dialects.xai.answers:CHAT"
+
+    def translated_request(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a request as that of Chat Completions."""
+        body = _decoded(body, _REQUEST)
+        translated = {name: _word(name, value) for name, value in body.items()}
+        translated["messages"] = [
+            item if type(item) is dict and type(item.get("content")) is str else _message(item)
+            for item in accessors.items(body.get("messages"))
+        ]
+        if tools := accessors.items(body.get("tools")):
+            translated["tools"] = [_tool(accessors.fields(tool)) for tool in tools]
+        if (choice := body.get("tool_choice")) is not None:
+            translated["tool_choice"] = _tool_choice(accessors.fields(choice))
+        if (form := body.get("response_format")) is not None:
+            translated["response_format"] = _response_format(accessors.fields(form))
+        return translated
+
+    def translated_response(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a complete response as that of Chat Completions."""
+        return _answer(_decoded(response, _RESPONSE), "message")
+
+    def translated_chunk(self, chunk: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return a chunk of a stream as that of Chat Completions."""
+        return _answer(_decoded(chunk, _CHUNK), "delta")
+
+    def completed(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return ``response``: the API has a finish reason of its own for tool calls."""
+        return response
+
+    def error_attributes(self, error: BaseException) -> Attributes:
+        """Return the name of the gRPC status as ``error.type``."""
+        code = getattr(error, "code", None)
+        name = getattr(code(), "name", None) if callable(code) else None
+        return {semconv.ERROR_TYPE: name} if isinstance(name, str) else http_error_attributes(error)
+
+
+def _decoded(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the JSON form of a message that is given as on the wire; empty, and counted, if it is damaged."""
+    wire = message.get("proto")
+    if not isinstance(wire, str):
+        return message
+    # protobuf comes with the OTLP exporter; the SDK has registered its messages.
+    from google.protobuf import descriptor_pool, json_format, message_factory  # noqa: PLC0415 - few users need it
+    from google.protobuf.message import DecodeError  # noqa: PLC0415
+
+    try:
+        kind: Any = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))
+        proto = kind.FromString(bytes.fromhex(wire))
+    except (KeyError, ValueError, DecodeError):
+        counters.add("internal_errors")
+        return {}
+    to_json: Callable[[Any], dict[str, Any]] = functools.partial(
+        json_format.MessageToDict, preserving_proto_field_name=True
+    )
+    if name != _REQUEST:
+        return {**to_json(proto), **_without_proto(message)}
+    roles = {number: _word("role", value.name) for number, value in _roles(kind).items()}
+    # The conversion takes 30 microseconds per message.
+    messages = [_text_message(one, roles) or to_json(one) for one in proto.messages]
+    proto.ClearField("messages")
+    return {**to_json(proto), "messages": messages, **_without_proto(message)}
+
+
+def _roles(kind: Any) -> Mapping[int, Any]:  # noqa: ANN401 - a class of protocol buffers
+    message = kind.DESCRIPTOR.fields_by_name["messages"].message_type
+    return message.fields_by_name["role"].enum_type.values_by_number
+
+
+def _without_proto(message: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in message.items() if name != "proto"}
+
+
+def _text_message(proto: Any, roles: Mapping[int, object]) -> dict[str, Any] | None:  # noqa: ANN401 - a protocol buffer
+    """Return a message that has a role and one text, as that of Chat Completions; None for any other.
+
+    Any other field would make its wire form longer. To ask for its fields takes three times as long.
+    """
+    content, role = proto.content, proto.role
+    if len(content) != 1 or not role or not (text := content[0].text):
+        return None
+    length = len(text) if text.isascii() else len(text.encode())
+    is_text_only = proto.ByteSize() == _field_size(_field_size(length)) + _ENUM_SIZE
+    return {"role": roles.get(role), "content": text} if is_text_only else None
+
+
+def _field_size(length: int) -> int:
+    """Return the size of a field of ``length`` bytes: a tag, the length in groups of seven bits, the bytes."""
+    return 1 + max(1, -(-length.bit_length() // 7)) + length
+
+
+def _word(name: str, value: object) -> object:
+    """Return the value of an enumeration in lower case, without the name of its type."""
+    prefix = _PREFIXES.get(name)
+    return value.removeprefix(prefix).lower() if prefix is not None and isinstance(value, str) else value
+
+
+def _message(value: object) -> object:
+    """Return a message as that of Chat Completions."""
+    if type(value) is dict and len(value) == _PAIR and type(parts := value.get("content")) is list and len(parts) == 1:
+        text = parts[0].get("text") if type(parts[0]) is dict else None
+        if type(text) is str and text and type(role := value.get("role")) is str:
+            return {"role": role.removeprefix(_ROLE).lower(), "content": text}
+    fields = accessors.fields(value)
+    content = accessors.items(fields.get("content"))
+    role = _word("role", fields.get("role"))
+    translated = {name: item for name, item in fields.items() if name not in ("content", "tool_calls", "role")}
+    translated["role"] = role
+    parts = [_part(accessors.fields(item)) for item in content]
+    texts = [part["text"] for part in parts if part.get("type") == "text"]
+    translated["content"] = texts[0] if len(parts) == len(texts) == 1 else parts or None
+    return _with_calls(translated, fields)
+
+
+def _part(part: Mapping[str, Any]) -> dict[str, Any]:
+    if "text" in part:
+        return {"type": "text", **part}
+    image = accessors.fields(part.get("image_url"))
+    if url := image.get("image_url"):
+        inner = {name: _word(name, image[name]) for name in image if name != "image_url"}
+        return {"type": "image_url", "image_url": {"url": url, **inner}}
+    kind = next(iter(part), "unknown")
+    inner = {"file_data" if name == "data" else name: value for name, value in accessors.fields(part.get(kind)).items()}
+    return {"type": "file", "file": inner} if kind == "file" or inner else {"type": kind}
+
+
+def _with_calls(message: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the tool calls; those of tools that xAI runs are parts of the content, as the conventions have it."""
+    calls = [accessors.fields(call) for call in accessors.items(fields.get("tool_calls"))]
+    own = [call for call in calls if str(_word("type", call.get("type") or "invalid")) in _OWN_TOOLS]
+    if own:
+        message["tool_calls"] = [{name: call[name] for name in call if name not in ("type", "status")} for call in own]
+    if len(own) < len(calls):
+        text = message.get("content")
+        given = [{"type": "text", "text": text}] if isinstance(text, str) and text else accessors.items(text)
+        message["content"] = [*map(_server_call, [call for call in calls if call not in own]), *given]
+    return message
+
+
+def _server_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = accessors.fields(call.get("function"))
+    arguments = function.get("arguments")
+    decoded = json_codec.decode(arguments) if isinstance(arguments, str) and arguments else None
+    kind = str(_word("type", call.get("type"))).removesuffix("_tool")
+    details = {"type": kind, "arguments": arguments if decoded is None else decoded}
+    details |= {name: _word(name, call[name]) for name in call if name not in ("id", "type", "function")}
+    call_id, name = accessors.text(call.get("id")), accessors.text(function.get("name")) or ""
+    return {"type": "server_tool_call", "id": call_id, "name": name, "server_tool_call": details}
+
+
+def _tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    kind = next(iter(tool), "function")
+    inner = dict(accessors.fields(tool.get(kind)))
+    if isinstance(parameters := inner.get("parameters"), str):
+        decoded = json_codec.decode(parameters)
+        inner["parameters"] = parameters if decoded is None else decoded
+    return {"type": kind, kind: inner}
+
+
+def _tool_choice(choice: Mapping[str, Any]) -> object:
+    if name := choice.get("function_name"):
+        return {"type": "function", "function": {"name": name}}
+    return _word("mode", choice.get("mode"))
+
+
+def _response_format(form: Mapping[str, Any]) -> dict[str, Any]:
+    kind, schema = _word("format_type", form.get("format_type")), form.get("schema")
+    decoded = json_codec.decode(schema) if isinstance(schema, str) else None
+    return {"type": kind, **({"json_schema": schema if decoded is None else decoded} if schema else {})}
+
+
+def _answer(response: Mapping[str, Any], holder: str) -> Mapping[str, Any]:
+    outputs = response.get("outputs")
+    if outputs is None:
+        return response
+    translated = {name: _word(name, value) for name, value in response.items() if name not in ("outputs", "usage")}
+    if (created := _seconds(response.get("created"))) is not None:
+        translated["created"] = created
+    if (usage := response.get("usage")) is not None:
+        translated["usage"] = _usage(accessors.fields(usage))
+    choices = [_choice(accessors.fields(output), holder) for output in accessors.items(outputs)]
+    return {**translated, "choices": choices}
+
+
+def _choice(output: Mapping[str, Any], holder: str) -> dict[str, Any]:
+    given = accessors.fields(output.get(holder))
+    message = {name: _word(name, given[name]) for name in given if name != "tool_calls"}
+    choice: dict[str, Any] = {"index": accessors.count(output.get("index")) or 0, holder: _with_calls(message, given)}
+    reason = output.get("finish_reason")
+    if isinstance(reason, str):
+        choice |= {"finish_reason": _FINISH_REASONS.get(reason, reason), "native_finish_reason": reason}
+    if (logprobs := output.get("logprobs")) is not None:
+        choice["logprobs"] = logprobs
+    return choice
+
+
+def _usage(usage: Mapping[str, Any]) -> dict[str, Any]:
+    found = {_USAGE.get(name, name): value for name, value in usage.items() if name not in _DETAILS}
+    details = {canonical: usage[name] for name, canonical in _DETAILS.items() if name in usage}
+    # 64-bit numbers are texts in the JSON form.
+    if isinstance(ticks := usage.get("cost_in_usd_ticks"), str) and ticks.isdecimal():
+        found["cost_in_usd_ticks"] = int(ticks)
+    return {**found, "prompt_tokens_details": details} if details else found
+
+
+def _seconds(created: object) -> int | None:
+    try:
+        return int(datetime.fromisoformat(created).timestamp()) if isinstance(created, str) else None
+    except ValueError:
+        return None
+
+
+XAI_CHAT: Final = _XaiChat()
