@@ -389,8 +389,14 @@ class ReplayServer:
         if canned.events is None:
             return Reply.json(canned.answer, headers=headers)
         comments = (KEEP_ALIVE,) if self.openrouter else ()
-        form = {"done": canned.done, "aws": canned.aws, "ndjson": canned.ndjson}
-        return Reply.stream(canned.events, headers=headers, comments=comments, **form)
+        return Reply.stream(
+            canned.events,
+            headers=headers,
+            comments=comments,
+            done=canned.done,
+            aws=canned.aws,
+            ndjson=canned.ndjson,
+        )
 
 
 class _Connection:
