@@ -88,6 +88,10 @@ class ClickHouseConfig(NetworkConfig, frozen=True):
         default=True, description="False: leave out the column CACHE_WRITE_TOKENS even if the table has it."
     )
 
+    def ddl(self) -> str:
+        """Return the statement that creates the table."""
+        return ddl(self.table)
+
     def place(self) -> Place:
         """Return the table, the user, the entity and the organization."""
         server = self.address

@@ -61,6 +61,10 @@ class PostgresConfig(DestinationConfig, frozen=True):
     create_table: bool = Field(default=False, description="Create the table if it does not exist.")
     timeout: Duration = Field(10.0, description="Time limit of one delivery.")
 
+    def ddl(self) -> str:
+        """Return the statement that creates the table."""
+        return ddl(self.table)
+
     def place(self) -> Place:
         """Return the server, the database, the table, the user, the entity and the organization."""
         parts = urlsplit(self.url.get_secret_value())
@@ -151,7 +155,7 @@ class PostgresDestination:
 
     def _insert_rows(self, cursor: Any, payload: Payload) -> Outcome:  # noqa: ANN401
         context = {"entity_id": self._config.entity_id, "organization_id": self._config.organization_id}
-        cursor.execute(self._insert, [rows_json(list(payload.spans), self._columns, context)])
+        cursor.execute(self._insert, [rows_json(payload.spans, self._columns, context)])
         return Delivered()
 
     def _check_right(self, cursor: Any) -> Outcome:  # noqa: ANN401

@@ -70,6 +70,10 @@ class SnowflakeConfig(NetworkConfig, frozen=True):
         """Return the address of the account."""
         return (self.base_url or f"https://{self.account}.snowflakecomputing.com").rstrip("/")
 
+    def ddl(self) -> str:
+        """Return the statement that creates the table."""
+        return ddl(self.table)
+
     def place(self) -> Place:
         """Return the account, the table, the entity and the organization."""
         place = self.network_place(
@@ -106,7 +110,7 @@ class SnowflakeDestination:
         if failure is not None:
             return failure
         context = {"entity_id": self._config.entity_id, "organization_id": self._config.organization_id}
-        rows = rows_json(list(payload.spans), list(self._types), context)
+        rows = rows_json(payload.spans, self._types, context)
         ids = " ".join(span.trace_id + span.span_id for span in payload.spans)
         request_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{self._config.fingerprint()} {ids}")
         outcome, _ = self._execute(self._insert(), deadline_s, rows, request_id)
