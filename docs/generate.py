@@ -73,7 +73,7 @@ def destinations() -> str:
 def _batch_limit(kind: str) -> str:
     vendor = OTLP_VENDORS.get(kind)
     if vendor is None:
-        return ""
+        return DESTINATIONS[kind].batch_limit
     spans = [f"{vendor.max_batch_spans:,} spans"] if vendor.max_batch_spans else []
     return ", ".join([*spans, *([f"{vendor.max_batch_bytes:,} bytes"] if vendor.max_batch_bytes else [])])
 

@@ -7,7 +7,7 @@ whose column has no null gets 0.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +19,7 @@ DEFAULT_TABLE: Final = "OPENROUTER_TRACES"
 DEFAULT_ENTITY: Final = "local"
 Context: TypeAlias = Mapping[str, Any]
 """Values of a row that are not in its span: ``entity_id``, ``organization_id``."""
+NO_CONTEXT: Final[Context] = {"entity_id": DEFAULT_ENTITY, "organization_id": None}
 _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
@@ -98,6 +99,8 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "RESOURCE_ATTRIBUTES": _json(lambda span: span.resource.attributes),
 }
 """The columns of OpenRouter's table, in its order; a table may lack any of them."""
+ROW_NAMES: Final = tuple(name.lower() for name in COLUMNS)
+"""The fields of a row that is not in a table."""
 
 
 def without_nul(text: str) -> str:
@@ -105,8 +108,21 @@ def without_nul(text: str) -> str:
     return _NUL.sub(r"\1\\ufffd", text) if r"\u0000" in text else text
 
 
-def rows_json(spans: list[SpanData], names: list[str], context: Context) -> str:
-    """Return ``spans`` as a JSON array of rows with the columns ``names``, which may be in lower case."""
+def row_texts(
+    spans: Iterable[SpanData], names: Iterable[str], context: Context = NO_CONTEXT, *, json_as_text: bool = False
+) -> list[str]:
+    """Return each of ``spans`` as a JSON object with the columns ``names``, which may be in lower case."""
     columns = [(name, COLUMNS[name.upper()]) for name in names]
-    rows = [{name: column.value(span, context) for name, column in columns} for span in spans]
-    return without_nul(json_codec.encode(rows))
+    return [without_nul(json_codec.encode(_row(span, columns, context, json_as_text))) for span in spans]
+
+
+def _row(span: SpanData, columns: list[tuple[str, Column]], context: Context, json_as_text: bool) -> dict[str, Any]:
+    row = {name: column.value(span, context) for name, column in columns}
+    for name in [name for name, column in columns if json_as_text and column.is_json and row[name] is not None]:
+        row[name] = without_nul(json_codec.encode(row[name]))
+    return row
+
+
+def rows_json(spans: Iterable[SpanData], names: Iterable[str], context: Context) -> str:
+    """Return ``spans`` as a JSON array of rows with the columns ``names``, which may be in lower case."""
+    return f"[{','.join(row_texts(spans, names, context))}]"

@@ -236,8 +236,9 @@ class DeliveryWorker:
         for entries, outcome, rejected in division.run():
             left = left[len(entries) :]
             settled = replace(lease, entries=entries)
-            if isinstance(outcome, Rejected):
-                self._dead_letter(settled, rejected, outcome.reason)
+            if isinstance(outcome, Rejected) or rejected:
+                reason = outcome.reason if isinstance(outcome, Rejected) else outcome.message
+                self._dead_letter(settled, rejected, reason)
             else:
                 self._ack(settled, outcome)
         if division.failure is None:
