@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from spancast.destinations.http import HttpSender, sender_of
 from spancast.destinations.otlp_vendors import datadog_site
-from spancast.destinations.partial_delivery import Answer, PartialDelivery, Row, rows_of
+from spancast.destinations.partial_delivery import PartialDelivery, Row, rows_of
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
@@ -106,21 +106,33 @@ def _messages(span: SpanData) -> tuple[dict[str, Any] | None, dict[str, Any] | N
 
 
 def _read_messages(messages: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
-    names: dict[Any, str] = {}
+    names: dict[str, str] = {}
     for message in messages:
-        content, calls = _content(message.get("content")), []
-        for call in message.get("tool_calls") or ():
-            function = call.get("function") or {}
-            names[call.get("id")] = str(function.get("name"))
-            arguments = json_codec.decode(str(function.get("arguments")))
-            given = arguments if is_mapping(arguments) else {"arguments": function.get("arguments")}
-            calls.append(
-                {"name": function.get("name"), "arguments": given, "tool_id": call.get("id"), "type": "function"}
-            )
-        result = None
-        if (answers := message.get("tool_call_id")) is not None:
-            result = [{"name": names.get(answers, ""), "result": content, "tool_id": answers, "type": "tool_result"}]
-        yield facts.given(role=message.get("role"), content=content, tool_calls=calls or None, tool_results=result)
+        content, given = _content(message.get("content")), message.get("tool_calls")
+        calls = [_tool_call(call) for call in given if is_mapping(call)] if is_list(given) else []
+        names |= {call["tool_id"]: call["name"] for call in calls}
+        results = None
+        if (answered := message.get("tool_call_id")) is not None:
+            name = names.get(str(answered), "")
+            results = [{"name": name, "result": content, "tool_id": str(answered), "type": "tool_result"}]
+        yield facts.given(role=message.get("role"), content=content, tool_calls=calls or None, tool_results=results)
+
+
+def _tool_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = _mapping(call.get("function"))
+    arguments = function.get("arguments")
+    decoded = json_codec.decode(arguments) if isinstance(arguments, str) else arguments
+    given = decoded if is_mapping(decoded) else {"arguments": arguments}
+    return {
+        "name": _text(function.get("name")),
+        "arguments": given,
+        "tool_id": _text(call.get("id")),
+        "type": "function",
+    }
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if is_mapping(value) else {}
 
 
 def _content(content: Any) -> str:  # noqa: ANN401 - a text, or parts
@@ -137,7 +149,7 @@ def _values(span: SpanData, name: str) -> tuple[dict[str, Any] | None, dict[str,
 
 
 def _tools(span: SpanData) -> list[dict[str, Any]] | None:
-    found = [tool.get("function") or tool for tool in genai_fields.tools(span) or () if is_mapping(tool)]
+    found = [_mapping(tool.get("function")) or tool for tool in genai_fields.tools(span) or () if is_mapping(tool)]
     return [
         facts.given(
             name=tool.get("name"),
@@ -145,7 +157,6 @@ def _tools(span: SpanData) -> list[dict[str, Any]] | None:
             schema=tool.get("parameters") or tool.get("input_schema"),
         )
         for tool in found
-        if is_mapping(tool)
     ] or None
 
 
@@ -175,7 +186,7 @@ def _metrics(span: SpanData) -> dict[str, Any]:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any scalar
-    return value if isinstance(value, str) else json_codec.encode(value)
+    return value if isinstance(value, str) else "" if value is None else json_codec.encode(value)
 
 
 class DatadogDestination:
@@ -209,7 +220,7 @@ class DatadogDestination:
         self._delivery.close()
         self._sender.close()
 
-    def _send(self, rows: Sequence[Row], timeout_s: float) -> Answer:
+    def _send(self, rows: Sequence[Row], timeout_s: float) -> Outcome:
         body = self._start + b",".join(row.body for row in rows) + b"]}}}"
         return self._sender.send(body, _JSON, gzip=False, timeout_s=timeout_s, suffix=INTAKE).outcome
 

@@ -159,7 +159,7 @@ class KafkaDestination:
         failures: list[Retry | Rejected] = []
         headers = [("content-type", _CONTENT_TYPES[self._config.format].encode()), ("spancast-schema", b"1")]
 
-        def note(position: int, error: Any) -> None:  # noqa: ANN401 - the library's error
+        def note(position: int, error: Any, _: object = None) -> None:  # noqa: ANN401 - the library's error
             if error is None:
                 waiting.pop(position, None)
                 return
@@ -172,10 +172,8 @@ class KafkaDestination:
 
         for position, row in enumerate(rows):
             try:
-                producer.produce(
-                    self._config.topic, row.body, keys[row.key], headers=headers,
-                    on_delivery=lambda error, _, position=position: note(position, error),
-                )  # fmt: skip
+                acked = functools.partial(note, position)
+                producer.produce(self._config.topic, row.body, keys[row.key], headers=headers, on_delivery=acked)
             except self._library.KafkaException as error:
                 note(position, error.args[0])
             except BufferError:

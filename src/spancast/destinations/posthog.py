@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from spancast.destinations.http import HttpSender, sender_of
 from spancast.destinations.otlp import connection_test_span
-from spancast.destinations.partial_delivery import Answer, PartialDelivery, Row, rows_of
+from spancast.destinations.partial_delivery import PartialDelivery, Row, rows_of
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
@@ -99,7 +99,7 @@ class PostHogDestination:
         self._delivery.close()
         self._sender.close()
 
-    def _send(self, rows: Sequence[Row], timeout_s: float) -> Answer:
+    def _send(self, rows: Sequence[Row], timeout_s: float) -> Outcome:
         body = self._start + b",".join(row.body for row in rows) + b"]}"
         return self._sender.send(body, _JSON, gzip=False, timeout_s=timeout_s).outcome
 
