@@ -86,6 +86,7 @@ def destination_names() -> str:
 PROOFS = {
     "server": "the real server, in the tests",
     "emulator": "an emulator, in the tests",
+    "readers": "real readers (DuckDB, polars), in the tests",
     "vendor": "the vendor's pages, SDK or source",
     "users": "others' configurations only: an assumption",
 }

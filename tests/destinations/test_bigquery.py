@@ -1,7 +1,7 @@
 """The BigQuery destination: with bqemulator (`servers/build bqemulator`), and with a stub for the answers it never gives.
 
 The stub speaks the documented wire: a table's schema, ``testIamPermissions``, and ``insertAll`` whose answer of HTTP 200
-has the errors of rows (``tests/recordings/schemas`` of the facts are in the assertions).
+has the errors of rows.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from spancast.destinations.protocol import Delivered, Failed, Rejected, Retry
 from spancast.encoding.encoder import SpanEncoder
 from spancast.encoding.redaction import Redaction
 from spancast.errors import ConfigError
+from spancast.testing import check_destination
 
 pytest.importorskip("google.auth", reason="NO BIGQUERY: google-auth is not installed")
 
@@ -337,3 +338,15 @@ def test_batch_of_the_pipeline_arrives(stub: Stub, make: Make) -> None:
     assert (report.delivered, report.queued) == (600, 0)
     assert [len(ids) for ids in stub.inserted] == [500, 100]
     pipeline.shutdown()
+
+
+def test_contract(stub: Stub, account: dict[str, str]) -> None:
+    url = f"http://127.0.0.1:{stub.server_port}"
+    key = json.dumps({**account, "token_uri": f"{url}/token"})
+    entry = {"type": "bigquery", "project": "p-1", "service_account_key": key, "base_url": url, "timeout": 60}
+    check_destination(
+        lambda: entry,
+        unreachable=lambda: {**entry, "base_url": f"http://127.0.0.1:{own_port()}"},
+        secrets=[f"{CANARY}-token", account["private_key"][100:200]],
+    )
+    assert len({insert_id for ids in stub.inserted for insert_id in ids}) == 6

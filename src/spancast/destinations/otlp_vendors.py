@@ -26,9 +26,9 @@ from spancast.destinations.field_types import Address, Secret, Text
 FieldSpec: TypeAlias = tuple[Any, Any]
 """The type of a field and its pydantic ``Field``."""
 Values: TypeAlias = Mapping[str, str]
-Proof: TypeAlias = Literal["server", "emulator", "vendor", "users"]
-"""How a contract was verified: the real server in the tests, an emulator, the vendor's documentation, SDK or source, or
-only the public configurations of its users."""
+Proof: TypeAlias = Literal["server", "emulator", "readers", "vendor", "users"]
+"""How a contract was verified: the real server in the tests, an emulator, readers of its files, the vendor's
+documentation, SDK or source, or only the public configurations of its users."""
 
 TRACES: Final = "/v1/traces"
 _ANY_BASE: Final = "Base URL, with or without the path of its OTLP endpoint."
@@ -624,6 +624,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         convention="gen_ai_wide",
         accepted=("protobuf",),
         derive=_host("https://ingest.{realm}.observability.splunkcloud.com"),
+        proof="users",
     ),
     "lightstep": OtlpVendor(
         title="Lightstep",
@@ -730,6 +731,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         convention="gen_ai_wide",
         accepted=("protobuf",),
         auth="azure",
+        proof="users",
     ),
     "xray": OtlpVendor(
         title="AWS X-Ray",

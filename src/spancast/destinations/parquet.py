@@ -37,6 +37,7 @@ _NS_PER_S: Final = 1_000_000_000
 _URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://([^/?#@]+)(/[^?#]*)?")
 _SCHEMES: Final = ("s3", "gs", "az")
 _TEST_NAME: Final = "connection-test"
+_PLACE: Final = ("endpoint", "account_name")
 _STATUS: Final = re.compile(r"status code: (\d{3}[A-Za-z ]*)|<Code>(\w+)</Code>")
 _MISSING: Final = ("NotFoundError", "InvalidPathError", "NotSupportedError", "UnknownConfigurationKeyError")
 
@@ -47,9 +48,7 @@ def _check_target(value: str) -> str:
         return check_path(value)
     match = _URL.fullmatch(value)
     if match is None or scheme not in _SCHEMES:
-        raise ValueError(
-            "must be a folder, or `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`, `az://ACCOUNT/CONTAINER/FOLDER`"
-        )
+        raise ValueError("must be a folder, or `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`, `az://CONTAINER/FOLDER`")
     return value
 
 
@@ -58,12 +57,12 @@ class ParquetConfig(DestinationConfig, frozen=True):
 
     type: Literal["parquet"]
     path: Annotated[Text, AfterValidator(_check_target)] = Field(
-        description="Folder, or `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`, `az://ACCOUNT/CONTAINER/FOLDER`."
+        description="Folder, or `s3://BUCKET/FOLDER`, `gs://BUCKET/FOLDER`, `az://CONTAINER/FOLDER`."
     )
     options: dict[Text, Secret] = Field(
         default_factory=dict[str, Secret],
-        description="Credentials and endpoint of the object store by obstore's names, such as `access_key_id`;"
-        " default: as the cloud's own tools find them.",
+        description="Credentials and endpoint of the object store by obstore's names, such as `access_key_id` or"
+        " `account_name`; default: as the cloud's own tools find them.",
     )
     timeout: Duration = Field(30.0, description="Time limit of one delivery to an object store.")
 
@@ -73,14 +72,11 @@ class ParquetConfig(DestinationConfig, frozen=True):
         return "://" not in self.path
 
     def place(self) -> Place:
-        """Return the folder and, of another server than the cloud's, its endpoint."""
-        endpoint = self.options.get("endpoint")
-        return Place(
-            address={
-                "path": absolute(self.path) if self.is_local else self.path.rstrip("/"),
-                "endpoint": None if endpoint is None else endpoint.get_secret_value().rstrip("/"),
-            }
-        )
+        """Return the folder, and the options that say where its bucket or container is."""
+        given = {name: self.options.get(name) for name in _PLACE}
+        path = absolute(self.path) if self.is_local else self.path.rstrip("/")
+        named = {name: option.get_secret_value().rstrip("/") for name, option in given.items() if option is not None}
+        return Place(address={"path": path, **named})
 
 
 class Folder(Protocol):
@@ -215,7 +211,10 @@ def _object_folder(config: ParquetConfig) -> Folder:
             retry_config={"max_retries": 0},
         )
     except (errors.BaseError, ValueError, TypeError) as error:
-        raise ConfigError(f"path, options: obstore rejects them ({type(error).__name__})") from None
+        text = str(error).partition("\n")[0]
+        for value in options.values():
+            text = text.replace(value, "***")
+        raise ConfigError(f"path, options: {text}") from None
     return ObjectFolder(config.path, lambda name, body: put(opened, name, body), errors.BaseError)
 
 

@@ -142,6 +142,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         factory=f"{_HERE}.snowflake:create",
         extra_help=f"{_HERE}.snowflake:ddl",
         source="docs.snowflake.com/en/developer-guide/sql-api",
+        proof="emulator",
         repeats="nothing: a request id is executed once",
     ),
     "s3": DestinationType(
@@ -162,7 +163,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         factory=f"{_HERE}.parquet:create",
         extra="parquet",
         source="parquet.apache.org/docs/file-format",
-        proof="server",
+        proof="readers",
         repeats="the same file again, if the batch is the same",
     ),
     "kafka": DestinationType(
