@@ -152,6 +152,14 @@ def test_outcome_of_a_failed_statement(code: str, outcome: object, stub: Stub) -
     to.close()
 
 
+def test_missing_right_is_retried_with_the_servers_words(stub: Stub) -> None:
+    text = "Insufficient privileges to operate on table 'OPENROUTER_TRACES'"
+    stub.replies = [(422, {"code": "003001", "message": text, "sqlState": "42501"})]
+    to = destination(stub)
+    assert to.deliver(payload(), 60) == Retry(f"Snowflake: error 003001 (42501) {text}")
+    to.close()
+
+
 def test_wrong_token_is_retried_and_hidden(stub: Stub) -> None:
     stub.table = lambda: (401, {"code": "390303", "message": f"Invalid token {CANARY}"})
     to = destination(stub)

@@ -33,6 +33,7 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _CASTABLE: Final = re.compile(r"(?!VARIANT|OBJECT)[A-Z_]+(\([0-9, ]+\))?")
 _RUNNING: Final = 202
 _INVALID_STATEMENT: Final = 422
+_DENIED: Final = "42501"
 _NO_OBJECT: Final = "002003"
 _NO_COLUMN: Final = "000904"
 _POLL_S: Final = 0.5
@@ -184,12 +185,16 @@ class SnowflakeDestination:
         answer = _answer(result)
         code = str(answer.get("code", ""))
         # The message on data may quote a row.
-        is_about_names = code in (_NO_OBJECT, _NO_COLUMN)
+        is_denied = answer.get("sqlState") == _DENIED
+        is_about_names = is_denied or code in (_NO_OBJECT, _NO_COLUMN)
         text = self._sender.redact(str(answer.get("message", ""))) if is_about_names else ""
         reason = f"Snowflake: error {code} ({answer.get('sqlState', '')}){f' {text}' if text else ''}"
         if code == _NO_COLUMN:
             # A column was removed: the table is described again.
             self._types = {}
+            return Retry(reason)
+        if is_denied:
+            # Rights may be granted, so spans stay queued.
             return Retry(reason)
         if code == _NO_OBJECT:
             return Rejected(f"{reason}; create {self._config.table}, or set create_table")
