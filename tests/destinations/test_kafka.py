@@ -158,6 +158,22 @@ def test_messages_of_a_failed_delivery_are_not_sent_later(brokers: str, read: Re
     to.close()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("UNKNOWN_TOPIC_OR_PART", Rejected), ("_UNKNOWN_TOPIC", Rejected), ("MSG_SIZE_TOO_LARGE", Rejected),
+        ("TOPIC_AUTHORIZATION_FAILED", Retry), ("_AUTHENTICATION", Retry), ("NOT_ENOUGH_REPLICAS", Retry),
+        ("_MSG_TIMED_OUT", Retry), ("LEADER_NOT_AVAILABLE", Retry),
+    ],
+)  # fmt: skip
+def test_outcome_of_an_error(name: str, kind: type) -> None:
+    to = destination("127.0.0.1:9")
+    outcome = to._outcome(confluent_kafka.KafkaError(getattr(confluent_kafka.KafkaError, name)))
+    assert isinstance(outcome, kind)
+    assert f"Kafka 127.0.0.1:9, topic spancast.spans: {name} (" in outcome.reason
+    assert getattr(outcome, "too_large", False) == (name == "MSG_SIZE_TOO_LARGE")
+
+
 def test_wrong_option_is_an_error_of_the_configuration(brokers: str) -> None:
     to = destination(brokers, options={"sasl.mechanism": CANARY, "no.such": 1})
     with pytest.raises(ConfigError, match="property") as raised:

@@ -32,7 +32,6 @@ _TEMPORARY: Final = (
     "AuthenticationError", "AuthenticationWrongNumberOfArgsError", "NoPermissionError",
 )  # fmt: skip
 """Errors after which the entry is sent again; rights and passwords may be corrected."""
-_TEMPORARY_CODES: Final = ("OOM", "LOADING", "READONLY", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN", "NOAUTH", "NOPERM")
 
 
 def _check_url(value: SecretStr) -> SecretStr:
@@ -122,11 +121,10 @@ class RedisDestination:
 
     def _outcome(self, error: Exception) -> Retry | Rejected:
         kind, text = type(error).__name__, " ".join(str(error).split())[:120]
-        code = text.split(" ", 1)[0]
         # The text of an error of the connection may quote its address.
         is_connection = kind in ("ConnectionError", "TimeoutError", "MaxConnectionsError")
         reason = f"{self._label}: {kind}{'' if is_connection else f' ({text})'}"
-        is_temporary = is_connection or kind in _TEMPORARY or code in _TEMPORARY_CODES
+        is_temporary = is_connection or kind in _TEMPORARY
         return Retry(reason) if is_temporary else Rejected(reason)
 
 
