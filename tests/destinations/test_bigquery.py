@@ -245,6 +245,21 @@ def test_only_columns_of_the_table_are_written(stub: Stub, make: Make) -> None:
     to.close()
 
 
+def test_column_without_null_gets_zero(stub: Stub, make: Make) -> None:
+    """OpenRouter's own table has such columns of tokens; a group span has no tokens."""
+    names = ["span_id", "prompt_tokens", "total_cost", "model", "input", "cached_tokens"]
+    stub.table = (200, {"schema": {"fields": [
+        {"name": name, "mode": "NULLABLE" if name == "cached_tokens" else "REQUIRED"} for name in names
+    ]}})  # fmt: skip
+    to = make()
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    assert stub.requests[1][2]["rows"][3]["json"] == {
+        "span_id": "0000000000000001", "prompt_tokens": 0, "total_cost": 0.0, "model": "", "input": "{}",
+        "cached_tokens": None,
+    }  # fmt: skip
+
+
 def test_odd_texts_do_not_block_a_batch(stub: Stub, make: Make) -> None:
     to = make()
     odd = span(

@@ -57,7 +57,7 @@ DATADOG = {
             "type": "object", "required": ["ml_app", "spans"], "additionalProperties": False,
             "properties": {
                 "ml_app": {"type": "string", "pattern": r"^[a-z0-9_\-:./]{1,193}$"},
-                "tags": {"type": "array", "items": TEXT},
+                "tags": {"type": "array", "items": TEXT}, "session_id": TEXT,
                 "spans": {"type": "array", "minItems": 1, "items": {
                     "type": "object", "additionalProperties": False,
                     "required": ["name", "span_id", "trace_id", "parent_id", "start_ns", "duration", "meta"],
@@ -251,7 +251,7 @@ def test_datadog_gets_tools_and_their_results(intake: Intake, make: Make) -> Non
     tools = [{"type": "function", "name": "track", "description": "Track", "parameters": {"type": "object"}}]
     asked = {
         semconv.OPERATION_NAME: "chat", semconv.INPUT_MESSAGES: json.dumps(messages),
-        semconv.TOOL_DEFINITIONS: json.dumps(tools),
+        semconv.TOOL_DEFINITIONS: json.dumps(tools), semconv.TRACE_METADATA + "tags": ["beta"],
     }  # fmt: skip
     to = make("datadog")
     assert to.deliver(payload([span("chat", 1, attributes=asked)]), 60) == Delivered()
@@ -263,6 +263,7 @@ def test_datadog_gets_tools_and_their_results(intake: Intake, make: Make) -> Non
         {"name": "track", "arguments": {"order": "A"}, "tool_id": "c1", "type": "function"},
         {"name": "track", "arguments": {"arguments": "no object"}, "tool_id": "c2", "type": "function"},
     ]
+    assert (sent["tags"], "metadata" in sent["meta"]) == (["beta"], False)
     assert result == {
         "role": "tool", "content": "At the depot",
         "tool_results": [{"name": "track", "result": "At the depot", "tool_id": "c1", "type": "tool_result"}],

@@ -151,6 +151,18 @@ def test_row_that_is_not_accepted_is_dead_lettered_alone(url: str, engine: Any) 
     assert len(rows(engine)) == 19
 
 
+def test_column_without_null_gets_zero(url: str, engine: Any) -> None:
+    engine.execute(postgres.ddl())
+    engine.execute(
+        "ALTER TABLE openrouter_traces ALTER prompt_tokens SET NOT NULL, ALTER model SET NOT NULL, ALTER input SET NOT NULL"
+    )
+    to = destination(url)
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    group = rows(engine)[0]
+    assert (group["prompt_tokens"], group["model"], group["input"], group["total_tokens"]) == (0, "", {}, None)
+
+
 def test_missing_table_is_rejected_with_the_servers_words(url: str, engine: Any) -> None:
     to = destination(url)
     outcome = to.deliver(payload(), 60)

@@ -170,6 +170,22 @@ def test_wrong_token_is_retried_and_hidden(stub: Stub) -> None:
     assert CANARY not in outcome.reason + repr(to._config)
 
 
+def test_column_without_null_gets_zero(stub: Stub) -> None:
+    columns = [
+        ["SPAN_ID", "VARCHAR", "COLUMN", "N"],
+        ["PROMPT_TOKENS", "NUMBER", "COLUMN", "N"],
+        ["MODEL", "VARCHAR", "COLUMN", "Y"],
+    ]
+    stub.table = lambda: (200, {"data": columns})
+    to = destination(stub)
+    assert to.deliver(payload(conversation()[-1:]), 60) == Delivered()
+    to.close()
+    [(_, body)] = stub.inserts
+    assert json.loads(body["bindings"]["1"]["value"]) == [
+        {"SPAN_ID": "0000000000000001", "PROMPT_TOKENS": 0, "MODEL": None}
+    ]
+
+
 def test_only_columns_of_the_table_are_written(stub: Stub) -> None:
     columns = [["trace_id", "VARCHAR(128)"], ["MINE", "VARCHAR"], ["CACHE_WRITE_TOKENS", "NUMBER(18,0)"]]
     stub.table = lambda: (200, {"data": columns})

@@ -139,7 +139,8 @@ class BigQueryDestination:
         self.encoder = encoder
         self._config = config
         self._sender = sender
-        self._columns: list[str] = []
+        self._columns: dict[str, bool] = {}
+        """Of each column, whether it is required."""
         self._path = f"/{quote(config.table, safe='')}"
         self._delivery = PartialDelivery("BigQuery", max_rows=MAX_ROWS, max_bytes=MAX_BYTES, row_overhead=_ROW_OVERHEAD)
 
@@ -150,7 +151,8 @@ class BigQueryDestination:
         if failure is not None:
             return failure
         context = {"entity_id": self._config.entity_id, "organization_id": self._config.organization_id}
-        texts = row_texts(payload.spans, self._columns, context, json_as_text=True)
+        required = {name for name, is_required in self._columns.items() if is_required}
+        texts = row_texts(payload.spans, self._columns, context, not_null=required, json_as_text=True)
         rows = rows_of(payload.spans, texts)
         return self._delivery.deliver(rows, self._insert, deadline_s - time.monotonic())
 
@@ -183,8 +185,8 @@ class BigQueryDestination:
             return self._outcome(result)
         schema = _answer(result).get("schema")
         fields = cast("Sequence[Mapping[str, Any]]", schema.get("fields", ()) if is_mapping(schema) else ())
-        names = [str(field.get("name")) for field in fields]
-        self._columns = [name for name in names if name.upper() in COLUMNS]
+        required = {str(field.get("name")): field.get("mode") == "REQUIRED" for field in fields}
+        self._columns = {name: is_required for name, is_required in required.items() if name.upper() in COLUMNS}
         missing = f"BigQuery: {self._config.name} has no column of OpenRouter's table"
         return None if self._columns else Rejected(missing)
 
@@ -211,7 +213,7 @@ class BigQueryDestination:
             (again if is_temporary else rejected)[int(entry.get("index", 0))] = self._sender.redact(text)
         if rejected:
             # A column may have been removed or changed: the table is read again.
-            self._columns = []
+            self._columns = {}
         return Partial(again, rejected)
 
     def _send(self, body: bytes, suffix: str, deadline_s: float, method: str | None = None) -> HttpResult:
@@ -221,7 +223,7 @@ class BigQueryDestination:
     def _outcome(self, result: HttpResult) -> Outcome:
         if result.status != _NOT_FOUND:
             return result.outcome
-        self._columns = []
+        self._columns = {}
         reason = f"BigQuery: HTTP 404, no table {self._config.name}"
         # A new table answers so for some minutes.
         return Retry(reason) if self._config.create_table else Rejected(f"{reason}; create it, or set create_table")

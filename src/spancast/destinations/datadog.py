@@ -81,6 +81,8 @@ def _meta(span: SpanData) -> dict[str, Any]:
         ),
         **genai_fields.metadata(span),
     }
+    if genai_fields.tags(span):
+        metadata.pop("tags", None)
     read, written = _messages(span) if work == "llm" else _values(span, "documents" if work == "embedding" else "value")
     if read is not None and parameters:
         read["parameters"] = parameters

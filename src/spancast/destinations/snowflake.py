@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
@@ -102,6 +102,7 @@ class SnowflakeDestination:
         self._config = config
         self._sender = sender
         self._types: Mapping[str, str] = {}
+        self._not_null: Collection[str] = ()
         self._closed = threading.Event()
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
@@ -111,7 +112,7 @@ class SnowflakeDestination:
         if failure is not None:
             return failure
         context = {"entity_id": self._config.entity_id, "organization_id": self._config.organization_id}
-        rows = rows_json(payload.spans, self._types, context)
+        rows = rows_json(payload.spans, self._types, context, self._not_null)
         ids = " ".join(span.trace_id + span.span_id for span in payload.spans)
         request_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{self._config.fingerprint()} {ids}")
         outcome, _ = self._execute(self._insert(), deadline_s, rows, request_id)
@@ -146,6 +147,7 @@ class SnowflakeDestination:
         left_out = () if self._config.should_include_cache_write_tokens else ("CACHE_WRITE_TOKENS",)
         names = COLUMNS.keys() - left_out
         self._types = {str(row[0]): str(row[1]) for row in rows if str(row[0]).upper() in names}
+        self._not_null = {str(row[0]) for row in rows if row[3:4] == ["N"]}
         return None if self._types else Rejected(f"Snowflake: {self._config.table} has no column of OpenRouter's table")
 
     def _execute(

@@ -1,13 +1,13 @@
 """The rows of the SQL destinations: a row per span in OpenRouter's table ``OPENROUTER_TRACES``.
 
-Source: OpenRouter's pages on ClickHouse, Snowflake and BigQuery. A count or cost that is unknown is null; a database
-whose column has no null gets 0.
+Source: OpenRouter's pages on ClickHouse, Snowflake and BigQuery. A count or cost that is unknown is null; a column
+without null gets 0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +19,8 @@ DEFAULT_TABLE: Final = "OPENROUTER_TRACES"
 DEFAULT_ENTITY: Final = "local"
 Context: TypeAlias = Mapping[str, Any]
 """Values of a row that are not in its span: ``entity_id``, ``organization_id``."""
+_ABSENT: Final[Mapping[str, Any]] = {"bigint": 0, "double precision": 0.0, "jsonb": {}}
+"""Unknown values in columns without null, by type; of other types an empty text."""
 NO_CONTEXT: Final[Context] = {"entity_id": DEFAULT_ENTITY, "organization_id": None}
 _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
@@ -109,20 +111,32 @@ def without_nul(text: str) -> str:
 
 
 def row_texts(
-    spans: Iterable[SpanData], names: Iterable[str], context: Context = NO_CONTEXT, *, json_as_text: bool = False
+    spans: Iterable[SpanData],
+    names: Iterable[str],
+    context: Context = NO_CONTEXT,
+    *,
+    not_null: Collection[str] = (),
+    json_as_text: bool = False,
 ) -> list[str]:
-    """Return each of ``spans`` as a JSON object with the columns ``names``, which may be in lower case."""
+    """Return each of ``spans`` as a JSON object with the columns ``names``, which may be in lower case.
+
+    In a column of ``not_null`` an unknown count or cost is 0, an unknown text is empty.
+    """
     columns = [(name, COLUMNS[name.upper()]) for name in names]
-    return [without_nul(json_codec.encode(_row(span, columns, context, json_as_text))) for span in spans]
+    absent = {name: _ABSENT.get(column.postgres, "") for name, column in columns if name in not_null}
+    texts = [name for name, column in columns if json_as_text and column.is_json]
+
+    def text(span: SpanData) -> str:
+        row = {name: column.value(span, context) for name, column in columns}
+        for name, value in absent.items():
+            row[name] = value if row[name] is None else row[name]
+        for name in texts:
+            row[name] = None if row[name] is None else without_nul(json_codec.encode(row[name]))
+        return without_nul(json_codec.encode(row))
+
+    return [text(span) for span in spans]
 
 
-def _row(span: SpanData, columns: list[tuple[str, Column]], context: Context, json_as_text: bool) -> dict[str, Any]:
-    row = {name: column.value(span, context) for name, column in columns}
-    for name in [name for name, column in columns if json_as_text and column.is_json and row[name] is not None]:
-        row[name] = without_nul(json_codec.encode(row[name]))
-    return row
-
-
-def rows_json(spans: Iterable[SpanData], names: Iterable[str], context: Context) -> str:
-    """Return ``spans`` as a JSON array of rows with the columns ``names``, which may be in lower case."""
-    return f"[{','.join(row_texts(spans, names, context))}]"
+def rows_json(spans: Iterable[SpanData], names: Iterable[str], context: Context, not_null: Collection[str] = ()) -> str:
+    """Return ``spans`` as a JSON array of rows, as ``row_texts`` has them."""
+    return f"[{','.join(row_texts(spans, names, context, not_null=not_null))}]"
