@@ -188,7 +188,7 @@ def test_rows_that_still_fail_are_all_that_a_retry_sends(stub: Stub, make: Make)
     stub.replies = [(200, {"insertErrors": [{"index": 0, "errors": [{"reason": "quotaExceeded", "message": "wait"}]}]})]
     to = make()
     outcome = to.deliver(payload(), 60)
-    assert outcome == Retry("BigQuery: 1 of 4 rows were not taken: BigQuery: quotaExceeded: wait")
+    assert outcome == Retry("BigQuery: 1 of 4 rows were not taken: quotaExceeded: wait")
     stub.replies = [INSERTED]
     assert to.deliver(payload(), 60) == Delivered()
     assert [len(ids) for ids in stub.inserted] == [4, 1, 1, 1]

@@ -29,7 +29,6 @@ from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload,
 from spancast.destinations.sql_rows import COLUMNS, ROW_NAMES, row_texts
 from spancast.encoding.span_data import SpanData
 from spancast.errors import ConfigError
-from spancast.model import json_codec
 
 EXTRA: Final = "parquet"
 _DIRECTORY_MODE: Final = 0o700
@@ -174,22 +173,25 @@ def _days(spans: Sequence[SpanData]) -> Iterator[tuple[str, list[SpanData]]]:
 
 
 def _writer() -> Callable[[Sequence[SpanData]], bytes]:
-    arrow, parquet = required("pyarrow", EXTRA), required("pyarrow.parquet", EXTRA)
+    arrow, reader, parquet = (required(f"pyarrow{part}", EXTRA) for part in ("", ".json", ".parquet"))
     types = {
         "text": arrow.string(), "bigint": arrow.int64(), "double precision": arrow.float64(), "jsonb": arrow.string(),
         "timestamptz": arrow.timestamp("us", tz="UTC"), "text[]": arrow.list_(arrow.string()),
     }  # fmt: skip
-    kinds = {name: COLUMNS[name.upper()].postgres.removesuffix(" not null") for name in ROW_NAMES}
-    schema = arrow.schema([(name, types[kind]) for name, kind in kinds.items()])
-    # Times arrive as text.
-    texts = arrow.schema(
-        [(name, types["text"] if kind == "timestamptz" else types[kind]) for name, kind in kinds.items()]
+    schema = arrow.schema(
+        [(name, types[COLUMNS[name.upper()].postgres.removesuffix(" not null")]) for name in ROW_NAMES]
     )
 
     def write(spans: Sequence[SpanData]) -> bytes:
-        rows = [json_codec.decode(text) for text in row_texts(spans, ROW_NAMES, json_as_text=True)]
+        lines = "\n".join(row_texts(spans, ROW_NAMES, json_as_text=True)).encode()
+        # One block: a row may not be divided. From Python objects, pyarrow would import pandas if it is installed.
+        table = reader.read_json(
+            io.BytesIO(lines),
+            read_options=reader.ReadOptions(use_threads=False, block_size=len(lines) + 1),
+            parse_options=reader.ParseOptions(explicit_schema=schema),
+        )
         sink = io.BytesIO()
-        parquet.write_table(arrow.Table.from_pylist(rows, schema=texts).cast(schema), sink, compression="zstd")
+        parquet.write_table(table, sink, compression="zstd")
         return sink.getvalue()
 
     return write

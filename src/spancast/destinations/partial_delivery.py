@@ -109,6 +109,7 @@ class PartialDelivery:
             waiting = again
         if not waiting:
             return None
+        reason = reason.removeprefix(f"{self._product}: ")
         return Retry(f"{self._product}: {len(waiting)} of {len(rows)} rows were not taken: {reason}")
 
     def _parts(self, rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
