@@ -58,7 +58,7 @@ format: $(READY) ## format the sources
 docs: $(READY) ## generate the tables of the documentation from the code
 	@$(BIN)/python docs/generate.py
 
-servers: ## build Jaeger and the Collector from Go modules, once
+servers: ## build Jaeger and the Collector from Go modules, and install Phoenix, MLflow and emulators, once
 	@servers/build
 
 jaeger: ## run Jaeger: OTLP on 4317 and 4318, page and API on 16686 (JAEGER_UI: its page, a folder or a release's archive)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
@@ -16,8 +17,12 @@ from spancast.cli.command import EXIT_STATUS
 from spancast.config.settings import Settings, SpoolSettings
 from spancast.destinations import registry
 from spancast.destinations.config import FilterField, FilterOperator
+from spancast.destinations.datadog import datadog_span
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
+from spancast.destinations.posthog import event
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
+from spancast.destinations.s3 import trace_object
+from spancast.destinations.sql_rows import ROW_NAMES, row_texts
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
 from spancast.encoding.span_data import ScopeData, SpanData
 from spancast.instrumentation.registry import CLIENTS, find_patches
@@ -80,7 +85,7 @@ def destinations() -> str:
 def _batch_limit(kind: str) -> str:
     vendor = OTLP_VENDORS.get(kind)
     if vendor is None:
-        return ""
+        return DESTINATIONS[kind].batch_limit
     spans = [f"{vendor.max_batch_spans:,} spans"] if vendor.max_batch_spans else []
     return ", ".join([*spans, *([f"{vendor.max_batch_bytes:,} bytes"] if vendor.max_batch_bytes else [])])
 
@@ -93,6 +98,7 @@ def destination_names() -> str:
 PROOFS = {
     "server": "the real server, in the tests",
     "emulator": "an emulator, in the tests",
+    "readers": "real readers (DuckDB, polars), in the tests",
     "vendor": "the vendor's pages, SDK or source",
     "users": "others' configurations only: an assumption",
 }
@@ -119,14 +125,49 @@ def attributes_by_convention() -> str:
     return "\n".join([f"| convention | {' | '.join(SEEN)} |", "|---" * (len(SEEN) + 1) + "|", *lines])
 
 
-def _places(convention: str, fact: str) -> str:
+def _call() -> SpanData:
     given = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m", semconv.USAGE_OUTPUT_TOKENS: 7}
     for attributes_of_fact in SEEN.values():
         given |= attributes_of_fact
-    span = SpanData(
+    return SpanData(
         trace_id="1" * 32, span_id="2" * 16, parent_span_id="", name="call", kind=3, start_ns=0, end_ns=1,
         status="unset", status_message="", attributes=given, scope=ScopeData(semconv.SCOPE_NAME),
     )  # fmt: skip
+
+
+OWN_FORMATS = {
+    "tables, Parquet, Kafka, Redis, Firehose": lambda span: json.loads(row_texts([span], ROW_NAMES)[0]),
+    "`s3`": lambda span: trace_object([span]),
+    "`datadog`": datadog_span,
+    "`posthog`": event,
+}
+
+
+def own_formats() -> str:
+    """Return the same table for the formats that are not OTLP."""
+    lines = [
+        f"| {name} | {' | '.join(_paths(list(_flat(convert(_call()))), fact) for fact in SEEN)} |"
+        for name, convert in OWN_FORMATS.items()
+    ]
+    return "\n".join([f"| format | {' | '.join(SEEN)} |", "|---" * (len(SEEN) + 1) + "|", *lines])
+
+
+def _paths(leaves: Iterable[tuple[str, str]], fact: str) -> str:
+    # The canonical attributes, in the column `attributes`, have every fact.
+    found = [path for path, text in leaves if _VALUES[fact] in text and not path.startswith("attributes")]
+    return ", ".join(f"`{path}`" for path in list(dict.fromkeys(found))[:2])
+
+
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    if not isinstance(value, (dict, list)):
+        yield path, str(value)
+        return
+    for name, item in value.items() if isinstance(value, dict) else (("", item) for item in value):
+        yield from _flat(item, f"{path}.{name}".strip("."))
+
+
+def _places(convention: str, fact: str) -> str:
+    span, given = _call(), _call().attributes
     convert = convention_of(convention)
     mapped = span if convert is None else convert(span)
     found = [name for name, value in mapped.attributes.items() if _VALUES[fact] in str(value)]
@@ -238,6 +279,7 @@ TABLES = {
     "filter_rules": filter_rules,
     "conventions": conventions,
     "attributes_by_convention": attributes_by_convention,
+    "own_formats": own_formats,
     "settings": settings,
 }
 

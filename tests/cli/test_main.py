@@ -73,6 +73,38 @@ class TestDestinations:
         assert clickhouse.ddl() in printed
         assert "pip install 'spancast[clickhouse]'" in printed
 
+    def test_create_table_prints_the_statement(self, capsys: pytest.CaptureFixture[str]) -> None:
+        written(
+            "destinations: {a: {type: clickhouse, host: h, table: mine}, b: {type: postgres, url: 'postgresql://h/d'},"
+            " c: {type: snowflake, account: a, token: t}, d: {type: bigquery, project: p}, e: {type: jaeger}}"
+        )
+        for name, start in (
+            ("a", "CREATE TABLE IF NOT EXISTS `mine` (\n    TRACE_ID String,"),
+            ("b", 'CREATE TABLE IF NOT EXISTS "openrouter_traces" (\n    "trace_id" text not null,'),
+            ("c", "CREATE TABLE IF NOT EXISTS OPENROUTER_TRACES (\n    TRACE_ID VARCHAR NOT NULL,"),
+            ("d", "CREATE TABLE IF NOT EXISTS `p.openrouter.openrouter_traces` (\n    `trace_id` STRING NOT NULL,"),
+        ):
+            assert main(["destinations", "create-table", name]) == 0
+            printed = capsys.readouterr().out
+            assert printed.startswith(start)
+            assert printed.endswith(";\n")
+
+    @pytest.mark.parametrize("arguments", [["create-table"], ["create-table", "e"], ["create-table", "x", "--run"]])
+    def test_create_table_needs_a_destination_with_a_table(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        written("destinations: {a: {type: postgres, url: 'postgresql://h/d'}, e: {type: jaeger}}")
+        assert main(["destinations", *arguments]) == 2
+        assert "the name of a destination with a table" in (error := capsys.readouterr().err)
+        assert "configured: a" in error
+
+    @pytest.mark.parametrize("arguments", [["langfuse", "x"], ["langfuse", "--run"]])
+    def test_arguments_of_create_table_are_of_no_type(
+        self, arguments: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["destinations", *arguments]) == 2
+        assert "spancast destinations create-table NAME" in capsys.readouterr().err
+
     def test_destinations_misspelled_type_fails(self, capsys: pytest.CaptureFixture[str]) -> None:
         assert main(["destinations", "jager"]) == 2
         assert "unknown type `jager`; did you mean `jaeger`?" in capsys.readouterr().err

@@ -21,13 +21,16 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from tests.destinations.configs import CANARY, ELSEWHERE, REQUIRED, SAME_PLACE, config
 from tests.destinations.otlp_receiver import OtlpReceiver, Request, ok, partial, status
+from tests.destinations.payloads import payload
 from tests.destinations.spans import LEAKS
 from tests.encoding.test_conventions import TOOLS
 from tests.export.pipelines import PATIENCE_S, pipeline_to, report_when
 from tests.ports import own_port
 
+from spancast.config.settings import load
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
-from spancast.destinations.registry import DESTINATIONS, fields
+from spancast.destinations.protocol import Delivered, Retry
+from spancast.destinations.registry import DESTINATIONS, create, fields
 from spancast.export import delivery_worker
 from spancast.export.delivery_worker import BATCH_BYTES, BATCH_RECORDS
 from spancast.export.pipeline import ExportPipeline
@@ -39,12 +42,30 @@ REACHED_BY = {
     "posthog": "endpoint", "sentry": "otlp_endpoint", "datadog": "url",
 }  # fmt: skip
 LOCAL = {"file", "console", "store", "exporter"}
-NO_HTTP = LOCAL | {"postgres"}
-ENGINES = {"clickhouse", "postgres", "s3", "snowflake"}
-"""Types tested with their servers in ``tests/destinations/test_clickhouse.py`` and ``test_s3.py``."""
+NO_HTTP = LOCAL | {"postgres", "parquet", "kafka", "redis"}
+ENGINES = {"clickhouse", "postgres", "bigquery", "snowflake", "s3", "parquet", "kafka", "redis", "firehose"}
+"""Types tested with their servers in a file of ``tests/destinations/`` each."""
 CLOUDS = {"google-cloud-trace", "azure-monitor"}
 """Types with the credentials of a cloud, tested in ``tests/destinations/test_cloud_auth.py``."""
+NATIVE = {kind for kind, row in OTLP_VENDORS.items() if row.native}
 POSTING = [kind for kind in DESTINATIONS if kind not in LOCAL | ENGINES | CLOUDS]
+
+
+def driven() -> list[str]:
+    """Return the types of ``POSTING`` whose code differs: of vendors with the same shape of row only the first.
+
+    Their rows are compared with golden files in ``tests/destinations/test_otlp_vendors.py``.
+    """
+    found: dict[object, str] = {}
+    for kind in POSTING:
+        row = OTLP_VENDORS.get(kind)
+        has_limit = row is not None and bool(row.max_batch_spans or row.max_batch_bytes)
+        shape = (row.accepted, bool(row.basic), bool(row.resource), has_limit) if row else kind
+        found.setdefault(shape, kind)
+    return list(found.values())
+
+
+DRIVEN = driven()
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +85,9 @@ def receiver() -> Iterator[OtlpReceiver]:
 
 def entry_of(kind: str, url: str, **others: Any) -> dict[str, Any]:
     address = {REACHED_BY.get(kind, "base_url"): url}
-    return {"type": kind, **REQUIRED[kind], **address, "spans": "all", "timeout": PATIENCE_S, **others}
+    # The products' own intakes are tested in ``tests/destinations/test_native_intakes.py``.
+    intake = {"intake": "otlp"} if kind in NATIVE else {}
+    return {"type": kind, **REQUIRED[kind], **address, **intake, "spans": "all", "timeout": PATIENCE_S, **others}
 
 
 @dataclass
@@ -89,6 +112,24 @@ def body_of(request: Request) -> bytes:
 
 
 @pytest.mark.parametrize("kind", POSTING)
+def test_every_type_delivers_tests_its_connection_and_hides_its_credentials(kind: str, receiver: OtlpReceiver) -> None:
+    given = load(None, {"destinations": {"one": entry_of(kind, receiver.url)}}).destinations["one"]
+    to = create(given, "one")
+    batch = payload()
+    assert [to.deliver(batch, PATIENCE_S), to.test_connection(PATIENCE_S)] == [Delivered()] * 2
+    receiver.answer_with(lambda request: status(401, json.dumps(dict(request.headers)).encode()))
+    outcome = to.deliver(batch, PATIENCE_S)
+    assert isinstance(outcome, Retry)
+    assert "401" in outcome.reason
+    assert DESTINATIONS[kind].title in outcome.reason, "the reason names the product"
+    assert CANARY not in f"{outcome} {to!r} {given!r}"
+    assert {ids for ids in receiver.spans if int(ids[0], 16) != 1} == {
+        (one.trace_id, one.span_id) for one in batch.spans
+    }
+    to.close()
+
+
+@pytest.mark.parametrize("kind", DRIVEN)
 def test_check_destination_passes(kind: str, receiver: OtlpReceiver) -> None:
     check_destination(
         lambda: entry_of(kind, receiver.url),
@@ -99,7 +140,7 @@ def test_check_destination_passes(kind: str, receiver: OtlpReceiver) -> None:
     assert len({ids for ids in receiver.spans if int(ids[0], 16) != 1}) == 6
 
 
-@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("kind", DRIVEN)
 @pytest.mark.parametrize("fault", ["500", "503", "429"])
 def test_temporary_error_is_retried(kind: str, fault: str, receiver: OtlpReceiver) -> None:
     headers = {"Retry-After": "0.1"} if fault == "429" else {}
@@ -112,7 +153,7 @@ def test_temporary_error_is_retried(kind: str, fault: str, receiver: OtlpReceive
     sender.pipeline.shutdown()
 
 
-@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("kind", DRIVEN)
 @pytest.mark.parametrize("code", [400, 404])
 def test_permanent_error_is_a_dead_letter(kind: str, code: int, receiver: OtlpReceiver) -> None:
     receiver.answer_with(status(code, b"no"))
@@ -127,7 +168,7 @@ def test_permanent_error_is_a_dead_letter(kind: str, code: int, receiver: OtlpRe
     sender.pipeline.shutdown()
 
 
-@pytest.mark.parametrize("kind", [kind for kind in POSTING if kind != "webhook"])
+@pytest.mark.parametrize("kind", [kind for kind in DRIVEN if kind != "webhook"])
 def test_partial_success_counts_rejected_spans(kind: str, receiver: OtlpReceiver) -> None:
     receiver.answer_with(partial(1, "too old"))
     sender = sending(kind, receiver)
@@ -137,7 +178,7 @@ def test_partial_success_counts_rejected_spans(kind: str, receiver: OtlpReceiver
     sender.pipeline.shutdown()
 
 
-@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("kind", DRIVEN)
 def test_random_failures_lose_nothing(kind: str, receiver: OtlpReceiver) -> None:
     chance = random.Random(kind)
     receiver.answer_with(lambda _: chance.choice([ok(), ok(), status(503), status(429)]))
@@ -151,7 +192,7 @@ def test_random_failures_lose_nothing(kind: str, receiver: OtlpReceiver) -> None
     sender.pipeline.shutdown()
 
 
-@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("kind", DRIVEN)
 def test_span_larger_than_the_servers_limit_is_truncated(kind: str, receiver: OtlpReceiver) -> None:
     """One value of 3 MB among others, a server that accepts 1 MB: all spans arrive, the large one truncated."""
     receiver.answer_with(lambda request: status(413) if len(request.body) > 1 << 20 else ok())
@@ -186,7 +227,7 @@ def test_batch_over_the_limit_is_sent_as_several_requests(kind: str, receiver: O
     sender.pipeline.shutdown()
 
 
-@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("kind", DRIVEN)
 def test_privacy_mode_sends_and_stores_no_content(kind: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     """No content is in a payload or on disk; names, tokens, cost and the user's keys are."""
     receiver.answer_with(status(503), ok())
@@ -204,7 +245,7 @@ def test_privacy_mode_sends_and_stores_no_content(kind: str, receiver: OtlpRecei
         assert b"canary" not in place
 
 
-@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("kind", DRIVEN)
 def test_credentials_are_only_in_requests(
     kind: str, receiver: OtlpReceiver, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -229,7 +270,7 @@ def test_credentials_are_only_in_requests(
             assert CANARY.encode() not in path.read_bytes()
 
 
-@pytest.mark.parametrize("kind", POSTING)
+@pytest.mark.parametrize("kind", DRIVEN)
 def test_connection_test_returns_the_outcome(kind: str, receiver: OtlpReceiver) -> None:
     sender = sending(kind, receiver)
     destination = sender.pipeline.workers[0].route.destination
@@ -286,7 +327,7 @@ def addressed(kind: str, url: str) -> str:
     return config(kind, **{ADDRESS.get(kind, REACHED_BY.get(kind, "base_url")): url}).fingerprint()
 
 
-ADDRESS = {"s3": "endpoint", "clickhouse": "host"}
+ADDRESS = {"s3": "endpoint", "firehose": "endpoint", "clickhouse": "host"}
 URLS = [kind for kind in DESTINATIONS if kind not in NO_HTTP]
 
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.registry import config_model
 
 CANARY = "credential-canary"
+
+SERVICE_ACCOUNT = json.dumps(
+    {
+        "type": "service_account",
+        "client_email": "w@p.test",
+        "private_key": f"{CANARY}-key",
+        "token_uri": "http://t.test",
+    }
+)
 
 REQUIRED: dict[str, dict[str, Any]] = {
     "otlp": {"endpoint": "http://otlp.test:4318"},
@@ -19,8 +29,13 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "store": {},
     "clickhouse": {"host": "clickhouse.test", "password": f"{CANARY}-password"},
     "postgres": {"url": f"postgresql://writer:{CANARY}-password@postgres.test/app"},
+    "bigquery": {"project_id": "project", "service_account_key": SERVICE_ACCOUNT},
     "snowflake": {"account": "org-account", "token": f"{CANARY}-token"},
     "s3": {"bucket": "traces", "access_key_id": "key", "secret_access_key": f"{CANARY}-secret"},
+    "parquet": {"path": "s3://traces/folder", "options": {"secret_access_key": f"{CANARY}-secret"}},
+    "kafka": {"bootstrap_servers": "kafka.test:9092", "sasl_username": "u", "sasl_password": f"{CANARY}-password"},
+    "redis": {"url": f"redis://writer:{CANARY}-password@redis.test"},
+    "firehose": {"stream": "spans", "access_key_id": "key", "secret_access_key": f"{CANARY}-secret"},
     "exporter": {"exporter": "console"},
     "langfuse": {"public_key": f"{CANARY}-public", "secret_key": f"{CANARY}-secret", "environment": "production"},
     "langsmith": {"api_key": f"{CANARY}-key", "workspace_id": "workspace"},
@@ -85,6 +100,10 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "url": f"postgresql://writer:{CANARY}@postgres.test/other", "table": "other", "entity_id": "other",
         "organization_id": "other",
     },
+    "bigquery": {
+        "project_id": "other", "dataset": "other", "table": "other", "entity_id": "other", "organization_id": "other",
+        "base_url": "https://other.test",
+    },
     "snowflake": {
         "account": "other", "database": "other", "schema_name": "other", "table": "other", "entity_id": "other",
         "organization_id": "other", "base_url": "https://other.test",
@@ -93,6 +112,13 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "bucket": "other", "region": "eu-west-1", "endpoint": "https://minio.test", "prefix": "other",
         "path_template": "{prefix}/{year}", "provider": "gcs", "namespace": "other",
     },
+    "parquet": {"path": "other"},
+    "kafka": {
+        "bootstrap_servers": "other:9092", "topic": "other", "format": "otlp_json", "sasl_username": "other",
+    },
+    "redis": {"url": "redis://writer@redis.test/1", "stream": "other"},
+    "firehose": {"stream": "other", "region": "eu-west-1", "endpoint": "https://other.test", "access_key_id": "other",
+                 "role_arn": "arn:aws:iam::123456789012:role/other"},
     "exporter": {"exporter": "otlp_proto_http", "options": {"endpoint": "https://other.test"}},
     "langfuse": {"public_key": "pk-other", "base_url": "https://other.test", "environment": "other"},
     "langsmith": {
@@ -158,6 +184,7 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "store": {"max_age": "1d"},
     "clickhouse": {"password": "other", "create_table": True, "should_include_cache_write_tokens": False},
     "postgres": {"create_table": True},
+    "bigquery": {"service_account_key": None, "create_table": True},
     "snowflake": {
         "token": "other",
         "warehouse": "other",
@@ -173,6 +200,16 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
         "role_arn": "arn:aws:iam::123456789012:role/other",
         "external_id": "other",
     },
+    "parquet": {"options": {"secret_access_key": "other"}},
+    "kafka": {
+        "key": "session_id",
+        "security_protocol": "SSL",
+        "sasl_mechanism": "SCRAM-SHA-512",
+        "sasl_password": "other",
+        "options": {"linger.ms": 7},
+    },
+    "redis": {"max_length": 7},
+    "firehose": {"secret_access_key": "other", "session_token": None, "auth_mode": None, "external_id": "other"},
     "exporter": {},
     "langfuse": {"secret_key": "other", "release": "2"},
     "langsmith": {},
@@ -181,11 +218,11 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "braintrust": {"api_key": "other"},
     "opik": {"api_key": "other"},
     "weave": {"api_key": "other"},
-    "posthog": {},
+    "posthog": {"intake": "otlp"},
     "grafana": {"api_key": "other"},
     "newrelic": {},
     "sentry": {},
-    "datadog": {},
+    "datadog": {"intake": "otlp"},
     "honeycomb": {},
     "dynatrace": {"api_token": "other"},
     "elastic": {"api_key": "other", "secret_token": "other"},

@@ -284,7 +284,7 @@ class _DenyingHandler(BaseHTTPRequestHandler):
         """Do not log."""
 
 
-def test_deliver_with_wrong_password_sends_headers_and_is_rejected(caplog: pytest.LogCaptureFixture) -> None:
+def test_deliver_with_wrong_password_sends_headers_and_is_retried(caplog: pytest.LogCaptureFixture) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _DenyingHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     fields = {
@@ -297,7 +297,7 @@ def test_deliver_with_wrong_password_sends_headers_and_is_rejected(caplog: pytes
     outcome = to.deliver(payload(), 60)
     server.shutdown()
     server.server_close()
-    assert outcome == Rejected("ClickHouse 127.0.0.1: error 516 AUTHENTICATION_FAILED")
+    assert outcome == Retry("ClickHouse 127.0.0.1: error 516 AUTHENTICATION_FAILED")
     assert _DenyingHandler.received[0]["authorization"].startswith("Basic ")
     assert _DenyingHandler.received[0]["x-team"] == "search"
     assert CANARY not in caplog.text + repr(to.__dict__)

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -17,6 +18,7 @@ from tests.encoding.test_conventions import TOOLS
 from tests.export.pipelines import pipeline_with
 from tests.ports import own_port
 
+from spancast.cli import main
 from spancast.destinations import postgres
 from spancast.destinations.postgres import PostgresConfig, PostgresDestination
 from spancast.destinations.protocol import Delivered, Rejected, Retry
@@ -149,6 +151,18 @@ def test_row_that_is_not_accepted_is_dead_lettered_alone(url: str, engine: Any) 
     assert len(rows(engine)) == 19
 
 
+def test_column_without_null_gets_zero(url: str, engine: Any) -> None:
+    engine.execute(postgres.ddl())
+    engine.execute(
+        "ALTER TABLE openrouter_traces ALTER prompt_tokens SET NOT NULL, ALTER model SET NOT NULL, ALTER input SET NOT NULL"
+    )
+    to = destination(url)
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    group = rows(engine)[0]
+    assert (group["prompt_tokens"], group["model"], group["input"], group["total_tokens"]) == (0, "", {}, None)
+
+
 def test_missing_table_is_rejected_with_the_servers_words(url: str, engine: Any) -> None:
     to = destination(url)
     outcome = to.deliver(payload(), 60)
@@ -161,6 +175,22 @@ def test_missing_table_is_rejected_with_the_servers_words(url: str, engine: Any)
     engine.execute(postgres.ddl())
     assert to.deliver(payload(), 60) == Delivered(), "the table is looked up again"
     to.close()
+
+
+def test_create_table_command_runs_the_statement(
+    url: str, engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "spancast.yaml").write_text(
+        json.dumps({"destinations": {"own": {"type": "postgres", "url": url, "table": "mine", "timeout": 60}}})
+    )
+    monkeypatch.setenv("SPANCAST_CONFIG", str(tmp_path / "spancast.yaml"))
+    assert main(["destinations", "create-table", "own", "--run"]) == 0
+    assert capsys.readouterr().out == "  ok    own (postgres)\n"
+    assert rows(engine, "mine") == []
+    engine.execute("DROP TABLE mine")
+    assert main(["destinations", "create-table", "own"]) == 0
+    engine.execute(capsys.readouterr().out)
+    assert rows(engine, "mine") == []
 
 
 def test_missing_right_is_retried(url: str, engine: Any) -> None:

@@ -15,7 +15,7 @@ from tests.destinations.spans import LEAKS, START_NS, conversation, records, spa
 from tests.encoding.test_conventions import TOOLS
 from tests.export.pipelines import pipeline_with
 
-from spancast.destinations import s3
+from spancast.destinations import aws_client, s3
 from spancast.destinations.protocol import Delivered, Rejected, Retry
 from spancast.destinations.s3 import S3Config, S3Destination
 from spancast.encoding.encoder import SpanEncoder
@@ -183,7 +183,11 @@ def test_deliver_to_unreachable_server_is_retried() -> None:
         (500, "InternalError", Retry("S3: InternalError (HTTP 500) for bucket b", 7.0)),
         (400, "RequestTimeout", Retry("S3: RequestTimeout (HTTP 400) for bucket b", 7.0)),
         (429, "Other", Retry("S3: Other (HTTP 429) for bucket b", 7.0)),
-        (403, "AccessDenied", Rejected("S3: AccessDenied (HTTP 403) for bucket b")),
+        # As every destination: rights and keys may be corrected, so spans stay queued.
+        (403, "AccessDenied", Retry("S3: AccessDenied (HTTP 403) for bucket b", 7.0)),
+        (400, "ExpiredToken", Retry("S3: ExpiredToken (HTTP 400) for bucket b", 7.0)),
+        (401, "Other", Retry("S3: Other (HTTP 401) for bucket b", 7.0)),
+        (404, "NoSuchBucket", Rejected("S3: NoSuchBucket (HTTP 404) for bucket b")),
         (400, "EntityTooLarge", Rejected("S3: EntityTooLarge (HTTP 400) for bucket b", too_large=True)),
     ],
 )
@@ -192,7 +196,7 @@ def test_outcome_of_error_response(status: int, code: str, outcome: object) -> N
         "Error": {"Code": code},
         "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {"retry-after": "7"}},
     }
-    assert s3._outcome(response, "b") == outcome
+    assert aws_client._outcome(response, "S3", "for bucket b") == outcome
 
 
 def test_deliver_signs_headers_and_hides_credentials(url: str, bucket: Any, caplog: pytest.LogCaptureFixture) -> None:

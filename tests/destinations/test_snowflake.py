@@ -1,9 +1,10 @@
-"""The Snowflake destination, with a stub of its SQL API that checks requests as the documentation has them."""
+"""The Snowflake destination, with a stub of its SQL API as the documentation has it, and with fakesnow behind this API."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 from tests.destinations.configs import CANARY
 from tests.destinations.payloads import ENCODER, payload
-from tests.destinations.spans import conversation
+from tests.destinations.spans import conversation, span
+from tests.e2e.servers import ROOT, Server, binary
+from tests.ports import own_port
 
 from spancast.destinations import snowflake
 from spancast.destinations.protocol import Delivered, Rejected, Retry
@@ -149,6 +152,14 @@ def test_outcome_of_a_failed_statement(code: str, outcome: object, stub: Stub) -
     to.close()
 
 
+def test_missing_right_is_retried_with_the_servers_words(stub: Stub) -> None:
+    text = "Insufficient privileges to operate on table 'OPENROUTER_TRACES'"
+    stub.replies = [(422, {"code": "003001", "message": text, "sqlState": "42501"})]
+    to = destination(stub)
+    assert to.deliver(payload(), 60) == Retry(f"Snowflake: error 003001 (42501) {text}")
+    to.close()
+
+
 def test_wrong_token_is_retried_and_hidden(stub: Stub) -> None:
     stub.table = lambda: (401, {"code": "390303", "message": f"Invalid token {CANARY}"})
     to = destination(stub)
@@ -157,6 +168,22 @@ def test_wrong_token_is_retried_and_hidden(stub: Stub) -> None:
     assert isinstance(outcome, Retry)
     assert "390303" in outcome.reason
     assert CANARY not in outcome.reason + repr(to._config)
+
+
+def test_column_without_null_gets_zero(stub: Stub) -> None:
+    columns = [
+        ["SPAN_ID", "VARCHAR", "COLUMN", "N"],
+        ["PROMPT_TOKENS", "NUMBER", "COLUMN", "N"],
+        ["MODEL", "VARCHAR", "COLUMN", "Y"],
+    ]
+    stub.table = lambda: (200, {"data": columns})
+    to = destination(stub)
+    assert to.deliver(payload(conversation()[-1:]), 60) == Delivered()
+    to.close()
+    [(_, body)] = stub.inserts
+    assert json.loads(body["bindings"]["1"]["value"]) == [
+        {"SPAN_ID": "0000000000000001", "PROMPT_TOKENS": 0, "MODEL": None}
+    ]
 
 
 def test_only_columns_of_the_table_are_written(stub: Stub) -> None:
@@ -177,3 +204,36 @@ def test_only_columns_of_the_table_are_written(stub: Stub) -> None:
 def test_account_is_checked() -> None:
     with pytest.raises(ValueError, match="must be an account identifier"):
         SnowflakeConfig.model_validate({"type": "snowflake", "account": "https://a", "token": "t"})
+
+
+# fakesnow, which executes Snowflake's SQL, behind the same API (`servers/fakesnow/server.py`).
+
+
+@pytest.fixture(scope="module")
+def emulator() -> Iterator[str]:
+    python, port = binary("fakesnow").parent / "venv" / "bin" / "python", own_port()
+    url = f"http://127.0.0.1:{port}"
+    with Server([str(python), str(ROOT / "servers" / "fakesnow" / "server.py"), str(port)], {}, url):
+        yield url
+
+
+def test_emulator_executes_the_statements(emulator: str) -> None:
+    fields = {"type": "snowflake", "account": "org-account", "token": CANARY, "timeout": 60, "base_url": emulator}
+    missing = snowflake.create(SnowflakeConfig.model_validate(fields), ENCODER)
+    outcome = missing.deliver(payload(), 60)
+    assert isinstance(outcome, Rejected)
+    assert "error 002003 (42S02)" in outcome.reason
+    missing.close()
+    to = snowflake.create(SnowflakeConfig.model_validate({**fields, "create_table": True}), ENCODER)
+    assert to.test_connection(60) == Delivered()
+    odd = span("odd", 9, attributes={"gen_ai.request.model": "m\x00\ud800", "trace.metadata.tags": ["a", "b'\"?"]})
+    assert to.deliver(payload([*conversation(), odd]), 60) == Delivered()
+    columns = "SPAN_ID, PROMPT_TOKENS, TOTAL_COST, START_TIME, TAGS, INPUT, MODEL"
+    outcome, rows = to._execute(f"SELECT {columns} FROM OPENROUTER_TRACES ORDER BY SPAN_ID", time.monotonic() + 60)
+    to.close()
+    assert outcome == Delivered()
+    assert len(rows) == 5
+    assert rows[2][:5] == ["0000000000000003", "100", "0.000750000", "2026-09-29 12:00:00.010000", "[]"]
+    assert json.loads(rows[2][5])["messages"][-1] == {"role": "user", "content": "Process this order..."}
+    assert json.loads(rows[4][4]) == ["a", "b'\"?"]
+    assert rows[4][6] == "m\ufffd?"

@@ -6,12 +6,13 @@ import argparse
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, Final
 
 from rich.text import Text
 
 from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
 from spancast.cli.connection_test import check_connections
-from spancast.cli.options import duration, with_otel_destinations
+from spancast.cli.options import add_config_option, duration, load_settings, with_otel_destinations
 from spancast.cli.terminal import ERROR, GOOD, HEADING, Line, folded, show
 from spancast.config import settings
 from spancast.config.env_vars import find
@@ -22,6 +23,8 @@ from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.tree_view import printable
 from spancast.export.pipeline import unusable
 from spancast.model.entry_points import load
+
+_CREATE: Final = "create-table"
 
 
 def add_commands(commands: Commands) -> None:
@@ -36,10 +39,17 @@ def add_commands(commands: Commands) -> None:
     destinations = add_command(
         commands,
         "destinations",
-        "list the types of destinations, or the fields of one type",
+        "list the types of destinations, or the fields of one type, or create a table",
         "spancast destinations langfuse",
+        "`spancast destinations create-table NAME` prints the statement that creates the table of the configured"
+        " destination NAME; with --run it is executed with the destination's own credentials.",
     )
-    destinations.add_argument("type", nargs="?", metavar="TYPE", help="show the fields of this type")
+    destinations.add_argument("type", nargs="?", metavar="TYPE", help=f"show the fields of this type, or `{_CREATE}`")
+    destinations.add_argument("name", nargs="?", metavar="NAME", help=f"with `{_CREATE}`: name of the destination")
+    destinations.add_argument(
+        "--run", dest="execute", action="store_true", help=f"with `{_CREATE}`: execute the statement"
+    )
+    add_config_option(destinations)
     destinations.set_defaults(run=_destinations)
     check = add_command(
         commands,
@@ -68,6 +78,10 @@ def _schema(_: argparse.Namespace) -> int:
 
 
 def _destinations(args: argparse.Namespace) -> int:
+    if args.type == _CREATE:
+        return _create_table(args)
+    if args.name is not None or args.execute:
+        raise CommandError(f"NAME and --run belong to `spancast destinations {_CREATE} NAME`", USAGE_ERROR)
     if args.type is None:
         rows = {**DESTINATIONS, **registry.installed_destinations()}
         show(_columns((name, row.about) for name, row in rows.items()))
@@ -77,6 +91,20 @@ def _destinations(args: argparse.Namespace) -> int:
         raise CommandError(unknown("type", args.type, DESTINATIONS), USAGE_ERROR)
     show(_describe(kind))
     return OK
+
+
+def _create_table(args: argparse.Namespace) -> int:
+    configured = load_settings(args).destinations
+    tables = {name: config for name, config in configured.items() if hasattr(config, "ddl")}
+    if args.name not in tables:
+        named = f"configured: {', '.join(tables)}" if tables else "no destination with a table is configured"
+        raise CommandError(f"expected the name of a destination with a table, got {args.name}; {named}", USAGE_ERROR)
+    config: Any = tables[args.name]
+    if not args.execute:
+        print(config.ddl() + ";")
+        return OK
+    # With `create_table`, the connection test creates the table unless it exists.
+    return _test({args.name: config.model_copy(update={"create_table": True})}, None)
 
 
 def _describe(kind: str) -> Iterator[Line]:

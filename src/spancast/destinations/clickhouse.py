@@ -34,14 +34,16 @@ _OBJECT_TYPES: Final = ("JSON", "Nullable(JSON", "Object", "Map")
 _NUMBERS: Final = ("UInt", "Int", "Float")
 _CODE: Final = re.compile(r"\b[Cc]ode:? (\d+)")
 _UNKNOWN_TABLE: Final = 60
-_TABLE_ERRORS: Final = frozenset({_UNKNOWN_TABLE, 81, 192, 193, 194, 497, 516})
-"""Unknown table or database, wrong user or password, no access: every row is rejected."""
+_TABLE_ERRORS: Final = frozenset({_UNKNOWN_TABLE, 81})
+"""Unknown table or database: every row is rejected."""
 _ROW_ERRORS: Final = frozenset({27, 53, 62, 117})
 """Unparsable value, type mismatch, syntax, incorrect data: other rows may be accepted."""
 _TEMPORARY_ERRORS: Final = frozenset(
     {
         # A column was removed: the table is described again.
         16,
+        # Wrong user or password, no access: they may be corrected, so spans stay queued.
+        192, 193, 194, 497, 516,
         # Timeouts, load, network, memory, disk space and replicas.
         159, 160, 164, 202, 209, 210, 225, 236, 241, 242, 243, 252, 279, 285, 286, 319, 394, 425, 439, 999,
     }
@@ -87,6 +89,10 @@ class ClickHouseConfig(NetworkConfig, frozen=True):
     should_include_cache_write_tokens: bool = Field(
         default=True, description="False: leave out the column CACHE_WRITE_TOKENS even if the table has it."
     )
+
+    def ddl(self) -> str:
+        """Return the statement that creates the table."""
+        return ddl(self.table)
 
     def place(self) -> Place:
         """Return the table, the user, the entity and the organization."""

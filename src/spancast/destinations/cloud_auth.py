@@ -10,6 +10,7 @@ from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from spancast.destinations.optional_imports import required
+from spancast.errors import ConfigError
 
 Auth: TypeAlias = Literal["google", "azure", "aws"]
 HeadersFrom: TypeAlias = Callable[[], Mapping[str, str]]
@@ -27,7 +28,7 @@ def headers_of(auth: Auth | None) -> HeadersFrom | None:
     Raises:
         ConfigError: The cloud's library is not installed.
     """
-    return _google() if auth == "google" else _azure() if auth == "azure" else None
+    return google_headers("google") if auth == "google" else _azure() if auth == "azure" else None
 
 
 def signer_of(auth: Auth | None, url: str) -> Signer | None:
@@ -39,10 +40,22 @@ def signer_of(auth: Auth | None, url: str) -> Signer | None:
     return _aws(url) if auth == "aws" else None
 
 
-def _google() -> HeadersFrom:
-    library, transport = required("google.auth", "google"), required("google.auth.transport.urllib3", "google")
-    pools = required("urllib3", "google")
+def google_headers(extra: str, service_account: Mapping[str, Any] | None = None) -> HeadersFrom:
+    """Return the function that gets a token of ``service_account``, else of the credentials that google-auth finds.
+
+    Raises:
+        ConfigError: google-auth is not installed, or the key of the service account is invalid.
+    """
+    library, transport = required("google.auth", extra), required("google.auth.transport.urllib3", extra)
+    pools = required("urllib3", extra)
     known: list[Any] = []
+    if service_account is not None:
+        accounts = required("google.oauth2.service_account", extra)
+        try:
+            found = accounts.Credentials.from_service_account_info(service_account, scopes=[_GOOGLE_SCOPE])
+        except ValueError:
+            raise ConfigError("service_account_key: the private key is invalid") from None
+        known.append(found)
 
     def headers() -> Mapping[str, str]:
         if not known:

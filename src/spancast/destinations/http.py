@@ -19,7 +19,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -35,10 +35,11 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.util import parse_url
 
 from spancast import otel_private
-from spancast.destinations.cloud_auth import Auth, Signer, headers_of, signer_of
+from spancast.destinations.cloud_auth import Auth, HeadersFrom, Signer, headers_of, signer_of
 from spancast.destinations.config import NetworkConfig
 from spancast.destinations.field_types import redacted_url
 from spancast.destinations.protocol import Delivered, Outcome, Rejected, Retry
+from spancast.destinations.status_codes import INVALID_CREDENTIALS, TOO_LARGE, is_retryable
 from spancast.diagnostics import never_raise
 from spancast.errors import ConfigError
 from spancast.model.version import VERSION
@@ -50,17 +51,12 @@ USER_AGENT: Final = f"spancast/{VERSION}"
 
 _POOL_SIZE: Final = 4
 _UNAUTHORIZED: Final = 401
-_TOO_LARGE: Final = 413
 _CONTENT_ERRORS: Final = frozenset({400, 422})
-_INVALID_CREDENTIALS: Final = frozenset({_UNAUTHORIZED, 403, 407})
-_TEMPORARY_ERRORS: Final = frozenset({408, 425, 429})
-_PERMANENT_ERRORS: Final = frozenset({501, 505})
-"""Permanent server errors: not implemented, HTTP version not supported."""
 _HINTS: Final[Mapping[int, str]] = {
-    **dict.fromkeys(_INVALID_CREDENTIALS, ": invalid credentials"),
+    **dict.fromkeys(INVALID_CREDENTIALS, ": invalid credentials"),
     404: ": no endpoint for spans at this URL, or the server is too old",
     405: ": no endpoint for spans at this URL, or the server is too old",
-    _TOO_LARGE: ": the batch is too large",
+    TOO_LARGE: ": the batch is too large",
     421: ": the account is in another region; configure the address of that region",
 }
 _NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -177,11 +173,17 @@ class Credentials:
     ``headers_from`` is called on first use, and again if the server rejects its headers.
     """
 
-    def __init__(self, url: str, headers: Mapping[str, str], headers_from: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        headers: Mapping[str, str],
+        headers_from: Callable[[], Any] | None = None,
+        secrets: Sequence[str] = (),
+    ) -> None:
         self._configured = merged(_basic(url), headers)
         self._headers_from = headers_from
         self._current: Mapping[str, str] | None = None if headers_from else self._configured
-        self._url_secrets = _url_secrets(url)
+        self._url_secrets = [*_url_secrets(url), *secrets]
         self._secrets = _pattern([*self._url_secrets, *self._configured.values()])
 
     def __repr__(self) -> str:
@@ -374,6 +376,7 @@ class HttpSender:
         timeout: float = 10.0,
         tls: Tls | None = None,
         proxy: str | None = None,
+        secrets: Sequence[str] = (),
         now: Callable[[], float] = time.time,
     ) -> None:
         """Raise ``ConfigError`` if a file or a proxy cannot be used; do not connect yet."""
@@ -381,7 +384,7 @@ class HttpSender:
         self._url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment=""))
         self._label = f"{product} at {_host_and_path(url)}"
         self._method = method
-        self._credentials = Credentials(url, headers, headers_from)
+        self._credentials = Credentials(url, headers, headers_from, secrets)
         self._sign = None if sign is None else never_raise(sign)
         self._timeout = timeout
         self._now = now
@@ -476,15 +479,11 @@ class HttpSender:
             return Rejected(f"{self._label}: HTTP {status}, redirect to {location} is not followed; configure that URL")
         text = "an HTML page" if is_page else self.redact(body.decode(errors="replace"))
         reason = f"{self._label}: HTTP {status}{_HINTS.get(status, '')}{f' ({text})' if text else ''}"
-        is_temporary = status in _TEMPORARY_ERRORS or (
-            status >= http.client.INTERNAL_SERVER_ERROR and status not in _PERMANENT_ERRORS
-        )
-        # An invalid key may be corrected, so spans stay queued.
-        if is_temporary or status in _INVALID_CREDENTIALS:
+        if is_retryable(status):
             return Retry(reason, retry_after_s(headers.get("retry-after"), self._now()))
         # An HTML page comes from the wrong server, regardless of the content of the batch.
         return Rejected(
-            reason, too_large=status == _TOO_LARGE, invalid_content=status in _CONTENT_ERRORS and not is_page
+            reason, too_large=status == TOO_LARGE, invalid_content=status in _CONTENT_ERRORS and not is_page
         )
 
     def _current_connections(self) -> _Connections:
@@ -520,9 +519,12 @@ def sender_of(  # noqa: PLR0913 - the parts of a request
     product: str,
     method: str = "POST",
     headers: Mapping[str, str] = _NO_HEADERS,
-    auth: Auth | None = None,
+    auth: Auth | HeadersFrom | None = None,
+    secrets: Sequence[str] = (),
 ) -> HttpSender:
     """Return a sender to ``url`` with the transport of ``config``, whose headers override ``headers``.
+
+    ``secrets`` are credentials in bodies, which are redacted in outcomes.
 
     Raises:
         ConfigError: The library of ``auth`` is not installed, or a certificate or a proxy cannot be used.
@@ -532,11 +534,12 @@ def sender_of(  # noqa: PLR0913 - the parts of a request
         product=product,
         method=method,
         headers=merged(headers, {name: value.get_secret_value() for name, value in config.headers.items()}),
-        headers_from=config.headers_from or headers_of(auth),
-        sign=signer_of(auth, url),
+        headers_from=config.headers_from or (auth if callable(auth) else headers_of(auth)),
+        sign=None if callable(auth) else signer_of(auth, url),
         timeout=config.timeout,
         tls=Tls(config.ca_file, config.cert_file, config.key_file, config.verify),
         proxy=config.proxy,
+        secrets=secrets,
     )
 
 

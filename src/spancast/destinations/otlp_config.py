@@ -5,17 +5,18 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
 from pydantic import Field, create_model, model_validator
 
 from spancast.destinations.cloud_auth import Auth
-from spancast.destinations.config import NetworkConfig, field_error
+from spancast.destinations.config import DestinationConfig, NetworkConfig, field_error
 from spancast.destinations.field_types import Address
 from spancast.destinations.otlp_vendors import OTLP_VENDORS, signal_url, target
 from spancast.destinations.place import Place
 from spancast.destinations.protocol import Destination, Encoder
+from spancast.model.entry_points import load
 
 _LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}")
 _GRPC_PORT: Final = 4317
@@ -131,6 +132,11 @@ def vendor_config(kind: str) -> type[VendorConfig]:
     return create_model(f"{kind.title()}Config", __base__=VendorConfig, __doc__=row.about, **fields)
 
 
+def is_native(config: DestinationConfig) -> bool:
+    """Return whether ``config`` is a vendor whose own API is used."""
+    return getattr(config, "intake", None) == "native"
+
+
 _TITLES: Final = {"otlp": "OTLP", "otel-collector": "OpenTelemetry Collector", "jaeger": "Jaeger"}
 
 
@@ -164,6 +170,8 @@ def create_vendor(config: VendorConfig, encoder: Encoder) -> Destination:
     from spancast.destinations.otlp import OtlpHttpDestination  # noqa: PLC0415 - as in create()
 
     row = OTLP_VENDORS[config.type]
+    if is_native(config):
+        return cast("Destination", load(cast("str", row.native))(config, encoder))
     request_target = target(row, config)
     # A key of the product itself takes precedence over the credentials of its cloud.
     own = {name.lower() for name in (*request_target.headers, *config.headers)}

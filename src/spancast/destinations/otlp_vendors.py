@@ -26,9 +26,9 @@ from spancast.destinations.field_types import Address, Secret, Text
 FieldSpec: TypeAlias = tuple[Any, Any]
 """The type of a field and its pydantic ``Field``."""
 Values: TypeAlias = Mapping[str, str]
-Proof: TypeAlias = Literal["server", "emulator", "vendor", "users"]
-"""How a contract was verified: the real server in the tests, an emulator, the vendor's documentation, SDK or source, or
-only the public configurations of its users."""
+Proof: TypeAlias = Literal["server", "emulator", "readers", "vendor", "users"]
+"""How a contract was verified: the real server in the tests, an emulator, readers of its files, the vendor's
+documentation, SDK or source, or only the public configurations of its users."""
 
 TRACES: Final = "/v1/traces"
 _ANY_BASE: Final = "Base URL, with or without the path of its OTLP endpoint."
@@ -45,8 +45,8 @@ class OtlpVendor:
     ``account`` only if nothing else identifies the account: queued spans are not delivered with another one.
     ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
     of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB). ``auth`` is the cloud whose credentials are used
-    if no field is one. ``proof`` is how the contract was verified, ``repeats`` what becomes of a
-    span that is sent twice.
+    if no field is one. ``native`` is the import name of the function that creates the destination of
+    `intake: native`. ``proof`` is how the contract was verified, ``repeats`` what becomes of a span that is sent twice.
     """
 
     title: str
@@ -65,6 +65,7 @@ class OtlpVendor:
     max_batch_spans: int | None = None
     max_batch_bytes: int | None = None
     auth: Auth | None = None
+    native: str | None = None
     proof: Proof = "vendor"
     repeats: str = ""
 
@@ -108,13 +109,17 @@ def _region_url(**hosts: str) -> Callable[[Values], Values]:
     return lambda values: {"base_url": values.get("base_url") or hosts[values["region"]]}
 
 
+def datadog_site(url: str) -> str | None:
+    """Return the Datadog site, such as ``datadoghq.com``, of which ``url`` is a host; None for another server."""
+    hosts = r"(?:api|app|otlp|trace\.agent)?\.?((?:[a-z0-9-]+\.)?(?:datadoghq|ddog-gov)\.(?:com|eu))"
+    site = re.fullmatch(hosts, urlsplit(url).netloc)
+    return site[1] if site else None
+
+
 def _datadog(values: Values) -> Values:
     # OpenRouter's `url` is the API host of the site (https://api.datadoghq.com); OTLP has another host.
-    parts = urlsplit(values["url"])
-    site = re.fullmatch(
-        r"(?:api|app|otlp|trace\.agent)?\.?((?:[a-z0-9-]+\.)?(?:datadoghq|ddog-gov)\.(?:com|eu))", parts.netloc
-    )
-    return {"intake": f"https://otlp.{site[1]}" if site else values["url"]}
+    site = datadog_site(values["url"])
+    return {"otlp_url": f"https://otlp.{site}" if site else values["url"]}
 
 
 def _sentry(values: Values) -> Values:
@@ -135,6 +140,10 @@ def _read_dsn(value: SecretStr) -> SecretStr:
     return value
 
 
+_INTAKE: Final[FieldSpec] = (
+    Literal["native", "otlp"],
+    Field("native", description="API of the product, or its OTLP endpoint. `compression` is for OTLP."),
+)
 _DSN: Final = re.compile(r"(https?)://([^:@/]+)(?::[^@/]*)?@([^/]+)((?:/[^/]+)*)/(\d+)/?")
 
 OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
@@ -257,12 +266,14 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     ),
     "posthog": OtlpVendor(
         title="PostHog",
-        about="PostHog AI observability, by its OTLP endpoint. A span that is sent again after an error counts twice.",
-        source="posthog.com/docs/ai-observability/installation/opentelemetry",
-        repeats="two events, counted twice",
+        about="PostHog AI observability, by its batches of events or by OTLP.",
+        source="posthog.com/docs/ai-observability/installation/manual-capture",
+        repeats="one event, by its UUID (an assumption); by OTLP two, counted twice",
+        native="spancast.destinations.posthog:create",
         fields={
             "api_key": _secret("Project token, `phc_…`."),
-            "endpoint": _url("https://us.i.posthog.com"),
+            "endpoint": _url("https://us.i.posthog.com", "URL of your PostHog."),
+            "intake": _INTAKE,
         },
         base="{endpoint}",
         path="/i/v0/ai/otel",
@@ -314,14 +325,17 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     ),
     "datadog": OtlpVendor(
         title="Datadog",
-        about="Datadog LLM Observability, by its OTLP intake.",
-        source="docs.datadoghq.com/llm_observability/instrument/otel_instrumentation",
+        about="Datadog LLM Observability, by its own intake or by OTLP, which has no cost, cached tokens and user. A"
+        " span that began more than 24 hours ago becomes a dead letter.",
+        source="docs.datadoghq.com/llm_observability/instrumentation/api",
+        native="spancast.destinations.datadog:create",
         fields={
             "api_key": _secret("API key."),
             "ml_app": _text("Name of the LLM application; becomes the service."),
             "url": _url("https://api.datadoghq.com", "API URL of your Datadog site."),
+            "intake": _INTAKE,
         },
-        base="{intake}",
+        base="{otlp_url}",
         headers={"dd-api-key": "{api_key}", "dd-otlp-source": "llmobs"},
         resource={"service.name": "{ml_app}"},
         account=("api_key", "ml_app"),
@@ -610,6 +624,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         convention="gen_ai_wide",
         accepted=("protobuf",),
         derive=_host("https://ingest.{realm}.observability.splunkcloud.com"),
+        proof="users",
     ),
     "lightstep": OtlpVendor(
         title="Lightstep",
@@ -716,6 +731,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         convention="gen_ai_wide",
         accepted=("protobuf",),
         auth="azure",
+        proof="users",
     ),
     "xray": OtlpVendor(
         title="AWS X-Ray",

@@ -61,6 +61,10 @@ class PostgresConfig(DestinationConfig, frozen=True):
     create_table: bool = Field(default=False, description="Create the table if it does not exist.")
     timeout: Duration = Field(10.0, description="Time limit of one delivery.")
 
+    def ddl(self) -> str:
+        """Return the statement that creates the table."""
+        return ddl(self.table)
+
     def place(self) -> Place:
         """Return the server, the database, the table, the user, the entity and the organization."""
         parts = urlsplit(self.url.get_secret_value())
@@ -98,7 +102,8 @@ class PostgresDestination:
         self._connection: Any = None
         self._process_id = 0
         self._insert = ""
-        self._columns: list[str] = []
+        self._columns: dict[str, bool] = {}
+        """Of each column, whether it must not be null."""
         self._lock = threading.Lock()
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
@@ -121,7 +126,7 @@ class PostgresDestination:
             try:
                 if self._connection is None or self._process_id != os.getpid():
                     # A child must not use the connection of its parent, not even to close it.
-                    self._connection, self._process_id, self._columns = self._connect(), os.getpid(), []
+                    self._connection, self._process_id, self._columns = self._connect(), os.getpid(), {}
                 # In a transaction, so that the time limit applies behind a pooler, too.
                 with self._connection.transaction(), self._connection.cursor() as cursor:
                     cursor.execute(f"SET LOCAL statement_timeout = {max(limit_ms, 1)}")
@@ -137,13 +142,13 @@ class PostgresDestination:
             cursor.execute(ddl(self._config.table))
         name = _quote(self._config.table)
         cursor.execute(
-            "SELECT attname, quote_ident(attname) FROM pg_attribute"
+            "SELECT attname, quote_ident(attname), attnotnull FROM pg_attribute"
             " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''",
             [name],
         )
-        columns = [(str(column), str(quoted)) for column, quoted in cursor.fetchall() if column.upper() in COLUMNS]
-        self._columns = [column for column, _ in columns]
-        listed, name = ", ".join(quoted for _, quoted in columns), name.replace("%", "%%")
+        columns = [row for row in cursor.fetchall() if row[0].upper() in COLUMNS]
+        self._columns = {column: is_not_null for column, _, is_not_null in columns}
+        listed, name = ", ".join(quoted for _, quoted, _ in columns), name.replace("%", "%%")
         self._insert = (
             f"INSERT INTO {name} ({listed}) SELECT {listed} FROM json_populate_recordset(NULL::{name}, %s::json)"  # noqa: S608 - quoted names
             " ON CONFLICT DO NOTHING"
@@ -151,7 +156,8 @@ class PostgresDestination:
 
     def _insert_rows(self, cursor: Any, payload: Payload) -> Outcome:  # noqa: ANN401
         context = {"entity_id": self._config.entity_id, "organization_id": self._config.organization_id}
-        cursor.execute(self._insert, [rows_json(list(payload.spans), self._columns, context)])
+        not_null = {name for name, is_not_null in self._columns.items() if is_not_null}
+        cursor.execute(self._insert, [rows_json(payload.spans, self._columns, context, not_null)])
         return Delivered()
 
     def _check_right(self, cursor: Any) -> Outcome:  # noqa: ANN401
@@ -160,7 +166,7 @@ class PostgresDestination:
         return Delivered() if may_insert else Retry(f"{_label(self._config)}: no right to insert")
 
     def _disconnect(self) -> None:
-        connection, self._connection, self._columns = self._connection, None, []
+        connection, self._connection, self._columns = self._connection, None, {}
         if connection is not None and self._process_id == os.getpid():
             connection.close()
 

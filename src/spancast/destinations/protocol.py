@@ -26,10 +26,14 @@ __all__: Final = [
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The destination took the batch, except ``rejected`` spans of it (OTLP partial success)."""
+    """The destination took the batch, except ``rejected`` spans of it (OTLP partial success).
+
+    If it is known which, ``rejected_spans`` has their trace and span ids in hex, and they become dead letters.
+    """
 
     rejected: int = 0
     message: str = ""
+    rejected_spans: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

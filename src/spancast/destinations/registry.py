@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from spancast.destinations.config import DestinationConfig, NetworkConfig
 from spancast.destinations.object_destination import ObjectConfig, ObjectDestination
-from spancast.destinations.otlp_config import vendor_config
+from spancast.destinations.otlp_config import is_native, vendor_config
 from spancast.destinations.otlp_vendors import OTLP_VENDORS, Proof, target
 from spancast.destinations.place import state_directory
 from spancast.destinations.protocol import Destination
@@ -33,8 +33,8 @@ class DestinationType:
     creates a ``Destination`` from ``(config, encoder)``; they are imported on first use.
     ``convention`` is its attribute convention, ``extra`` the pip extra with its dependencies,
     ``source`` the page with its contract, ``proof`` how it was verified, ``repeats`` what a span becomes there that is
-    sent twice (empty if unknown). ``extra_help`` is the import name of a function whose
-    result `spancast destinations TYPE` shows after the fields.
+    sent twice (empty if unknown), ``batch_limit`` the product's limits of a request. ``extra_help`` is the import
+    name of a function whose result `spancast destinations TYPE` shows after the fields.
     """
 
     title: str
@@ -46,6 +46,7 @@ class DestinationType:
     source: str = ""
     proof: Proof = "vendor"
     repeats: str = ""
+    batch_limit: str = ""
     extra_help: str | None = None
 
 
@@ -122,6 +123,18 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         proof="server",
         repeats="the row that is there stays",
     ),
+    "bigquery": DestinationType(
+        title="BigQuery",
+        about="A table of one row per span, as OpenRouter fills it, by streaming inserts.",
+        config=f"{_HERE}.bigquery:BigQueryConfig",
+        factory=f"{_HERE}.bigquery:create",
+        extra_help=f"{_HERE}.bigquery:ddl",
+        extra="bigquery",
+        source="cloud.google.com/bigquery/docs/reference/rest/v2/tabledata/insertAll",
+        proof="emulator",
+        repeats="one row within about a minute, else two",
+        batch_limit="500 rows, 9.5 MB",
+    ),
     "snowflake": DestinationType(
         title="Snowflake",
         about="A table of one row per span, as OpenRouter fills it, by Snowflake's SQL API.",
@@ -129,6 +142,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         factory=f"{_HERE}.snowflake:create",
         extra_help=f"{_HERE}.snowflake:ddl",
         source="docs.snowflake.com/en/developer-guide/sql-api",
+        proof="emulator",
         repeats="nothing: a request id is executed once",
     ),
     "s3": DestinationType(
@@ -140,6 +154,49 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         source="openrouter.ai/docs/guides/features/broadcast/s3",
         proof="emulator",
         repeats="the same object again",
+    ),
+    "parquet": DestinationType(
+        title="Parquet",
+        about="Parquet files of one row per span, by day, on this machine or in S3, Google Cloud Storage or Azure, for"
+        " DuckDB, polars, pandas and others.",
+        config=f"{_HERE}.parquet:ParquetConfig",
+        factory=f"{_HERE}.parquet:create",
+        extra="parquet",
+        source="parquet.apache.org/docs/file-format",
+        proof="readers",
+        repeats="the same file again, if the batch is the same",
+    ),
+    "kafka": DestinationType(
+        title="Kafka",
+        about="A topic in Kafka or a compatible broker: a message per span, as JSON or OTLP.",
+        config=f"{_HERE}.kafka:KafkaConfig",
+        factory=f"{_HERE}.kafka:create",
+        extra="kafka",
+        source="docs.confluent.io/platform/current/clients/confluent-kafka-python",
+        proof="emulator",
+        repeats="two messages with the same ids",
+        batch_limit="1 MB a message, or `message.max.bytes`",
+    ),
+    "redis": DestinationType(
+        title="Redis",
+        about="A stream in Redis, Valkey or a compatible server: an entry per span.",
+        config=f"{_HERE}.redis_streams:RedisConfig",
+        factory=f"{_HERE}.redis_streams:create",
+        extra="redis",
+        source="redis.io/docs/latest/develop/data-types/streams",
+        proof="server",
+        repeats="two entries with the same ids",
+    ),
+    "firehose": DestinationType(
+        title="Amazon Data Firehose",
+        about="A stream of Amazon Data Firehose: a record of one JSON row per span.",
+        config=f"{_HERE}.firehose:FirehoseConfig",
+        factory=f"{_HERE}.firehose:create",
+        extra="firehose",
+        source="docs.aws.amazon.com/firehose/latest/APIReference/API_PutRecordBatch.html",
+        proof="emulator",
+        repeats="two records with the same ids",
+        batch_limit="500 records, 4 MiB, 1,024,000 bytes a record",
     ),
     "exporter": DestinationType(
         title="SpanExporter",
@@ -180,6 +237,8 @@ ALIASES: Final[Mapping[str, str]] = {
     "elasticsearch": "elastic",
     "keywords-ai": "respan",
     "keywordsai": "respan",
+    "redis-streams": "redis",
+    "aws-firehose": "firehose",
 }
 
 
@@ -240,8 +299,10 @@ def create(config: DestinationConfig, name: str) -> Destination:
         return ObjectDestination(config.destination, encoder_for(config, "gen_ai", {}))
     row, vendor = row_of(config.type), OTLP_VENDORS.get(config.type)
     resource: Mapping[str, str] = target(vendor, config).resource if vendor else {}
+    # A destination with its own format reads the canonical span.
+    convention = "gen_ai" if is_native(config) else row.convention
     try:
-        return cast("Destination", load(row.factory)(config, encoder_for(config, row.convention, resource)))
+        return cast("Destination", load(row.factory)(config, encoder_for(config, convention, resource)))
     except ConfigError as error:
         raise ConfigError(f"destinations.{name}: {error}") from None
 

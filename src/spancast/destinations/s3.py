@@ -8,6 +8,7 @@ have different keys, and a batch that is sent again writes the same object.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -15,14 +16,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from spancast.destinations.config import NetworkConfig, field_error
-from spancast.destinations.field_types import Address, Secret, Text, redacted_url
-from spancast.destinations.optional_imports import required
+from spancast.destinations.aws_client import AwsConfig, call, client_of
+from spancast.destinations.config import field_error
+from spancast.destinations.field_types import Text
 from spancast.destinations.path_templates import DATE_NAMES, date_values, template_of
 from spancast.destinations.place import Place
-from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
 from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
@@ -32,60 +33,39 @@ DEFAULT_PREFIX: Final = "openrouter-traces"
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._=-]+")
 _MAX_ID_LENGTH: Final = 128
 _NS_PER_S: Final = 1_000_000_000
-_ANY_REGION: Final = "us-east-1"
-"""A region for servers other than Amazon's, which have no regions."""
 _UNNAMED_KEY: Final = "default"
 _AMAZON: Final = "https://s3.amazonaws.com"
 _GOOGLE: Final = "https://storage.googleapis.com"
 """Takes HMAC keys in place of Amazon's."""
 _HUGGING_FACE: Final = "https://s3.hf.co"
-_ROLE_SESSION: Final = "spancast"
 _ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Variables that boto3 reads if no endpoint is given."""
-_TRANSIENT: Final = frozenset(
-    {"SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "RequestTimeTooSkewed", "Throttling"}
-)
-_SERVER_ERROR: Final = 500
-_TOO_MANY_REQUESTS: Final = 429
+_JSON: Final = "application/json"
 
 
-class S3Config(NetworkConfig, frozen=True):
+class S3Config(AwsConfig, frozen=True):
     """A bucket in S3 or a compatible server."""
 
     type: Literal["s3"]
     bucket: Text = Field(
         validation_alias=AliasChoices("bucket", "bucket_name", "bucketName"), description="Name of the bucket."
     )
-    access_key_id: Text | None = Field(
-        None, description="Access key id; default: from boto3 (environment, profile, role)."
-    )
-    secret_access_key: Secret | None = Field(None, description="Secret of `access_key_id`.")
-    session_token: Secret | None = Field(None, description="Session token of temporary credentials.")
-    region: Text | None = Field(None, description="Region; default: from boto3.")
-    endpoint: Address | None = Field(None, description="URL of a server other than Amazon's.")
     provider: Literal["aws", "cloudflare_r2", "gcs", "huggingface", "other"] | None = Field(
         None,
         description="Product of the bucket: `gcs` and `huggingface` set the endpoint, the others except `aws` need it.",
     )
     namespace: Text | None = Field(None, description="User or organization of a Hugging Face bucket.")
-    auth_mode: Literal["access_keys", "iam_role"] | None = Field(
-        None, description="Credentials; default: `iam_role` if `role_arn` is given."
-    )
-    role_arn: Text | None = Field(None, description="Role that is assumed with the credentials above, by STS.")
-    external_id: Text | None = Field(None, description="External id that the role requires.")
     prefix: str = Field(DEFAULT_PREFIX, description="Value of {prefix}.")
     path_template: Annotated[str, AfterValidator(template_of("prefix", *DATE_NAMES, "apiKeyName"))] = Field(
         "{prefix}/{date}", description="Folder of the object: {prefix}, {date}, {year}, {month}, {day}, {apiKeyName}."
     )
 
     @model_validator(mode="after")
-    def _check_provider_and_role(self) -> S3Config:
+    def _check_provider(self) -> S3Config:
         if self.provider == "huggingface" and self.namespace is None and self.endpoint is None:
             raise field_error(("namespace",), None, "is missing; `provider: huggingface` needs it")
         if self.provider in ("cloudflare_r2", "other") and self.endpoint is None:
             raise field_error(("endpoint",), None, f"is missing; `provider: {self.provider}` needs it")
-        if self.auth_mode == "iam_role" and self.role_arn is None:
-            raise field_error(("role_arn",), None, "is missing; `auth_mode: iam_role` needs it")
         return self
 
     @property
@@ -147,16 +127,9 @@ class S3Destination:
         return f"{folder.strip('/')}/{name}".lstrip("/")
 
     def _put(self, key: str, body: bytes) -> Outcome | None:
-        errors = required("botocore.exceptions", EXTRA)
-        try:
-            self._client.put_object(Bucket=self._config.bucket, Key=key, Body=body, ContentType="application/json")
-        except errors.ClientError as error:
-            return _outcome(error.response, self._config.bucket)
-        except errors.BotoCoreError as error:
-            server = self._config.server
-            place = redacted_url(server) if server else "Amazon"
-            return Retry(f"S3: {type(error).__name__} at {place}")
-        return None
+        bucket = self._config.bucket
+        put = functools.partial(self._client.put_object, Bucket=bucket, Key=key, Body=body, ContentType=_JSON)
+        return call(put, "S3", f"for bucket {bucket}", self._config.server)[1]
 
 
 def trace_object(spans: Sequence[SpanData]) -> dict[str, Any]:
@@ -235,87 +208,10 @@ def _safe(text: str) -> str:
     return _UNSAFE.sub("_", text)[:_MAX_ID_LENGTH]
 
 
-def _outcome(response: Any, bucket: str) -> Outcome:  # noqa: ANN401 - boto3 has no types
-    code = str(response.get("Error", {}).get("Code", "unknown"))
-    metadata = response.get("ResponseMetadata", {})
-    status = int(metadata.get("HTTPStatusCode", 0))
-    reason = f"S3: {code} (HTTP {status}) for bucket {bucket}"
-    if code in _TRANSIENT or status >= _SERVER_ERROR or status == _TOO_MANY_REQUESTS:
-        retry_after = metadata.get("HTTPHeaders", {}).get("retry-after", "")
-        return Retry(reason, float(retry_after) if retry_after.isdecimal() else None)
-    return Rejected(reason, too_large=code == "EntityTooLarge")
-
-
 def create(config: S3Config, encoder: Encoder) -> S3Destination:
     """Return the destination of ``config``.
 
     Raises:
         ConfigError: boto3 is not installed.
     """
-    boto3, botocore = required("boto3", EXTRA), required("botocore.config", EXTRA)
-    options = botocore.Config(
-        connect_timeout=config.timeout,
-        read_timeout=config.timeout,
-        # The delivery worker retries, by the same rules for every destination.
-        retries={"total_max_attempts": 1},
-        proxies={"http": config.proxy, "https": config.proxy} if config.proxy else None,
-        client_cert=_certificate(config),
-        s3={"addressing_style": "path"} if config.server else None,
-    )
-    shared: dict[str, Any] = {
-        "region_name": config.region or (_ANY_REGION if config.server else None),
-        "verify": str(config.ca_file) if config.ca_file else config.verify,
-        "config": options,
-    }
-    keys: dict[str, Any] = {
-        "aws_access_key_id": config.access_key_id,
-        "aws_secret_access_key": _reveal(config.secret_access_key),
-        "aws_session_token": _reveal(config.session_token),
-    }
-    session = boto3.session.Session()
-    if config.role_arn and config.auth_mode != "access_keys":
-        core = required("botocore.session", EXTRA).get_session()
-        provider = _role_provider(config, session.client("sts", **keys, **shared))
-        core.get_component("credential_provider").insert_before("env", provider)
-        session, keys = boto3.session.Session(botocore_session=core), {}
-    client = session.client("s3", endpoint_url=config.server, **keys, **shared)
-
-    def add_headers(request: Any, **_: object) -> None:  # noqa: ANN401 - boto3 has no types
-        for header, value in config.all_headers().items():
-            request.headers[header] = value
-
-    client.meta.events.register("before-sign.s3", add_headers)
-    return S3Destination(config, encoder, client)
-
-
-def _role_provider(config: S3Config, sts: Any) -> Any:  # noqa: ANN401 - boto3 has no types
-    """Return a provider of the credentials of ``role_arn``, which botocore renews before they expire."""
-    library = required("botocore.credentials", EXTRA)
-    request = {"RoleArn": config.role_arn, "RoleSessionName": _ROLE_SESSION, "ExternalId": config.external_id}
-
-    def assume() -> dict[str, str]:
-        given = sts.assume_role(**{name: value for name, value in request.items() if value})["Credentials"]
-        return {
-            "access_key": given["AccessKeyId"],
-            "secret_key": given["SecretAccessKey"],
-            "token": given["SessionToken"],
-            "expiry_time": given["Expiration"].isoformat(),
-        }
-
-    class Role(library.CredentialProvider):
-        METHOD = CANONICAL_NAME = "spancast-role"
-
-        def load(self) -> Any:  # noqa: ANN401
-            return library.DeferredRefreshableCredentials(assume, self.METHOD)
-
-    return Role()
-
-
-def _certificate(config: S3Config) -> str | tuple[str, str] | None:
-    if config.cert_file is None:
-        return None
-    return (str(config.cert_file), str(config.key_file)) if config.key_file else str(config.cert_file)
-
-
-def _reveal(secret: SecretStr | None) -> str | None:
-    return None if secret is None else secret.get_secret_value()
+    return S3Destination(config, encoder, client_of("s3", config, config.server, EXTRA))

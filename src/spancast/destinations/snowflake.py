@@ -12,7 +12,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
@@ -33,6 +33,7 @@ _PLAIN_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*")
 _CASTABLE: Final = re.compile(r"(?!VARIANT|OBJECT)[A-Z_]+(\([0-9, ]+\))?")
 _RUNNING: Final = 202
 _INVALID_STATEMENT: Final = 422
+_DENIED: Final = "42501"
 _NO_OBJECT: Final = "002003"
 _NO_COLUMN: Final = "000904"
 _POLL_S: Final = 0.5
@@ -70,6 +71,10 @@ class SnowflakeConfig(NetworkConfig, frozen=True):
         """Return the address of the account."""
         return (self.base_url or f"https://{self.account}.snowflakecomputing.com").rstrip("/")
 
+    def ddl(self) -> str:
+        """Return the statement that creates the table."""
+        return ddl(self.table)
+
     def place(self) -> Place:
         """Return the account, the table, the entity and the organization."""
         place = self.network_place(
@@ -97,6 +102,7 @@ class SnowflakeDestination:
         self._config = config
         self._sender = sender
         self._types: Mapping[str, str] = {}
+        self._not_null: Collection[str] = ()
         self._closed = threading.Event()
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
@@ -106,7 +112,7 @@ class SnowflakeDestination:
         if failure is not None:
             return failure
         context = {"entity_id": self._config.entity_id, "organization_id": self._config.organization_id}
-        rows = rows_json(list(payload.spans), list(self._types), context)
+        rows = rows_json(payload.spans, self._types, context, self._not_null)
         ids = " ".join(span.trace_id + span.span_id for span in payload.spans)
         request_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{self._config.fingerprint()} {ids}")
         outcome, _ = self._execute(self._insert(), deadline_s, rows, request_id)
@@ -141,6 +147,7 @@ class SnowflakeDestination:
         left_out = () if self._config.should_include_cache_write_tokens else ("CACHE_WRITE_TOKENS",)
         names = COLUMNS.keys() - left_out
         self._types = {str(row[0]): str(row[1]) for row in rows if str(row[0]).upper() in names}
+        self._not_null = {str(row[0]) for row in rows if row[3:4] == ["N"]}
         return None if self._types else Rejected(f"Snowflake: {self._config.table} has no column of OpenRouter's table")
 
     def _execute(
@@ -180,12 +187,16 @@ class SnowflakeDestination:
         answer = _answer(result)
         code = str(answer.get("code", ""))
         # The message on data may quote a row.
-        is_about_names = code in (_NO_OBJECT, _NO_COLUMN)
+        is_denied = answer.get("sqlState") == _DENIED
+        is_about_names = is_denied or code in (_NO_OBJECT, _NO_COLUMN)
         text = self._sender.redact(str(answer.get("message", ""))) if is_about_names else ""
         reason = f"Snowflake: error {code} ({answer.get('sqlState', '')}){f' {text}' if text else ''}"
         if code == _NO_COLUMN:
             # A column was removed: the table is described again.
             self._types = {}
+            return Retry(reason)
+        if is_denied:
+            # Rights may be granted, so spans stay queued.
             return Retry(reason)
         if code == _NO_OBJECT:
             return Rejected(f"{reason}; create {self._config.table}, or set create_table")

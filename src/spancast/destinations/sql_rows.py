@@ -1,13 +1,13 @@
 """The rows of the SQL destinations: a row per span in OpenRouter's table ``OPENROUTER_TRACES``.
 
-Source: OpenRouter's pages on ClickHouse, Snowflake and BigQuery. A count or cost that is unknown is null; a database
-whose column has no null gets 0.
+Source: OpenRouter's pages on ClickHouse, Snowflake and BigQuery. A count or cost that is unknown is null; a column
+without null gets 0.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +19,9 @@ DEFAULT_TABLE: Final = "OPENROUTER_TRACES"
 DEFAULT_ENTITY: Final = "local"
 Context: TypeAlias = Mapping[str, Any]
 """Values of a row that are not in its span: ``entity_id``, ``organization_id``."""
+_ABSENT: Final[Mapping[str, Any]] = {"bigint": 0, "double precision": 0.0, "jsonb": {}}
+"""Unknown values in columns without null, by type; of other types an empty text."""
+NO_CONTEXT: Final[Context] = {"entity_id": DEFAULT_ENTITY, "organization_id": None}
 _NUL: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
@@ -98,6 +101,8 @@ COLUMNS: Final[Mapping[str, Column]] = {
     "RESOURCE_ATTRIBUTES": _json(lambda span: span.resource.attributes),
 }
 """The columns of OpenRouter's table, in its order; a table may lack any of them."""
+ROW_NAMES: Final = tuple(name.lower() for name in COLUMNS)
+"""The fields of a row that is not in a table."""
 
 
 def without_nul(text: str) -> str:
@@ -105,8 +110,33 @@ def without_nul(text: str) -> str:
     return _NUL.sub(r"\1\\ufffd", text) if r"\u0000" in text else text
 
 
-def rows_json(spans: list[SpanData], names: list[str], context: Context) -> str:
-    """Return ``spans`` as a JSON array of rows with the columns ``names``, which may be in lower case."""
+def row_texts(
+    spans: Iterable[SpanData],
+    names: Iterable[str],
+    context: Context = NO_CONTEXT,
+    *,
+    not_null: Collection[str] = (),
+    json_as_text: bool = False,
+) -> list[str]:
+    """Return each of ``spans`` as a JSON object with the columns ``names``, which may be in lower case.
+
+    In a column of ``not_null`` an unknown count or cost is 0, an unknown text is empty.
+    """
     columns = [(name, COLUMNS[name.upper()]) for name in names]
-    rows = [{name: column.value(span, context) for name, column in columns} for span in spans]
-    return without_nul(json_codec.encode(rows))
+    absent = {name: _ABSENT.get(column.postgres, "") for name, column in columns if name in not_null}
+    texts = [name for name, column in columns if json_as_text and column.is_json]
+
+    def text(span: SpanData) -> str:
+        row = {name: column.value(span, context) for name, column in columns}
+        for name, value in absent.items():
+            row[name] = value if row[name] is None else row[name]
+        for name in texts:
+            row[name] = None if row[name] is None else without_nul(json_codec.encode(row[name]))
+        return without_nul(json_codec.encode(row))
+
+    return [text(span) for span in spans]
+
+
+def rows_json(spans: Iterable[SpanData], names: Iterable[str], context: Context, not_null: Collection[str] = ()) -> str:
+    """Return ``spans`` as a JSON array of rows, as ``row_texts`` has them."""
+    return f"[{','.join(row_texts(spans, names, context, not_null=not_null))}]"

@@ -237,8 +237,12 @@ class DeliveryWorker:
             settled = replace(lease, entries=entries)
             if isinstance(outcome, Rejected):
                 self._dead_letter(settled, rejected, outcome.reason)
+                continue
+            if rejected:
+                self._dead_letter(settled, rejected, outcome.message)
             else:
                 self._ack(settled, outcome)
+            self._note_success()
         if division.failure is None:
             if division.is_lost and left:
                 # If the file of the spool is gone, no process has the rest: nack() counts it. Else it does nothing.
@@ -290,14 +294,9 @@ class DeliveryWorker:
     def _ack(self, lease: Lease, outcome: Delivered) -> None:
         name = self.route.name
         self._spool.ack(lease)
-        self._has_delivered_since = True
         # A server may name more spans than it got.
         rejected = min(max(outcome.rejected, 0), len(lease.entries))
         counters.add("delivered", len(lease.entries) - rejected, destination=name)
-        self._backoff_until_s = self._retry_after_until_s = 0.0
-        if self._logged_reasons:
-            self._logged_reasons.clear()
-            logger.warning("spancast: export to %s works again", name)
         if rejected:
             counters.add("rejected", rejected, destination=name)
             self.last_rejection = outcome.message
@@ -310,6 +309,13 @@ class DeliveryWorker:
             )
         elif outcome.message:
             logger.info("spancast: %s accepted a batch with the message: %s", name, outcome.message)
+
+    def _note_success(self) -> None:
+        self._has_delivered_since = True
+        self._backoff_until_s = self._retry_after_until_s = 0.0
+        if self._logged_reasons:
+            self._logged_reasons.clear()
+            logger.warning("spancast: export to %s works again", self.route.name)
 
     def _retry(self, lease: Lease, outcome: Retry | Failed) -> None:
         name = self.route.name

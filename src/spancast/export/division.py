@@ -124,7 +124,9 @@ class Division:
     def _settled(self, part: tuple[Entry, ...], outcome: Delivered | Rejected) -> Settled:
         if isinstance(outcome, Delivered):
             self._rejected_in_a_row = 0
-            return Settled(part, outcome)
+            named = outcome.rejected_spans
+            rejected = [entry.sequence for entry in part if named and _ids(entry) in named]
+            return Settled(part, outcome, tuple(rejected))
         self._rejected_in_a_row += 1
         return Settled(part, outcome, tuple([entry.sequence for entry in self._not_delivered(part)]))
 
@@ -167,3 +169,7 @@ class Division:
         if isinstance(outcome, Retry):
             raise _StoppedError
         return outcome
+
+
+def _ids(entry: Entry) -> tuple[str, str]:
+    return entry.record.trace_id.hex(), entry.record.span_id.hex()

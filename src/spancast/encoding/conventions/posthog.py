@@ -35,6 +35,15 @@ def map_span(span: SpanData) -> SpanData:
 def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     # If it is missing, PostHog derives an anonymous id from the session or the trace.
     yield "posthog.distinct_id", span.text(semconv.USER_ID)
+    yield from properties(span)
+    if facts.work(span) in ("llm", "embedding"):
+        yield "llm.request.type", "completion" if span.first(semconv.OPERATION_NAME) in _NO_CHAT else None
+        yield semconv.INPUT_MESSAGES, facts.messages_json(span)
+        yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)
+
+
+def properties(span: SpanData) -> Iterator[tuple[str, Any]]:
+    """Yield the properties that its events have, however they are sent."""
     yield "$ai_session_id", span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
     for name, value in genai_fields.own_keys(span).items():
         yield f"metadata.{name}" if name.startswith(_OTHER_READERS) else name, value
@@ -53,7 +62,6 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     tokens, costs = facts.usage(span), genai_fields.costs(span)
     # By default PostHog reads the input tokens of Claude models as exclusive of cached tokens.
     yield "$ai_cache_reporting_exclusive", False
-    yield "llm.request.type", "completion" if span.first(semconv.OPERATION_NAME) in _NO_CHAT else None
     yield "$ai_cache_read_input_tokens", tokens.cache_read
     yield "$ai_cache_creation_input_tokens", tokens.cache_write
     yield "$ai_reasoning_tokens", tokens.reasoning
@@ -64,7 +72,5 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "$ai_stop_reason", genai_fields.finish_reason(span)
     yield "$ai_stream", span.first(semconv.REQUEST_STREAM)
     yield "$ai_time_to_first_token", span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
-    yield semconv.INPUT_MESSAGES, facts.messages_json(span)
-    yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)
     # Only messages are decoded from JSON text.
     yield "$ai_tools", genai_fields.tools(span)

@@ -1,0 +1,140 @@
+"""Delivery of rows to products that take each row by itself: requests within their limits, then only the rest.
+
+What became of a row is remembered until its whole batch is settled, so that a retry of the batch sends the rest only.
+A restart in between sends the batch again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, NamedTuple, TypeAlias
+
+from spancast.destinations.protocol import Delivered, Failed, Outcome, Rejected, Retry
+from spancast.encoding.span_data import SpanData
+
+_PAUSES_S: Final = (0.0, 0.2, 1.0)
+"""Before each attempt of one delivery."""
+_MOST_REMEMBERED: Final = 10_000
+
+
+class Row(NamedTuple):
+    """A row of one span."""
+
+    trace_id: str
+    span_id: str
+    body: bytes
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return both ids of the span."""
+        return self.trace_id, self.span_id
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The answer to a request whose rows were not all taken.
+
+    ``again`` has the reasons of those to send again by their position, ``rejected`` those of permanent rejections.
+    """
+
+    again: Mapping[int, str] = field(default_factory=dict[int, str])
+    rejected: Mapping[int, str] = field(default_factory=dict[int, str])
+
+
+Answer: TypeAlias = "Delivered | Retry | Rejected | Failed | Partial"
+Send: TypeAlias = "Callable[[Sequence[Row], float], Answer]"
+"""Sends one request within a number of seconds."""
+
+
+def rows_of(spans: Iterable[SpanData], texts: Iterable[str], end: str = "") -> list[Row]:
+    """Return a row for each of ``spans``, with its text and ``end``."""
+    return [Row(span.trace_id, span.span_id, f"{text}{end}".encode()) for span, text in zip(spans, texts, strict=True)]
+
+
+class PartialDelivery:
+    """The delivery of one destination.
+
+    A request has at most ``max_rows`` rows and ``max_bytes`` bytes, with ``row_overhead`` bytes for each row; a row has
+    at most ``max_row_bytes`` bytes.
+    """
+
+    def __init__(
+        self, product: str, *, max_rows: int, max_bytes: int, max_row_bytes: int | None = None, row_overhead: int = 0
+    ) -> None:
+        self._product = product
+        self._max_rows = max_rows
+        self._max_bytes = max_bytes
+        self._row_overhead = row_overhead
+        self._max_row_bytes = max_bytes - row_overhead if max_row_bytes is None else max_row_bytes
+        self._settled: dict[tuple[str, str], str] = {}
+        """Rows of batches that are not settled: the reason of the rejection, empty if the row was taken."""
+        self._closed = threading.Event()
+
+    def close(self) -> None:
+        """End a pause between two attempts."""
+        self._closed.set()
+
+    def deliver(self, rows: Sequence[Row], send: Send, timeout_s: float) -> Outcome:
+        """Send ``rows`` except those that were settled before; return the outcome of all of them."""
+        largest = max((len(row.body) for row in rows), default=0)
+        if largest > self._max_row_bytes:
+            # Nothing is sent: the batch is divided until the row is alone, and its span is truncated then.
+            reason = f"{self._product}: a row has {largest} bytes, the limit is {self._max_row_bytes}"
+            return Rejected(reason, too_large=True)
+        failure = self._send_all(rows, send, time.monotonic() + timeout_s)
+        if failure is not None:
+            return failure
+        reasons = {row.key: self._settled.pop(row.key, "") for row in rows}
+        rejected = frozenset(key for key, reason in reasons.items() if reason)
+        return Delivered(len(rejected), next(filter(None, reasons.values()), ""), rejected)
+
+    def _send_all(self, rows: Sequence[Row], send: Send, deadline_s: float) -> Retry | Rejected | Failed | None:
+        waiting = [row for row in rows if row.key not in self._settled]
+        reason = ""
+        for pause_s in _PAUSES_S:
+            if not waiting or (pause_s and time.monotonic() + pause_s >= deadline_s) or self._closed.wait(pause_s):
+                break
+            again: list[Row] = []
+            for part in self._parts(waiting):
+                answer = send(part, max(deadline_s - time.monotonic(), 0.001))
+                if not isinstance(answer, (Delivered, Partial)):
+                    return self._failure(answer, rows)
+                partial = answer if isinstance(answer, Partial) else Partial()
+                self._settle(part, partial)
+                again += [part[position] for position in partial.again]
+                reason = next(iter(partial.again.values()), reason)
+            waiting = again
+        if not waiting:
+            return None
+        reason = reason.removeprefix(f"{self._product}: ")
+        return Retry(f"{self._product}: {len(waiting)} of {len(rows)} rows were not taken: {reason}")
+
+    def _parts(self, rows: Iterable[Row]) -> Iterator[Sequence[Row]]:
+        part: list[Row] = []
+        size = 0
+        for row in rows:
+            cost = len(row.body) + self._row_overhead
+            if part and (len(part) == self._max_rows or size + cost > self._max_bytes):
+                yield part
+                part, size = [], 0
+            part.append(row)
+            size += cost
+        if part:
+            yield part
+
+    def _settle(self, part: Sequence[Row], answer: Partial) -> None:
+        if len(self._settled) > _MOST_REMEMBERED:
+            # Of batches that were dropped, or that another process sent.
+            self._settled.clear()
+        for position, row in enumerate(part):
+            if position not in answer.again:
+                self._settled[row.key] = answer.rejected.get(position, "")
+
+    def _failure(self, answer: Retry | Rejected | Failed, rows: Iterable[Row]) -> Retry | Rejected | Failed:
+        if isinstance(answer, Rejected) and any(row.key in self._settled for row in rows):
+            # Divided, so that a row that was taken is not dead-lettered.
+            return replace(answer, invalid_content=True)
+        return answer
