@@ -1,0 +1,102 @@
+"""Cases of a framework: functions that make calls through it, and what they must give."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import os
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
+from spancast.dialects.openai_responses.answers import responses_answer, responses_events
+from spancast.testing import ReplayServer, Reply
+
+T = TypeVar("T")
+
+os.environ.update(
+    OPENAI_API_KEY="sk-test", ANTHROPIC_API_KEY="k", LANGSMITH_TRACING="false", CREWAI_DISABLE_TELEMETRY="true",
+    CREWAI_TRACING_ENABLED="false", HAYSTACK_TELEMETRY_ENABLED="False", LITELLM_LOCAL_MODEL_COST_MAP="True",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Calls through a framework; ``run`` returns what the framework gave, as JSON."""
+
+    run: Callable[[ReplayServer], Any]
+    replies: Sequence[Reply] = ()
+    calls: int = 1
+    raises: str = ""
+    """The name of the exception that the caller gets."""
+    ends: str = ""
+    """How the stream of the last call ended early: an expression of ``spancast.response.incomplete``."""
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    """The attributes that the framework's own way of passing keys gives the calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framework:
+    """A framework: its import package and the module with its cases."""
+
+    package: str
+    module: str
+    not_recorded: str = ""
+    """Why its calls are not recorded; then its tests are skipped."""
+
+
+FRAMEWORKS = {
+    "autogen": Framework("autogen_agentchat", "autogen_driver"),
+    "crewai": Framework("crewai", "crewai_driver"),
+    "dspy": Framework("dspy", "dspy_driver", not_recorded="dspy has its own HTTP client instead of an SDK"),
+    "haystack": Framework("haystack", "haystack_driver"),
+    "instructor": Framework("instructor", "instructor_driver"),
+    "langchain": Framework("langchain_openai", "langchain_driver"),
+    "langgraph": Framework("langgraph", "langgraph_driver"),
+    "llama-index": Framework("llama_index.llms.openai", "llama_index_driver"),
+    "openai-agents": Framework("agents", "openai_agents_driver"),
+    "pydantic-ai": Framework("pydantic_ai", "pydantic_ai_driver"),
+    "smolagents": Framework("smolagents", "smolagents_driver"),
+}
+
+
+def is_installed(name: str) -> bool:
+    """Return whether a framework is installed; fail if ``make frameworks`` should have installed it."""
+    try:
+        found = importlib.util.find_spec(FRAMEWORKS[name].package) is not None
+    except ModuleNotFoundError:
+        found = False
+    required = os.environ.get("SPANCAST_REQUIRE_FRAMEWORKS", "").split()
+    assert found or name not in required, f"{name} is not installed"
+    return found
+
+
+_LOOP = asyncio.new_event_loop()
+
+
+def wait(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Return the result of ``coroutine``. All run in one loop, as some frameworks cache an asynchronous client."""
+    return _LOOP.run_until_complete(coroutine)
+
+
+def whole(text: str | None = "Hello!", **more: Any) -> Reply:
+    return Reply.json(chat_answer(text, **more))
+
+
+def streamed(text: str | None = "Hello!", **more: Any) -> Reply:
+    return Reply.stream(chat_chunks(chat_answer(text, **more), pieces=4))
+
+
+WEATHER = ("weather", {"city": "Oslo"})
+TOOL_LOOP = (whole(None, tool_calls=[WEATHER]), whole("Sunny in Oslo."))
+STREAMED_TOOL_LOOP = (streamed(None, tool_calls=[WEATHER]), streamed("Sunny in Oslo."))
+CITY = (whole('{"city": "Oslo"}'),)
+CITY_AS_TOOL = (whole(None, tool_calls=[("City", {"city": "Oslo"})]),)
+RESPONSES_TOOL_LOOP = (
+    Reply.json(responses_answer(None, tool_calls=[WEATHER])), Reply.json(responses_answer("Sunny in Oslo.")),
+)  # fmt: skip
+STREAMED_RESPONSE = (Reply.stream(responses_events(responses_answer("Sunny in Oslo."), pieces=4)),)
+LIMITED = (Reply.error(429),)
+# More than one event, so that the stream is left before it has ended.
+LONG = (streamed("one two three four five six seven eight"),)

@@ -1,0 +1,36 @@
+"""Each snippet of docs/frameworks.md runs as it stands there, and its calls have the session that it passes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.frameworks.driver import FRAMEWORKS, is_installed
+
+import spancast
+from spancast.testing import ReplayServer, captured_spans
+
+PAGE = Path(__file__).parents[2] / "docs" / "frameworks.md"
+SNIPPETS = dict(re.findall(r"^## ([\w-]+)\n.*?^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+
+
+def test_every_recorded_framework_has_a_snippet() -> None:
+    assert set(SNIPPETS) == {name for name, framework in FRAMEWORKS.items() if not framework.not_recorded}
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_snippet_records_its_calls(name: str, server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_installed(name):
+        pytest.skip(f"{name} is not installed; `make frameworks` installs it")
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "k")
+    with captured_spans() as spans:
+        try:
+            exec(compile(SNIPPETS[name], f"{PAGE.name}: {name}", "exec"), {"__name__": "__main__"})
+        finally:
+            spancast.uninstrument()
+        calls = spans.calls()
+        assert calls
+        assert len(calls) == len(server.requests)
+        assert {span.attributes["session.id"] for span in calls if span.attributes} == {"chat-42"}
