@@ -30,12 +30,15 @@ def model(server: ReplayServer, **more: Any) -> Any:
 
 def crew(server: ReplayServer, tasks: int = 1, **more: Any) -> Crew:
     """Return a crew; all tasks but the last run at once, each on a thread of crewai."""
-    agent = Agent(role="guide", goal="answer", backstory="local", llm=model(server), tools=[weather], verbose=False)
-    todo = [
-        Task(description=f"task {i}", expected_output="text", agent=agent, async_execution=i < tasks - 1, **more)
+    agents: Any = [
+        Agent(role=f"guide {i}", goal="answer", backstory="local", llm=model(server), tools=[weather], verbose=False)
         for i in range(tasks)
     ]
-    return Crew(agents=[agent], tasks=todo, verbose=False)
+    todo = [
+        Task(description=f"task {i}", expected_output="text", agent=agent, async_execution=i < tasks - 1, **more)
+        for i, agent in enumerate(agents)
+    ]
+    return Crew(agents=agents, tasks=todo, verbose=False)
 
 
 async def awaited(server: ReplayServer) -> Any:
@@ -52,7 +55,7 @@ CASES = {
     "conversation": Case(lambda s: crew(s).kickoff().raw, TOOL_LOOP, calls=2),
     "model": Case(lambda s: model(s).call("hi")),
     "streamed": Case(lambda s: model(s, stream=True).call("hi"), (streamed(),)),
-    "error": Case(lambda s: model(s).call("hi"), LIMITED, raises="RateLimitError"),
+    "error": Case(lambda s: model(s).call("hi"), LIMITED * 3, raises="RateLimitError"),
     "tasks on threads": Case(lambda s: crew(s, 3).kickoff().raw, _ANSWER * 3, calls=3),
     "async on a thread": Case(lambda s: wait(awaited(s)), _ANSWER),
     "async": Case(lambda s: wait(native(s)), _ANSWER),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import os
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -31,7 +32,7 @@ class Case:
     raises: str = ""
     """The name of the exception that the caller gets."""
     ends: str = ""
-    """How the stream of the last call ended early: an expression of ``spancast.response.incomplete``."""
+    """How the stream of the last call ended: an expression of ``spancast.response.incomplete`` ("None": completely)."""
     keys: Mapping[str, Any] = field(default_factory=dict)
     """The attributes that the framework's own way of passing keys gives the calls."""
 
@@ -78,6 +79,15 @@ _LOOP = asyncio.new_event_loop()
 def wait(coroutine: Coroutine[Any, Any, T]) -> T:
     """Return the result of ``coroutine``. All run in one loop, as some frameworks cache an asynchronous client."""
     return _LOOP.run_until_complete(coroutine)
+
+
+def settle() -> None:
+    """Collect garbage, and let the loop close the asynchronous generators that were left."""
+    gc.collect()
+    while tasks := asyncio.all_tasks(_LOOP):
+        _LOOP.run_until_complete(asyncio.wait(tasks))
+    _LOOP.run_until_complete(_LOOP.shutdown_asyncgens())
+    _LOOP._asyncgens_shutdown_called = False  # it is used again
 
 
 def whole(text: str | None = "Hello!", **more: Any) -> Reply:

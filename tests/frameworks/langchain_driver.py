@@ -91,7 +91,7 @@ CASES = {
     "conversation": Case(conversation, TOOL_LOOP, calls=2),
     "streamed": Case(lambda s: [said(chunk) for chunk in model(s, stream_usage=True).stream("hi")], (streamed(),)),
     "left": Case(left, LONG, ends="closed|abandoned"),
-    "error": Case(lambda s: model(s).invoke("hi"), LIMITED, raises="RateLimitError"),
+    "error": Case(lambda s: model(s).invoke("hi"), LIMITED, raises="OpenAIRateLimitError"),
     "async": Case(lambda s: wait(awaited(s))),
     "async streamed": Case(lambda s: wait(astreamed(s)), (streamed(),)),
     "async left": Case(lambda s: wait(aleft(s)), LONG, ends="closed|abandoned"),
@@ -106,7 +106,6 @@ CASES = {
     ),
     "anthropic": Case(anthropic, calls=2),
     "keys by config of a chain": Case(lambda s: said(chain(s).invoke({"question": "hi"}, _CONFIG)), keys=_KEYS),
-    "keys by config of a model": Case(lambda s: said(model(s).invoke("hi", _CONFIG)), keys=_KEYS),
     "keys by bind": Case(lambda s: said(model(s).bind(**_BODY).invoke("hi")), keys=_KEYS),
     "keys by extra_body": Case(lambda s: said(model(s, extra_body=_BODY).invoke("hi")), (whole(),), keys=_KEYS),
 }

@@ -10,7 +10,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import CITY_AS_TOOL, LIMITED, LONG, STREAMED_TOOL_LOOP, TOOL_LOOP, Case, wait
+from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_TOOL_LOOP, TOOL_LOOP, Case, wait
 from tests.frameworks.langchain_driver import City, model, said, weather
 
 
@@ -94,10 +94,10 @@ _KEYS = {"session.id": "chat-7", "user.id": "u-1", "trace.metadata.feature": "bi
 CASES = {
     "conversation": Case(lambda s: texts(agent(s).invoke(_QUESTION)), TOOL_LOOP, calls=2),
     "streamed": Case(streamed, STREAMED_TOOL_LOOP, calls=2),
-    "left": Case(left, LONG, ends="closed|abandoned"),
-    "error": Case(lambda s: agent(s).invoke(_QUESTION), LIMITED, raises="RateLimitError"),
+    "left": Case(left, LONG, ends="None|closed|abandoned"),
+    "error": Case(lambda s: agent(s).invoke(_QUESTION), LIMITED, raises="OpenAIRateLimitError"),
     "async": Case(lambda s: wait(aagent(s)), TOOL_LOOP, calls=2),
-    "structured": Case(structured, CITY_AS_TOOL),
+    "structured": Case(structured, CITY),
     "nodes on threads": Case(lambda s: graph(s).invoke(_EMPTY, _THREAD)["answers"], calls=3, keys={"session.id": "chat-7"}),
     "nodes in tasks": Case(lambda s: wait(agraph(s)), calls=3, keys=_KEYS),
     "keys by config": Case(checkpoints, calls=2, keys=_KEYS),

@@ -11,7 +11,7 @@ from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import CITY_AS_TOOL, LIMITED, LONG, STREAMED_TOOL_LOOP, Case, streamed, wait
+from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_TOOL_LOOP, Case, streamed, wait
 
 
 class City(BaseModel):
@@ -71,7 +71,7 @@ CASES = {
     "async streamed": Case(lambda s: wait(astreamed(s)), (streamed(),)),
     "async left": Case(lambda s: wait(aleft(s)), LONG, ends="closed|abandoned"),
     "complete": Case(lambda s: model(s).complete("hi").text),
-    "structured": Case(lambda s: model(s).as_structured_llm(City).complete("hi").raw.model_dump(), CITY_AS_TOOL),
+    "structured": Case(lambda s: model(s).as_structured_llm(City).complete("hi").raw.model_dump(), CITY),
     "responses": Case(lambda s: said(model(s, OpenAIResponses).chat(_MESSAGES))),
     "keys by additional_kwargs": Case(lambda s: said(model(s, additional_kwargs=_BODY).chat(_MESSAGES)), keys=_KEYS),
     "keys by keywords": Case(lambda s: said(model(s).chat(_MESSAGES, **_BODY)), keys=_KEYS),

@@ -73,7 +73,7 @@ _KEYS = {"session.id": "chat-7", "trace.metadata.feature": "billing"}
 CASES = {
     "conversation": Case(run, TOOL_LOOP, calls=2),
     "streamed": Case(lambda s: wait(streamed(s, OpenAIChatCompletionsModel))),
-    "left": Case(lambda s: wait(left(s)), LONG, ends="closed|abandoned|cancelled"),
+    "left": Case(lambda s: wait(left(s)), LONG, ends="None|closed|abandoned|cancelled"),
     "error": Case(run, LIMITED * 3, raises="RateLimitError"),
     "sync": Case(lambda s: said(Runner.run_sync(agent(s), "Weather in Oslo?")), TOOL_LOOP, calls=2),
     "structured": Case(lambda s: run(s, output_type=City), CITY),

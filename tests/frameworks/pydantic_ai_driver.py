@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from openai import AsyncOpenAI
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
 from pydantic_ai import Agent
@@ -17,7 +18,6 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from spancast.testing import ReplayServer
 from tests.frameworks.driver import (
-    CITY_AS_TOOL,
     LIMITED,
     LONG,
     RESPONSES_TOOL_LOOP,
@@ -41,7 +41,8 @@ def weather(city: str) -> str:
 
 
 def agent(server: ReplayServer, kind: Any = OpenAIChatModel, **more: Any) -> Any:
-    provider = OpenAIProvider(base_url=server.base_url, api_key="k")
+    client = AsyncOpenAI(base_url=server.base_url, api_key="k", max_retries=0)
+    provider = OpenAIProvider(openai_client=client)
     return Agent(kind("gpt-5.2", provider=provider), tools=[weather], **more)
 
 
@@ -78,13 +79,12 @@ def anthropic(server: ReplayServer) -> Any:
 _SETTINGS: Any = {"extra_body": {"trace": {"feature": "billing"}, "session_id": "chat-7"}}
 _KEYS = {"session.id": "chat-7", "trace.metadata.feature": "billing"}
 _FINAL = (whole(None, tool_calls=[("final_result", {"city": "Oslo"})]),)
-_ = CITY_AS_TOOL
 
 CASES = {
     "conversation": Case(lambda s: said(agent(s).run_sync("Weather in Oslo?")), TOOL_LOOP, calls=2),
     "streamed": Case(lambda s: wait(streamed(s)), STREAMED_TOOL_LOOP, calls=2),
     "left": Case(lambda s: wait(left(s)), LONG, ends="closed|abandoned|cancelled"),
-    "error": Case(lambda s: agent(s).run_sync("hi"), LIMITED * 3, raises="ModelHTTPError"),
+    "error": Case(lambda s: agent(s).run_sync("hi"), LIMITED, raises="ModelRateLimitError"),
     "async": Case(lambda s: wait(awaited(s)), TOOL_LOOP, calls=2),
     "structured": Case(structured, _FINAL),
     "responses": Case(lambda s: said(agent(s, OpenAIResponsesModel).run_sync("hi")), RESPONSES_TOOL_LOOP, calls=2),

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import importlib
 import json
 import re
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from tests.frameworks.driver import FRAMEWORKS, Case, is_installed
+from tests.frameworks.driver import FRAMEWORKS, Case, is_installed, settle
 
 import spancast
 from spancast.testing import CapturedSpans, ReplayServer, captured_spans
@@ -69,7 +68,7 @@ def outcome(case: Case, server: ReplayServer) -> tuple[Any, list[Any]]:
         if type(error).__name__ != case.raises:
             raise
         got = type(error).__name__
-    gc.collect()
+    settle()
     requests = [(request.path, request.body) for request in server.requests[first:]]
     # A failed call may leave replies to the retries that it did not make.
     server._scripts.clear()
@@ -93,15 +92,17 @@ def test_framework_with_its_own_tracing_has_one_span_per_request(name: str, case
 
 
 def check(case: Case, server: ReplayServer, own_tracing: Any, *, is_traced: bool) -> None:
-    bare, sent = outcome(case, server)
+    # Without spancast, the SDK rejects the keys.
+    bare, sent = (None, None) if case.keys else outcome(case, server)
     with captured_spans() as spans, instrumented():
         tracer = spans.provider.get_tracer("app")
         block: AbstractContextManager[Any] = nullcontext() if case.keys else spancast.trace(session_id=_SESSION)
         with own_tracing(spans.provider), tracer.start_as_current_span("app") as app, block:
             got, requests = outcome(case, server)
-        assert got == bare
+        if sent is not None:
+            assert got == bare
+            assert unchanging(requests) == unchanging(sent)
         assert len(requests) == case.calls or case.raises
-        assert unchanging(requests) == unchanging(sent) or case.keys
         assert not any({"trace", "session_id"} & set(body) for _, body in requests)
         calls = model_calls(spans)
         assert len(calls) == len(requests), [(span.name, span.instrumentation_scope.name) for span in calls]
@@ -115,7 +116,7 @@ def check(case: Case, server: ReplayServer, own_tracing: Any, *, is_traced: bool
         if case.raises:
             assert all(span.status.status_code.name == "ERROR" for span in calls)
         if case.ends:
-            assert re.fullmatch(case.ends, str(calls[-1].attributes["spancast.response.incomplete"]))
+            assert re.fullmatch(case.ends, str(calls[-1].attributes.get("spancast.response.incomplete")))
     assert not spancast.stats().internal_errors
 
 

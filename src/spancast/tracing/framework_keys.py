@@ -23,7 +23,10 @@ _NODE: Final = "langgraph_node"
 
 def _langchain(module: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the framework's module
     config: Mapping[str, Any] = module.ensure_config()
-    return {**(config.get("configurable") or {}), **(config.get("metadata") or {})}
+    configurable: Mapping[str, Any] = config.get("configurable") or {}
+    # Anything else in it may be a credential.
+    named = {name: configurable[name] for name in (*_SESSIONS, *_USERS) if name in configurable}
+    return {**named, **(config.get("metadata") or {})}
 
 
 def _llama_index(module: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the framework's module
