@@ -62,15 +62,21 @@ FRAMEWORKS = {
 }
 
 
-def is_installed(name: str) -> bool:
-    """Return whether a framework is installed; fail if ``make frameworks`` should have installed it."""
+REQUIRED = tuple(os.environ.get("SPANCAST_REQUIRE_FRAMEWORKS", "").split())
+"""The frameworks that ``make frameworks`` has installed in this environment; a missing one fails its tests."""
+
+
+def why_skipped(name: str) -> str | None:
+    """Return the reason to skip the tests of a framework, None if they run."""
+    framework = FRAMEWORKS[name]
+    if framework.not_recorded:
+        return f"{name}: NOT RECORDED: {framework.not_recorded}"
     try:
-        found = importlib.util.find_spec(FRAMEWORKS[name].package) is not None
+        is_installed = importlib.util.find_spec(framework.package) is not None
     except ModuleNotFoundError:
-        found = False
-    required = os.environ.get("SPANCAST_REQUIRE_FRAMEWORKS", "").split()
-    assert found or name not in required, f"{name} is not installed"
-    return found
+        is_installed = False
+    assert is_installed or name not in REQUIRED, f"{name} is not installed"
+    return None if is_installed else f"{name} is not installed; `make frameworks` installs it"
 
 
 _LOOP = asyncio.new_event_loop()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from tests.frameworks.driver import FRAMEWORKS, Case, is_installed, settle
+from tests.frameworks.driver import FRAMEWORKS, REQUIRED, Case, settle, why_skipped
 
 import spancast
 from spancast.testing import CapturedSpans, ReplayServer, captured_spans
@@ -30,16 +30,11 @@ def driver(name: str) -> Any:
 
 
 def cases(*, traced: bool) -> Iterator[Any]:
-    """Return the framework, the case and whether the framework's own tracing is on."""
-    for name, framework in FRAMEWORKS.items():
-        if not is_installed(name):
+    """Return each framework with each case; with ``traced``, those of frameworks with tracing of their own."""
+    for name in REQUIRED or FRAMEWORKS:
+        reason = why_skipped(name)
+        if reason is not None:
             if not traced:
-                reason = f"{name} is not installed; `make frameworks` installs it"
-                yield pytest.param(name, None, id=name, marks=pytest.mark.skip(reason=reason))
-            continue
-        if framework.not_recorded:
-            if not traced:
-                reason = f"{name}: NOT RECORDED: {framework.not_recorded}"
                 yield pytest.param(name, None, id=name, marks=pytest.mark.skip(reason=reason))
             continue
         module = driver(name)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.frameworks.driver import FRAMEWORKS, is_installed
+from tests.frameworks.driver import FRAMEWORKS, REQUIRED, why_skipped
 
 import spancast
 from spancast.testing import ReplayServer, captured_spans
@@ -19,10 +21,14 @@ def test_every_recorded_framework_has_a_snippet() -> None:
     assert set(SNIPPETS) == {name for name, framework in FRAMEWORKS.items() if not framework.not_recorded}
 
 
-@pytest.mark.parametrize("name", SNIPPETS)
+def snippets() -> Iterator[Any]:
+    for name in REQUIRED or SNIPPETS:
+        reason = why_skipped(name)
+        yield pytest.param(name, marks=[pytest.mark.skip(reason=reason)] if reason else [])
+
+
+@pytest.mark.parametrize("name", [*snippets()])
 def test_snippet_records_its_calls(name: str, server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not is_installed(name):
-        pytest.skip(f"{name} is not installed; `make frameworks` installs it")
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     with captured_spans() as spans:
