@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.conditions import MaxMessageTermination
 from autogen_agentchat.teams import RoundRobinGroupChat
 from autogen_core.models import UserMessage
 from autogen_ext.models.openai import OpenAIChatCompletionClient
+from opentelemetry import trace as trace_api
+from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
 
 from spancast.testing import ReplayServer
@@ -92,3 +97,17 @@ CASES = {
         lambda s: wait(keys(s)), keys={"session.id": "chat-7", "trace.metadata.feature": "billing"}
     ),
 }
+
+
+@contextmanager
+def own_tracing(provider: TracerProvider) -> Iterator[None]:
+    """Switch the framework's own spans on: they are those of the global provider."""
+    with mock.patch.object(trace_api, "_TRACER_PROVIDER", provider):
+        yield
+
+
+TREE = {
+    "create_agent guide": {},
+    "invoke_agent guide": {"chat gpt-4o-mini": {}, "execute_tool weather": {}, "chat gpt-4o-mini'": {}},
+}
+"""The spans of ``conversation`` with the framework's own tracing."""

@@ -103,3 +103,12 @@ def own_tracing(provider: TracerProvider) -> Iterator[None]:
         yield
     finally:
         tracing.disable_tracing()
+
+
+TREE = {
+    "haystack.agent.run": {
+        "haystack.agent.step": {"haystack.agent.step.llm": {"chat gpt-5.2": {}}, "haystack.agent.step.tool": {}},
+        "haystack.agent.step'": {"haystack.agent.step.llm": {"chat gpt-5.2": {}}},
+    }
+}
+"""The spans of ``conversation`` with the framework's own tracing."""

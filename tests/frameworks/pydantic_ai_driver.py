@@ -101,3 +101,7 @@ def own_tracing(provider: TracerProvider) -> Iterator[None]:
         yield
     finally:
         Agent.instrument_all(instrument=False)
+
+
+TREE = {"invoke_agent agent": {"chat gpt-5.2": {}, "execute_tool weather": {}, "chat gpt-5.2'": {}}}
+"""The spans of ``conversation`` with the framework's own tracing."""

@@ -39,7 +39,7 @@ def test_their_span_gets_what_it_lacks_without_content(
         "gen_ai.request.model": "their name", "gen_ai.usage.input_tokens": 7, "gen_ai.usage.output_tokens": 10,
         "gen_ai.response.id": "chatcmpl-1", "gen_ai.request.temperature": 0.5, "server.address": "127.0.0.1",
     }.items()  # fmt: skip
-    assert found["spancast.usage.cost"] > 0 if "spancast.usage.cost" in found else True
+    assert found["spancast.usage.cost"] > 0
     assert "secret" not in str(found)
     assert spancast.stats().calls_merged == 1
 
@@ -84,4 +84,4 @@ def test_failed_call_leaves_the_status_to_them(
         ask(span)
     found = spans.one()
     assert found.status.status_code.name == "UNSET"
-    assert attributes(found)["error.type"] == "rate_limit_exceeded" or attributes(found)["error.type"]
+    assert attributes(found)["error.type"] == "rate_limit_exceeded"
