@@ -15,9 +15,9 @@ from autogen_ext.models.openai import OpenAIChatCompletionClient
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
+from tests.frameworks.driver import CITY, LIMITED, LONG, TOOL_LOOP, Case, streamed, wait
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import CITY, LIMITED, LONG, TOOL_LOOP, Case, streamed, wait
 
 
 class City(BaseModel):

@@ -7,9 +7,9 @@ from typing import Any
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import tool
 from pydantic import BaseModel
+from tests.frameworks.driver import CITY, LIMITED, TOOL_LOOP, Case, streamed, wait, whole
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import CITY, LIMITED, TOOL_LOOP, Case, streamed, wait, whole
 
 
 class City(BaseModel):
@@ -49,6 +49,7 @@ async def native(server: ReplayServer) -> Any:
     return (await crew(server).akickoff()).raw
 
 
+_BODY = {"extra_body": {"trace": {"feature": "billing"}, "session_id": "chat-7"}}
 _ANSWER = (whole("Thought: I now can give a great answer\nFinal Answer: Sunny."),)
 
 CASES = {
@@ -61,4 +62,8 @@ CASES = {
     "async": Case(lambda s: wait(native(s)), _ANSWER),
     "structured": Case(lambda s: crew(s, output_pydantic=City).kickoff().pydantic.model_dump(), CITY),
     "anthropic": Case(lambda s: LLM(model="anthropic/claude-sonnet-4-5", base_url=s.url, api_key="k").call("hi")),
+    "keys by additional_params": Case(
+        lambda s: model(s, additional_params=_BODY).call("hi"),
+        keys={"session.id": "chat-7", "trace.metadata.feature": "billing"},
+    ),
 }

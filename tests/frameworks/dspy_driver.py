@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import dspy
+from tests.frameworks.driver import LIMITED, Case, wait, whole
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import LIMITED, Case, wait, whole
 
 
 def model(server: ReplayServer) -> Any:

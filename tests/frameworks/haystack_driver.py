@@ -15,9 +15,9 @@ from haystack.utils import Secret
 from haystack_integrations.tracing.opentelemetry import OpenTelemetryTracer
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
+from tests.frameworks.driver import CITY, LIMITED, TOOL_LOOP, Case, streamed, wait
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import CITY, LIMITED, TOOL_LOOP, Case, streamed, wait
 
 
 class City(BaseModel):

@@ -8,10 +8,10 @@ import anthropic
 import instructor
 import openai
 from pydantic import BaseModel
+from tests.frameworks.driver import CITY, CITY_AS_TOOL, LIMITED, Case, streamed, wait, whole
 
 from spancast.dialects.anthropic_messages.answers import messages_answer
 from spancast.testing import ReplayServer, Reply
-from tests.frameworks.driver import CITY, CITY_AS_TOOL, LIMITED, Case, streamed, wait, whole
 
 
 class City(BaseModel):

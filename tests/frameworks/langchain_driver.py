@@ -10,9 +10,9 @@ from langchain_core.runnables import RunnableParallel
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
+from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_RESPONSE, TOOL_LOOP, Case, streamed, wait, whole
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_RESPONSE, TOOL_LOOP, Case, streamed, wait, whole
 
 
 class City(BaseModel):

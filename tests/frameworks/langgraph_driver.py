@@ -8,10 +8,10 @@ from typing import Annotated, Any, TypedDict
 from langchain.agents import create_agent
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
-
-from spancast.testing import ReplayServer
 from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_TOOL_LOOP, TOOL_LOOP, Case, wait
 from tests.frameworks.langchain_driver import City, model, said, weather
+
+from spancast.testing import ReplayServer
 
 
 class State(TypedDict):
@@ -98,7 +98,9 @@ CASES = {
     "error": Case(lambda s: agent(s).invoke(_QUESTION), LIMITED, raises="OpenAIRateLimitError"),
     "async": Case(lambda s: wait(aagent(s)), TOOL_LOOP, calls=2),
     "structured": Case(structured, CITY),
-    "nodes on threads": Case(lambda s: graph(s).invoke(_EMPTY, _THREAD)["answers"], calls=3, keys={"session.id": "chat-7"}),
+    "nodes on threads": Case(
+        lambda s: graph(s).invoke(_EMPTY, _THREAD)["answers"], calls=3, keys={"session.id": "chat-7"}
+    ),
     "nodes in tasks": Case(lambda s: wait(agraph(s)), calls=3, keys=_KEYS),
-    "keys by config": Case(checkpoints, calls=2, keys=_KEYS),
+    "keys by config": Case(checkpoints, calls=2, keys={**_KEYS, "trace.metadata.langgraph_node": "model"}),
 }

@@ -9,9 +9,9 @@ from llama_index.core.instrumentation.dispatcher import instrument_tags
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
+from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_TOOL_LOOP, Case, streamed, wait
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_TOOL_LOOP, Case, streamed, wait
 
 
 class City(BaseModel):

@@ -11,9 +11,9 @@ from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIRespo
 from openai import AsyncOpenAI
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
+from tests.frameworks.driver import CITY, LIMITED, LONG, RESPONSES_TOOL_LOOP, STREAMED_RESPONSE, TOOL_LOOP, Case, wait
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import CITY, LIMITED, LONG, RESPONSES_TOOL_LOOP, STREAMED_RESPONSE, TOOL_LOOP, Case, wait
 
 agents.set_tracing_disabled(True)
 # The default one sends to OpenAI.

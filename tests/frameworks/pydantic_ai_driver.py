@@ -15,8 +15,6 @@ from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
-
-from spancast.testing import ReplayServer
 from tests.frameworks.driver import (
     LIMITED,
     LONG,
@@ -27,6 +25,8 @@ from tests.frameworks.driver import (
     wait,
     whole,
 )
+
+from spancast.testing import ReplayServer
 
 
 class City(BaseModel):

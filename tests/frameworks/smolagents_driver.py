@@ -6,9 +6,9 @@ from typing import Any
 
 from smolagents import OpenAIModel, ToolCallingAgent, tool
 from smolagents.monitoring import LogLevel
+from tests.frameworks.driver import LIMITED, LONG, WEATHER, Case, streamed, whole
 
 from spancast.testing import ReplayServer
-from tests.frameworks.driver import LIMITED, LONG, WEATHER, Case, streamed, whole
 
 
 @tool

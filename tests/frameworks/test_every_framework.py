@@ -86,7 +86,9 @@ def test_framework_with_its_own_tracing_has_one_span_per_request(name: str, case
     check(case, server, driver(name).own_tracing, is_traced=True)
 
 
-@pytest.mark.parametrize("name", [n for n in REQUIRED or FRAMEWORKS if not why_skipped(n) and hasattr(driver(n), "TREE")])
+@pytest.mark.parametrize(
+    "name", [n for n in REQUIRED or FRAMEWORKS if not why_skipped(n) and hasattr(driver(n), "TREE")]
+)
 def test_framework_with_spans_of_its_own_is_the_parent(name: str, server: ReplayServer) -> None:
     with captured_spans() as spans, instrumented(), driver(name).own_tracing(spans.provider):
         outcome(driver(name).CASES["conversation"], server)
