@@ -15,7 +15,7 @@ from autogen_ext.models.openai import OpenAIChatCompletionClient
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
-from tests.frameworks.driver import CITY, LIMITED, LONG, TOOL_LOOP, Case, streamed, wait
+from tests.frameworks.driver import CITY, LIMITED, LONG, TOOL_LOOP, Case, forecast, streamed, wait
 
 from spancast.testing import ReplayServer
 
@@ -28,7 +28,7 @@ class City(BaseModel):
 
 async def weather(city: str) -> str:
     """Return the weather."""
-    return f"sunny in {city}"
+    return forecast(city)
 
 
 _INFO: Any = {
@@ -86,7 +86,7 @@ async def keys(server: ReplayServer) -> Any:
 
 
 CASES = {
-    "conversation": Case(lambda s: wait(conversation(s)), TOOL_LOOP, calls=2),
+    "conversation": Case(lambda s: wait(conversation(s)), TOOL_LOOP, calls=3),
     "team": Case(lambda s: wait(team(s)), calls=2),
     "async": Case(lambda s: wait(awaited(s))),
     "streamed": Case(lambda s: wait(astreamed(s)), (streamed(),)),
@@ -108,6 +108,10 @@ def own_tracing(provider: TracerProvider) -> Iterator[None]:
 
 TREE = {
     "create_agent guide": {},
-    "invoke_agent guide": {"chat gpt-4o-mini": {}, "execute_tool weather": {}, "chat gpt-4o-mini'": {}},
+    "invoke_agent guide": {
+        "chat gpt-4o-mini": {},
+        "execute_tool weather": {"chat gpt-4o-mini": {}},
+        "chat gpt-4o-mini'": {},
+    },
 }
 """The spans of ``conversation`` with the framework's own tracing."""

@@ -7,7 +7,7 @@ from typing import Any
 from crewai import LLM, Agent, Crew, Task
 from crewai.tools import tool
 from pydantic import BaseModel
-from tests.frameworks.driver import CITY, LIMITED, TOOL_LOOP, Case, streamed, wait, whole
+from tests.frameworks.driver import CITY, LIMITED, TOOL_LOOP, Case, forecast, streamed, wait, whole
 
 from spancast.testing import ReplayServer
 
@@ -21,7 +21,7 @@ class City(BaseModel):
 @tool("weather")
 def weather(city: str) -> str:
     """Return the weather."""
-    return f"sunny in {city}"
+    return forecast(city)
 
 
 def model(server: ReplayServer, **more: Any) -> Any:
@@ -53,7 +53,7 @@ _BODY = {"extra_body": {"trace": {"feature": "billing"}, "session_id": "chat-7"}
 _ANSWER = (whole("Thought: I now can give a great answer\nFinal Answer: Sunny."),)
 
 CASES = {
-    "conversation": Case(lambda s: crew(s).kickoff().raw, TOOL_LOOP, calls=2),
+    "conversation": Case(lambda s: crew(s).kickoff().raw, TOOL_LOOP, calls=3),
     "model": Case(lambda s: model(s).call("hi")),
     "streamed": Case(lambda s: model(s, stream=True).call("hi"), (streamed(),)),
     "error": Case(lambda s: model(s).call("hi"), LIMITED * 3, raises="RateLimitError"),

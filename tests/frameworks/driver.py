@@ -10,6 +10,8 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import openai
+
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.dialects.openai_responses.answers import responses_answer, responses_events
 from spancast.testing import ReplayServer, Reply
@@ -88,12 +90,12 @@ def wait(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def settle() -> None:
-    """Collect garbage, and let the loop close the asynchronous generators that were left."""
-    gc.collect()
-    while tasks := asyncio.all_tasks(_LOOP):
-        _LOOP.run_until_complete(asyncio.wait(tasks))
-    _LOOP.run_until_complete(_LOOP.shutdown_asyncgens())
-    _LOOP._asyncgens_shutdown_called = False  # it is used again
+    """Collect garbage, and run what that schedules: asynchronous generators that were left are closed in the loop."""
+    for _ in range(3):
+        gc.collect()
+        _LOOP.run_until_complete(asyncio.sleep(0))
+        while tasks := asyncio.all_tasks(_LOOP):
+            _LOOP.run_until_complete(asyncio.wait(tasks))
 
 
 def whole(text: str | None = "Hello!", **more: Any) -> Reply:
@@ -104,14 +106,27 @@ def streamed(text: str | None = "Hello!", **more: Any) -> Reply:
     return Reply.stream(chat_chunks(chat_answer(text, **more), pieces=4))
 
 
+SERVERS: list[ReplayServer] = []
+"""The server of the running case, last."""
+
+
+def forecast(city: str) -> str:
+    """Return the weather: a tool that calls a model itself, on whatever thread the framework runs it."""
+    with openai.OpenAI(base_url=SERVERS[-1].base_url, api_key="k", max_retries=0) as client:
+        answer = client.chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": city}])
+    return f"{answer.choices[0].message.content} in {city}"
+
+
 WEATHER = ("weather", {"city": "Oslo"})
-TOOL_LOOP = (whole(None, tool_calls=[WEATHER]), whole("Sunny in Oslo."))
-STREAMED_TOOL_LOOP = (streamed(None, tool_calls=[WEATHER]), streamed("Sunny in Oslo."))
+TOOL_LOOP = (whole(None, tool_calls=[WEATHER]), whole("sunny"), whole("Sunny in Oslo."))
+STREAMED_TOOL_LOOP = (streamed(None, tool_calls=[WEATHER]), whole("sunny"), streamed("Sunny in Oslo."))
 CITY = (whole('{"city": "Oslo"}'),)
 CITY_AS_TOOL = (whole(None, tool_calls=[("City", {"city": "Oslo"})]),)
 RESPONSES_TOOL_LOOP = (
-    Reply.json(responses_answer(None, tool_calls=[WEATHER])), Reply.json(responses_answer("Sunny in Oslo.")),
-)  # fmt: skip
+    Reply.json(responses_answer(None, tool_calls=[WEATHER])),
+    whole("sunny"),
+    Reply.json(responses_answer("Sunny in Oslo.")),
+)
 STREAMED_RESPONSE = (Reply.stream(responses_events(responses_answer("Sunny in Oslo."), pieces=4)),)
 LIMITED = (Reply.error(429),)
 # More than one event, so that the stream is left before it has ended.

@@ -15,7 +15,7 @@ from haystack.utils import Secret
 from haystack_integrations.tracing.opentelemetry import OpenTelemetryTracer
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
-from tests.frameworks.driver import CITY, LIMITED, TOOL_LOOP, Case, streamed, wait
+from tests.frameworks.driver import CITY, LIMITED, TOOL_LOOP, Case, forecast, streamed, wait
 
 from spancast.testing import ReplayServer
 
@@ -29,7 +29,7 @@ class City(BaseModel):
 @tool
 def weather(city: str) -> str:
     """Return the weather."""
-    return f"sunny in {city}"
+    return forecast(city)
 
 
 _MESSAGES = [ChatMessage.from_user("hi")]
@@ -81,7 +81,7 @@ async def apipeline(server: ReplayServer) -> Any:
 _BODY = {"extra_body": {"trace": {"feature": "billing"}, "session_id": "chat-7"}}
 
 CASES = {
-    "conversation": Case(conversation, TOOL_LOOP, calls=2),
+    "conversation": Case(conversation, TOOL_LOOP, calls=3),
     "streamed": Case(stream, (streamed(),)),
     "error": Case(lambda s: said(generator(s).run(_MESSAGES)), LIMITED, raises="RateLimitError"),
     "async": Case(lambda s: wait(awaited(s))),
@@ -107,7 +107,10 @@ def own_tracing(provider: TracerProvider) -> Iterator[None]:
 
 TREE = {
     "haystack.agent.run": {
-        "haystack.agent.step": {"haystack.agent.step.llm": {"chat gpt-5.2": {}}, "haystack.agent.step.tool": {}},
+        "haystack.agent.step": {
+            "haystack.agent.step.llm": {"chat gpt-5.2": {}},
+            "haystack.agent.step.tool": {"chat gpt-4o-mini": {}},
+        },
         "haystack.agent.step'": {"haystack.agent.step.llm": {"chat gpt-5.2": {}}},
     }
 }

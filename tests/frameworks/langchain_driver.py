@@ -10,7 +10,18 @@ from langchain_core.runnables import RunnableParallel
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from pydantic import BaseModel
-from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_RESPONSE, TOOL_LOOP, Case, streamed, wait, whole
+from tests.frameworks.driver import (
+    CITY,
+    LIMITED,
+    LONG,
+    STREAMED_RESPONSE,
+    TOOL_LOOP,
+    Case,
+    forecast,
+    streamed,
+    wait,
+    whole,
+)
 
 from spancast.testing import ReplayServer
 
@@ -24,7 +35,7 @@ class City(BaseModel):
 @tool
 def weather(city: str) -> str:
     """Return the weather."""
-    return f"sunny in {city}"
+    return forecast(city)
 
 
 def model(server: ReplayServer, **more: Any) -> ChatOpenAI:
@@ -88,7 +99,7 @@ _CONFIG: Any = {"metadata": {"session_id": "chat-7", "feature": "billing"}}
 _BODY: dict[str, Any] = {"trace": {"feature": "billing"}, "session_id": "chat-7"}
 
 CASES = {
-    "conversation": Case(conversation, TOOL_LOOP, calls=2),
+    "conversation": Case(conversation, TOOL_LOOP, calls=3),
     "streamed": Case(lambda s: [said(chunk) for chunk in model(s, stream_usage=True).stream("hi")], (streamed(),)),
     "left": Case(left, LONG, ends="closed|abandoned"),
     "error": Case(lambda s: model(s).invoke("hi"), LIMITED, raises="OpenAIRateLimitError"),

@@ -92,11 +92,11 @@ def structured(server: ReplayServer) -> Any:
 _KEYS = {"session.id": "chat-7", "user.id": "u-1", "trace.metadata.feature": "billing"}
 
 CASES = {
-    "conversation": Case(lambda s: texts(agent(s).invoke(_QUESTION)), TOOL_LOOP, calls=2),
-    "streamed": Case(streamed, STREAMED_TOOL_LOOP, calls=2),
+    "conversation": Case(lambda s: texts(agent(s).invoke(_QUESTION)), TOOL_LOOP, calls=3),
+    "streamed": Case(streamed, STREAMED_TOOL_LOOP, calls=3),
     "left": Case(left, LONG, ends="None|closed|abandoned"),
     "error": Case(lambda s: agent(s).invoke(_QUESTION), LIMITED, raises="OpenAIRateLimitError"),
-    "async": Case(lambda s: wait(aagent(s)), TOOL_LOOP, calls=2),
+    "async": Case(lambda s: wait(aagent(s)), TOOL_LOOP, calls=3),
     "structured": Case(structured, CITY),
     "nodes on threads": Case(
         lambda s: graph(s).invoke(_EMPTY, _THREAD)["answers"], calls=3, keys={"session.id": "chat-7"}

@@ -9,7 +9,7 @@ from llama_index.core.instrumentation.dispatcher import instrument_tags
 from llama_index.core.llms import ChatMessage
 from llama_index.llms.openai import OpenAI, OpenAIResponses
 from pydantic import BaseModel
-from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_TOOL_LOOP, Case, streamed, wait
+from tests.frameworks.driver import CITY, LIMITED, LONG, STREAMED_TOOL_LOOP, Case, forecast, streamed, wait
 
 from spancast.testing import ReplayServer
 
@@ -22,7 +22,7 @@ class City(BaseModel):
 
 def weather(city: str) -> str:
     """Return the weather."""
-    return f"sunny in {city}"
+    return forecast(city)
 
 
 _MESSAGES = [ChatMessage(role="user", content="hi")]
@@ -63,7 +63,7 @@ _BODY: dict[str, Any] = {"trace": {"feature": "billing"}, "session_id": "chat-7"
 _KEYS = {"session.id": "chat-7", "trace.metadata.feature": "billing"}
 
 CASES = {
-    "conversation": Case(lambda s: wait(conversation(s)), STREAMED_TOOL_LOOP, calls=2),
+    "conversation": Case(lambda s: wait(conversation(s)), STREAMED_TOOL_LOOP, calls=3),
     "streamed": Case(lambda s: [chunk.delta for chunk in model(s).stream_chat(_MESSAGES)], (streamed(),)),
     "left": Case(lambda s: next(iter(model(s).stream_chat(_MESSAGES))).delta, LONG, ends="closed|abandoned"),
     "error": Case(lambda s: model(s).chat(_MESSAGES), LIMITED, raises="RateLimitError"),

@@ -11,7 +11,17 @@ from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, OpenAIRespo
 from openai import AsyncOpenAI
 from opentelemetry.sdk.trace import TracerProvider
 from pydantic import BaseModel
-from tests.frameworks.driver import CITY, LIMITED, LONG, RESPONSES_TOOL_LOOP, STREAMED_RESPONSE, TOOL_LOOP, Case, wait
+from tests.frameworks.driver import (
+    CITY,
+    LIMITED,
+    LONG,
+    RESPONSES_TOOL_LOOP,
+    STREAMED_RESPONSE,
+    TOOL_LOOP,
+    Case,
+    forecast,
+    wait,
+)
 
 from spancast.testing import ReplayServer
 
@@ -29,7 +39,7 @@ class City(BaseModel):
 @agents.function_tool
 def weather(city: str) -> str:
     """Return the weather."""
-    return f"sunny in {city}"
+    return forecast(city)
 
 
 def agent(server: ReplayServer, kind: Any = OpenAIChatCompletionsModel, **more: Any) -> Any:
@@ -71,13 +81,13 @@ _BODY: dict[str, Any] = {"trace": {"feature": "billing"}, "session_id": "chat-7"
 _KEYS = {"session.id": "chat-7", "trace.metadata.feature": "billing"}
 
 CASES = {
-    "conversation": Case(run, TOOL_LOOP, calls=2),
+    "conversation": Case(run, TOOL_LOOP, calls=3),
     "streamed": Case(lambda s: wait(streamed(s, OpenAIChatCompletionsModel))),
     "left": Case(lambda s: wait(left(s)), LONG, ends="None|closed|abandoned|cancelled"),
     "error": Case(run, LIMITED * 3, raises="RateLimitError"),
-    "sync": Case(lambda s: said(Runner.run_sync(agent(s), "Weather in Oslo?")), TOOL_LOOP, calls=2),
+    "sync": Case(lambda s: said(Runner.run_sync(agent(s), "Weather in Oslo?")), TOOL_LOOP, calls=3),
     "structured": Case(lambda s: run(s, output_type=City), CITY),
-    "responses": Case(lambda s: run(s, OpenAIResponsesModel), RESPONSES_TOOL_LOOP, calls=2),
+    "responses": Case(lambda s: run(s, OpenAIResponsesModel), RESPONSES_TOOL_LOOP, calls=3),
     "responses streamed": Case(lambda s: wait(streamed(s, OpenAIResponsesModel)), STREAMED_RESPONSE),
     "keys by extra_body": Case(lambda s: run(s, model_settings=ModelSettings(extra_body=_BODY)), keys=_KEYS),
     "keys by extra_args": Case(lambda s: run(s, model_settings=ModelSettings(extra_args=_BODY)), keys=_KEYS),

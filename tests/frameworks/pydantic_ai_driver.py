@@ -22,6 +22,7 @@ from tests.frameworks.driver import (
     STREAMED_TOOL_LOOP,
     TOOL_LOOP,
     Case,
+    forecast,
     wait,
     whole,
 )
@@ -37,7 +38,7 @@ class City(BaseModel):
 
 def weather(city: str) -> str:
     """Return the weather."""
-    return f"sunny in {city}"
+    return forecast(city)
 
 
 def agent(server: ReplayServer, kind: Any = OpenAIChatModel, **more: Any) -> Any:
@@ -81,13 +82,13 @@ _KEYS = {"session.id": "chat-7", "trace.metadata.feature": "billing"}
 _FINAL = (whole(None, tool_calls=[("final_result", {"city": "Oslo"})]),)
 
 CASES = {
-    "conversation": Case(lambda s: said(agent(s).run_sync("Weather in Oslo?")), TOOL_LOOP, calls=2),
-    "streamed": Case(lambda s: wait(streamed(s)), STREAMED_TOOL_LOOP, calls=2),
+    "conversation": Case(lambda s: said(agent(s).run_sync("Weather in Oslo?")), TOOL_LOOP, calls=3),
+    "streamed": Case(lambda s: wait(streamed(s)), STREAMED_TOOL_LOOP, calls=3),
     "left": Case(lambda s: wait(left(s)), LONG, ends="closed|abandoned|cancelled"),
     "error": Case(lambda s: agent(s).run_sync("hi"), LIMITED, raises="ModelRateLimitError"),
-    "async": Case(lambda s: wait(awaited(s)), TOOL_LOOP, calls=2),
+    "async": Case(lambda s: wait(awaited(s)), TOOL_LOOP, calls=3),
     "structured": Case(structured, _FINAL),
-    "responses": Case(lambda s: said(agent(s, OpenAIResponsesModel).run_sync("hi")), RESPONSES_TOOL_LOOP, calls=2),
+    "responses": Case(lambda s: said(agent(s, OpenAIResponsesModel).run_sync("hi")), RESPONSES_TOOL_LOOP, calls=3),
     "anthropic": Case(anthropic),
     "keys by model_settings": Case(lambda s: said(agent(s).run_sync("hi", model_settings=_SETTINGS)), keys=_KEYS),
 }
@@ -103,5 +104,7 @@ def own_tracing(provider: TracerProvider) -> Iterator[None]:
         Agent.instrument_all(instrument=False)
 
 
-TREE = {"invoke_agent agent": {"chat gpt-5.2": {}, "execute_tool weather": {}, "chat gpt-5.2'": {}}}
+TREE = {
+    "invoke_agent agent": {"chat gpt-5.2": {}, "execute_tool weather": {"chat gpt-4o-mini": {}}, "chat gpt-5.2'": {}}
+}
 """The spans of ``conversation`` with the framework's own tracing."""

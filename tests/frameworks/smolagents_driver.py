@@ -6,7 +6,7 @@ from typing import Any
 
 from smolagents import OpenAIModel, ToolCallingAgent, tool
 from smolagents.monitoring import LogLevel
-from tests.frameworks.driver import LIMITED, LONG, WEATHER, Case, streamed, whole
+from tests.frameworks.driver import LIMITED, LONG, WEATHER, Case, forecast, streamed, whole
 
 from spancast.testing import ReplayServer
 
@@ -18,7 +18,7 @@ def weather(city: str) -> str:
     Args:
         city: The city.
     """
-    return f"sunny in {city}"
+    return forecast(city)
 
 
 _MESSAGES: Any = [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
@@ -41,18 +41,19 @@ def chunks(server: ReplayServer) -> Any:
     return [delta.content for delta in model(server).generate_stream(_MESSAGES)]
 
 
-_LOOP = (whole(None, tool_calls=[WEATHER]), whole(None, tool_calls=[_FINAL]))
+_LOOP = (whole(None, tool_calls=[WEATHER]), whole("sunny"), whole(None, tool_calls=[_FINAL]))
+_SUNNY = _LOOP[1:2]
 _BODY = {"trace": {"feature": "billing"}, "session_id": "chat-7"}
 
 CASES = {
-    "conversation": Case(lambda s: agent(s).run("Weather in Oslo?"), _LOOP, calls=2),
+    "conversation": Case(lambda s: agent(s).run("Weather in Oslo?"), _LOOP, calls=3),
     "streamed agent": Case(
         lambda s: agent(s, stream_outputs=True).run("Weather in Oslo?"),
-        (streamed(None, tool_calls=[WEATHER]), streamed(None, tool_calls=[_FINAL])), calls=2,
+        (streamed(None, tool_calls=[WEATHER]), whole("sunny"), streamed(None, tool_calls=[_FINAL])), calls=3,
     ),
     "tools on threads": Case(
         lambda s: agent(s).run("Weather?"),
-        (whole(None, tool_calls=[WEATHER, ("weather", {"city": "Rome"})]), whole(None, tool_calls=[_FINAL])), calls=2,
+        (whole(None, tool_calls=[WEATHER, ("weather", {"city": "Rome"})]), *_SUNNY * 2, _LOOP[-1]), calls=4,
     ),
     "streamed": Case(chunks, (streamed(),)),
     "left": Case(lambda s: next(model(s).generate_stream(_MESSAGES)).content, LONG, ends="closed|abandoned"),

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
-from tests.frameworks.driver import FRAMEWORKS, REQUIRED, Case, settle, why_skipped
+from tests.frameworks.driver import FRAMEWORKS, REQUIRED, SERVERS, Case, settle, why_skipped
 
 import spancast
 from spancast.testing import CapturedSpans, ReplayServer, captured_spans
@@ -55,6 +55,7 @@ def instrumented() -> Iterator[None]:
 def outcome(case: Case, server: ReplayServer) -> tuple[Any, list[Any]]:
     """Run ``case``; return what the caller got and the requests."""
     first = len(server.requests)
+    SERVERS.append(server)
     if case.replies:
         server.reply(*case.replies)
     try:

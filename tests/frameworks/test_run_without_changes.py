@@ -39,7 +39,8 @@ def test_application_without_changes_has_its_tree_in_jaeger(
     framework, expected = TREES[app]
     if reason := why_skipped(framework):
         pytest.skip(reason)
-    server.reply(*(RESPONSES_TOOL_LOOP if app == "openai_agents_app" else TOOL_LOOP))
+    called, _, answered = RESPONSES_TOOL_LOOP if app == "openai_agents_app" else TOOL_LOOP
+    server.reply(called, answered)
     ended = subprocess.run(
         [str(Path(sys.executable).parent / "spancast"), "run", "--", sys.executable, "-W", "ignore", f"{APPS}/{app}.py"],
         env={
