@@ -40,7 +40,7 @@ def graph(server: ReplayServer) -> Any:
 
 
 _ASYNC: set[ReplayServer] = set()
-_THREAD: Any = {"configurable": {"thread_id": "chat-7"}}
+_THREAD: Any = {"configurable": {"thread_id": "chat-7", "api_key": "sk-secret"}}
 _CONFIG: Any = {**_THREAD, "metadata": {"feature": "billing", "user_id": "u-1"}}
 _EMPTY: Any = {"answers": []}
 

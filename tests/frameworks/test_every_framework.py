@@ -117,6 +117,7 @@ def check(case: Case, server: ReplayServer, own_tracing: Any, *, is_traced: bool
         for span in calls:
             assert root_of(span, by_id) == app.get_span_context().span_id
             attributes = dict(span.attributes or {})
+            assert "sk-secret" not in str(attributes)
             assert attributes.items() >= (case.keys or {"session.id": _SESSION}).items()
         if case.raises:
             assert all(span.status.status_code.name == "ERROR" for span in calls)

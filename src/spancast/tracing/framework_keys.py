@@ -19,10 +19,13 @@ _USERS: Final = ("user", "user_id")
 _OWN_PREFIXES: Final = ("ls_", "lc_", "langgraph_", "checkpoint_", "__")
 """Keys that langchain and langgraph add themselves."""
 _NODE: Final = "langgraph_node"
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def _langchain(module: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the framework's module
-    config: Mapping[str, Any] = module.ensure_config()
+    config: Mapping[str, Any] | None = module.var_child_runnable_config.get()
+    if config is None:
+        return _NOTHING
     configurable: Mapping[str, Any] = config.get("configurable") or {}
     # Anything else in it may be a credential.
     named = {name: configurable[name] for name in (*_SESSIONS, *_USERS) if name in configurable}
@@ -34,7 +37,10 @@ def _llama_index(module: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the framew
 
 
 def _openai_agents(module: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the framework's module
-    trace = module.get_current_trace()
+    # The public function would create the provider that sends to OpenAI.
+    trace = module.Scope.get_current_trace()
+    if trace is None:
+        return _NOTHING
     group_id = getattr(trace, "group_id", None)
     return {**(getattr(trace, "metadata", None) or {}), **({} if group_id is None else {"session_id": group_id})}
 
@@ -42,7 +48,7 @@ def _openai_agents(module: Any) -> Mapping[str, Any]:  # noqa: ANN401 - the fram
 _READERS: Final[tuple[tuple[str, Callable[[Any], Mapping[str, Any]]], ...]] = (
     ("langchain_core.runnables.config", _langchain),
     ("llama_index_instrumentation.dispatcher", _llama_index),
-    ("agents.tracing", _openai_agents),
+    ("agents.tracing.scope", _openai_agents),
 )
 
 
@@ -58,13 +64,18 @@ def framework_keys() -> TraceKeys:
 
 @never_raise
 def _keys(read: Callable[[Any], Mapping[str, Any]], module: object) -> TraceKeys:
-    given = read(module)
+    try:
+        given: Mapping[Any, Any] = read(module)
+    except AttributeError:
+        # Another version of the framework, without this name.
+        return NO_KEYS
     if not given:
         return NO_KEYS
     custom: dict[str, Any] = {
         key: value
         for key, value in given.items()
-        if (key == _NODE or not key.startswith(_OWN_PREFIXES))
+        if isinstance(key, str)
+        and (key == _NODE or not key.startswith(_OWN_PREFIXES))
         and key not in _SESSIONS
         and key not in _USERS
         and key not in trace_keys.NAMES
