@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test attacks check format docs servers jaeger bench otel versions peers
+.PHONY: help demo test attacks check format docs servers jaeger bench otel versions peers frameworks
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -102,3 +102,21 @@ peers: $(READY) ## test spancast with each other library that wraps the same cal
 	@$(BIN)/uv pip install --quiet --python $(VENV)/peers/bin/python --editable '.[all]' --group dev $(PEERS)
 	@SPANCAST_REQUIRE_PEERS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/peers/bin/python -m pytest -q -p pytest_asyncio.plugin \
 	  tests/instrumentation/test_other_instrumentations.py $(ARGS)
+
+# Frameworks with pins that agree share an environment: the first has openai 3, the second openai 2.
+FRAMEWORKS_1 := autogen haystack langchain langgraph openai-agents pydantic-ai smolagents
+PACKAGES_1 := autogen-agentchat 'autogen-ext[openai]' haystack-ai opentelemetry-haystack langchain langchain-openai \
+  langchain-anthropic langgraph openai-agents 'pydantic-ai-slim[openai,anthropic]' 'smolagents[openai]'
+FRAMEWORKS_2 := crewai dspy instructor llama-index
+PACKAGES_2 := crewai instructor llama-index-core llama-index-llms-openai
+FRAMEWORK_TESTS := pytest pytest-asyncio hypothesis certifi httpx openai anthropic openrouter
+
+frameworks: $(READY) ## test spancast below each framework, in conversations, streams and its own tracing; installs them
+	@run() { \
+	  venv=$(VENV)/frameworks-$$1; names=$$2; shift 2; \
+	  test -x $$venv/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $$venv || return 1; \
+	  $(BIN)/uv pip install --quiet --python $$venv/bin/python --editable . $(FRAMEWORK_TESTS) "$$@" || return 1; \
+	  echo "== $$names"; \
+	  SPANCAST_REQUIRE_FRAMEWORKS="$$names" PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $$venv/bin/python -m pytest -q -W default \
+	    -p pytest_asyncio.plugin tests/frameworks $(ARGS); }; \
+	run 1 "$(FRAMEWORKS_1)" $(PACKAGES_1) && run 2 "$(FRAMEWORKS_2)" $(PACKAGES_2)

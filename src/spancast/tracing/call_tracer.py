@@ -28,6 +28,7 @@ from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.version import VERSION
 from spancast.otel_private import global_meter_provider, has_readers
 from spancast.tracing.client_metrics import ClientMetrics
+from spancast.tracing.framework_keys import framework_keys
 from spancast.tracing.group_scope import GroupScope
 from spancast.tracing.group_spans import IDLE_S, GroupSpans, SpanParent
 from spancast.tracing.openrouter_fields import Forward
@@ -131,8 +132,10 @@ class CallTracer:
         elif current and (active := active_inference_span(current)) is not None:
             # Another instrumentation already has a span for this call; a second one would be a duplicate.
             counters.add("calls_merged")
-            active.set_attributes(keys.attributes())
+            traced_call.framework_keys = framework_keys()
+            traced_call.start_on(active)
         else:
+            traced_call.framework_keys = framework_keys()
             traced_call.start(current, is_outermost=is_outermost, parse_now=parse_now)
         return traced_call
 

@@ -28,9 +28,8 @@ def is_suppressed(current: Context) -> bool:
 def active_inference_span(current: Context) -> Span | None:
     """Return the active span if another instrumentation made it for this call; None otherwise."""
     span = trace_api.get_current_span(current)
-    scope = getattr(span, "instrumentation_scope", None)
-    if scope is not None and scope.name == semconv.SCOPE_NAME and getattr(span, "kind", None) is SpanKind.CLIENT:
-        # A call of ours on another thread; its span may get its attributes at its end.
+    if is_own_call(span):
+        # On another thread; it may get its attributes at its end.
         return span if span.is_recording() else None
     if scope is not None and scope.name in _SCOPES:
         return span if span.is_recording() else None
@@ -41,6 +40,12 @@ def active_inference_span(current: Context) -> Span | None:
     if attributes.get(semconv.OPERATION_NAME) in _INFERENCE or attributes.get("openinference.span.kind") in _KINDS:
         return span
     return span if attributes.get("llm.request.type") in ("chat", "completion", "embedding") else None
+
+
+def is_own_call(span: Span) -> bool:
+    """Return whether ``span`` is that of a call which spancast records."""
+    scope = getattr(span, "instrumentation_scope", None)
+    return scope is not None and scope.name == semconv.SCOPE_NAME and getattr(span, "kind", None) is SpanKind.CLIENT
 
 
 def suppress_others(context: Context) -> Context:

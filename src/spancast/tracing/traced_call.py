@@ -34,7 +34,7 @@ from spancast.tracing.completed_span import completed, exception_event
 from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
 from spancast.tracing.group_spans import SpanParent
 from spancast.tracing.openrouter_fields import forwarded
-from spancast.tracing.other_instrumentations import suppress_others, unsuppressed
+from spancast.tracing.other_instrumentations import is_own_call, suppress_others, unsuppressed
 from spancast.tracing.span_attributes import (
     add_content,
     add_response,
@@ -114,6 +114,8 @@ class TracedCall:
     """Whether the response is recorded, on a span of this call or of an outer one."""
     error_details: Attributes | None = None
     """The attributes of the exception of the call, if its client knows more than the dialect."""
+    framework_keys = NO_KEYS
+    """The keys of the framework that makes the call; attributes only."""
     outer: TracedCall | None = None
     resend_count = 0
     """How often the SDK sent the request again; set by a client's patches."""
@@ -122,6 +124,8 @@ class TracedCall:
     surroundings: Around | None = None
     """What was current at its start, if its patches run other code in it."""
     span: Span | None = None
+    _foreign_span: Span | None = None
+    """The span that another instrumentation has made for this call."""
     _answer: bytes | Callable[[], Response] | None = None
     """The response: JSON text as received, or a function that parses it."""
     _arrived: Arrived | None = None
@@ -176,8 +180,13 @@ class TracedCall:
 
     @property
     def captures_content(self) -> bool:
-        """Return whether message content is recorded."""
-        return self.settings.capture_content
+        """Return whether message content is recorded; the maker of a foreign span decides about its content."""
+        return self.settings.capture_content and self._foreign_span is None
+
+    @property
+    def is_within_other(self) -> bool:
+        """Return whether the call is recorded on a span that is not its own."""
+        return self.outer is not None or self._foreign_span is not None
 
     @property
     def _provider(self) -> str:
@@ -187,17 +196,10 @@ class TracedCall:
 
     def start(self, current: Context, *, is_outermost: bool, parse_now: bool) -> None:
         """Start the span under its parent; parse the request at once if ``parse_now`` or strict."""
-        keys, call_tracer, server = self.keys, self._call_tracer, self.server
+        keys, call_tracer = self.keys, self._call_tracer
         self.is_function = is_outermost
-        model = self._body.get("model") if self._body is not None else None
-        attributes = self._started_with = {
-            semconv.OPERATION_NAME: self.dialect.operation,
-            semconv.PROVIDER_NAME: self._provider,
-            **server.attributes,
-        }
-        model = model if isinstance(model, str) and model else None
-        if model is not None:
-            attributes[semconv.REQUEST_MODEL] = model
+        attributes = self._started_with = self._identity()
+        model: Any = attributes.get(semconv.REQUEST_MODEL)
         name = self.dialect.span_name(model)
         links, trace_id_override = _NO_LINKS, None
         is_stored = self.dialect.is_stored
@@ -236,6 +238,18 @@ class TracedCall:
             if parse_now or self.settings.strict:
                 self._read_strictly()
 
+    def _identity(self) -> Attributes:
+        """Return the attributes that are known before the request is parsed."""
+        model = self._body.get("model") if self._body is not None else None
+        attributes: Attributes = {
+            semconv.OPERATION_NAME: self.dialect.operation,
+            semconv.PROVIDER_NAME: self._provider,
+            **self.server.attributes,
+        }
+        if isinstance(model, str) and model:
+            attributes[semconv.REQUEST_MODEL] = model
+        return attributes
+
     def _read_strictly(self) -> None:
         try:
             self._read_request()
@@ -250,6 +264,21 @@ class TracedCall:
         _open.add(weakref.ref(self, _open.discard))
         self._problems = list(self.keys.validation_errors)
         self._read_request()
+
+    def start_on(self, span: Span) -> None:
+        """Record this call on ``span``, which another instrumentation has made for it."""
+        span.set_attributes({**self.framework_keys.attributes(), **self.keys.attributes()})
+        if not is_own_call(span):
+            self._foreign_span, self.records_response = span, True
+            self._started_s, self._started_with = time.perf_counter(), self._identity()
+            self._read_request()
+
+    def _add_missing(self, span: Span, attributes: Attributes) -> None:
+        """Add those of ``attributes`` that ``span`` lacks; it may have ended before its stream has."""
+        if span.is_recording():
+            known = {semconv.REDACTED, *(getattr(span, "attributes", None) or ())}
+            every = {**self._started_with, **attributes}
+            span.set_attributes({name: value for name, value in every.items() if name not in known})
 
     def set_request_bytes(self, request: bytes, *, overridden: Mapping[str, Any] | None = None) -> None:
         """Set the JSON ``request`` as it was sent, and release the caller's body.
@@ -275,6 +304,8 @@ class TracedCall:
         if content:
             add_content(attributes, request)
         validation_errors = request.validation_errors
+        if self.framework_keys is not NO_KEYS:
+            attributes.update(self.framework_keys.attributes())
         if self.keys is not NO_KEYS:
             attributes.update(self.keys.attributes())
             validation_errors = [*self._problems, *validation_errors]
@@ -409,7 +440,7 @@ class TracedCall:
         error: BaseException | None = None,
     ) -> None:
         span, parent = self.span, self._parent
-        is_due = not self._ended and (self.outer is not None or (span is not None and span.is_recording()))
+        is_due = not self._ended and (self.is_within_other or (span is not None and span.is_recording()))
         is_due = is_due and self.is_of_this_process
         self._ended = True
         processor: SpancastProcessor | None = None
@@ -430,7 +461,7 @@ class TracedCall:
                     size_bytes = (unparsed_bytes or 0) + len(self._request_bytes or b"")
                     processor.end_unparsed(span, Unparsed(self._complete, size_bytes, self._added_at_end))
             # The span queue holds this object; a reference to the span would be a cycle.
-            self.span = self.context = self._parent = self._body = None
+            self.span = self.context = self._parent = self._body = self._foreign_span = None
             if parent is not None and parent.groups:
                 self._call_tracer.group_spans.release(parent.groups, time.time_ns())
 
@@ -441,7 +472,7 @@ class TracedCall:
         still change the objects to parse, or if the caller may fetch the response as soon as it has its id.
         """
         is_kept = self._request_bytes is not None or self._attributes is not None
-        if self.span is None or self.outer is not None or unparsed_bytes is None or not is_kept or self._is_background:
+        if self.span is None or self.is_within_other or unparsed_bytes is None or not is_kept or self._is_background:
             return None
         return self._span_factory.only_processor if self._call_tracer.active_metrics() is None else None
 
@@ -452,6 +483,8 @@ class TracedCall:
             attributes, failure = self._read()
             if self.outer is not None:
                 self.outer.annotate(attributes, has_failed=failure is not None)
+            elif self._foreign_span is not None:
+                self._add_missing(self._foreign_span, attributes)
             return
         if self._added_at_end:
             self._span_factory.add_now(span)
@@ -619,7 +652,7 @@ class TracedCall:
 
     def __del__(self) -> None:
         # In a garbage cycle this may run before the finalizer of the stream; a span that does not end is lost.
-        if not self._ended and (self.span is not None or self.outer is not None):
+        if not self._ended and (self.span is not None or self.is_within_other):
             self.end_stream(incomplete="abandoned")
 
     def set_server(self, server: Server) -> None:
