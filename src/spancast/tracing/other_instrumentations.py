@@ -28,10 +28,8 @@ def is_suppressed(current: Context) -> bool:
 def active_inference_span(current: Context) -> Span | None:
     """Return the active span if another instrumentation made it for this call; None otherwise."""
     span = trace_api.get_current_span(current)
-    if is_own_call(span):
-        # On another thread; it may get its attributes at its end.
-        return span if span.is_recording() else None
-    if scope is not None and scope.name in _SCOPES:
+    if is_own_call(span) or _scope_of(span) in _SCOPES:
+        # One of ours is that of another thread. Both may get their attributes at their end.
         return span if span.is_recording() else None
     # An ended span may still be current; its call is over.
     attributes = getattr(span, "attributes", None) if span.is_recording() else None
@@ -44,8 +42,11 @@ def active_inference_span(current: Context) -> Span | None:
 
 def is_own_call(span: Span) -> bool:
     """Return whether ``span`` is that of a call which spancast records."""
-    scope = getattr(span, "instrumentation_scope", None)
-    return scope is not None and scope.name == semconv.SCOPE_NAME and getattr(span, "kind", None) is SpanKind.CLIENT
+    return _scope_of(span) == semconv.SCOPE_NAME and getattr(span, "kind", None) is SpanKind.CLIENT
+
+
+def _scope_of(span: Span) -> str:
+    return getattr(getattr(span, "instrumentation_scope", None), "name", "")
 
 
 def suppress_others(context: Context) -> Context:
