@@ -48,6 +48,9 @@ _DIALECTS: Final[Mapping[str, Dialect]] = {
 _STREAMED: Final = "streamGenerateContent"
 _PREDICT: Final = "predict"
 """Also the method of image models, whose instances have a prompt."""
+_CONFIG: Final = "generationConfig"
+_NO_CONFIG: Final = "spancast_no_config"
+"""Goes with the keys of a call without a configuration, for which the SDK sends no ``generationConfig``."""
 _KEYS: Final = ("trace", "session_id")
 
 
@@ -142,15 +145,15 @@ class _Request(CallDescription):
         server = google_server(owner, _first("base_url", options, client_options))
         traced_call = CALL_TRACER.start_call(dialect, body, server, headers, parse_now=False)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or any(name in body for name in _KEYS):
-            left_out = {*_KEYS, *(forwarded or {})}
+        has_no_config = body.pop(_NO_CONFIG, False)
+        if forwarded or has_no_config or any(name in body for name in _KEYS):
+            left_out = {*_KEYS, _NO_CONFIG, *(forwarded or {})}
             sent = {name: value for name, value in (extra or {}).items() if name not in left_out}
             sent |= {name: value for name, value in (forwarded or {}).items() if value is not None}
-            options = _with_extra_body(options, sent)
-            if len(args) == len(_PARAMETERS):
-                args = (*args[:-1], options)
-            else:
-                kwargs = {**kwargs, "http_options": options}
+            given["http_options"] = _with_extra_body(options, sent)
+            if has_no_config:
+                given["request_dict"] = {name: value for name, value in request.items() if name != _CONFIG}
+            args, kwargs = tuple([given.get(name) for name in _PARAMETERS]), {}
         if traced_call is not None:
             traced_call.set_request_bytes(json_codec.encode(body).encode())
         return traced_call, args, kwargs, None
@@ -260,10 +263,11 @@ def _with_keys(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any
     config = config or getattr(owner, "_config", None)
     # The SDK copies the configuration, so the keys must be data.
     keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
+    marks = {} if config or hasattr(owner, "_config") else {_NO_CONFIG: True}
     options = _first("http_options", config) or _first("httpOptions", config)
     given = _first("extra_body", options) or _first("extraBody", options)
     extra_body = keys_into_extra_body({"extra_body": given, **keys})["extra_body"]
-    options = _with_extra_body(options, extra_body)
+    options = _with_extra_body(options, {**extra_body, **marks})
     if config is None or json_codec.is_mapping(config):
         changed: Any = {name: value for name, value in (config or {}).items() if name != "httpOptions"}
         changed["http_options"] = options

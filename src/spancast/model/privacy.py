@@ -318,7 +318,8 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
     "tool_usage": _usage,
     "logprobs": _content,
     # Gemini's fields
-    "create_time": _word,
+    **_rows(_word, "create_time service_tier"),
+    "truncated": _number,
     "prompt_feedback": _fields(blockReason=_word, block_reason=_word),
     "openrouter_metadata": _fields(
         requested=_word, strategy=_word, region=_word, attempt=_number, is_byok=_number,

@@ -22,7 +22,6 @@ from spancast.dialects.content import (
     tool_result_part,
 )
 from spancast.dialects.sanitize import add_rest, modality, to_json_data, unknown_part
-from spancast.model import json_codec
 from spancast.model.call import Message, MessagePart
 
 Fields = Mapping[str, Any]
@@ -33,6 +32,7 @@ _NAME_LIMIT: Final = 64
 _ROLES: Final = {"model": "assistant", "function": "tool"}
 _OPAQUE: Final = frozenset({"thought_signature", "thought"})
 """Fields beside the kind of a part that say nothing to a reader."""
+_TEXT_FIELDS: Final = _OPAQUE | {"text"}
 _CODE: Final = "code_execution"
 
 
@@ -63,17 +63,8 @@ def content_parts(value: object) -> list[MessagePart]:
         return [part for item in accessors.items(value) for part in content_parts(item)]
     fields = accessors.fields(value)
     if "parts" in fields:
-        return [content_part(item) for item in accessors.items(fields["parts"]) if not _is_signature(item)]
+        return [part for item in accessors.items(fields["parts"]) if (part := _part(item)) is not None]
     return [content_part(value)] if fields.keys() - {"role"} else []
-
-
-def _is_signature(value: object) -> bool:
-    """Return whether a part has nothing but the signature of the thoughts before it."""
-    fields = accessors.fields(value)
-    if fields.get("text") != "" or len(fields) == 1:
-        return False
-    names = named(fields).keys()
-    return "thought_signature" in names and names <= {"text", *_OPAQUE}
 
 
 def _message(value: object) -> Message:
@@ -84,8 +75,11 @@ def _message(value: object) -> Message:
     if role == "user" and parts and all(part["type"] == "tool_call_response" for part in parts):
         role = "tool"
     message: Message = {"role": role, "parts": parts}
-    # An object with a role and parts only is the usual one.
-    return message if "parts" not in fields or len(fields) <= 2 else add_rest(message, fields, _MESSAGE_FIELDS)  # noqa: PLR2004
+    return (
+        message
+        if "parts" not in fields or fields.keys() <= _MESSAGE_FIELDS
+        else add_rest(message, fields, _MESSAGE_FIELDS)
+    )
 
 
 _MESSAGE_FIELDS: Final = frozenset({"role", "parts"})
@@ -93,31 +87,39 @@ _MESSAGE_FIELDS: Final = frozenset({"role", "parts"})
 
 def content_part(value: object) -> MessagePart:
     """Return one part."""
+    return _part(value) or text_part("")
+
+
+def _part(value: object) -> MessagePart | None:
+    """Return one part; None if it has nothing but the signature of the thoughts before it."""
     if isinstance(value, str):
         return text_part(value)
     fields = accessors.fields(value)
-    text = fields.get("text")
-    if type(text) is str and len(fields) == 1:
-        return text_part(text)
-    given = named(fields)
-    for name in given:
+    # Most parts have one field.
+    given = named(fields) if len(fields) > 1 else fields
+    for given_name, item in given.items():
+        name = given_name if len(given) > 1 else _snake(given_name)
         read = _KINDS.get(name)
-        part = None if read is None else read(given)
+        part = None if read is None else read(item, given)
         if part is not None:
+            if len(given) == 1:
+                return part
+            if item == "" and "thought_signature" in given and given.keys() <= _TEXT_FIELDS:
+                return None
             return add_rest(part, given, _OPAQUE | {name})
+    given = named(fields)
     kind = next((name for name in given if name not in _OPAQUE), "unknown")
     return unknown_part(kind, {name: item for name, item in given.items() if name not in _OPAQUE})
 
 
-def _text(part: Fields) -> MessagePart | None:
-    text = part.get("text")
-    if not isinstance(text, str):
+def _text(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401 - wire JSON; the table\'s signature
+    if not isinstance(item, str):
         return None
-    return reasoning_part(text) if part.get("thought") is True else text_part(text)
+    return reasoning_part(item) if part.get("thought") is True else text_part(item)
 
 
-def _inline_data(part: Fields) -> MessagePart | None:
-    blob = named(part["inline_data"])
+def _inline_data(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401, ARG001 - wire JSON; the table\'s signature
+    blob = named(item)
     data, mime_type = blob.get("data"), accessors.text(blob.get("mime_type"))
     if isinstance(data, bytes):
         # google-genai's own object.
@@ -128,8 +130,8 @@ def _inline_data(part: Fields) -> MessagePart | None:
     return add_rest(converted, blob, {"data", "mime_type"})
 
 
-def _file_data(part: Fields) -> MessagePart | None:
-    file = named(part["file_data"])
+def _file_data(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401, ARG001 - wire JSON; the table\'s signature
+    file = named(item)
     mime_type = accessors.text(file.get("mime_type"))
     uri = accessors.text(file.get("file_uri"))
     if uri is None:
@@ -137,18 +139,18 @@ def _file_data(part: Fields) -> MessagePart | None:
     return add_rest(media_part(modality(mime_type), url=uri, mime_type=mime_type), file, {"file_uri", "mime_type"})
 
 
-def _function_call(part: Fields) -> MessagePart | None:
-    call = part["function_call"]
-    if not json_codec.is_mapping(call) and not hasattr(call, "__dict__"):
+def _function_call(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401, ARG001 - wire JSON; the table\'s signature
+    if not accessors.fields(item) and item != {}:
         return None
-    fields = named(call)
+    fields = named(item)
     arguments = fields.get("args")
     if arguments is None and accessors.items(fields.get("partial_args")):
         arguments = _joined_arguments(accessors.items(fields["partial_args"]))
     converted = tool_call_part(accessors.text(fields.get("id")), accessors.text(fields.get("name")), arguments)
-    return add_rest(converted, fields, _CALL_FIELDS)
+    return converted if fields.keys() <= _CALL_FIELDS else add_rest(converted, fields, _CALL_FIELDS)
 
 
+_RESPONSE_FIELDS: Final = frozenset({"id", "name", "response", "parts"})
 _CALL_FIELDS: Final = frozenset({"id", "name", "args", "partial_args", "will_continue"})
 
 
@@ -179,22 +181,24 @@ def _place(arguments: dict[str, Any], path: str, value: object) -> None:
 _ARGUMENT_VALUES: Final = ("string_value", "number_value", "bool_value")
 
 
-def _function_response(part: Fields) -> MessagePart | None:
-    fields = named(part["function_response"])
+def _function_response(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401, ARG001 - wire JSON; the table\'s signature
+    fields = named(item)
     if not fields:
         return None
     converted = tool_result_part(accessors.text(fields.get("id")), fields.get("response"))
     if media := accessors.items(fields.get("parts")):
-        converted["parts"] = [content_part(item) for item in media]
-    return add_rest(converted, fields, {"id", "response", "parts"})
+        converted["parts"] = [content_part(one) for one in media]
+    if "name" in fields:
+        converted["name"] = fields["name"]
+    return converted if fields.keys() <= _RESPONSE_FIELDS else add_rest(converted, fields, _RESPONSE_FIELDS)
 
 
-def _executable_code(part: Fields) -> MessagePart | None:
-    return _server_call(_CODE, named(part["executable_code"]))
+def _executable_code(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401, ARG001 - wire JSON; the table\'s signature
+    return _server_call(_CODE, named(item))
 
 
-def _tool_call(part: Fields) -> MessagePart | None:
-    fields = named(part["tool_call"])
+def _tool_call(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401, ARG001 - wire JSON; the table\'s signature
+    fields = named(item)
     return _server_call(accessors.text(fields.get("tool_type")) or "tool", fields)
 
 
@@ -203,12 +207,12 @@ def _server_call(name: str, fields: dict[str, Any]) -> MessagePart:
     return generic_part("server_tool_call", id=accessors.text(fields.get("id")), name=name, server_tool_call=call)
 
 
-def _code_execution_result(part: Fields) -> MessagePart | None:
-    return _server_response(_CODE, named(part["code_execution_result"]))
+def _code_execution_result(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401, ARG001 - wire JSON; the table\'s signature
+    return _server_response(_CODE, named(item))
 
 
-def _tool_response(part: Fields) -> MessagePart | None:
-    fields = named(part["tool_response"])
+def _tool_response(item: Any, part: Fields) -> MessagePart | None:  # noqa: ANN401, ARG001 - wire JSON; the table\'s signature
+    fields = named(item)
     return _server_response(accessors.text(fields.get("tool_type")) or "tool", fields)
 
 
@@ -224,7 +228,7 @@ def _json(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 _SERVER_FIELDS: Final = frozenset({"id", "tool_type"})
-_KINDS: Final[Mapping[str, Callable[[Fields], MessagePart | None]]] = {
+_KINDS: Final[Mapping[str, Callable[[Any, Fields], MessagePart | None]]] = {
     "text": _text,
     "inline_data": _inline_data,
     "file_data": _file_data,
