@@ -121,7 +121,9 @@ _USAGE_WORDS: Final = frozenset(
 """Words in names of counts, times and costs. A name with other words may itself be content."""
 _NAME_PARTS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,128}", re.ASCII)
-_USAGE_TEXTS: Final = frozenset({"inference_geo", "modality", "model", "service_tier", "speed", "trafficType", "type"})
+_USAGE_TEXTS: Final = frozenset(
+    {"inference_geo", "modality", "model", "service_tier", "speed", "trafficType", "ttl", "type"}
+)
 """Usage fields that are not numbers."""
 
 
@@ -181,15 +183,15 @@ _REQUEST: Final[Mapping[str, Rule]] = {
     **_rows(
         _number,
         """
-        add_generation_prompt add_special_tokens background best_of cache_prompt candidate_count continue_final_message
-        dimensions disable_search early_stopping echo enable_search_classifier enable_thinking frequency_penalty
-        ignore_eos include_reasoning include_stop_str_in_output keep_alive length_penalty logprobs
+        add_generation_prompt add_special_tokens background best_of cache_prompt candidate_count
+        continue_final_message dimensions disable_search early_stopping echo enable_search_classifier enable_thinking
+        frequency_penalty ignore_eos include_reasoning include_stop_str_in_output keep_alive length_penalty logprobs
         max_completion_tokens max_output_tokens max_retries max_tokens max_tool_calls min_p min_tokens mirostat
         mirostat_eta mirostat_tau n n_predict normalize num_ctx num_predict num_search_results parallel_tool_calls
         presence_penalty priority prompt_logprobs random_seed repeat_last_n repeat_penalty repetition_penalty
         return_citations return_images return_related_questions return_token_ids safe_prompt seed skip_special_tokens
-        spaces_between_special_tokens store stream temperature tfs_z thinking_budget timeout timeout_ms top_a top_k
-        top_logprobs top_p truncate_prompt_tokens typical_p use_beam_search
+        spaces_between_special_tokens steps store stream temperature tfs_z thinking_budget timeout timeout_ms top_a
+        top_k top_logprobs top_p truncate_prompt_tokens typical_p use_beam_search
         """,
     ),
     **_rows(
@@ -268,17 +270,18 @@ _REQUEST: Final[Mapping[str, Rule]] = {
 _RESPONSE: Final[Mapping[str, Rule]] = {
     **_rows(
         _number,
-        "completed_at created firstByteLatency invocationLatency metrics.latencyMs retry_attempts status_code",
+        "completed_at created firstByteLatency invocationLatency metrics.latencyMs retry_attempts seed status_code",
     ),
     **_rows(
         _word,
         """
-        error_code error_type incomplete native_finish_reasons object performanceConfigLatency request_id response_type
-        status stop_details.category user_id
+        error_code error_type generation_id incomplete native_finish_reasons object performanceConfigLatency
+        request_id response_type status stop_details.category user_id
         """,
     ),
     "amazon-bedrock-guardrailAction": _word,
     "amazon-bedrock-invocationMetrics": _usage,
+    "meta": _usage,
     "performanceConfig": _fields(latency=_word),
     "provider": _label,
     "serviceTier": _TIER,
