@@ -11,6 +11,7 @@ import pytest
 from tests.instrumentation.bedrock_drivers import BODIES, CONVERSE, OPTIONS, make, make_async
 
 import spancast
+from spancast.diagnostics import reraise_internal_errors
 from spancast.dialects.bedrock_converse.answers import converse_answer, converse_events
 from spancast.errors import ConfigError
 from spancast.testing import CapturedSpans, ReplayServer, Reply
@@ -323,6 +324,20 @@ def test_body_of_a_file_is_not_read_by_us(client: Any, server: ReplayServer, spa
     client.invoke_model(modelId="anthropic.claude-x", body=io.BytesIO(INVOKE["body"].encode()))["body"].read()
     assert server.requests[0].body == BODIES["llama"]
     assert attributes(spans.one())["gen_ai.request.model"] == "anthropic.claude-x"
+
+
+def test_keys_leave_the_parameters_whatever_fails(
+    client: Any, server: ReplayServer, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_body: object) -> None:
+        message = "a defect"
+        raise RuntimeError(message)
+
+    monkeypatch.setattr("spancast.instrumentation.bedrock.dialect_of", broken)
+    reraise_internal_errors(enabled=False)
+    assert client.invoke_model(**INVOKE, session_id="s", trace={"a": 1})["body"].read()
+    assert len(server.requests) == 1
+    assert spans.all() == []
 
 
 # --- other services ------------------------------------------------------------------------------------

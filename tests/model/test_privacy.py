@@ -228,7 +228,8 @@ def test_recorded_traffic_keeps_usage_and_parameters(path: Path) -> None:
             assert kept[name] == value
     quotes = {"logit_bias", "mcp_servers", "prediction", "response_format", "suffix", "text", "logprobs",
               "stop_sequences", "prompt_filter_results", "error", "debug", "documents", "template", "citations",
-              "labels", "response_schema", "speech_config"}  # fmt: skip
+              "labels", "response_schema", "speech_config", "requestMetadata", "trace", "stop",
+              "additionalModelResponseFields", "outputConfig", "city", "toolChoice"}  # fmt: skip
     assert {name.rpartition(".")[2] for name in attributes.keys() - kept.keys()} <= quotes
 
 

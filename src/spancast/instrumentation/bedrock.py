@@ -98,20 +98,8 @@ class _Call(CallDescription):
             # Bedrock's own: whether the response has the trace of its guardrail.
             del keys["trace"]
         sent: dict[str, Any] = {name: value for name, value in given.items() if name not in keys} if keys else given  # pyright: ignore[reportUnknownVariableType]
-        traced_call, note = None, None
-        if operation in _CONVERSE:
-            note = {"model": sent.get("modelId")}
-            traced_call = _start(owner, BEDROCK_CONVERSE, {**sent, **note, **keys})
-            sent = _with_forwarded(owner, operation, traced_call, sent)
-        elif operation in _INVOKE:
-            note = {name: value for name, value in sent.items() if name not in {"body", "modelId", "trace"}}
-            note["model"] = sent.get("modelId")
-            if "trace" in sent:
-                note["guardrailTrace"] = sent["trace"]
-            body = {**_decoded(sent.get("body")), **note}
-            traced_call = _start(owner, dialect_of(body), {**body, **keys})
-        elif keys:
-            counters.add("keys_not_traced")
+        # Trace keys leave the parameters, whatever fails.
+        traced_call, sent, note = _started(owner, operation, sent, keys) or (None, sent, None)
         if sent is not given:
             if len(args) > 1:
                 args = (args[0], sent, *args[2:])
@@ -143,6 +131,30 @@ class _Call(CallDescription):
         """Record the exception and the request as it was sent."""
         _take_exchange(traced_call, note)
         super().fail(traced_call, error, note)
+
+
+@never_raise
+def _started(
+    client: Any,  # noqa: ANN401 - the SDK's client
+    operation: str,
+    sent: dict[str, Any],
+    keys: dict[str, Any],
+) -> tuple[TracedCall | None, dict[str, Any], dict[str, Any]] | None:
+    """Start a call; return it with the parameters to send, and what the JSON of the request lacks."""
+    if operation in _CONVERSE:
+        note: dict[str, Any] = {"model": sent.get("modelId")}
+        traced_call = _start(client, BEDROCK_CONVERSE, {**sent, **note, **keys})
+        return traced_call, _with_forwarded(client, operation, traced_call, sent), note
+    if operation in _INVOKE:
+        note = {name: value for name, value in sent.items() if name not in {"body", "modelId", "trace"}}
+        note["model"] = sent.get("modelId")
+        if "trace" in sent:
+            note["guardrailTrace"] = sent["trace"]
+        body = {**_decoded(sent.get("body")), **note}
+        return _start(client, dialect_of(body), {**body, **keys}), sent, note
+    if keys:
+        counters.add("keys_not_traced")
+    return None
 
 
 def _start(client: Any, dialect: Dialect, body: dict[str, Any]) -> TracedCall | None:  # noqa: ANN401 - the SDK's client

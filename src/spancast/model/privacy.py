@@ -122,17 +122,7 @@ _USAGE_WORDS: Final = frozenset(
 _NAME_PARTS: Final = re.compile(r"[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.]{1,128}", re.ASCII)
 _USAGE_TEXTS: Final = frozenset(
-    {
-        "inference_geo",
-        "modality",
-        "model",
-        "server_side_tools_used",
-        "service_tier",
-        "speed",
-        "trafficType",
-        "traffic_type",
-        "type",
-    }
+    _names("inference_geo modality model server_side_tools_used service_tier speed trafficType traffic_type ttl type")
 )
 """Usage fields that are not numbers."""
 
@@ -203,9 +193,9 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         numa parallel_tool_calls penalize_newline presence_penalty priority prompt_logprobs random_seed raw
         raw_prompting repeat_last_n repeat_penalty repetition_penalty return_citations return_images
         return_related_questions return_token_ids safe_prompt search_queries_only seed skip_special_tokens
-        spaces_between_special_tokens store store_messages stream strict_tools temperature tfs_z thinking_budget timeout
-        timeout_ms top_a top_k top_logprobs top_p truncate_prompt_tokens typical_p use_beam_search use_encrypted_content
-        use_mlock use_mmap vocab_only
+        spaces_between_special_tokens steps store store_messages stream strict_tools temperature tfs_z thinking_budget
+        timeout timeout_ms top_a top_k top_logprobs top_p truncate_prompt_tokens typical_p use_beam_search
+        use_encrypted_content use_mlock use_mmap vocab_only
         """,
     ),
     **_rows(
@@ -298,19 +288,21 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
     **_rows(
         _number,
         """
-        cache_hit completed_at created firstByteLatency invocationLatency metrics.latencyMs retry_attempts status_code
+        cache_hit completed_at created firstByteLatency invocationLatency metrics.latencyMs retry_attempts seed
+        status_code
         """,
     ),
     **_rows(_word, "created_at generation_id"),
     **_rows(
         _word,
         """
-        error_code error_type incomplete native_finish_reasons object performanceConfigLatency request_id response_type
-        status stop_details.category user_id
+        error_code error_type generation_id incomplete native_finish_reasons object performanceConfigLatency
+        request_id response_type status stop_details.category user_id
         """,
     ),
     "amazon-bedrock-guardrailAction": _word,
     "amazon-bedrock-invocationMetrics": _usage,
+    "meta": _usage,
     "performanceConfig": _fields(latency=_word),
     "provider": _label,
     "serviceTier": _TIER,

@@ -60,7 +60,7 @@ _LISTS: Final = ("outputs", "results", "generations", "completions")
 _TEXTS: Final = ("text", "generation", "outputText", "completion")
 _REASONS: Final = ("stop_reason", "completionReason", "finish_reason", "finishReason")
 _VECTORS: Final = ("embedding", "embeddings", "embeddingsByType")
-_FIELDS: Final[Mapping[str, Row]] = {}
+_FIELDS: Final[Mapping[str, Row]] = {"type": Row(semconv.RESPONSE_OBJECT, parameters.text)}
 # Cohere repeats the request.
 _NOT_FIELDS: Final = frozenset(
     {
