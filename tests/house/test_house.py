@@ -176,6 +176,7 @@ def test_instrumentation_modules_have_a_registry_row() -> None:
         "sse_events",
         "http_body",
         "function",
+        "function_code",
         "results",
         "wrap_call",
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from spancast.dialects import accessors
@@ -96,7 +97,10 @@ def http_error_attributes(error: BaseException) -> Attributes:
     is_answer = isinstance(status, int) and status < _FIRST_ERROR
     inner: object = outer.get("error") or (None if is_answer else outer)
     failure = read_failure(inner, outer)
-    # The HTTP status as code says less than the exception's class.
+    if failure is not None and failure.type == str(status):
+        # The HTTP status as code says less than the type of the error (llama.cpp), or the exception's class.
+        kind = _code(accessors.fields(inner).get("type"))
+        failure = failure if kind is None else replace(failure, type=kind)
     if failure is not None and failure.type not in (semconv.OTHER, str(status)):
         found[semconv.ERROR_TYPE] = failure.type
     if json_codec.is_mapping(inner):
