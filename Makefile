@@ -38,8 +38,12 @@ $(DEMO_READY): pyproject.toml
 	@$(DEMO)/bin/python -m pip install --quiet --disable-pip-version-check --editable . openai anthropic openrouter
 	@touch $@
 
-demo: $(DEMO_READY) ## trace a support conversation with three SDKs; print its tree (and send it to a running Jaeger)
+demo: $(DEMO_READY) ## trace a support conversation with three SDKs; print its tree (and send it to a running Jaeger); ENGINE=real: with a small real model (200 MB)
+ifeq ($(ENGINE),real)
+	@llama=$$(servers/build llama) && "$$llama" 0 $(DEMO)/bin/spancast demo --engine '{url}' 2>/dev/null
+else
 	@$(DEMO)/bin/spancast demo
+endif
 
 test: $(READY) ## run all tests with two workers (WORKERS=0: in one process); list the skipped and the ten slowest
 	@$(BIN)/python -m pytest -n $(WORKERS) --durations=10 $(ARGS)

@@ -41,7 +41,8 @@ def main(port: int, command: list[str]) -> int:
     parameters.n_ctx, parameters.n_parallel = _CONTEXT * _SLOTS, _SLOTS
     parameters.warmup = False
     parameters.use_jinja = True
-    parameters.cpuparams.n_threads = 2
+    # Several threads wait for each other in loops, which on a busy machine takes minutes.
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
     parameters.hostnames = ["127.0.0.1"]
     parameters.port = port or _free_port()
     server = xllamacpp.Server(parameters)  # Returns when it listens.

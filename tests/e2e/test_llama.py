@@ -129,6 +129,8 @@ def test_too_long_request_is_refused(gpt: openai.OpenAI, spans: CapturedSpans) -
     assert found["spancast.response.status_code"] == 400
 
 
+@pytest.mark.filterwarnings("ignore:Items? .* (is|are) using the `ReadOnly` qualifier:UserWarning")
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
 @pytest.mark.parametrize("stream", [False, True])
 def test_litellm_in_front_of_it(llama: Llama, spans: CapturedSpans, *, stream: bool) -> None:
     litellm = pytest.importorskip("litellm")

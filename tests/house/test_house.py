@@ -178,6 +178,7 @@ def test_instrumentation_modules_have_a_registry_row() -> None:
         "call_keys",
         "function",
         "google_interactions",
+        "function_code",
         "results",
         "wrap_call",
         "raw_http",

@@ -6,6 +6,7 @@ import argparse
 import os
 import shlex
 from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any, Final
 
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -18,7 +19,7 @@ from spancast.cli.page_links import PORT, listens, page_link
 from spancast.cli.terminal import HEADING, as_text, folded, show
 from spancast.cli.trace_view import trace_lines
 from spancast.demo.conversation import SERVICE, converse, new_order
-from spancast.demo.providers import Provider, connect
+from spancast.demo.providers import Engine, Provider, connect
 from spancast.destinations.span_store import Store
 from spancast.export.flush_report import DestinationReport
 from spancast.runtime import configure, flush, shutdown
@@ -42,6 +43,11 @@ def add_commands(commands: Commands) -> None:
         " runs on localhost.",
     )
     add_store_options(demo)
+    demo.add_argument(
+        "--engine",
+        metavar="URL",
+        help="a server of a real model in place of the scripted one, with Chat Completions and Messages: llama.cpp's",
+    )
     demo.set_defaults(run=_demo)
 
 
@@ -52,8 +58,8 @@ def _demo(args: argparse.Namespace) -> int:
     if has_jaeger:
         destinations[_JAEGER] = {"type": _JAEGER}
     provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create({SERVICE_NAME: SERVICE}))
-    show(["A support conversation with a scripted server on this machine."])
-    with ReplayServer(openrouter=True) as server:
+    show([f"A support conversation with {'a real model' if args.engine else 'a scripted server on this machine'}."])
+    with nullcontext(Engine(args.engine)) if args.engine else ReplayServer(openrouter=True) as server:
         # Before configure(): the first calls of the clients, which import and connect, are not traced.
         providers = connect(server)
         # Without a file and with a provider of its own, so that only these destinations receive the conversation.

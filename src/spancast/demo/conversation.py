@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import spancast
-from spancast.demo.providers import Provider
+from spancast.demo.providers import Engine, Provider
 from spancast.dialects.anthropic_messages.answers import messages_answer, messages_events
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.testing import ReplayServer, Reply
@@ -19,6 +19,7 @@ SERVICE: Final = "support-bot"
 _GPT: Final = "openai/gpt-5.2"
 _CLAUDE: Final = "claude-sonnet-5"
 _MISTRAL: Final = "mistralai/mistral-large"
+_REAL: Final = "smollm2"
 _TOOL: Final = "look_up_order"
 _ORDER_7781: Final = {"order_id": "7781"}
 _TOOLS: Final = [
@@ -40,9 +41,14 @@ def new_order() -> str:
     return f"order-{uuid.uuid4().hex[:8]}"
 
 
-def converse(server: ReplayServer, providers: Mapping[str, Provider], order: str) -> None:
+def converse(server: ReplayServer | Engine, providers: Mapping[str, Provider], order: str) -> None:
     """Classify with openai, look the order up with a tool, rephrase with anthropic, rate with openrouter."""
-    _script(server)
+    if isinstance(server, ReplayServer):
+        _script(server)
+        models, limit = (_GPT, _CLAUDE, _MISTRAL), dict[str, Any]()
+    else:
+        # The server has one model, which would go on for long.
+        models, limit = (_REAL,) * 3, {"max_tokens": 32}
     gpt, claude, router = providers["openai"], providers["anthropic"], providers["openrouter"]
     question: dict[str, Any] = {"role": "user", "content": "Where is my order 7781?"}
     called = {"id": "call_1", "type": "function", "function": {"name": _TOOL, "arguments": json.dumps(_ORDER_7781)}}
@@ -55,28 +61,29 @@ def converse(server: ReplayServer, providers: Mapping[str, Provider], order: str
         trace_id=order, trace_name="Support", session_id=SESSION, user="u-7", feature="billing", tier=2
     ):
         gpt.call(
-            model=_GPT, messages=[question], temperature=0.2,
+            model=models[0], messages=[question], temperature=0.2, **limit,
             trace={"span_name": "triage", "generation_name": "classify"},
         )  # fmt: skip
         gpt.call(
-            model=_GPT, messages=[question], temperature=0.2, tools=_TOOLS,
+            model=models[0], messages=[question], temperature=0.2, tools=_TOOLS, **limit,
             trace={"span_name": "triage", "generation_name": "choose tool"},
         )  # fmt: skip
         with contextlib.suppress(gpt.refused):
             gpt.call(
-                model=_GPT, messages=looked_up, temperature=0.2,
+                model=models[0], messages=looked_up, temperature=0.2, **limit,
                 trace={"span_name": "answer", "generation_name": "draft"},
             )  # fmt: skip
         gpt.stream(
-            model=_GPT, messages=looked_up, temperature=0.2,
+            model=models[0], messages=looked_up, temperature=0.2, **limit,
             trace={"span_name": "answer", "generation_name": "draft, again"},
         )  # fmt: skip
         claude.stream(
-            model=_CLAUDE, max_tokens=200, system="Be kind.", messages=[{"role": "user", "content": _DRAFT}],
+            model=models[1], max_tokens=limit.get("max_tokens", 200), system="Be kind.",
+            messages=[{"role": "user", "content": _DRAFT}],
             trace={"span_name": "answer", "generation_name": "rephrase"},
         )  # fmt: skip
         router.call(
-            model=_MISTRAL, messages=[{"role": "user", "content": f"Rate this answer: {_ANSWER}"}],
+            model=models[2], messages=[{"role": "user", "content": f"Rate this answer: {_ANSWER}"}], **limit,
             trace={"span_name": "check", "generation_name": "rate the answer"},
         )  # fmt: skip
 

@@ -21,11 +21,27 @@ _DATA: Final = b"data: "
 _DONE: Final = b"[DONE]"
 _FIRST_ERROR: Final = 400
 _KEY: Final = "demo"
-_WARM_UP: Final[dict[str, Any]] = {"model": "warm-up", "messages": [{"role": "user", "content": "Hello?"}]}
+_WARM_UP: Final[dict[str, Any]] = {
+    "model": "warm-up",
+    "max_tokens": 10,
+    "messages": [{"role": "user", "content": "Hello?"}],
+}
 
 
 class RefusedError(Exception):
     """A request that was answered with an HTTP error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A server of a real model with all three APIs, in place of the scripted one."""
+
+    url: str
+
+    @property
+    def base_url(self) -> str:
+        """Return the base URL of the OpenAI-compatible API."""
+        return f"{self.url}/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +60,7 @@ class Provider:
     refused: type[Exception] = RefusedError
 
 
-def connect(server: ReplayServer, *, with_sdks: bool = True) -> dict[str, Provider]:
+def connect(server: ReplayServer | Engine, *, with_sdks: bool = True) -> dict[str, Provider]:
     """Return the providers by name; every client is imported, connected and warm, so that spans time only the calls."""
     makers = {"openai": _openai, "anthropic": _anthropic, "openrouter": _openrouter}
     return {
@@ -60,7 +76,7 @@ def _about(name: str) -> str:
         return name
 
 
-def _openai(server: ReplayServer) -> Provider:
+def _openai(server: ReplayServer | Engine) -> Provider:
     openai = import_module("openai")
     client = openai.OpenAI(base_url=server.base_url, api_key=_KEY, max_retries=0)
     create = client.chat.completions.create
@@ -77,19 +93,19 @@ def _openai(server: ReplayServer) -> Provider:
     )
 
 
-def _anthropic(server: ReplayServer) -> Provider:
+def _anthropic(server: ReplayServer | Engine) -> Provider:
     client = import_module("anthropic").Anthropic(base_url=server.url, api_key=_KEY, max_retries=0)
 
     def stream(**request: Any) -> None:  # noqa: ANN401
         with client.messages.stream(**request) as running:
             running.until_done()
 
-    stream(**_WARM_UP, max_tokens=10)
+    stream(**_WARM_UP)
     spancast.instrument(client)
     return Provider("anthropic", _about("anthropic"), client.messages.create, stream, client.close)
 
 
-def _openrouter(server: ReplayServer) -> Provider:
+def _openrouter(server: ReplayServer | Engine) -> Provider:
     client = import_module("openrouter").OpenRouter(api_key=_KEY, server_url=server.base_url)
     client.chat.send(**_WARM_UP)
     spancast.instrument(client)
@@ -105,7 +121,7 @@ def _openrouter(server: ReplayServer) -> Provider:
     return Provider("openrouter", _about("openrouter"), client.chat.send, stream, close)
 
 
-def _plain_http(name: str, server: ReplayServer) -> Provider:
+def _plain_http(name: str, server: ReplayServer | Engine) -> Provider:
     """Return decorated functions that post JSON: for code without an SDK."""
     is_anthropic = name == "anthropic"
     url = f"{server.base_url}/{'messages' if is_anthropic else 'chat/completions'}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from spancast.dialects import accessors
@@ -100,6 +101,10 @@ def _read(status: object, body: object) -> tuple[Attributes, Failure | None]:
     is_answer = isinstance(status, int) and status < FIRST_ERROR
     inner: object = outer.get("error") or (None if is_answer else outer)
     failure = read_failure(inner, outer)
+    if failure is not None and failure.type == str(status):
+        # The HTTP status as code says less than the type of the error (llama.cpp), or the exception's class.
+        kind = _code(accessors.fields(inner).get("type"))
+        failure = failure if kind is None else replace(failure, type=kind)
     if json_codec.is_mapping(inner):
         found.update(error_attributes(inner, failure))
     if request_id := accessors.text(outer.get("request_id")):
@@ -121,7 +126,6 @@ def http_error_attributes(error: BaseException) -> Attributes:
         # AI21.
         body = details
     found, failure = _read(status, json_codec.decode(body) if isinstance(body, (str, bytes)) else body)
-    # The HTTP status as code says less than the exception's class.
     if failure is not None and failure.type not in (semconv.OTHER, str(status)):
         found[semconv.ERROR_TYPE] = failure.type
     code = own.get("code")

@@ -105,12 +105,11 @@ class _Call(CallDescription):
         if not _INSTRUMENTED.all or _own_call() is not None:
             return None, args, kwargs, None
         given = {**dict(zip(self._positional, args, strict=False)), **kwargs}
-        extra = given.get("extra_body")
-        extra = extra if json_codec.is_mapping(extra) else {}
+        extra = accessors.fields(given.get("extra_body"))
         body = {name: value for name, value in given.items() if name in _FIELDS and value is not None}
         body |= {name: value for name, value in extra.items() if name not in _KEYS}
         provider, model = _named_provider(given)
-        # litellm tells the rest of the server when it sends the request.
+        # The rest of the server is known when litellm sends the request.
         server = _server(provider, given.get("api_base") or given.get("base_url")) or UNKNOWN_SERVER
         body |= {"model": model, **_keys_of(given, extra, is_own_metadata=self._has_own_metadata)}
         headers = given.get("extra_headers"), given.get("headers")
@@ -211,9 +210,9 @@ def _add_facts(traced_call: TracedCall, result: Any) -> None:  # noqa: ANN401 - 
     _locate(traced_call, hidden.get("custom_llm_provider"), hidden.get("api_base"))
     facts: Attributes = {}
     cost, is_hit = hidden.get("response_cost"), hidden.get("cache_hit") is True
+    has_own_cost = accessors.fields(getattr(result, "usage", None)).get("cost") is not None
     # It computes 0 for models without a price, and for a stream before its end.
-    is_computed = isinstance(cost, (int, float)) and (cost > 0 or is_hit)
-    if is_computed and accessors.fields(getattr(result, "usage", None)).get("cost") is None:
+    if isinstance(cost, (int, float)) and (cost > 0 or is_hit) and not has_own_cost:
         facts |= {semconv.USAGE_COST: float(cost), semconv.COST_ESTIMATED: True, semconv.COST_SOURCE: "litellm"}
     if is_hit:
         facts[semconv.RESPONSE_CACHE_HIT] = True
@@ -244,7 +243,7 @@ class _StreamRecorder(StepRecorder):
     def __init__(self, traced_call: TracedCall, arrived: Arrived, chunks: object) -> None:
         super().__init__(traced_call, arrived)
         # litellm keeps the chunks as they were received; those for the caller have no usage unless it is asked for.
-        self._chunks = accessors.items(chunks) if isinstance(chunks, list) else ()
+        self._chunks = accessors.items(chunks)
         self._last: object = None
 
     def _record(self, chunk: object) -> None:
