@@ -94,10 +94,11 @@ class _Call:
     ) -> Any:  # noqa: ANN401 - the function's own result
         """Record a call that returns a response, a stream or an awaitable."""
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
-        if traced_call is None or not traced_call.records_response:
+        if traced_call is None:
             return wrapped(*args, **kwargs)
+        # If it is not recorded, calls inside it are not recorded either.
         result = traced_call.run(lambda: wrapped(*args, **kwargs))
-        return recorded(traced_call, result)
+        return recorded(traced_call, result) if traced_call.records_response else result
 
     def coroutine(
         self, wrapped: Callable[..., Any], _instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -131,8 +132,10 @@ class _Call:
 
     async def _run(self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the function's own result
         traced_call, kwargs = self._begin(wrapped, args, kwargs)
-        if traced_call is None or not traced_call.records_response:
+        if traced_call is None:
             return await wrapped(*args, **kwargs)
+        if not traced_call.records_response:
+            return await traced_call.wait(lambda: wrapped(*args, **kwargs))
         return await awaited(traced_call, wrapped(*args, **kwargs))
 
     def _begin(
