@@ -274,6 +274,28 @@ def test_call_that_an_sdk_does_not_record_is_not_recorded_below_it(server: Repla
     assert spans.all() == []
 
 
+async def test_function_that_is_not_recorded_hides_the_calls_inside_it(
+    server: ReplayServer, spans: CapturedSpans
+) -> None:
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+
+    @spancast.instrument
+    def ask(**body: Any) -> Any:
+        return client.chat.completions.create(**body)
+
+    @spancast.instrument
+    async def ask_later(**body: Any) -> Any:
+        async with httpx.AsyncClient() as http:
+            return await http.post(f"{server.base_url}/chat/completions", json=body)
+
+    ask(**BODY, trace={"enabled": False})
+    await ask_later(**BODY, trace={"enabled": False})
+    assert spans.all() == []
+    ask(**BODY)
+    await ask_later(**BODY)
+    assert len(spans.all()) == 2
+
+
 def test_call_of_an_sdk_without_instrumentation_is_recorded(server: ReplayServer, spans: CapturedSpans) -> None:
     client = openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0)
     client.chat.completions.create(**BODY)

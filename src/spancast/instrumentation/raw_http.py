@@ -64,13 +64,17 @@ def start_request(url: str, body: object, headers: object) -> TracedCall | None:
             be read before the library does it; then the request is not recorded, and counted.
         headers: The headers of the request.
     """
+    own = CALL_TRACER.settings.completion_urls
+    if own and not (may_be_completion(url.partition("?")[0]) or any(one.matches(url.partition("?")[0]) for one in own)):
+        # With URLs of one's own, every ``POST`` gets here.
+        return None
     body = bytes(body) if isinstance(body, bytearray) else body
     decoded: Any = json_codec.decode(body) if isinstance(body, (str, bytes)) else body
     if not json_codec.is_mapping(decoded):
         if not isinstance(body, (str, bytes)) and body is not None:
             counters.add("requests_not_read")
         return None
-    endpoint = endpoint_of(url, decoded, CALL_TRACER.settings.completion_urls)
+    endpoint = endpoint_of(url, decoded, own)
     dialect = None if endpoint is None else find_dialect(endpoint.dialect)
     if endpoint is None or dialect is None:
         return None

@@ -191,7 +191,8 @@ def _end(response: Any, error: BaseException | None = None) -> None:  # noqa: AN
 def _restore(response: Any) -> None:  # noqa: ANN401 - a response
     """Give the response its own class again; a generator of it may still run."""
     response._self_spancast = None  # noqa: SLF001
-    response.__class__ = next(kind for kind in type(response).__mro__ if not issubclass(kind, _Recorded))
+    kinds: tuple[type[Any], ...] = cast("type[Any]", type(response)).__mro__
+    response.__class__ = next(kind for kind in kinds if not issubclass(kind, _Recorded))
 
 
 def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
