@@ -22,7 +22,6 @@ def rows() -> Iterator[Driver]:
         common: dict[str, Any] = {
             "sdk": "ollama", "is_async": bool(way), "path": "/api/chat", "status_error": ollama.ResponseError,
             "make": lambda server, kind=kind: kind(server.url), "lacks": ("gen_ai.response.id",),
-            "forwards_keys": False,
         }  # fmt: skip
         generate = {**common, "path": "/api/generate", "operation": "text_completion"}
         embed = {**common, "path": "/api/embed", "operation": "embeddings"}
