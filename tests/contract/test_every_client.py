@@ -103,7 +103,8 @@ async def close(driver: Driver, client: Any) -> None:
         async with client:
             pass
     elif driver.sdk == "google_genai":
-        client.close()
+        if hasattr(client, "close"):
+            client.close()
         if driver.is_async and hasattr(client.aio, "aclose"):
             await client.aio.aclose()
     elif driver.sdk in ("ai21", "ollama"):

@@ -20,6 +20,11 @@ def is_installed() -> bool:
     return importlib.util.find_spec("google") is not None and importlib.util.find_spec("google.genai") is not None
 
 
+def has_interactions() -> bool:
+    """Return whether the SDK has interactions as of version 2."""
+    return is_installed() and importlib.util.find_spec("google.genai._interactions_errors") is not None
+
+
 def _gemini(server: ReplayServer) -> Any:
     from google import genai
 
@@ -99,6 +104,29 @@ def rows() -> Iterator[Driver]:
         name="vertex-embeddings", call=lambda c, **k: c.models.embed_content(**_ASK, **k),
         **{**embeddings, **vertex, "path": ":predict"},
     )  # fmt: skip
+    for rest in (whole, stream, embeddings):
+        rest["is_async"] = True
+    for way, more in (("async", {}), ("async-httpx", {"make": _async_httpx}), ("async-vertex", vertex)):
+        yield Driver(
+            name=f"{way}-generate", call=lambda c, **k: c.aio.models.generate_content(**_ASK, **k), **{**whole, **more}
+        )
+        yield Driver(
+            name=f"{way}-stream", call=lambda c, **k: c.aio.models.generate_content_stream(**_ASK, **k),
+            **{**stream, **more},
+        )  # fmt: skip
+    yield Driver(
+        name="async-chat", call=lambda c, **k: c.aio.chats.create(model="m-1").send_message("hi", **k), **whole
+    )
+    yield Driver(
+        name="async-chat-stream",
+        call=lambda c, **k: c.aio.chats.create(model="m-1").send_message_stream("hi", **k), **stream,
+    )  # fmt: skip
+    yield Driver(name="async-embeddings", call=lambda c, **k: c.aio.models.embed_content(**_ASK, **k), **embeddings)
+    if has_interactions():
+        yield from _interactions(common)
+
+
+def _interactions(common: dict[str, Any]) -> Iterator[Driver]:
     interactions = {
         **common, "path": "/interactions", "operation": "chat", "status_error": _interactions_error(), "make": _interacting,
     }  # fmt: skip
@@ -118,21 +146,3 @@ def rows() -> Iterator[Driver]:
         name="async-interactions-stream",
         call=lambda c, **k: c.aio.interactions.create(**_INPUT, stream=True, **k), **event_stream,
     )  # fmt: skip
-    for rest in (whole, stream, embeddings):
-        rest["is_async"] = True
-    for way, more in (("async", {}), ("async-httpx", {"make": _async_httpx}), ("async-vertex", vertex)):
-        yield Driver(
-            name=f"{way}-generate", call=lambda c, **k: c.aio.models.generate_content(**_ASK, **k), **{**whole, **more}
-        )
-        yield Driver(
-            name=f"{way}-stream", call=lambda c, **k: c.aio.models.generate_content_stream(**_ASK, **k),
-            **{**stream, **more},
-        )  # fmt: skip
-    yield Driver(
-        name="async-chat", call=lambda c, **k: c.aio.chats.create(model="m-1").send_message("hi", **k), **whole
-    )
-    yield Driver(
-        name="async-chat-stream",
-        call=lambda c, **k: c.aio.chats.create(model="m-1").send_message_stream("hi", **k), **stream,
-    )  # fmt: skip
-    yield Driver(name="async-embeddings", call=lambda c, **k: c.aio.models.embed_content(**_ASK, **k), **embeddings)

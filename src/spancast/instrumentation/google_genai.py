@@ -151,7 +151,8 @@ class _Request(CallDescription):
             sent = {name: value for name, value in (extra or {}).items() if name not in left_out}
             sent |= {name: value for name, value in (forwarded or {}).items() if value is not None}
             given["http_options"] = _with_extra_body(options, sent)
-            if has_no_config:
+            # Newer chats make a configuration of their own, for a header.
+            if has_no_config and _first("headers", options) is None:
                 given["request_dict"] = {name: value for name, value in request.items() if name != _CONFIG}
             args, kwargs = tuple([given.get(name) for name in _PARAMETERS]), {}
         if traced_call is not None:
@@ -263,7 +264,7 @@ def _with_keys(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any
     config = config or getattr(owner, "_config", None)
     # The SDK copies the configuration, so the keys must be data.
     keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
-    marks = {} if config or hasattr(owner, "_config") else {_NO_CONFIG: True}
+    marks = {} if config else {_NO_CONFIG: True}
     options = _first("http_options", config) or _first("httpOptions", config)
     given = _first("extra_body", options) or _first("extraBody", options)
     extra_body = keys_into_extra_body({"extra_body": given, **keys})["extra_body"]
