@@ -43,15 +43,15 @@ class Functions:
 
     def close(self) -> Any:
         """Close what litellm keeps open for later calls."""
-        import litellm
+        return close_async() if self.is_async else close()
 
-        if self.is_async:
-            return close_async()
-        kept = litellm.in_memory_llm_clients_cache
-        for client in kept.cache_dict.values():
-            client.close()
-        kept.flush_cache()
-        return None
+
+def close() -> None:
+    import litellm
+
+    for client in litellm.in_memory_llm_clients_cache.cache_dict.values():
+        client.close()
+    litellm.in_memory_llm_clients_cache.flush_cache()
 
 
 async def close_async() -> None:
@@ -72,6 +72,8 @@ FILTERS = (
     # At its import.
     "ignore:Items? .* (is|are) using the `ReadOnly` qualifier:UserWarning",
     "ignore:Pydantic serializer warnings:UserWarning",
+    # When it copies unknown fields of a chunk.
+    "ignore:Accessing the 'model_:DeprecationWarning",
     # It leaves connections open at an error.
     "ignore:unclosed:ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
