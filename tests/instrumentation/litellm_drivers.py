@@ -5,6 +5,7 @@ There are no clients: an object stands for one, and the functions are instrument
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -52,6 +53,8 @@ def close() -> None:
     for client in litellm.in_memory_llm_clients_cache.cache_dict.values():
         client.close()
     litellm.in_memory_llm_clients_cache.flush_cache()
+    # Here, where the filters apply: it leaves event loops open.
+    gc.collect()
 
 
 async def close_async() -> None:
