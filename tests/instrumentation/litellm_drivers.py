@@ -61,6 +61,9 @@ async def close_async() -> None:
     import litellm
     from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
+    # In old versions it waits for tasks of other loops, without end.
+    if hasattr(GLOBAL_LOGGING_WORKER, "pending_count"):
+        await GLOBAL_LOGGING_WORKER.flush()
     await GLOBAL_LOGGING_WORKER.stop()
     await litellm.close_litellm_async_clients()
     litellm.in_memory_llm_clients_cache.flush_cache()
