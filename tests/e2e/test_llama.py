@@ -9,6 +9,7 @@ import anthropic
 import openai
 import pytest
 from tests.e2e.engines import Llama
+from tests.instrumentation.litellm_drivers import FILTERS, close
 
 import spancast
 from spancast.testing import CapturedSpans
@@ -129,9 +130,10 @@ def test_too_long_request_is_refused(gpt: openai.OpenAI, spans: CapturedSpans) -
     assert found["spancast.response.status_code"] == 400
 
 
-@pytest.mark.filterwarnings("ignore:Items? .* (is|are) using the `ReadOnly` qualifier:UserWarning")
-@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings:UserWarning")
-@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "stream",
+    [pytest.param(one, marks=[pytest.mark.filterwarnings(text) for text in FILTERS]) for one in (False, True)],
+)
 def test_litellm_in_front_of_it(llama: Llama, spans: CapturedSpans, *, stream: bool) -> None:
     litellm = pytest.importorskip("litellm")
     spancast.instrument("litellm")
@@ -144,3 +146,4 @@ def test_litellm_in_front_of_it(llama: Llama, spans: CapturedSpans, *, stream: b
         answer = litellm.completion(**asked)
         text, usage = answer.choices[0].message.content, answer.usage
     check(spans, text=text, sent=usage.prompt_tokens, received=usage.completion_tokens)
+    close()

@@ -5,6 +5,7 @@ There are no clients: an object stands for one, and the functions are instrument
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 from collections.abc import Iterator
@@ -43,21 +44,26 @@ class Functions:
 
     def close(self) -> Any:
         """Close what litellm keeps open for later calls."""
-        import litellm
+        return close_async() if self.is_async else close()
 
-        if self.is_async:
-            return close_async()
-        kept = litellm.in_memory_llm_clients_cache
-        for client in kept.cache_dict.values():
-            client.close()
-        kept.flush_cache()
-        return None
+
+def close() -> None:
+    import litellm
+
+    for client in litellm.in_memory_llm_clients_cache.cache_dict.values():
+        client.close()
+    litellm.in_memory_llm_clients_cache.flush_cache()
+    # Here, where the filters apply: it leaves event loops open.
+    gc.collect()
 
 
 async def close_async() -> None:
     import litellm
     from litellm.litellm_core_utils.logging_worker import GLOBAL_LOGGING_WORKER
 
+    # In old versions it waits for tasks of other loops, without end.
+    if hasattr(GLOBAL_LOGGING_WORKER, "pending_count"):
+        await GLOBAL_LOGGING_WORKER.flush()
     await GLOBAL_LOGGING_WORKER.stop()
     await litellm.close_litellm_async_clients()
     litellm.in_memory_llm_clients_cache.flush_cache()
@@ -72,6 +78,8 @@ FILTERS = (
     # At its import.
     "ignore:Items? .* (is|are) using the `ReadOnly` qualifier:UserWarning",
     "ignore:Pydantic serializer warnings:UserWarning",
+    # When it copies unknown fields of a chunk.
+    "ignore:Accessing the 'model_:DeprecationWarning",
     # It leaves connections open at an error.
     "ignore:unclosed:ResourceWarning",
     "ignore::pytest.PytestUnraisableExceptionWarning",
