@@ -8,6 +8,7 @@ from typing import Any, Final
 from spancast.dialects import accessors
 from spancast.dialects.openai_chat.translated import TranslatedChat, choice_of
 
+_OBJECT: Final = frozenset({dict})
 _RENAMED: Final = {"k": "top_k", "p": "top_p", "stop_sequences": "stop"}
 _FINISH_REASONS: Final = {
     "COMPLETE": "stop",
@@ -42,7 +43,7 @@ class _CohereChat(TranslatedChat):
             **renamed(body),
             "messages": [
                 # Almost every message has a role and a content.
-                item if type(item) is dict and "tool_plan" not in item else _message(item)
+                item if type(item) in _OBJECT and "tool_plan" not in item else _message(item)
                 for item in accessors.items(body.get("messages"))
             ],
         }

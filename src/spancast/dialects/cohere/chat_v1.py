@@ -9,6 +9,7 @@ from spancast.dialects import accessors
 from spancast.dialects.cohere.chat import choice, renamed, usage_of
 from spancast.dialects.openai_chat.translated import TranslatedChat, choice_of
 
+_OBJECT: Final = frozenset({dict})
 _ROLES: Final = {"USER": "user", "CHATBOT": "assistant", "SYSTEM": "system", "TOOL": "tool"}
 _PAIR: Final = 2
 _MESSAGES: Final = frozenset({"message", "chat_history", "preamble", "tool_results", "tools"})
@@ -36,7 +37,7 @@ class _CohereChatV1(TranslatedChat):
         preamble, message = body.get("preamble"), body.get("message")
         messages: list[Any] = [{"role": "system", "content": preamble}] if preamble else []
         for item in accessors.items(body.get("chat_history")):
-            role = item.get("role") if type(item) is dict and len(item) == _PAIR and "message" in item else None
+            role = item.get("role") if type(item) in _OBJECT and len(item) == _PAIR and "message" in item else None
             if type(role) is str and role in _ROLES:
                 # Almost every message has a role and a text.
                 messages.append({"role": _ROLES[role], "content": item["message"]})

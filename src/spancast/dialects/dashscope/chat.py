@@ -15,6 +15,7 @@ from spancast.dialects.openai_chat.translated import TranslatedChat, choice_of
 from spancast.dialects.protocol import StreamReader
 from spancast.model.call import Response
 
+_OBJECT: Final = frozenset({dict})
 INCREMENTAL: Final = "incremental_output"
 """The parameter; a chunk may have it too, to say how its stream was asked for."""
 _FIRST_ERROR: Final = 400
@@ -43,7 +44,7 @@ class _DashScopeChat(TranslatedChat):
         translated |= {name: value for name, value in given.items() if name not in ("messages", "history")}
         messages = [
             # Almost every message has a role and a text.
-            item if type(item) is dict and type(item.get("content")) is str else _message(item)
+            item if type(item) in _OBJECT and type(item.get("content")) is str else _message(item)
             for item in accessors.items(given.get("messages"))
         ]
         for turn in map(accessors.fields, accessors.items(given.get("history"))):

@@ -14,6 +14,7 @@ from spancast.dialects.openai_chat.translated import TranslatedChat, choice_of
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes
 
+_OBJECT: Final = frozenset({dict})
 _PAIR: Final = 2
 _OPTIONS: Final = {"num_predict": "max_tokens"}
 _TRANSLATED: Final = frozenset({"messages", "options", "format", "think", "prompt", "system", "images", "context"})
@@ -43,7 +44,7 @@ class _OllamaChat(TranslatedChat):
             **parameters(body),
             "messages": [
                 # Almost every message has a role and a text.
-                item if type(item) is dict and len(item) == _PAIR and "content" in item else _message(item)
+                item if type(item) in _OBJECT and len(item) == _PAIR and "content" in item else _message(item)
                 for item in accessors.items(body.get("messages"))
             ],
         }

@@ -17,6 +17,8 @@ from spancast.dialects.openai_chat.translated import TranslatedChat
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes
 
+_OBJECT: Final = frozenset({dict})
+_LIST: Final = frozenset({list})
 _REQUEST: Final = "xai_api.GetCompletionsRequest"
 _RESPONSE: Final = "xai_api.GetChatCompletionResponse"
 _CHUNK: Final = "xai_api.GetChatCompletionChunk"
@@ -61,7 +63,7 @@ class _XaiChat(TranslatedChat):
         body = _decoded(body, _REQUEST)
         translated = {name: _word(name, value) for name, value in body.items()}
         translated["messages"] = [
-            item if type(item) is dict and type(item.get("content")) is str else _message(item)
+            item if type(item) in _OBJECT and type(item.get("content")) is str else _message(item)
             for item in accessors.items(body.get("messages"))
         ]
         if tools := accessors.items(body.get("tools")):
@@ -151,10 +153,15 @@ def _word(name: str, value: object) -> object:
     return value.removeprefix(prefix).lower() if prefix is not None and isinstance(value, str) else value
 
 
-def _message(value: object) -> object:
+def _message(value: Any) -> object:  # noqa: ANN401 - wire JSON
     """Return a message as that of Chat Completions."""
-    if type(value) is dict and len(value) == _PAIR and type(parts := value.get("content")) is list and len(parts) == 1:
-        text = parts[0].get("text") if type(parts[0]) is dict else None
+    if (
+        type(value) in _OBJECT
+        and len(value) == _PAIR
+        and type(parts := value.get("content")) in _LIST
+        and len(parts) == 1
+    ):
+        text = parts[0].get("text") if type(parts[0]) in _OBJECT else None
         if type(text) is str and text and type(role := value.get("role")) is str:
             return {"role": role.removeprefix(_ROLE).lower(), "content": text}
     fields = accessors.fields(value)
