@@ -224,7 +224,7 @@ def test_configure_with_wrong_prices_names_the_field(prices: object, message: st
     assert message in str(raised.value)
 
 
-def test_prices_are_imported_on_the_export_thread_only(tmp_path) -> None:
+def test_prices_are_not_imported_on_the_thread_of_the_caller(tmp_path) -> None:
     program = f"""
 import sys, threading
 import openai
