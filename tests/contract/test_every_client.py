@@ -92,38 +92,33 @@ def canned_stream(driver: Driver, *, cut_after: int) -> Reply:
     return Reply.stream(canned.events, cut_after=cut_after, aws=canned.aws, ndjson=canned.ndjson)
 
 
-CLOSED_BY_MANAGER = ("cohere", "zai", "azure_ai_inference")
+CLOSED_BY_MANAGER = ("cohere", "zai", "azure_ai_inference", "openrouter", "mistralai")
 
 
 async def close(driver: Driver, client: Any) -> None:
-    if driver.sdk in ("openrouter", "mistralai"):
-        # These SDKs' clients are closed by the context manager only.
-        with client:
-            pass
-        async with client:
-            pass
+    if driver.sdk in CLOSED_BY_MANAGER:
+        await closed_by_manager(client)
     elif driver.sdk == "google_genai":
         if hasattr(client, "close"):
             client.close()
         if driver.is_async and hasattr(client.aio, "aclose"):
             await client.aio.aclose()
-    elif driver.sdk in ("ai21", "ollama"):
-        closed = client._client.aclose() if driver.is_async else client._client.close()
-        if driver.is_async:
-            await closed
-    elif driver.sdk in CLOSED_BY_MANAGER:
-        if driver.is_async:
-            async with client:
-                pass
-        else:
-            with client:
-                pass
-    elif driver.is_async:
-        await (client.aclose() if hasattr(client, "aclose") else client.close())
     elif driver.sdk == "urllib3":
         client.clear()
     else:
-        client.close()
+        owner = client._client if driver.sdk in ("ai21", "ollama") else client
+        closed = owner.aclose() if driver.is_async and hasattr(owner, "aclose") else owner.close()
+        if driver.is_async:
+            await closed
+
+
+async def closed_by_manager(client: Any) -> None:
+    if hasattr(client, "__exit__"):
+        with client:
+            pass
+    if hasattr(client, "__aexit__"):
+        async with client:
+            pass
 
 
 def dumped(value: Any) -> Any:

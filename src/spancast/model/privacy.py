@@ -203,10 +203,11 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         """
         additionalModelResponseFieldPaths anthropic_version betas citation_quality encoding_format function_call
         guardrailTrace guardrailVersion include inference_geo input_type keep_alive modalities models output_dtype
-        performanceConfigLatency previous_response_id projectIdentifier prompt_cache_key prompt_cache_retention
-        prompt_mode prompt_truncation quality reasoning_effort reasoning_format result_format return_likelihoods route
-        safety_identifier safety_mode schemaVersion search_context_size search_mode search_recency_filter service_tier
-        size speed toolChoice transforms truncate truncation user_profile_id verbosity workspace_id
+        output_modalities performanceConfigLatency previous_response_id projectIdentifier prompt_cache_key
+        prompt_cache_retention prompt_mode prompt_truncation quality reasoning_effort reasoning_format result_format
+        return_likelihoods route safety_identifier safety_mode schemaVersion search_context_size search_mode
+        search_recency_filter service_tier size speed toolChoice transforms truncate truncation user_profile_id
+        verbosity workspace_id
         """,
     ),
     # Gemini's parameters
