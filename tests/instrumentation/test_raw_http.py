@@ -352,6 +352,36 @@ def test_other_request_is_not_recorded(path: str, body: Any, server: ReplayServe
     assert spans.all() == []
 
 
+HELLO = [{"role": "user", "content": "hi"}]
+OF_OTHER_FORMATS: list[tuple[str, dict[str, Any]]] = [
+    ("/v1beta/models/m-1:generateContent", {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}),
+    ("/v1beta/models/m-1:streamGenerateContent", {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}),
+    ("/v1beta/interactions", {"model": "m-1", "input": "hi"}),
+    ("/model/m-1/converse", {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}),
+    ("/v2/chat", {"model": "m-1", "messages": HELLO}),
+    ("/v2/chat", {"model": "m-1", "messages": HELLO, "stream": True}),
+    ("/v1/chat", {"model": "m-1", "message": "hi"}),
+    ("/api/chat", {"model": "m-1", "messages": HELLO, "stream": False}),
+    ("/api/chat", {"model": "m-1", "messages": HELLO, "stream": True}),
+    ("/api/generate", {"model": "m-1", "prompt": "hi", "stream": False}),
+    (
+        "/api/v1/services/aigc/text-generation/generation",
+        {"model": "m-1", "input": {"messages": HELLO}, "parameters": {"result_format": "message"}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "body"), OF_OTHER_FORMATS, ids=lambda value: value if isinstance(value, str) else "")
+def test_call_of_every_format_is_recorded(
+    path: str, body: dict[str, Any], server: ReplayServer, spans: CapturedSpans
+) -> None:
+    assert httpx.post(server.url + path, json=body).status_code == 200
+    found = attributes(spans.one())
+    assert found["gen_ai.request.model"] == "m-1"
+    assert found["gen_ai.input.messages"][-1]["parts"][0]["content"] == "hi"
+    assert found["gen_ai.output.messages"][0]["parts"]
+
+
 def test_body_that_is_a_stream_is_counted_and_sent(server: ReplayServer, spans: CapturedSpans) -> None:
     before = spancast.stats().requests_not_read
     text = httpx.post(

@@ -35,6 +35,19 @@ COMPLETION_URLS: Final = (
     CompletionUrl("/invoke-with-response-stream", "anthropic_messages", ("anthropic_version",)),
     CompletionUrl(":rawPredict", "anthropic_messages", ("anthropic_version",)),
     CompletionUrl(":streamRawPredict", "anthropic_messages", ("anthropic_version",)),
+    CompletionUrl(":generateContent", "gemini", ("contents",)),
+    CompletionUrl(":streamGenerateContent", "gemini", ("contents",)),
+    CompletionUrl(":batchEmbedContents", "gemini_embeddings", ("requests",)),
+    CompletionUrl(":embedContent", "gemini_embeddings", ("content",)),
+    CompletionUrl("/interactions", "gemini_interactions", ("input",)),
+    CompletionUrl("/converse", "bedrock_converse", ("messages",)),
+    CompletionUrl("/v2/chat", "cohere_chat", ("messages",)),
+    CompletionUrl("/v1/chat", "cohere_chat_v1", ("message",)),
+    CompletionUrl("/embed", "cohere_embed", ("texts", "inputs", "images")),
+    CompletionUrl("/api/chat", "ollama_chat", ("messages",)),
+    CompletionUrl("/api/generate", "ollama_generate", ("prompt",)),
+    CompletionUrl("/api/embed", "ollama_embed", ("input",)),
+    CompletionUrl("/generation", "dashscope_chat", ("input",)),
 )
 """Longer ends come before shorter ones with the same last word."""
 
