@@ -75,7 +75,7 @@ bench: $(READY) ## run the benchmark
 OTEL ?= 1.30.0 1.37.0 newest
 OTEL_TESTS := pytest pytest-asyncio pytest-xdist hypothesis anyio certifi httpx jsonschema openai anthropic openrouter \
   groq together fireworks-ai cerebras_cloud_sdk writer-sdk huggingface_hub \
-  boto3 starlette opentelemetry-distro opentelemetry-instrumentation-urllib3
+  aiohttp boto3 google-genai requests starlette websockets opentelemetry-distro opentelemetry-instrumentation-urllib3
 ARGS_OTEL ?= tests/tracing tests/contract/test_every_client.py
 
 otel: $(READY) ## the tests of tracing and the contract suite on three versions of OpenTelemetry (or OTEL=...)
