@@ -477,10 +477,14 @@ class Runtime:
         for package in set(spec.modules) - self._hooked:
             self._hooked.add(package)
             # An import hook stays; it has no effect after ``uninstrument``.
-            wrapt.register_post_import_hook(lambda _module, name=name: self._imported(name), package)
+            wrapt.register_post_import_hook(
+                lambda _module, name=name, package=package: self._imported(name, package), package
+            )
 
     @never_raise
-    def _imported(self, name: str) -> None:
+    def _imported(self, name: str, package: str) -> None:
+        # wrapt calls a hook once; the module may be imported anew.
+        self._hooked.discard(package)
         if name in self._awaited:
             del self._awaited[name]
             self._instrumentor(name).instrument()

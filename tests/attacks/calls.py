@@ -110,7 +110,7 @@ def _reply(chance: random.Random, dialect: Dialect, *, is_stream: bool) -> tuple
     body = damage(chance, json.dumps(wire).encode() or b"{}")
     status = chance.choice((200, 200, 200, 200, 200, 200, 400, 429, 500, 302))
     kind = chance.choice(("application/json",) * 8 + ("text/plain", "text/html"))
-    head = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\nx-request-id: r\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = f"HTTP/1.1 {status} x\r\ncontent-type: {kind}\r\nconnection: close\r\ncontent-length: {len(body)}\r\n\r\n"
     return Reply.raw(head.encode() + body), known if status == 200 else None
 
 

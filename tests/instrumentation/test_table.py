@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,3 +131,9 @@ def test_name_of_ignores_packages_that_only_begin_alike(shared: Namespace, monke
 def test_instrument_object_of_no_sdk_raises_config_error() -> None:
     with pytest.raises(ConfigError, match=r"expected a client object of openai.*, got .*Path$"):
         spancast.instrument(Path())
+
+
+def test_import_of_the_patches_of_openai_imports_httpx2_before_a_thread_of_ours_does() -> None:
+    checks = "assert sys.modules['httpx2'].Client; assert 'openai' not in sys.modules"
+    program = f"import sys, spancast.instrumentation.openai; {checks}"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -5,7 +5,9 @@ Also Responses and Realtime over a web socket.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from typing import Final
 
 from spancast.dialects.openai_chat.completions import OPENAI_COMPLETIONS
@@ -15,6 +17,11 @@ from spancast.dialects.openai_responses.reader import OPENAI_FETCHED_RESPONSE, O
 from spancast.dialects.openai_responses.realtime import OPENAI_REALTIME
 from spancast.instrumentation.openai_websockets import websocket_patches
 from spancast.instrumentation.stainless import Resource, stainless_patches
+
+# genai-prices imports httpx2 on a thread of ours. openai 2 takes it out of ``sys.modules`` even if it is imported in
+# part, and fails; so it is imported before any call. openai 3 imports it itself.
+with suppress(ImportError):
+    import_module("httpx2")
 
 _COMPLETIONS: Final = "openai.resources.chat.completions.completions"
 _METHODS: Final = ("create", "parse", "stream")
