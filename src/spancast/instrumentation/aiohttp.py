@@ -139,7 +139,7 @@ def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return is_of_interest(str(args[1] if len(args) > 1 else kwargs["str_or_url"]).partition("?")[0])
 
 
-_HOOK: Final = wrap_request(_Request(), _concerns)
+_, _HOOK = wrap_request(_Request(), _concerns)
 
 PATCHES: Final = ClientPatches(
     dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),

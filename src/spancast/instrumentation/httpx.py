@@ -48,12 +48,12 @@ def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 
 def _patches(package: str) -> ClientPatches:
     instrumented = InstrumentedClients()
-    hook = wrap_request(_Send(instrumented), _concerns)
+    sync, asynchronous = wrap_request(_Send(instrumented), _concerns)
     return ClientPatches(
         dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),
         instrumented=instrumented,
-        patches=(Patch(package, "Client.send", hook), Patch(package, "AsyncClient.send", hook)),
-        instance_patches=(InstancePatch("send", hook),),
+        patches=(Patch(package, "Client.send", sync), Patch(package, "AsyncClient.send", asynchronous)),
+        instance_patches=(InstancePatch("send", sync, asynchronous),),
     )
 
 

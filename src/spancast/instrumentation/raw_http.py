@@ -6,7 +6,6 @@ in it included. Inside a call of an instrumented SDK nothing is recorded here, s
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias, cast
 
@@ -24,15 +23,18 @@ Concerns: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], bool]
 """Returns whether a call of a library's method, by its arguments, is of interest."""
 
 
-def wrap_request(description: CallDescription, concerns: Concerns) -> Hook:
-    """Return the wrapper of the method that makes a request, plain or a coroutine function.
+def wrap_request(description: CallDescription, concerns: Concerns) -> tuple[Hook, Hook]:
+    """Return the wrappers of a method that makes a request, of a plain one and of a coroutine function.
 
     Calls that are not of interest pass at once: they are most of a program's HTTP calls.
     """
     hooks = wrap_call(description)
+    return _only_of_interest(hooks.sync, concerns), _only_of_interest(hooks.asynchronous, concerns)
 
+
+def _only_of_interest(recording: Hook, concerns: Concerns) -> Hook:
     def hook(method: Method) -> Method:
-        recorded = (hooks.asynchronous if inspect.iscoroutinefunction(method) else hooks.sync)(method)
+        recorded = recording(method)
 
         def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the library's own result
             try:

@@ -45,7 +45,7 @@ def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return request.method == "POST" and is_of_interest(request.url.partition("?")[0])
 
 
-_HOOK: Final = wrap_request(_Send(), _concerns)
+_HOOK, _ = wrap_request(_Send(), _concerns)
 
 PATCHES: Final = ClientPatches(
     dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),

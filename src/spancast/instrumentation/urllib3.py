@@ -202,7 +202,7 @@ def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     return is_of_interest(url.partition("?")[0])
 
 
-_HOOK: Final = wrap_request(_UrlOpen(), _concerns)
+_HOOK, _ = wrap_request(_UrlOpen(), _concerns)
 
 PATCHES: Final = ClientPatches(
     dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),
