@@ -31,6 +31,8 @@ PATHS = {
     "ollama_embed": "/api/embed",
     "xai_chat": "/xai_api.Chat/GetCompletion",
     "dashscope_chat": "/api/v1/services/aigc/text-generation/generation",
+    "huggingface_generate": "/generate",
+    "huggingface_embed": "/pipeline/feature-extraction",
     "replicate_prediction": "/v1/models/meta/llama/predictions",
     "gemini": "/v1beta/models/m-1:streamGenerateContent",
     "gemini_embeddings": "/v1beta/models/m-1:batchEmbedContents",
