@@ -14,8 +14,9 @@ from spancast.dialects.registry import find_dialect
 from spancast.dialects.xai.chat import XAI_CHAT
 
 DIALECTS = (
-    "cohere_chat", "cohere_chat_v1", "cohere_embed", "dashscope_chat", "ollama_chat", "ollama_embed",
-    "ollama_generate", "xai_chat",
+    "cohere_chat", "cohere_chat_v1", "cohere_embed", "dashscope_chat", "huggingface_embed",
+    "huggingface_generate", "ollama_chat", "ollama_embed",
+    "ollama_generate", "replicate_prediction", "xai_chat",
 )  # fmt: skip
 USER: list[Any] = [{"role": "user", "content": "hi"}]
 
@@ -34,6 +35,11 @@ USER: list[Any] = [{"role": "user", "content": "hi"}]
         ("xai_chat", {"outputs": [{"message": {}, "finish_reason": "REASON_TOOL_CALLS"}]}, "tool_calls"),
         ("dashscope_chat", {"output": {"choices": [{"message": {}, "finish_reason": "tool_calls"}]}}, "tool_calls"),
         ("dashscope_chat", {"output": {"text": "a", "finish_reason": "null"}}, None),
+        ("huggingface_generate", {"generated_text": "a", "details": {"finish_reason": "stop_sequence"}}, "stop"),
+        ("huggingface_generate", [{"generated_text": "a", "details": {"finish_reason": "length"}}], "length"),
+        ("replicate_prediction", {"status": "succeeded", "output": ["a"]}, "stop"),
+        ("replicate_prediction", {"status": "failed", "error": "no"}, "error"),
+        ("replicate_prediction", {"status": "processing", "output": ["a"]}, None),
     ],
 )
 def test_finish_reason_is_in_the_words_of_chat_completions(dialect: str, answer: Any, expected: str | None) -> None:

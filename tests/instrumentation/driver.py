@@ -33,6 +33,7 @@ class Driver:
 
     status_error: type[Exception] = Exception
     operation: str = "chat"
+    model: str = "m-1"
     forwards_keys: bool = True
     """False if the SDK has no way to add fields to a request."""
 

@@ -23,6 +23,7 @@ from tests.instrumentation import (
     litellm_drivers,
     mistralai_drivers,
     ollama_drivers,
+    replicate_drivers,
     stainless_drivers,
     xai_drivers,
     zai_drivers,
@@ -220,4 +221,5 @@ DRIVERS = [
     *ai21_drivers.rows(),
     *xai_drivers.rows(),
     *azure_drivers.rows(),
+    *replicate_drivers.rows(),
 ]

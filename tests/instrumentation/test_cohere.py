@@ -129,3 +129,28 @@ def test_version_1_chat_stream_and_embed_are_recorded(server: ReplayServer, span
     assert "spancast.response.incomplete" not in streamed
     assert (embed["gen_ai.operation.name"], embed["gen_ai.usage.input_tokens"]) == ("embeddings", 1)
     assert all("trace" not in request.body for request in server.requests)
+
+
+RERANKED = {"id": "r-1", "results": [{"index": 0, "relevance_score": 0.5}]}
+GENERATED = {"id": "g-1", "prompt": "hi", "generations": [{"id": "1", "text": "Hello"}]}
+
+
+async def test_keys_of_a_method_that_is_not_recorded_are_removed_and_counted(
+    client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    before = spancast.stats().keys_not_traced
+    server.reply("/rerank", *[Reply.json(RERANKED)] * 2)
+    server.reply("/generate", Reply.json(GENERATED))
+    asked: dict[str, Any] = {"model": "rerank-1", "query": "hi", "documents": ["a"]}
+    assert client.rerank(**asked, **KEYS).results[0].relevance_score == 0.5
+    spancast.instrument("cohere")
+    try:
+        with cohere.Client("test", base_url=server.url) as first:
+            assert first.generate(prompt="hi", **KEYS).generations[0].text == "Hello"
+        async with cohere.AsyncClientV2("test", base_url=server.url) as second:
+            assert (await second.rerank(**asked, **KEYS)).results[0].relevance_score == 0.5
+    finally:
+        spancast.uninstrument("cohere")
+    assert [request.body.keys() & KEYS.keys() for request in server.requests] == [set()] * 3
+    assert spancast.stats().keys_not_traced == before + 3
+    assert spans.all() == []

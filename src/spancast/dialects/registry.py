@@ -30,6 +30,9 @@ DIALECTS: Final[dict[str, str]] = {
     "ollama_embed": "spancast.dialects.ollama.embed:OLLAMA_EMBED",
     "xai_chat": "spancast.dialects.xai.chat:XAI_CHAT",
     "dashscope_chat": "spancast.dialects.dashscope.chat:DASHSCOPE_CHAT",
+    "huggingface_generate": "spancast.dialects.huggingface.generate:HUGGINGFACE_GENERATE",
+    "huggingface_embed": "spancast.dialects.huggingface.embed:HUGGINGFACE_EMBED",
+    "replicate_prediction": "spancast.dialects.replicate.prediction:REPLICATE_PREDICTION",
 }
 
 _READERS: Final = ("read_request", "read_response", "new_stream", "span_name", "error_attributes")

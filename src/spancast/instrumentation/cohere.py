@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from spancast.diagnostics import counters
 from spancast.dialects.cohere.chat import COHERE_CHAT
 from spancast.dialects.cohere.chat_v1 import COHERE_CHAT_V1
 from spancast.dialects.cohere.embed import COHERE_EMBED
@@ -90,6 +91,19 @@ def _move_keys(method: Method) -> Method:
     return hide_frame(wrapper)
 
 
+def _drop_keys(method: Method) -> Method:
+    """Remove trace keys from the arguments of a public method that is not recorded."""
+
+    def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        if not _KEYS.isdisjoint(kwargs) and _INSTRUMENTED.covers(owner):
+            counters.add("keys_not_traced")
+            kwargs = {name: value for name, value in kwargs.items() if name not in _KEYS}
+        return method(owner, *args, **kwargs)
+
+    return hide_frame(wrapper)
+
+
+_NOT_RECORDED: Final = ("generate", "generate_stream", "rerank", "classify", "summarize")
 _NAMES: Final = ("chat", "chat_stream", "embed")
 _HOOKS: Final[dict[str, CallHooks]] = {name: wrap_call(_RawMethod(name)) for name in _NAMES}
 
@@ -114,6 +128,9 @@ def _patches() -> list[Patch]:
                 Patch(raw_module, f"Raw{kind}.{name}", sync),
                 Patch(raw_module, f"AsyncRaw{kind}.{name}", asynchronous),
             ]
+    for kind in ("BaseCohere", "AsyncBaseCohere"):
+        found += [Patch("cohere.base_client", f"{kind}.{name}", _drop_keys) for name in _NOT_RECORDED]
+    found += [Patch("cohere.v2.client", f"{kind}.rerank", _drop_keys) for kind in ("V2Client", "AsyncV2Client")]
     # Of version 1, in batches.
     return [*found, *(Patch("cohere.client", f"{kind}.embed", _move_keys) for kind in ("Client", "AsyncClient"))]
 
@@ -125,5 +142,6 @@ PATCHES: Final = ClientPatches(
     instance_patches=(
         *(InstancePatch(f"_raw_client.{name}", *_hooks(name)) for name in _NAMES),
         *(InstancePatch(name, _move_keys) for name in _NAMES),
+        *(InstancePatch(name, _drop_keys) for name in _NOT_RECORDED),
     ),
 )

@@ -1,7 +1,7 @@
-"""Patches of huggingface_hub: chat completions of ``InferenceClient`` and ``AsyncInferenceClient``, of any provider.
+"""Patches of huggingface_hub: chat completions, text generation and feature extraction of its two clients.
 
 Every inference call passes ``_inner_post`` with its final URL and JSON. It returns the bytes of the response, or the
-lines of its server-sent events.
+lines of its server-sent events. A provider has the format of OpenAI, or that of Hugging Face's servers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
+from spancast.dialects.huggingface.embed import HUGGINGFACE_EMBED
+from spancast.dialects.huggingface.generate import HUGGINGFACE_GENERATE
+from spancast.dialects.openai_chat.completions import OPENAI_COMPLETIONS
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
+from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
+from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.call_keys import KeyHooks, keys_of_call
 from spancast.instrumentation.http_body import ArrivedPieces
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -28,24 +34,32 @@ from spancast.model.providers import provided_by
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import TracedCall
 
-_CHAT: Final = "conversational"
+_DIALECTS: Final[dict[str, tuple[Dialect, Dialect]]] = {
+    "conversational": (OPENAI_CHAT, OPENAI_CHAT),
+    "text-generation": (OPENAI_COMPLETIONS, HUGGINGFACE_GENERATE),
+    "feature-extraction": (OPENAI_EMBEDDINGS, HUGGINGFACE_EMBED),
+}
+"""The dialects of a task: that of OpenAI, and that of requests with ``inputs``."""
 _KEYS: Final = ("trace", "session_id")
 _INSTRUMENTED: Final = InstrumentedClients()
 
 
 class _Post(CallDescription):
-    """``_inner_post``, for chat completions."""
+    """``_inner_post``, for tasks of language models."""
 
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's client
         """Start a call; remove the trace keys from its JSON, except the forwarded ones."""
         parameters: Any = args[0] if args else kwargs.get("request_parameters")
         body: Any = getattr(parameters, "json", None)
-        if getattr(parameters, "task", None) != _CHAT or not _INSTRUMENTED.covers(owner):
-            return None, args, kwargs, None
-        if not json_codec.is_mapping(body):
+        dialects = _DIALECTS.get(getattr(parameters, "task", ""))
+        if dialects is None or not json_codec.is_mapping(body) or not _INSTRUMENTED.covers(owner):
             return None, args, kwargs, None
         server = provided_by("hugging_face", str(parameters.url))
         header = session_header((parameters.headers, None))
+        dialect = dialects["inputs" in body]
+        if dialect is not OPENAI_CHAT:
+            asked = {**_model(parameters.model), **body, **keys_of_call()}
+            return CALL_TRACER.start_call(dialect, asked, server, header), args, kwargs, None
         traced_call = CALL_TRACER.start_call(OPENAI_CHAT, body, server, header)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
         if forwarded or any(name in body for name in _KEYS):
@@ -71,6 +85,11 @@ class _Post(CallDescription):
         return record_iterator(iter(result), recorder)
 
 
+def _model(named: object) -> dict[str, str]:
+    """Return the model of a request whose body has none; the URL of a server is no model."""
+    return {"model": named} if isinstance(named, str) and "://" not in named else {}
+
+
 def _move_keys(method: Method) -> Method:
     """Move trace keys of ``chat_completion`` into its ``extra_body``, where ``_inner_post`` finds them."""
 
@@ -85,20 +104,26 @@ def _move_keys(method: Method) -> Method:
 
 
 _HOOKS: Final = wrap_call(_Post())
+_BOUND: Final = KeyHooks(_INSTRUMENTED)
+_WITHOUT_EXTRA: Final = ("text_generation", "feature_extraction")
+"""Methods whose requests have no place for trace keys."""
 _SYNC: Final = "huggingface_hub.inference._client"
 _ASYNC: Final = "huggingface_hub.inference._generated._async_client"
 
 PATCHES: Final = ClientPatches(
-    dialects=(OPENAI_CHAT.name,),
+    dialects=tuple(dict.fromkeys(dialect.name for both in _DIALECTS.values() for dialect in both)),
     instrumented=_INSTRUMENTED,
     patches=(
         Patch(_SYNC, "InferenceClient._inner_post", _HOOKS.sync),
         Patch(_ASYNC, "AsyncInferenceClient._inner_post", _HOOKS.asynchronous),
         Patch(_SYNC, "InferenceClient.chat_completion", _move_keys),
         Patch(_ASYNC, "AsyncInferenceClient.chat_completion", _move_keys),
+        *(Patch(_SYNC, f"InferenceClient.{name}", _BOUND.sync) for name in _WITHOUT_EXTRA),
+        *(Patch(_ASYNC, f"AsyncInferenceClient.{name}", _BOUND.asynchronous) for name in _WITHOUT_EXTRA),
     ),
     instance_patches=(
         InstancePatch("_inner_post", _HOOKS.sync, _HOOKS.asynchronous),
         InstancePatch("chat_completion", _move_keys),
+        *(InstancePatch(name, _BOUND.sync, _BOUND.asynchronous) for name in _WITHOUT_EXTRA),
     ),
 )

@@ -205,6 +205,13 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             min_version="1.20.0",
             patches="spancast.instrumentation.dashscope:PATCHES",
         ),
+        ClientSpec(
+            name="replicate",
+            distribution="replicate",
+            packages=("replicate",),
+            min_version="1.0.0",
+            patches="spancast.instrumentation.replicate:PATCHES",
+        ),
     )
 }
 

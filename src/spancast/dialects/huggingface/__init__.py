@@ -1,0 +1,1 @@
+"""The dialects of Hugging Face's own inference servers."""
