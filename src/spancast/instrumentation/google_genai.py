@@ -75,7 +75,7 @@ class _PublicCall:
 
 
 class _Carrier(dict[str, Any]):
-    """The ``extra_body`` of a request: what the caller gave is sent, ``call`` is not, whoever sends the request."""
+    """The ``extra_body`` of a request: what the caller gave is sent, ``call`` is never sent."""
 
     __slots__ = ("call",)
 
