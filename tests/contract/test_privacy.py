@@ -12,11 +12,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import TracerProvider
@@ -25,6 +26,7 @@ from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
 from tests.instrumentation import huggingface_drivers, mistralai_drivers
 from tests.instrumentation.drivers import OF_EACH_MECHANISM, Driver
 from tests.instrumentation.peers_program import PEERS
+from tests.instrumentation.test_websockets import Server, realtime_events, response_events, say, served, until
 
 import spancast
 from spancast.encoding.otlp.decode import read
@@ -258,6 +260,94 @@ async def test_client_without_content_sends_no_canary(driver: Driver, server: Re
         assert json.loads(complete["spancast.request.plugins"]) == [{"id": "web", "max_results": 3}]
         named = {f"spancast.request.{name}" for name in ("guided_json", "history", "plugins", "repetition_penalty")}
         assert named <= set(complete[semconv.REDACTED])
+
+
+# --- web sockets --------------------------------------------------------------------------------------
+
+
+def socket_script(events: Callable[[str], list[dict[str, Any]]]) -> Callable[[Any, Server], None]:
+    """Return a script that answers a request with poisoned ``events``, refuses one, and leaves the third unfinished."""
+    error = {"type": "invalid_request_error", "code": "invalid_prompt", "message": f"you said {CANARY}", CANARY: CANARY}
+
+    def script(connection: Any, server: Server) -> None:
+        def requested() -> dict[str, Any]:
+            while (event := server.next(connection))["type"] != "response.create":
+                pass
+            return event
+
+        requested()
+        say(connection, *poisoned(events("r1")))
+        refused = requested()
+        of_request = {**error, "event_id": refused.get("event_id")}
+        say(connection, {"type": "error", "event_id": "e9", "status": 400, "error": of_request})
+        requested()
+        say(connection, *poisoned(events("r3")[:2]))
+        connection.recv(timeout=30)
+
+    return script
+
+
+def ask_realtime(client: openai.OpenAI) -> None:
+    item: Any = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": CANARY}]}
+    call: Any = {"type": "function_call", "call_id": "c1", "name": CANARY, "arguments": json.dumps({CANARY: CANARY})}
+    output: Any = {"type": "function_call_output", "call_id": "c1", "output": CANARY}
+    tool: Any = {"type": "function", "name": CANARY, **TOOL}
+    asked: Any = {
+        "max_output_tokens": 50,
+        "instructions": CANARY,
+        "tools": [tool],
+        CANARY: CANARY,
+    }
+    session: Any = {
+        "type": "realtime",
+        "instructions": CANARY,
+        "tools": [tool],
+        "prompt": {"id": "p", "variables": {"a": CANARY}},
+    }
+    with client.realtime.connect(model="m-1", **KEPT_KEYS) as connection:
+        connection.session.update(session=session)
+        for given in (item, call, output):
+            connection.conversation.item.create(item=given)
+        for last in ("response.done", "error", "response.output_audio_transcript.delta"):
+            connection.response.create(event_id=f"for {last}", response=asked)
+            until(connection, last)
+
+
+def ask_responses(client: openai.OpenAI) -> None:
+    tool: Any = {"type": "function", "name": CANARY, **TOOL}
+    items: Any = [{"role": "developer", "content": CANARY}, {"role": "user", "content": CANARY}]
+    with client.responses.connect(**KEPT_KEYS) as connection:
+        for last in ("response.completed", "error", "response.output_text.delta"):
+            connection.response.create(
+                model="m-1", input=items, instructions=CANARY, tools=[tool], max_output_tokens=50
+            )
+            until(connection, last)
+
+
+SOCKETS: dict[str, tuple[Callable[[openai.OpenAI], None], Callable[[str], list[dict[str, Any]]]]] = {
+    "realtime": (ask_realtime, realtime_events),
+    "responses": (ask_responses, lambda identity: response_events(identity, CANARY)),
+}
+
+
+# openai 3.57 opens connections of websockets 17 in a way that is deprecated there.
+@pytest.mark.filterwarnings("ignore:connect.. must be used as a context manager:DeprecationWarning")
+@pytest.mark.parametrize("way", SOCKETS)
+def test_web_socket_without_content_sends_no_canary(way: str, pipeline: Pipeline) -> None:
+    ask, events = SOCKETS[way]
+    with served(socket_script(events)) as server:
+        ask(spancast.instrument(openai.OpenAI(base_url=f"http://127.0.0.1:{server.port}/v1", api_key="k")))
+        assert CANARY in json.dumps(server.received)
+    complete, failed, unfinished = map(all_attributes, assert_no_canary(pipeline))
+    for call in (complete, failed, unfinished):
+        assert call.items() >= {
+            "gen_ai.request.model": "m-1", "gen_ai.request.max_tokens": 50, "session.id": "session-kept",
+            "user.id": "user-kept", "trace.metadata.order": "order-kept", "server.address": "127.0.0.1",
+        }.items()  # fmt: skip
+    assert (complete["gen_ai.response.id"], complete["gen_ai.response.finish_reasons"]) == ("r1", ["stop"])
+    assert complete["gen_ai.usage.output_tokens"] in (2, 10)
+    assert failed["error.type"] == "invalid_prompt"
+    assert unfinished["spancast.response.incomplete"] == "closed"
 
 
 # --- functions --------------------------------------------------------------------------------------

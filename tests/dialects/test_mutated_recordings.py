@@ -36,6 +36,7 @@ from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_responses.answers import responses_answer, responses_events
 from spancast.dialects.openai_responses.reader import OPENAI_FETCHED_RESPONSE, OPENAI_RESPONSES
+from spancast.dialects.openai_responses.realtime import OPENAI_REALTIME
 from spancast.dialects.protocol import Dialect
 from spancast.model import json_codec
 from spancast.model.call import Response
@@ -58,6 +59,7 @@ OF_REQUESTS = (
     BEDROCK_INVOKE,
     GEMINI,
     GEMINI_INTERACTIONS,
+    OPENAI_REALTIME,
 )
 CASES = {dialect.name: recordings(dialect.name) for dialect in OF_REQUESTS}
 CASES[OPENAI_FETCHED_RESPONSE.name] = {
@@ -187,6 +189,7 @@ CONTENT: dict[str, Callable[[Json], Any]] = {
     ],
     OPENAI_RESPONSES.name: lambda answer: answer.get("output"),
     OPENAI_FETCHED_RESPONSE.name: lambda answer: answer.get("output"),
+    OPENAI_REALTIME.name: lambda answer: answer.get("output"),
     ANTHROPIC_MESSAGES.name: lambda answer: answer.get("content"),
     GEMINI.name: lambda answer: [
         one.get("content") for one in as_list(answer.get("candidates")) if isinstance(one, dict)
@@ -265,6 +268,8 @@ LEFT_OUT = frozenset(
         "response conversation", "response metadata", "response reasoning", "response text", "response text.format",
         "response tools", "response tools.parameters", "response tools.parameters.properties",
         "response tools.parameters.properties.city",
+        # A response repeats these properties of its session.
+        "response audio", "response audio.output", "response audio.output.format",
         # Frames of an event, around the part of the response that it has.
         *(f"stream {part}.{moment}" for part in ("content", "step") for moment in ("start", "delta", "stop")),
         *(f"stream interaction.{moment}" for moment in ("start", "created", "complete", "completed")),
@@ -303,7 +308,7 @@ def with_unknown_field(wire: Any, path: tuple[Any, ...]) -> Any:
 @pytest.mark.parametrize("kind", ["request", "response", "stream"])
 @pytest.mark.parametrize("dialect", OF_REQUESTS, ids=lambda one: one.name)
 def test_unknown_field_of_any_object_is_recorded(dialect: Dialect, kind: str) -> None:
-    if dialect is OPENAI_RESPONSES and kind == "stream":
+    if dialect in (OPENAI_RESPONSES, OPENAI_REALTIME) and kind == "stream":
         # Its last event has the whole response; the others repeat parts of it.
         kind, wanted = (
             "response",

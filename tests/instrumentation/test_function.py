@@ -409,3 +409,35 @@ def test_keys_given_by_position_are_not_passed_twice(spans: CapturedSpans) -> No
     keys = {"feature": "billing"}
     assert ask(MESSAGES, keys, "s")["got"] == (keys, "s", {})
     assert attributes(spans.one())["trace.metadata.feature"] == "billing"
+
+
+@pytest.mark.parametrize("kind", ["plain", "coroutine", "generator", "async generator"])
+async def test_call_inside_a_function_that_is_not_recorded_is_not_either(kind: str, spans: CapturedSpans) -> None:
+    inner = spancast.instrument(lambda **_: ANSWER)
+
+    def plain(**_: Any) -> Any:
+        return inner(**REQUEST)
+
+    async def waits(**_: Any) -> Any:
+        return inner(**REQUEST)
+
+    def yields(**_: Any) -> Generator[Any]:
+        yield inner(**REQUEST)
+        yield inner(**REQUEST)
+
+    async def yields_async(**_: Any) -> AsyncGenerator[Any]:
+        await asyncio.sleep(0)
+        yield inner(**REQUEST)
+
+    kinds: Any = {"plain": plain, "coroutine": waits, "generator": yields, "async generator": yields_async}
+    result = spancast.instrument(kinds[kind])(**REQUEST, trace={"enabled": False})
+    if inspect.iscoroutine(result):
+        assert await result == ANSWER
+    elif inspect.isgenerator(result):
+        for item in result:
+            assert item == ANSWER
+    elif inspect.isasyncgen(result):
+        assert [item async for item in result] == [ANSWER]
+    assert spans.all() == []
+    inner(**REQUEST)
+    assert len(spans.all()) == 1

@@ -10,6 +10,7 @@ from opentelemetry import trace as trace_api
 from tests.instrumentation.google_drivers import has_interactions, vertex_client
 
 import spancast
+from spancast.diagnostics import reraise_internal_errors
 from spancast.dialects.gemini.answers import gemini_answer, gemini_chunks
 from spancast.instrumentation.google_interactions import google_server
 from spancast.testing import CapturedSpans, ReplayServer, Reply
@@ -267,6 +268,101 @@ def test_nothing_of_the_content_is_recorded_without_capture_content(
     found = attributes(spans.one())
     assert "secret" not in repr({name: value for name, value in found.items() if name != "spancast.redacted"})
     assert found["gen_ai.usage.input_tokens"]
+
+
+# --- streams that are read late -------------------------------------------------------------------
+
+
+async def read_both(made: Any) -> list[str]:
+    """Return the texts of a whole call and a stream, synchronous, then asynchronous."""
+    ask: Any = {"model": "m-1", "contents": "hi"}
+    texts = [made.models.generate_content(**ask).text]
+    texts.append("".join(chunk.text for chunk in made.models.generate_content_stream(**ask)))
+    texts.append((await made.aio.models.generate_content(**ask)).text)
+    texts.append("".join([chunk.text async for chunk in await made.aio.models.generate_content_stream(**ask)]))
+    return texts
+
+
+@pytest.mark.parametrize("target", ["class", "client"])
+@pytest.mark.parametrize("is_first", [True, False])
+async def test_openinference_beside_ours_gives_one_span(
+    is_first: bool, target: str, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    peer = pytest.importorskip("openinference.instrumentation.google_genai").GoogleGenAIInstrumentor()
+    with genai.Client(api_key="k", http_options={"base_url": server.url}) as made:
+        plain = await read_both(made)
+        ours: Any = "google_genai" if target == "class" else made
+        starts = [lambda: peer.instrument(tracer_provider=spans.provider), lambda: spancast.instrument(ours)]
+        try:
+            for start in starts if is_first else reversed(starts):
+                start()
+            assert await read_both(made) == plain
+            with spancast.trace(session_id="s"):
+                assert await read_both(made) == plain
+        finally:
+            spancast.uninstrument(ours)
+            peer.uninstrument()
+            await made.aio.aclose()
+    found = [attributes(span) for span in spans.all()]
+    assert [span.instrumentation_scope.name for span in spans.all()] == [
+        "openinference.instrumentation.google_genai"
+    ] * 8
+    assert [one.get("session.id") for one in found] == [None] * 4 + ["s"] * 4
+    assert all(one["gen_ai.request.model"] == one["llm.model_name"] == "m-1" for one in found)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_keys_of_a_stream_are_not_sent_if_the_client_is_uninstrumented_before_its_first_step(
+    is_async: bool, client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    ask: Any = {"model": "m-1", "contents": "hi", "trace": {"feature": "billing"}, "session_id": "s"}
+    chat = {"message": "hi", "session_id": "s"}
+    if is_async:
+        streams = [
+            await client.aio.models.generate_content_stream(**ask),
+            await client.aio.chats.create(model="m-1").send_message_stream(**chat),
+        ]
+        spancast.uninstrument(client)
+        for stream in streams:
+            assert [chunk async for chunk in stream]
+        await client.aio.aclose()
+    else:
+        begun = [
+            client.models.generate_content_stream(**ask),
+            client.chats.create(model="m-1").send_message_stream(**chat),
+        ]
+        spancast.uninstrument(client)
+        assert all(map(list, begun))
+    assert spans.all() == []
+    assert [{*request.body} - {"generationConfig"} for request in server.requests] == [{"contents"}] * 2
+
+
+def test_keys_are_not_sent_if_our_begin_fails(
+    client: Any, server: ReplayServer, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import spancast.instrumentation.google_genai as patches
+
+    monkeypatch.delattr(patches, "google_server")
+    former = reraise_internal_errors(enabled=False)
+    try:
+        client.models.generate_content(model="m-1", contents="hi", session_id="s")
+        list(client.models.generate_content_stream(model="m-1", contents="hi", session_id="s"))
+    finally:
+        reraise_internal_errors(enabled=former)
+    assert spancast.stats().internal_errors == 2
+    assert spans.all() == []
+    assert [{*request.body} - {"generationConfig"} for request in server.requests] == [{"contents"}] * 2
+
+
+def test_keys_leave_the_extra_body_of_the_client_as_it_is(server: ReplayServer, spans: CapturedSpans) -> None:
+    options = {"base_url": server.url, "extra_body": {"labels": {"team": "a"}}}
+    with genai.Client(api_key="k", http_options=options) as made:
+        client: Any = spancast.instrument(made)
+        client.models.generate_content(model="m-1", contents="hi", session_id="s")
+        list(client.models.generate_content_stream(model="m-1", contents="hi", trace={"feature": "a"}))
+    assert [request.body.get("labels") for request in server.requests] == [{"team": "a"}] * 2
+    assert not any({"trace", "session_id"} & {*request.body} for request in server.requests)
+    assert [attributes(span)["spancast.request.labels"] for span in spans.calls()] == [{"team": "a"}] * 2
 
 
 # --- interactions ---------------------------------------------------------------------------------

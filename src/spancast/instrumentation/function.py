@@ -27,7 +27,6 @@ from spancast.tracing.generator_steps import (
     copy_names,
     generator_function,
     kind_of,
-    plain_step,
 )
 from spancast.tracing.traced_call import TracedCall, unrecorded, unrecorded_async
 
@@ -126,7 +125,12 @@ class _Call:
         traced_call, changed = self._begin(wrapped, args, kwargs)
         inner = wrapped(*args, **changed)
         if traced_call is None or not traced_call.records_response:
-            return Driven(inner, plain_step, nullcontext())
+            hidden = unrecorded_async if step is StepRecorder.step_async else unrecorded
+
+            def unrecorded_step(call: Callable[..., Any], *values: Any) -> Any:  # noqa: ANN401 - the generator's own values
+                return hidden(traced_call, lambda: call(*values))
+
+            return Driven(inner, unrecorded_step, nullcontext())
         recorder = StepRecorder(traced_call)
         return Driven(inner, functools.partial(step, recorder), recorder)
 

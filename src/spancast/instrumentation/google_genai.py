@@ -1,16 +1,22 @@
 """Patches of google-genai: generated content, chats, embeddings and interactions, of the Gemini API and Vertex AI.
 
 Every request passes ``BaseApiClient.request`` or one of its three variants with its path and final JSON, below
-automatic function calling and above retries. The public methods are patched only to move trace keys into
-``http_options.extra_body``, which travels with the call: a stream sends its request with its first step.
+automatic function calling and above retries. The public methods are patched only to give trace keys to the requests of
+their call, with the ``extra_body`` of ``http_options``: a stream sends its request with its first step.
 """
 
 from __future__ import annotations
 
+import functools
+import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from copy import deepcopy
 from typing import Any, Final
+
+from opentelemetry.context import get_current
+from opentelemetry.trace import Span, use_span
 
 from spancast.diagnostics import counters, never_raise
 from spancast.dialects import accessors
@@ -35,7 +41,8 @@ from spancast.model import json_codec
 from spancast.model.call import Response
 from spancast.model.json_data import sendable
 from spancast.tracing.call_tracer import CALL_TRACER
-from spancast.tracing.generator_steps import Driven, generator_function, plain_step
+from spancast.tracing.generator_steps import Driven, Unawaited, copy_names, generator_function, plain_step
+from spancast.tracing.other_instrumentations import active_inference_span, is_own_call, makes_late_spans, span_of_stream
 from spancast.tracing.traced_call import TracedCall
 
 _DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -49,9 +56,36 @@ _STREAMED: Final = "streamGenerateContent"
 _PREDICT: Final = "predict"
 """Also the method of image models, whose instances have a prompt."""
 _CONFIG: Final = "generationConfig"
-_NO_CONFIG: Final = "spancast_no_config"
-"""Goes with the keys of a call without a configuration, for which the SDK sends no ``generationConfig``."""
 _KEYS: Final = ("trace", "session_id")
+
+
+class _PublicCall:
+    """What the requests of a call of a public method need to know of it."""
+
+    __slots__ = ("has_body", "has_config", "keys", "span")
+
+    def __init__(self, keys: dict[str, Any], span: Span | None, *, has_config: bool, has_body: bool) -> None:
+        self.keys: Final = keys
+        self.has_config: Final = has_config
+        """False if the SDK would send no ``generationConfig``."""
+        self.has_body: Final = has_body
+        """False if the ``extra_body`` of the client is used."""
+        self.span = span
+        """The span that another instrumentation has made for the call."""
+
+
+class _Carrier(dict[str, Any]):
+    """The ``extra_body`` of a request: what the caller gave is sent, ``call`` is never sent."""
+
+    __slots__ = ("call",)
+
+    def __init__(self, given: Mapping[str, Any], call: _PublicCall) -> None:
+        super().__init__(given)
+        self.call: Final = call
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Carrier:
+        # The SDK copies its configurations.
+        return _Carrier(deepcopy(dict(self), memo), self.call)
 
 
 class _Clients(InstrumentedClients):
@@ -138,21 +172,26 @@ class _Request(CallDescription):
         options, client_options = given.get("http_options"), getattr(owner, "_http_options", None)
         body: dict[str, Any] = {"model": _model_of(path), **({"stream": True} if method == _STREAMED else {})}
         body.update({name: value for name, value in request.items() if not name.startswith("_")})
-        extra = _first("extra_body", options, client_options)
+        own = _first("extra_body", options)
+        call = own.call if isinstance(own, _Carrier) else None
+        if own is None or (call is not None and not call.has_body):
+            own = _first("extra_body", client_options)
+        extra = own if call is None else keys_into_extra_body({"extra_body": own, **call.keys})["extra_body"]
         if json_codec.is_mapping(extra):
             _merge(body, extra)
         headers = session_header((_first("headers", options), _first("headers", client_options)))
         server = google_server(owner, _first("base_url", options, client_options))
-        traced_call = CALL_TRACER.start_call(dialect, body, server, headers, parse_now=False)
+        span = call.span if call is not None else None
+        with nullcontext() if span is None or not span.is_recording() else _current(span):
+            traced_call = CALL_TRACER.start_call(dialect, body, server, headers, parse_now=False)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        has_no_config = body.pop(_NO_CONFIG, False)
-        if forwarded or has_no_config or any(name in body for name in _KEYS):
-            left_out = {*_KEYS, _NO_CONFIG, *(forwarded or {})}
+        if forwarded or call is not None or any(name in body for name in _KEYS):
+            left_out = {*_KEYS, *(forwarded or {})}
             sent = {name: value for name, value in (extra or {}).items() if name not in left_out}
             sent |= {name: value for name, value in (forwarded or {}).items() if value is not None}
             given["http_options"] = _with_extra_body(options, sent)
             # Newer chats make a configuration of their own, for a header.
-            if has_no_config and _first("headers", options) is None:
+            if call is not None and not call.has_config and _first("headers", options) is None:
                 given["request_dict"] = {name: value for name, value in request.items() if name != _CONFIG}
             args, kwargs = tuple([given.get(name) for name in _PARAMETERS]), {}
         if traced_call is not None:
@@ -167,6 +206,7 @@ class _Request(CallDescription):
         return None
 
 
+_current: Final = functools.partial(use_span, record_exception=False, set_status_on_exception=False)
 _PARAMETERS: Final = ("http_method", "path", "request_dict", "http_options")
 _REQUEST: Final = _Request()
 _HOOKS: Final = wrap_call(_REQUEST)
@@ -221,29 +261,66 @@ def _merge(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
 def _with_extra_body(options: Any, extra_body: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's options
     """Return HTTP options with another ``extra_body``; an empty one replaces that of the client."""
     if options is None or json_codec.is_mapping(options):
-        return {
-            **{name: value for name, value in (options or {}).items() if name != "extraBody"},
-            "extra_body": extra_body,
-        }
+        options = sys.modules["google.genai.types"].HttpOptions(**(options or {}))
+    # A copy is not validated: it holds this very object.
     return options.model_copy(update={"extra_body": extra_body})
 
 
 def _move_keys(method: Method) -> Method:
-    """Move trace keys of a public method into the ``extra_body`` of its configuration, where ``request`` finds them."""
+    """Move trace keys of a public method into its configuration, where ``request`` finds them."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if ("trace" in kwargs or "session_id" in kwargs) and args and _INSTRUMENTED.covers(args[0]):
-            args, kwargs = _with_keys(args, kwargs) or (args, _without_keys(kwargs))
+        if _has_keys(kwargs) and args and _INSTRUMENTED.covers(args[0]):
+            args, kwargs, _ = _with_call(args, kwargs) or (args, _without_keys(kwargs), None)
         return method(*args, **kwargs)
 
     return hide_frame(wrapper)
+
+
+def _keys_and_span(method: Method) -> Method:
+    """Do as ``_move_keys``, also with the span that another instrumentation makes for a stream.
+
+    It is current when the method is called, not when the request is sent.
+    """
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        call = None
+        if args and _INSTRUMENTED.covers(args[0]):
+            span = _span_of_other()
+            if _has_keys(kwargs) or span is not None or makes_late_spans():
+                args, kwargs, call = _with_call(args, kwargs, span) or (args, _without_keys(kwargs), None)
+        result = method(*args, **kwargs)
+        if call is None or call.span is not None or not makes_late_spans():
+            return result
+        if inspect.iscoroutine(result):
+            return copy_names(_named(Unawaited(result), call), result)
+        call.span = span_of_stream(result)
+        return result
+
+    return hide_frame(wrapper)
+
+
+@never_raise
+def _span_of_other() -> Span | None:
+    span = active_inference_span(get_current())
+    return None if span is None or is_own_call(span) else span
+
+
+async def _named(given: Unawaited, call: _PublicCall) -> Any:  # noqa: ANN401 - the SDK's own result
+    result = await given.coroutine
+    call.span = span_of_stream(result)
+    return result
+
+
+def _has_keys(kwargs: dict[str, Any]) -> bool:
+    return "trace" in kwargs or "session_id" in kwargs
 
 
 def _drop_keys(method: Method) -> Method:
     """Remove trace keys from a method that is not recorded."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if ("trace" in kwargs or "session_id" in kwargs) and args and _INSTRUMENTED.covers(args[0]):
+        if _has_keys(kwargs) and args and _INSTRUMENTED.covers(args[0]):
             counters.add("keys_not_traced")
             kwargs = _without_keys(kwargs)
         return method(*args, **kwargs)
@@ -256,29 +333,32 @@ def _without_keys(kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 @never_raise
-def _with_keys(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments with the trace keys in ``config``, or in that of a chat if it is not overridden."""
+def _with_call(
+    args: tuple[Any, ...], kwargs: dict[str, Any], span: Span | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any], _PublicCall]:
+    """Return the arguments with the call and its keys in ``config``, or in that of a chat if it is not overridden."""
     owner: Any = args[0]
     # ``send_message`` also takes its configuration by position.
     config: Any = args[2] if len(args) > 2 else kwargs.get("config")  # noqa: PLR2004 - the third one
     config = config or getattr(owner, "_config", None)
-    # The SDK copies the configuration, so the keys must be data.
-    keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
-    marks = {} if config else {_NO_CONFIG: True}
     options = _first("http_options", config) or _first("httpOptions", config)
     given = _first("extra_body", options) or _first("extraBody", options)
-    extra_body = keys_into_extra_body({"extra_body": given, **keys})["extra_body"]
-    options = _with_extra_body(options, {**extra_body, **marks})
+    keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
+    if isinstance(given, _Carrier):
+        # That of a chat, whose method calls this one.
+        outer = given.call
+        call = _PublicCall({**outer.keys, **keys}, span, has_config=outer.has_config, has_body=outer.has_body)
+    else:
+        call = _PublicCall(keys, span, has_config=bool(config), has_body=given is not None)
+    options = _with_extra_body(options, _Carrier(given or {}, call))
     if config is None or json_codec.is_mapping(config):
         changed: Any = {name: value for name, value in (config or {}).items() if name != "httpOptions"}
         changed["http_options"] = options
     else:
-        if json_codec.is_mapping(options):
-            options = sys.modules["google.genai.types"].HttpOptions(**options)
         changed = config.model_copy(update={"http_options": options})
     if len(args) > 2:  # noqa: PLR2004 - as above
-        return (*args[:2], changed, *args[3:]), _without_keys(kwargs)
-    return args, {**_without_keys(kwargs), "config": changed}
+        return (*args[:2], changed, *args[3:]), _without_keys(kwargs), call
+    return args, {**_without_keys(kwargs), "config": changed}, call
 
 
 _RECORDED: Final = ("generate_content", "generate_content_stream", "embed_content")
@@ -305,7 +385,11 @@ _SEAM: Final = {
     "async_request": _HOOKS.asynchronous,
     "async_request_streamed": _HOOKS.asynchronous,
 }
-_KEY_HOOKS: Final = {**dict.fromkeys(_RECORDED, _move_keys), **dict.fromkeys(_UNRECORDED, _drop_keys)}
+_KEY_HOOKS: Final = {
+    **dict.fromkeys(_RECORDED, _move_keys),
+    "generate_content_stream": _keys_and_span,
+    **dict.fromkeys(_UNRECORDED, _drop_keys),
+}
 
 PATCHES: Final = ClientPatches(
     dialects=(GEMINI.name, GEMINI_EMBEDDINGS.name, GEMINI_INTERACTIONS.name),

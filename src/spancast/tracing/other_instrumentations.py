@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final
+import sys
+from typing import Any, Final
 
 from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
@@ -17,6 +18,8 @@ _LOGFIRE_MARK: Final = "_is_instrumented_by_logfire"
 _INFERENCE: Final = frozenset({"chat", "text_completion", "generate_content", "embeddings"})
 _SCOPES: Final = frozenset({"openinference.instrumentation.bedrock"})
 """Instrumentations whose spans say only at their end what they are."""
+_LATE: Final = "openinference.instrumentation.google_genai"
+"""An instrumentation whose span of a stream is not current when the stream sends its request."""
 _KINDS: Final = frozenset({"LLM", "EMBEDDING"})
 
 
@@ -38,6 +41,20 @@ def active_inference_span(current: Context) -> Span | None:
     if attributes.get(semconv.OPERATION_NAME) in _INFERENCE or attributes.get("openinference.span.kind") in _KINDS:
         return span
     return span if attributes.get("llm.request.type") in ("chat", "completion", "embedding") else None
+
+
+def makes_late_spans() -> bool:
+    """Return whether an instrumentation may be active whose span only the stream knows that it returns."""
+    return _LATE in sys.modules
+
+
+def span_of_stream(stream: Any) -> Span | None:  # noqa: ANN401 - any stream
+    """Return the span that another instrumentation keeps in the stream it has returned; None if there is none.
+
+    It is private: without it, the call has a span of ours as well.
+    """
+    span = getattr(getattr(stream, "_with_span", None), "_span", None)
+    return span if isinstance(span, Span) and span.is_recording() else None
 
 
 def is_own_call(span: Span) -> bool:

@@ -27,6 +27,8 @@ _EVENTS: Final = {
 _AUDIO: Final = frozenset({"response.audio.delta", "response.output_audio.delta"})
 _USAGE: Final = {"input_token_details": "input_tokens_details", "output_token_details": "output_tokens_details"}
 _RENAMED: Final = frozenset({"status_details", "usage", "conversation_id"})
+_NAMED: Final = frozenset({"type", "error"})
+"""Details of the status that are its name, and the error of the response."""
 _SESSION: Final = frozenset({"audio", "input_audio_format", "output_audio_format", "output_modalities", "voice"})
 """Properties of the session, repeated in a response."""
 
@@ -39,10 +41,9 @@ class _RealtimeStream(ResponsesStream):
     def feed(self, chunk: object) -> None:
         """Process the next event."""
         event = accessors.fields(chunk)
-        kind = event.get("type")
+        kind = accessors.text(event.get("type")) or ""
         if kind not in _AUDIO:
-            known = _EVENTS.get(kind, kind) if isinstance(kind, str) else kind
-            super().feed({**event, "type": known, "event_id": None})
+            super().feed({**event, "type": _EVENTS.get(kind, kind), "event_id": None})
 
 
 class _OpenAIRealtime(OpenAIResponses):
@@ -82,8 +83,9 @@ def _read(response: Mapping[str, Any], *, content: bool, is_cut: bool = False) -
         known["usage"] = usage
     if not json_codec.is_absent(details.get("error")):
         known["error"] = details["error"]
-    if reason := accessors.text(details.get("reason")):
-        known["incomplete_details"] = {"reason": reason}
+    if rest := {name: value for name, value in details.items() if name not in _NAMED}:
+        known["incomplete_details"] = rest
+    if accessors.text(details.get("reason")):
         # An interruption by the speaker is no error; its reason is that of the end.
         known["status"] = "incomplete"
     read = read_body(known, content=content, is_cut=is_cut)

@@ -138,13 +138,10 @@ def _text_message(proto: Any, roles: Mapping[int, object]) -> dict[str, Any] | N
     if len(content) != 1 or not role or not (text := content[0].text):
         return None
     length = len(text) if text.isascii() else len(text.encode())
-    is_text_only = proto.ByteSize() == _field_size(_field_size(length)) + _ENUM_SIZE
+    # The size of a field: a tag, its length in groups of seven bits, its bytes.
+    part = 1 + (length.bit_length() + 6) // 7 + length
+    is_text_only = proto.ByteSize() == 1 + (part.bit_length() + 6) // 7 + part + _ENUM_SIZE
     return {"role": roles.get(role), "content": text} if is_text_only else None
-
-
-def _field_size(length: int) -> int:
-    """Return the size of a field of ``length`` bytes: a tag, the length in groups of seven bits, the bytes."""
-    return 1 + max(1, -(-length.bit_length() // 7)) + length
 
 
 def _word(name: str, value: object) -> object:
