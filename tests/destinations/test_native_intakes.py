@@ -5,6 +5,7 @@ No engine of either runs here: the schema below is read from the documents (``so
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import uuid
@@ -109,6 +110,7 @@ class Intake(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.batches: list[Any] = []
+        self.encodings: list[str | None] = []
         self.replies: list[tuple[int, bytes]] = []
         self.key_is_valid = True
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -129,6 +131,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/api/v1/validate":
             self.answer(*((200, b'{"valid":true}') if self.server.key_is_valid else (403, b'{"errors":["Forbidden"]}')))
             return
+        self.server.encodings.append(self.headers.get("Content-Encoding"))
+        if self.headers.get("Content-Encoding") == "gzip":
+            text = gzip.decompress(text)
         if self.server.replies:
             status, body = self.server.replies.pop(0)
             if status >= 300:
@@ -326,6 +331,44 @@ def test_posthog_gets_the_properties_of_its_document(intake: Intake, make: Make)
     }  # fmt: skip
     assert (failed["properties"]["$ai_is_error"], failed["properties"]["$ai_error"]) == (True, "rate limited")
     assert (step["event"], group["event"]) == ("$ai_span", "$ai_trace")
+
+
+def test_posthog_gets_tools_as_its_sdk_sends_them(intake: Intake, make: Make) -> None:
+    tools = [
+        {"type": "function", "name": "track", "description": "Track", "parameters": {"type": "object"}},
+        {"name": "find", "input_schema": {"type": "object"}},
+        {"type": "function", "function": {"name": "book"}},
+        {"type": "web_search", "name": "search"},
+    ]
+    to = make("posthog")
+    asked = {semconv.OPERATION_NAME: "chat", semconv.TOOL_DEFINITIONS: json.dumps(tools)}
+    assert to.deliver(payload([span("chat", 1, attributes=asked)]), 60) == Delivered()
+    to.close()
+    [sent] = intake.spans()
+    assert sent["properties"]["$ai_tools"] == [
+        {
+            "type": "function",
+            "function": {"name": "track", "description": "Track", "parameters": {"type": "object"}},
+        },
+        {"type": "function", "function": {"name": "find", "input_schema": {"type": "object"}}},
+        *tools[2:],
+    ]
+
+
+def test_posthog_is_sent_gzip_unless_it_is_turned_off(intake: Intake, make: Make) -> None:
+    for others in ({}, {"compression": "none"}):
+        to = make("posthog", **others)
+        assert to.deliver(payload(), 60) == Delivered()
+        to.close()
+    assert intake.encodings == ["gzip", None]
+    assert intake.batches[0] == intake.batches[1]
+
+
+def test_datadog_is_not_compressed_since_its_document_names_no_compression(intake: Intake, make: Make) -> None:
+    to = make("datadog")
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    assert intake.encodings == [None]
 
 
 def test_posthog_creates_no_person_for_a_session(intake: Intake, make: Make) -> None:
