@@ -16,6 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.destinations.configs import CANARY
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.e2e.servers import Server, binary
@@ -289,6 +290,14 @@ def test_key_that_cannot_be_used_names_the_field() -> None:
     with pytest.raises(ConfigError, match="service_account_key: the private key is invalid") as raised:
         bigquery.create(config, ENCODER)
     assert CANARY not in str(raised.value)
+
+
+def test_request_matches_the_golden_file(stub: Stub, make: Make) -> None:
+    to = make()
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    [body] = [body for _, path, body in stub.requests if path.endswith("/insertAll")]
+    assert_golden("bigquery", body)
 
 
 # The emulator.

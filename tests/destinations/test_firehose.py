@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import conversation, records, span
 from tests.export.pipelines import pipeline_with
@@ -87,6 +88,13 @@ def test_record_is_a_line_of_json(url: str, bucket: Any) -> None:
     found = lines(bucket)
     assert [row["span_id"] for row in found] == [one.span_id for one in conversation()]
     assert (found[0]["prompt_tokens"], found[0]["total_cost"], found[0]["tags"]) == (100, 0.00075, [])
+
+
+def test_records_match_the_golden_file(url: str, bucket: Any) -> None:
+    to = destination(url)
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    assert_golden("firehose", lines(bucket))
 
 
 def test_missing_stream_is_rejected_with_the_services_words(url: str, bucket: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tests.destinations.configs import CANARY
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
@@ -79,6 +80,21 @@ def test_message_is_the_row_of_a_span(brokers: str, read: Read) -> None:
     assert call["input"]["messages"][-1] == {"role": "user", "content": "Process this order..."}
     assert {message.key() for message in messages} == {conversation()[0].trace_id.encode()}
     assert dict(messages[0].headers()) == {"content-type": b"application/json", "spancast-schema": b"1"}
+
+
+def test_messages_match_the_golden_file(brokers: str, read: Read) -> None:
+    to = destination(brokers, topic="golden")
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    found = [
+        {
+            "key": message.key().decode(),
+            "headers": {name: value.decode() for name, value in message.headers()},
+            "value": json.loads(message.value()),
+        }
+        for message in read("golden", 4)
+    ]
+    assert_golden("kafka", sorted(found, key=lambda one: one["value"]["end_time"]))
 
 
 def test_otlp_message_is_a_request(brokers: str, read: Read) -> None:
