@@ -483,7 +483,7 @@ class Runtime:
 
     @never_raise
     def _imported(self, name: str, package: str) -> None:
-        # wrapt calls a hook once; the module may be imported anew.
+        # wrapt calls a hook once; the module may be imported again.
         self._hooked.discard(package)
         if name in self._awaited:
             del self._awaited[name]
