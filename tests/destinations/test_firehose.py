@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY
+from tests.destinations.conftest import Explained
 from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import conversation, records, span
@@ -196,3 +197,12 @@ def test_contract(url: str, bucket: Any) -> None:
         lambda: fields(url), unreachable=lambda: fields(f"http://127.0.0.1:{own_port()}"), secrets=[CANARY]
     )
     assert len(lines(bucket)) == 6
+
+
+def test_explain_follows_a_span(url: str, bucket: Any, explained: Explained) -> None:
+    assert explained(fields(url))[0] == "delivered"
+    state, reason = explained(fields(url, deliveryStreamName="missing"))
+    assert (state, "ResourceNotFoundException" in reason) == ("dead_lettered", True)
+    state, reason = explained(fields(f"http://127.0.0.1:{own_port()}"), is_away=True)
+    assert (state, "EndpointConnectionError" in reason) == ("queued", True)
+    assert len(lines(bucket)) == 1

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tests.destinations.configs import CANARY
+from tests.destinations.conftest import Explained
 from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
@@ -233,3 +234,14 @@ def test_contract(brokers: str) -> None:
         },
         secrets=[CANARY],
     )
+
+
+def test_explain_follows_a_span(brokers: str, read: Read, explained: Explained) -> None:
+    entry = {"type": "kafka", "bootstrap_servers": brokers, "topic": "explained", "timeout": "30s"}
+    assert explained(entry)[0] == "delivered"
+    state, reason = explained({**entry, "topic": "small", "options": {"message.max.bytes": 1000}})
+    assert (state, "the limit is" in reason) == ("dead_lettered", True)
+    away = {**entry, "bootstrap_servers": f"127.0.0.1:{own_port()}", "timeout": 0.3}
+    state, reason = explained(away, is_away=True)
+    assert (state, "_MSG_TIMED_OUT" in reason) == ("queued", True)
+    assert len(read("explained", 1)) == 1

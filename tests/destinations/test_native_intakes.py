@@ -16,6 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 from tests.destinations.configs import CANARY, REQUIRED, config
+from tests.destinations.conftest import Explained
 from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import payload
 from tests.destinations.spans import LEAKS, START_NS, conversation, records, span
@@ -469,3 +470,15 @@ def test_contract(kind: str, intake: Intake) -> None:
     assert (
         len({one.get("uuid", one.get("span_id")) for one in intake.spans() if "connection-test" not in str(one)}) == 6
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_explain_follows_a_span(kind: str, intake: Intake, explained: Explained) -> None:
+    to = entry(kind, intake.url)
+    assert explained(to)[0] == "delivered"
+    intake.replies = [(400, b"no such model")]
+    state, reason = explained(to)
+    assert (state, "no such model" in reason) == ("dead_lettered", True)
+    state, reason = explained({**to, ADDRESS[kind]: f"http://127.0.0.1:{own_port()}", "timeout": 1}, is_away=True)
+    assert (state, "127.0.0.1" in reason) == ("queued", True)
+    assert len(intake.spans()) == 1

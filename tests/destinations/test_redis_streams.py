@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY
+from tests.destinations.conftest import Explained
 from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
@@ -194,3 +195,14 @@ def test_contract(port: int, engine: Any, tmp_path: Path) -> None:
         secrets=[CANARY],
     )
     assert len(entries(engine)) == 6
+
+
+def test_explain_follows_a_span(port: int, engine: Any, explained: Explained) -> None:
+    entry = {"type": "redis", "url": f"redis://127.0.0.1:{port}", "timeout": 60}
+    assert explained(entry)[0] == "delivered"
+    engine.set("text", "in the way")
+    state, reason = explained({**entry, "stream": "text"})
+    assert (state, "WRONGTYPE Operation against a key" in reason) == ("dead_lettered", True)
+    state, reason = explained({**entry, "url": f"redis://127.0.0.1:{own_port()}", "timeout": 1}, is_away=True)
+    assert (state, "ConnectionError" in reason) == ("queued", True)
+    assert len(entries(engine)) == 1
