@@ -6,9 +6,9 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from pydantic.fields import FieldInfo
 
@@ -166,6 +166,140 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         yield from _flat(item, f"{path}.{name}".strip("."))
 
 
+class Product(NamedTuple):
+    """Where a product shows the facts of ``SEEN``, and how that was verified.
+
+    A fact that is missing in ``shown`` has no place of its own that is known.
+    """
+
+    verified: str
+    shown: Mapping[str, str] = {}
+
+
+_IN_METADATA = dict.fromkeys(("session", "user", "`trace_name`", "own key `plan`"), "metadata")
+_IN_TABLE = "the columns of `tables` above"
+PRODUCTS: Mapping[str, Product] = {
+    "langfuse": Product(
+        "read in its server's source of 2026-08-22",
+        {
+            "session": "session", "user": "user", "`trace_name`": "name of the trace",
+            "own key `plan`": "metadata of the trace and of the observation", "question": "input of the observation",
+            "answer": "output of the observation", "input tokens": "usage", "cached tokens": "usage details",
+            "cost": "cost details; it wins over Langfuse's prices",
+        },
+    ),
+    "langsmith": Product(
+        "read in its SDK 0.15.1 and its page on OpenTelemetry, 2026-11",
+        {
+            **_IN_METADATA, "session": "thread", "question": "input of the run (an assumption)",
+            "answer": "output of the run (an assumption)",
+            "input tokens": "usage of the run", "cached tokens": "usage of the run", "cost": "cost of the run",
+        },
+    ),
+    "arize": Product(
+        "read in OpenInference 0.1.42, 2026-08; Arize AX itself was not tried",
+        {
+            **_IN_METADATA, "session": "session", "user": "user", "question": "input", "answer": "output",
+            "input tokens": "tokens", "cached tokens": "token details", "cost": "cost (an assumption)",
+        },
+    ),
+    "phoenix": Product(
+        "tried with its server 20.26.1, 2026-11",
+        {
+            **_IN_METADATA, "session": "session, listed with its first question and last answer", "user": "user",
+            "question": "input, also in the list of traces", "answer": "output, also in the list of traces",
+            "input tokens": "tokens", "cached tokens": "token details", "cost": "cost (an assumption)",
+        },
+    ),
+    "braintrust": Product(
+        "read in its SDK 0.48.1 and its pages on OpenTelemetry, 2026-11",
+        {
+            **_IN_METADATA, "question": "input", "answer": "output", "input tokens": "metric `prompt_tokens`",
+            "cached tokens": "metric `prompt_cached_tokens`", "cost": "metric `estimated_cost`",
+        },
+    ),
+    "opik": Product(
+        "read in its backend's mapping rules, 2026-11",
+        {
+            **_IN_METADATA, "session": "thread", "question": "input", "answer": "output", "input tokens": "usage",
+            "cached tokens": "usage, `cache_read_input_tokens`", "cost": "cost; in older servers metadata only",
+        },
+    ),
+    "weave": Product(
+        "read in its trace server's source and weave 0.54, 2026-11",
+        {
+            **dict.fromkeys(("user", "`trace_name`", "own key `plan`", "cost"), "attributes of the call"),
+            "session": "thread", "question": "inputs", "answer": "output", "input tokens": "usage (an assumption)",
+        },
+    ),
+    "posthog": Product(
+        "read in its documents, its SDK 7.91 and its capture service's source, 2026-11",
+        {
+            "session": "session of AI events", "user": "person", "`trace_name`": "property",
+            "own key `plan`": "property", "question": "input of the generation", "answer": "output of the generation",
+            "input tokens": "input tokens", "cached tokens": "property", "cost": "cost; it wins over PostHog's prices",
+        },
+    ),
+    "datadog": Product(
+        "read in its HTTP API reference and in ddtrace 4.16.0, 2026-11",
+        {
+            "session": "session", "user": "tag `user_id`", "`trace_name`": "tag and metadata",
+            "own key `plan`": "tag and metadata", "question": "input messages", "answer": "output messages",
+            "input tokens": "metric", "cached tokens": "metric", "cost": "metric",
+        },
+    ),
+    "raindrop": Product(
+        "read in raindrop-ai 0.0.75 and its page on OpenTelemetry, 2026-11",
+        {"session": "conversation", "user": "user", "own key `plan`": "property", "cost": "cost (an assumption)"},
+    ),
+    "sentry": Product(
+        "attributes of the span, read in @sentry/conventions 0.33.0. What begins with `trace.` would be dropped, by"
+        " OpenRouter's page of 2026-09, so own keys begin with `metadata.`"
+    ),
+    "newrelic": Product("attributes of the span, read in its page on AI monitoring, 2026-11; 4,095 characters each"),
+    "grafana": Product("attributes of the span, as in Tempo; read in its page on OTLP, 2026-11"),
+    "elastic": Product(
+        "fields of a document in `traces-generic.otel-default`, read in Elastic's and OpenRouter's pages, 2026-11"
+    ),
+    "otel-collector": Product("attributes of the span, tried with a Collector, 2026-11"),
+    "webhook": Product("attributes of the span in OTLP JSON, read in OpenRouter's page, 2026-11"),
+    "s3": Product("the fields of `s3` above, tried with moto 5.2.5, 2026-11; the form is that of OpenRouter's page"),
+    "clickhouse": Product(f"{_IN_TABLE}, in upper case; tried with ClickHouse's engine (chdb 4.4), 2026-11"),
+    "snowflake": Product(f"{_IN_TABLE}, in upper case; tried with fakesnow 0.12, 2026-11"),
+    "bigquery": Product(f"{_IN_TABLE}; tried with bqemulator 1.4.0, 2026-11"),
+    "mlflow": Product(
+        "tried with its server 3.17.2, 2026-11",
+        {
+            "session": "`session.id` of the trace", "user": "`user.id` of the trace",
+            "`trace_name`": "name of the trace", "own key `plan`": "tag of the trace",
+            "question": "inputs, also in the list of traces", "answer": "outputs, also in the list of traces",
+            "input tokens": "token usage", "cached tokens": "token usage",
+            "cost": "cost; without it MLflow estimates one",
+        },
+    ),
+}  # fmt: skip
+"""Broadcast's products first. A place that was not read or tried is marked as an assumption."""
+
+
+def what_you_see() -> str:
+    """Return a table per product: by which name it gets each fact, and where it shows it."""
+    return "\n\n".join(_product(kind, product) for kind, product in PRODUCTS.items())
+
+
+def _product(kind: str, product: Product) -> str:
+    title, form = DESTINATIONS[kind].title, OWN_FORMATS.get(f"`{kind}`")
+    if not product.shown:
+        return f"**{title}**: {product.verified}."
+    leaves = None if form is None else list(_flat(form(_call())))
+    lines = [
+        f"| {fact} | {_places(DESTINATIONS[kind].convention, fact) if leaves is None else _paths(leaves, fact)} "
+        f"| {product.shown.get(fact, '')} |"
+        for fact in SEEN
+    ]
+    head = ["| you set, or the call has | it arrives as | the product shows it as |", "|---|---|---|"]
+    return "\n".join([f"**{title}**: {product.verified}.", "", *head, *lines])
+
+
 def _places(convention: str, fact: str) -> str:
     span, given = _call(), _call().attributes
     convert = convention_of(convention)
@@ -280,6 +414,7 @@ TABLES = {
     "conventions": conventions,
     "attributes_by_convention": attributes_by_convention,
     "own_formats": own_formats,
+    "what_you_see": what_you_see,
     "settings": settings,
 }
 

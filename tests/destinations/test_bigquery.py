@@ -16,6 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.destinations.configs import CANARY
+from tests.destinations.conftest import Explained
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.e2e.servers import Server, binary
@@ -291,6 +293,14 @@ def test_key_that_cannot_be_used_names_the_field() -> None:
     assert CANARY not in str(raised.value)
 
 
+def test_request_matches_the_golden_file(stub: Stub, make: Make) -> None:
+    to = make()
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    [body] = [body for _, path, body in stub.requests if path.endswith("/insertAll")]
+    assert_golden("bigquery", body)
+
+
 # The emulator.
 
 
@@ -365,3 +375,17 @@ def test_contract(stub: Stub, account: dict[str, str]) -> None:
         secrets=[f"{CANARY}-token", account["private_key"][100:200]],
     )
     assert len({insert_id for ids in stub.inserted for insert_id in ids}) == 6
+
+
+def test_explain_follows_a_span(stub: Stub, account: dict[str, str], explained: Explained) -> None:
+    url = f"http://127.0.0.1:{stub.server_port}"
+    key = json.dumps({**account, "token_uri": f"{url}/token"})
+    entry = {"type": "bigquery", "project": "p-1", "service_account_key": key, "base_url": url, "timeout": 60}
+    assert explained(entry)[0] == "delivered"
+    refused = {"index": 0, "errors": [{"reason": "invalid", "location": "tags", "message": "no such field"}]}
+    stub.replies = [(200, {"insertErrors": [refused]})]
+    state, reason = explained(entry)
+    assert (state, "no such field" in reason) == ("dead_lettered", True)
+    stub.replies = [(503, {"error": {"message": "not now"}})]
+    state, reason = explained(entry, is_away=True)
+    assert (state, "not now" in reason) == ("queued", True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterator
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from tests.destinations.configs import CANARY
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
@@ -304,13 +303,9 @@ def test_deliver_with_wrong_password_sends_headers_and_is_retried(caplog: pytest
 
 
 def test_row_values_match_the_golden_file() -> None:
-    golden = Path(__file__).parents[1] / "golden" / "destinations" / "clickhouse.json"
     context = {"entity_id": "local", "organization_id": None}
 
     def row(one: SpanData) -> dict[str, Any]:
         return {name: column.value(one, context) for name, column in COLUMNS.items()}
 
-    values = [row(one) for one in conversation()]
-    if os.environ.get("SPANCAST_GOLDEN") == "write":
-        golden.write_text(json.dumps(values, indent=2) + "\n")
-    assert json.loads(golden.read_text()) == values
+    assert_golden("clickhouse", [row(one) for one in conversation()])

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY
+from tests.destinations.conftest import Explained
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import conversation, records, span
 from tests.export.pipelines import pipeline_with
@@ -87,6 +89,13 @@ def test_record_is_a_line_of_json(url: str, bucket: Any) -> None:
     found = lines(bucket)
     assert [row["span_id"] for row in found] == [one.span_id for one in conversation()]
     assert (found[0]["prompt_tokens"], found[0]["total_cost"], found[0]["tags"]) == (100, 0.00075, [])
+
+
+def test_records_match_the_golden_file(url: str, bucket: Any) -> None:
+    to = destination(url)
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    assert_golden("firehose", lines(bucket))
 
 
 def test_missing_stream_is_rejected_with_the_services_words(url: str, bucket: Any) -> None:
@@ -188,3 +197,12 @@ def test_contract(url: str, bucket: Any) -> None:
         lambda: fields(url), unreachable=lambda: fields(f"http://127.0.0.1:{own_port()}"), secrets=[CANARY]
     )
     assert len(lines(bucket)) == 6
+
+
+def test_explain_follows_a_span(url: str, bucket: Any, explained: Explained) -> None:
+    assert explained(fields(url))[0] == "delivered"
+    state, reason = explained(fields(url, deliveryStreamName="missing"))
+    assert (state, "ResourceNotFoundException" in reason) == ("dead_lettered", True)
+    state, reason = explained(fields(f"http://127.0.0.1:{own_port()}"), is_away=True)
+    assert (state, "EndpointConnectionError" in reason) == ("queued", True)
+    assert len(lines(bucket)) == 1

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from tests.destinations.configs import CANARY
+from tests.destinations.conftest import Explained
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
@@ -79,6 +81,21 @@ def test_message_is_the_row_of_a_span(brokers: str, read: Read) -> None:
     assert call["input"]["messages"][-1] == {"role": "user", "content": "Process this order..."}
     assert {message.key() for message in messages} == {conversation()[0].trace_id.encode()}
     assert dict(messages[0].headers()) == {"content-type": b"application/json", "spancast-schema": b"1"}
+
+
+def test_messages_match_the_golden_file(brokers: str, read: Read) -> None:
+    to = destination(brokers, topic="golden")
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    found = [
+        {
+            "key": message.key().decode(),
+            "headers": {name: value.decode() for name, value in message.headers()},
+            "value": json.loads(message.value()),
+        }
+        for message in read("golden", 4)
+    ]
+    assert_golden("kafka", sorted(found, key=lambda one: one["value"]["end_time"]))
 
 
 def test_otlp_message_is_a_request(brokers: str, read: Read) -> None:
@@ -217,3 +234,14 @@ def test_contract(brokers: str) -> None:
         },
         secrets=[CANARY],
     )
+
+
+def test_explain_follows_a_span(brokers: str, read: Read, explained: Explained) -> None:
+    entry = {"type": "kafka", "bootstrap_servers": brokers, "topic": "explained", "timeout": "30s"}
+    assert explained(entry)[0] == "delivered"
+    state, reason = explained({**entry, "topic": "small", "options": {"message.max.bytes": 1000}})
+    assert (state, "the limit is" in reason) == ("dead_lettered", True)
+    away = {**entry, "bootstrap_servers": f"127.0.0.1:{own_port()}", "timeout": 0.3}
+    state, reason = explained(away, is_away=True)
+    assert (state, "_MSG_TIMED_OUT" in reason) == ("queued", True)
+    assert len(read("explained", 1)) == 1

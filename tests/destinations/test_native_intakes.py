@@ -5,6 +5,7 @@ No engine of either runs here: the schema below is read from the documents (``so
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 import uuid
@@ -15,6 +16,8 @@ from typing import Any
 import jsonschema
 import pytest
 from tests.destinations.configs import CANARY, REQUIRED, config
+from tests.destinations.conftest import Explained
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import payload
 from tests.destinations.spans import LEAKS, START_NS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
@@ -109,6 +112,7 @@ class Intake(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.batches: list[Any] = []
+        self.encodings: list[str | None] = []
         self.replies: list[tuple[int, bytes]] = []
         self.key_is_valid = True
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -129,6 +133,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/api/v1/validate":
             self.answer(*((200, b'{"valid":true}') if self.server.key_is_valid else (403, b'{"errors":["Forbidden"]}')))
             return
+        self.server.encodings.append(self.headers.get("Content-Encoding"))
+        if self.headers.get("Content-Encoding") == "gzip":
+            text = gzip.decompress(text)
         if self.server.replies:
             status, body = self.server.replies.pop(0)
             if status >= 300:
@@ -328,6 +335,58 @@ def test_posthog_gets_the_properties_of_its_document(intake: Intake, make: Make)
     assert (step["event"], group["event"]) == ("$ai_span", "$ai_trace")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_request_matches_the_golden_file(kind: str, intake: Intake, make: Make) -> None:
+    """The files were compared with the examples of the products' documents, field by field, on 2026-11-30.
+
+    Datadog: ``session_id`` of the envelope is left out, since a batch has spans of several sessions and each span names
+    its own. PostHog: a span without a parent is ``$ai_trace``, as PostHog's own OTLP endpoint makes it.
+    """
+    to = make(kind)
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    [body] = intake.batches
+    assert_golden(kind, body)
+
+
+def test_posthog_gets_tools_as_its_sdk_sends_them(intake: Intake, make: Make) -> None:
+    tools = [
+        {"type": "function", "name": "track", "description": "Track", "parameters": {"type": "object"}},
+        {"name": "find", "input_schema": {"type": "object"}},
+        {"type": "function", "function": {"name": "book"}},
+        {"type": "web_search", "name": "search"},
+    ]
+    to = make("posthog")
+    asked = {semconv.OPERATION_NAME: "chat", semconv.TOOL_DEFINITIONS: json.dumps(tools)}
+    assert to.deliver(payload([span("chat", 1, attributes=asked)]), 60) == Delivered()
+    to.close()
+    [sent] = intake.spans()
+    assert sent["properties"]["$ai_tools"] == [
+        {
+            "type": "function",
+            "function": {"name": "track", "description": "Track", "parameters": {"type": "object"}},
+        },
+        {"type": "function", "function": {"name": "find", "input_schema": {"type": "object"}}},
+        *tools[2:],
+    ]
+
+
+def test_posthog_is_sent_gzip_unless_it_is_turned_off(intake: Intake, make: Make) -> None:
+    for others in ({}, {"compression": "none"}):
+        to = make("posthog", **others)
+        assert to.deliver(payload(), 60) == Delivered()
+        to.close()
+    assert intake.encodings == ["gzip", None]
+    assert intake.batches[0] == intake.batches[1]
+
+
+def test_datadog_is_not_compressed_since_its_document_names_no_compression(intake: Intake, make: Make) -> None:
+    to = make("datadog")
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    assert intake.encodings == [None]
+
+
 def test_posthog_creates_no_person_for_a_session(intake: Intake, make: Make) -> None:
     to = make("posthog")
     keys = {semconv.OPERATION_NAME: "chat", semconv.SESSION_ID: "s-1"}
@@ -411,3 +470,15 @@ def test_contract(kind: str, intake: Intake) -> None:
     assert (
         len({one.get("uuid", one.get("span_id")) for one in intake.spans() if "connection-test" not in str(one)}) == 6
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_explain_follows_a_span(kind: str, intake: Intake, explained: Explained) -> None:
+    to = entry(kind, intake.url)
+    assert explained(to)[0] == "delivered"
+    intake.replies = [(400, b"no such model")]
+    state, reason = explained(to)
+    assert (state, "no such model" in reason) == ("dead_lettered", True)
+    state, reason = explained({**to, ADDRESS[kind]: f"http://127.0.0.1:{own_port()}", "timeout": 1}, is_away=True)
+    assert (state, "127.0.0.1" in reason) == ("queued", True)
+    assert len(intake.spans()) == 1

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY, config
+from tests.destinations.golden import assert_golden
 
 from spancast.destinations.otlp_vendors import OTLP_VENDORS, signal_url, target
 from spancast.encoding.conventions.registry import CONVENTIONS
-
-GOLDEN = Path(__file__).parents[1] / "golden" / "destinations"
 
 
 def target_of(kind: str, **others: Any) -> Any:
@@ -31,11 +27,7 @@ def test_vendor_request_matches_the_golden_file(kind: str) -> None:
         "accepted": list(row.accepted),
         "source": row.source,
     }
-    path = GOLDEN / f"{kind}.request.json"
-    if os.environ.get("SPANCAST_GOLDEN") == "write":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(request, indent=2, ensure_ascii=False) + "\n")
-    assert json.loads(path.read_text()) == request
+    assert_golden(f"{kind}.request", request)
 
 
 @pytest.mark.parametrize("kind", OTLP_VENDORS)

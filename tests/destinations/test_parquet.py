@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY
+from tests.destinations.conftest import Explained
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.e2e.servers import ROOT, poll
@@ -222,6 +223,20 @@ def test_object_store_contract(url: str, bucket: Any) -> None:
         unreachable=lambda: {**entry, "options": options("http://127.0.0.1:9"), "timeout": 1},
         secrets=[CANARY],
     )
+
+
+def test_explain_follows_a_span(tmp_path: Path, explained: Explained) -> None:
+    assert explained({"type": "parquet", "path": str(tmp_path / "traces")})[0] == "delivered"
+    assert len(rows(tmp_path / "traces")) == 1
+    (tmp_path / "file").write_text("in the way")
+    state, reason = explained({"type": "parquet", "path": str(tmp_path / "file" / "traces")}, is_away=True)
+    assert (state, "Not a directory" in reason) == ("queued", True)
+
+
+def test_explain_names_the_missing_bucket_of_a_span(url: str, explained: Explained) -> None:
+    pytest.importorskip("obstore", reason="NO OBJECT STORES: obstore is not installed")
+    state, reason = explained({"type": "parquet", "path": "s3://missing/traces", "options": options(url)})
+    assert (state, "s3://missing/traces" in reason) == ("dead_lettered", True)
 
 
 # Azure's storage, with azurite from npm: `servers/build azurite`.

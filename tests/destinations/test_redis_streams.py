@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY
+from tests.destinations.conftest import Explained
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
 from tests.e2e.servers import poll
@@ -88,6 +90,13 @@ def test_entry_has_the_ids_and_the_row(port: int, engine: Any) -> None:
     assert found[0]["trace_id"] == conversation()[0].trace_id
     row = json.loads(found[0]["span"])
     assert (row["prompt_tokens"], row["total_cost"], row["session_id"]) == (100, 0.00075, "session_abc")
+
+
+def test_entries_match_the_golden_file(port: int, engine: Any) -> None:
+    to = destination(port)
+    assert to.deliver(payload(), 60) == Delivered()
+    to.close()
+    assert_golden("redis", [{**entry, "span": json.loads(entry["span"])} for entry in entries(engine)])
 
 
 def test_stream_is_trimmed(port: int, engine: Any) -> None:
@@ -186,3 +195,14 @@ def test_contract(port: int, engine: Any, tmp_path: Path) -> None:
         secrets=[CANARY],
     )
     assert len(entries(engine)) == 6
+
+
+def test_explain_follows_a_span(port: int, engine: Any, explained: Explained) -> None:
+    entry = {"type": "redis", "url": f"redis://127.0.0.1:{port}", "timeout": 60}
+    assert explained(entry)[0] == "delivered"
+    engine.set("text", "in the way")
+    state, reason = explained({**entry, "stream": "text"})
+    assert (state, "WRONGTYPE Operation against a key" in reason) == ("dead_lettered", True)
+    state, reason = explained({**entry, "url": f"redis://127.0.0.1:{own_port()}", "timeout": 1}, is_away=True)
+    assert (state, "ConnectionError" in reason) == ("queued", True)
+    assert len(entries(engine)) == 1

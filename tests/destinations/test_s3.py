@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.destinations.configs import CANARY
+from tests.destinations.golden import assert_golden
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, START_NS, conversation, records, span
 from tests.encoding.test_conventions import TOOLS
@@ -110,10 +109,7 @@ def test_deliver_two_batches_of_a_trace_writes_two_objects(url: str, bucket: Any
 def test_object_matches_the_golden_file(url: str, bucket: Any) -> None:
     destination(url).deliver(payload(), 60)
     (content,) = objects(bucket).values()
-    golden = Path(__file__).parents[1] / "golden" / "destinations" / "s3.json"
-    if os.environ.get("SPANCAST_GOLDEN") == "write":
-        golden.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    assert json.loads(golden.read_text()) == content
+    assert_golden("s3", content)
     assert list(content) == [
         "id",
         "name",

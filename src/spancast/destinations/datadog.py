@@ -2,6 +2,7 @@
 
 Source: DataDog/documentation, LLM Observability HTTP API reference (``/api/intake/llm-obs/v1/trace/spans``), and the
 limits of ddtrace 4.16. Datadog takes no span that began more than 24 hours ago: such spans become dead letters.
+Bodies are not compressed, since neither names a compression. Each span names its session: a batch may have several.
 """
 
 from __future__ import annotations

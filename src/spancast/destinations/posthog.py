@@ -2,11 +2,12 @@
 
 Source: PostHog's documentation of AI events and of ``/batch/``, its Python SDK. PostHog merges events with the same
 UUID, name, person and time, so that a batch that is sent again is not counted twice; its OTLP endpoint gives every span
-a new UUID.
+a new UUID. As that endpoint does, a span without a parent is a ``$ai_trace``. The SDK (7.91) compresses with gzip.
 """
 
 from __future__ import annotations
 
+import gzip
 import uuid
 from collections.abc import Sequence
 from typing import Any, Final
@@ -18,6 +19,7 @@ from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.conventions.posthog import properties
+from spancast.encoding.encoder import GZIP_LEVEL
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
 
@@ -76,9 +78,10 @@ def _call(span: SpanData) -> dict[str, Any]:
 class PostHogDestination:
     """Posts each batch as events."""
 
-    def __init__(self, encoder: Encoder, sender: HttpSender, api_key: str) -> None:
+    def __init__(self, encoder: Encoder, sender: HttpSender, api_key: str, *, compress: bool) -> None:
         self.encoder = encoder
         self._sender = sender
+        self._compress = compress
         self._start = b'{"api_key":%s,"batch":[' % json_codec.encode(api_key).encode()
         self._delivery = PartialDelivery("PostHog", max_rows=_MAX_EVENTS, max_bytes=_MAX_BYTES, row_overhead=1)
 
@@ -101,7 +104,8 @@ class PostHogDestination:
 
     def _send(self, rows: Sequence[Row], timeout_s: float) -> Outcome:
         body = self._start + b",".join(row.body for row in rows) + b"]}"
-        return self._sender.send(body, _JSON, gzip=False, timeout_s=timeout_s).outcome
+        sent = gzip.compress(body, GZIP_LEVEL, mtime=0) if self._compress else body
+        return self._sender.send(sent, _JSON, gzip=self._compress, timeout_s=timeout_s).outcome
 
 
 def create(config: Any, encoder: Encoder) -> PostHogDestination:  # noqa: ANN401 - a model made of the vendor's row
@@ -112,4 +116,4 @@ def create(config: Any, encoder: Encoder) -> PostHogDestination:  # noqa: ANN401
     """
     key = config.api_key.get_secret_value()
     sender = sender_of(config, config.endpoint.rstrip("/") + _PATH, product="PostHog", secrets=[key])
-    return PostHogDestination(encoder, sender, key)
+    return PostHogDestination(encoder, sender, key, compress=config.compression == "gzip")

@@ -15,6 +15,7 @@ from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
+from spancast.model.json_codec import is_mapping
 
 _RENAMED: Final = frozenset({
     semconv.USAGE_CACHE_READ, semconv.USAGE_CACHE_WRITE, semconv.USAGE_REASONING, semconv.USAGE_COST,
@@ -73,4 +74,11 @@ def _call(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "$ai_stream", span.first(semconv.REQUEST_STREAM)
     yield "$ai_time_to_first_token", span.number(semconv.RESPONSE_TIME_TO_FIRST_CHUNK)
     # Only messages are decoded from JSON text.
-    yield "$ai_tools", genai_fields.tools(span)
+    yield "$ai_tools", [_tool(tool) for tool in genai_fields.tools(span) or ()] or None
+
+
+def _tool(tool: object) -> object:
+    """Return ``tool`` in the form of Chat Completions, which PostHog's SDK has too, if it is a function."""
+    if not is_mapping(tool) or "function" in tool or tool.get("type", "function") != "function":
+        return tool
+    return {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
