@@ -120,10 +120,8 @@ def rows() -> Iterator[Driver]:
 
             yield Driver(name=f"{way}{name}", call=call, **common)
             # A text stream cannot be closed; one of Responses is made of a whole response, for an unknown model; one of
-            # Messages needs what ``litellm[proxy]`` installs.
-            if name in ("openai", "anthropic", "mistral") or (
-                name == "messages" and importlib.util.find_spec("backoff")
-            ):
+            # Messages is of bytes, as they arrive: test_litellm.py.
+            if name in ("openai", "anthropic", "mistral"):
                 yield Driver(
                     name=f"{way}{name}-stream", stream="iterator",
                     call=lambda c, *, _call=call, **more: _call(c, stream=True, **more), **common,
