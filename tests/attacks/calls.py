@@ -20,8 +20,8 @@ from tests.contract.test_every_client import close, outcome
 from tests.dialects.streams import recordings
 from tests.dialects.test_mutated_recordings import CONTENT, all_texts, lost_texts, pieces
 from tests.instrumentation.drivers import DRIVERS, Driver
+from tests.instrumentation.http_drivers import HTTP_LIBRARIES
 
-import spancast
 from spancast.dialects.anthropic_messages.reader import ANTHROPIC_MESSAGES
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
@@ -33,7 +33,14 @@ _DIALECTS: Final[dict[str, Dialect]] = {
     "/chat/completions": OPENAI_CHAT, "/responses": OPENAI_RESPONSES, "/messages": ANTHROPIC_MESSAGES,
     ":rawPredict": ANTHROPIC_MESSAGES, ":streamRawPredict": ANTHROPIC_MESSAGES,
 }  # fmt: skip
-ATTACKED: Final = [driver for driver in DRIVERS if driver.path in _DIALECTS and driver.operation == "chat"]
+ATTACKED: Final = [
+    driver
+    for driver in DRIVERS
+    if driver.path in _DIALECTS
+    and driver.operation == "chat"
+    and driver.has_clients
+    and driver.sdk not in HTTP_LIBRARIES
+]
 _KEYS: Final[Sequence[dict[str, Any]]] = (
     {}, {}, {"session_id": "s"}, {"trace": {"trace_name": "T", "price": Decimal("0.1"), "tags": {"a"}, "n": float("nan")}},
     {"session_id": 7, "trace": "no object"}, {"trace": {"text": "\ud800", 5: b"\xff", "": None}},
@@ -147,7 +154,7 @@ class Caller:
 
     def __init__(self, driver: Driver, server: ReplayServer, spans: CapturedSpans) -> None:
         self.driver, self.server, self.spans = driver, server, spans
-        self._plain, self._traced = driver.make(server), spancast.instrument(driver.make(server))
+        self._plain, self._traced = driver.make(server), driver.instrument(driver.make(server))
 
     async def close(self) -> None:
         await close(self.driver, self._plain)

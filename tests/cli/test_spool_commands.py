@@ -157,7 +157,7 @@ class TestFlush:
         pipeline({"away": AWAY}, three, BLOCKED_S)
         blocked.unlink()
         other = opened()
-        lease = other.lease(*other.routes(), max_records=10, max_bytes=1 << 20, now_s=time.time() + 60)
+        lease = other.lease(*other.routes(), max_records=10, max_bytes=1 << 20, now_s=time.time(), is_early=True)
         assert lease is not None
         printed = run("spool", "flush", "--timeout", "200ms", status=1)
         assert printed.startswith("away: 0 delivered, 3 queued; another process is sending to it, or ")

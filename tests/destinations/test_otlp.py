@@ -140,7 +140,9 @@ def test_connection_test_span_names_the_project_of_the_destination(receiver: Otl
 @pytest.mark.parametrize("kind", [kind for kind, row in OTLP_VENDORS.items() if row.auth is None])
 def test_vendor_destination_sends_its_headers_and_resource(receiver: OtlpReceiver, kind: str) -> None:
     row = OTLP_VENDORS[kind]
-    chosen: Any = config(kind, **{URLS.get(kind, "base_url"): receiver.url})
+    # Those with an intake of their own take OTLP, too.
+    intake = {"intake": "otlp"} if kind in ("datadog", "posthog") else {}
+    chosen: Any = config(kind, **{URLS.get(kind, "base_url"): receiver.url}, **intake)
     target = otlp_config.create_vendor(chosen, ENCODER)
     assert target.deliver(payload(), 30) == Delivered()
     assert target.test_connection(30) == Delivered()

@@ -98,7 +98,8 @@ def test_http_error_attributes_of_an_error_event_have_its_code() -> None:
 
 
 def test_an_error_has_the_same_type_raised_and_in_a_response() -> None:
-    for name in DIALECTS:
+    # The exceptions of botocore have no body: tests/instrumentation/test_bedrock.py.
+    for name in DIALECTS.keys() - {"bedrock_converse", "bedrock_invoke"}:
         dialect = find_dialect(name)
         assert dialect is not None
         error = {"type": "server_error", "code": "upstream_error", "message": "died", "raw": "x"}

@@ -305,8 +305,11 @@ def with_unknown_field(wire: Any, path: tuple[Any, ...]) -> Any:
     return changed
 
 
+# botocore refuses what it does not know in a request, and drops it from a response.
 @pytest.mark.parametrize("kind", ["request", "response", "stream"])
-@pytest.mark.parametrize("dialect", OF_REQUESTS, ids=lambda one: one.name)
+@pytest.mark.parametrize(
+    "dialect", [one for one in OF_REQUESTS if one not in (BEDROCK_CONVERSE, BEDROCK_INVOKE)], ids=lambda one: one.name
+)
 def test_unknown_field_of_any_object_is_recorded(dialect: Dialect, kind: str) -> None:
     if dialect in (OPENAI_RESPONSES, OPENAI_REALTIME) and kind == "stream":
         # Its last event has the whole response; the others repeat parts of it.
