@@ -126,6 +126,14 @@ class _Call(CallDescription):
 
     def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:  # noqa: ANN401, ARG002 - litellm's result
         """Record a response, or a stream in place; return a replacement for a plain generator."""
+        try:
+            return self._recorded(traced_call, result)
+        except BaseException:
+            # litellm's threads keep the context of the call, so its finalizer may come late.
+            traced_call.end_stream(incomplete="abandoned")
+            raise
+
+    def _recorded(self, traced_call: TracedCall, result: Any) -> object | None:  # noqa: ANN401 - litellm's result
         _add_facts(traced_call, result)
         kind = f"{type(result).__module__}:{type(result).__qualname__}"
         if kind in _STREAMS:
