@@ -201,12 +201,12 @@ OF_EACH_MECHANISM = [
     *_anthropic_rows(_anthropic, is_async=False),
     *_anthropic_rows(_async_anthropic, is_async=True),
     *_openrouter_rows(),
-    *http_drivers.rows(),
 ]  # fmt: skip
 """Drivers of SDKs that are recorded in different ways, for tests of the ways themselves."""
 
 DRIVERS = [
     *OF_EACH_MECHANISM,
+    *http_drivers.rows(),
     *_cloud_rows(),
     *google_drivers.rows(),
     _openrouter_embeddings(),

@@ -525,8 +525,8 @@ def test_odd_response_is_returned_unchanged(spans: CapturedSpans) -> None:
 
 
 def test_instrument_with_wrong_arguments_raises_config_error(spans: CapturedSpans) -> None:
-    with pytest.raises(spancast.ConfigError, match="unknown SDK 'cohere'; expected one of openai, openrouter"):
-        spancast.instrument("cohere")
+    with pytest.raises(spancast.ConfigError, match="unknown SDK 'vertexai'; expected one of openai, openrouter"):
+        spancast.instrument("vertexai")
     with pytest.raises(spancast.ConfigError, match="unknown dialect 'chat'; expected one of openai_chat"):
         spancast.instrument(print, dialect="chat")
     with pytest.raises(spancast.ConfigError, match=r"instrument: expected a client object of .*, got int"):

@@ -322,7 +322,11 @@ def _set_request_bytes(traced_call: TracedCall, knows_request: Any, overridden: 
 
 def _resend_count(knows_request: Any) -> int:  # noqa: ANN401 - an HTTP response, or the SDK's exception
     """Return which repetition of the request was sent last; every SDK of Stainless says so in a header."""
-    headers = getattr(getattr(knows_request, "request", None), "headers", None)
+    try:
+        headers = getattr(getattr(knows_request, "request", None), "headers", None)
+    except RuntimeError:
+        # An error of httpx before there was a request.
+        return 0
     count = str(headers.get("x-stainless-retry-count")) if headers is not None else ""
     return int(count) if count.isdecimal() else 0
 
