@@ -45,6 +45,7 @@ def _each(drivers: Iterable[Driver]) -> pytest.MarkDecorator:
 
 every = _each(DRIVERS)
 every_client = _each(driver for driver in DRIVERS if driver.has_clients)
+every_sdk = _each(driver for driver in DRIVERS if driver.sdk not in HTTP_LIBRARIES)
 every_whole = _each(driver for driver in DRIVERS if not driver.stream)
 every_stream = _each(driver for driver in DRIVERS if driver.stream)
 every_async = _each(driver for driver in DRIVERS if driver.is_async)
@@ -222,7 +223,7 @@ async def test_trace_keys_give_the_tree_and_are_not_sent(
     assert _without_keys(server.requests[1].body) == server.requests[0].body
 
 
-@pytest.mark.parametrize("driver", [d for d in DRIVERS if d.sdk not in HTTP_LIBRARIES], ids=lambda driver: driver.id)
+@every_sdk
 async def test_rejected_call_raises_the_error_of_the_sdk(
     driver: Driver, server: ReplayServer, spans: CapturedSpans
 ) -> None:
