@@ -108,13 +108,14 @@ def _first_of(*rules: Rule) -> Rule:
 _USAGE_WORDS: Final = frozenset(
     _names(
         """
-        accepted audio avg billed by byok cache cached call calls candidate candidates characters completion completions
-        billable character cost count creation details discount document duration embedding embeddings ephemeral eval
-        executed execution fee fetch fetches file finish first generation google grounding h hit hits image images in
-        inference initial input is iteration iterations latency load long m maps miss modality ms native num number
-        output per pixels prediction predictions processing prompt queries query queue read reasoning rejected request
-        requested requests retrieval saved search searches second seconds server source sources streaming text thinking
-        thought thoughts ticks time to token tokens tool total units upstream usage usd use used video wait web write
+        accepted audio avg billable billed by byok cache cached call calls candidate candidates character characters
+        completion completions cost count creation details discount document duration embedding embeddings ephemeral
+        eval executed execution fee fetch fetches file finish first generation google grounding h hit hits image images
+        in inference initial input is iteration iterations latency load long m maps miss modality ms native num number
+        output per pixels predict prediction predictions processing prompt queries query queue read reasoning rejected
+        request requested requests retrieval saved search searches second seconds server source sources streaming text
+        thinking thought thoughts ticks time to token tokens tool total units upstream usage usd use used video wait web
+        write
         """
     )
 )
@@ -185,7 +186,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _number,
         """
         add_generation_prompt add_special_tokens background best_of cache_prompt candidate_count continue_final_message
-        dimensions disable_search early_stopping echo embedding_only enable_search enable_search_classifier
+        details dimensions disable_search early_stopping echo embedding_only enable_search enable_search_classifier
         enable_thinking f16_kv frequency_penalty ignore_eos include_reasoning include_stop_str_in_output
         incremental_output keep_alive length_penalty logits_all logprobs low_vram main_gpu max_completion_tokens
         max_output_tokens max_retries max_tokens max_tool_calls max_turns min_p min_tokens mirostat mirostat_eta
