@@ -283,6 +283,21 @@ async def read_both(made: Any) -> list[str]:
     return texts
 
 
+async def test_stream_of_a_chat_keeps_its_keys_where_openinference_is_imported(
+    server: ReplayServer, spans: CapturedSpans
+) -> None:
+    pytest.importorskip("openinference.instrumentation.google_genai")
+    with genai.Client(api_key="k", http_options={"base_url": server.url}) as made:
+        client: Any = spancast.instrument(made)
+        keys: Any = {"trace": {"generation_name": "greet"}, "session_id": "s"}
+        list(client.chats.create(model="m-1").send_message_stream("hi", **keys))
+        async for _ in await client.aio.chats.create(model="m-1").send_message_stream("hi", **keys):
+            pass
+        await made.aio.aclose()
+    assert [span.name for span in spans.all()] == ["greet", "greet"]
+    assert [attributes(span)["session.id"] for span in spans.all()] == ["s", "s"]
+
+
 @pytest.mark.parametrize("target", ["class", "client"])
 @pytest.mark.parametrize("is_first", [True, False])
 async def test_openinference_beside_ours_gives_one_span(

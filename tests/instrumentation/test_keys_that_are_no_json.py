@@ -52,8 +52,6 @@ FORWARDING = [
     if driver.forwards_keys
     and driver.has_clients
     and driver.sdk not in (*HTTP_LIBRARIES, "bedrock")
-    # After OpenInference was uninstrumented in this process, a chat's stream loses the keys of its call: a known defect.
-    and not (driver.sdk == "google_genai" and driver.name.endswith("chat-stream"))
 ]
 
 

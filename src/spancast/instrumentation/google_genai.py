@@ -342,7 +342,10 @@ def _with_call(
     config: Any = args[2] if len(args) > 2 else kwargs.get("config")  # noqa: PLR2004 - the third one
     config = config or getattr(owner, "_config", None)
     options = _first("http_options", config) or _first("httpOptions", config)
-    given = _first("extra_body", options) or _first("extraBody", options)
+    given = _first("extra_body", options)
+    if given is None:
+        # Not for an empty one, which may carry the keys of a chat.
+        given = _first("extraBody", options)
     keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
     if isinstance(given, _Carrier):
         # That of a chat, whose method calls this one.
