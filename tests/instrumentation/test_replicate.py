@@ -150,6 +150,7 @@ def test_prediction_without_a_prompt_has_no_span(client: Any, server: ReplayServ
     client.run("acme/upscaler", input={"scale": 2}, trace={"trace_name": "Support"})
     assert server.requests[0].body == {"input": {"scale": 2}}
     assert spans.all() == []
+    assert spancast.stats().keys_not_traced == 1
 
 
 async def test_async_calls_are_recorded(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:

@@ -20,6 +20,7 @@ from spancast.dialects import accessors
 from spancast.dialects.bedrock_converse.reader import BEDROCK_CONVERSE
 from spancast.dialects.bedrock_invoke.reader import BEDROCK_INVOKE, METRICS, dialect_of, with_metrics
 from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.call_keys import NAMES
 from spancast.instrumentation.http_body import BodyCloseObserver, Proxy
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -45,7 +46,6 @@ _CLASS: Final = "BedrockRuntime"
 _PROVIDER: Final = "aws.bedrock"
 _CONVERSE: Final = frozenset({"Converse", "ConverseStream"})
 _INVOKE: Final = frozenset({"InvokeModel", "InvokeModelWithResponseStream"})
-_KEYS: Final = ("trace", "session_id")
 _INSTRUMENTED: Final = InstrumentedClients()
 _OTEL: Final = "opentelemetry.instrumentation.botocore"
 
@@ -93,7 +93,7 @@ class _Call(CallDescription):
         given: Any = args[1] if len(args) > 1 else kwargs.get("api_params")
         if not isinstance(given, dict):
             return None, args, kwargs, None
-        keys: dict[str, Any] = {name: given[name] for name in _KEYS if name in given}  # pyright: ignore[reportUnknownArgumentType]
+        keys: dict[str, Any] = {name: given[name] for name in NAMES if name in given}  # pyright: ignore[reportUnknownArgumentType]
         if isinstance(keys.get("trace"), str) and operation in _INVOKE:
             # Bedrock's own: whether the response has the trace of its guardrail.
             del keys["trace"]

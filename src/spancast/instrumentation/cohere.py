@@ -6,13 +6,14 @@ is a context manager, whose entering sends the request. Trace keys travel to the
 
 from __future__ import annotations
 
+import functools
 from typing import Any, Final
 
-from spancast.diagnostics import counters
 from spancast.dialects.cohere.chat import COHERE_CHAT
 from spancast.dialects.cohere.chat_v1 import COHERE_CHAT_V1
 from spancast.dialects.cohere.embed import COHERE_EMBED
 from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.call_keys import NAMES, drop_keys, has_keys, without_keys
 from spancast.instrumentation.http_body import record_body
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -31,7 +32,6 @@ from spancast.model.providers import server_of
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import TracedCall
 
-_KEYS: Final = frozenset(("trace", "session_id"))
 _OPTIONS: Final = "request_options"
 _ADDED: Final = "additional_body_parameters"
 _INSTRUMENTED: Final = InstrumentedClients()
@@ -59,9 +59,9 @@ class _RawMethod(CallDescription):
         header = session_header((options.get("additional_headers"), None))
         traced_call = CALL_TRACER.start_call(dialect, body, server, header, parse_now=False)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or not _KEYS.isdisjoint(body):
-            kwargs = {name: value for name, value in kwargs.items() if name not in _KEYS}
-            left = {name: value for name, value in added.items() if name not in _KEYS}
+        if forwarded or has_keys(body):
+            kwargs = without_keys(kwargs)
+            left = without_keys(added)
             sent = {name: value for name, value in (forwarded or {}).items() if value is not None}
             kwargs[_OPTIONS] = {**options, _ADDED: {**left, **sent}}
         return traced_call, args, kwargs, None
@@ -82,8 +82,8 @@ def _move_keys(method: Method) -> Method:
     """Move trace keys of a public method into the body parameters of its options."""
 
     def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if not _KEYS.isdisjoint(kwargs) and _INSTRUMENTED.covers(owner):
-            keys = {name: kwargs.pop(name) for name in _KEYS & kwargs.keys()}
+        if has_keys(kwargs) and _INSTRUMENTED.covers(owner):
+            keys = {name: kwargs.pop(name) for name in NAMES & kwargs.keys()}
             options: dict[str, Any] = dict(kwargs.get(_OPTIONS) or {})
             kwargs[_OPTIONS] = {**options, _ADDED: {**(options.get(_ADDED) or {}), **keys}}
         return method(owner, *args, **kwargs)
@@ -91,19 +91,8 @@ def _move_keys(method: Method) -> Method:
     return hide_frame(wrapper)
 
 
-def _drop_keys(method: Method) -> Method:
-    """Remove trace keys from the arguments of a public method that is not recorded."""
-
-    def wrapper(owner: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if not _KEYS.isdisjoint(kwargs) and _INSTRUMENTED.covers(owner):
-            counters.add("keys_not_traced")
-            kwargs = {name: value for name, value in kwargs.items() if name not in _KEYS}
-        return method(owner, *args, **kwargs)
-
-    return hide_frame(wrapper)
-
-
 _NOT_RECORDED: Final = ("generate", "generate_stream", "rerank", "classify", "summarize")
+_drop_keys: Final = functools.partial(drop_keys, instrumented=_INSTRUMENTED)
 _NAMES: Final = ("chat", "chat_stream", "embed")
 _HOOKS: Final[dict[str, CallHooks]] = {name: wrap_call(_RawMethod(name)) for name in _NAMES}
 

@@ -16,6 +16,7 @@ import wrapt
 
 from spancast.diagnostics import never_raise
 from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.call_keys import NAMES
 from spancast.instrumentation.results import StepRecorder, awaited, recorded
 from spancast.model import json_codec
 from spancast.model.providers import UNKNOWN_SERVER, Server
@@ -30,7 +31,6 @@ from spancast.tracing.generator_steps import (
 )
 from spancast.tracing.traced_call import TracedCall, unrecorded, unrecorded_async
 
-_KEY_PARAMETERS: Final = ("trace", "session_id")
 _BODY_MARKS: Final = frozenset(("messages", "input", "prompt", "contents"))
 _BY_POSITION: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _JSON_KINDS: Final = frozenset((str, bool, int, float, list, tuple, dict))
@@ -66,7 +66,7 @@ class _Arguments:
         if _BODY_MARKS.isdisjoint(given):
             for value in (*args, *kwargs.values()):
                 if json_codec.is_mapping(value) and not _BODY_MARKS.isdisjoint(value):
-                    keys = {name: body[name] for name in (*_KEY_PARAMETERS, "user", "metadata") if name in body}
+                    keys = {name: body[name] for name in (*NAMES, "user", "metadata") if name in body}
                     body = {**value, **keys}
                     break
         extra = body.pop("extra_body", None)
@@ -146,7 +146,7 @@ class _Call:
         arguments = self._arguments.get(type(wrapped)) or self._read_arguments(wrapped) or _NO_ARGUMENTS
         body = arguments.body(args, kwargs)
         traced_call = CALL_TRACER.start_call(self._dialect, body or {}, server=self._server, is_outermost=True)
-        removed = [name for name in _KEY_PARAMETERS if name in kwargs and name not in self._named]
+        removed = [name for name in NAMES if name in kwargs and name not in self._named]
         if removed:
             kwargs = {name: value for name, value in kwargs.items() if name not in removed}
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
@@ -154,7 +154,7 @@ class _Call:
             # The function's own arguments are not changed; only trace keys, which it passes on, are replaced.
             fields = {name for name, value in forwarded.items() if value is not None}
             fields.difference_update(arguments.names[: len(args)])
-            sent = {name for name in fields if name in _KEY_PARAMETERS or name not in kwargs}
+            sent = {name for name in fields if name in NAMES or name not in kwargs}
             kwargs = {**kwargs, **{name: forwarded[name] for name in sent}}
         return traced_call, kwargs
 

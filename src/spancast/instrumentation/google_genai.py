@@ -18,12 +18,13 @@ from typing import Any, Final
 from opentelemetry.context import get_current
 from opentelemetry.trace import Span, use_span
 
-from spancast.diagnostics import counters, never_raise
+from spancast.diagnostics import never_raise
 from spancast.dialects import accessors
 from spancast.dialects.gemini.embeddings import GEMINI_EMBEDDINGS
 from spancast.dialects.gemini.reader import GEMINI
 from spancast.dialects.gemini_interactions.reader import GEMINI_INTERACTIONS
 from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.call_keys import NAMES, drop_keys, has_keys, without_keys
 from spancast.instrumentation.google_interactions import RESOURCES, google_server, interaction_patches
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -56,7 +57,6 @@ _STREAMED: Final = "streamGenerateContent"
 _PREDICT: Final = "predict"
 """Also the method of image models, whose instances have a prompt."""
 _CONFIG: Final = "generationConfig"
-_KEYS: Final = ("trace", "session_id")
 
 
 class _PublicCall:
@@ -185,8 +185,8 @@ class _Request(CallDescription):
         with nullcontext() if span is None or not span.is_recording() else _current(span):
             traced_call = CALL_TRACER.start_call(dialect, body, server, headers, parse_now=False)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or call is not None or any(name in body for name in _KEYS):
-            left_out = {*_KEYS, *(forwarded or {})}
+        if forwarded or call is not None or any(name in body for name in NAMES):
+            left_out = {*NAMES, *(forwarded or {})}
             sent = {name: value for name, value in (extra or {}).items() if name not in left_out}
             sent |= {name: value for name, value in (forwarded or {}).items() if value is not None}
             given["http_options"] = _with_extra_body(options, sent)
@@ -270,8 +270,8 @@ def _move_keys(method: Method) -> Method:
     """Move trace keys of a public method into its configuration, where ``request`` finds them."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if _has_keys(kwargs) and args and _INSTRUMENTED.covers(args[0]):
-            args, kwargs, _ = _with_call(args, kwargs) or (args, _without_keys(kwargs), None)
+        if has_keys(kwargs) and args and _INSTRUMENTED.covers(args[0]):
+            args, kwargs, _ = _with_call(args, kwargs) or (args, without_keys(kwargs), None)
         return method(*args, **kwargs)
 
     return hide_frame(wrapper)
@@ -287,8 +287,8 @@ def _keys_and_span(method: Method) -> Method:
         call = None
         if args and _INSTRUMENTED.covers(args[0]):
             span = _span_of_other()
-            if _has_keys(kwargs) or span is not None or makes_late_spans():
-                args, kwargs, call = _with_call(args, kwargs, span) or (args, _without_keys(kwargs), None)
+            if has_keys(kwargs) or span is not None or makes_late_spans():
+                args, kwargs, call = _with_call(args, kwargs, span) or (args, without_keys(kwargs), None)
         result = method(*args, **kwargs)
         if call is None or call.span is not None or not makes_late_spans():
             return result
@@ -312,26 +312,6 @@ async def _named(given: Unawaited, call: _PublicCall) -> Any:  # noqa: ANN401 - 
     return result
 
 
-def _has_keys(kwargs: dict[str, Any]) -> bool:
-    return "trace" in kwargs or "session_id" in kwargs
-
-
-def _drop_keys(method: Method) -> Method:
-    """Remove trace keys from a method that is not recorded."""
-
-    def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if _has_keys(kwargs) and args and _INSTRUMENTED.covers(args[0]):
-            counters.add("keys_not_traced")
-            kwargs = _without_keys(kwargs)
-        return method(*args, **kwargs)
-
-    return hide_frame(wrapper)
-
-
-def _without_keys(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if name not in _KEYS}
-
-
 @never_raise
 def _with_call(
     args: tuple[Any, ...], kwargs: dict[str, Any], span: Span | None = None
@@ -346,7 +326,7 @@ def _with_call(
     if given is None:
         # Not for an empty one, which may carry the keys of a chat.
         given = _first("extraBody", options)
-    keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
+    keys = {name: sendable(kwargs[name]) for name in NAMES if name in kwargs}
     if isinstance(given, _Carrier):
         # That of a chat, whose method calls this one.
         outer = given.call
@@ -360,8 +340,8 @@ def _with_call(
     else:
         changed = config.model_copy(update={"http_options": options})
     if len(args) > 2:  # noqa: PLR2004 - as above
-        return (*args[:2], changed, *args[3:]), _without_keys(kwargs), call
-    return args, {**_without_keys(kwargs), "config": changed}, call
+        return (*args[:2], changed, *args[3:]), without_keys(kwargs), call
+    return args, {**without_keys(kwargs), "config": changed}, call
 
 
 _RECORDED: Final = ("generate_content", "generate_content_stream", "embed_content")
@@ -391,7 +371,7 @@ _SEAM: Final = {
 _KEY_HOOKS: Final = {
     **dict.fromkeys(_RECORDED, _move_keys),
     "generate_content_stream": _keys_and_span,
-    **dict.fromkeys(_UNRECORDED, _drop_keys),
+    **dict.fromkeys(_UNRECORDED, functools.partial(drop_keys, instrumented=_INSTRUMENTED)),
 }
 
 PATCHES: Final = ClientPatches(

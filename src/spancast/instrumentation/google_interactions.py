@@ -13,6 +13,7 @@ from typing import Any, Final
 from spancast.dialects import accessors
 from spancast.dialects.gemini_interactions.reader import GEMINI_FETCHED_INTERACTION, GEMINI_INTERACTIONS
 from spancast.dialects.protocol import RESPONSE_ID, Dialect
+from spancast.instrumentation.call_keys import NAMES, has_keys, without_keys
 from spancast.instrumentation.patching import Hook, InstrumentedClients, Method, Patch, hide_frame
 from spancast.instrumentation.speakeasy import SpeakeasyCall, keep_exchange, keep_exchange_async
 from spancast.instrumentation.stainless import keys_into_extra_body, session_header
@@ -23,7 +24,6 @@ from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import TracedCall
 
-_KEYS: Final = ("trace", "session_id")
 _NOT_BODY: Final = frozenset(
     {"request", "api_version", "extra_headers", "extra_query", "extra_body", "timeout", "automatic_continuation"}
 )
@@ -75,8 +75,8 @@ class _Create(_Call):
         body = {**_body_of(accessors.fields(args[0]) if is_prepared else kwargs), **extra}
         traced_call = self._start(owner, body, options.get("extra_headers"), parse_now=False)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or any(name in extra for name in _KEYS):
-            left_out = {*_KEYS, *(forwarded or {})}
+        if forwarded or any(name in extra for name in NAMES):
+            left_out = {*NAMES, *(forwarded or {})}
             sent = {name: value for name, value in extra.items() if name not in left_out}
             sent |= {name: value for name, value in (forwarded or {}).items() if value is not None}
             changed = {**options, "extra_body": sent or None}
@@ -98,10 +98,10 @@ class _Get(_Call):
         """Start a call; remove the trace keys from its arguments."""
         if not self._instrumented.covers(owner):
             return None, args, kwargs, None
-        given = {name: kwargs[name] for name in ("last_event_id", "stream", *_KEYS) if name in kwargs}
+        given = {name: kwargs[name] for name in ("last_event_id", "stream", *NAMES) if name in kwargs}
         body = {RESPONSE_ID: args[0] if args else kwargs.get("id"), **given}
         traced_call = self._start(owner, body, kwargs.get("extra_headers"), parse_now=True)
-        return traced_call, args, {name: value for name, value in kwargs.items() if name not in _KEYS}, None
+        return traced_call, args, without_keys(kwargs), None
 
 
 def _create_hook(record_once: Hook, instrumented: InstrumentedClients) -> Hook:
@@ -111,8 +111,8 @@ def _create_hook(record_once: Hook, instrumented: InstrumentedClients) -> Hook:
         recorded = record_once(method)
 
         def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-            if ("trace" in kwargs or "session_id" in kwargs) and args and instrumented.covers(args[0]):
-                keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
+            if has_keys(kwargs) and args and instrumented.covers(args[0]):
+                keys = {name: sendable(kwargs[name]) for name in NAMES if name in kwargs}
                 kwargs = keys_into_extra_body({**kwargs, **keys})
             return (method if args and hasattr(args[0], _ONCE) else recorded)(*args, **kwargs)
 

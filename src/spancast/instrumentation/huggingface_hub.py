@@ -15,7 +15,7 @@ from spancast.dialects.openai_chat.completions import OPENAI_COMPLETIONS
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from spancast.dialects.protocol import Dialect
-from spancast.instrumentation.call_keys import KeyHooks, keys_of_call
+from spancast.instrumentation.call_keys import NAMES, KeyHooks, has_keys, keys_of_call
 from spancast.instrumentation.http_body import ArrivedPieces
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -40,7 +40,6 @@ _DIALECTS: Final[dict[str, tuple[Dialect, Dialect]]] = {
     "feature-extraction": (OPENAI_EMBEDDINGS, HUGGINGFACE_EMBED),
 }
 """The dialects of a task: that of OpenAI, and that of requests with ``inputs``."""
-_KEYS: Final = ("trace", "session_id")
 _INSTRUMENTED: Final = InstrumentedClients()
 
 
@@ -62,8 +61,8 @@ class _Post(CallDescription):
             return CALL_TRACER.start_call(dialect, asked, server, header), args, kwargs, None
         traced_call = CALL_TRACER.start_call(OPENAI_CHAT, body, server, header)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or any(name in body for name in _KEYS):
-            left_out = {*_KEYS, *(forwarded or {})}
+        if forwarded or any(name in body for name in NAMES):
+            left_out = {*NAMES, *(forwarded or {})}
             sent = {name: value for name, value in (forwarded or {}).items() if value is not None}
             changed = {**{name: value for name, value in body.items() if name not in left_out}, **sent}
             parameters = replace(parameters, json=changed)
@@ -94,9 +93,9 @@ def _move_keys(method: Method) -> Method:
     """Move trace keys of ``chat_completion`` into its ``extra_body``, where ``_inner_post`` finds them."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if ("trace" in kwargs or "session_id" in kwargs) and args and _INSTRUMENTED.covers(args[0]):
+        if has_keys(kwargs) and args and _INSTRUMENTED.covers(args[0]):
             # The SDK follows the values of ``extra_body`` recursively, so they must end.
-            keys = {name: sendable(kwargs[name]) for name in _KEYS if name in kwargs}
+            keys = {name: sendable(kwargs[name]) for name in NAMES if name in kwargs}
             kwargs = keys_into_extra_body({**kwargs, **keys})
         return method(*args, **kwargs)
 

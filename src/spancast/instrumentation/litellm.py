@@ -22,6 +22,7 @@ from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
 from spancast.dialects.protocol import Dialect
 from spancast.instrumentation import sse
+from spancast.instrumentation.call_keys import NAMES, without_keys
 from spancast.instrumentation.patching import ClientPatches, Hook, InstrumentedClients, Method, Patch, hide_frame
 from spancast.instrumentation.results import StepRecorder, recorded
 from spancast.instrumentation.stainless import session_header
@@ -35,7 +36,6 @@ from spancast.tracing.trace_block import ACTIVE_KEYS, TraceBlock
 from spancast.tracing.traced_call import CURRENT_CALL, Incomplete, TracedCall, around, restore
 
 _INSTRUMENTED: Final = InstrumentedClients()
-_KEYS: Final = ("trace", "session_id")
 _MAX_CHAIN: Final = 8
 _RECORDER: Final = "_spancast_recorder"
 """The attribute of a stream with its recorder."""
@@ -107,7 +107,7 @@ class _Call(CallDescription):
         given = {**dict(zip(self._positional, args, strict=False)), **kwargs}
         extra = accessors.fields(given.get("extra_body"))
         body = {name: value for name, value in given.items() if name in _FIELDS and value is not None}
-        body |= {name: value for name, value in extra.items() if name not in _KEYS}
+        body |= without_keys(extra)
         provider, model = _named_provider(given)
         # The rest of the server is known when litellm sends the request.
         server = _server(provider, given.get("api_base") or given.get("base_url")) or UNKNOWN_SERVER
@@ -117,11 +117,11 @@ class _Call(CallDescription):
         if traced_call is not None:
             traced_call.owner, traced_call.surroundings = _INSTRUMENTED, around()
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or any(name in kwargs or name in extra for name in _KEYS):
-            kwargs = {name: value for name, value in kwargs.items() if name not in _KEYS}
-            sent = {name: value for name, value in (forwarded or {}).items() if name in _KEYS and value is not None}
+        if forwarded or any(name in kwargs or name in extra for name in NAMES):
+            kwargs = without_keys(kwargs)
+            sent = {name: value for name, value in (forwarded or {}).items() if name in NAMES and value is not None}
             if extra or sent:
-                kwargs["extra_body"] = {name: value for name, value in extra.items() if name not in _KEYS} | sent
+                kwargs["extra_body"] = without_keys(extra) | sent
         return traced_call, args, kwargs, None
 
     def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:  # noqa: ANN401, ARG002 - litellm's result
@@ -159,8 +159,8 @@ def _own_call() -> TracedCall | None:
 
 def _keys_of(given: Mapping[str, Any], extra: Mapping[str, Any], *, is_own_metadata: bool) -> dict[str, Any]:
     """Return the trace keys among arguments and ``extra_body``, as fields of a request."""
-    found = {name: extra[name] for name in _KEYS if name in extra}
-    found |= {name: given[name] for name in _KEYS if given.get(name) is not None}
+    found = {name: extra[name] for name in NAMES if name in extra}
+    found |= {name: given[name] for name in NAMES if given.get(name) is not None}
     metadata = given.get("metadata")
     if not json_codec.is_mapping(metadata):
         return found
@@ -440,9 +440,9 @@ def _attempts(request: Mapping[str, Any]) -> tuple[_Attempts, dict[str, Any]] | 
     keys = trace_keys.read(found.get("trace"), session_id=found.get("session_id"))
     if keys.enabled and not keys.span_name:
         keys = replace(keys, span_name=f"router {request.get('model') or ''}".strip())
-    sent = {name: value for name, value in request.items() if name not in _KEYS}
-    if any(name in extra for name in _KEYS):
-        sent["extra_body"] = {name: value for name, value in extra.items() if name not in _KEYS}
+    sent = without_keys(request)
+    if any(name in extra for name in NAMES):
+        sent["extra_body"] = without_keys(extra)
     return _Attempts(CALL_TRACER, keys), sent
 
 

@@ -17,6 +17,7 @@ from spancast.dialects import accessors
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
 from spancast.dialects.openai_responses.realtime import OPENAI_REALTIME
 from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.call_keys import NAMES
 from spancast.instrumentation.http_body import Proxy
 from spancast.instrumentation.patching import Hook, InstancePatch, InstrumentedClients, Method, Patch, hide_frame
 from spancast.instrumentation.stream_recorder import StreamRecorder
@@ -24,7 +25,6 @@ from spancast.model import json_codec
 from spancast.model.providers import UNKNOWN_SERVER, Server, server_of
 from spancast.tracing.call_tracer import CALL_TRACER
 
-_KEYS: Final = ("trace", "session_id")
 _SENT: Final = (b'"response.create"', b'"session.update"', b'"conversation.item.create"')
 _AUDIO_DELTAS: Final = (b'"response.output_audio.delta"', b'"response.audio.delta"')
 _HEAD_BYTES: Final = 512
@@ -53,7 +53,7 @@ def _connect_hook(dialect: Dialect, instrumented: InstrumentedClients) -> Hook:
             client = getattr(resource, "_client", None)
             if not instrumented.covers(client):
                 return method(resource, *args, **kwargs)
-            keys = {name: kwargs[name] for name in _KEYS if name in kwargs}
+            keys = {name: kwargs[name] for name in NAMES if name in kwargs}
             if keys:
                 kwargs = {name: value for name, value in kwargs.items() if name not in keys}
             manager = method(resource, *args, **kwargs)

@@ -13,9 +13,9 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from spancast.diagnostics import never_raise
+from spancast.diagnostics import counters, never_raise
 from spancast.dialects.replicate.prediction import REPLICATE_PREDICTION, has_ended, has_prompt
-from spancast.instrumentation.call_keys import NAMES, KeyHooks, keys_of_call
+from spancast.instrumentation.call_keys import NAMES, KeyHooks, keys_of_call, without_keys
 from spancast.instrumentation.patching import ClientPatches, Hook, InstancePatch, InstrumentedClients, Method, Patch
 from spancast.instrumentation.results import StepRecorder, recorded, starting_late
 from spancast.instrumentation.stream_recorder import Arrived
@@ -33,6 +33,8 @@ _INSTRUMENTED: Final = InstrumentedClients()
 
 def _start(client: Any, body: Mapping[str, Any], keys: Mapping[str, Any]) -> TracedCall | None:  # noqa: ANN401 - the SDK's client
     if not has_prompt(body):
+        if keys:
+            counters.add("keys_not_traced")
         return None
     url = getattr(client, "_base_url", None)
     server = provided_by("replicate", url if isinstance(url, str) and url else "https://api.replicate.com")
@@ -53,7 +55,7 @@ def _request_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]
 
 def _without_keys(kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     keys = {name: value for name, value in kwargs.items() if name in NAMES}
-    return keys, ({name: value for name, value in kwargs.items() if name not in NAMES} if keys else kwargs)
+    return keys, (without_keys(kwargs) if keys else kwargs)
 
 
 class _Run(CallDescription):

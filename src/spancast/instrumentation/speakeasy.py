@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from spancast.dialects.protocol import Dialect
+from spancast.instrumentation.call_keys import has_keys, without_keys
 from spancast.instrumentation.http_body import record_body, record_raw_body
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Method, Patch
 from spancast.instrumentation.stream_recorder import AsyncRecordingIterator, record_iterator
@@ -22,7 +23,6 @@ from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
 
 _NOT_BODY: Final = frozenset(("retries", "server_url", "timeout_ms", "http_headers"))
-_KEY_PARAMETERS: Final = ("trace", "session_id")
 _SESSION_HEADER: Final = "x-session-id"
 
 
@@ -106,11 +106,11 @@ class SpeakeasyCall(CallDescription):
             self._dialect, body, self._server(owner, kwargs), _session_header(kwargs), parse_now=False
         )
         if not self._has_key_parameters:
-            if "trace" in kwargs or "session_id" in kwargs:
-                kwargs = _without_keys(kwargs)
+            if has_keys(kwargs):
+                kwargs = without_keys(kwargs)
         elif traced_call is not None and traced_call.keys is not NO_KEYS:
             forwarded = traced_call.forwarded() if traced_call.keys.enabled else None
-            kwargs = {**_without_keys(kwargs), **(forwarded or {})}
+            kwargs = {**without_keys(kwargs), **(forwarded or {})}
         return traced_call, args, kwargs, None
 
     def record(self, traced_call: TracedCall, result: Any, note: None) -> None:  # noqa: ANN401, ARG002 - the SDK's result
@@ -135,10 +135,6 @@ class SpeakeasyCall(CallDescription):
             details = getattr(getattr(resource, "sdk_configuration", None), "get_server_details", None)
             url = details()[0] if details is not None else None
         return provided_by(self._provider, url if isinstance(url, str) else "")
-
-
-def _without_keys(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if name not in _KEY_PARAMETERS}
 
 
 def keep_exchange(method: Method) -> Method:

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 from spancast.diagnostics import counters, warn_once
 from spancast.dialects.protocol import RESPONSE_ID, Dialect
+from spancast.instrumentation.call_keys import NAMES, has_keys
 from spancast.instrumentation.http_body import BodyCloseObserver, record_raw_body
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -40,7 +41,6 @@ from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.other_instrumentations import is_wrapped_by_logfire
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
 
-_KEY_PARAMETERS: Final = frozenset(("trace", "session_id"))
 _SESSION_HEADER: Final = "x-session-id"
 
 _MAX_RESULT_KINDS: Final = 1_024
@@ -125,7 +125,7 @@ def pop_trace_keys(method: Method, instrumented: InstrumentedClients | None = No
     """
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if ("trace" in kwargs or "session_id" in kwargs) and (
+        if has_keys(kwargs) and (
             instrumented is None or (args and instrumented.covers(getattr(args[0], "_client", None)))
         ):
             kwargs = keys_into_extra_body(kwargs)
@@ -144,7 +144,7 @@ def _drop_keys_hook(method: Method, instrumented: InstrumentedClients) -> Hook |
     code = getattr(inspect.unwrap(method), "__code__", None)
     if code is None:
         return None
-    names = _KEY_PARAMETERS.difference(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
+    names = NAMES.difference(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
     return functools.partial(_drop_keys, names=names, instrumented=instrumented) if names else None
 
 
@@ -161,7 +161,7 @@ def _drop_keys(method: Method, names: frozenset[str], instrumented: Instrumented
 def keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Return keyword arguments with ``trace`` and ``session_id`` in ``extra_body``."""
     changed = dict(kwargs)
-    keys = {name: changed.pop(name) for name in _KEY_PARAMETERS if name in changed}
+    keys = {name: changed.pop(name) for name in NAMES if name in changed}
     extra = changed.get("extra_body")
     if extra is not None and not json_codec.is_mapping(extra):
         warn_once(
@@ -222,7 +222,7 @@ class Request(CallDescription):
             # Logfire has no suppression key of its own, so all instrumentations are suppressed.
             traced_call.context = suppress_instrumentation(traced_call.context)
         changed = options
-        has_keys = traced_call is None or traced_call.keys is not NO_KEYS or not _KEY_PARAMETERS.isdisjoint(data)
+        has_keys = traced_call is None or traced_call.keys is not NO_KEYS or not NAMES.isdisjoint(data)
         if has_keys or extra or self._prepare is not None:
             changed = self._options_with_keys(owner, options, traced_call) or options
         injected = None
@@ -276,10 +276,10 @@ class Request(CallDescription):
         has_keys = traced_call is not None and traced_call.keys is not NO_KEYS and traced_call.keys.enabled
         # A request without a body has no place for them.
         forwarded = traced_call.forwarded() if traced_call is not None and has_keys and data else None
-        if forwarded or not (_KEY_PARAMETERS.isdisjoint(extra or ()) and _KEY_PARAMETERS.isdisjoint(data)):
+        if forwarded or not (NAMES.isdisjoint(extra or ()) and NAMES.isdisjoint(data)):
             changed = _copy(changed, options)
             given = forwarded or {}
-            left_out = {*_KEY_PARAMETERS, *(name for name, value in given.items() if value is None)}
+            left_out = {*NAMES, *(name for name, value in given.items() if value is None)}
             sent = {name: value for name, value in given.items() if value is not None}
             kept = {name: value for name, value in (extra or {}).items() if name not in left_out}
             changed.extra_json = {**kept, **sent} or None
