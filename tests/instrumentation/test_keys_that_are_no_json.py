@@ -49,9 +49,7 @@ def without_none(value: Any) -> Any:
 FORWARDING = [
     driver
     for driver in DRIVERS
-    if driver.forwards_keys
-    and driver.has_clients
-    and driver.sdk not in (*HTTP_LIBRARIES, "bedrock")
+    if driver.forwards_keys and driver.has_clients and driver.sdk not in (*HTTP_LIBRARIES, "bedrock")
 ]
 
 
