@@ -188,7 +188,7 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         add_generation_prompt add_special_tokens background best_of cache_prompt candidate_count continue_final_message
         details dimensions disable_search early_stopping echo embedding_only enable_search enable_search_classifier
         enable_thinking f16_kv frequency_penalty ignore_eos include_reasoning include_stop_str_in_output
-        incremental_output keep_alive length_penalty logits_all logprobs low_vram main_gpu max_completion_tokens
+        incremental_output length_penalty logits_all logprobs low_vram main_gpu max_completion_tokens
         max_output_tokens max_retries max_tokens max_tool_calls max_turns min_p min_tokens mirostat mirostat_eta
         mirostat_tau n n_predict normalize num_batch num_ctx num_gpu num_keep num_predict num_search_results num_thread
         numa parallel_tool_calls penalize_newline presence_penalty priority prompt_logprobs random_seed raw
@@ -294,11 +294,10 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
         status_code
         """,
     ),
-    **_rows(_word, "created_at generation_id"),
     **_rows(
         _word,
         """
-        error_code error_type generation_id incomplete native_finish_reasons object performanceConfigLatency
+        created_at error_code error_type generation_id incomplete native_finish_reasons object performanceConfigLatency
         request_id response_type status stop_details.category user_id
         """,
     ),
