@@ -263,6 +263,8 @@ class SpoolLog(Spool):
         if unreadable:
             damaged = sqlite_history.extents(connection, unreadable)
             set_state(connection, route.id, damaged, "buried", _DAMAGED, self._clock())
+            # This process has found them, and counts them as damaged.
+            OWN_RECORDS.settle(self.id, route.name, unreadable)
         return tuple(found)
 
     def extend(self, lease: Lease, now_s: float) -> bool:
