@@ -29,7 +29,7 @@ def test_spool_damaged_at_rest_new_spans_arrive(tmp_path: Path) -> None:
 
 
 # Each of these seeds raised TypeError or lost the new spans before the values of rows were checked.
-@pytest.mark.parametrize("seed", [6, 54, 82, 166, 201, 264])
+@pytest.mark.parametrize("seed", [6, 54, 82, 166, 201, 264, 3358, 4954])
 def test_spool_with_value_of_another_type_new_spans_arrive(seed: int, tmp_path: Path) -> None:
     assert dict(corruption.trials(tmp_path, [seed])) == {"delivered": 1}
 

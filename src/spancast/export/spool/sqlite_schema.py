@@ -52,7 +52,8 @@ _SCHEMA: Final = (
     f"PRAGMA application_id = {APPLICATION_ID}",
 )
 
-# Rows that our code never writes. These few are read at every opening: a wrong `next` or `cursor` would hide new spans.
+# Rows that our code never writes, read at every opening: a wrong `next` or `cursor`, or a state of records that do not
+# exist yet, would hide new spans.
 _ODD: Final = (
     "SELECT 1 WHERE (SELECT count(*) FROM spool) <> 1",
     """SELECT 1 FROM spool WHERE typeof(id) <> 'text' OR typeof(next) <> 'integer' OR typeof(evicted) <> 'integer'
@@ -64,6 +65,7 @@ _ODD: Final = (
         OR typeof(lease_end) <> 'integer' OR typeof(delivered) <> 'integer' OR typeof(dropped) <> 'integer'
         OR typeof(due_s) <> 'real' OR typeof(lease_until_s) <> 'real' OR typeof(last_delivered_s) <> 'real'
         OR start NOT BETWEEN 0 AND next - 1 OR cursor NOT BETWEEN 0 AND next - 1 OR attempts < 0""",
+    "SELECT 1 FROM states, spool WHERE typeof(last) <> 'integer' OR last >= next",
 )
 _ODD_ROWS: Final = (
     """SELECT 1 FROM batches WHERE typeof(last) <> 'integer' OR typeof(put_s) <> 'real' OR typeof(size) <> 'integer'
