@@ -32,7 +32,7 @@ from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.lease_owner import LeaseOwner, is_gone
 from spancast.export.spool.log import SpoolLog
 from spancast.export.spool.memory import MemorySpool
-from spancast.export.spool.protocol import DeliveryState
+from spancast.export.spool.protocol import DeliveryState, Lease
 from spancast.export.spool.sqlite_file import SpoolFile
 from spancast.model.span_record import SpanRecord
 
@@ -284,6 +284,23 @@ def test_two_processes_do_not_lease_the_same_records(path: Path, clock: Clock) -
     leases.sort()
     assert [number for _, _, taken in leases for number in taken] == list(range(2000)), "in order and once each"
     spool.close()
+
+
+def test_process_that_read_the_clock_before_another_neither_leases_nor_retries_again(path: Path, clock: Clock) -> None:
+    one, other = (opened(path, clock, routes=("a",)) for _ in range(2))
+    one.put(records(range(10)), {})
+    begun_s = clock() - 1
+
+    def leased(spool: SqliteSpool, now_s: float) -> Lease | None:
+        return spool.lease("a", max_records=10, max_bytes=1 << 20, now_s=now_s)
+
+    lease = leased(one, clock())
+    assert lease is not None
+    assert leased(other, begun_s) is None
+    one.nack(lease, clock() + 60, "down")
+    assert leased(other, begun_s) is None
+    one.close()
+    other.close()
 
 
 def test_processes_put_into_one_spool(path: Path, clock: Clock) -> None:

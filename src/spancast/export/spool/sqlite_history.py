@@ -20,6 +20,8 @@ Extent: TypeAlias = "tuple[int, int]"
 """The first and the last sequence of a range."""
 
 LEASE_S: Final = 30.0
+_LATE_S: Final = 10.0
+"""Time for which a process may wait for the lock of the file after it has read the clock."""
 _LONGEST_WAIT_S: Final = 3720.0
 """A server may ask for one hour."""
 LAST: Final = (1 << 63) - 1
@@ -95,16 +97,17 @@ class Route:
         """Return the text that represents this route in ``batches.routes``."""
         return f",{self.id},"
 
-    # A failure in the future, or a longer wait than any, means that the clock was set back.
+    # A failure in the future, or a longer wait than any, means that the clock was set back. If it is less than
+    # ``_LATE_S``, another process has only read the clock later than this one.
 
     def must_wait(self, now_s: float) -> bool:
         """Return whether the wait after the last failure is not over."""
         began_s = 0.0 if self.lease else self.lease_until_s
-        return began_s <= now_s < self.due_s <= now_s + _LONGEST_WAIT_S
+        return began_s <= now_s + _LATE_S and now_s < self.due_s <= now_s + _LONGEST_WAIT_S
 
     def is_leased(self, now_s: float) -> bool:
         """Return whether the route is leased by a process that may be alive."""
-        return bool(self.lease) and now_s < self.lease_until_s <= now_s + LEASE_S and not is_gone(self.lease)
+        return bool(self.lease) and now_s < self.lease_until_s <= now_s + LEASE_S + _LATE_S and not is_gone(self.lease)
 
 
 def last_sequence(connection: sqlite3.Connection) -> int:
