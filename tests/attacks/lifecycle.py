@@ -79,6 +79,10 @@ def cycle(folder: Path | None) -> None:
 
 
 def footprint() -> Footprint:
+    for thread in threading.enumerate():
+        if thread.name == "spancast-prices":
+            # It imports the prices once per process, and ends.
+            thread.join(PATIENCE_S)
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return Footprint(

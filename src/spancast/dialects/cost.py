@@ -159,13 +159,17 @@ class CostEstimator:
 
 def load_in_background() -> None:
     """Import genai-prices on a thread while the first call waits for its response, so that its span does not wait."""
-    loading = threading.Timer(_LOAD_AFTER_S, _genai_prices)
+    global _loading  # noqa: PLW0603 - one per process
+    if _genai_prices.cache_info().currsize or (_loading is not None and _loading.is_alive()):
+        return
+    loading = _loading = threading.Timer(_LOAD_AFTER_S, _genai_prices)
     loading.name, loading.daemon = "spancast-prices", True
     # Without a thread, the first estimate imports it.
     with suppress(RuntimeError):
         loading.start()
 
 
+_loading: threading.Timer | None = None
 _importing: Final = threading.RLock()
 """Held during the import: a child that is forked in the middle of it could never import the package."""
 if hasattr(os, "register_at_fork"):
@@ -174,6 +178,7 @@ if hasattr(os, "register_at_fork"):
     )
 
 
+@functools.cache
 def _genai_prices() -> ModuleType:
     with _importing:
         import genai_prices  # noqa: PLC0415 - imported lazily, see above
