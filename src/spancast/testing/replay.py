@@ -303,7 +303,7 @@ class ReplayServer:
         with self._lock:
             return list(self._requests)
 
-    def wait_for_requests(self, count: int, *, timeout_s: float = 10.0) -> list[Received]:
+    def wait_for_requests(self, count: int, *, timeout_s: float = 60.0) -> list[Received]:
         """Wait for ``count`` requests and return all; raise TimeoutError after ``timeout_s``."""
         with self._lock:
             if not self._changed.wait_for(lambda: len(self._requests) >= count, timeout_s):
