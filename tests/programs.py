@@ -78,8 +78,10 @@ class _Handler(BaseHTTPRequestHandler):
 def running_receiver() -> Iterator[Receiver]:
     with Receiver() as running, ThreadPoolExecutor(1) as pool:
         pool.submit(running.serve_forever)
-        yield running
-        running.shutdown()
+        try:
+            yield running
+        finally:
+            running.shutdown()
 
 
 def environment(server: ReplayServer, state: Path, **more: str) -> dict[str, str]:
