@@ -645,7 +645,47 @@ def exit_statuses() -> str:
     return "\n".join(["| exit status | meaning |", "|---|---|", *rows])
 
 
+PERFORMANCE = ROOT / "docs" / "performance.md"
+OTHERS = {
+    "genai-openai": "OpenTelemetry's own (GenAI)", "traceloop": "OpenLLMetry", "openinference": "OpenInference",
+    "langfuse": "Langfuse", "logfire": "Logfire", "posthog": "PostHog", "braintrust": "Braintrust",
+}  # fmt: skip
+"""Other libraries that are measured on the same client, by the name in the first table of docs/performance.md."""
+
+
+def _measured() -> dict[str, list[str]]:
+    """Return the rows of the first table of docs/performance.md."""
+    lines = PERFORMANCE.read_text().partition("| ---")[2].partition("\n\n")[0].splitlines()[1:]
+    return {row[0]: row[1:] for line in lines if (row := [cell.strip() for cell in line.strip("|").split("|")])}
+
+
+def overhead() -> str:
+    """Return the first promise of the README, with the figures of docs/performance.md."""
+    rows = {name: int(cells[0].partition(" /")[0]) / 1000 for name, cells in _measured().items()}
+    others = [rows[name] for name in OTHERS]
+    return (
+        "- **It never hurts the call.** Your code gets the same object and the same exception. A short call of `openai`"
+        f" costs your thread {rows['spancast']:.2f} ms, a span written by hand {rows['a span written by hand']:.2f} ms,"
+        f" and {len(others)} other tracing libraries {min(others):.2f} to {max(others):.2f} ms"
+        " ([measured](docs/performance.md))."
+    )
+
+
+def comparison() -> str:
+    """Return the rows of docs/performance.md that compare libraries."""
+    rows = _measured()
+    names = {"a span written by hand": "a span written by hand", "spancast": "**spancast**", **OTHERS}
+    lines = [f"| {shown} | {' | '.join(rows[name][:4])} |" for name, shown in names.items()]
+    head = [
+        "| µs per call, thread / process | short | 40 messages + tools | stream of 200 | 429 error |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    return "\n".join([*head, *lines])
+
+
 TABLES = {
+    "overhead": overhead,
+    "comparison": comparison,
     "counters": counters,
     "destination_counters": destination_counters,
     "drop_reasons": drop_reasons,

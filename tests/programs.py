@@ -99,9 +99,7 @@ def environment(server: ReplayServer, state: Path, **more: str) -> dict[str, str
 
 def output(command: list[str], env: dict[str, str], folder: Path = ROOT) -> str:
     """Run ``command`` in ``folder`` and return what it prints; it must succeed and print nothing unusual to stderr."""
-    completed = subprocess.run(
-        command, env=env, cwd=folder, capture_output=True, text=True, timeout=120, check=False
-    )
+    completed = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert completed.returncode == 0, completed.stderr + completed.stdout
     assert ON_STDERR.fullmatch(completed.stderr), completed.stderr
     return completed.stdout

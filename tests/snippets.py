@@ -47,11 +47,6 @@ class Section:
     heading: str
     snippets: tuple[Snippet, ...]
 
-    @property
-    def commands(self) -> str:
-        """Return the commands of the section as one text."""
-        return "\n".join(one.code for one in self.snippets if one.language == "bash" and not one.not_run)
-
 
 def sections(page: Path) -> Iterator[Section]:
     """Return the sections of a page that have snippets."""

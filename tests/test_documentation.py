@@ -15,7 +15,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -96,7 +95,11 @@ class Reader:
         notebook = nbformat.v4.new_notebook(cells=cells)
         file = self.folder / "notebook.ipynb"
         nbformat.write(notebook, file)
-        run_notebook = "import nbclient, nbformat; nbclient.execute(nbformat.read('notebook.ipynb', 4))"
+        run_notebook = (
+            "import jupyter_client, nbclient, nbformat\n"
+            "kernel = jupyter_client.AsyncKernelManager(transport='ipc')\n"
+            "nbclient.NotebookClient(nbformat.read('notebook.ipynb', 4), km=kernel).execute()"
+        )
         output([sys.executable, "-c", run_notebook], self.environment, self.folder)
 
     def follow_bash(self, snippet: Snippet) -> None:
@@ -117,9 +120,7 @@ class Reader:
             text += "destinations: {screen: {type: console}}\n"
         checked = self.folder / "checked.yaml"
         checked.write_text(text)
-        assert ": valid; " in output(
-            ["spancast", "check", "--offline", str(checked)], self.environment, self.folder
-        )
+        assert ": valid; " in output(["spancast", "check", "--offline", str(checked)], self.environment, self.folder)
 
     def follow_sql(self, snippet: Snippet) -> None:
         if not self.state.exists():
@@ -152,7 +153,7 @@ class Reader:
         while time.monotonic() < give_up_s:
             assert process.poll() is None, log.read_text()
             if not url.startswith("http"):
-                if len(self.server.requests) == int(url.split()[0]):
+                if len(self.server.requests) == int(url.split(maxsplit=1)[0]):
                     return
             else:
                 try:
@@ -177,9 +178,9 @@ class Reader:
             with closing(sqlite3.connect(path)) as store:
                 recorded |= {row[0] for row in store.execute("SELECT span_id FROM spans WHERE model IS NOT NULL")}
         code = "".join(one.code for one in self.section.snippets)
-        if "enabled" in code:
+        if '"enabled": False' in code:
             assert not recorded
-        elif "spancast demo" not in self.section.commands:
+        elif "spancast demo" not in code and "@spancast.instrument" not in code:
             assert len(recorded) == len(self.server.requests)
 
 
@@ -189,7 +190,46 @@ def assert_prints(printed: str, shown: str) -> None:
     assert re.fullmatch(pattern, printed.strip(), re.DOTALL), f"printed:\n{printed}\nshown:\n{shown}"
 
 
-def test_snippets_are_found() -> None:
-    counts = {one.page: len(one.snippets) for one in SECTIONS}
-    assert counts["README.md"]
-    assert {one.language for section in SECTIONS for one in section.snippets} <= {*RUN, "text", ""}
+def test_languages_of_snippets_are_known() -> None:
+    used = {one.language for section in SECTIONS for one in section.snippets}
+    assert used == {*RUN, "text", ""}
+
+
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#{1,6} (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_links_of_pages_lead_somewhere() -> None:
+    broken = []
+    for page in [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]:
+        for target, anchor in LINK.findall(re.sub(r"`[^`\n]+`", "", page.read_text())):
+            path = (page.parent / target) if target else page
+            if not path.exists() or (anchor and anchor not in anchors(path)):
+                broken.append(f"{page.name}: {target}#{anchor}")
+    assert not broken, broken
+
+
+def test_index_and_site_name_every_page() -> None:
+    index, site = (ROOT / "docs" / "README.md").read_text(), (ROOT / "mkdocs.yml").read_text()
+    names = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert not {name for name in names if f"({name})" not in index or name not in site}
+
+
+def test_every_environment_variable_is_documented() -> None:
+    page = (ROOT / "docs" / "settings.md").read_text()
+    read = re.compile(r"\"((?:OTEL|SPANCAST|XDG)_[A-Z_]*[A-Z])\"|environ\.get\(\"(\w+)\"")
+    names = {
+        name
+        for source in (ROOT / "src" / "spancast").rglob("*.py")
+        for found in read.findall(source.read_text())
+        for name in found
+        if name and name != "PYTHONPATH"
+    }
+    assert names, "the rule finds nothing any more"
+    assert not {name for name in names if name not in page}
