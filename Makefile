@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test attacks check format docs servers jaeger bench otel versions peers frameworks
+.PHONY: help demo test attacks check format docs site servers jaeger bench otel versions peers frameworks
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -61,6 +61,14 @@ format: $(READY) ## format the sources
 
 docs: $(READY) ## generate the tables of the documentation from the code
 	@$(BIN)/python docs/generate.py
+
+# An environment of its own: nothing of it is needed to read the pages.
+SITE := $(VENV)/site
+
+site: docs ## build the documentation as a site, in build/site; a broken link fails
+	@test -x $(SITE)/bin/mkdocs || $(BIN)/uv venv --quiet --python $(BIN)/python $(SITE)
+	@$(BIN)/uv pip install --quiet --python $(SITE)/bin/python 'mkdocs<2' 'mkdocs-material<10'
+	@NO_MKDOCS_2_WARNING=1 $(SITE)/bin/mkdocs build --quiet --strict && echo build/site/index.html
 
 servers: ## build Jaeger and the Collector from Go modules, and install Phoenix, MLflow and emulators, once
 	@servers/build

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import inspect
 import json
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
+from opentelemetry.sdk.metrics import MeterProvider
 from pydantic.fields import FieldInfo
 
-from spancast import cli
+import spancast
+from spancast import cli, testing
 from spancast.cli.command import EXIT_STATUS
+from spancast.config.env_vars import PREFIX
 from spancast.config.settings import Settings, SpoolSettings
-from spancast.destinations import registry
+from spancast.destinations import protocol, registry
 from spancast.destinations.config import FilterField, FilterOperator
 from spancast.destinations.datadog import datadog_span
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
@@ -25,8 +30,11 @@ from spancast.destinations.s3 import trace_object
 from spancast.destinations.sql_rows import ROW_NAMES, row_texts
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
 from spancast.encoding.span_data import ScopeData, SpanData
+from spancast.export.self_metrics import observe
 from spancast.instrumentation.registry import CLIENTS, find_patches
 from spancast.model import semconv
+from spancast.statistics import DestinationStats, Stats
+from spancast.tracing.client_metrics import ClientMetrics
 
 ROOT = Path(__file__).parents[1]
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -362,10 +370,246 @@ def _cell(text: str) -> str:
 
 
 def settings() -> str:
-    """Return the table of the fields of ``spancast.yaml``."""
-    fields = {**Settings.model_fields, **{f"spool.{name}": info for name, info in SpoolSettings.model_fields.items()}}
-    lines = [f"| `{name}` | {_setting(info)} | {_cell(info.description or '')} |" for name, info in fields.items()]
-    return "\n".join(["| field | default | meaning |", "|---|---|---|", *lines])
+    """Return the table of the fields of ``spancast.yaml``, each with its environment variable."""
+    lines = [
+        f"| `{name}` | `{PREFIX}{name.upper()}` | {_setting(info)} | {_cell(info.description or '')} |"
+        for name, info in Settings.model_fields.items()
+    ]
+    lines += [
+        f"| `spool.{name}` | | {_setting(info)} | {_cell(info.description or '')} |"
+        for name, info in SpoolSettings.model_fields.items()
+    ]
+    return "\n".join(["| field | variable | default | meaning |", "|---|---|---|---|", *lines])
+
+
+COUNTERS: Mapping[str, tuple[str, str]] = {
+    "received": ("spans that reached spancast", "0: nothing is recorded; see the first steps above"),
+    "queued": ("spans on their way to the spool, now", "growing: more spans than one thread can spool"),
+    "dropped": ("spans lost before any destination, by reason", "the next table"),
+    "destinations": ("the counters of each destination", "the third table"),
+    "spans_started": ("spans that spancast has started for calls", "0: no instrumented call was made"),
+    "spans_failed": ("calls that ended with an error", "`spancast traces --errors`"),
+    "calls_suppressed": (
+        "calls where OpenTelemetry's instrumentation is suppressed, for example inside an exporter",
+        "intended; `suppress_instrumentation` of another library is active",
+    ),
+    "calls_merged": (
+        "calls whose span another instrumentation has made; spancast adds to it",
+        "intended; remove the other one if spancast is to make the span",
+    ),
+    "keys_not_traced": (
+        "calls with trace keys whose method has no span (images, files, …); the keys were removed",
+        "use `with spancast.trace(...)` around them, or leave the keys out",
+    ),
+    "requests_not_read": (
+        "requests of an HTTP library whose body is a stream or a form",
+        "send the body as JSON text or by `json=`",
+    ),
+    "groups_evicted": (
+        "group spans that were ended early, as too many were open",
+        "use blocks instead of keys on calls",
+    ),
+    "group_texts_evicted": ("groups without question and answer, as too many waited for their end", "none needed"),
+    "validation_errors": (
+        "invalid trace keys or parameters, and answers that are no response of the dialect",
+        "the attribute `spancast.validation_errors` names them; `strict: true` raises instead",
+    ),
+    "redaction_errors": (
+        "values that a mask could not process; the whole value was replaced",
+        "a simpler pattern, or a function",
+    ),
+    "internal_errors": ("defects of spancast; the call was not affected", "report it, with the line of the log"),
+    "patches_not_found": (
+        "methods that this version of an SDK does not have",
+        "usually none; if calls are missing, set the logger `spancast` to DEBUG, which names them",
+    ),
+    "spool_unavailable": (
+        "attempts at a spool file that could not be used (rights, full disk, locked)",
+        "the log has the reason; spans wait in memory",
+    ),
+    "spool_memory_fallback": ("spans that waited in memory meanwhile", "lost only if the process is killed"),
+    "spool_corrupt_files": ("spool files that were damaged and renamed", "check the disk"),
+    "spool_corrupt_records": ("spans in damaged records; they are dead letters", "check the disk"),
+}
+DESTINATION_COUNTERS: Mapping[str, tuple[str, str]] = {
+    "delivered": ("spans that the destination accepted", "if they are not in the product: its project, time, filters"),
+    "delivered_by_others": ("of these, delivered by another process that shares the spool", "intended"),
+    "delivered_for_others": ("of these, made by another or an earlier process", "intended"),
+    "sampled_out": ("`sampling_rate`, `respect_parent_sampling`", "raise the rate; `always_keep_errors`"),
+    "filtered": ("`filter_rules`, `api_keys`, or no call of the trace was taken", "`spancast explain TRACE_ID`"),
+    "non_genai": ("spans of other libraries (HTTP, database)", "`spans: all` sends them"),
+    "rejected": ("spans that an OTLP server refused in a partial success", "the log has the server's message"),
+    "dead_lettered": (
+        "spans that the destination refused for good",
+        "`spancast spool` shows why; correct it, then `spancast spool requeue NAME`",
+    ),
+    "dropped": ("spans that were queued and are lost, by reason", "the next table"),
+    "queued": ("spans that wait for it, now", "`spancast spool` shows the last error and the next attempt"),
+    "queued_bytes": ("their size in the spool", "as `queued`"),
+    "retries": ("batches that were or will be sent again", "`spancast check` tests the connection"),
+    "filter_timeouts": ("patterns of `filter_rules` that took too long; the span was sent", "a simpler pattern"),
+}
+DROP_REASONS: Mapping[str, tuple[str, str, str]] = {
+    "not_configured": ("process", "the configuration could not be read", "the log has the error; `spancast check`"),
+    "queue_full": (
+        "process",
+        "spans ended faster than one thread spools them, for seconds",
+        "fewer spans, or more processes",
+    ),
+    "after_shutdown": ("process", "the span ended after `spancast.shutdown()`", "shut down last"),
+    "internal_error": ("process", "a defect of spancast", "report it, with the line of the log"),
+    "shutdown": (
+        "both",
+        "the process ended with spans in memory: `spool: memory`, or a disk that cannot be used",
+        "a spool on disk; a higher `shutdown_timeout`",
+    ),
+    "spool_full": (
+        "destination",
+        "more than `spool.max_bytes` waited; the oldest were dropped",
+        "a larger spool; sampling",
+    ),
+    "expired": ("destination", "they waited for longer than `spool.max_age`", "repair the destination"),
+    "purged": ("destination", "`spancast spool purge`", "intended"),
+    "evicted": ("destination", "another process has removed them, for a reason that is no longer known", "none"),
+    "spool_damaged": ("destination", "the spool file was damaged", "check the disk; `sqlite3 FILE .recover`"),
+    "spool_replaced": ("destination", "the spool file was removed or replaced while in use", "do not delete it"),
+}
+
+
+def counters() -> str:
+    """Return the table of the counters of a process."""
+    return _counters(Stats, COUNTERS)
+
+
+def destination_counters() -> str:
+    """Return the table of the counters of a destination."""
+    return _counters(DestinationStats, DESTINATION_COUNTERS)
+
+
+def _counters(kind: type[Any], known: Mapping[str, tuple[str, str]]) -> str:
+    lines = [f"| `{one.name}` | {known[one.name][0]} | {known[one.name][1]} |" for one in dataclasses.fields(kind)]
+    return "\n".join(["| counter | counts | what to do |", "|---|---|---|", *lines])
+
+
+def drop_reasons() -> str:
+    """Return the table of the reasons of dropped spans."""
+    lines = [f"| `{name}` | {of} | {cause} | {cure} |" for name, (of, cause, cure) in DROP_REASONS.items()]
+    return "\n".join(["| reason | counted for | cause | what to do |", "|---|---|---|---|", *lines])
+
+
+def metrics() -> str:
+    """Return the table of the instruments, as an SDK meter provider creates them."""
+    provider = MeterProvider()
+    meter = _NamedInstruments(provider)
+    ClientMetrics(meter, "")
+    observe(meter.get_meter("spancast"), lambda: None)
+    provider.shutdown()
+    lines = [f"| `{name}` | {kind} | `{unit}` | {METRICS[name]} |" for name, (kind, unit) in sorted(meter.made.items())]
+    return "\n".join(["| metric | instrument | unit | meaning |", "|---|---|---|---|", *lines])
+
+
+class _NamedInstruments:
+    """A meter provider that notes which instruments are created."""
+
+    def __init__(self, provider: MeterProvider) -> None:
+        self._meter = provider.get_meter("spancast")
+        self.made: dict[str, tuple[str, str]] = {}
+
+    def get_meter(self, *_: object) -> Any:  # noqa: ANN401 - stands for a meter
+        return self
+
+    def __getattr__(self, method: str) -> Any:  # noqa: ANN401 - create_counter, …
+        create = getattr(self._meter, method)
+
+        def note(name: str, *given: Any, **named: Any) -> Any:  # noqa: ANN401 - an instrument
+            # The unit is the first text after the name.
+            unit = named.get("unit") or next(one for one in given if isinstance(one, str))
+            self.made[name] = (method.removeprefix("create_").replace("_", " "), unit)
+            return create(name, *given, **named)
+
+        return note
+
+
+METRICS: Mapping[str, str] = {
+    "gen_ai.client.inference.duration": "how long calls took; with `error.type` if they failed",
+    "gen_ai.client.inference.time_to_first_chunk": "of streams",
+    "gen_ai.client.inference.time_per_output_chunk": "between two chunks of a stream",
+    "gen_ai.client.inference.operation.input_tokens": "input tokens per call",
+    "gen_ai.client.inference.operation.output_tokens": "output tokens per call",
+    "gen_ai.client.inference.usage.input_tokens": "sum of input tokens, by `gen_ai.token.modality`",
+    "gen_ai.client.inference.usage.output_tokens": "sum of output tokens, by `gen_ai.token.modality`",
+    "gen_ai.client.inference.usage.cache_read.input_tokens": "sum of tokens read from a cache",
+    "gen_ai.client.inference.usage.cache_write.input_tokens": "sum of tokens written to a cache",
+    "gen_ai.client.inference.usage.reasoning.output_tokens": "sum of reasoning tokens",
+    "gen_ai.client.embeddings.duration": "how long embeddings took",
+    "otel.sdk.processor.span.processed": "`received`; with `error.type`: `dropped`, by reason",
+    "otel.sdk.exporter.span.exported": "`delivered` per destination; with `error.type`: spans that it did not get",
+    "otel.sdk.exporter.span.inflight": "`queued` per destination",
+    "spancast.spool.queued": "`queued_bytes` per destination",
+}
+
+API = {
+    "spancast": (spancast, spancast.__all__),
+    "spancast.testing": (testing, testing.__all__),
+    "spancast.destinations.protocol": (protocol, protocol.__all__),
+}
+
+
+def api() -> str:
+    """Return the signature and the docstring of every public name."""
+    return "\n\n".join(
+        "\n\n".join([f"## {module}", *(_described(name, getattr(found, name)) for name in names)])
+        for module, (found, names) in API.items()
+    )
+
+
+def _described(name: str, found: Any) -> str:  # noqa: ANN401 - any public object
+    text = [f"### {name}"]
+    if signature := _signature(name, found):
+        text.append(f"```\n{signature}\n```")
+    if inspect.getdoc(found) and found.__class__.__module__ != "typing":
+        text.append(_markdown(inspect.getdoc(found) or ""))
+    if inspect.isclass(found) and not issubclass(found, Exception):
+        text += [
+            f"**`{_signature(method, value)}`** {_markdown(inspect.getdoc(value) or '')}"
+            for method, value in _methods(found)
+        ]
+    return "\n\n".join(text)
+
+
+def _methods(kind: type[Any]) -> Iterator[tuple[str, Any]]:
+    for method, value in vars(kind).items():
+        is_method = inspect.isroutine(value) or isinstance(value, property)
+        if is_method and not method.startswith("_") and inspect.getdoc(value):
+            yield method, value
+
+
+def _signature(name: str, found: Any) -> str:  # noqa: ANN401 - any public object
+    if isinstance(found, property):
+        return name
+    if inspect.isclass(found) and (issubclass(found, Exception) or getattr(found, "_is_protocol", False)):
+        return ""
+    try:
+        signature = inspect.signature(getattr(found, "__func__", found))
+    except (TypeError, ValueError):
+        return ""
+    kept = [one for one in signature.parameters.values() if one.name not in {"self", "cls"}]
+    text = str(signature.replace(parameters=kept)).replace("'", "").replace("typing.", "").replace(", /", "")
+    return f"{name}{re.sub(r'<factory>', '...', text)}".removesuffix(" -> None")
+
+
+def _markdown(docstring: str) -> str:
+    """Return a docstring of Google's form as Markdown."""
+    lines = []
+    for line in docstring.replace("``", "`").splitlines():
+        section = re.fullmatch(r"(Args|Returns|Raises|Invariants):", line)
+        item = re.match(r" {4}(\*{0,2}\w+): (.*)", line)
+        if section:
+            lines.append(f"*{section[1]}*")
+            lines.append("")
+        else:
+            lines.append(f"- `{item[1]}`: {item[2]}" if item else line.strip() if line.startswith("    ") else line)
+    return "\n".join(lines)
 
 
 def _setting(info: FieldInfo) -> str:
@@ -401,7 +645,52 @@ def exit_statuses() -> str:
     return "\n".join(["| exit status | meaning |", "|---|---|", *rows])
 
 
+PERFORMANCE = ROOT / "docs" / "performance.md"
+OTHERS = {
+    "genai-openai": "OpenTelemetry's own (GenAI)", "traceloop": "OpenLLMetry", "openinference": "OpenInference",
+    "langfuse": "Langfuse", "logfire": "Logfire", "posthog": "PostHog", "braintrust": "Braintrust",
+}  # fmt: skip
+"""Other libraries that are measured on the same client, by the name in the first table of docs/performance.md."""
+
+
+def _measured() -> dict[str, list[str]]:
+    """Return the rows of the first table of docs/performance.md."""
+    lines = PERFORMANCE.read_text().partition("| ---")[2].partition("\n\n")[0].splitlines()[1:]
+    return {row[0]: row[1:] for line in lines if (row := [cell.strip() for cell in line.strip("|").split("|")])}
+
+
+def overhead() -> str:
+    """Return the first promise of the README, with the figures of docs/performance.md."""
+    rows = {name: int(cells[0].partition(" /")[0]) / 1000 for name, cells in _measured().items()}
+    others = [rows[name] for name in OTHERS]
+    return (
+        "- **It never hurts the call.** Your code gets the same object and the same exception. A short call of `openai`"
+        f" costs your thread {rows['spancast']:.2f} ms, a span written by hand {rows['a span written by hand']:.2f} ms,"
+        f" and {len(others)} other tracing libraries {min(others):.2f} to {max(others):.2f} ms"
+        " ([measured](docs/performance.md))."
+    )
+
+
+def comparison() -> str:
+    """Return the rows of docs/performance.md that compare libraries."""
+    rows = _measured()
+    names = {"a span written by hand": "a span written by hand", "spancast": "**spancast**", **OTHERS}
+    lines = [f"| {shown} | {' | '.join(rows[name][:4])} |" for name, shown in names.items()]
+    head = [
+        "| µs per call, thread / process | short | 40 messages + tools | stream of 200 | 429 error |",
+        "|---|--:|--:|--:|--:|",
+    ]
+    return "\n".join([*head, *lines])
+
+
 TABLES = {
+    "overhead": overhead,
+    "comparison": comparison,
+    "counters": counters,
+    "destination_counters": destination_counters,
+    "drop_reasons": drop_reasons,
+    "metrics": metrics,
+    "api": api,
     "commands": commands,
     "exit_statuses": exit_statuses,
     "clients": clients,

@@ -3,105 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from tests.programs import ROOT, Receiver, environment, output, running_receiver
 
 from spancast.testing import ReplayServer
-
-ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
-
-
-class Receiver(ThreadingHTTPServer):
-    """An OTLP/HTTP receiver that stores the received spans."""
-
-    def __init__(self) -> None:
-        self.spans: list[Any] = []
-        self.services: set[str] = set()
-        self.agents: set[str] = set()
-        """The first word of each user agent, which identifies the exporter."""
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def tree(self) -> dict[str, Any]:
-        spans = sorted(self.spans, key=lambda span: span.start_time_unix_nano)
-        nodes: dict[bytes, dict[str, Any]] = {span.span_id: {} for span in spans}
-        root: dict[str, Any] = {}
-        for span in spans:
-            nodes.get(span.parent_span_id, root)[span.name] = nodes[span.span_id]
-        return root
-
-    def attribute(self, name: str) -> set[Any]:
-        return {a.value.string_value for span in self.spans for a in span.attributes if a.key == name}
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.headers.get("content-encoding") == "gzip":
-            import gzip
-
-            body = gzip.decompress(body)
-        if self.path == "/v1/traces":
-            self.server.agents.add(self.headers["user-agent"].partition("/")[0].partition("-")[0])
-            for resource_spans in ExportTraceServiceRequest.FromString(body).resource_spans:
-                self.server.services |= {
-                    a.value.string_value for a in resource_spans.resource.attributes if a.key == "service.name"
-                }
-                for scope in resource_spans.scope_spans:
-                    self.server.spans.extend(scope.spans)
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        return
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    with Receiver() as running, ThreadPoolExecutor(1) as pool:
-        pool.submit(running.serve_forever)
+    with running_receiver() as running:
         yield running
-        running.shutdown()
 
 
 def run(command: list[str], server: ReplayServer, receiver: Receiver, **more: str) -> str:
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("OTEL_")},
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-test",
-        "ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "test",
-        "OPENROUTER_BASE_URL": server.base_url, "OPENROUTER_API_KEY": "test",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-        "XDG_STATE_HOME": tempfile.mkdtemp(prefix="spancast-tests-"),
-        **more,
-    }  # fmt: skip
-    completed = subprocess.run(
-        command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert completed.returncode == 0, completed.stderr
-    assert completed.stderr in (
-        "",
-        "spancast: traces go to otlp (OTEL_* variables)\n",
-        "spancast: traces are stored on this machine; see them with: spancast traces\n",
-    )
-    return completed.stdout
+    state = Path(tempfile.mkdtemp(prefix="spancast-tests-"))
+    exporter = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+    return output(command, environment(server, state, **{**exporter, **more}))
 
 
 PEERS = {point.name for point in entry_points(group="opentelemetry_instrumentor")} - {"spancast"}

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.frameworks.driver import FRAMEWORKS, REQUIRED, why_skipped
+from tests.snippets import sections
 
 import spancast
 from spancast.testing import ReplayServer, captured_spans
 
 PAGE = Path(__file__).parents[2] / "docs" / "frameworks.md"
-SNIPPETS = dict(re.findall(r"^## ([\w-]+)\n.*?^```python\n(.*?)^```", PAGE.read_text(), re.MULTILINE | re.DOTALL))
+SNIPPETS = {
+    section.heading: snippet.code
+    for section in sections(PAGE)
+    for snippet in section.snippets
+    if snippet.language == "python"
+}
 
 
 def test_every_recorded_framework_has_a_snippet() -> None:

@@ -1,6 +1,6 @@
 """Conversion of any Python value to JSON data, for trace keys in a request and on a span.
 
-The rules per type are in README, "Trace keys". The value itself is not changed.
+The rules per type are in docs/trace-keys.md. The value itself is not changed.
 
 Invariants: never raises; an SDK can send the result (``test_json_data.py``).
 """
