@@ -278,7 +278,6 @@ def _tree(value: Mapping[str, Any] | Sequence[Any], indent: str) -> Iterator[Lin
             yield f"{indent}{name}:"
             yield from _tree(cast("dict[str, Any] | list[Any]", inner), indent + _INDENT)
         else:
-            text = (
-                "none" if inner in (None, "", [], {}) else str(inner).lower() if isinstance(inner, bool) else str(inner)
-            )
+            shown = "none" if inner in (None, "", [], {}) else cast("object", inner)
+            text = str(shown).lower() if isinstance(shown, bool) else str(shown)
             yield from folded(text, indent + _INDENT * 2, f"{indent}{name}: ")
