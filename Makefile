@@ -1,6 +1,6 @@
 # Every target creates the environment that it needs. `make demo` and `make test` need only Python.
 PYTHON ?= python3
-VERSIONS ?= 3.11 3.13
+VERSIONS ?= 3.11 3.12 3.13
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test attacks check format docs servers jaeger bench otel versions peers frameworks
+.PHONY: help demo test attacks check format docs servers jaeger bench otel versions peers frameworks release print-versions
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -98,6 +98,12 @@ versions: otel ## as `make otel`, and the contract suite on the oldest supported
 	  echo "== $$($$venv/bin/python --version), $$($(BIN)/python -m tests.instrumentation.oldest)" && \
 	  $$venv/bin/python -m pytest -q -W default tests/contract/test_every_client.py; \
 	  status=$$?; rm -rf $$venv; [ $$status = 0 ] || exit $$status; done
+
+print-versions:
+	@echo $(VERSIONS)
+
+release: $(READY) ## build sdist and wheel, check them, install the wheel with each extra in fresh environments and use it
+	@$(BIN)/python -m release $(ARGS)
 
 PEERS := braintrust ddtrace langfuse langsmith litellm logfire mlflow-skinny posthog sentry-sdk weave
 
