@@ -401,7 +401,17 @@ def exit_statuses() -> str:
     return "\n".join(["| exit status | meaning |", "|---|---|", *rows])
 
 
+def public_names() -> str:
+    """Return the stored public names, a paragraph per section; ``docs/public_names.py`` reads them from the code."""
+    stored: dict[str, list[str]] = json.loads((ROOT / "docs" / "public_names.json").read_text())
+    return "\n\n".join(
+        f"**{section[0].upper()}{section[1:]}** ({len(names)}): {', '.join(f'`{name}`' for name in names)}."
+        for section, names in stored.items()
+    )
+
+
 TABLES = {
+    "public_names": public_names,
     "commands": commands,
     "exit_statuses": exit_statuses,
     "clients": clients,
