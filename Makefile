@@ -1,6 +1,6 @@
 # Every target creates the environment that it needs. `make demo` and `make test` need only Python.
 PYTHON ?= python3
-VERSIONS ?= 3.11 3.13
+VERSIONS ?= 3.11 3.12 3.13
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test attacks check format docs site servers jaeger bench otel versions peers frameworks
+.PHONY: help demo test attacks check format docs site servers jaeger bench otel versions peers frameworks release nightly heavy model print-versions
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -107,6 +107,12 @@ versions: otel ## as `make otel`, and the contract suite on the oldest supported
 	  $$venv/bin/python -m pytest -q -W default tests/contract/test_every_client.py; \
 	  status=$$?; rm -rf $$venv; [ $$status = 0 ] || exit $$status; done
 
+print-versions:
+	@echo $(VERSIONS)
+
+release: $(READY) ## build sdist and wheel, check them, install the wheel with each extra in fresh environments and use it
+	@$(BIN)/python -m release $(ARGS)
+
 PEERS := braintrust ddtrace langfuse langsmith litellm logfire mlflow-skinny posthog sentry-sdk weave
 
 peers: $(READY) ## test spancast with each other library that wraps the same calls, in both orders; installs them
@@ -114,6 +120,22 @@ peers: $(READY) ## test spancast with each other library that wraps the same cal
 	@$(BIN)/uv pip install --quiet --python $(VENV)/peers/bin/python --editable '.[all]' --group dev $(PEERS)
 	@SPANCAST_REQUIRE_PEERS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/peers/bin/python -m pytest -q -p pytest_asyncio.plugin \
 	  tests/instrumentation/test_other_instrumentations.py $(ARGS)
+
+STEPS ?= heavy model attacks versions peers bench release
+
+nightly: $(READY) ## what takes hours: attacks in their long form, versions, peers, heavy engines, a real model, the benchmark, the release; all of STEPS run
+	@failed=; for step in $(STEPS); do \
+	  echo "== make $$step"; \
+	  $(MAKE) --no-print-directory $$step || failed="$$failed $$step"; done; \
+	  [ -z "$$failed" ] || { echo "== failed:$$failed"; exit 1; }
+
+# Engines and emulators that a CI run is spared, and with them every test that may be skipped.
+heavy: $(READY)
+	@servers/build && servers/build azurite
+	@SPANCAST_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/e2e tests/destinations
+
+model:
+	@$(MAKE) --no-print-directory demo ENGINE=real
 
 # Frameworks with pins that agree share an environment: the first has openai 3, the second openai 2.
 FRAMEWORKS_1 := autogen haystack langchain langgraph openai-agents pydantic-ai smolagents

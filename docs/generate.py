@@ -683,7 +683,17 @@ def comparison() -> str:
     return "\n".join([*head, *lines])
 
 
+def public_names() -> str:
+    """Return the stored public names, a paragraph per section; ``docs/public_names.py`` reads them from the code."""
+    stored: dict[str, list[str]] = json.loads((ROOT / "docs" / "public_names.json").read_text())
+    return "\n\n".join(
+        f"**{section[0].upper()}{section[1:]}** ({len(names)}): {', '.join(f'`{name}`' for name in names)}."
+        for section, names in stored.items()
+    )
+
+
 TABLES = {
+    "public_names": public_names,
     "overhead": overhead,
     "comparison": comparison,
     "counters": counters,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,7 +18,9 @@ from spancast.cli import main
 from spancast.cli.connection_test import check_connections
 from spancast.config import settings
 from spancast.destinations import clickhouse, registry
+from spancast.destinations.optional_imports import required
 from spancast.destinations.protocol import Delivered, Rejected, Retry
+from spancast.errors import ConfigError
 
 CANARY = "canary-91c2"
 
@@ -270,3 +273,11 @@ def test_check_silent_server_does_not_block_exit() -> None:
     assert done.returncode == 1
     assert "  FAIL  a (webhook): " in done.stdout
     assert done.stderr == ""
+
+
+def test_module_that_needs_another_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As google-auth does without packaging.
+    (tmp_path / "needy_module.py").write_text("raise ImportError('install more')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape("needy_module is not installed; run `pip install 'spancast[x]'`")):
+        required("needy_module", "x")

@@ -11,6 +11,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import yaml
 from docs import generate
 from hypothesis import HealthCheck, settings
 from opentelemetry.attributes import BoundedAttributes
@@ -26,6 +27,8 @@ from spancast.model import semconv
 from spancast.statistics import DestinationStats, Stats
 
 ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+OLDEST = PROJECT["project"]["requires-python"].removeprefix(">=")
 CLOCKS = {"monotonic", "monotonic_ns", "perf_counter", "perf_counter_ns", "process_time", "thread_time"}
 SOURCES = sorted((ROOT / "src" / "spancast").rglob("*.py"))
 SDK_PRIVATE = {
@@ -211,9 +214,36 @@ def test_readme_make_targets_exist() -> None:
         assert set(re.findall(r"`make ([a-z]+)", (ROOT / page).read_text())) <= targets
 
 
+def make_commands(text: str) -> set[str]:
+    """Return the commands ``make …`` of a script or workflow; variables as one reads them."""
+    return {
+        " ".join(line.split()) for line in re.findall(r"(?:^|step |- |run: |=1 )(make [^#\n]+)", text, re.MULTILINE)
+    }
+
+
+def test_workflow_runs_the_commands_of_ci() -> None:
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
+    workflow = yaml.safe_load(text)
+    assert {job for job, content in workflow["jobs"].items() if content["steps"]} == set(workflow["jobs"])
+    ci = make_commands((ROOT / ".ci" / "run").read_text())
+    assert len(ci) >= 7, "the rule finds nothing any more"
+    assert make_commands(text) >= ci
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {command.split()[1] for command in make_commands(text)} <= targets
+    assert f'python: ["{OLDEST}", ' in text
+
+
+def test_issue_templates_ask_for_the_report() -> None:
+    templates = [path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config"]
+    assert len(templates) == 2
+    for template in templates:
+        fields = {field.get("id"): field for field in yaml.safe_load(template.read_text())["body"]}
+        assert "`spancast report`" in fields["report"]["attributes"]["description"]
+        assert fields["report"]["validations"]["required"] is True
+
+
 def test_oldest_python_version_is_consistent() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    oldest = project["project"]["requires-python"].removeprefix(">=")
+    project, oldest = PROJECT, OLDEST
     named = [
         one.removeprefix("Programming Language :: Python :: ")
         for one in project["project"]["classifiers"]

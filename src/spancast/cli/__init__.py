@@ -21,6 +21,7 @@ GROUPS: Final = {
     "run": ("run",),
     "config_commands": ("check", "destinations", "schema"),
     "spool": ("spool",),
+    "report": ("report",),
 }
 """The commands by the module that adds them. Only the module of the given command is imported: it saves 0.5 s."""
 _EPILOG: Final = """\

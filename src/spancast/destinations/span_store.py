@@ -112,6 +112,15 @@ class TraceSummary:
     models: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreUsage:
+    """The size of a store; ``oldest_s`` is the start of its oldest span in Unix seconds, 0 without one."""
+
+    spans: int
+    bytes_on_disk: int
+    oldest_s: float
+
+
 class Store:
     """Read and write access to the SQLite file."""
 
@@ -192,6 +201,18 @@ class Store:
             found = matches[0] if len(matches) == 1 else trace_id
             query = f"SELECT {', '.join(_COLUMNS)} FROM spans WHERE trace_id = ? ORDER BY start_ns"  # noqa: S608
             return [_span(dict(zip(_COLUMNS, row, strict=True))) for row in database.execute(query, (found,))]
+
+    def usage(self) -> StoreUsage | None:
+        """Return the size of the store; None if there is no file.
+
+        Raises:
+            sqlite3.Error: The file is damaged.
+        """
+        with self._connect() as database:
+            if database is None:
+                return None
+            spans, oldest_ns = database.execute("SELECT count(*), min(start_ns) FROM spans").fetchone()
+        return StoreUsage(spans=spans, bytes_on_disk=self.path.stat().st_size, oldest_s=(oldest_ns or 0) / _NS_PER_S)
 
     @contextmanager
     def _connect(self, *, create: bool = False) -> Generator[Any]:

@@ -1,0 +1,1 @@
+"""Build a release and try it as a stranger would: ``make release``."""
