@@ -177,6 +177,9 @@ class SqliteSpool(Spool):
     def dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
         self._settle(lease, lambda log: log.dead_letter(lease, sequences, reason))
 
+    def settle(self, lease: Lease, delivered: Sequence[int], rejected: Mapping[int, str]) -> None:
+        self._settle(lease, lambda log: log.settle(lease, delivered, rejected))
+
     def state(self, route: str) -> QueueStats:
         with self._lock:
             # If the disk cannot be read, the number known to be queued is used.

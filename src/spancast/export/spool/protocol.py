@@ -185,6 +185,13 @@ class Spool(Protocol):
         """Dead-letter ``sequences`` with the reason; acknowledge the other records of the lease."""
         ...
 
+    def settle(self, lease: Lease, delivered: Sequence[int], rejected: Mapping[int, str]) -> None:
+        """Mark single sequences of the lease as delivered or, with the reason, as dead letters.
+
+        They may be anywhere in the lease, whose other records stay leased. ``nack`` follows with these.
+        """
+        ...
+
     def state(self, route: str) -> QueueStats:
         """Return the queue of ``route``."""
         ...
