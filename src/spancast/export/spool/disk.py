@@ -187,6 +187,9 @@ class SqliteSpool(Spool):
             disk = self._on_disk(lambda log: log.state(route), unread, 0.0)
             return disk if self._memory is None else _sum(disk, self._memory.state(route))
 
+    def count_others(self, route: str) -> None:
+        self._on_disk(lambda log: log.count_others(route), None, 0.0)
+
     def routes(self) -> list[str]:
         disk, memory = self._on_both(SpoolLog.routes, [], 0.0)
         return list(dict.fromkeys(disk + memory))

@@ -200,6 +200,9 @@ class SpoolLog(Spool):
         """Enforce the limits if due, while there is nothing to deliver."""
         if self._own_routes is not None and self._enforcer.is_due(self._clock()):
             self.enforce_limits()
+            for name in self._own_routes:
+                # What is counted is forgotten: a process whose statistics are never read keeps no list of it.
+                self.count_others(name)
         self._truncate()
 
     def _truncate(self) -> None:
@@ -328,6 +331,12 @@ class SpoolLog(Spool):
         if self._file and others and not lease.is_replay:
             counters.add("delivered_for_others", others, destination=self.counted_as(lease.route))
 
+    def count_others(self, route: str) -> None:
+        with self._lock:
+            row = find_route(self._connection, route)
+            if row is not None:
+                self._note_gone(row, sqlite_history.waiting(self._connection, row))
+
     def _note_gone(self, route: Route, waiting: Iterable[Range], *, drops_counted: bool = False) -> None:
         """Count what another process did with records of this one: those that are not ``waiting`` any more.
 
@@ -383,7 +392,6 @@ class SpoolLog(Spool):
             if row is None:
                 return NO_STATE
             waiting = list(sqlite_history.waiting(self._connection, row))
-            self._note_gone(row, waiting)
             return QueueStats(
                 queued=sum([one.size for one in waiting]),
                 queued_bytes=round(sum([one.size * one.each_bytes for one in waiting])),

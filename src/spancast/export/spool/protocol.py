@@ -196,6 +196,13 @@ class Spool(Protocol):
         """Return the queue of ``route``."""
         ...
 
+    def count_others(self, route: str) -> None:
+        """Count what another process did with records of this one since the last call.
+
+        An idle ``lease`` does it from time to time.
+        """
+        ...
+
     def close(self) -> None:
         """Release the leases and close files; records queued on disk stay there, records in memory are dropped."""
         ...
