@@ -185,6 +185,7 @@ class Product(NamedTuple):
 
 
 _IN_METADATA = dict.fromkeys(("session", "user", "`trace_name`", "own key `plan`"), "metadata")
+_AS_ATTRIBUTES = "attributes of the span"
 _IN_TABLE = "the columns of `tables` above"
 PRODUCTS: Mapping[str, Product] = {
     "langfuse": Product(
@@ -285,6 +286,82 @@ PRODUCTS: Mapping[str, Product] = {
             "cost": "cost; without it MLflow estimates one",
         },
     ),
+    "jaeger": Product(f"{_AS_ATTRIBUTES}, tried with Jaeger, 2026-11"),
+    "weave-agents": Product(
+        "read in its trace server's source, 2026-11",
+        {
+            "session": "conversation", "user": "custom attribute", "`trace_name`": "custom attribute",
+            "own key `plan`": "custom attribute", "question": "input messages", "answer": "output messages",
+            "input tokens": "tokens", "cached tokens": "cached tokens", "cost": "custom attribute",
+        },
+    ),
+    "signoz": Product(
+        "read in its page on the telemetry it requires, 2026-11",
+        {
+            "input tokens": "tokens of the call", "cached tokens": "cached tokens of the call",
+            "cost": "not read: SigNoz has prices of its own",
+        },
+    ),
+    "axiom": Product(
+        "read in its page on manual instrumentation, 2026-11",
+        {"`trace_name`": "capability, without which a call is not recognized"},
+    ),
+    "laminar": Product(
+        "read in its SDK, 2026-11",
+        {
+            "session": "session", "user": "user", "own key `plan`": "metadata", "question": "input of the span",
+            "answer": "output of the span",
+        },
+    ),
+    "langwatch": Product(
+        "read in its SDK, 2026-11",
+        {"session": "thread", "user": "user", "`trace_name`": "metadata", "own key `plan`": "metadata"},
+    ),
+    "lunary": Product(
+        "read in its server's source, 2026-11",
+        {"question": "prompt", "answer": "completion", "input tokens": "prompt tokens"},
+    ),
+    "honeyhive": Product(
+        "read in its SDK, 2026-11", {"session": "session, a UUID of its text (that it is taken is an assumption)"}
+    ),
+    "fiddler": Product(
+        "read in its SDK, 2026-11",
+        {
+            "session": "conversation", "user": "attribute of the session", "own key `plan`": "attribute of the span",
+            "question": "user's input of the model", "answer": "output of the model",
+        },
+    ),
+    "respan": Product(
+        "read in its SDK 2.24.0, 2026-11", {"session": "thread", "user": "customer", "own key `plan`": "metadata"}
+    ),
+    "logfire": Product("read in its SDK, 2026-11; the line shown is the name of the span", {"cost": "cost"}),
+    "coralogix": Product(
+        "read in its page on span attributes, 2026-11",
+        {
+            "user": "user (an assumption)", "question": "messages", "answer": "messages",
+            "input tokens": "tokens",
+        },
+    ),
+    "evidently": Product(
+        "tried with its server 0.7.23, 2026-11",
+        {"session": "groups the list of traces", "user": "groups the list of traces"},
+    ),
+    "promptlayer": Product(f"{_AS_ATTRIBUTES}; the conventions that it reads are those of its SDK, 2026-11"),
+    "agenta": Product(f"{_AS_ATTRIBUTES}; the conventions that it reads are those of its SDK, 2026-11"),
+    "galileo": Product(f"{_AS_ATTRIBUTES}; the conventions that it reads are those of its SDK, 2026-11"),
+    "xray": Product(f"{_AS_ATTRIBUTES}, read in Amazon's page on its OTLP endpoints, 2026-11"),
+    "google-cloud-trace": Product(f"{_AS_ATTRIBUTES}, read in Google's reference of `v1.traces.post`, 2026-11"),
+    "azure-monitor": Product(f"{_AS_ATTRIBUTES}, read in Microsoft's page on OTLP ingestion, 2026-11"),
+    **{
+        kind: Product(f"{_AS_ATTRIBUTES} (an assumption, from configurations of others, 2026-11)")
+        for kind in ("uptrace", "hyperdx", "betterstack", "splunk", "lightstep", "maxim")
+    },
+    "helicone": Product(f"{_AS_ATTRIBUTES} in Traceloop's convention; its endpoint is an assumption, 2026-11"),
+    "fallom": Product(f"{_AS_ATTRIBUTES} as OpenRouter's Broadcast sends it (an assumption, 2026-11)"),
+    **{
+        kind: Product(f"{_AS_ATTRIBUTES}; which of them it shows in places of their own was not read")
+        for kind in ("honeycomb", "dynatrace", "traceloop")
+    },
 }  # fmt: skip
 """Broadcast's products first. A place that was not read or tried is marked as an assumption."""
 

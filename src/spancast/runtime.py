@@ -385,7 +385,9 @@ class Runtime:
         pipeline = self.pipeline
         if pipeline is None:
             return stats_of(counters.read(), 0, {})
-        return stats_of(counters.read(), pipeline.span_queue.queued, pipeline.queues())
+        queued, queues = pipeline.span_queue.queued, pipeline.queues()
+        pipeline.count_others()
+        return stats_of(counters.read(), queued, queues)
 
     def start_pipeline(
         self,

@@ -27,7 +27,7 @@ from tests.ports import own_port
 
 from spancast.destinations import bigquery, partial_delivery
 from spancast.destinations.bigquery import BigQueryConfig, BigQueryDestination
-from spancast.destinations.protocol import Delivered, Failed, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Failed, PartlyDelivered, Rejected, Retry
 from spancast.encoding.encoder import SpanEncoder
 from spancast.encoding.redaction import Redaction
 from spancast.errors import ConfigError
@@ -190,10 +190,10 @@ def test_rows_that_still_fail_are_all_that_a_retry_sends(stub: Stub, make: Make)
     stub.replies = [(200, {"insertErrors": [{"index": 0, "errors": [{"reason": "quotaExceeded", "message": "wait"}]}]})]
     to = make()
     outcome = to.deliver(payload(), 60)
-    assert outcome == Retry("BigQuery: 1 of 4 rows were not taken: quotaExceeded: wait")
-    stub.replies = [INSERTED]
-    assert to.deliver(payload(), 60) == Delivered()
-    assert [len(ids) for ids in stub.inserted] == [4, 1, 1, 1]
+    assert isinstance(outcome, PartlyDelivered)
+    assert outcome.rest == Retry("BigQuery: 1 of 4 rows were not taken: quotaExceeded: wait")
+    assert outcome.delivered == {(one.trace_id, one.span_id) for one in payload().spans[1:]}
+    assert [len(ids) for ids in stub.inserted] == [4, 1, 1]
     to.close()
 
 

@@ -223,6 +223,38 @@ def test_lease_is_settled_in_parts(spool: Spool) -> None:
     assert numbers(take(spool, "a", START_S + 5)) == [4, 5]
 
 
+@pytest.mark.parametrize("kept_s", [0.0, math.inf])
+def test_single_records_of_a_lease_are_settled(kind: str, kept_s: float, tmp_path: Path, clock: Clock) -> None:
+    spool = make(kind, tmp_path, clock, keep_delivered_s=kept_s)
+    spool.register(["a"])
+    for first in (0, 3, 6):
+        spool.put(records(range(first, first + 3)), {})
+    lease = take(spool, "a")
+    assert lease is not None
+    places = [entry.sequence for entry in lease.entries]
+    spool.settle(lease, [places[number] for number in (0, 1, 2, 5, 8)], {places[4]: "no column"})
+    spool.nack(part(lease, 3, 4), START_S, "busy")
+    assert [letter.reason for letter in spool.dead_letters()] == ["no column"]
+    state = spool.state("a")
+    assert (state.queued, state.delivered, state.dead_lettered) == (3, 5, 1)
+    again = take(spool, "a")
+    assert numbers(again) == [3, 6, 7]
+    assert again is not None
+    spool.ack(again)
+    assert take(spool, "a") is None
+    state = spool.state("a")
+    assert (state.queued, state.delivered, state.dead_lettered) == (0, 8, 1)
+    assert spool.usage().records == (9 if kept_s else 3), "the content of what is delivered is kept or forgotten"
+    assert spool.requeue("a") == 1
+    replay = take(spool, "a")
+    assert replay is not None
+    spool.settle(replay, [replay.entries[0].sequence], {})
+    spool.nack(replace(replay, entries=()), START_S, "busy")
+    assert take(spool, "a") is None
+    assert spool.usage().records == (9 if kept_s else 0)
+    spool.close()
+
+
 def test_ack_of_empty_lease_does_nothing(spool: Spool) -> None:
     spool.put(records(range(2)), {})
     lease = take(spool, "a")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,13 +14,16 @@ from pathlib import Path
 import pytest
 from opentelemetry import context as context_api
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import TracerProvider
 from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
 from tests.export.pipelines import call, otlp, pipeline_to, tracing
 
-from spancast.diagnostics import counters
+from spancast.diagnostics import Count, counters
 from spancast.dialects.openai_chat.answers import chat_answer, chat_chunks
 from spancast.export import delivery_worker
+from spancast.export.spool import sqlite_limits
 from spancast.export.worker_thread import CURRENT_THREAD, WorkerThread
+from spancast.runtime import RUNTIME
 from spancast.statistics import stats_of
 from spancast.testing import ReplayServer, Reply
 
@@ -130,6 +134,7 @@ def test_child_delivers_spans_of_its_parent_both_statistics_are_right(
 
     def counts() -> str:
         report = pipeline.flush(60).destinations["one"]
+        pipeline.count_others()
         found = stats_of(counters.read(), pipeline.span_queue.queued, pipeline.queues())
         one = found.destinations["one"]
         return (
@@ -151,6 +156,45 @@ def test_child_delivers_spans_of_its_parent_both_statistics_are_right(
         call(tracer)
         assert counts() == f"4 received, 1 and 4 {outcome}, {by} by others, 0 for others, 0 queued"
     pipeline.shutdown()
+
+
+def test_statistics_are_right_when_they_are_first_read(
+    receiver: OtlpReceiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading the queue of a spool counts nothing, reading the statistics does; so does an idle process, later."""
+    monkeypatch.setattr(delivery_worker, "BATCH_DELAY_S", 3600.0)
+    counters.clear()
+    RUNTIME.configure(
+        os.devnull,
+        tracer_provider=TracerProvider(shutdown_on_exit=False),
+        spool={"path": str(tmp_path)},
+        destinations={"one": otlp(receiver.url)},
+    )
+    pipeline = RUNTIME.pipeline
+    assert pipeline is not None
+    key = pipeline.workers[0].route.key
+
+    def work() -> str:
+        call(tracer)
+        return str(pipeline.flush(60).destinations["one"].delivered)
+
+    with tracing(pipeline) as tracer:
+        for _ in range(3):
+            call(tracer)
+        pipeline.span_queue.flush(60)
+        assert in_child(work) == "4"
+        before = counters.read()
+        assert pipeline.spool.state(key).queued == 0
+        assert counters.read() == before
+        one = RUNTIME.stats().destinations["one"]
+        assert (one.delivered, one.delivered_by_others, one.queued) == (3, 3, 0)
+        call(tracer)
+        pipeline.span_queue.flush(60)
+        assert in_child(work) == "2"
+        monkeypatch.setattr(sqlite_limits.LimitEnforcer, "is_due", lambda *_: True)
+        assert pipeline.spool.lease(key, max_records=1, max_bytes=1, now_s=time.time()) is None
+        assert counters.read()[Count("delivered_by_others", "one")] == 4
+    RUNTIME.shutdown()
 
 
 AT_ONCE = """

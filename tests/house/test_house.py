@@ -20,6 +20,7 @@ from opentelemetry.sdk.util import BoundedList
 
 import spancast
 from spancast.config.settings import Settings, SettingsKeywords, SpoolKeywords, SpoolSettings
+from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.registry import DESTINATIONS
 from spancast.dialects.registry import DIALECTS, find_dialect
 from spancast.instrumentation.registry import CLIENTS, find_patches
@@ -155,6 +156,7 @@ def test_import_starts_no_thread_and_patches_nothing() -> None:
 def test_places_of_products_are_of_known_facts_and_types() -> None:
     # Another name would be left out of the table.
     assert set(generate.PRODUCTS) <= set(DESTINATIONS)
+    assert set(OTLP_VENDORS) <= set(generate.PRODUCTS)
     given = {fact for product in generate.PRODUCTS.values() for fact in product.shown}
     assert given == set(generate.SEEN)
 

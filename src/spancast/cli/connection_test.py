@@ -10,7 +10,7 @@ from typing import Final
 
 from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
-from spancast.destinations.protocol import Delivered, Failed, Outcome, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Failed, Outcome, PartlyDelivered, Rejected, Retry
 from spancast.diagnostics import never_raise
 from spancast.errors import ConfigError
 
@@ -81,5 +81,7 @@ def _result(outcome: Outcome | None, timeout_s: float) -> tuple[bool, str]:
             return False, message or "the test span was rejected"
         case Retry(reason=reason) | Failed(reason=reason):
             return False, f"{reason}; temporary, spans would stay queued"
+        case PartlyDelivered(rest=rest):
+            return _result(rest, timeout_s)
         case Rejected(reason=reason):
             return False, reason

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from spancast.destinations.config import NetworkConfig, field_error
+from spancast.destinations.config import NetworkConfig, OwnFormatConfig, field_error
 from spancast.destinations.field_types import Address, Secret, Text, redacted_url
 from spancast.destinations.optional_imports import required
 from spancast.destinations.protocol import Rejected, Retry
@@ -31,7 +31,7 @@ _CREDENTIALS: Final = frozenset({
 """Some services send them with HTTP 400. They may be corrected, so spans stay queued."""
 
 
-class AwsConfig(NetworkConfig, frozen=True):
+class AwsConfig(NetworkConfig, OwnFormatConfig, frozen=True):
     """The credentials of a service of Amazon."""
 
     access_key_id: Text | None = Field(
@@ -51,6 +51,19 @@ class AwsConfig(NetworkConfig, frozen=True):
     def _check_role(self) -> AwsConfig:
         if self.auth_mode == "iam_role" and self.role_arn is None:
             raise field_error(("role_arn",), None, "is missing; `auth_mode: iam_role` needs it")
+        if self.auth_mode == "access_keys" and self.role_arn is not None:
+            raise field_error(("role_arn",), self.role_arn, "has no effect with `auth_mode: access_keys`")
+        if self.external_id is not None and self.role_arn is None:
+            raise field_error(("role_arn",), None, "is missing; `external_id` needs it")
+        return self
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> AwsConfig:
+        pair = ("access_key_id", "secret_access_key")
+        given = [name for name in (*pair, "session_token") if getattr(self, name) is not None]
+        for name in pair:
+            if given and name not in given:
+                raise field_error((name,), None, f"is missing; `{given[0]}` needs it")
         return self
 
 

@@ -15,13 +15,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 from urllib.parse import quote
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
 
-from spancast.destinations.config import NetworkConfig
+from spancast.destinations.config import NetworkConfig, OwnFormatConfig, field_error
 from spancast.destinations.field_types import Address, Text
 from spancast.destinations.partial_delivery import Answer, Partial, PartialDelivery, Row, rows_of
 from spancast.destinations.place import Place
-from spancast.destinations.protocol import Delivered, Encoder, Failed, Outcome, Payload, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Encoder, Failed, Failure, Outcome, Payload, Rejected, Retry
 from spancast.destinations.sql_rows import COLUMNS, DEFAULT_ENTITY, DEFAULT_TABLE, row_texts
 from spancast.model import json_codec
 from spancast.model.json_codec import is_list, is_mapping
@@ -57,7 +57,7 @@ def _check_key(value: SecretStr) -> SecretStr:
     return value
 
 
-class BigQueryConfig(NetworkConfig, frozen=True):
+class BigQueryConfig(NetworkConfig, OwnFormatConfig, frozen=True):
     """A table in BigQuery."""
 
     type: Literal["bigquery"]
@@ -75,6 +75,12 @@ class BigQueryConfig(NetworkConfig, frozen=True):
     organization_id: Text | None = Field(None, description="Value of the column organization_id.")
     create_table: bool = Field(default=False, description="Create the table if it does not exist.")
     base_url: Address = Field("https://bigquery.googleapis.com", description="Address of the API.")
+
+    @model_validator(mode="after")
+    def _check_key_is_used(self) -> BigQueryConfig:
+        if self.service_account_key is not None and self.headers_from is not None:
+            raise field_error(("service_account_key",), None, "has no effect with `headers_from`")
+        return self
 
     def ddl(self) -> str:
         """Return the statement that creates the table."""
@@ -220,7 +226,7 @@ class BigQueryDestination:
         limit_s = max(deadline_s - time.monotonic(), 0.001)
         return self._sender.send(body, _JSON, gzip=False, timeout_s=limit_s, suffix=suffix, method=method)
 
-    def _outcome(self, result: HttpResult) -> Outcome:
+    def _outcome(self, result: HttpResult) -> Delivered | Failure:
         if result.status != _NOT_FOUND:
             return result.outcome
         self._columns = {}

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from spancast.destinations.config import NetworkConfig
+from spancast.destinations.config import NetworkConfig, OwnFormatConfig
 from spancast.destinations.field_types import Secret, Text
 from spancast.destinations.optional_imports import required
 from spancast.destinations.place import Place
@@ -72,7 +72,7 @@ def ddl(table: str = DEFAULT_TABLE) -> str:
     )
 
 
-class ClickHouseConfig(NetworkConfig, frozen=True):
+class ClickHouseConfig(NetworkConfig, OwnFormatConfig, frozen=True):
     """A table in ClickHouse."""
 
     type: Literal["clickhouse"]

@@ -271,12 +271,23 @@ class DestinationConfig(ConfigModel, frozen=True):
     max_span_bytes: ByteSize | None = Field(None, description="Larger spans are truncated.")
     convention: ConventionName | None = Field(
         None,
-        description="Attribute convention; default: that of the destination type.",
+        description="Attribute convention; default: that of the destination type. Not for a format of its own.",
     )
     trace_url: TraceUrl | None = Field(
         None,
         description="Address of a trace in the product's own page, with `{trace_id}`, for links of `spancast ui`.",
     )
+
+    @property
+    def has_own_format(self) -> bool:
+        """Return whether it reads the canonical span, and a ``convention`` would remove what it reads."""
+        return False
+
+    @model_validator(mode="after")
+    def _check_convention_is_used(self) -> DestinationConfig:
+        if self.convention is not None and self.has_own_format:
+            raise field_error(("convention",), self.convention, "has no effect: this type has a format of its own")
+        return self
 
     @property
     def selects_calls(self) -> bool:
@@ -292,6 +303,15 @@ class DestinationConfig(ConfigModel, frozen=True):
     def fingerprint(self) -> str:
         """Return a hash that is equal for destinations of the same type, address and account."""
         return self.place().fingerprint(self.type)
+
+
+class OwnFormatConfig(DestinationConfig, frozen=True):
+    """A destination with a format of its own, made of the canonical span."""
+
+    @property
+    def has_own_format(self) -> bool:
+        """Return True."""
+        return True
 
 
 class NetworkConfig(DestinationConfig, frozen=True):

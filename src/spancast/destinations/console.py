@@ -8,7 +8,7 @@ from typing import Literal, TextIO
 
 from pydantic import Field
 
-from spancast.destinations.config import DestinationConfig
+from spancast.destinations.config import OwnFormatConfig
 from spancast.destinations.place import Place, where_stream_goes
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Retry
 from spancast.encoding import amounts
@@ -16,7 +16,7 @@ from spancast.encoding.span_data import SpanData
 from spancast.encoding.tree_view import render_tree, totals
 
 
-class ConsoleConfig(DestinationConfig, frozen=True):
+class ConsoleConfig(OwnFormatConfig, frozen=True):
     """Trees printed in the terminal."""
 
     type: Literal["console"]

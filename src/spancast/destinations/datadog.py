@@ -15,7 +15,7 @@ from typing import Any, Final
 from spancast.destinations.http import HttpSender, sender_of
 from spancast.destinations.otlp_vendors import datadog_site
 from spancast.destinations.partial_delivery import PartialDelivery, Row, rows_of
-from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
+from spancast.destinations.protocol import Delivered, Encoder, Failure, Outcome, Payload
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.span_data import SpanData
@@ -223,7 +223,7 @@ class DatadogDestination:
         self._delivery.close()
         self._sender.close()
 
-    def _send(self, rows: Sequence[Row], timeout_s: float) -> Outcome:
+    def _send(self, rows: Sequence[Row], timeout_s: float) -> Delivered | Failure:
         body = self._start + b",".join(row.body for row in rows) + b"]}}}"
         return self._sender.send(body, _JSON, gzip=False, timeout_s=timeout_s, suffix=INTAKE).outcome
 

@@ -6,15 +6,16 @@ that share it use a file lock.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from spancast.destinations.config import DestinationConfig
+from spancast.destinations.config import DestinationConfig, field_error
 from spancast.destinations.field_types import ByteSize, check_path
 from spancast.destinations.path_templates import DATE_NAMES, date_values, template_of
 from spancast.destinations.place import Place, absolute
@@ -39,6 +40,12 @@ class FileConfig(DestinationConfig, frozen=True):
     path: _PathTemplate = Field(description="Path of the file; may contain {date}, {year}, {month} and {day} (UTC).")
     max_bytes: ByteSize | None = Field(None, description="Size at which the file is rotated to `….1`, and so on.")
     keep: int = Field(5, ge=1, description="Number of rotated files kept.")
+
+    @model_validator(mode="after")
+    def _check_keep_is_used(self) -> FileConfig:
+        if "keep" in self.model_fields_set and self.max_bytes is None:
+            raise field_error(("max_bytes",), None, "is missing; `keep` needs it, as no other file is rotated")
+        return self
 
     def place(self) -> Place:
         """Return the path with its date placeholders."""
@@ -78,22 +85,28 @@ class FileDestination:
         return Delivered()
 
     def _append(self, path: Path, line: bytes) -> None:
-        handle = _open_locked(path)
-        try:
+        limit = self._config.max_bytes
+        with _locked(path) as handle:
             size = os.fstat(handle).st_size
-            limit = self._config.max_bytes
-            if limit is not None and size and size + len(line) > limit:
-                _rotate(path, self._config.keep)
-                os.close(handle)
-                handle = _open_locked(path)
-                size = os.fstat(handle).st_size
-            _write(handle, line, size)
-        finally:
-            os.close(handle)
+            if limit is None or not size or size + len(line) <= limit:
+                _write(handle, line, size)
+                return
+            _rotate(path, self._config.keep)
+        with _locked(path) as handle:
+            _write(handle, line, os.fstat(handle).st_size)
 
 
 def _open(path: Path) -> int:
     return open_private(path, os.O_WRONLY | os.O_APPEND)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Generator[int, None, None]:
+    handle = _open_locked(path)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 def _open_locked(path: Path) -> int:

@@ -38,7 +38,7 @@ from spancast import otel_private
 from spancast.destinations.cloud_auth import Auth, HeadersFrom, Signer, headers_of, signer_of
 from spancast.destinations.config import NetworkConfig
 from spancast.destinations.field_types import redacted_url
-from spancast.destinations.protocol import Delivered, Outcome, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Failure, Rejected, Retry
 from spancast.destinations.status_codes import INVALID_CREDENTIALS, TOO_LARGE, is_retryable
 from spancast.diagnostics import never_raise
 from spancast.errors import ConfigError
@@ -346,7 +346,7 @@ def _network(entry: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None
 class HttpResult:
     """The result of a request; ``status`` is 0 without a response."""
 
-    outcome: Outcome
+    outcome: Delivered | Failure
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS, repr=False)
     """Response headers by lower-case name."""
@@ -468,7 +468,7 @@ class HttpSender:
             self._outcome(response.status, response_headers, text), response.status, response_headers, text
         )
 
-    def _outcome(self, status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
+    def _outcome(self, status: int, headers: Mapping[str, str], body: bytes) -> Delivered | Failure:
         is_page = _is_page(body)
         if http.client.OK <= status < http.client.MULTIPLE_CHOICES:
             if is_page:

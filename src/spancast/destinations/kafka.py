@@ -12,9 +12,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
-from spancast.destinations.config import DestinationConfig, ExistingFile
+from spancast.destinations.config import DestinationConfig, ExistingFile, field_error
 from spancast.destinations.field_types import Duration, Secret, Text
 from spancast.destinations.optional_imports import required
 from spancast.destinations.partial_delivery import Answer, Partial, PartialDelivery, Row, rows_of
@@ -77,6 +77,19 @@ class KafkaConfig(DestinationConfig, frozen=True):
     )
     timeout: Duration = Field(10.0, description="Time limit of one delivery.")
 
+    @property
+    def has_own_format(self) -> bool:
+        """Return whether messages are rows; OTLP has any convention."""
+        return self.format == "json"
+
+    @model_validator(mode="after")
+    def _check_fields_are_used(self) -> KafkaConfig:
+        if self.key_file is not None and self.cert_file is None:
+            raise field_error(("cert_file",), None, "is missing; `key_file` needs it")
+        if self.sasl_password is not None and self.sasl_username is None:
+            raise field_error(("sasl_username",), None, "is missing; `sasl_password` needs it")
+        return self
+
     def place(self) -> Place:
         """Return the brokers, the topic and the user."""
         brokers = sorted(part.strip().lower() for part in self.bootstrap_servers.split(",") if part.strip())
@@ -87,7 +100,8 @@ class KafkaConfig(DestinationConfig, frozen=True):
 
     def properties(self) -> dict[str, Any]:
         """Return the properties of the producer, with secrets in clear text."""
-        has_sasl, has_tls = self.sasl_username is not None, self.ca_file is not None or self.cert_file is not None
+        has_sasl = self.sasl_username is not None or self.sasl_mechanism is not None
+        has_tls = self.ca_file is not None or self.cert_file is not None
         derived = f"SASL_{'SSL' if has_tls else 'PLAINTEXT'}" if has_sasl else "SSL" if has_tls else "PLAINTEXT"
         given = {
             "bootstrap.servers": self.bootstrap_servers,

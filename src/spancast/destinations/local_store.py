@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from spancast.destinations.config import DestinationConfig
+from spancast.destinations.config import OwnFormatConfig
 from spancast.destinations.field_types import Duration, UserPath
 from spancast.destinations.place import Place, absolute
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
@@ -23,7 +23,7 @@ _VALUE_ERRORS: Final = (sqlite3.InterfaceError, sqlite3.ProgrammingError, sqlite
 """SQLite errors caused by a value of a row; others are caused by the file."""
 
 
-class StoreConfig(DestinationConfig, frozen=True):
+class StoreConfig(OwnFormatConfig, frozen=True):
     """A SQLite file of spans."""
 
     type: Literal["store"]

@@ -109,6 +109,26 @@ class VendorConfig(NetworkConfig, frozen=True):
 
     compression: Compression = Field("gzip", description="Compression of bodies.")
 
+    @property
+    def has_own_format(self) -> bool:
+        """Return whether the product's own API is used."""
+        return is_native(self)
+
+    @model_validator(mode="after")
+    def _check_compression_is_used(self) -> VendorConfig:
+        # Datadog's document names no compression.
+        is_set = "compression" in self.model_fields_set and self.compression != "none"
+        if is_set and is_native(self) and self.type == "datadog":
+            message = "has no effect: Datadog's own intake takes no compression; set `intake: otlp`, or `none`"
+            raise field_error(("compression",), self.compression, message)
+        return self
+
+    @model_validator(mode="after")
+    def _check_one_credential(self) -> VendorConfig:
+        if self.type == "elastic" and getattr(self, "api_key", None) and getattr(self, "secret_token", None):
+            raise field_error(("secret_token",), None, "has no effect: `api_key` takes its place")
+        return self
+
     @model_validator(mode="after")
     def _check_headers(self) -> VendorConfig:
         row = OTLP_VENDORS[self.type]

@@ -142,7 +142,7 @@ def _read_dsn(value: SecretStr) -> SecretStr:
 
 _INTAKE: Final[FieldSpec] = (
     Literal["native", "otlp"],
-    Field("native", description="API of the product, or its OTLP endpoint. `compression` is for OTLP."),
+    Field("native", description="API of the product, or its OTLP endpoint."),
 )
 _DSN: Final = re.compile(r"(https?)://([^:@/]+)(?::[^@/]*)?@([^/]+)((?:/[^/]+)*)/(\d+)/?")
 

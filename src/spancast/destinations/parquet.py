@@ -18,14 +18,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Final, Literal, Protocol
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
-from spancast.destinations.config import DestinationConfig
+from spancast.destinations.config import OwnFormatConfig, field_error
 from spancast.destinations.field_types import Duration, Secret, Text, check_path
 from spancast.destinations.optional_imports import required
 from spancast.destinations.place import Place, absolute
 from spancast.destinations.private_file import open_private
-from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Encoder, Failure, Outcome, Payload, Rejected, Retry, after
 from spancast.destinations.sql_rows import COLUMNS, ROW_NAMES, row_texts
 from spancast.encoding.span_data import SpanData
 from spancast.errors import ConfigError
@@ -51,7 +51,7 @@ def _check_target(value: str) -> str:
     return value
 
 
-class ParquetConfig(DestinationConfig, frozen=True):
+class ParquetConfig(OwnFormatConfig, frozen=True):
     """A folder of Parquet files."""
 
     type: Literal["parquet"]
@@ -64,6 +64,12 @@ class ParquetConfig(DestinationConfig, frozen=True):
         " `account_name`; default: as the cloud's own tools find them.",
     )
     timeout: Duration = Field(30.0, description="Time limit of one delivery to an object store.")
+
+    @model_validator(mode="after")
+    def _check_options_are_used(self) -> ParquetConfig:
+        if self.options and self.is_local:
+            raise field_error(("options",), None, "have no effect: they are of an object store, `path` is a folder")
+        return self
 
     @property
     def is_local(self) -> bool:
@@ -81,7 +87,7 @@ class ParquetConfig(DestinationConfig, frozen=True):
 class Folder(Protocol):
     """A place for files."""
 
-    def put(self, name: str, body: bytes) -> Outcome | None:
+    def put(self, name: str, body: bytes) -> Failure | None:
         """Write a file; return the outcome of a failure."""
         ...
 
@@ -92,7 +98,7 @@ class LocalFolder:
 
     root: Path
 
-    def put(self, name: str, body: bytes) -> Outcome | None:
+    def put(self, name: str, body: bytes) -> Failure | None:
         """Write ``body`` to a temporary name, sync it and rename it."""
         target = self.root / name
         # Not `*.parquet`, and hidden: readers take neither.
@@ -122,7 +128,7 @@ class ObjectFolder:
         self._put = put
         self._failure = failure
 
-    def put(self, name: str, body: bytes) -> Outcome | None:
+    def put(self, name: str, body: bytes) -> Failure | None:
         """Write an object."""
         try:
             self._put(name, body)
@@ -146,14 +152,16 @@ class ParquetDestination:
         self._write = write
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the store has its time limit
-        """Write the files of ``payload``; after a failure, the same batch writes the same files."""
+        """Write the files of ``payload``; after a failure, the spans without a file are sent again."""
+        taken: list[tuple[str, str]] = []
         for date, members in _days(payload.spans):
             ids = "".join(span.trace_id + span.span_id for span in members)
             digest = hashlib.sha256(ids.encode()).hexdigest()[:16]
             name = f"date={date}/{members[0].start_ns}-{digest}.parquet"
             failure = self._folder.put(name, self._write(members))
             if failure is not None:
-                return failure
+                return after(taken, failure)
+            taken += [(span.trace_id, span.span_id) for span in members]
         return Delivered()
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002 - the store has its time limit

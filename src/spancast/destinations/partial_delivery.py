@@ -1,7 +1,7 @@
 """Delivery of rows to products that take each row by itself: requests within their limits, then only the rest.
 
-What became of a row is remembered until its whole batch is settled, so that a retry of the batch sends the rest only.
-A restart in between sends the batch again.
+The spans that were settled are in the outcome. The spool keeps them, so that a retry sends the rest only, also after a
+restart.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
-from spancast.destinations.protocol import Delivered, Failed, Outcome, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Failed, Failure, Outcome, PartlyDelivered, Rejected, Retry
 from spancast.encoding.span_data import SpanData
 
 _PAUSES_S: Final = (0.0, 0.2, 1.0)
 """Before each attempt of one delivery."""
-_MOST_REMEMBERED: Final = 10_000
 
 
 class Row(NamedTuple):
@@ -69,8 +68,6 @@ class PartialDelivery:
         self._max_bytes = max_bytes
         self._row_overhead = row_overhead
         self._max_row_bytes = max_bytes - row_overhead if max_row_bytes is None else max_row_bytes
-        self._settled: dict[tuple[str, str], str] = {}
-        """Rows of batches that are not settled: the reason of the rejection, empty if the row was taken."""
         self._closed = threading.Event()
 
     def close(self) -> None:
@@ -78,21 +75,24 @@ class PartialDelivery:
         self._closed.set()
 
     def deliver(self, rows: Sequence[Row], send: Send, timeout_s: float) -> Outcome:
-        """Send ``rows`` except those that were settled before; return the outcome of all of them."""
+        """Send ``rows``; return the outcome of all of them."""
         largest = max((len(row.body) for row in rows), default=0)
         if largest > self._max_row_bytes:
             # Nothing is sent: the batch is divided until the row is alone, and its span is truncated then.
             reason = f"{self._product}: a row has {largest} bytes, the limit is {self._max_row_bytes}"
             return Rejected(reason, too_large=True)
-        failure = self._send_all(rows, send, time.monotonic() + timeout_s)
-        if failure is not None:
-            return failure
-        reasons = {row.key: self._settled.pop(row.key, "") for row in rows}
-        rejected = frozenset(key for key, reason in reasons.items() if reason)
-        return Delivered(len(rejected), next(filter(None, reasons.values()), ""), rejected)
+        settled: dict[tuple[str, str], str] = {}
+        failure = self._send_all(rows, send, time.monotonic() + timeout_s, settled)
+        rejected = {key: reason for key, reason in settled.items() if reason}
+        if failure is None:
+            return Delivered(len(rejected), next(iter(rejected.values()), ""), frozenset(rejected))
+        return PartlyDelivered(failure, frozenset(settled.keys() - rejected), rejected) if settled else failure
 
-    def _send_all(self, rows: Sequence[Row], send: Send, deadline_s: float) -> Retry | Rejected | Failed | None:
-        waiting = [row for row in rows if row.key not in self._settled]
+    def _send_all(
+        self, rows: Sequence[Row], send: Send, deadline_s: float, settled: dict[tuple[str, str], str]
+    ) -> Failure | None:
+        """Add to ``settled`` the reason of the rejection of each row that is settled, empty if it was taken."""
+        waiting = rows
         reason = ""
         for pause_s in _PAUSES_S:
             if not waiting or (pause_s and time.monotonic() + pause_s >= deadline_s) or self._closed.wait(pause_s):
@@ -101,9 +101,13 @@ class PartialDelivery:
             for part in self._parts(waiting):
                 answer = send(part, max(deadline_s - time.monotonic(), 0.001))
                 if not isinstance(answer, (Delivered, Partial)):
-                    return self._failure(answer, rows)
+                    return answer
                 partial = answer if isinstance(answer, Partial) else Partial()
-                self._settle(part, partial)
+                settled |= {
+                    row.key: partial.rejected.get(position, "")
+                    for position, row in enumerate(part)
+                    if position not in partial.again
+                }
                 again += [part[position] for position in partial.again]
                 reason = next(iter(partial.again.values()), reason)
             waiting = again
@@ -124,17 +128,3 @@ class PartialDelivery:
             size += cost
         if part:
             yield part
-
-    def _settle(self, part: Sequence[Row], answer: Partial) -> None:
-        if len(self._settled) > _MOST_REMEMBERED:
-            # Of batches that were dropped, or that another process sent.
-            self._settled.clear()
-        for position, row in enumerate(part):
-            if position not in answer.again:
-                self._settled[row.key] = answer.rejected.get(position, "")
-
-    def _failure(self, answer: Retry | Rejected | Failed, rows: Iterable[Row]) -> Retry | Rejected | Failed:
-        if isinstance(answer, Rejected) and any(row.key in self._settled for row in rows):
-            # Divided, so that a row that was taken is not dead-lettered.
-            return replace(answer, invalid_content=True)
-        return answer

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from spancast.destinations.config import DestinationConfig
+from spancast.destinations.config import OwnFormatConfig
 from spancast.destinations.field_types import Duration, Secret, Text
 from spancast.destinations.optional_imports import required
 from spancast.destinations.place import Place
@@ -47,7 +47,7 @@ def _check_url(value: SecretStr) -> SecretStr:
     return value
 
 
-class PostgresConfig(DestinationConfig, frozen=True):
+class PostgresConfig(OwnFormatConfig, frozen=True):
     """A table in PostgreSQL."""
 
     type: Literal["postgres"]

@@ -15,7 +15,7 @@ from typing import Any, Final
 from spancast.destinations.http import HttpSender, sender_of
 from spancast.destinations.otlp import connection_test_span
 from spancast.destinations.partial_delivery import PartialDelivery, Row, rows_of
-from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
+from spancast.destinations.protocol import Delivered, Encoder, Failure, Outcome, Payload
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts
 from spancast.encoding.conventions.posthog import properties
@@ -102,7 +102,7 @@ class PostHogDestination:
         self._delivery.close()
         self._sender.close()
 
-    def _send(self, rows: Sequence[Row], timeout_s: float) -> Outcome:
+    def _send(self, rows: Sequence[Row], timeout_s: float) -> Delivered | Failure:
         body = self._start + b",".join(row.body for row in rows) + b"]}"
         sent = gzip.compress(body, GZIP_LEVEL, mtime=0) if self._compress else body
         return self._sender.send(sent, _JSON, gzip=self._compress, timeout_s=timeout_s).outcome

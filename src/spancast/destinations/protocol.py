@@ -6,7 +6,8 @@ The answer of a server is returned as an outcome, not raised. An exception count
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias
 
 from spancast.encoding.protocol import Encoder, Encoding, Payload
@@ -17,10 +18,13 @@ __all__: Final = [
     "Encoder",
     "Encoding",
     "Failed",
+    "Failure",
     "Outcome",
+    "PartlyDelivered",
     "Payload",
     "Rejected",
     "Retry",
+    "after",
 ]
 
 
@@ -67,7 +71,29 @@ class Failed:
     reason: str
 
 
-Outcome: TypeAlias = Delivered | Retry | Rejected | Failed
+Failure: TypeAlias = Retry | Rejected | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class PartlyDelivered:
+    """The destination took some spans of the batch; the others have the outcome ``rest``.
+
+    Only the others are sent again, also by another process. ``rejected`` has the reasons of spans that the
+    destination does not take: they become dead letters. Both have trace and span ids in hex.
+    """
+
+    rest: Failure
+    delivered: frozenset[tuple[str, str]] = frozenset()
+    rejected: Mapping[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
+
+
+Outcome: TypeAlias = Delivered | PartlyDelivered | Failure
+
+
+def after(delivered: Iterable[tuple[str, str]], failure: Failure) -> PartlyDelivered | Failure:
+    """Return the outcome of a batch that failed after ``delivered``, the ids of spans, of which there may be none."""
+    taken = frozenset(delivered)
+    return PartlyDelivered(failure, taken) if taken else failure
 
 
 class DeliversPayloads(Protocol):

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from spancast.destinations.config import DestinationConfig
+from spancast.destinations.config import OwnFormatConfig
 from spancast.destinations.field_types import Duration, Secret, Text
 from spancast.destinations.optional_imports import required
 from spancast.destinations.partial_delivery import Answer, Partial, PartialDelivery, Row, rows_of
@@ -46,7 +46,7 @@ def _check_url(value: SecretStr) -> SecretStr:
     return value
 
 
-class RedisConfig(DestinationConfig, frozen=True):
+class RedisConfig(OwnFormatConfig, frozen=True):
     """A stream in Redis or a compatible server."""
 
     type: Literal["redis"]

@@ -23,7 +23,7 @@ from spancast.destinations.config import field_error
 from spancast.destinations.field_types import Text
 from spancast.destinations.path_templates import DATE_NAMES, date_values, template_of
 from spancast.destinations.place import Place
-from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload
+from spancast.destinations.protocol import Delivered, Encoder, Failure, Outcome, Payload, after
 from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
@@ -64,6 +64,8 @@ class S3Config(AwsConfig, frozen=True):
     def _check_provider(self) -> S3Config:
         if self.provider == "huggingface" and self.namespace is None and self.endpoint is None:
             raise field_error(("namespace",), None, "is missing; `provider: huggingface` needs it")
+        if self.namespace is not None and (self.endpoint is not None or self.provider not in {None, "huggingface"}):
+            raise field_error(("namespace",), self.namespace, "has no effect: it is of Hugging Face without `endpoint`")
         if self.provider in ("cloudflare_r2", "other") and self.endpoint is None:
             raise field_error(("endpoint",), None, f"is missing; `provider: {self.provider}` needs it")
         return self
@@ -93,15 +95,17 @@ class S3Destination:
         self._client = client
 
     def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
-        """Write the objects of ``payload``; after a failure, the batch is sent again with the same keys."""
+        """Write the objects of ``payload``; after a failure, the other traces are sent again with the same keys."""
         objects = [
-            (self._key(members), json_codec.encode(trace_object(members)).encode())
+            (members, self._key(members), json_codec.encode(trace_object(members)).encode())
             for members in _traces(payload.spans)
         ]
-        for key, body in objects:
+        taken: list[tuple[str, str]] = []
+        for members, key, body in objects:
             failure = self._put(key, body)
             if failure is not None:
-                return failure
+                return after(taken, failure)
+            taken += [(span.trace_id, span.span_id) for span in members]
         return Delivered()
 
     def test_connection(self, timeout_s: float) -> Outcome:  # noqa: ARG002
@@ -126,7 +130,7 @@ class S3Destination:
         )
         return f"{folder.strip('/')}/{name}".lstrip("/")
 
-    def _put(self, key: str, body: bytes) -> Outcome | None:
+    def _put(self, key: str, body: bytes) -> Failure | None:
         bucket = self._config.bucket
         put = functools.partial(self._client.put_object, Bucket=bucket, Key=key, Body=body, ContentType=_JSON)
         return call(put, "S3", f"for bucket {bucket}", self._config.server)[1]

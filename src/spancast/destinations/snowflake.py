@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, AliasChoices, Field
 
-from spancast.destinations.config import NetworkConfig
+from spancast.destinations.config import NetworkConfig, OwnFormatConfig
 from spancast.destinations.field_types import Address, Secret, Text
 from spancast.destinations.place import Place
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
@@ -45,7 +45,7 @@ def _check_account(value: str) -> str:
     return value
 
 
-class SnowflakeConfig(NetworkConfig, frozen=True):
+class SnowflakeConfig(NetworkConfig, OwnFormatConfig, frozen=True):
     """A table in Snowflake."""
 
     type: Literal["snowflake"]

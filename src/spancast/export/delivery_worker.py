@@ -9,12 +9,21 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final
 
-from spancast.destinations.protocol import Delivered, Destination, Failed, Outcome, Payload, Rejected, Retry
+from spancast.destinations.protocol import (
+    Delivered,
+    Destination,
+    Failed,
+    Outcome,
+    PartlyDelivered,
+    Payload,
+    Rejected,
+    Retry,
+)
 from spancast.diagnostics import counters, guarded, logger, never_raise, reason_of, warn_once
 from spancast.errors import SpancastError
 from spancast.export.division import Division, Send
@@ -243,6 +252,9 @@ class DeliveryWorker:
             else:
                 self._ack(settled, outcome)
             self._note_success()
+        if early := division.early(left):
+            self._settle(replace(lease, entries=left), early)
+            left = tuple([entry for entry in left if entry.sequence not in early])
         if division.failure is None:
             if division.is_lost and left:
                 # If the file of the spool is gone, no process has the rest: nack() counts it. Else it does nothing.
@@ -270,11 +282,7 @@ class DeliveryWorker:
 
     def _send(self, log: str, part: Sequence[Entry]) -> Outcome:
         payload = self._payloads.payload(self.route.destination.encoder, log, part)
-        outcome = self._call_destination(payload)
-        if not isinstance(outcome, Delivered):
-            outcome = replace(outcome, reason=without_quotes(outcome.reason, part))
-        elif outcome.message:
-            outcome = replace(outcome, message=without_quotes(outcome.message, part))
+        outcome = _quoting_nothing(self._call_destination(payload), part)
         if len(part) > 1 or not isinstance(outcome, Rejected) or not outcome.too_large:
             return outcome
         # A single span that is too large is sent truncated.
@@ -310,6 +318,15 @@ class DeliveryWorker:
         elif outcome.message:
             logger.info("spancast: %s accepted a batch with the message: %s", name, outcome.message)
 
+    def _settle(self, lease: Lease, early: Mapping[int, str | None]) -> None:
+        name = self.route.name
+        rejected = {sequence: reason for sequence, reason in early.items() if reason is not None}
+        self._spool.settle(lease, [sequence for sequence in early if sequence not in rejected], rejected)
+        counters.add("delivered", len(early) - len(rejected), destination=name)
+        if rejected:
+            counters.add("dead_lettered", len(rejected), destination=name)
+            self._warn_of_rejection(next(iter(rejected.values())))
+
     def _note_success(self) -> None:
         self._has_delivered_since = True
         self._backoff_until_s = self._retry_after_until_s = 0.0
@@ -341,6 +358,10 @@ class DeliveryWorker:
         self._spool.dead_letter(lease, sequences, reason)
         counters.add("dead_lettered", len(sequences), destination=name)
         counters.add("delivered", len(lease.entries) - len(sequences), destination=name)
+        self._warn_of_rejection(reason)
+
+    def _warn_of_rejection(self, reason: str) -> None:
+        name = self.route.name
         self.last_rejection = reason
         warn_once(
             f"refused:{name}:{reason[:40]}",
@@ -352,6 +373,18 @@ class DeliveryWorker:
 
 def _sequences(lease: Lease) -> AbstractSet[tuple[str, int]]:
     return {(lease.log, entry.sequence) for entry in lease.entries}
+
+
+def _quoting_nothing(outcome: Outcome, part: Sequence[Entry]) -> Outcome:
+    """Return ``outcome`` without what its texts quote of ``part``."""
+    if isinstance(outcome, Delivered):
+        return replace(outcome, message=without_quotes(outcome.message, part)) if outcome.message else outcome
+    if isinstance(outcome, PartlyDelivered):
+        rest = replace(outcome.rest, reason=without_quotes(outcome.rest.reason, part))
+        # A product gives the same reason to many spans.
+        known = {reason: without_quotes(reason, part) for reason in set(outcome.rejected.values())}
+        return replace(outcome, rest=rest, rejected={ids: known[reason] for ids, reason in outcome.rejected.items()})
+    return replace(outcome, reason=without_quotes(outcome.reason, part))
 
 
 def _failed(error: Exception) -> Outcome:

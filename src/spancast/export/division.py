@@ -12,6 +12,8 @@ exporter returned only "failure"), as long as the destination answers for other 
 3. If ``IN_A_ROW`` spans were deferred without an answer in between, other spans of the lease are probed as in 1.
 4. If the lease failed before as in 1, and the destination has taken another lease since, that counts as an answer.
 
+Of a batch that was partly delivered, the rest alone is divided. What was delivered before a failure is in ``early``.
+
 Invariants (``tests/export/test_division.py``): a lease is settled from its front, each span once. A failure
 dead-letters no span unless another span was answered. A destination that fails for every span gets 1 + ``PROBES``
 requests per lease, any other destination at most four requests per span.
@@ -21,10 +23,11 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from itertools import groupby
 from typing import Final, NamedTuple, TypeAlias
 
-from spancast.destinations.protocol import Delivered, Failed, Outcome, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Failed, Outcome, PartlyDelivered, Rejected, Retry
 from spancast.export.spool.protocol import Entry
 
 PROBES: Final = 4
@@ -59,8 +62,8 @@ class Division:
         self.has_answer = has_answer
         self._parts = deque([entries])
         self._send_entries = send
-        self._delivered_early: set[int] = set()
-        """Sequences that a probe delivered before their part was sent."""
+        self._early: dict[int, str | None] = {}
+        """Sequences that were settled before their part: None if delivered, else the reason of the rejection."""
         self._deferred: list[Entry] = []
         self._rejected_in_a_row = 0
 
@@ -76,14 +79,19 @@ class Division:
             return
         self.failure = None
 
+    def early(self, entries: Iterable[Entry]) -> Mapping[int, str | None]:
+        """Return which of ``entries`` are settled already: None if delivered, else the reason of the rejection."""
+        return {sequence: self._early[sequence] for sequence, _ in entries if sequence in self._early}
+
     def _send_next(self) -> Generator[Settled, None, None]:
         part = self._parts.popleft()
-        unsent = self._not_delivered(part)
+        unsent = self._not_settled(part)
         if not unsent and self._deferred:
             # A probe delivered it, maybe long ago: not an answer that decides about the spans deferred before it.
             self._deferred += part
             return
         outcome = self._send(unsent) if unsent else Delivered()
+        unsent = self._not_settled(unsent)
         if isinstance(outcome, Failed):
             if len(part) > 1:
                 if not self.has_answer:
@@ -91,7 +99,7 @@ class Division:
                 self._halve(part)
                 return
             self._deferred += part
-            if len(self._not_delivered(self._deferred)) >= IN_A_ROW:
+            if len(self._not_settled(self._deferred)) >= IN_A_ROW:
                 self._probe_others(self._remaining())
                 yield from self._settle_deferred()
             return
@@ -101,13 +109,13 @@ class Division:
             return
         # The deferred spans are before this part in the log.
         yield from self._settle_deferred()
-        yield self._settled(part, outcome)
+        yield from self._settled(part, outcome)
 
-    def _not_delivered(self, entries: Iterable[Entry]) -> tuple[Entry, ...]:
-        return tuple([entry for entry in entries if entry.sequence not in self._delivered_early])
+    def _not_settled(self, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+        return tuple([entry for entry in entries if entry.sequence not in self._early])
 
     def _remaining(self) -> tuple[Entry, ...]:
-        return self._not_delivered(entry for part in self._parts for entry in part)
+        return self._not_settled(entry for part in self._parts for entry in part)
 
     def _halve(self, part: tuple[Entry, ...]) -> None:
         middle = len(part) // 2
@@ -121,21 +129,29 @@ class Division:
         # If a destination rejects every span, the spans are not sent one by one.
         return self._rejected_in_a_row < IN_A_ROW
 
-    def _settled(self, part: tuple[Entry, ...], outcome: Delivered | Rejected) -> Settled:
+    def _settled(self, part: tuple[Entry, ...], outcome: Delivered | Rejected) -> Generator[Settled, None, None]:
+        for reason, members in groupby(part, lambda entry: self._early.get(entry.sequence)):
+            entries = tuple(members)
+            if reason is None:
+                yield self._settled_by(entries, outcome)
+            else:
+                yield Settled(entries, Rejected(reason), tuple([entry.sequence for entry in entries]))
+
+    def _settled_by(self, part: tuple[Entry, ...], outcome: Delivered | Rejected) -> Settled:
         if isinstance(outcome, Delivered):
             self._rejected_in_a_row = 0
             named = outcome.rejected_spans
             rejected = [entry.sequence for entry in part if named and _ids(entry) in named]
             return Settled(part, outcome, tuple(rejected))
         self._rejected_in_a_row += 1
-        return Settled(part, outcome, tuple([entry.sequence for entry in self._not_delivered(part)]))
+        return Settled(part, outcome, tuple([entry.sequence for entry in self._not_settled(part)]))
 
     def _settle_deferred(self) -> Generator[Settled, None, None]:
         """Send the deferred spans once more, because another span was answered since."""
         deferred, self._deferred = self._deferred, []
         for entry in deferred:
-            outcome = Delivered() if entry.sequence in self._delivered_early else self._send((entry,))
-            yield self._settled((entry,), Rejected(outcome.reason) if isinstance(outcome, Failed) else outcome)
+            outcome = Delivered() if entry.sequence in self._early else self._send((entry,))
+            yield from self._settled((entry,), Rejected(outcome.reason) if isinstance(outcome, Failed) else outcome)
 
     def _probe_others(self, candidates: Sequence[Entry]) -> None:
         """Probe ``candidates``; stop unless one of them is answered."""
@@ -151,7 +167,7 @@ class Division:
         for entry in sorted(chosen, key=lambda entry: entry.sequence):
             outcome = self._send((entry,))
             if isinstance(outcome, Delivered) and not outcome.rejected:
-                self._delivered_early.add(entry.sequence)
+                self._early[entry.sequence] = None
             self.has_answer = self.has_answer or not isinstance(outcome, Failed)
             yield outcome
 
@@ -164,11 +180,22 @@ class Division:
         if outcome is None:
             self.is_lost, self.failure = True, None
             raise _StoppedError
+        if isinstance(outcome, PartlyDelivered):
+            self._note_early(entries, outcome)
+            outcome = outcome.rest
         if isinstance(outcome, (Retry, Failed)):
             self.failure = outcome
         if isinstance(outcome, Retry):
             raise _StoppedError
         return outcome
+
+    def _note_early(self, entries: Iterable[Entry], outcome: PartlyDelivered) -> None:
+        for entry in entries:
+            if _ids(entry) in outcome.delivered:
+                self._early[entry.sequence] = None
+            elif (reason := outcome.rejected.get(_ids(entry))) is not None:
+                self._early[entry.sequence] = reason
+        self.has_answer = self.has_answer or bool(outcome.delivered or outcome.rejected)
 
 
 def _ids(entry: Entry) -> tuple[str, str]:

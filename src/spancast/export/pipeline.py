@@ -255,7 +255,13 @@ class ExportPipeline:
             states = {name: self.spool.state(key) for name, key in self._keys.items()}
         return self._report(states)
 
+    def count_others(self) -> None:
+        """Count what other processes did with spans of this one, before the counters are read."""
+        for key in self._keys.values():
+            self.spool.count_others(key)
+
     def _report(self, states: Mapping[str, QueueStats]) -> FlushReport:
+        self.count_others()
         before, self._reported = self._reported, counters.read()
         since = self._reported - before
         rejected = {name: since[Count("dead_lettered", name)] + since[Count("rejected", name)] for name in states}

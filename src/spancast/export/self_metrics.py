@@ -54,6 +54,8 @@ def _queues(pipeline: ExportPipeline | None) -> list[tuple[dict[str, str], tuple
 
 
 def _exported(pipeline: ExportPipeline | None) -> Iterable[Observation]:
+    if pipeline:
+        pipeline.count_others()
     counts = counters.read()
     for name, labels in _labels(pipeline).items():
         # Each span once over all processes.

@@ -177,12 +177,18 @@ class SqliteSpool(Spool):
     def dead_letter(self, lease: Lease, sequences: Sequence[int], reason: str) -> None:
         self._settle(lease, lambda log: log.dead_letter(lease, sequences, reason))
 
+    def settle(self, lease: Lease, delivered: Sequence[int], rejected: Mapping[int, str]) -> None:
+        self._settle(lease, lambda log: log.settle(lease, delivered, rejected))
+
     def state(self, route: str) -> QueueStats:
         with self._lock:
             # If the disk cannot be read, the number known to be queued is used.
             unread = replace(NO_STATE, queued=self._known.get(route, 0))
             disk = self._on_disk(lambda log: log.state(route), unread, 0.0)
             return disk if self._memory is None else _sum(disk, self._memory.state(route))
+
+    def count_others(self, route: str) -> None:
+        self._on_disk(lambda log: log.count_others(route), None, 0.0)
 
     def routes(self) -> list[str]:
         disk, memory = self._on_both(SpoolLog.routes, [], 0.0)

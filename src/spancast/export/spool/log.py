@@ -200,6 +200,9 @@ class SpoolLog(Spool):
         """Enforce the limits if due, while there is nothing to deliver."""
         if self._own_routes is not None and self._enforcer.is_due(self._clock()):
             self.enforce_limits()
+            for name in self._own_routes:
+                # What is counted is forgotten: a process whose statistics are never read keeps no list of it.
+                self.count_others(name)
         self._truncate()
 
     def _truncate(self) -> None:
@@ -300,11 +303,39 @@ class SpoolLog(Spool):
                 "is_over": is_held and last >= route.lease_end,
             }
             connection.execute(_SETTLE, values)
-            self._mark_done(connection, lease.route, first, last, is_replay=lease.is_replay)
+            # Records before the first one may have been settled out of order.
+            begin = first if lease.is_replay else min(first, route.cursor + 1)
+            self._mark_done(connection, lease.route, begin, last, is_replay=lease.is_replay)
+        self._note_settled(lease, delivered, buried)
+
+    def settle(self, lease: Lease, delivered: Sequence[int], rejected: Mapping[int, str]) -> None:
+        if not self.owns(lease):
+            return
+        at_s = self._clock()
+        with self._writing() as connection:
+            route = open_route(connection, lease.route).id
+            undropped = set_state(connection, route, sqlite_history.runs(delivered), "delivered", "", at_s)
+            for sequence, reason in rejected.items():
+                undropped += set_state(connection, route, [(sequence, sequence)], "buried", storable(reason), at_s)
+            values = {"delivered": len(delivered), "undropped": undropped, "at_s": at_s, "route": route}
+            connection.execute(_SETTLE, {**values, "cursor": 0, "is_held": False, "is_over": False})
+            if self._limits.keep_delivered_s <= 0:
+                settled = (*delivered, *rejected)
+                ends = min(settled, default=0), max(settled, default=0)
+                self._forget_batches(sqlite_limits.forget_delivered(connection, at_s, *ends))
+        self._note_settled(lease, delivered, list(rejected))
+
+    def _note_settled(self, lease: Lease, delivered: Sequence[int], buried: Sequence[int]) -> None:
         others = len(delivered) - OWN_RECORDS.settle(self.id, lease.route, delivered)
         OWN_RECORDS.settle(self.id, lease.route, buried)
         if self._file and others and not lease.is_replay:
             counters.add("delivered_for_others", others, destination=self.counted_as(lease.route))
+
+    def count_others(self, route: str) -> None:
+        with self._lock:
+            row = find_route(self._connection, route)
+            if row is not None:
+                self._note_gone(row, sqlite_history.waiting(self._connection, row))
 
     def _note_gone(self, route: Route, waiting: Iterable[Range], *, drops_counted: bool = False) -> None:
         """Count what another process did with records of this one: those that are not ``waiting`` any more.
@@ -361,7 +392,6 @@ class SpoolLog(Spool):
             if row is None:
                 return NO_STATE
             waiting = list(sqlite_history.waiting(self._connection, row))
-            self._note_gone(row, waiting)
             return QueueStats(
                 queued=sum([one.size for one in waiting]),
                 queued_bytes=round(sum([one.size * one.each_bytes for one in waiting])),

@@ -185,8 +185,22 @@ class Spool(Protocol):
         """Dead-letter ``sequences`` with the reason; acknowledge the other records of the lease."""
         ...
 
+    def settle(self, lease: Lease, delivered: Sequence[int], rejected: Mapping[int, str]) -> None:
+        """Mark single sequences of the lease as delivered or, with the reason, as dead letters.
+
+        They may be anywhere in the lease, whose other records stay leased. ``nack`` follows with these.
+        """
+        ...
+
     def state(self, route: str) -> QueueStats:
         """Return the queue of ``route``."""
+        ...
+
+    def count_others(self, route: str) -> None:
+        """Count what another process did with records of this one since the last call.
+
+        An idle ``lease`` does it from time to time.
+        """
         ...
 
     def close(self) -> None:
