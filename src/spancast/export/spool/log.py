@@ -360,11 +360,15 @@ class SpoolLog(Spool):
             row = find_route(self._connection, route)
             if row is None:
                 return NO_STATE
-            waiting = list(sqlite_history.waiting(self._connection, row))
-            self._note_gone(row, waiting)
+            if self._file and route in (self._own_routes or ()):
+                waiting = list(sqlite_history.waiting(self._connection, row))
+                self._note_gone(row, waiting)
+                queued, queued_bytes = sqlite_history.size_of(waiting)
+            else:
+                queued, queued_bytes = sqlite_history.queue_size(self._connection, row)
             return QueueStats(
-                queued=sum([one.size for one in waiting]),
-                queued_bytes=round(sum([one.size * one.each_bytes for one in waiting])),
+                queued=queued,
+                queued_bytes=queued_bytes,
                 dead_lettered=sqlite_history.count(self._connection, row.id, "buried"),
                 attempts=row.attempts,
                 due_s=row.due_s if row.must_wait(self._clock()) else 0.0,
@@ -489,6 +493,10 @@ class SpoolLog(Spool):
         dropped = self._count(evicted)
         self._truncate()
         return dropped
+
+    def location(self) -> tuple[str, str]:
+        with self._lock:
+            return sqlite_limits.path_of(self._connection), ""
 
     def usage(self) -> SpoolUsage:
         with self._lock:
