@@ -12,7 +12,8 @@ from tests.destinations.spans import START_NS, conversation, span
 
 from spancast.destinations import store_index
 from spancast.destinations.span_store import Store
-from spancast.destinations.store_index import MODEL, Progress, StoreIndex, TraceQuery
+from spancast.destinations.store_index import Progress, StoreIndex, TraceQuery
+from spancast.destinations.store_sums import MODEL
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 from spancast.model.json_codec import encode
@@ -228,6 +229,6 @@ def test_totals_have_percentiles(store: Store, index: StoreIndex) -> None:
         ]
     )
     index.refresh()
-    [sums] = index.totals("model", 0)
+    [sums] = index.totals(MODEL, 0)
     assert (sums.group, sums.calls, sums.p50_ms, sums.p95_ms) == ("gpt-5.2", 100, 51.0, 96.0)
-    assert index.totals("model", START_NS + 200 * 10**9) == []
+    assert index.totals(MODEL, START_NS + 200 * 10**9) == []

@@ -1096,3 +1096,21 @@ def test_four_processes_on_one_file_keep_the_limit(tmp_path: Path, clock: Clock)
     assert spools[0].state("a").dropped > 0
     for spool in spools:
         spool.close()
+
+
+def test_state_of_another_process_has_the_size_of_what_waits(path: Path, clock: Clock) -> None:
+    """Without routes of its own, a process lets SQLite add up the sizes."""
+    spool, reader = opened(path, clock), SqliteSpool(path, max_bytes=256 * MIB, max_age_s=1e12, clock=clock)
+    for first in range(0, 30, 3):
+        spool.put(records(range(first, first + 3), size=40 + first), {"b": {1: "filtered"}} if first == 15 else {})
+    for step in (0, 4, 3, 20):
+        for route in ("a", "b"):
+            if step and (lease := take(spool, route, most=step)):
+                spool.ack(lease)
+            state, seen = spool.state(route), reader.state(route)
+            assert (seen.queued, seen.queued_bytes) == (state.queued, state.queued_bytes), (step, route)
+    assert spool.replay("a", 0, 1e12) == 27
+    assert reader.state("a").queued == spool.state("a").queued == 30
+    assert reader.location() == (str(path), "")
+    spool.close()
+    reader.close()

@@ -62,7 +62,7 @@ def _explain(args: argparse.Namespace) -> int:
             naming = Naming(spool.routes(), destinations)
             states = {naming.shown(key): spool.state(key) for key in naming.routes}
             found = [replace(one, states=renamed(one.states, naming)) for one in found]
-            path = spool.usage().path
+            path, _ = spool.location()
     except NoSpoolError as error:
         if stored is None:
             raise
@@ -127,13 +127,13 @@ def renamed(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliverySta
 def _find(args: argparse.Namespace, spool: Spool, stored: _Stored | None) -> tuple[bytes, list[RecordHistory]]:
     # Hex digits may be upper case; a caller's id may not be changed.
     given = [trace_id_of(text).to_bytes(_TRACE_ID_BYTES, "big") for text in (args.trace_id, args.trace_id.lower())]
-    for trace_id in [*given, *([stored.trace_id] if stored else [])]:
+    for trace_id in dict.fromkeys([*given, *([stored.trace_id] if stored else [])]):
         found = spool.history(trace_id)
         if found:
             return trace_id, found
     if stored is not None:
         return stored.trace_id, []
-    raise CommandError(_UNKNOWN.format(path=spool.usage().path, trace_id=repr(args.trace_id)))
+    raise CommandError(_UNKNOWN.format(path=spool.location()[0], trace_id=repr(args.trace_id)))
 
 
 @dataclass(slots=True)

@@ -142,7 +142,7 @@ def opened_spool(args: argparse.Namespace) -> Generator[Spool]:
         keep_s = math.inf if _named_spool(args) else spool_settings.keep_delivered
         spool = open_spool(spool_settings.path, _NO_LIMIT, math.inf, keep_s)
         try:
-            error = spool.usage().error
+            _, error = spool.location()
             if error:
                 raise CommandError(f"the spool {file} cannot be used: {error}")
             yield spool

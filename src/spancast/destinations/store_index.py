@@ -14,21 +14,35 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from spancast.destinations import store_sums
 from spancast.destinations.private_file import create_private
+from spancast.destinations.store_sums import (
+    CALL,
+    MODEL,
+    PROVIDER,
+    SCHEMA,
+    SESSION,
+    STATUS,
+    USER,
+    Call,
+    Sums,
+    count_calls,
+    key_text,
+)
 from spancast.encoding.genai_fields import completion, conversation, costs, own_keys
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
 from spancast.model.json_codec import is_list, is_mapping
 from spancast.model.privacy import may_pass
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 _BUSY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
 _CHUNK: Final = 500
@@ -37,7 +51,6 @@ _SMALL: Final = 20_000
 _VANISHED_EVERY_S: Final = 10.0
 _MAX_TEXT: Final = 64_000
 _MAX_LINE: Final = 240
-_MAX_KEY_VALUE: Final = 120
 _HITS: Final = 250
 _STRUCTURE: Final = frozenset({"type", "role", "id", "finish_reason"})
 _TAIL: Final = 100
@@ -45,21 +58,19 @@ _SNIPPET_WORDS: Final = 14
 HIT_START: Final = "\x02"
 HIT_END: Final = "\x03"
 """Marks around a found word in ``TraceRow.found``."""
-MODEL: Final = "@model"
-PROVIDER: Final = "@provider"
-SESSION: Final = "@session"
-USER: Final = "@user"
-STATUS: Final = "@status"
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS state (version INTEGER, low INTEGER, high INTEGER);
+_SCHEMA: Final = f"""
+CREATE TABLE IF NOT EXISTS state (version INTEGER, low INTEGER, high INTEGER, spans INTEGER);
 CREATE TABLE IF NOT EXISTS spans (
     id INTEGER PRIMARY KEY,         -- rowid in the store
     trace_id TEXT NOT NULL, span_id TEXT NOT NULL, parent TEXT NOT NULL, name TEXT NOT NULL, raw_id TEXT NOT NULL,
     trace_name TEXT, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, is_call INTEGER NOT NULL, model TEXT,
-    provider TEXT, session TEXT, user TEXT, input INTEGER, output INTEGER, cost REAL, is_estimated INTEGER NOT NULL,
-    first_chunk_ns INTEGER, error TEXT, question TEXT, answer TEXT, keys TEXT NOT NULL);
+    provider TEXT, session TEXT, user TEXT, input INTEGER, output INTEGER, cached INTEGER, cost REAL,
+    is_estimated INTEGER NOT NULL, first_chunk_ns INTEGER, error TEXT, question TEXT, answer TEXT, keys TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS spans_by_trace ON spans (trace_id);
-CREATE INDEX IF NOT EXISTS spans_by_start ON spans (start_ns);
+-- With every column of `Call`: totals with a filter read this index alone.
+CREATE INDEX IF NOT EXISTS calls_by_start ON spans (
+    start_ns, end_ns, error, input, output, cached, cost, is_estimated, model, provider, session, user, keys)
+    WHERE is_call;
 CREATE TABLE IF NOT EXISTS traces (
     trace_id TEXT PRIMARY KEY, raw_id TEXT NOT NULL, name TEXT NOT NULL, start_ns INTEGER NOT NULL,
     end_ns INTEGER NOT NULL, spans INTEGER NOT NULL, calls INTEGER NOT NULL, errors INTEGER NOT NULL, error TEXT,
@@ -79,8 +90,8 @@ CREATE TABLE IF NOT EXISTS sessions (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS sessions_by_end ON sessions (end_ns);
 CREATE VIRTUAL TABLE IF NOT EXISTS texts USING fts5(text, tokenize = "unicode61 remove_diacritics 2");
-"""
-_TABLES: Final = ("state", "spans", "traces", "keys", "names", "sessions", "texts")
+{SCHEMA}"""
+_TABLES: Final = ("state", "spans", "traces", "keys", "names", "sessions", "texts", "sums")
 _READ: Final = (
     "rowid", "trace_id", "span_id", "parent", "name", "raw_trace_id", "trace_name", "start_ns", "end_ns", "model",
     "provider", "session_id", "user_id", "input_tokens", "output_tokens", "cost", "status", "status_message", "kind",
@@ -168,20 +179,6 @@ class Progress(NamedTuple):
     total: int
 
 
-class Sums(NamedTuple):
-    """The calls of one group: ``p50_ms`` and ``p95_ms`` are of their durations."""
-
-    group: str
-    calls: int
-    errors: int
-    p50_ms: float
-    p95_ms: float
-    input: int
-    output: int
-    cost: float
-    is_estimated: bool
-
-
 @dataclass(slots=True)
 class _Found:
     """Traces and sessions whose rows must be written again."""
@@ -206,8 +203,9 @@ class StoreIndex:
     def refresh(self, budget_s: float = float("inf"), *, vanished: bool = False) -> Progress:
         """Read new rows of the store for about ``budget_s``; return how far the index is.
 
-        Rows that were deleted in the store are removed at most every ten seconds, or at once if ``vanished``. If
-        another thread refreshes for longer than ``budget_s``, its last progress is returned.
+        Rows that were deleted in the store are removed at once if ``vanished``; else every ten seconds, and only
+        with a budget of a second or more, because that may read all ids. If another thread refreshes for longer than
+        ``budget_s``, its last progress is returned.
         """
         end_s = time.monotonic() + budget_s
         if not self.store.is_file():
@@ -225,21 +223,22 @@ class StoreIndex:
     def _refreshed(self, end_s: float, changes: object, *, is_due: bool) -> Progress:
         with self._connect() as database:
             low, high = self._verified(database)
-            is_due = is_due or time.monotonic() - self._checked_s > _VANISHED_EVERY_S
-            if is_due:
-                _remove_vanished(database)
-                self._checked_s = time.monotonic()
+            has_time = end_s - time.monotonic() >= 1
             # Large chunks cost less per row, small ones end in time.
-            size = _CHUNK if low == _EMPTY or end_s - time.monotonic() < 1 else _OLD_CHUNK
+            size = _OLD_CHUNK if low != _EMPTY and has_time else _CHUNK
             while True:
                 done, low, high = _index_chunk(database, low, high, size)
                 if not done or time.monotonic() > end_s:
                     break
+            is_due = is_due or (has_time and time.monotonic() - self._checked_s > _VANISHED_EVERY_S)
+            if is_due and not done:
+                if _stored(database) != _indexed(database):
+                    _remove_vanished(database)
+                self._checked_s = time.monotonic()
             # Without the check for deleted rows there is something left to do.
             self._seen = changes if not done and is_due else None
-            indexed = database.execute("SELECT count(*) FROM spans").fetchone()[0]
-            total = indexed if not done else database.execute("SELECT count(*) FROM store.spans").fetchone()[0]
-            return Progress(indexed, total)
+            indexed = _indexed(database)
+            return Progress(indexed, _stored(database) if done else indexed)
 
     def remove_vanished(self) -> None:
         """Remove what the store no longer has, if there is an index."""
@@ -372,38 +371,15 @@ class StoreIndex:
             )
         return [value for (value,) in rows]
 
-    def totals(self, by: str, since_ns: int, keys: Sequence[tuple[str, str]] = ()) -> list[Sums]:
-        """Return the sums of calls since ``since_ns`` by ``day``, ``model``, ``user`` or a custom key."""
-        group = _GROUPS.get(by, "coalesce(json_extract(keys, ?), '')")
-        given: list[Any] = [] if by in _GROUPS else [f'$."{by.replace(chr(34), "")}"']
-        condition = "".join(f" AND {_EXISTS.format(of='spans')}" for _ in keys)
-        statement = (
-            f"SELECT {group}, end_ns - start_ns, error IS NOT NULL, input, output, cost, is_estimated FROM spans"  # noqa: S608 - constants
-            f" WHERE is_call AND start_ns >= ?{condition}"
-        )
+    def totals(self, by: str, since_ns: int, keys: Sequence[tuple[str, str]] = (), limit: int = 500) -> list[Sums]:
+        """Return the sums of calls since ``since_ns`` by ``DAY``, ``MODEL``, ``USER`` or a custom key."""
         with self._reading() as database:
-            rows = (
-                database.execute(statement, [*given, since_ns, *(part for one in keys for part in one)]).fetchall()
-                if database
-                else []
-            )
-        groups: dict[str, list[tuple[Any, ...]]] = {}
-        for row in rows:
-            groups.setdefault(str(row[0]), []).append(row)
-        return [_sums(name, groups[name]) for name in sorted(groups)]
+            return store_sums.totals(database, by, since_ns, keys, limit) if database else []
 
 
 _EMPTY: Final = 1 << 62
 """``low`` of an empty index."""
 _EXISTS: Final = "EXISTS (SELECT 1 FROM keys k WHERE k.trace_id = {of}.trace_id AND k.key = ? AND k.value = ?)"
-_GROUPS: Final[Mapping[str, str]] = {
-    "day": "date(start_ns / 1000000000, 'unixepoch', 'localtime')",
-    "hour": "strftime('%Y-%m-%d %H:00', start_ns / 1000000000, 'unixepoch', 'localtime')",
-    "model": "coalesce(model, '')",
-    "provider": "coalesce(provider, '')",
-    "user": "coalesce(user, '')",
-    "session": "coalesce(session, '')",
-}
 
 
 def quoted(path: Path) -> str:
@@ -429,7 +405,7 @@ def _create_tables(database: sqlite3.Connection) -> None:
             database.execute(f"DROP TABLE IF EXISTS {table}")
         for statement in _SCHEMA.split(";\n"):
             database.execute(statement)
-        database.execute("INSERT INTO state VALUES (?, ?, 0)", (_VERSION, _EMPTY))
+        database.execute("INSERT INTO state VALUES (?, ?, 0, 0)", (_VERSION, _EMPTY))
 
 
 def _state(database: sqlite3.Connection) -> tuple[int, int]:
@@ -460,23 +436,38 @@ def _index_chunk(database: sqlite3.Connection, low: int, high: int, size: int) -
 
 def _add(database: sqlite3.Connection, rows: Sequence[tuple[Any, ...]]) -> None:
     found = _Found()
-    # A span that was delivered again has a new rowid.
-    again = [
+    # A span that was delivered again has a new rowid; a deleted one may have had this rowid.
+    again = {
         one[0]
         for row in rows
         for one in database.execute(
-            "SELECT id FROM spans WHERE trace_id = ? AND span_id = ? AND id <> ?", (row[1], row[2], row[0])
+            "SELECT id FROM spans WHERE (trace_id = ? AND span_id = ?) OR id = ?", (row[1], row[2], row[0])
         )
-    ]
+    }
     if again:
         _remove_rows(database, again, found)
     for row in rows:
         entry, text = _entry(dict(zip(_READ, row, strict=True)))
-        database.execute(f"INSERT OR REPLACE INTO spans VALUES ({', '.join('?' * len(entry))})", entry)  # noqa: S608
+        database.execute(f"INSERT INTO spans VALUES ({', '.join('?' * len(entry))})", entry)  # noqa: S608
         if text:
-            database.execute("INSERT OR REPLACE INTO texts (rowid, text) VALUES (?, ?)", (row[0], text))
+            database.execute("INSERT INTO texts (rowid, text) VALUES (?, ?)", (row[0], text))
         found.traces.add(entry[1])
+    database.execute("UPDATE state SET spans = spans + ?", (len(rows),))
+    count_calls(database, _calls(database, [row[0] for row in rows]))
     _summarise(database, found)
+
+
+def _calls(database: sqlite3.Connection, ids: Iterable[int]) -> list[Call]:
+    statement = f"SELECT {CALL} FROM spans WHERE id IN (SELECT value FROM json_each(?)) AND is_call"  # noqa: S608 - constants
+    return [Call(*row) for row in database.execute(statement, (json_codec.encode(list(ids)),))]
+
+
+def _indexed(database: sqlite3.Connection) -> int:
+    return int(database.execute("SELECT spans FROM state").fetchone()[0])
+
+
+def _stored(database: sqlite3.Connection) -> int:
+    return int(database.execute("SELECT count(*) FROM store.spans").fetchone()[0])
 
 
 def _remove_vanished(database: sqlite3.Connection) -> None:
@@ -501,7 +492,9 @@ def _remove(database: sqlite3.Connection, ids: Sequence[int]) -> None:
     _summarise(database, found)
 
 
-def _remove_rows(database: sqlite3.Connection, ids: Sequence[int], found: _Found) -> None:
+def _remove_rows(database: sqlite3.Connection, ids: Collection[int], found: _Found) -> None:
+    count_calls(database, _calls(database, ids), -1)
+    database.execute("UPDATE state SET spans = spans - ?", (len(ids),))
     for one in ids:
         for trace_id, session in database.execute("SELECT trace_id, session FROM spans WHERE id = ?", (one,)):
             found.traces.add(trace_id)
@@ -513,7 +506,7 @@ def _remove_rows(database: sqlite3.Connection, ids: Sequence[int], found: _Found
 
 _SPAN: Final = (
     "span_id, parent, name, raw_id, trace_name, start_ns, end_ns, is_call, model, provider, session, user, input,"
-    " output, cost, is_estimated, first_chunk_ns, error, question, answer, keys"
+    " output, cached, cost, is_estimated, first_chunk_ns, error, question, answer, keys"
 )
 
 
@@ -532,6 +525,7 @@ class _Span(NamedTuple):
     user: str | None
     input: int | None
     output: int | None
+    cached: int | None
     cost: float | None
     is_estimated: int
     first_chunk_ns: int | None
@@ -555,7 +549,7 @@ def _summarise(database: sqlite3.Connection, found: _Found) -> None:
         database.execute(f"INSERT OR REPLACE INTO traces VALUES ({', '.join('?' * len(row))})", list(row.values()))  # noqa: S608
         if row["session"]:
             found.sessions.add(row["session"])
-        pairs = list(_key_pairs(row))
+        pairs = list(_key_pairs(row, spans))
         database.executemany(
             "INSERT OR IGNORE INTO keys VALUES (?, ?, ?, ?)",
             [(key, value, row["start_ns"], trace_id) for key, value in pairs],
@@ -607,22 +601,17 @@ def _total(values: Iterable[Any]) -> Any:  # noqa: ANN401 - int or float
     return sum(known) if known else None
 
 
-def _key_pairs(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _key_pairs(row: Mapping[str, Any], spans: Sequence[_Span]) -> Iterator[tuple[str, str]]:
     for key, names in ((MODEL, row["models"]), (PROVIDER, row["providers"])):
         for name in json_codec.decode(names):
             yield key, name
-    for key in ("session", "user"):
-        if row[key]:
-            yield f"@{key}", row[key]
+    for key, names in ((SESSION, [span.session for span in spans]), (USER, [span.user for span in spans])):
+        for name in dict.fromkeys(filter(None, names)):
+            yield key, name
     yield STATUS, "error" if row["errors"] else "ok"
     for key, value in json_codec.decode(row["keys"]).items():
         for one in value if is_list(value) else (value,):
             yield key, key_text(one)
-
-
-def key_text(value: object) -> str:
-    """Return the value of a custom key as it is filtered by."""
-    return (value if isinstance(value, str) else json_codec.encode(value))[:_MAX_KEY_VALUE]
 
 
 # --- one span -------------------------------------------------------------------------------------
@@ -644,7 +633,8 @@ def _entry(row: Mapping[str, Any]) -> tuple[tuple[Any, ...], str]:
     entry = (
         row["rowid"], span.trace_id, span.span_id, span.parent_span_id, span.name, row["raw_trace_id"],
         row["trace_name"], span.start_ns, span.end_ns, int(span.is_generation), row["model"], row["provider"],
-        row["session_id"], row["user_id"], row["input_tokens"], row["output_tokens"], row["cost"],
+        row["session_id"], row["user_id"], row["input_tokens"], row["output_tokens"],
+        span.count(semconv.USAGE_CACHE_READ), row["cost"],
         int(costs(span).source is not None), None if chunk is None else round(chunk * _NS_PER_S),
         (span.text(semconv.ERROR_TYPE) or span.status_message or "")[:_MAX_LINE] if is_failed else None,
         _one_line(_question(messages)), _one_line(answer), json_codec.encode(own_keys(span)),
@@ -810,22 +800,3 @@ def _session_row(row: Sequence[Any]) -> SessionRow:
     values: dict[str, Any] = dict(zip(_SESSION_FIELDS, row, strict=True))
     values["is_estimated"] = bool(values["is_estimated"])
     return SessionRow(**values)
-
-
-def _sums(name: str, rows: Sequence[tuple[Any, ...]]) -> Sums:
-    times = sorted(max(row[1], 0) for row in rows)
-    return Sums(
-        name,
-        len(rows),
-        sum(row[2] for row in rows),
-        _percentile(times, 0.5),
-        _percentile(times, 0.95),
-        sum(row[3] or 0 for row in rows),
-        sum(row[4] or 0 for row in rows),
-        sum(row[5] or 0.0 for row in rows),
-        any(row[6] for row in rows),
-    )
-
-
-def _percentile(ordered: Sequence[int], share: float) -> float:
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] / 1e6

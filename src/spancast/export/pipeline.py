@@ -83,7 +83,7 @@ def unusable(directory: Path, max_bytes: int, max_age_s: float) -> str:
     if (directory / SPOOL_FILE).exists():
         spool = open_spool(directory, max_bytes, max_age_s)
         try:
-            return spool.usage().error
+            return spool.location()[1]
         finally:
             spool.close()
     folder = next(one for one in (directory, *directory.absolute().parents) if one.exists())
@@ -318,8 +318,8 @@ class ExportPipeline:
 
     def keys_in(self, spool: Spool) -> Collection[str]:
         """Return the keys of the destinations that this pipeline delivers from the file of ``spool``."""
-        path = self.spool.usage().path
-        return self._keys.values() if self._is_durable and path == spool.usage().path else ()
+        path = self.spool.location()[0]
+        return self._keys.values() if self._is_durable and path == spool.location()[0] else ()
 
     def queues(self) -> dict[str, tuple[int, int]]:
         """Return the queued spans and bytes of each destination."""

@@ -30,16 +30,12 @@ from starlette.staticfiles import StaticFiles
 from spancast.destinations.field_types import read_duration
 from spancast.destinations.span_store import Store
 from spancast.destinations.store_index import (
-    MODEL,
-    PROVIDER,
-    SESSION,
-    STATUS,
-    USER,
     Progress,
     StoreIndex,
     TraceQuery,
     TraceRow,
 )
+from spancast.destinations.store_sums import DAY, HOUR, MODEL, PROVIDER, SESSION, STATUS, USER
 from spancast.encoding.redaction import NO_REDACTION, Redaction
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec
@@ -66,7 +62,11 @@ _KEY_FILTERS: Final[Mapping[str, str]] = {
     "model": MODEL, "provider": PROVIDER, "session": SESSION, "user": USER, "status": STATUS,
 }  # fmt: skip
 _WHERE: Final = re.compile(r'([^\s=]+)=("[^"]*"|\S+)')
-_GROUPS: Final = ("day", "hour", "model", "provider", "user", "session")
+_GROUPS: Final[Mapping[str, str]] = {
+    "day": DAY, "hour": HOUR, "model": MODEL, "provider": PROVIDER, "user": USER, "session": SESSION,
+}  # fmt: skip
+_TIMES: Final = ("day", "hour")
+_MAX_GROUPS: Final = 500
 _CSV: Final = (
     "start", "trace_id", "name", "session", "user", "models", "calls", "errors", "input", "output", "cost",
     "is_estimated", "duration_ms", "question", "answer",
@@ -265,11 +265,10 @@ class _App:
         since_ns = selection.query.since_ns
         if since_ns is None:
             since_ns = int((time.time() - read_duration("30d")) * _NS_PER_S) if "since" not in params else 0
-        rows = self._index.totals(by, since_ns, selection.query.keys)
-        if by not in ("day", "hour"):
-            rows.sort(key=lambda one: (-one.cost, -one.calls, one.group))
+        rows = self._index.totals(_GROUPS.get(by, by), since_ns, selection.query.keys, _MAX_GROUPS + 1)
         return self._page(
-            request, "totals.html", rows=rows[:500], cut=len(rows) > 500, by=by, since=since, groups=_GROUPS,  # noqa: PLR2004
+            request, "totals.html", rows=rows[-_MAX_GROUPS:] if by in _TIMES else rows[:_MAX_GROUPS], by=by,
+            cut=_MAX_GROUPS if len(rows) > _MAX_GROUPS else 0, since=since, groups=_GROUPS, is_time=by in _TIMES,
             keys=self._index.values(""), selection=selection, progress=progress,
         )  # fmt: skip
 

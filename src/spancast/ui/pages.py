@@ -12,7 +12,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from spancast.destinations.store_index import HIT_END, HIT_START, TraceRow, key_text
+from spancast.destinations.store_index import HIT_END, HIT_START, TraceRow
+from spancast.destinations.store_sums import key_text
 from spancast.encoding import amounts
 from spancast.encoding.genai_fields import iso_time
 from spancast.encoding.span_data import SpanData
@@ -24,6 +25,7 @@ from spancast.ui.conversation import conversation_of
 FOLDER: Final = Path(__file__).parent
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
+_PER_CENT: Final = 100
 
 
 class Pages:
@@ -49,7 +51,7 @@ class Pages:
             "span_duration": amounts.span_duration, "facts": trace_view.facts, "problems": trace_view.problems,
             "failure": trace_view.failure, "usage": trace_view.usage, "request_of": trace_view.request_of,
             "model_of": trace_view.model_of, "max_shown": markup.MAX_SHOWN, "store": store, "is_list": is_list,
-            "is_mapping": is_mapping,
+            "is_mapping": is_mapping, "share": _share,
         }  # fmt: skip
         self._environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - untyped in jinja2
         self._environment.globals.update(names)  # pyright: ignore[reportUnknownMemberType]
@@ -114,6 +116,13 @@ def _local(at_ns: float) -> datetime:
 
 def _tokens(row: Any) -> str:  # noqa: ANN401 - a row with `input` and `output`
     return amounts.tokens(row.input, row.output)
+
+
+def _share(part: int | None, of: int | None) -> str:
+    """Return ``part`` of ``of`` in per cent; empty if nothing."""
+    if not part or not of:
+        return ""
+    return "< 1 %" if part * _PER_CENT < of else f"{part * _PER_CENT // of} %"
 
 
 def _quote(text: str) -> str:

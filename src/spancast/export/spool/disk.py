@@ -232,6 +232,11 @@ class SqliteSpool(Spool):
     def enforce_limits(self) -> int:
         return sum(self._on_both(SpoolLog.enforce_limits, 0))
 
+    def location(self) -> tuple[str, str]:
+        with self._lock:
+            self._on_disk(lambda _: None, None)
+            return str(self._file.path), self._error
+
     def usage(self) -> SpoolUsage:
         with self._lock:
             empty = SpoolUsage(str(self._file.path), records=0, bytes_on_disk=0, bytes_used=0, oldest_s=0.0)

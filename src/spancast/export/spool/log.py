@@ -391,10 +391,10 @@ class SpoolLog(Spool):
             row = find_route(self._connection, route)
             if row is None:
                 return NO_STATE
-            waiting = list(sqlite_history.waiting(self._connection, row))
+            queued, queued_bytes = sqlite_history.queue_size(self._connection, row)
             return QueueStats(
-                queued=sum([one.size for one in waiting]),
-                queued_bytes=round(sum([one.size * one.each_bytes for one in waiting])),
+                queued=queued,
+                queued_bytes=queued_bytes,
                 dead_lettered=sqlite_history.count(self._connection, row.id, "buried"),
                 attempts=row.attempts,
                 due_s=row.due_s if row.must_wait(self._clock()) else 0.0,
@@ -519,6 +519,10 @@ class SpoolLog(Spool):
         dropped = self._count(evicted)
         self._truncate()
         return dropped
+
+    def location(self) -> tuple[str, str]:
+        with self._lock:
+            return sqlite_limits.path_of(self._connection), ""
 
     def usage(self) -> SpoolUsage:
         with self._lock:

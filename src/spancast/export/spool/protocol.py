@@ -259,6 +259,10 @@ class Spool(Protocol):
         """
         ...
 
+    def location(self) -> tuple[str, str]:
+        """Return the path, and why the disk is not used at the moment, else an empty text; reads no records."""
+        ...
+
     def usage(self) -> SpoolUsage:
         """Return the size of the spool."""
         ...

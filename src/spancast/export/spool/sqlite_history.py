@@ -34,6 +34,11 @@ _BATCHES_QUEUED: Final = """
     SELECT first, last, size * 1.0 / (last - first + 1) FROM batches
     WHERE first >= ifnull((SELECT max(first) FROM batches WHERE first <= :after + 1), 0) AND last > :after
     AND first <= :until AND (routes IS NULL OR instr(routes, :mark)) ORDER BY first"""
+_SIZE_QUEUED: Final = """
+    SELECT total(last - max(first, :after + 1) + 1),
+        total(size * 1.0 / (last - first + 1) * (last - max(first, :after + 1) + 1)) FROM batches
+    WHERE first >= ifnull((SELECT max(first) FROM batches WHERE first <= :after + 1), 0) AND last > :after
+    AND (routes IS NULL OR instr(routes, :mark))"""
 _STATES_QUEUED: Final = """
     SELECT first, last FROM states WHERE route = :route AND last > :after AND first <= :until
     AND first >= ifnull((SELECT max(first) FROM states WHERE route = :route AND first <= :after), 0) ORDER BY first"""
@@ -159,6 +164,22 @@ def replayed(connection: sqlite3.Connection, route: Route, since: int = 0, until
 def waiting(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> Iterator[Range]:
     """Yield all ranges queued for the route in the batches from ``since`` to ``until``."""
     return chain(replayed(connection, route, since, until), queued(connection, route, since, until))
+
+
+def size_of(ranges: Iterable[Range]) -> tuple[int, int]:
+    """Return the number of records in ``ranges`` and their bytes."""
+    found = list(ranges)
+    return sum([one.size for one in found]), round(sum([one.size * one.each_bytes for one in found]))
+
+
+def queue_size(connection: sqlite3.Connection, route: Route) -> tuple[int, int]:
+    """Return the number of records that ``waiting`` yields and their bytes; without states SQLite adds them up."""
+    values = {"route": route.id, "after": route.cursor, "until": LAST, "mark": route.mark}
+    if connection.execute(_STATES_QUEUED, values).fetchone() is not None:
+        return size_of(waiting(connection, route))
+    count, size = connection.execute(_SIZE_QUEUED, values).fetchone()
+    again, size_again = size_of(replayed(connection, route))
+    return int(count) + again, round(size) + size_again
 
 
 def sequences_waiting(connection: sqlite3.Connection, route: Route, since: int = 0, until: int = LAST) -> set[int]:

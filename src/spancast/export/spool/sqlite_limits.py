@@ -29,6 +29,7 @@ _LARGEST_BATCH_BYTES: Final = 1 << 20
 _ROUNDS: Final = 16
 _TOMBSTONES: Final = 10_000
 _BYTES_PER_TOMBSTONE: Final = 1024
+_MEMORY: Final = ":memory:"
 _VACUUM_PAGES: Final = 1000
 
 _WARNINGS: Final = {
@@ -109,15 +110,21 @@ def bytes_used(connection: sqlite3.Connection) -> int:
     return pages * pragma(connection, "page_size")
 
 
+def path_of(connection: sqlite3.Connection) -> str:
+    """Return the path of the file, ``:memory:`` without one."""
+    (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    return str(path) or _MEMORY
+
+
 def usage(connection: sqlite3.Connection) -> SpoolUsage:
     """Return the size of the spool, including its write-ahead log."""
-    (path,) = connection.execute("SELECT file FROM pragma_database_list WHERE name = 'main'").fetchone()
+    path = path_of(connection)
     records, oldest_s = connection.execute(
         f"SELECT total(last - first + 1), ifnull(min(put_s), 0) {_LIVE} AND size > 0"
     ).fetchone()
-    files = [Path(f"{path}{suffix}") for suffix in ("", "-wal", "-shm")] if path else []
+    files = [Path(f"{path}{suffix}") for suffix in ("", "-wal", "-shm")] if path != _MEMORY else []
     return SpoolUsage(
-        path=path or ":memory:",
+        path=path,
         records=int(records),
         bytes_on_disk=sum(file.stat().st_size for file in files if file.exists()),
         bytes_used=bytes_used(connection),
