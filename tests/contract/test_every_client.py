@@ -143,7 +143,16 @@ def _without_keys(body: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in ("trace", "session_id")}
 
 
-SERIALS = {"id", "continuation_ids", "created", "created_at", "item_id", "response_id", "sdk_http_response"}
+SERIALS = {
+    "id",
+    "continuation_ids",
+    "conversation_id",
+    "created",
+    "created_at",
+    "item_id",
+    "response_id",
+    "sdk_http_response",
+}
 
 
 def _without_serials(data: Any) -> Any:

@@ -15,7 +15,7 @@ from spancast.dialects.xai.chat import XAI_CHAT
 
 DIALECTS = (
     "cohere_chat", "cohere_chat_v1", "cohere_embed", "dashscope_chat", "huggingface_embed",
-    "huggingface_generate", "ollama_chat", "ollama_embed",
+    "huggingface_generate", "mistral_conversations", "ollama_chat", "ollama_embed",
     "ollama_generate", "replicate_prediction", "xai_chat",
 )  # fmt: skip
 USER: list[Any] = [{"role": "user", "content": "hi"}]

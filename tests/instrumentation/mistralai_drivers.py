@@ -14,6 +14,7 @@ IS_INSTALLED = importlib.util.find_spec("mistralai") is not None
 _CHAT: dict[str, Any] = {"model": "m-1", "messages": MESSAGES}
 _AGENT: dict[str, Any] = {"agent_id": "ag-1", "messages": MESSAGES}
 _PROMPT: dict[str, Any] = {"model": "m-1", "prompt": "hi", "suffix": "bye"}
+_TALK: dict[str, Any] = {"model": "m-1", "inputs": "hi"}
 _INPUTS: dict[str, Any] = {"model": "m-1", "inputs": ["hi"]}
 
 
@@ -34,11 +35,25 @@ def rows() -> Iterator[Driver]:
     }  # fmt: skip
     fim = {**common, "path": "/fim/completions", "operation": "text_completion"}
     embeddings = {**common, "path": "/embeddings", "operation": "embeddings"}
+    talk = {**common, "path": "/v1/conversations", "lacks": ("gen_ai.response.id",)}
     yield Driver(name="chat", call=lambda c, **k: c.chat.complete(**{**_CHAT, **k}), **common)
     yield Driver(name="chat-stream", stream="iterator", call=lambda c, **k: c.chat.stream(**{**_CHAT, **k}), **common)
     yield Driver(name="fim-stream", stream="iterator", call=lambda c, **k: c.fim.stream(**{**_PROMPT, **k}), **fim)
     yield Driver(name="embeddings", call=lambda c, **k: c.embeddings.create(**{**_INPUTS, **k}), **embeddings)
+    yield Driver(name="conversations", call=lambda c, **k: c.beta.conversations.start(**{**_TALK, **k}), **talk)
+    yield Driver(
+        name="conversations-stream", stream="iterator",
+        call=lambda c, **k: c.beta.conversations.start_stream(**{**_TALK, **k}), **talk,
+    )  # fmt: skip
     common |= {"is_async": True}
+    talk |= {"is_async": True}
+    yield Driver(
+        name="async-conversations", call=lambda c, **k: c.beta.conversations.start_async(**{**_TALK, **k}), **talk
+    )
+    yield Driver(
+        name="async-conversations-stream", stream="iterator",
+        call=lambda c, **k: c.beta.conversations.start_stream_async(**{**_TALK, **k}), **talk,
+    )  # fmt: skip
     fim |= {"is_async": True}
     yield Driver(name="async-chat", call=lambda c, **k: c.chat.complete_async(**{**_CHAT, **k}), **common)
     yield Driver(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import warnings
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -77,6 +78,114 @@ def test_streamed_function_calling_has_a_span_per_request(
         assert not current_span_is_valid()
     assert [attributes(span)["session.id"] for span in spans.calls()] == ["s", "s"]
     assert [attributes(span)["gen_ai.response.finish_reasons"] for span in spans.calls()] == [["tool_calls"], ["stop"]]
+
+
+def _asks_for(tool: str) -> Reply:
+    return Reply.json(gemini_answer(None, tool_calls=[(tool, {"city": "Oslo"})]))
+
+
+def weather(city: str) -> str:
+    """Return the weather."""
+    seen.append(current_span_is_valid())
+    return f"sunny in {city}"
+
+
+seen: list[bool] = []
+FUNCTIONS: Any = {"tools": [weather]}
+
+
+@pytest.mark.parametrize("way", ["sync", "async", "stream", "chat"])
+async def test_requests_of_automatic_function_calling_have_one_group_if_no_span_is_active(
+    way: str, client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    seen.clear()
+    events = gemini_chunks(gemini_answer(None, tool_calls=[("weather", {"city": "Oslo"})]))
+    given: Any = {"model": "m-1", "contents": "hi", "config": FUNCTIONS}
+    with genai.Client(api_key="k", http_options={"base_url": server.url}) as plain:
+        for made in (plain, client):
+            keys = {"session_id": "s-1"} if way == "chat" and made is client else {}
+            server.reply(Reply.stream(events, done=False) if way == "stream" else _asks_for("weather"))
+            if way == "sync":
+                made.models.generate_content(**given)
+            elif way == "async":
+                await made.aio.models.generate_content(**given)
+                await made.aio.aclose()
+            elif way == "chat":
+                made.chats.create(model="m-1", config=FUNCTIONS).send_message("hi", **keys)
+            else:
+                for _ in made.models.generate_content_stream(**given):
+                    assert not current_span_is_valid()
+    assert seen == [False, False]
+    bodies = [request.body for request in server.requests]
+    assert bodies[:2] == bodies[2:]
+    [group] = [span for span in spans.all() if span not in spans.calls()]
+    assert group.name == "function_calling m-1"
+    assert [span.parent.span_id for span in spans.calls()] == [group.context.span_id] * 2
+    assert group.end_time >= max(span.end_time for span in spans.calls())
+    session = "s-1" if way == "chat" else None
+    assert [attributes(span).get("session.id") for span in spans.all()] == [session] * 3
+
+
+def test_group_of_automatic_function_calling_has_the_name_of_the_caller(
+    client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    server.reply(_asks_for("weather"))
+    client.models.generate_content(
+        model="m-1", contents="hi", config=FUNCTIONS, trace={"span_name": "ask", "feature": "billing"}
+    )
+    assert [span.name for span in spans.all()] == ["generate_content m-1", "generate_content m-1", "ask"]
+    assert {attributes(span)["trace.metadata.feature"] for span in spans.all()} == {"billing"}
+    assert len({span.context.trace_id for span in spans.all()}) == 1
+
+
+@pytest.mark.parametrize("reason", ["span", "disabled", "declared"])
+def test_call_that_needs_no_group_has_none(
+    reason: str, client: Any, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    config: Any = FUNCTIONS
+    if reason == "disabled":
+        config = {**FUNCTIONS, "automatic_function_calling": {"disable": True}}
+    elif reason == "declared":
+        config = {"tools": [{"function_declarations": [{"name": "weather"}]}]}
+    block = spancast.trace(span_name="mine") if reason == "span" else nullcontext()
+    with block:
+        client.models.generate_content(model="m-1", contents="hi", config=config)
+    assert [span.name for span in spans.all()] == ["generate_content m-1", *(["mine"] if reason == "span" else [])]
+
+
+def test_group_of_a_stream_that_is_left_ends(client: Any, server: ReplayServer, spans: CapturedSpans) -> None:
+    stream = client.models.generate_content_stream(model="m-1", contents="hi", config=FUNCTIONS)
+    next(stream)
+    stream.close()
+    del stream
+    # The SDK leaves a cycle.
+    gc.collect()
+    assert [span.name for span in spans.all()] == ["generate_content m-1", "function_calling m-1"]
+
+
+@pytest.mark.parametrize("part", ["google_server", "session_header", "_is_embedding", "CALL_TRACER"])
+def test_keys_in_extra_body_are_not_sent_if_the_recording_cannot_start(
+    part: str, server: ReplayServer, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reraise_internal_errors(enabled=False)
+    monkeypatch.setattr(f"spancast.instrumentation.google_genai.{part}", None)
+    extra: Any = {"trace": {"feature": "a"}, "session_id": "s", "labels": {"team": "a"}}
+    options = {"base_url": server.url, "extra_body": extra}
+    with genai.Client(api_key="k", http_options=options) as made:
+        spancast.instrument(made)
+        made.models.generate_content(model="m-1", contents="hi")
+        made.models.generate_content(model="m-1", contents="hi", config={"http_options": {"extra_body": extra}})
+        # Its path is that of no dialect.
+        server.reply(Reply.json({"totalTokens": 3}))
+        made.models.count_tokens(model="m-1", contents="hi")
+        client_of_interactions = made.interactions
+        monkeypatch.setattr("spancast.instrumentation.google_interactions.google_server", None)
+        client_of_interactions.create(model="m-1", input="hi", extra_body=extra)
+    assert len(server.requests) == 4
+    for request in server.requests:
+        assert not {"trace", "session_id"} & {*request.body}
+        assert request.body["labels"] == {"team": "a"}
+    assert extra.keys() == {"trace", "session_id", "labels"}
 
 
 def test_trace_keys_leave_the_configuration_of_a_chat_and_of_the_caller_as_it_is(

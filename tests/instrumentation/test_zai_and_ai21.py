@@ -56,3 +56,26 @@ def test_stream_and_unknown_fields_are_recorded(client: Any, server: ReplayServe
     assert (found["spancast.response.something_new"], found["gen_ai.usage.output_tokens"]) == ("kept", 10)
     assert (found["session.id"], found["trace.metadata.feature"]) == ("chat-42", "billing")
     assert "spancast.response.incomplete" not in found
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+async def test_chunk_that_the_sdk_rejects_is_the_error_of_an_asynchronous_call(
+    is_whole: bool, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    ai21 = pytest.importorskip("ai21")
+    from ai21.errors import StreamingDecodeError
+    from ai21.models.chat import UserMessage
+
+    server.reply(Reply.stream([*chat_chunks(chat_answer("Hello world", model="m-1"))[:3], "no event\n\n"]))
+    target = None if is_whole else ai21.AsyncAI21Client(api_key="test", api_host=server.base_url)
+    spancast.instrument("ai21" if target is None else target)
+    made = target or ai21.AsyncAI21Client(api_key="test", api_host=server.base_url)
+    stream = await made.chat.completions.create(model="m-1", messages=[UserMessage(content="hi")], stream=True)
+    with pytest.raises(StreamingDecodeError):
+        _ = [chunk async for chunk in stream]
+    found = attributes(spans.one())
+    assert found["error.type"] == "ai21.StreamingDecodeError"
+    assert found["spancast.response.incomplete"] == "failed"
+    assert found["gen_ai.output.messages"][0]["parts"][0]["content"].startswith("Hello")
+    await stream.close()
+    await made._client.aclose()

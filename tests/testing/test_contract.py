@@ -26,6 +26,7 @@ PATHS = {
     "cohere_chat": "/v2/chat",
     "cohere_chat_v1": "/v1/chat",
     "cohere_embed": "/v2/embed",
+    "mistral_conversations": "/v1/conversations",
     "ollama_chat": "/api/chat",
     "ollama_generate": "/api/generate",
     "ollama_embed": "/api/embed",

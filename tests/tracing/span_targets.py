@@ -13,7 +13,12 @@ from spancast.runtime import RUNTIME
 from spancast.testing.spans import decoded
 from spancast.tracing.span_factory import SpancastTracerProvider
 
-TIMES = ("gen_ai.response.time_to_first_chunk", "gen_ai.response.id", "spancast.response.created")
+TIMES = (
+    "gen_ai.response.time_to_first_chunk",
+    "gen_ai.response.id",
+    "gen_ai.conversation.id",
+    "spancast.response.created",
+)
 
 
 class SpanTarget:

@@ -127,7 +127,8 @@ def renamed(fates: Sequence[DeliveryState], naming: Naming) -> tuple[DeliverySta
 def _find(args: argparse.Namespace, spool: Spool, stored: _Stored | None) -> tuple[bytes, list[RecordHistory]]:
     # Hex digits may be upper case; a caller's id may not be changed.
     given = [trace_id_of(text).to_bytes(_TRACE_ID_BYTES, "big") for text in (args.trace_id, args.trace_id.lower())]
-    for trace_id in dict.fromkeys([*given, *([stored.trace_id] if stored else [])]):
+    ids: list[bytes] = [*given, *([stored.trace_id] if stored else [])]
+    for trace_id in dict.fromkeys(ids):
         found = spool.history(trace_id)
         if found:
             return trace_id, found

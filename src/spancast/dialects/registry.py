@@ -25,6 +25,7 @@ DIALECTS: Final[dict[str, str]] = {
     "cohere_chat": "spancast.dialects.cohere.chat:COHERE_CHAT",
     "cohere_chat_v1": "spancast.dialects.cohere.chat_v1:COHERE_CHAT_V1",
     "cohere_embed": "spancast.dialects.cohere.embed:COHERE_EMBED",
+    "mistral_conversations": "spancast.dialects.mistral.conversations:MISTRAL_CONVERSATIONS",
     "ollama_chat": "spancast.dialects.ollama.chat:OLLAMA_CHAT",
     "ollama_generate": "spancast.dialects.ollama.chat:OLLAMA_GENERATE",
     "ollama_embed": "spancast.dialects.ollama.embed:OLLAMA_EMBED",

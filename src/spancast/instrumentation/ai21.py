@@ -2,17 +2,21 @@
 
 Every request passes ``execute_http_request`` of the client with its path and its body, and its exceptions are raised
 there. The method ``create`` takes any keyword into the body, where the trace keys are found.
+
+An asynchronous stream that rejects a chunk is not closed by its error, so its iterator is recorded, too.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final
 
+from spancast.diagnostics import never_raise
 from spancast.dialects.openai_chat.reader import OPENAI_CHAT
 from spancast.instrumentation.call_keys import NAMES
-from spancast.instrumentation.http_body import record_raw_body
-from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
+from spancast.instrumentation.http_body import BodyRecorder, record_raw_body
+from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Method, Patch
 from spancast.instrumentation.stainless import session_header
+from spancast.instrumentation.stream_recorder import AsyncRecordingIterator
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
 from spancast.model import json_codec
 from spancast.model.providers import provided_by
@@ -20,6 +24,7 @@ from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.traced_call import TracedCall
 
 _PATH: Final = "/chat/completions"
+_RESOURCE: Final = "ai21.clients.studio.resources.studio_resource"
 _INSTRUMENTED: Final = InstrumentedClients()
 
 
@@ -52,6 +57,24 @@ class _Request(CallDescription):
             record_raw_body(traced_call, result)
 
 
+def _watch_stream(method: Method) -> Method:
+    """Wrap the coroutine function above ``execute_http_request``, which makes the stream of its response."""
+
+    async def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
+        result = await method(*args, **kwargs)
+        _watch(result)
+        return result
+
+    return wrapper
+
+
+@never_raise
+def _watch(stream: Any) -> None:  # noqa: ANN401 - the SDK's stream or response
+    body = getattr(getattr(stream, "response", None), "stream", None)
+    if isinstance(body, BodyRecorder):
+        stream._iterator = AsyncRecordingIterator(stream._iterator, body.recorder)  # noqa: SLF001
+
+
 _HOOKS: Final = wrap_call(_Request())
 
 PATCHES: Final = ClientPatches(
@@ -60,6 +83,8 @@ PATCHES: Final = ClientPatches(
     patches=(
         Patch("ai21.http_client.http_client", "AI21HTTPClient.execute_http_request", _HOOKS.sync),
         Patch("ai21.http_client.async_http_client", "AsyncAI21HTTPClient.execute_http_request", _HOOKS.asynchronous),
+        Patch(_RESOURCE, "AsyncStudioResource._post", _watch_stream),
     ),
     instance_patches=(InstancePatch("execute_http_request", _HOOKS.sync, _HOOKS.asynchronous),),
+    resource_bases=(f"{_RESOURCE}:AsyncStudioResource",),
 )

@@ -1,8 +1,12 @@
 """Patches of google-genai: generated content, chats, embeddings and interactions, of the Gemini API and Vertex AI.
 
 Every request passes ``BaseApiClient.request`` or one of its three variants with its path and final JSON, below
-automatic function calling and above retries. The public methods are patched only to give trace keys to the requests of
-their call, with the ``extra_body`` of ``http_options``: a stream sends its request with its first step.
+automatic function calling and above retries. The public methods are patched only to tell the requests of a call that
+they belong together and to give them its trace keys, with the ``extra_body`` of ``http_options``: a stream sends its
+request with its first step.
+
+The requests of a call that may run functions are under one group span, unless a span is active around the call.
+The functions themselves run outside it.
 """
 
 from __future__ import annotations
@@ -12,9 +16,12 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from contextvars import copy_context
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, Final
 
+from opentelemetry import trace as trace_api
 from opentelemetry.context import get_current
 from opentelemetry.trace import Span, use_span
 
@@ -44,6 +51,7 @@ from spancast.model.json_data import sendable
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.generator_steps import Driven, Unawaited, copy_names, generator_function, plain_step
 from spancast.tracing.other_instrumentations import active_inference_span, is_own_call, makes_late_spans, span_of_stream
+from spancast.tracing.trace_block import Entry, TraceBlock
 from spancast.tracing.traced_call import TracedCall
 
 _DIALECTS: Final[Mapping[str, Dialect]] = {
@@ -60,18 +68,33 @@ _CONFIG: Final = "generationConfig"
 
 
 class _PublicCall:
-    """What the requests of a call of a public method need to know of it."""
+    """What the requests of a call of a public method need to know of it.
 
-    __slots__ = ("has_body", "has_config", "keys", "span")
+    It lives as long as the call or its stream: the SDK's frames hold it.
+    """
 
-    def __init__(self, keys: dict[str, Any], span: Span | None, *, has_config: bool, has_body: bool) -> None:
+    __slots__ = ("entry", "has_body", "has_config", "keys", "runs_functions", "span")
+
+    def __init__(
+        self, keys: dict[str, Any], span: Span | None, *, has_config: bool, has_body: bool, runs_functions: bool
+    ) -> None:
         self.keys: Final = keys
+        self.runs_functions: Final = runs_functions
+        """Whether the SDK calls functions of the caller, and sends their results with further requests."""
+        self.entry: Entry | None = None
+        """The block with the group span of these requests."""
         self.has_config: Final = has_config
         """False if the SDK would send no ``generationConfig``."""
         self.has_body: Final = has_body
         """False if the ``extra_body`` of the client is used."""
         self.span = span
         """The span that another instrumentation has made for the call."""
+
+    def __del__(self) -> None:
+        if self.entry is not None:
+            # An exception, or a cycle of a stream that was left, may hold the frames of the call longer, so the group
+            # ends with its last request. In a copy of the context, as ``TracedCall._end_unfinished``.
+            copy_context().run(CALL_TRACER.group_spans.close, self.entry.scope)
 
 
 class _Carrier(dict[str, Any]):
@@ -161,41 +184,34 @@ class _Request(CallDescription):
     """``BaseApiClient.request`` and its variants: method, path, JSON and options of an HTTP request."""
 
     def begin(self, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Begun:  # noqa: ANN401 - the SDK's client
-        """Start a call; remove the trace keys from its ``extra_body``, except the forwarded ones."""
+        """Start a call; remove the trace keys from its ``extra_body``, except the forwarded ones.
+
+        They are removed also from requests that are not recorded.
+        """
+        if not _INSTRUMENTED.covers(owner):
+            return None, args, kwargs, None
         given = {**dict(zip(_PARAMETERS, args, strict=False)), **kwargs}
-        path, _, method = str(given.get("path", "")).partition("?")[0].rpartition(":")
-        dialect, request = _DIALECTS.get(method), given.get("request_dict")
-        if dialect is None or not json_codec.is_mapping(request) or not _INSTRUMENTED.covers(owner):
-            return None, args, kwargs, None
-        if method == _PREDICT and not _is_embedding(request):
-            return None, args, kwargs, None
-        options, client_options = given.get("http_options"), getattr(owner, "_http_options", None)
-        body: dict[str, Any] = {"model": _model_of(path), **({"stream": True} if method == _STREAMED else {})}
-        body.update({name: value for name, value in request.items() if not name.startswith("_")})
-        own = _first("extra_body", options)
-        call = own.call if isinstance(own, _Carrier) else None
-        if own is None or (call is not None and not call.has_body):
-            own = _first("extra_body", client_options)
-        extra = own if call is None else keys_into_extra_body({"extra_body": own, **call.keys})["extra_body"]
-        if json_codec.is_mapping(extra):
-            _merge(body, extra)
-        headers = session_header((_first("headers", options), _first("headers", client_options)))
-        server = google_server(owner, _first("base_url", options, client_options))
-        span = call.span if call is not None else None
-        with nullcontext() if span is None or not span.is_recording() else _current(span):
-            traced_call = CALL_TRACER.start_call(dialect, body, server, headers, parse_now=False)
-        forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or call is not None or any(name in body for name in NAMES):
-            left_out = {*NAMES, *(forwarded or {})}
-            sent = {name: value for name, value in (extra or {}).items() if name not in left_out}
-            sent |= {name: value for name, value in (forwarded or {}).items() if value is not None}
+        options, request = given.get("http_options"), given.get("request_dict")
+        extra = _first("extra_body", options)
+        call = extra.call if isinstance(extra, _Carrier) else None
+        if extra is None or (call is not None and not call.has_body):
+            extra = _first("extra_body", getattr(owner, "_http_options", None))
+        if call is not None or (json_codec.is_mapping(extra) and has_keys(extra)):
+            sent: dict[str, Any] = without_keys(extra or {})
             given["http_options"] = _with_extra_body(options, sent)
             # Newer chats make a configuration of their own, for a header.
             if call is not None and not call.has_config and _first("headers", options) is None:
-                given["request_dict"] = {name: value for name, value in request.items() if name != _CONFIG}
+                given["request_dict"] = {
+                    name: value for name, value in accessors.fields(request).items() if name != _CONFIG
+                }
             args, kwargs = tuple([given.get(name) for name in _PARAMETERS]), {}
-        if traced_call is not None:
-            traced_call.set_request_bytes(json_codec.encode(body).encode())
+        traced_call = _started(owner, {**given, "request_dict": request}, options, extra, call)
+        forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
+        if forwarded:
+            sent = {name: value for name, value in without_keys(extra or {}).items() if name not in forwarded}
+            sent |= {name: value for name, value in forwarded.items() if value is not None}
+            given["http_options"] = _with_extra_body(options, sent)
+            args, kwargs = tuple([given.get(name) for name in _PARAMETERS]), {}
         return traced_call, args, kwargs, None
 
     def record(self, traced_call: TracedCall, result: Any, note: None) -> object | None:  # noqa: ANN401, ARG002 - the SDK's result
@@ -204,6 +220,59 @@ class _Request(CallDescription):
             return AsyncRecordingIterator(aiter(result), StreamRecorder(traced_call, _Chunks(traced_call)))
         traced_call.end_with_bytes((result.body or "").encode("utf-8", "replace"))
         return None
+
+
+@never_raise
+def _started(
+    owner: Any,  # noqa: ANN401 - the SDK's client
+    given: Mapping[str, Any],
+    options: object,
+    extra: Mapping[str, Any] | None,
+    call: _PublicCall | None,
+) -> TracedCall | None:
+    """Return the traced call of a request, whose ``extra_body`` is ``extra``; None if it is no completion."""
+    path, _, method = str(given.get("path", "")).partition("?")[0].rpartition(":")
+    dialect, request = _DIALECTS.get(method), given.get("request_dict")
+    if dialect is None or not json_codec.is_mapping(request) or (method == _PREDICT and not _is_embedding(request)):
+        return None
+    body: dict[str, Any] = {"model": _model_of(path), **({"stream": True} if method == _STREAMED else {})}
+    body.update({name: value for name, value in request.items() if not name.startswith("_")})
+    if call is not None:
+        extra = keys_into_extra_body({"extra_body": extra, **call.keys})["extra_body"]
+    if json_codec.is_mapping(extra):
+        _merge(body, extra)
+    client_options = getattr(owner, "_http_options", None)
+    headers = session_header((_first("headers", options), _first("headers", client_options)))
+    server = google_server(owner, _first("base_url", options, client_options))
+    if call is not None and call.runs_functions and call.entry is None and call.span is None:
+        call.entry = _group(body, headers)
+    span = call.span if call is not None else None
+    with nullcontext() if span is None or not span.is_recording() else _current(span):
+        if call is None or call.entry is None:
+            traced_call = CALL_TRACER.start_call(dialect, body, server, headers, parse_now=False)
+        else:
+            # Its keys are those of the first request, whose groups are open.
+            body = without_keys(body)
+            start = functools.partial(CALL_TRACER.start_call, parse_now=False)
+            traced_call = call.entry.step(start, dialect, body, server)
+    if traced_call is not None:
+        traced_call.set_request_bytes(json_codec.encode(body).encode())
+    return traced_call
+
+
+def _group(body: Mapping[str, Any], headers: object) -> Entry | None:
+    """Return a block with the group span of the requests of a call; None if something else holds them together."""
+    current = get_current()
+    if trace_api.get_current_span(current).get_span_context().is_valid or makes_late_spans():
+        return None
+    keys = CALL_TRACER.read_keys(body, headers, current)
+    is_named = keys.trace_name is not None or keys.span_name is not None
+    if not keys.enabled or (keys.trace_id is not None and (is_named or keys.parent_span_id is not None)):
+        return None
+    if not is_named:
+        keys = replace(keys, span_name=f"function_calling {body['model']}")
+    entry = Entry(CALL_TRACER, keys, TraceBlock(CALL_TRACER, keys))
+    return None if entry.context is None else entry
 
 
 _current: Final = functools.partial(use_span, record_exception=False, set_status_on_exception=False)
@@ -258,7 +327,7 @@ def _merge(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
             body[name] = value
 
 
-def _with_extra_body(options: Any, extra_body: dict[str, Any]) -> Any:  # noqa: ANN401 - the SDK's options
+def _with_extra_body(options: Any, extra_body: Mapping[str, Any]) -> Any:  # noqa: ANN401 - the SDK's options
     """Return HTTP options with another ``extra_body``; an empty one replaces that of the client."""
     if options is None or json_codec.is_mapping(options):
         options = sys.modules["google.genai.types"].HttpOptions(**(options or {}))
@@ -270,7 +339,7 @@ def _move_keys(method: Method) -> Method:
     """Move trace keys of a public method into its configuration, where ``request`` finds them."""
 
     def wrapper(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - the SDK's own result
-        if has_keys(kwargs) and args and _INSTRUMENTED.covers(args[0]):
+        if (has_keys(kwargs) or _runs_functions(kwargs.get("config"))) and args and _INSTRUMENTED.covers(args[0]):
             args, kwargs, _ = _with_call(args, kwargs) or (args, without_keys(kwargs), None)
         return method(*args, **kwargs)
 
@@ -287,7 +356,7 @@ def _keys_and_span(method: Method) -> Method:
         call = None
         if args and _INSTRUMENTED.covers(args[0]):
             span = _span_of_other()
-            if has_keys(kwargs) or span is not None or makes_late_spans():
+            if has_keys(kwargs) or span is not None or makes_late_spans() or _runs_functions(kwargs.get("config")):
                 args, kwargs, call = _with_call(args, kwargs, span) or (args, without_keys(kwargs), None)
         result = method(*args, **kwargs)
         if call is None or call.span is not None or not makes_late_spans():
@@ -298,6 +367,18 @@ def _keys_and_span(method: Method) -> Method:
         return result
 
     return hide_frame(wrapper)
+
+
+@never_raise
+def _runs_functions(config: Any) -> bool:  # noqa: ANN401 - the SDK's configuration
+    """Return whether the SDK runs tools of a call itself: functions, or those of a session of MCP."""
+    if not config:
+        return False
+    fields = accessors.fields(config)
+    automatic = accessors.fields(fields.get("automatic_function_calling") or fields.get("automaticFunctionCalling"))
+    return not automatic.get("disable") and any(
+        callable(tool) or hasattr(tool, "call_tool") for tool in accessors.items(fields.get("tools"))
+    )
 
 
 @never_raise
@@ -327,12 +408,13 @@ def _with_call(
         # Not for an empty one, which may carry the keys of a chat.
         given = _first("extraBody", options)
     keys = {name: sendable(kwargs[name]) for name in NAMES if name in kwargs}
+    has_config, has_body = bool(config), given is not None
     if isinstance(given, _Carrier):
         # That of a chat, whose method calls this one.
         outer = given.call
-        call = _PublicCall({**outer.keys, **keys}, span, has_config=outer.has_config, has_body=outer.has_body)
-    else:
-        call = _PublicCall(keys, span, has_config=bool(config), has_body=given is not None)
+        keys, has_config, has_body = {**outer.keys, **keys}, outer.has_config, outer.has_body
+    runs = bool(_runs_functions(config))
+    call = _PublicCall(keys, span, has_config=has_config, has_body=has_body, runs_functions=runs)
     options = _with_extra_body(options, _Carrier(given or {}, call))
     if config is None or json_codec.is_mapping(config):
         changed: Any = {name: value for name, value in (config or {}).items() if name != "httpOptions"}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from spancast.diagnostics import never_raise
 from spancast.dialects import accessors
 from spancast.dialects.gemini_interactions.reader import GEMINI_FETCHED_INTERACTION, GEMINI_INTERACTIONS
 from spancast.dialects.protocol import RESPONSE_ID, Dialect
@@ -49,6 +50,7 @@ class _Call(SpeakeasyCall):
     def __init__(self, dialect: Dialect, instrumented: InstrumentedClients) -> None:
         super().__init__(dialect, "", set(), has_key_parameters=False, instrumented=instrumented)
 
+    @never_raise
     def _start(
         self, resource: object, body: Mapping[str, Any], headers: object, *, parse_now: bool
     ) -> TracedCall | None:
@@ -75,9 +77,8 @@ class _Create(_Call):
         body = {**_body_of(accessors.fields(args[0]) if is_prepared else kwargs), **extra}
         traced_call = self._start(owner, body, options.get("extra_headers"), parse_now=False)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or any(name in extra for name in NAMES):
-            left_out = {*NAMES, *(forwarded or {})}
-            sent = {name: value for name, value in extra.items() if name not in left_out}
+        if forwarded or has_keys(extra):
+            sent = {name: value for name, value in without_keys(extra).items() if name not in (forwarded or {})}
             sent |= {name: value for name, value in (forwarded or {}).items() if value is not None}
             changed = {**options, "extra_body": sent or None}
             args, kwargs = ((args[0], changed, *args[2:]), kwargs) if is_prepared else (args, changed)

@@ -252,6 +252,11 @@ class BodyRecorder(BodyCloseObserver):
     def _self_over(self, error: BaseException | None) -> None:
         self._self_recorder.end(error=error)
 
+    @property
+    def recorder(self) -> BodyStreamRecorder:
+        """Return the recorder of the body."""
+        return self._self_recorder
+
 
 class BodyCapture(BodyRecorder):
     """A ``BodyRecorder`` that does not report the end; the wrapper of the SDK's iterator does."""

@@ -30,12 +30,17 @@ _SESSION_HEADER: Final = "x-session-id"
 class Resource:
     """Methods of one resource, whose asynchronous forms end in ``_async``."""
 
-    path: str
-    """Its module below the package of the SDK, and its path from a client."""
+    module: str
+    """Its module below the package of the SDK."""
 
     owner: str
     methods: tuple[str, ...]
     dialect: Dialect
+    attribute: str = ""
+    """Its path from a client, if that is not the name of its module."""
+
+    in_path: str = ""
+    """The parameter of its methods that is in the path of the request."""
 
 
 def speakeasy_patches(
@@ -60,15 +65,16 @@ def speakeasy_patches(
     patches: list[Patch] = []
     on_instance: list[InstancePatch] = []
     for resource in resources:
-        hooks = wrap_call(
-            SpeakeasyCall(resource.dialect, provider, {*_NOT_BODY, *not_body}, has_key_parameters, instrumented)
-        )
+        call = SpeakeasyCall(resource.dialect, provider, {*_NOT_BODY, *not_body}, has_key_parameters, instrumented)
+        call.in_path = resource.in_path
+        hooks = wrap_call(call)
+        path = resource.attribute or resource.module
         for method in resource.methods:
             for name, hook in ((method, hooks.sync), (f"{method}_async", hooks.asynchronous)):
-                patches += [Patch(f"{one}.{resource.path}", f"{resource.owner}.{name}", hook) for one in packages]
-                on_instance.append(InstancePatch(f"{resource.path}.{name}", hook))
-        on_instance.append(InstancePatch(f"{resource.path}.do_request", keep_exchange))
-        on_instance.append(InstancePatch(f"{resource.path}.do_request_async", keep_exchange_async))
+                patches += [Patch(f"{one}.{resource.module}", f"{resource.owner}.{name}", hook) for one in packages]
+                on_instance.append(InstancePatch(f"{path}.{name}", hook))
+        on_instance.append(InstancePatch(f"{path}.do_request", keep_exchange))
+        on_instance.append(InstancePatch(f"{path}.do_request_async", keep_exchange_async))
     for package in packages:
         patches.append(Patch(f"{package}.basesdk", "BaseSDK.do_request", keep_exchange))
         patches.append(Patch(f"{package}.basesdk", "BaseSDK.do_request_async", keep_exchange_async))
@@ -82,6 +88,9 @@ def speakeasy_patches(
 
 class SpeakeasyCall(CallDescription):
     """A public method of a resource; the request is its keyword arguments until it is sent."""
+
+    in_path = ""
+    """The argument that is in the path of the request."""
 
     def __init__(
         self,
@@ -105,6 +114,8 @@ class SpeakeasyCall(CallDescription):
         traced_call = CALL_TRACER.start_call(
             self._dialect, body, self._server(owner, kwargs), _session_header(kwargs), parse_now=False
         )
+        if traced_call is not None and self.in_path in kwargs:
+            traced_call.beside_body = {self.in_path: kwargs[self.in_path]}
         if not self._has_key_parameters:
             if has_keys(kwargs):
                 kwargs = without_keys(kwargs)
@@ -162,7 +173,7 @@ def _kept(args: tuple[Any, ...], kwargs: dict[str, Any], response: Any) -> Any: 
         request = kwargs.get("request") or (args[2] if len(args) > 2 else None)  # noqa: PLR2004 - self, context, request
         content = getattr(request, "content", None)
         if isinstance(content, bytes):
-            traced_call.set_request_bytes(content)
+            traced_call.set_request_bytes(content, overridden=traced_call.beside_body)
     return response
 
 

@@ -68,6 +68,8 @@ class Response:
     usage: Mapping[str, int | float] = field(default_factory=dict[str, "int | float"])
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
     failure: Failure | None = None
+    conversation_id: str | None = None
+    """The conversation that the provider has made or continued; a session id of the caller takes precedence."""
     prompt_messages: list[Message] = field(default_factory=list[Message])
     """Messages of a stored prompt, which the provider puts before those of the request."""
     system_instructions: list[MessagePart] = field(default_factory=list[MessagePart])

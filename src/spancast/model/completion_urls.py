@@ -40,6 +40,7 @@ COMPLETION_URLS: Final = (
     CompletionUrl(":batchEmbedContents", "gemini_embeddings", ("requests",)),
     CompletionUrl(":embedContent", "gemini_embeddings", ("content",)),
     CompletionUrl("/interactions", "gemini_interactions", ("input",)),
+    CompletionUrl("/conversations", "mistral_conversations", ("inputs",)),
     CompletionUrl("/converse", "bedrock_converse", ("messages",)),
     CompletionUrl("/v2/chat", "cohere_chat", ("messages",)),
     CompletionUrl("/v1/chat", "cohere_chat_v1", ("message",)),

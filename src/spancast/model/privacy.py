@@ -217,6 +217,8 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _word,
         "cached_content media_resolution response_mime_type response_modalities task_type thinking_summaries",
     ),
+    # Mistral's conversations
+    **_rows(_word, "agent_id agent_version from_entry_id handoff_execution"),
     "safety_settings": _each(_fields(category=_word, threshold=_word, method=_word, type=_word)),
     "tool_config": _fields(functionCallingConfig=_MODE, function_calling_config=_MODE),
     **_rows(_content, "response_json_schema response_schema system_instruction"),

@@ -40,6 +40,8 @@ def add_response(attributes: Attributes, response: Response, *, content: bool, i
         attributes[semconv.RESPONSE_ID] = response.id
     if response.model:
         attributes[semconv.RESPONSE_MODEL] = response.model
+    if response.conversation_id:
+        attributes.setdefault(semconv.CONVERSATION_ID, response.conversation_id)
     if response.finish_reasons:
         attributes[semconv.RESPONSE_FINISH_REASONS] = response.finish_reasons
     elif is_cut and semconv.RESPONSE_FINISH_REASONS not in attributes:
@@ -47,8 +49,11 @@ def add_response(attributes: Attributes, response: Response, *, content: bool, i
         attributes[semconv.RESPONSE_FINISH_REASONS] = ["error"]
     attributes.update(response.attributes)
     attributes.update(response.usage)
-    if not content:
-        return
+    if content:
+        _add_content(attributes, response)
+
+
+def _add_content(attributes: Attributes, response: Response) -> None:
     if response.messages:
         attributes[semconv.OUTPUT_MESSAGES] = json_codec.encode(response.messages)
     if response.prompt_messages:

@@ -104,6 +104,8 @@ class TracedCall:
     """
 
     # Class defaults instead of assignments in ``__init__``: most calls need few of these attributes.
+    beside_body: Mapping[str, Any] | None = None
+    """Fields of the request that are in its path; set by a client's patches."""
     context: Context | None = None
     """The context to run the call in; the span is current only there."""
     is_function = False
