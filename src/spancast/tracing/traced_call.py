@@ -49,6 +49,7 @@ from spancast.tracing.trace_block import ACTIVE_KEYS, register_call
 
 if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
+    from spancast.tracing.client_metrics import ClientMetrics
 
 Around: TypeAlias = "tuple[TracedCall | None, Context]"
 """The running call and the context around a call."""
@@ -148,6 +149,8 @@ class TracedCall:
     _chunk_times_s: list[float] = _NO_TIMES
     _request_bytes: bytes | None = None
     _is_background = False
+    _measured: tuple[ClientMetrics, float] | None = None
+    """The metrics that the export thread records the call in, and its duration in seconds."""
     _ids: SpanContext | None = None
     """The ids of the span of a call whose response the provider stores."""
     _started_s = 0.0
@@ -370,7 +373,7 @@ class TracedCall:
         self._arrived = arrived
 
     def chunk_arrived(self) -> None:
-        """Record the time of a chunk: always of the first, of the others only if metrics are collected."""
+        """Record the time of a chunk: always of the first, of the others only if their times are measured."""
         since_s = time.perf_counter() - self._started_s
         if self._first_chunk_s is None:
             self._first_chunk_s = since_s
@@ -382,7 +385,8 @@ class TracedCall:
         """Return whether the time of every chunk is recorded, not only of the first; evaluated once per call."""
         times = self._times_every_chunk
         if times is None:
-            times = self._times_every_chunk = self._call_tracer.active_metrics() is not None
+            measures = self.settings.chunk_metrics and self._call_tracer.active_metrics() is not None
+            times = self._times_every_chunk = measures
             self._chunk_times_s = []
         return times
 
@@ -468,13 +472,19 @@ class TracedCall:
     def _only_processor(self, unparsed_bytes: int | None) -> SpancastProcessor | None:
         """Return our processor if the export thread can parse the call; None if it must be parsed now.
 
-        It must be parsed now if another processor sees the span, if metrics are collected, if the caller could
-        still change the objects to parse, or if the caller may fetch the response as soon as it has its id.
+        It must be parsed now if another processor sees the span, if metrics are collected and nothing takes the span,
+        if the caller could still change the objects to parse, or if the caller may fetch the response as soon as it has
+        its id.
         """
         is_kept = self._request_bytes is not None or self._attributes is not None
         if self.span is None or self.is_within_other or unparsed_bytes is None or not is_kept or self._is_background:
             return None
-        return self._span_factory.only_processor if self._call_tracer.active_metrics() is None else None
+        processor = self._span_factory.only_processor
+        metrics = None if processor is None else self._call_tracer.active_metrics()
+        if processor is None or metrics is None:
+            return processor
+        self._measured = metrics, time.perf_counter() - self._started_s
+        return processor if processor.has_target else None
 
     def _finalize(self, span: Span | None) -> None:
         """Parse request and response, and set all attributes and the status on the span."""
@@ -499,13 +509,21 @@ class TracedCall:
         span.set_attributes(self._fitted(attributes))
         if found is not None and failure is None:
             span.set_status(self._status_of(found))
-        self._measure(attributes, lasted_s)
+        self._measure_now(attributes, lasted_s)
 
     @never_raise
-    def _measure(self, attributes: Attributes, lasted_s: float) -> None:
+    def _measure_now(self, attributes: Attributes, lasted_s: float) -> None:
         metrics = self._call_tracer.active_metrics()
         if metrics is not None:
-            metrics.record({**self._started_with, **attributes}, lasted_s, self._chunk_times_s, self.context)
+            self._measure(metrics, {**self._started_with, **attributes}, lasted_s, self.context)
+
+    @never_raise
+    def _measure(
+        self, metrics: ClientMetrics, attributes: Attributes, lasted_s: float, context: Context | None
+    ) -> None:
+        first_s = self._first_chunk_s
+        times_s = self._chunk_times_s or (() if first_s is None else (first_s,))
+        metrics.record(attributes, lasted_s, times_s, context)
 
     def _complete(self, span: ReadableSpan) -> Parsed | None:
         """Parse request and response of the ended ``span``, on the export thread."""
@@ -515,6 +533,9 @@ class TracedCall:
         event = None if exception is None else exception_event(exception, self._failed_ns, limits)
         status = None if failure is None else self._status_of(failure)
         merged = {**self._added_at_end, **attributes_of(span), **attributes}
+        if self._measured is not None:
+            metrics, lasted_s = self._measured
+            self._measure(metrics, merged, lasted_s, _context_of(span))
         return completed(span, merged, status, event, limits)
 
     @never_raise
@@ -687,6 +708,11 @@ class TracedCall:
             return None
         ids = self.span.get_span_context() if self.span is not None else None
         return forwarded(self._body or {}, self.keys, ids)
+
+
+def _context_of(span: ReadableSpan) -> Context | None:
+    ids = span.get_span_context()
+    return None if ids is None else trace_api.set_span_in_context(NonRecordingSpan(ids), Context())
 
 
 def around() -> Around:
