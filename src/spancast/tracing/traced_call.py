@@ -348,6 +348,27 @@ class TracedCall:
                 self.fail(error)
             raise
 
+    def step(self, call: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 - the caller's own values
+        """Return ``call(*args)``, one step of a stream, as ``run`` does without ending the recording.
+
+        It is ``attach`` and ``detach`` without their calls: a stream has hundreds of steps.
+        """
+        outer, current = CURRENT_CALL.get(), get_current()
+        try:
+            try:
+                CURRENT_CALL.set(self)
+                attach(current if self.context is None else self.context)
+                return call(*args)
+            finally:
+                if CURRENT_CALL.get() is self:
+                    attach(current)
+                    CURRENT_CALL.set(outer)
+        except BaseException:
+            if CURRENT_CALL.get() is self:
+                attach(current)
+                CURRENT_CALL.set(outer)
+            raise
+
     async def wait(self, function: Callable[[], Awaitable[T]], *, ends: bool = True) -> T:
         """Return ``await function()`` as ``run`` does."""
         surroundings = around()
