@@ -130,7 +130,7 @@ class CallTracer:
         outer = CURRENT_CALL.get()
         if outer is not None and outer.is_of_this_process and not outer.has_ended:
             if outer.keys.enabled:
-                traced_call.start_within(outer)
+                traced_call.start_within(outer, parse_now=parse_now)
         elif current and is_suppressed(current):
             counters.add("calls_suppressed")
         elif current and (active := active_inference_span(current)) is not None:

@@ -1,9 +1,9 @@
 """A traced call, from its request to its end.
 
 The caller's thread starts the span, keeps the bytes of request and response, and ends it. If only our processor
-sees the span, the export thread parses the bytes; otherwise they are parsed before the span ends. Objects that the
-caller could still change (a decorated function's arguments and result) are parsed at once. Entry points are wrapped
-in ``never_raise``, messages are not copied, and a call is recorded once.
+sees the span, the export thread parses the bytes; otherwise they are parsed before the span ends. Of objects that the
+caller could still change (a decorated function's arguments and result) it keeps a copy as bytes, or they are parsed at
+once. Entry points are wrapped in ``never_raise``, messages are not copied, and a call is recorded once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from spancast.diagnostics import counters, never_raise, warn_once
 from spancast.dialects.protocol import RESPONSE_ID, Dialect, StreamReader
 from spancast.errors import SpancastError
-from spancast.model import json_codec, semconv
+from spancast.model import json_codec, kept_copy, semconv
 from spancast.model.call import Attributes, Failure, Response
 from spancast.model.privacy import without_content
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
@@ -148,6 +148,12 @@ class TracedCall:
     _span_factory: SpanFactory
     _chunk_times_s: list[float] = _NO_TIMES
     _request_bytes: bytes | None = None
+    _kept_request: bytes | None = None
+    """The request of a decorated function (``kept_copy``)."""
+    _keeps_objects = False
+    _inner: list[TracedCall] | None = None
+    """Ended calls inside this one, which are parsed with it."""
+    _inner_bytes = 0
     _is_background = False
     _measured: tuple[ClientMetrics, float] | None = None
     """The metrics that the export thread records the call in, and its duration in seconds."""
@@ -261,12 +267,13 @@ class TracedCall:
             self.fail(error)
             raise
 
-    def start_within(self, outer: TracedCall) -> None:
-        """Record this call on the span of the ``outer`` call."""
+    def start_within(self, outer: TracedCall, *, parse_now: bool = True) -> None:
+        """Record this call on the span of the ``outer`` call; parse the request as ``start`` does."""
         self.outer, self.records_response = outer, True
         _open.add(weakref.ref(self, _open.discard))
         self._problems = list(self.keys.validation_errors)
-        self._read_request()
+        if parse_now or self.settings.strict or not outer.keeps_inner:
+            self._read_request()
 
     def start_on(self, span: Span) -> None:
         """Record this call on ``span``, which another instrumentation has made for it."""
@@ -291,9 +298,22 @@ class TracedCall:
         if request[:1] == b"{":
             self._request_bytes, self._overridden, self._body = request, overridden, None
 
+    @never_raise
+    def keep_request(self) -> None:
+        """Keep a copy of the request, and later of the response, if they can be parsed later; else parse it now."""
+        if self._attributes is not None or not self.records_response or self.span is None:
+            return
+        if self._span_factory.only_processor is not None:
+            self._inner, self._keeps_objects = [], True
+            self._kept_request = kept_copy.keep(self._body)
+        if self._kept_request is None:
+            self._read_request()
+
     def _read_request(self) -> Attributes:
         content = self.captures_content
         decoded: Any = None if self._request_bytes is None else json_codec.decode(self._request_bytes)
+        if self._kept_request is not None:
+            decoded, self._kept_request = kept_copy.restore(self._kept_request), None
         body: Mapping[str, Any] = decoded or self._body or {}
         if self._overridden is not None:
             body = {**body, **self._overridden}
@@ -413,8 +433,12 @@ class TracedCall:
 
     @never_raise
     def end_with(self, answer: object) -> None:
-        """End with a complete ``answer``, decoded JSON or the SDK's object; it is parsed now."""
-        self._end(lambda: self._read_answer(answer), None)
+        """End with a complete ``answer``, decoded JSON or the SDK's object; it is parsed now, or a copy later."""
+        kept = kept_copy.keep(answer) if self._keeps_objects else None
+        if kept is None:
+            self._end(lambda: self._read_answer(answer), None)
+        else:
+            self._end(lambda: self._read_answer(kept_copy.restore(kept)), len(kept))
 
     def end_with_bytes(self, answer: bytes) -> None:
         """End with a complete ``answer`` as received, JSON text; the caller wraps this in ``never_raise``."""
@@ -475,7 +499,7 @@ class TracedCall:
                 if error is not None:
                     self._note_exception(error)
                 processor = self._only_processor(unparsed_bytes)
-                if processor is None:
+                if processor is None and not self._is_left_to_outer(unparsed_bytes):
                     self._finalize(span)
         finally:
             # The span ends even if the code above has failed.
@@ -483,7 +507,7 @@ class TracedCall:
                 if processor is None:
                     span.end()
                 else:
-                    size_bytes = (unparsed_bytes or 0) + len(self._request_bytes or b"")
+                    size_bytes = (unparsed_bytes or 0) + self._request_size + self._inner_bytes
                     processor.end_unparsed(span, Unparsed(self._complete, size_bytes, self._added_at_end))
             # The span queue holds this object; a reference to the span would be a cycle.
             self.span = self.context = self._parent = self._body = self._foreign_span = None
@@ -497,8 +521,9 @@ class TracedCall:
         if the caller could still change the objects to parse, or if the caller may fetch the response as soon as it has
         its id.
         """
-        is_kept = self._request_bytes is not None or self._attributes is not None
-        if self.span is None or self.is_within_other or unparsed_bytes is None or not is_kept or self._is_background:
+        if self.span is None or self.is_within_other or unparsed_bytes is None or self._is_background:
+            return None
+        if not self._has_request:
             return None
         processor = self._span_factory.only_processor
         metrics = None if processor is None else self._call_tracer.active_metrics()
@@ -507,15 +532,44 @@ class TracedCall:
         self._measured = metrics, time.perf_counter() - self._started_s
         return processor if processor.has_target else None
 
+    @property
+    def _has_request(self) -> bool:
+        """Return whether the request can be parsed later, or has been parsed."""
+        return self._attributes is not None or self._request_bytes is not None or self._kept_request is not None
+
+    @property
+    def _request_size(self) -> int:
+        return len(self._request_bytes or b"") + len(self._kept_request or b"")
+
+    def _is_left_to_outer(self, unparsed_bytes: int | None) -> bool:
+        """Leave the parsing to the decorated function that this call is inside of, if it can be parsed later."""
+        outer = self.outer
+        if outer is None or outer.has_ended or unparsed_bytes is None or not self._has_request:
+            return False
+        return outer.add_inner(self, unparsed_bytes + self._request_size)
+
+    @property
+    def keeps_inner(self) -> bool:
+        """Return whether calls inside this one are parsed with it, later."""
+        return self._inner is not None
+
+    def add_inner(self, call: TracedCall, size_bytes: int) -> bool:
+        """Parse ``call``, which has ended inside this one, with this one; return False if that is not possible."""
+        if self._inner is None:
+            return False
+        self._inner.append(call)
+        self._inner_bytes += size_bytes
+        return True
+
     def _finalize(self, span: Span | None) -> None:
         """Parse request and response, and set all attributes and the status on the span."""
         lasted_s = time.perf_counter() - self._started_s
         if span is None:
-            attributes, failure = self._read()
             if self.outer is not None:
-                self.outer.annotate(attributes, has_failed=failure is not None)
+                if not self.outer.has_ended:
+                    self.annotate_outer(self.outer)
             elif self._foreign_span is not None:
-                self._add_missing(self._foreign_span, attributes)
+                self._add_missing(self._foreign_span, self._read()[0])
             return
         if self._added_at_end:
             self._span_factory.add_now(span)
@@ -587,6 +641,7 @@ class TracedCall:
 
     def _read(self) -> tuple[Attributes, Failure | None]:
         """Return the attributes of request and response, and the failure if there is no complete response."""
+        self._read_inner()
         attributes = self._read_request() if self._attributes is None else self._attributes
         answer, self._answer = self._answer, None
         if isinstance(answer, bytes):
@@ -616,6 +671,12 @@ class TracedCall:
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
+
+    def _read_inner(self) -> None:
+        # Removed: each of them refers to this call.
+        inner, self._inner = self._inner, None
+        for call in inner or ():
+            call.annotate_outer(self)
 
     def _noted(self) -> Attributes:
         """Return what was noted during the call: the facts of its exception, and how often it was sent again."""
@@ -703,12 +764,18 @@ class TracedCall:
         attributes = self._read_request() if self._attributes is None else self._attributes
         self._attributes = {**attributes, semconv.PROVIDER_NAME: self._provider, **server.attributes}
 
+    @never_raise
+    def annotate_outer(self, outer: TracedCall) -> None:
+        """Parse this call and add its attributes to ``outer``."""
+        attributes, failure = self._read()
+        outer.annotate(attributes, has_failed=failure is not None)
+
     def annotate(self, attributes: Attributes, *, has_failed: bool = False) -> None:
         """Add the attributes of an inner call of the same request; this call's own ones take precedence.
 
         Those of one that has failed are added if this call fails, too: otherwise it was repeated.
         """
-        if has_failed and not self._ended:
+        if has_failed:
             self._failed_inner = attributes
             return
         own = self._read_request() if self._attributes is None else self._attributes
