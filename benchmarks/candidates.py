@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.cases import SESSION, USER, Case
 from benchmarks.environments import HERE
-from benchmarks.provider import client_class, http_client
+from benchmarks.provider import client_class, http_client, method
 from benchmarks.running import Running, baseline, plain
 
 _MINUTE_MS = 60_000
@@ -23,6 +23,8 @@ class Candidate:
     package: str = ""
     environment: str = HERE
     apis: tuple[str, ...] = ("chat", "responses")
+    cases: tuple[str, ...] = ()
+    """The only cases to measure it in; all that it supports if empty."""
     keys: bool = False
     """Supports trace keys."""
     environ: dict[str, str] = field(default_factory=dict)
@@ -34,7 +36,8 @@ class Candidate:
     """Returns the uninstrumented client of the same process; called before ``start``."""
 
     def supports(self, case: Case) -> bool:
-        return case.api in self.apis and (self.keys or case.keys is None)
+        is_wanted = not self.cases or case.name in self.cases
+        return is_wanted and case.api in self.apis and (self.keys or case.keys is None)
 
 
 def _provider() -> Any:
@@ -63,7 +66,7 @@ def _manual(name: str) -> Callable[[Case], Running]:
     return start
 
 
-def _start_spancast(case: Case, **more: Any) -> Running:
+def _configure_spancast(**more: Any) -> None:
     import os  # noqa: PLC0415
     import tempfile  # noqa: PLC0415
 
@@ -75,11 +78,64 @@ def _start_spancast(case: Case, **more: Any) -> Running:
         destinations={"bench": {"type": "otlp", "endpoint": os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"], "spans": "all"}},
         **more,
     )
+
+
+def _start_spancast(case: Case, **more: Any) -> Running:
+    import spancast  # noqa: PLC0415
+
+    _configure_spancast(**more)
     keys = {"trace": case.keys, "session_id": SESSION, "user": USER} if case.keys is not None else {}
     running = plain(case, **keys)
     running.client = spancast.instrument(running.client)
     running.flush = lambda: spancast.flush(60.0)
     return running
+
+
+def _function(case: Case) -> Running:
+    """Return the calls of a function of the application that makes the request of ``case``."""
+    running = baseline(case)
+    client = running.client
+
+    def ask(**request: Any) -> Any:
+        return method(client, case)(**request)
+
+    def chunks(**request: Any) -> Any:
+        yield from method(client, case)(**request)
+
+    return _calling(running, chunks if case.is_stream else ask, case)
+
+
+def _calling(running: Running, function: Callable[..., Any], case: Case) -> Running:
+    running.client = function
+
+    def call(function: Any) -> Any:
+        return function(**case.request)
+
+    running.call = running.open = call
+    return running
+
+
+def _start_decorated(case: Case) -> Running:
+    import spancast  # noqa: PLC0415
+
+    _configure_spancast()
+    running = _function(case)
+    running.client = spancast.instrument(running.client, dialect="openai_chat", base_url="https://api.openai.com/v1")
+    running.flush = lambda: spancast.flush(60.0)
+    return running
+
+
+def _start_around_client(case: Case) -> Running:
+    import spancast  # noqa: PLC0415
+
+    running = _start_spancast(case)
+    client = running.client
+
+    @spancast.instrument
+    def ask(**request: Any) -> Any:
+        return method(client, case)(**request)
+
+    return _calling(running, ask, case)
 
 
 class _Discard:
@@ -271,6 +327,10 @@ _ZERO_CODE = {
     "OTEL_TRACES_EXPORTER": "otlp",
 }
 
+DECORATED = "spancast, decorated function"
+AROUND_CLIENT = "spancast, decorated, client too"
+"""A decorated function around an instrumented client: one span, of the function."""
+
 CANDIDATES: dict[str, Candidate] = {
     "none": Candidate(start=plain, apis=_ALL_APIS, keys=True, modules=_SDK),
     "an empty span": Candidate(
@@ -291,6 +351,20 @@ CANDIDATES: dict[str, Candidate] = {
         package="spancast",
         apis=_CHAT,
         modules=(*_SDK, "opentelemetry.sdk.metrics.export", "spancast"),
+    ),
+    DECORATED: Candidate(
+        start=_start_decorated,
+        package="spancast",
+        cases=("short", "long", "stream", "error"),
+        modules=(*_SDK, "spancast"),
+        baseline=_function,
+    ),
+    AROUND_CLIENT: Candidate(
+        start=_start_around_client,
+        package="spancast",
+        cases=("short",),
+        modules=(*_SDK, "spancast"),
+        baseline=_function,
     ),
     "spancast, zero-code": Candidate(
         start=_start_zero_code,
@@ -346,7 +420,11 @@ CANDIDATES: dict[str, Candidate] = {
 FLOOR = "an empty span"
 OWN_EXPORTER = "spancast, own exporter"
 """spancast with the application's tracer provider, which has an exporter of its own."""
-OWN = ("none", FLOOR, "bare", "bare again", "spancast", OWN_EXPORTER, "spancast, metrics on", "spancast, zero-code")
+METRICS = "spancast, metrics on"
+OWN = (
+    "none", FLOOR, "bare", "bare again", "spancast", OWN_EXPORTER, METRICS, DECORATED, AROUND_CLIENT,
+    "spancast, zero-code",
+)  # fmt: skip
 """The candidates that check the benchmark, those that spancast is compared with, and spancast."""
 PEERS = tuple(name for name in CANDIDATES if name not in OWN)
 ENQUEUES_ONLY = frozenset({"litellm"})

@@ -62,6 +62,7 @@ T = TypeVar("T")
 
 DEFAULT_DIALECT: Final = "openai_chat"
 _SAMPLER_VARIABLE: Final = "OTEL_TRACES_SAMPLER"
+_COLLECTION_WAIT_S: Final = 1.0
 
 
 class Runtime:
@@ -86,6 +87,7 @@ class Runtime:
         self.is_quiet = False
         """Whether configure() prints nothing, as ``spancast run`` has printed it for all processes."""
         self._printed = self._logged = ""
+        call_tracer.before_collection = self._parse_ended_calls
         self._after_fork_in_child()
         after_fork_in_child(self._after_fork_in_child)
 
@@ -217,6 +219,7 @@ class Runtime:
                 forward_trace_keys=settings.forward_trace_keys,
                 request_stream_usage=settings.request_stream_usage,
                 cancellation_is_error=settings.cancellation_is_error,
+                chunk_metrics=settings.chunk_metrics,
                 group_idle_timeout=settings.group_idle_timeout,
                 completion_urls=tuple(OwnUrl(url, dialect) for url, dialect in settings.completion_urls.items()),
                 cost_estimator=_cost_estimator(settings),
@@ -414,6 +417,12 @@ class Runtime:
         if not self._observed_providers.get(meters):
             self._observed_providers.set(meters, True)
             wiring.observe(meters.get_meter("spancast"), lambda: self.pipeline)
+
+    def _parse_ended_calls(self) -> None:
+        """Wait until calls that have ended are parsed, so that the metrics which are collected next include them."""
+        pipeline = self.pipeline
+        if pipeline is not None and pipeline.has_spans:
+            pipeline.span_queue.flush(_COLLECTION_WAIT_S)
 
     def stop_pipeline(self, timeout_s: float | None = None) -> None:
         """Shut the pipeline down, if there is one, within ``timeout_s`` or its own limit.

@@ -148,7 +148,7 @@ def test_every_recording_gives_the_span_of_the_conventions(
 
 def test_metrics_follow_the_conventions(server: ReplayServer) -> None:
     reader = InMemoryMetricReader()
-    with captured_spans(meter_provider=MeterProvider([reader], shutdown_on_exit=False)):
+    with captured_spans(meter_provider=MeterProvider([reader], shutdown_on_exit=False), chunk_metrics=True):
         for name in ("openrouter", "openrouter.stream", "error_body_http200"):
             replay("openai_chat", recordings("openai_chat")[name], server)
         data = reader.get_metrics_data()

@@ -121,6 +121,11 @@ class Settings(ConfigModel, frozen=True):
         description="Request usage for streamed chat completions and hide the extra chunk from the caller.",
     )
     cancellation_is_error: bool = Field(default=False, description="Give cancelled calls the span status ERROR.")
+    chunk_metrics: bool = Field(
+        default=False,
+        description="Also record the metric `gen_ai.client.inference.time_per_output_chunk`: a measurement per chunk of"
+        " each stream, which costs more than all other metrics of a call.",
+    )
     estimate_cost: bool = Field(
         default=True,
         description="Estimate the cost of a call if its provider names none, with `prices`, else with the prices of"
@@ -166,6 +171,7 @@ class SettingsKeywords(TypedDict, total=False):
     forward_trace_keys: Literal["auto", "always", "never"] | None
     request_stream_usage: bool | None
     cancellation_is_error: bool | None
+    chunk_metrics: bool | None
     estimate_cost: bool | None
     prices: Mapping[str, PriceKeywords | ModelPrices] | None
     group_idle_timeout: float | str | None

@@ -145,7 +145,11 @@ class _Call:
     ) -> tuple[TracedCall | None, dict[str, Any]]:
         arguments = self._arguments.get(type(wrapped)) or self._read_arguments(wrapped) or _NO_ARGUMENTS
         body = arguments.body(args, kwargs)
-        traced_call = CALL_TRACER.start_call(self._dialect, body or {}, server=self._server, is_outermost=True)
+        traced_call = CALL_TRACER.start_call(
+            self._dialect, body or {}, server=self._server, is_outermost=True, parse_now=False
+        )
+        if traced_call is not None:
+            traced_call.keep_request()
         removed = [name for name in NAMES if name in kwargs and name not in self._named]
         if removed:
             kwargs = {name: value for name, value in kwargs.items() if name not in removed}

@@ -134,10 +134,11 @@ def _is_awaitable(result: Any) -> bool:  # noqa: ANN401 - any object
 class StepRecorder(StreamRecorder):
     """A stream recorder that drives the stream step by step; the span is current during a step only."""
 
-    __slots__ = ("_is_closing", "_wants_time")
+    __slots__ = ("_feed", "_is_closing", "_wants_time")
 
     def __init__(self, traced_call: TracedCall, arrived: Arrived | None = None) -> None:
         super().__init__(traced_call, arrived)
+        self._feed: Callable[[object], None] | None = None
         self._is_closing = False
         self._wants_time = True
 
@@ -145,12 +146,13 @@ class StepRecorder(StreamRecorder):
         """Return the next chunk, ``call(*args)``."""
         if self.has_ended:
             return call(*args)
-        self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
-        if self._is_closing:
+        if args and isinstance(args[0], GeneratorExit):
+            self._is_closing = True
             # The garbage collector may close it during the setting of a context variable; CPython before 3.12 crashes
             # if another one is set then.
             return call(*args)
-        chunk = self.traced_call.run(lambda: call(*args), ends=False)
+        self._is_closing = False
+        chunk = self.traced_call.step(call, *args)
         self._record(chunk)
         return chunk
 
@@ -205,7 +207,10 @@ class StepRecorder(StreamRecorder):
         if self._wants_time:
             self.traced_call.chunk_arrived()
             self._wants_time = self.traced_call.times_every_chunk
-        self.feed(chunk)
+        feed = self._feed
+        if feed is None:
+            feed = self._feed = self.feed
+        feed(chunk)
 
 
 class StandIn:

@@ -23,6 +23,7 @@ from spancast.dialects.protocol import Dialect
 from spancast.errors import SpancastError, TraceKeyError
 from spancast.model import trace_keys
 from spancast.model.completion_urls import OwnUrl
+from spancast.model.identity_map import IdentityMap
 from spancast.model.providers import UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.version import VERSION
@@ -47,7 +48,7 @@ class TracingSettings:
 
     ``tracer_provider`` and ``meter_provider`` are the global ones at the time of the call if None.
     ``cancellation_is_error`` gives a cancelled call the status ERROR. Without a ``cost_estimator``, no cost is
-    estimated.
+    estimated. ``chunk_metrics`` also measures the time of every chunk of a stream.
     """
 
     tracer_provider: TracerProvider | None = None
@@ -57,6 +58,7 @@ class TracingSettings:
     forward_trace_keys: Forward = "auto"
     request_stream_usage: bool = False
     cancellation_is_error: bool = False
+    chunk_metrics: bool = False
     group_idle_timeout: float = IDLE_S
     completion_urls: tuple[OwnUrl, ...] = ()
     cost_estimator: CostEstimator | None = field(default_factory=CostEstimator)
@@ -71,9 +73,11 @@ class CallTracer:
         self.group_spans = GroupSpans(self.span_factory)
         self.stored_responses = StoredResponses()
         self._span_factory: SpanFactory | None = None
-        self._metrics: ClientMetrics | None = None
+        self._metrics: Final[IdentityMap[MeterProvider, ClientMetrics]] = IdentityMap()
         self.before_call: Callable[[], None] | None = None
         """Called before each call and each block that opens groups."""
+        self.before_collection: Callable[[], None] | None = None
+        """Called before metrics are collected."""
 
     def configure(self, settings: TracingSettings) -> None:
         """Use ``settings`` for calls that start from now on, and end all open group spans."""
@@ -82,7 +86,7 @@ class CallTracer:
             self.group_spans = GroupSpans(self.span_factory, idle_s=settings.group_idle_timeout)
         self.settings = settings
         self.stored_responses = StoredResponses()
-        self._span_factory = self._metrics = None
+        self._span_factory = None
 
     @never_raise
     def start_call(  # noqa: PLR0913 - one argument per fact that a client knows about a call
@@ -126,7 +130,7 @@ class CallTracer:
         outer = CURRENT_CALL.get()
         if outer is not None and outer.is_of_this_process and not outer.has_ended:
             if outer.keys.enabled:
-                traced_call.start_within(outer)
+                traced_call.start_within(outer, parse_now=parse_now)
         elif current and is_suppressed(current):
             counters.add("calls_suppressed")
         elif current and (active := active_inference_span(current)) is not None:
@@ -197,10 +201,18 @@ class CallTracer:
         provider = self.settings.meter_provider or global_meter_provider()
         if provider is None:
             return None
-        metrics = self._metrics
-        if metrics is None or metrics.provider is not provider:
-            metrics = self._metrics = ClientMetrics(provider, VERSION)
-        return metrics if has_readers(provider) else None
+        if not has_readers(provider):
+            return None
+        metrics = self._metrics.get(provider)
+        if metrics is None:
+            metrics = ClientMetrics(provider, VERSION, self._before_collection)
+            self._metrics.set(provider, metrics)
+        return metrics
+
+    @never_raise
+    def _before_collection(self) -> None:
+        if self.before_collection is not None:
+            self.before_collection()
 
     def report_problems(self, validation_errors: Sequence[str], error: type[SpancastError], *, strict: bool) -> None:
         """Count ``validation_errors`` and log one warning per field; raise them as ``error`` if ``strict``.

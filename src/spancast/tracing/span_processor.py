@@ -67,6 +67,11 @@ class SpancastProcessor(SpanProcessor):
         """
         self._target, self._only_ours = target, only_ours
 
+    @property
+    def has_target(self) -> bool:
+        """Return whether ended spans are passed on; not for a provider that is no longer in use."""
+        return self._target is not None and not self._only_ours
+
     def add_at_end(self, span: APISpan, attributes: Attributes) -> None:
         """Add ``attributes`` to ``span`` when it ends: to set them at its start takes the SDK 8 µs."""
         self._started[span.get_span_context().span_id] = span, attributes

@@ -1,9 +1,9 @@
 """A traced call, from its request to its end.
 
 The caller's thread starts the span, keeps the bytes of request and response, and ends it. If only our processor
-sees the span, the export thread parses the bytes; otherwise they are parsed before the span ends. Objects that the
-caller could still change (a decorated function's arguments and result) are parsed at once. Entry points are wrapped
-in ``never_raise``, messages are not copied, and a call is recorded once.
+sees the span, the export thread parses the bytes; otherwise they are parsed before the span ends. Of objects that the
+caller could still change (a decorated function's arguments and result) it keeps a copy as bytes, or they are parsed at
+once. Entry points are wrapped in ``never_raise``, messages are not copied, and a call is recorded once.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanK
 from spancast.diagnostics import counters, never_raise, warn_once
 from spancast.dialects.protocol import RESPONSE_ID, Dialect, StreamReader
 from spancast.errors import SpancastError
-from spancast.model import json_codec, semconv
+from spancast.model import json_codec, kept_copy, semconv
 from spancast.model.call import Attributes, Failure, Response
 from spancast.model.privacy import without_content
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
@@ -49,6 +49,7 @@ from spancast.tracing.trace_block import ACTIVE_KEYS, register_call
 
 if TYPE_CHECKING:
     from spancast.tracing.call_tracer import CallTracer, TracingSettings
+    from spancast.tracing.client_metrics import ClientMetrics
 
 Around: TypeAlias = "tuple[TracedCall | None, Context]"
 """The running call and the context around a call."""
@@ -149,7 +150,15 @@ class TracedCall:
     _span_factory: SpanFactory
     _chunk_times_s: list[float] = _NO_TIMES
     _request_bytes: bytes | None = None
+    _kept_request: bytes | None = None
+    """The request of a decorated function (``kept_copy``)."""
+    _keeps_objects = False
+    _inner: list[TracedCall] | None = None
+    """Ended calls inside this one, which are parsed with it."""
+    _inner_bytes = 0
     _is_background = False
+    _measured: tuple[ClientMetrics, float] | None = None
+    """The metrics that the export thread records the call in, and its duration in seconds."""
     _ids: SpanContext | None = None
     """The ids of the span of a call whose response the provider stores."""
     _started_s = 0.0
@@ -260,12 +269,13 @@ class TracedCall:
             self.fail(error)
             raise
 
-    def start_within(self, outer: TracedCall) -> None:
-        """Record this call on the span of the ``outer`` call."""
+    def start_within(self, outer: TracedCall, *, parse_now: bool = True) -> None:
+        """Record this call on the span of the ``outer`` call; parse the request as ``start`` does."""
         self.outer, self.records_response = outer, True
         _open.add(weakref.ref(self, _open.discard))
         self._problems = list(self.keys.validation_errors)
-        self._read_request()
+        if parse_now or self.settings.strict or not outer.keeps_inner:
+            self._read_request()
 
     def start_on(self, span: Span) -> None:
         """Record this call on ``span``, which another instrumentation has made for it."""
@@ -290,9 +300,22 @@ class TracedCall:
         if request[:1] == b"{":
             self._request_bytes, self._overridden, self._body = request, overridden, None
 
+    @never_raise
+    def keep_request(self) -> None:
+        """Keep a copy of the request, and later of the response, if they can be parsed later; else parse it now."""
+        if self._attributes is not None or not self.records_response or self.span is None:
+            return
+        if self._span_factory.only_processor is not None:
+            self._inner, self._keeps_objects = [], True
+            self._kept_request = kept_copy.keep(self._body)
+        if self._kept_request is None:
+            self._read_request()
+
     def _read_request(self) -> Attributes:
         content = self.captures_content
         decoded: Any = None if self._request_bytes is None else json_codec.decode(self._request_bytes)
+        if self._kept_request is not None:
+            decoded, self._kept_request = kept_copy.restore(self._kept_request), None
         body: Mapping[str, Any] = decoded or self._body or {}
         if self._overridden is not None:
             body = {**body, **self._overridden}
@@ -347,6 +370,27 @@ class TracedCall:
                 self.fail(error)
             raise
 
+    def step(self, call: Callable[..., T], *args: Any) -> T:  # noqa: ANN401 - the caller's own values
+        """Return ``call(*args)``, one step of a stream, as ``run`` does without ending the recording.
+
+        It is ``attach`` and ``detach`` without their calls: a stream has hundreds of steps.
+        """
+        outer, current = CURRENT_CALL.get(), get_current()
+        try:
+            try:
+                CURRENT_CALL.set(self)
+                attach(current if self.context is None else self.context)
+                return call(*args)
+            finally:
+                if CURRENT_CALL.get() is self:
+                    attach(current)
+                    CURRENT_CALL.set(outer)
+        except BaseException:
+            if CURRENT_CALL.get() is self:
+                attach(current)
+                CURRENT_CALL.set(outer)
+            raise
+
     async def wait(self, function: Callable[[], Awaitable[T]], *, ends: bool = True) -> T:
         """Return ``await function()`` as ``run`` does."""
         surroundings = around()
@@ -372,7 +416,7 @@ class TracedCall:
         self._arrived = arrived
 
     def chunk_arrived(self) -> None:
-        """Record the time of a chunk: always of the first, of the others only if metrics are collected."""
+        """Record the time of a chunk: always of the first, of the others only if their times are measured."""
         since_s = time.perf_counter() - self._started_s
         if self._first_chunk_s is None:
             self._first_chunk_s = since_s
@@ -384,14 +428,19 @@ class TracedCall:
         """Return whether the time of every chunk is recorded, not only of the first; evaluated once per call."""
         times = self._times_every_chunk
         if times is None:
-            times = self._times_every_chunk = self._call_tracer.active_metrics() is not None
+            measures = self.settings.chunk_metrics and self._call_tracer.active_metrics() is not None
+            times = self._times_every_chunk = measures
             self._chunk_times_s = []
         return times
 
     @never_raise
     def end_with(self, answer: object) -> None:
-        """End with a complete ``answer``, decoded JSON or the SDK's object; it is parsed now."""
-        self._end(lambda: self._read_answer(answer), None)
+        """End with a complete ``answer``, decoded JSON or the SDK's object; it is parsed now, or a copy later."""
+        kept = kept_copy.keep(answer) if self._keeps_objects else None
+        if kept is None:
+            self._end(lambda: self._read_answer(answer), None)
+        else:
+            self._end(lambda: self._read_answer(kept_copy.restore(kept)), len(kept))
 
     def end_with_bytes(self, answer: bytes) -> None:
         """End with a complete ``answer`` as received, JSON text; the caller wraps this in ``never_raise``."""
@@ -452,7 +501,7 @@ class TracedCall:
                 if error is not None:
                     self._note_exception(error)
                 processor = self._only_processor(unparsed_bytes)
-                if processor is None:
+                if processor is None and not self._is_left_to_outer(unparsed_bytes):
                     self._finalize(span)
         finally:
             # The span ends even if the code above has failed.
@@ -460,7 +509,7 @@ class TracedCall:
                 if processor is None:
                     span.end()
                 else:
-                    size_bytes = (unparsed_bytes or 0) + len(self._request_bytes or b"")
+                    size_bytes = (unparsed_bytes or 0) + self._request_size + self._inner_bytes
                     processor.end_unparsed(span, Unparsed(self._complete, size_bytes, self._added_at_end))
             # The span queue holds this object; a reference to the span would be a cycle.
             self.span = self.context = self._parent = self._body = self._foreign_span = None
@@ -470,23 +519,59 @@ class TracedCall:
     def _only_processor(self, unparsed_bytes: int | None) -> SpancastProcessor | None:
         """Return our processor if the export thread can parse the call; None if it must be parsed now.
 
-        It must be parsed now if another processor sees the span, if metrics are collected, if the caller could
-        still change the objects to parse, or if the caller may fetch the response as soon as it has its id.
+        It must be parsed now if another processor sees the span, if metrics are collected and nothing takes the span,
+        if the caller could still change the objects to parse, or if the caller may fetch the response as soon as it has
+        its id.
         """
-        is_kept = self._request_bytes is not None or self._attributes is not None
-        if self.span is None or self.is_within_other or unparsed_bytes is None or not is_kept or self._is_background:
+        if self.span is None or self.is_within_other or unparsed_bytes is None or self._is_background:
             return None
-        return self._span_factory.only_processor if self._call_tracer.active_metrics() is None else None
+        if not self._has_request:
+            return None
+        processor = self._span_factory.only_processor
+        metrics = None if processor is None else self._call_tracer.active_metrics()
+        if processor is None or metrics is None:
+            return processor
+        self._measured = metrics, time.perf_counter() - self._started_s
+        return processor if processor.has_target else None
+
+    @property
+    def _has_request(self) -> bool:
+        """Return whether the request can be parsed later, or has been parsed."""
+        return self._attributes is not None or self._request_bytes is not None or self._kept_request is not None
+
+    @property
+    def _request_size(self) -> int:
+        return len(self._request_bytes or b"") + len(self._kept_request or b"")
+
+    def _is_left_to_outer(self, unparsed_bytes: int | None) -> bool:
+        """Leave the parsing to the decorated function that this call is inside of, if it can be parsed later."""
+        outer = self.outer
+        if outer is None or outer.has_ended or unparsed_bytes is None or not self._has_request:
+            return False
+        return outer.add_inner(self, unparsed_bytes + self._request_size)
+
+    @property
+    def keeps_inner(self) -> bool:
+        """Return whether calls inside this one are parsed with it, later."""
+        return self._inner is not None
+
+    def add_inner(self, call: TracedCall, size_bytes: int) -> bool:
+        """Parse ``call``, which has ended inside this one, with this one; return False if that is not possible."""
+        if self._inner is None:
+            return False
+        self._inner.append(call)
+        self._inner_bytes += size_bytes
+        return True
 
     def _finalize(self, span: Span | None) -> None:
         """Parse request and response, and set all attributes and the status on the span."""
         lasted_s = time.perf_counter() - self._started_s
         if span is None:
-            attributes, failure = self._read()
             if self.outer is not None:
-                self.outer.annotate(attributes, has_failed=failure is not None)
+                if not self.outer.has_ended:
+                    self.annotate_outer(self.outer)
             elif self._foreign_span is not None:
-                self._add_missing(self._foreign_span, attributes)
+                self._add_missing(self._foreign_span, self._read()[0])
             return
         if self._added_at_end:
             self._span_factory.add_now(span)
@@ -501,13 +586,21 @@ class TracedCall:
         span.set_attributes(self._fitted(attributes))
         if found is not None and failure is None:
             span.set_status(self._status_of(found))
-        self._measure(attributes, lasted_s)
+        self._measure_now(attributes, lasted_s)
 
     @never_raise
-    def _measure(self, attributes: Attributes, lasted_s: float) -> None:
+    def _measure_now(self, attributes: Attributes, lasted_s: float) -> None:
         metrics = self._call_tracer.active_metrics()
         if metrics is not None:
-            metrics.record({**self._started_with, **attributes}, lasted_s, self._chunk_times_s, self.context)
+            self._measure(metrics, {**self._started_with, **attributes}, lasted_s, self.context)
+
+    @never_raise
+    def _measure(
+        self, metrics: ClientMetrics, attributes: Attributes, lasted_s: float, context: Context | None
+    ) -> None:
+        first_s = self._first_chunk_s
+        times_s = self._chunk_times_s or (() if first_s is None else (first_s,))
+        metrics.record(attributes, lasted_s, times_s, context)
 
     def _complete(self, span: ReadableSpan) -> Parsed | None:
         """Parse request and response of the ended ``span``, on the export thread."""
@@ -517,6 +610,9 @@ class TracedCall:
         event = None if exception is None else exception_event(exception, self._failed_ns, limits)
         status = None if failure is None else self._status_of(failure)
         merged = {**self._added_at_end, **attributes_of(span), **attributes}
+        if self._measured is not None:
+            metrics, lasted_s = self._measured
+            self._measure(metrics, merged, lasted_s, _context_of(span))
         return completed(span, merged, status, event, limits)
 
     @never_raise
@@ -547,6 +643,7 @@ class TracedCall:
 
     def _read(self) -> tuple[Attributes, Failure | None]:
         """Return the attributes of request and response, and the failure if there is no complete response."""
+        self._read_inner()
         attributes = self._read_request() if self._attributes is None else self._attributes
         answer, self._answer = self._answer, None
         if isinstance(answer, bytes):
@@ -576,6 +673,12 @@ class TracedCall:
         if not self.captures_content:
             attributes = self._attributes = without_content(attributes)
         return attributes, failure
+
+    def _read_inner(self) -> None:
+        # Removed: each of them refers to this call.
+        inner, self._inner = self._inner, None
+        for call in inner or ():
+            call.annotate_outer(self)
 
     def _noted(self) -> Attributes:
         """Return what was noted during the call: the facts of its exception, and how often it was sent again."""
@@ -663,12 +766,18 @@ class TracedCall:
         attributes = self._read_request() if self._attributes is None else self._attributes
         self._attributes = {**attributes, semconv.PROVIDER_NAME: self._provider, **server.attributes}
 
+    @never_raise
+    def annotate_outer(self, outer: TracedCall) -> None:
+        """Parse this call and add its attributes to ``outer``."""
+        attributes, failure = self._read()
+        outer.annotate(attributes, has_failed=failure is not None)
+
     def annotate(self, attributes: Attributes, *, has_failed: bool = False) -> None:
         """Add the attributes of an inner call of the same request; this call's own ones take precedence.
 
         Those of one that has failed are added if this call fails, too: otherwise it was repeated.
         """
-        if has_failed and not self._ended:
+        if has_failed:
             self._failed_inner = attributes
             return
         own = self._read_request() if self._attributes is None else self._attributes
@@ -689,6 +798,11 @@ class TracedCall:
             return None
         ids = self.span.get_span_context() if self.span is not None else None
         return forwarded(self._body or {}, self.keys, ids)
+
+
+def _context_of(span: ReadableSpan) -> Context | None:
+    ids = span.get_span_context()
+    return None if ids is None else trace_api.set_span_in_context(NonRecordingSpan(ids), Context())
 
 
 def around() -> Around:
