@@ -578,7 +578,7 @@ def metrics() -> str:
     """Return the table of the instruments, as an SDK meter provider creates them."""
     provider = MeterProvider()
     meter = _NamedInstruments(provider)
-    ClientMetrics(meter, "")
+    ClientMetrics(meter, "", lambda: None)
     observe(meter.get_meter("spancast"), lambda: None)
     provider.shutdown()
     lines = [f"| `{name}` | {kind} | `{unit}` | {METRICS[name]} |" for name, (kind, unit) in sorted(meter.made.items())]
@@ -610,7 +610,7 @@ class _NamedInstruments:
 METRICS: Mapping[str, str] = {
     "gen_ai.client.inference.duration": "how long calls took; with `error.type` if they failed",
     "gen_ai.client.inference.time_to_first_chunk": "of streams",
-    "gen_ai.client.inference.time_per_output_chunk": "between two chunks of a stream",
+    "gen_ai.client.inference.time_per_output_chunk": "between two chunks of a stream, with `chunk_metrics`",
     "gen_ai.client.inference.operation.input_tokens": "input tokens per call",
     "gen_ai.client.inference.operation.output_tokens": "output tokens per call",
     "gen_ai.client.inference.usage.input_tokens": "sum of input tokens, by `gen_ai.token.modality`",
