@@ -157,6 +157,9 @@ class Reader:
         finally:
             process.terminate()
             process.wait(60)
+        if (self.folder / "spancast.yaml").exists():
+            # A busy machine may leave spans in the spool for the next process.
+            output(["spancast", "spool", "flush"], self.environment, self.folder)
 
     def request(self, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
         """Request ``url`` until the server answers, or wait for the ``1 call`` of a worker."""
