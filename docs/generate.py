@@ -10,7 +10,8 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from types import SimpleNamespace, UnionType
+from typing import Any, Final, NamedTuple, get_args
 
 from opentelemetry.sdk.metrics import MeterProvider
 from pydantic.fields import FieldInfo
@@ -30,11 +31,13 @@ from spancast.destinations.s3 import trace_object
 from spancast.destinations.sql_rows import ROW_NAMES, row_texts
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
 from spancast.encoding.span_data import ScopeData, SpanData
+from spancast.export.flush_report import DestinationReport
 from spancast.export.self_metrics import observe
 from spancast.instrumentation.registry import CLIENTS, find_patches
 from spancast.model import semconv
 from spancast.statistics import DestinationStats, Stats
 from spancast.tracing.client_metrics import ClientMetrics
+from spancast.tracing.trace_block import CallIds, TraceBlock
 
 ROOT = Path(__file__).parents[1]
 _MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -625,10 +628,19 @@ METRICS: Mapping[str, str] = {
     "spancast.spool.queued": "`queued_bytes` per destination",
 }
 
+_LINE: Final = 90
+_RETURNED = SimpleNamespace(
+    TraceBlock=TraceBlock,
+    CallIds=CallIds,
+    DestinationReport=DestinationReport,
+    Stats=Stats,
+    DestinationStats=DestinationStats,
+)
 API = {
     "spancast": (spancast, spancast.__all__),
     "spancast.testing": (testing, testing.__all__),
     "spancast.destinations.protocol": (protocol, protocol.__all__),
+    "Objects that these return": (_RETURNED, tuple(vars(_RETURNED))),
 }
 
 
@@ -644,11 +656,13 @@ def _described(name: str, found: Any) -> str:  # noqa: ANN401 - any public objec
     text = [f"### {name}"]
     if signature := _signature(name, found):
         text.append(f"```\n{signature}\n```")
-    if inspect.getdoc(found) and found.__class__.__module__ != "typing":
+    if isinstance(found, UnionType):
+        text.append(" or ".join(f"`{one.__name__}`" for one in get_args(found)))
+    elif inspect.getdoc(found):
         text.append(_markdown(inspect.getdoc(found) or ""))
     if inspect.isclass(found) and not issubclass(found, Exception):
         text += [
-            f"**`{_signature(method, value)}`** {_markdown(inspect.getdoc(value) or '')}"
+            f"**`{_signature(method, value, is_folded=False)}`** {_markdown(inspect.getdoc(value) or '')}"
             for method, value in _methods(found)
         ]
     return "\n\n".join(text)
@@ -661,7 +675,7 @@ def _methods(kind: type[Any]) -> Iterator[tuple[str, Any]]:
             yield method, value
 
 
-def _signature(name: str, found: Any) -> str:  # noqa: ANN401 - any public object
+def _signature(name: str, found: Any, *, is_folded: bool = True) -> str:  # noqa: ANN401 - any public object
     if isinstance(found, property):
         return name
     if inspect.isclass(found) and (issubclass(found, Exception) or getattr(found, "_is_protocol", False)):
@@ -671,8 +685,20 @@ def _signature(name: str, found: Any) -> str:  # noqa: ANN401 - any public objec
     except (TypeError, ValueError):
         return ""
     kept = [one for one in signature.parameters.values() if one.name not in {"self", "cls"}]
-    text = str(signature.replace(parameters=kept)).replace("'", "").replace("typing.", "").replace(", /", "")
-    return f"{name}{re.sub(r'<factory>', '...', text)}".removesuffix(" -> None")
+    text = _unquoted(str(signature.replace(parameters=kept))).replace("typing.", "").replace(", /", "")
+    line = f"{name}{text.replace('<factory>', '...')}".removesuffix(" -> None")
+    if len(line) <= _LINE or not is_folded:
+        return line
+    start, _, result = line.rpartition(")")
+    parameters = [_unquoted(str(one)).replace("<factory>", "...") for one in kept]
+    if any(one.kind is one.KEYWORD_ONLY for one in kept) and not any(one.kind is one.VAR_POSITIONAL for one in kept):
+        parameters.insert(next(n for n, one in enumerate(kept) if one.kind is one.KEYWORD_ONLY), "*")
+    return "\n".join([start.partition("(")[0] + "(", *(f"    {one}," for one in parameters), ")" + result])
+
+
+def _unquoted(signature: str) -> str:
+    """Return a signature without the quotes of its annotations."""
+    return signature.replace("= ''", '= ""').replace("'", "")
 
 
 def _markdown(docstring: str) -> str:

@@ -43,6 +43,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         if name in OF_THE_ROOT:
             return f"{image}[{text}]({OF_THE_ROOT[name]}{anchor})"
         if path.is_relative_to(ROOT / "docs") and path != ROOT / "docs":
+            if text.removeprefix("docs/") == path.name:  # a title says more
+                text = path.read_text().partition("\n")[0].removeprefix("# ")
             return f"{image}[{text}]({path.relative_to(ROOT / 'docs').as_posix()}{anchor})"
         return f"[{text}](README.md)" if path == ROOT / "docs" else text
 

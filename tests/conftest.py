@@ -37,8 +37,10 @@ settings.load_profile("spancast")
 
 
 _REAL_SERVERS = "tests/e2e"
+_PROGRAMS = "tests/test_documentation.py"
 _LONGEST = (
     _REAL_SERVERS,
+    _PROGRAMS,
     "tests/ui",
     "tests/test_benchmarks.py",
     "tests/test_examples.py",
@@ -54,6 +56,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
+            # Its tests share nothing and take minutes together.
+            if nodeid.startswith(_PROGRAMS):
+                return nodeid
             return _REAL_SERVERS if nodeid.startswith(_REAL_SERVERS) else nodeid.partition("::")[0]
 
     config.option.loadscopereorder = False

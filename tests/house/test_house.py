@@ -23,6 +23,7 @@ from spancast.config.settings import Settings, SettingsKeywords, SpoolKeywords, 
 from spancast.destinations.otlp_vendors import OTLP_VENDORS
 from spancast.destinations.registry import DESTINATIONS
 from spancast.dialects.registry import DIALECTS, find_dialect
+from spancast.export.spool import disk, log
 from spancast.instrumentation.registry import CLIENTS, find_patches
 from spancast.model import semconv
 from spancast.statistics import DestinationStats, Stats
@@ -285,6 +286,21 @@ def test_counters_are_fields_of_stats() -> None:
     }
     assert names, "the rule finds nothing any more"
     assert not {name for name in names if name[1] not in known}
+
+
+def test_counters_and_reasons_of_drops_are_documented() -> None:
+    for kind, known in ((Stats, generate.COUNTERS), (DestinationStats, generate.DESTINATION_COUNTERS)):
+        assert {field.name for field in dataclasses.fields(kind)} == set(known)
+    lines = [
+        line for source in SOURCES for line in source.read_text().splitlines() if "_drop(" in line or "reason=" in line
+    ]
+    reasons = {
+        name for line in lines if "dropped" in line or "_drop(" in line for name in re.findall(r'"([a-z_]+)"', line)
+    }
+    reasons -= {"dropped"}
+    assert {"queue_full", "shutdown"} <= reasons, "the rule finds nothing any more"
+    reasons |= {*log._DROPS, *disk._LOSS_MESSAGES}
+    assert reasons <= set(generate.DROP_REASONS)
 
 
 def test_prose_and_names_are_plain() -> None:
