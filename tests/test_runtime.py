@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -160,6 +161,15 @@ def test_first_call_without_configure_stores_traces_and_prints_where(
     assert completed.returncode == 0, completed.stderr
     assert completed.stderr == STORED * printers
     assert stored(tmp_path) == ["chat m"] * calls
+
+
+def test_sigterm_after_a_first_call_on_another_thread_stores_its_trace(server: ReplayServer, tmp_path: Path) -> None:
+    term = "one = threading.Thread(target=call)\none.start()\none.join()\n"
+    completed = run_unconfigured(
+        f"import signal\n{term}os.kill(os.getpid(), signal.SIGTERM)\nsignal.pause()", server, tmp_path
+    )
+    assert (completed.returncode, completed.stderr) == (-signal.SIGTERM, STORED)
+    assert stored(tmp_path) == ["chat m"]
 
 
 def test_first_call_without_configure_reads_the_file_and_its_settings(server: ReplayServer, tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from spancast.dialects.cost import CostEstimator, OwnPrice, per_mtok
 from spancast.dialects.protocol import Dialect
 from spancast.dialects.registry import DIALECTS, find_dialect, installed_dialects
 from spancast.errors import ConfigError, SpancastError
+from spancast.export import process_exit
 from spancast.export.flush_report import FlushReport
 from spancast.instrumentation.function import instrument_function
 from spancast.instrumentation.patching import ClientSpec, Instrumentor
@@ -266,6 +267,8 @@ class Runtime:
         """
         if not self._is_configured:
             self.call_tracer.before_call = self._configure_at_first_call
+            # Here, as the first call may be on a thread that cannot handle signals.
+            process_exit.handle_sigterm()
         if target is None and dialect is None and base_url is None:
             self._instrument_every_client()
             return None
