@@ -102,7 +102,8 @@ def static_faults(sdist: Path, wheel: Path) -> Iterator[str]:
         yield from wheel_faults(archive.namelist(), package, version)
         metadata = email.message_from_bytes(archive.read(f"spancast-{version}.dist-info/METADATA"))
     changelog = (ROOT / "CHANGELOG.md").read_text()
-    pythons = run(["make", "--silent", "--no-print-directory", "print-versions"], cwd=ROOT).split()
+    rows = json.loads((ROOT / "docs" / "versions.json").read_text())
+    pythons = {row["python"] for row in rows if row["suites"]}
     yield from metadata_faults(metadata, version, pythons, changelog)
     yield from changelog_faults(changelog)
     with tarfile.open(sdist) as archive:

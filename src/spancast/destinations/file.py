@@ -78,11 +78,15 @@ class FileDestination:
         return Delivered()
 
     def _append(self, path: Path, line: bytes) -> None:
+        limit = self._config.max_bytes
+        if fcntl is None and limit is not None and path.is_file() and _is_full(path.stat().st_size, line, limit):
+            # Windows renames no file that is open.
+            _rotate(path, self._config.keep)
         handle = _open_locked(path)
         try:
             size = os.fstat(handle).st_size
-            limit = self._config.max_bytes
-            if limit is not None and size and size + len(line) > limit:
+            if fcntl is not None and limit is not None and _is_full(size, line, limit):
+                # Under the lock, so that one process rotates it.
                 _rotate(path, self._config.keep)
                 os.close(handle)
                 handle = _open_locked(path)
@@ -111,6 +115,10 @@ def _open_locked(path: Path) -> int:
             raise
         # The previous owner of the lock renamed the file: open the new file of this name.
         os.close(handle)
+
+
+def _is_full(size: int, line: bytes, limit: int) -> bool:
+    return bool(size) and size + len(line) > limit
 
 
 def _rotate(path: Path, keep: int) -> None:
