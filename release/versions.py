@@ -32,7 +32,7 @@ FREE_THREADED: Final = (
     "pytest", "pytest-asyncio", "pytest-xdist", "hypothesis", "anyio", "certifi", "httpx", "jsonschema",
     "openai", "anthropic", "openrouter", "requests", "websockets",
 )  # fmt: skip
-"""What has wheels for a Python without the GIL."""
+"""What the suites need at least. orjson and grpcio have no wheels for a Python without the GIL (2026-11)."""
 _COUNTS: Final = re.compile(r"(\d+) (passed|failed|skipped|errors?)\b")
 NO_INTERPRETER: Final = "not run: no interpreter"
 
