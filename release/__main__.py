@@ -265,8 +265,9 @@ def main() -> int:
             try:
                 attempt(Environment(Path(folder) / name, requirements))
                 print(f"{name}: installed and used")
-            except Defect as defect:
-                faults.append(f"{name}: {defect}")
+            except (Defect, LookupError, TypeError, ValueError, subprocess.SubprocessError) as defect:
+                # The others are of an output that is not what it should be, or of a command that hangs.
+                faults.append(f"{name}: {type(defect).__name__}: {defect}")
     print("\n".join(["", *(f"FAULT {fault}" for fault in faults)]) if faults else "the release is sound")
     return 1 if faults else 0
 
