@@ -1,6 +1,6 @@
 # Every target creates the environment that it needs. `make demo` and `make test` need only Python.
 PYTHON ?= python3
-VERSIONS ?= 3.11 3.12 3.13
+VERSIONS ?= 3.11 3.12 3.13 3.14 3.14t
 WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test attacks check format docs site servers jaeger bench otel versions peers frameworks release nightly heavy model print-versions
+.PHONY: help demo test attacks check format docs site servers jaeger bench otel versions peers frameworks release nightly heavy model
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -97,18 +97,9 @@ otel: $(READY) ## the tests of tracing and the contract suite on three versions 
 	  echo "== OpenTelemetry $$version"; \
 	  $$python -m pytest -q -W default -n $(WORKERS) $(ARGS_OTEL) || exit 1; done
 
-versions: otel ## as `make otel`, and the contract suite on the oldest supported SDKs and on Python 3.11 and 3.13 (or VERSIONS=...)
-	@for python in $(VERSIONS); do \
-	  venv=$$(mktemp -d) && \
-	  PATH="$$PATH:$(PYENVS)" $(BIN)/uv venv --quiet --no-python-downloads --clear --python $$python $$venv && \
-	  $(BIN)/uv pip install --quiet --python $$venv/bin/python --editable '.[all]' --group dev && \
-	  $(BIN)/uv pip install --quiet --python $$venv/bin/python $$($(BIN)/python -m tests.instrumentation.oldest) && \
-	  echo "== $$($$venv/bin/python --version), $$($(BIN)/python -m tests.instrumentation.oldest)" && \
-	  $$venv/bin/python -m pytest -q -W default tests/contract/test_every_client.py; \
-	  status=$$?; rm -rf $$venv; [ $$status = 0 ] || exit $$status; done
-
-print-versions:
-	@echo $(VERSIONS)
+versions: $(READY) ## recording, contract and export suites on each Python of VERSIONS, with newest and oldest SDKs and OpenTelemetry; writes docs/versions.md
+	@PATH="$$PATH:$(PYENVS)" OTEL_TESTS="$(OTEL_TESTS)" WORKERS=$(WORKERS) $(BIN)/python -m release.versions $(VERSIONS) $(ARGS); \
+	  status=$$?; $(BIN)/python docs/generate.py; exit $$status
 
 release: $(READY) ## build sdist and wheel, check them, install the wheel with each extra in fresh environments and use it
 	@$(BIN)/python -m release $(ARGS)

@@ -795,7 +795,34 @@ def public_names() -> str:
     )
 
 
+def versions() -> str:
+    """Return the table of what ``make versions`` has run, from the file in which it stores that."""
+    rows: list[dict[str, Any]] = json.loads((ROOT / "docs" / "versions.json").read_text())
+    lines = [
+        f"| {row['python']} | {_SDKS[row['sdks']]} | {row.get('opentelemetry', '')} "
+        f"| {' | '.join(_suite(row, suite) for suite in SUITES)} |"
+        for row in rows
+    ]
+    head = [f"| Python | SDKs | OpenTelemetry | {' | '.join(SUITES)} |", "|---" * (len(SUITES) + 3) + "|"]
+    return "\n".join([*head, *lines])
+
+
+SUITES = ("recording", "contract", "export")
+_SDKS = {"newest": "newest", "oldest": "oldest supported", "oldest-otel": "newest, with the oldest OpenTelemetry"}
+
+
+def _suite(row: dict[str, Any], suite: str) -> str:
+    result = row["suites"].get(suite)
+    if result is None:
+        return str(row.get("note", "not run"))
+    names = ("passed", "failed", "error", "skipped")
+    counts = ", ".join(f"{result[name]:,} {name}" for name in names if result.get(name))
+    part = f' of the part `-k "{result["selection"]}"`' if result["selection"] else ""
+    return f"{counts}{part}, {result['date']}"
+
+
 TABLES = {
+    "versions": versions,
     "public_names": public_names,
     "overhead": overhead,
     "comparison": comparison,

@@ -71,7 +71,7 @@ def metadata_faults(metadata: Message, version: str, pythons: Collection[str], c
     """Check version, supported versions of Python, licence and description; ``pythons`` are those that are tested."""
     if metadata["Version"] != version:
         yield f"metadata: version {metadata['Version']}, expected {version}"
-    # Of `make versions`; `3.14t` is a build of 3.14.
+    # `3.14t` is a build of 3.14.
     classifier = "Programming Language :: Python :: 3."
     named = {one.removeprefix(classifier) for one in metadata.get_all("Classifier", ()) if one.startswith(classifier)}
     tested = {one.removeprefix("3.").removesuffix("t") for one in pythons}

@@ -69,6 +69,9 @@ def _run(args: argparse.Namespace) -> int:
     try:
         if args.ui:
             return _beside_page(args, command, environment)
+        if not hasattr(os, "fork"):
+            # Windows starts another process, and would not wait for it.
+            return subprocess.run(command, env=environment, check=False).returncode  # noqa: S603 - as below
         os.execvpe(command[0], command, environment)  # noqa: S606 - the user's own program
     except FileNotFoundError:
         print(f"spancast run: {command[0]}: not found", file=sys.stderr)

@@ -86,11 +86,15 @@ class FileDestination:
 
     def _append(self, path: Path, line: bytes) -> None:
         limit = self._config.max_bytes
+        if fcntl is None and limit is not None and path.is_file() and _is_full(path.stat().st_size, line, limit):
+            # Windows renames no file that is open.
+            _rotate(path, self._config.keep)
         with _locked(path) as handle:
             size = os.fstat(handle).st_size
-            if limit is None or not size or size + len(line) <= limit:
+            if fcntl is None or limit is None or not _is_full(size, line, limit):
                 _write(handle, line, size)
                 return
+            # Under the lock, so that one process rotates it.
             _rotate(path, self._config.keep)
         with _locked(path) as handle:
             _write(handle, line, os.fstat(handle).st_size)
@@ -124,6 +128,10 @@ def _open_locked(path: Path) -> int:
             raise
         # The previous owner of the lock renamed the file: open the new file of this name.
         os.close(handle)
+
+
+def _is_full(size: int, line: bytes, limit: int) -> bool:
+    return bool(size) and size + len(line) > limit
 
 
 def _rotate(path: Path, keep: int) -> None:

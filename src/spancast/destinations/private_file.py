@@ -14,6 +14,8 @@ from typing import Final
 PRIVATE: Final = 0o600
 _OTHERS: Final = 0o077
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
+_BINARY: Final = getattr(os, "O_BINARY", 0)
+"""Without it, Windows writes two characters for the end of a line."""
 
 
 def create_private(path: Path) -> None:
@@ -60,10 +62,10 @@ def open_private(path: Path, flags: int) -> int:
         OSError: As ``create_private``.
     """
     if path.exists() and not path.is_file():
-        return os.open(path, flags)
+        return os.open(path, flags | _BINARY)
     create_private(path)
     # Another process may have renamed it since.
-    return os.open(path, flags | os.O_CREAT | _NO_FOLLOW, PRIVATE)
+    return os.open(path, flags | os.O_CREAT | _NO_FOLLOW | _BINARY, PRIVATE)
 
 
 def _refused(path: Path, reason: str) -> OSError:
