@@ -1,7 +1,7 @@
 """Patches of google-genai: generated content, chats, embeddings and interactions, of the Gemini API and Vertex AI.
 
 Every request passes ``BaseApiClient.request`` or one of its three variants with its path and final JSON, below
-automatic function calling and above retries. The public methods are patched only to tell the requests of a call that
+automatic function calling and above retries. The public methods are patched only so that the requests of a call know that
 they belong together and to give them its trace keys, with the ``extra_body`` of ``http_options``: a stream sends its
 request with its first step.
 
