@@ -133,7 +133,7 @@ FRAMEWORKS_1 := autogen haystack langchain langgraph openai-agents pydantic-ai s
 PACKAGES_1 := autogen-agentchat 'autogen-ext[openai]' haystack-ai opentelemetry-haystack langchain langchain-openai \
   langchain-anthropic langgraph openai-agents 'pydantic-ai-slim[openai,anthropic]' 'smolagents[openai]'
 FRAMEWORKS_2 := crewai dspy instructor llama-index
-PACKAGES_2 := crewai instructor llama-index-core llama-index-llms-openai
+PACKAGES_2 := crewai dspy instructor llama-index-core llama-index-llms-openai
 FRAMEWORK_TESTS := pytest pytest-asyncio hypothesis certifi httpx openai anthropic openrouter
 
 frameworks: $(READY) ## test spancast below each framework, in conversations, streams and its own tracing; installs them

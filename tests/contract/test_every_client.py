@@ -135,6 +135,8 @@ def dumped(value: Any) -> Any:
         return value
     if isinstance(value, dict):
         return _without_serials(value)
+    if hasattr(value, "tolist"):
+        return value.tolist()
     data = value.model_dump(warnings=False) if hasattr(value, "model_dump") else vars(value)
     return _without_serials(data)
 
@@ -174,15 +176,15 @@ async def test_every_call_has_one_complete_span(driver: Driver, server: ReplaySe
     span = spans.one()
     found = attributes(span)
     answered = {"gen_ai.response.id", "gen_ai.response.finish_reasons"} if driver.operation != "embeddings" else ()
-    assert span.name == f"{driver.operation} {driver.model}"
+    assert span.name == f"{driver.operation} {driver.model}".strip()
     assert span.status.is_unset
     assert {
         "gen_ai.operation.name": driver.operation,
-        "gen_ai.request.model": driver.model,
         "server.address": "127.0.0.1",
+        **({"gen_ai.request.model": driver.model} if driver.model else {}),
     }.items() <= found.items()
     assert all(found[name] for name in {"gen_ai.response.model", *answered} - {*driver.lacks})
-    assert driver.stream or found["gen_ai.usage.input_tokens"]
+    assert driver.stream or "gen_ai.usage.input_tokens" in driver.lacks or found["gen_ai.usage.input_tokens"]
     assert found["gen_ai.input.messages"][-1]["role"] == "user"
     if driver.operation != "embeddings":
         assert found["gen_ai.output.messages"][0]["parts"]

@@ -192,3 +192,15 @@ def test_unknown_format_keeps_its_fields() -> None:
 )  # fmt: skip
 def test_operation_is_that_of_the_body_and_the_model(model: str, body: dict[str, Any], operation: str) -> None:
     assert operation_of({**body, "model": model}) == operation
+
+
+@pytest.mark.parametrize(
+    ("name", "held_by"), [("mistral", "outputs"), ("titan", "results"), ("command", "generations")]
+)
+def test_unknown_fields_of_a_generated_text_are_kept(name: str, held_by: str) -> None:
+    given = RECORDINGS[name]["response"]
+    grown = {**given, held_by: [{**one, "novelty": {"score": 0.5}} for one in given[held_by]]}
+    known, read = (BEDROCK_INVOKE.read_response(body, content=True) for body in (given, grown))
+    assert read.messages == [{**message, "novelty": {"score": 0.5}} for message in known.messages]
+    if len(read.messages) == 1:
+        assert read_stream(BEDROCK_INVOKE, [grown]).messages == read.messages

@@ -39,12 +39,31 @@ USER: list[Any] = [{"role": "user", "content": "hi"}]
         ("huggingface_generate", [{"generated_text": "a", "details": {"finish_reason": "length"}}], "length"),
         ("replicate_prediction", {"status": "succeeded", "output": ["a"]}, "stop"),
         ("replicate_prediction", {"status": "failed", "error": "no"}, "error"),
+        ("replicate_prediction", {"status": "canceled", "output": ["a"]}, "error"),
+        ("replicate_prediction", {"status": "starting"}, None),
+        ("replicate_prediction", {"status": "aborted", "output": ["a"]}, None),
         ("replicate_prediction", {"status": "processing", "output": ["a"]}, None),
     ],
 )
 def test_finish_reason_is_in_the_words_of_chat_completions(dialect: str, answer: Any, expected: str | None) -> None:
     read = find_dialect(dialect).read_response(answer, content=True)
     assert read.finish_reasons == ([] if expected is None else [expected])
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "native"),
+    [
+        ("{}", ["stop"], None),
+        ('{"reason": "canceled"}', ["error"], ["canceled"]),
+        # Not documented: kept as it is.
+        ('{"reason": "tired"}', ["tired"], None),
+    ],
+)
+def test_end_of_a_stream_of_replicate_says_why(data: str, expected: list[str], native: list[str] | None) -> None:
+    events = [{"event": "output", "data": "a"}, {"event": "done", "data": data}]
+    read = read_stream(find_dialect("replicate_prediction"), events)
+    assert read.finish_reasons == expected
+    assert read.attributes.get("spancast.response.native_finish_reasons") == native
 
 
 def test_tokens_without_a_billed_count_are_the_usage_of_cohere() -> None:

@@ -45,14 +45,12 @@ class Framework:
 
     package: str
     module: str
-    not_recorded: str = ""
-    """Why its calls are not recorded; then its tests are skipped."""
 
 
 FRAMEWORKS = {
     "autogen": Framework("autogen_agentchat", "autogen_driver"),
     "crewai": Framework("crewai", "crewai_driver"),
-    "dspy": Framework("dspy", "dspy_driver", not_recorded="dspy has its own HTTP client instead of an SDK"),
+    "dspy": Framework("dspy", "dspy_driver"),
     "haystack": Framework("haystack", "haystack_driver"),
     "instructor": Framework("instructor", "instructor_driver"),
     "langchain": Framework("langchain_openai", "langchain_driver"),
@@ -71,8 +69,6 @@ REQUIRED = tuple(os.environ.get("SPANCAST_REQUIRE_FRAMEWORKS", "").split())
 def why_skipped(name: str) -> str | None:
     """Return the reason to skip the tests of a framework, None if they run."""
     framework = FRAMEWORKS[name]
-    if framework.not_recorded:
-        return f"{name}: NOT RECORDED: {framework.not_recorded}"
     try:
         is_installed = importlib.util.find_spec(framework.package) is not None
     except ModuleNotFoundError:

@@ -27,3 +27,20 @@ def rows() -> Iterator[Driver]:
             name=f"{way}chat-stream", stream="iterator",
             call=lambda c, **k: c.chat.completions.create(**{**_CHAT, **k}, stream=True), **common,
         )  # fmt: skip
+        # The model is the URL of a server, so these requests name none.
+        generate = {
+            **common, "path": "/generate", "operation": "text_completion", "model": "", "forwards_keys": False,
+            "lacks": ("gen_ai.response.id", "gen_ai.response.model"),
+            "make": lambda server, kind=kind: kind(model=f"{server.url}/generate", token="test"),
+        }  # fmt: skip
+        yield Driver(name=f"{way}generate", call=lambda c, **k: c.text_generation("hi", details=True, **k), **generate)
+        yield Driver(
+            name=f"{way}generate-stream", stream="iterator",
+            call=lambda c, **k: c.text_generation("hi", details=True, stream=True, **k), **generate,
+        )  # fmt: skip
+        embed = {
+            **generate, "path": "/feature-extraction", "operation": "embeddings",
+            "lacks": ("gen_ai.response.model", "gen_ai.usage.input_tokens"),
+            "make": lambda server, kind=kind: kind(model=f"{server.url}/feature-extraction", token="test"),
+        }  # fmt: skip
+        yield Driver(name=f"{way}features", call=lambda c, **k: c.feature_extraction(["hi"], **k), **embed)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import openai
 import pytest
+import websockets.asyncio.client
+import websockets.exceptions
+import websockets.sync.client
 import websockets.sync.server
 
 import spancast
@@ -348,3 +352,41 @@ async def test_cancelled_receive_ends_nothing(spans: CapturedSpans) -> None:
             while (await connection.recv()).type != "response.completed":
                 pass
     assert attributes(spans.one())["gen_ai.response.id"] == "r1"
+
+
+@pytest.mark.parametrize("resource", ["realtime", "responses"])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_private_names_of_the_sdk_are_those_that_the_patches_use(resource: str, is_async: bool) -> None:
+    """A canary: with another version of openai, ``openai_websockets.observe`` may find nothing and record nothing."""
+    kind = openai.AsyncOpenAI if is_async else openai.OpenAI
+    client: Any = kind(api_key="k", base_url="http://127.0.0.1:9/v1")
+    holder = getattr(client, resource)
+    model = {"model": "m-1"} if resource == "realtime" else {}
+    manager = holder.connect(**model)
+    version = f"openai {openai.__version__}"
+    assert holder._client is client, f"{version}: a resource does not know its client as `_client`"
+    connect = getattr(manager, "_connect_ws", None)
+    assert connect is not None, f"{version}: {type(manager).__name__} has no `_connect_ws`"
+    assert inspect.iscoroutinefunction(connect) == is_async, f"{version}: `_connect_ws` is of another kind"
+    assert type(manager).__name__.startswith("Async") == is_async, f"{version}: the class has another name"
+    assert "_connect_ws(" in inspect.getsource(type(manager)), f"{version}: `_connect_ws` opens no connection"
+    await client.close() if is_async else client.close()
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_connection_of_websockets_names_the_request_that_has_opened_it(is_async: bool) -> None:
+    """A canary: server and model of a span are read from it."""
+
+    def script(connection: Any, server: Server) -> None:
+        with suppress(websockets.exceptions.ConnectionClosed):
+            server.next(connection)
+
+    with served(script) as server:
+        url = f"ws://127.0.0.1:{server.port}/v1/realtime?model=m-1"
+        if is_async:
+            async with websockets.asyncio.client.connect(url) as connection:
+                request = connection.request
+        else:
+            with websockets.sync.client.connect(url) as connection:
+                request = connection.request
+    assert (request.headers["Host"], request.path) == (f"127.0.0.1:{server.port}", "/v1/realtime?model=m-1")

@@ -15,6 +15,8 @@ from urllib.parse import unquote, unquote_to_bytes
 from spancast.model import json_codec
 from spancast.model.call import MessagePart
 
+_OBJECT: Final = frozenset({dict})
+_LIST: Final = frozenset({list})
 _DATA: Final = "data:"
 _BASE64: Final = ";base64"
 _BASE64_START: Final = re.compile(r"[A-Za-z0-9+/_=\s-]{64}")
@@ -25,6 +27,17 @@ _URL_SAFE: Final = str.maketrans("-_", "+/", " \t\r\n=")
 def text_part(content: str) -> MessagePart:
     """Return a text part."""
     return {"type": "text", "content": content}
+
+
+def only_text(parts: Any, fields: int = 1) -> str | None:  # noqa: ANN401 - wire JSON
+    """Return the text of a list with one part of ``fields`` fields, the text among them; None for any other.
+
+    Almost every message of a conversation is of this kind, and each request has them all.
+    """
+    if type(parts) in _LIST and len(parts) == 1 and type(part := parts[0]) in _OBJECT and len(part) == fields:
+        text = part.get("text")
+        return text if type(text) is str else None
+    return None
 
 
 def reasoning_part(content: str) -> MessagePart:

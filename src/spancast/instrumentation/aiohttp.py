@@ -14,7 +14,7 @@ from spancast.instrumentation.http_body import ArrivedRawBody, BodyStreamRecorde
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
 from spancast.instrumentation.raw_http import decoder_of, is_of_interest, start_request, wrap_request
 from spancast.instrumentation.wrap_call import Begun, CallDescription
-from spancast.model.completion_urls import COMPLETION_URLS
+from spancast.model.completion_urls import DIALECTS
 from spancast.tracing.traced_call import TracedCall
 
 _INSTRUMENTED: Final = InstrumentedClients()
@@ -142,7 +142,7 @@ def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 _, _HOOK = wrap_request(_Request(), _concerns)
 
 PATCHES: Final = ClientPatches(
-    dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),
+    dialects=DIALECTS,
     instrumented=_INSTRUMENTED,
     patches=(Patch("aiohttp.client", "ClientSession._request", _HOOK),),
     instance_patches=(InstancePatch("_request", _HOOK),),

@@ -6,14 +6,14 @@ its final URL and body. The response is read from its private ``_chunks`` and ``
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from spancast.instrumentation.http_body import ArrivedRawBody, BodyStreamRecorder
+from spancast.instrumentation.http_body import ArrivedRawBody, BodyStreamRecorder, kept, kept_async
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
 from spancast.instrumentation.raw_http import decoder_of, is_of_interest, start_request
 from spancast.instrumentation.wrap_call import Begun, CallDescription, wrap_call
-from spancast.model.completion_urls import COMPLETION_URLS
+from spancast.model.completion_urls import DIALECTS
 from spancast.tracing.traced_call import TracedCall
 
 _INSTRUMENTED: Final = InstrumentedClients()
@@ -35,37 +35,13 @@ class _Stream(CallDescription):
         decode = decoder_of(result.header("content-encoding"))
         recorder = BodyStreamRecorder(traced_call, ArrivedRawBody(traced_call, decode, result.status))
         is_async = hasattr(result._chunks, "__aiter__")  # noqa: SLF001 - see above
-        keep, end = (_kept_async, _ending_async) if is_async else (_kept, _ending)
-        result._chunks = keep(result._chunks, recorder)  # noqa: SLF001
+        keep, end = (kept_async, _ending_async) if is_async else (kept, _ending)
+
+        def over(error: BaseException | None) -> None:
+            recorder.end(error=error)
+
+        result._chunks = keep(result._chunks, recorder, over)  # noqa: SLF001
         result._release = end(result._release, recorder)  # noqa: SLF001
-
-
-def _kept(chunks: Iterator[bytes], recorder: BodyStreamRecorder) -> Iterator[bytes]:
-    try:
-        for chunk in chunks:
-            recorder.keep(chunk)
-            yield chunk
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        recorder.end(error=error)
-        raise
-    else:
-        recorder.end()
-
-
-async def _kept_async(chunks: AsyncIterator[bytes], recorder: BodyStreamRecorder) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in chunks:
-            recorder.keep(chunk)
-            yield chunk
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        recorder.end(error=error)
-        raise
-    else:
-        recorder.end()
 
 
 def _ending(release: Callable[[bool], None], recorder: BodyStreamRecorder) -> Callable[[bool], None]:
@@ -93,7 +69,7 @@ def _ending_async(
 _HOOKS: Final = wrap_call(_Stream())
 
 PATCHES: Final = ClientPatches(
-    dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),
+    dialects=DIALECTS,
     instrumented=_INSTRUMENTED,
     patches=tuple(
         patch

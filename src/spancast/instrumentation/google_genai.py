@@ -1,9 +1,9 @@
 """Patches of google-genai: generated content, chats, embeddings and interactions, of the Gemini API and Vertex AI.
 
 Every request passes ``BaseApiClient.request`` or one of its three variants with its path and final JSON, below
-automatic function calling and above retries. The public methods are patched only to join the requests of a call and
-to give them its trace keys, with the ``extra_body`` of ``http_options``: a stream sends its
-request with its first step.
+automatic function calling and above retries. The public methods are patched only to mark the requests of a call and
+to give them its trace keys, with the ``extra_body`` of ``http_options``: a stream sends its request with its first
+step.
 
 The requests of a call that may run functions are under one group span, unless a span is active around the call.
 The functions themselves run outside it.

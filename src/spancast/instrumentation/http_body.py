@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
@@ -216,38 +216,50 @@ class BodyCloseObserver(Proxy):
             self._self_recorder.closed()
 
 
+Over: TypeAlias = Callable[[BaseException | None], None]
+"""Called at the end of an iteration, with its exception if it failed; not if the reader has left it."""
+
+
+def kept(pieces: Iterable[bytes], recorder: BodyStreamRecorder, over: Over) -> Iterator[bytes]:
+    """Yield the pieces of a body, and keep them in ``recorder``."""
+    try:
+        for piece in pieces:
+            recorder.keep(piece)
+            yield piece
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        over(error)
+        raise
+    else:
+        over(None)
+
+
+async def kept_async(pieces: AsyncIterable[bytes], recorder: BodyStreamRecorder, over: Over) -> AsyncIterator[bytes]:
+    """Yield the pieces of an asynchronous body as ``kept`` does."""
+    try:
+        async for piece in pieces:
+            recorder.keep(piece)
+            yield piece
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        over(error)
+        raise
+    else:
+        over(None)
+
+
 class BodyRecorder(BodyCloseObserver):
     """A proxy of a byte stream that keeps its content and reports its end."""
 
     _self_recorder: BodyStreamRecorder
 
     def __iter__(self) -> Iterator[bytes]:
-        recorder = self._self_recorder
-        try:
-            for piece in self.__wrapped__:
-                recorder.keep(piece)
-                yield piece
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self._self_over(error)
-            raise
-        else:
-            self._self_over(None)
+        return kept(self.__wrapped__, self._self_recorder, self._self_over)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        recorder = self._self_recorder
-        try:
-            async for piece in self.__wrapped__:
-                recorder.keep(piece)
-                yield piece
-        except GeneratorExit:
-            raise
-        except BaseException as error:
-            self._self_over(error)
-            raise
-        else:
-            self._self_over(None)
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return kept_async(self.__wrapped__, self._self_recorder, self._self_over)
 
     def _self_over(self, error: BaseException | None) -> None:
         self._self_recorder.end(error=error)

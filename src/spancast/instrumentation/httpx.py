@@ -11,7 +11,7 @@ from spancast.instrumentation.http_body import record_raw_body, record_whole_bod
 from spancast.instrumentation.patching import ClientPatches, InstancePatch, InstrumentedClients, Patch
 from spancast.instrumentation.raw_http import is_of_interest, start_request, wrap_request
 from spancast.instrumentation.wrap_call import Begun, CallDescription
-from spancast.model.completion_urls import COMPLETION_URLS
+from spancast.model.completion_urls import DIALECTS
 from spancast.tracing.traced_call import TracedCall
 
 
@@ -50,7 +50,7 @@ def _patches(package: str) -> ClientPatches:
     instrumented = InstrumentedClients()
     sync, asynchronous = wrap_request(_Send(instrumented), _concerns)
     return ClientPatches(
-        dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),
+        dialects=DIALECTS,
         instrumented=instrumented,
         patches=(Patch(package, "Client.send", sync), Patch(package, "AsyncClient.send", asynchronous)),
         instance_patches=(InstancePatch("send", sync, asynchronous),),

@@ -9,7 +9,7 @@ from spancast.instrumentation.patching import ClientPatches, InstancePatch, Inst
 from spancast.instrumentation.raw_http import is_of_interest, start_request, wrap_request
 from spancast.instrumentation.urllib3 import record_reads
 from spancast.instrumentation.wrap_call import Begun, CallDescription
-from spancast.model.completion_urls import COMPLETION_URLS
+from spancast.model.completion_urls import DIALECTS
 from spancast.tracing.traced_call import TracedCall
 
 _INSTRUMENTED: Final = InstrumentedClients()
@@ -48,7 +48,7 @@ def _concerns(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
 _HOOK, _ = wrap_request(_Send(), _concerns)
 
 PATCHES: Final = ClientPatches(
-    dialects=tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS)),
+    dialects=DIALECTS,
     instrumented=_INSTRUMENTED,
     patches=(Patch("requests.sessions", "Session.send", _HOOK),),
     instance_patches=(InstancePatch("send", _HOOK),),

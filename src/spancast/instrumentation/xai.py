@@ -81,7 +81,7 @@ def _start(chat: Any, given: Mapping[str, Any]) -> TracedCall | None:  # noqa: A
 
 
 def _wire(proto: Any) -> dict[str, str]:  # noqa: ANN401 - a protocol buffer
-    return {"proto": proto.SerializeToString().hex()}
+    return {"proto": proto.SerializeToString().decode("latin-1")}
 
 
 @never_raise
@@ -143,7 +143,7 @@ class _ArrivedChunks(Arrived):
         """Return the response as far as it has arrived."""
         feed = super().feed
         for chunk in self._chunks:
-            feed({"proto": chunk.hex()})
+            feed({"proto": chunk.decode("latin-1")})
         self._chunks = []
         return self.reader.result()
 

@@ -52,6 +52,9 @@ COMPLETION_URLS: Final = (
 )
 """Longer ends come before shorter ones with the same last word."""
 
+DIALECTS: Final = tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS))
+"""The names of the dialects of these endpoints."""
+
 _MODEL: Final = re.compile(r"/(?:deployments|models?)/([^/]+?)(?=/|:[A-Za-z]+\Z)")
 """The model in the path, of Azure, Bedrock and Vertex."""
 

@@ -109,7 +109,8 @@ _USAGE_WORDS: Final = frozenset(
     _names(
         """
         accepted audio avg billable billed by byok cache cached call calls candidate candidates character characters
-        completion completions cost count creation details discount document duration embedding embeddings ephemeral
+        completion completions connector connectors cost count creation details discount document duration embedding
+        embeddings ephemeral
         eval executed execution fee fetch fetches file finish first generation google grounding h hit hits image images
         in inference initial input is iteration iterations latency load long m maps miss modality ms native num number
         output per pixels predict prediction predictions processing prompt queries query queue read reasoning rejected

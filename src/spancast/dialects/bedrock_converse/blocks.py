@@ -13,6 +13,7 @@ from spancast.dialects import accessors
 from spancast.dialects.content import (
     generic_part,
     media_part,
+    only_text,
     reasoning_part,
     text_part,
     tool_call_part,
@@ -22,6 +23,7 @@ from spancast.dialects.sanitize import add_rest, to_json_data, unknown_part
 from spancast.model import json_codec
 from spancast.model.call import Message, MessagePart
 
+_PAIR: Final = 2
 _MESSAGE_FIELDS: Final = frozenset({"role", "content"})
 _CACHE_POINT: Final = "cachePoint"
 _SOURCE_FIELDS: Final = frozenset({"bytes", "s3Location", "text", "content"})
@@ -51,6 +53,8 @@ def input_messages(value: object) -> list[Message]:
 
 def _message(fields: Mapping[str, Any]) -> Message:
     role, content = accessors.text(fields.get("role")) or "user", fields.get("content")
+    if len(fields) == _PAIR and (text := only_text(content)) is not None and "role" in fields:
+        return {"role": role, "parts": [text_part(text)]}
     if role == "user" and content and all("toolResult" in accessors.fields(one) for one in accessors.items(content)):
         role = "user" if isinstance(content, str) else "tool"
     message: Message = {"role": role, "parts": content_parts(content)}

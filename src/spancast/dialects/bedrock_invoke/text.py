@@ -70,6 +70,7 @@ _NOT_FIELDS: Final = frozenset(
     }
 )  # fmt: skip
 _OF_CHUNKS: Final = frozenset({*_LISTS, *_TEXTS, *_REASONS, "response", "index", "event_type", "is_finished"})
+_CANDIDATE_FIELDS: Final = frozenset({*_TEXTS, *_REASONS, "data", "id", "index", "tokenCount"})
 _FINISH_REASONS: Final = {
     "finish": "stop",
     "complete": "stop",
@@ -174,7 +175,7 @@ def read_response(response: Mapping[str, Any], *, content: bool) -> Response:
     """Read a complete response; one of an unknown model has the attributes that its fields give."""
     failure = read_failure(response.get("error"), response)
     candidates = list(_candidates(response))
-    native = [reason for _, reason in candidates if reason]
+    native = [reason for _, reason, _ in candidates if reason]
     reasons = [_FINISH_REASONS.get(reason.lower(), reason.lower()) for reason in native]
     if failure is not None:
         reasons = ["error"]
@@ -194,8 +195,8 @@ def read_response(response: Mapping[str, Any], *, content: bool) -> Response:
     )
 
 
-def _candidates(response: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None]]:
-    """Yield the text and the finish reason of each generated text."""
+def _candidates(response: Mapping[str, Any]) -> Iterator[tuple[str | None, str | None, Mapping[str, Any]]]:
+    """Yield the text and the finish reason of each generated text, and the object in a list that has them."""
     found = next((response[name] for name in _LISTS if accessors.items(response.get(name))), None)
     for item in accessors.items(found) if found is not None else (response,):
         fields = accessors.fields(item)
@@ -206,11 +207,13 @@ def _candidates(response: Mapping[str, Any]) -> Iterator[tuple[str | None, str |
         words = (one if isinstance(one, str) else accessors.fields(one).get("reason") for one in given)
         reason = next((word for word in words if isinstance(word, str) and word), None)
         if text is not None or reason is not None:
-            yield text, reason
+            yield text, reason, {} if found is None else fields
 
 
 def _output(
-    response: Mapping[str, Any], candidates: list[tuple[str | None, str | None]], reasons: list[str]
+    response: Mapping[str, Any],
+    candidates: list[tuple[str | None, str | None, Mapping[str, Any]]],
+    reasons: list[str],
 ) -> list[Message]:
     messages: list[Message] = []
     calls = [_tool_call(call) for call in accessors.items(response.get("tool_calls"))]
@@ -218,11 +221,12 @@ def _output(
         accessors.fields(artifact).get("base64") for artifact in accessors.items(response.get("artifacts"))
     ]
     images = [_media("image", image) for image in made if isinstance(image, str)]
-    for index, (text, _) in enumerate(candidates or [(None, None)]):
+    for index, (text, _, fields) in enumerate(candidates or [(None, None, {})]):
         parts = [text_part(text)] if text else []
         if not index:
             parts += [*calls, *images]
-        messages += output_messages(parts, reasons[index] if index < len(reasons) else None)
+        made_of = output_messages(parts, reasons[index] if index < len(reasons) else None)
+        messages += [add_rest(message, fields, _CANDIDATE_FIELDS) for message in made_of]
     return messages
 
 
@@ -254,10 +258,12 @@ def _dimensions(response: Mapping[str, Any]) -> Attributes:
 class TextStream(StreamReader):
     """A reader of chunks that each have a piece of the text; without ``content`` it keeps no text."""
 
-    __slots__ = ("_content", "_fields", "_pieces", "_whole")
+    __slots__ = ("_candidate", "_content", "_fields", "_pieces", "_whole")
 
     def __init__(self, *, content: bool) -> None:
         self._content = content
+        self._candidate: dict[str, Any] = {}
+        """Other fields of the objects that have the pieces."""
         self._fields: dict[str, Any] = {}
         self._pieces: list[str] = []
         self._whole: Mapping[str, Any] | None = None
@@ -271,7 +277,9 @@ class TextStream(StreamReader):
         elif any(len(accessors.items(fields.get(name))) > 1 for name in _LISTS):
             # Several texts at once are not a piece of one.
             self._whole = fields
-        for text, reason in _candidates(fields):
+        for text, reason, candidate in _candidates(fields):
+            if self._content:
+                self._candidate |= {name: candidate[name] for name in candidate if name not in _CANDIDATE_FIELDS}
             if self._content and text:
                 self._pieces.append(text)
             if reason is not None:
@@ -284,5 +292,7 @@ class TextStream(StreamReader):
 
     def result(self) -> Response:
         """Return the response received so far."""
-        text = {"text": "".join(self._pieces)} if self._pieces else {}
+        text: dict[str, Any] = {"text": "".join(self._pieces)} if self._pieces else {}
+        if text and self._candidate:
+            text = {"outputs": [{**self._candidate, **text, "stop_reason": self._fields.get("stop_reason")}]}
         return read_response({**self._fields, **text, **(self._whole or {})}, content=self._content)

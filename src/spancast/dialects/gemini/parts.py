@@ -16,6 +16,7 @@ from spancast.dialects import accessors
 from spancast.dialects.content import (
     generic_part,
     media_part,
+    only_text,
     reasoning_part,
     text_part,
     tool_call_part,
@@ -26,6 +27,8 @@ from spancast.model.call import Message, MessagePart
 
 Fields = Mapping[str, Any]
 
+_OBJECT: Final = frozenset({dict})
+_PAIR: Final = 2
 _UPPER: Final = re.compile(r"(?<=[a-z0-9])([A-Z])")
 _NAMES_CACHED: Final = 1_024
 _NAME_LIMIT: Final = 64
@@ -51,8 +54,23 @@ def content_messages(value: object) -> list[Message]:
     """Return contents as messages: a text, a part, a content, or a list of these."""
     given = accessors.items(value) or (value,)
     return [
-        _message(item) for item in given if isinstance(item, str) or accessors.items(item) or accessors.fields(item)
+        _text_message(item) or _message(item)
+        for item in given
+        if isinstance(item, str) or accessors.items(item) or accessors.fields(item)
     ]
+
+
+def _text_message(value: Any) -> Message | None:  # noqa: ANN401 - wire JSON
+    """Return a content with a role and one text as a message; None for any other."""
+    if (
+        type(value) in _OBJECT
+        and len(value) == _PAIR
+        and (text := only_text(value.get("parts"))) is not None
+        and type(role := value.get("role")) is str
+        and role
+    ):
+        return {"role": _ROLES.get(role, role), "parts": [text_part(text)]}
+    return None
 
 
 def content_parts(value: object) -> list[MessagePart]:

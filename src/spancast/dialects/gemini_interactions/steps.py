@@ -12,6 +12,7 @@ from spancast.dialects import accessors
 from spancast.dialects.content import (
     generic_part,
     media_part,
+    only_text,
     reasoning_part,
     text_part,
     tool_call_part,
@@ -27,6 +28,8 @@ _CALL: Final = "_call"
 _RESULT: Final = "_result"
 _OPAQUE: Final = frozenset({"type", "signature"})
 _ROLES: Final = {"model": "assistant"}
+_STEP_ROLES: Final = {"model_output": "assistant", "user_input": "user"}
+_PAIR: Final = 2
 
 
 def input_messages(value: object) -> list[Message]:
@@ -43,6 +46,8 @@ def input_messages(value: object) -> list[Message]:
         role = _role(fields)
         if "role" not in fields and role == joined:
             messages[-1]["parts"] += item_parts(item)
+        elif len(fields) == _PAIR and (text := _step_text(fields)) is not None:
+            messages.append({"role": role, "parts": [text_part(text)]})
         else:
             is_turn = "role" in fields
             parts = content_parts(fields.get("content")) if is_turn else item_parts(item)
@@ -52,11 +57,19 @@ def input_messages(value: object) -> list[Message]:
     return messages
 
 
+def _step_text(step: Fields) -> str | None:
+    """Return the text of a step that has nothing else; None for any other."""
+    is_step = step.get("type") in ("model_output", "user_input")
+    content = only_text(step.get("content"), _PAIR) if is_step else None
+    return content if content is not None and step["content"][0].get("type") == "text" else None
+
+
 def _role(item: Fields) -> str:
-    role = accessors.text(item.get("role"))
-    if role is not None:
-        return _ROLES.get(role, role)
     kind = accessors.text(item.get("type")) or "text"
+    if (role := accessors.text(item.get("role"))) is not None:
+        return _ROLES.get(role, role)
+    if kind in _STEP_ROLES:
+        return _STEP_ROLES[kind]
     if kind == "function_result":
         return "tool"
     is_model = kind in ("model_output", "thought") or kind.endswith((_CALL, _RESULT))

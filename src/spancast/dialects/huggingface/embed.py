@@ -17,7 +17,7 @@ class _HuggingFaceEmbed(OpenAIEmbeddings):
     name: str = "huggingface_embed"
     provider: str = "hugging_face"
     is_shared: bool = False
-    answers: str | None = None
+    answers: str | None = "spancast.dialects.huggingface.answers:EMBED"
 
     def read_response(self, response: object, *, content: bool) -> Response:
         """Read a response without its vectors: one, one per text, or one per token of each text."""

@@ -25,7 +25,7 @@ class _HuggingFaceGenerate(TranslatedChat):
     name: str = "huggingface_generate"
     provider: str = "hugging_face"
     operation: str = "text_completion"
-    answers: str | None = None
+    answers: str | None = "spancast.dialects.huggingface.answers:GENERATE"
 
     def translated_request(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a request as that of Chat Completions; the prompt is a user message."""

@@ -21,6 +21,8 @@ _STARTED: Final = "conversation.response.started"
 _DONE: Final = "conversation.response.done"
 _ERROR: Final = "conversation.response.error"
 _MESSAGE: Final = "message.output"
+_MESSAGES: Final = (_MESSAGE, "message.input")
+_OBJECT: Final = frozenset({dict})
 _TOOL: Final = "tool.execution"
 _CALL: Final = "function.call"
 _HANDOFF: Final = "agent.handoff"
@@ -69,7 +71,8 @@ class _MistralConversations(TranslatedChat):
         inputs = body.get("inputs")
         given: list[object] = [{"content": inputs}] if isinstance(inputs, str) else [*accessors.items(inputs)]
         rest = {name: value for name, value in body.items() if name not in _READ}
-        return {**rest, **accessors.fields(body.get("completion_args")), "messages": [_message([one]) for one in given]}
+        messages = [_text_message(one) or _message([one]) for one in given]
+        return {**rest, **accessors.fields(body.get("completion_args")), "messages": messages}
 
     def translated_response(self, response: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a complete response as that of Chat Completions."""
@@ -99,6 +102,14 @@ class _MistralConversations(TranslatedChat):
 
 
 MISTRAL_CONVERSATIONS: Final = _MistralConversations()
+
+
+def _text_message(entry: Any) -> dict[str, Any] | None:  # noqa: ANN401 - wire JSON
+    """Return a message of one text, as almost every entry is; None for any other."""
+    if type(entry) in _OBJECT and type(content := entry.get("content")) is str and entry.get("type") in _MESSAGES:
+        role = entry.get("role")
+        return {"role": role, "content": content} if type(role) is str else None
+    return None
 
 
 def _message(entries: list[object], role: str = "user") -> dict[str, Any]:

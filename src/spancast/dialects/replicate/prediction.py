@@ -19,8 +19,8 @@ _PARAMETERS: Final = {"max_new_tokens": "max_tokens"}
 _TRANSLATED: Final = frozenset({*_PROMPTS, *_IMAGES, "system_prompt"})
 _REQUEST_FIELDS: Final = frozenset({"input", "webhook", "webhook_completed", "webhook_events_filter"})
 _USAGE: Final = {"input_token_count": "prompt_tokens", "output_token_count": "completion_tokens"}
-_REASONS: Final = {"succeeded": "stop", "failed": "error", "canceled": "canceled"}
-"""The states in which a prediction ends."""
+_REASONS: Final = {"succeeded": "stop", "failed": "error", "canceled": "error"}
+"""The states in which a prediction ends, as its SDK documents them."""
 
 
 def has_prompt(body: Mapping[str, Any]) -> bool:
@@ -89,7 +89,8 @@ class _ReplicatePrediction(TranslatedChat):
             return None
         # Empty, or why it ended before it was complete.
         reason = accessors.fields(json_codec.decode(data.encode()) if isinstance(data, str) else data).get("reason")
-        return {"choices": [choice_of(reason=reason or "stop", delta={})]}
+        known = _REASONS.get(reason) if isinstance(reason, str) else "stop"
+        return {"choices": [choice_of(reason=known or reason, native_reason=reason, delta={})]}
 
 
 def _head(prediction: Mapping[str, Any]) -> dict[str, Any]:

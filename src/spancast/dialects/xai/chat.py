@@ -1,6 +1,6 @@
 """xAI's gRPC API (``xai_api.Chat``), in the JSON form of its protocol buffers, with the field names of the schema.
 
-A message may also be given as it is on the wire: ``{"proto": "<hexadecimal>"}``.
+A message may also be given as it is on the wire: ``{"proto": "<bytes as Latin-1>"}``.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from spancast.diagnostics import counters
 from spancast.dialects import accessors
+from spancast.dialects.content import only_text
 from spancast.dialects.error_body import http_error_attributes
 from spancast.dialects.openai_chat.translated import TranslatedChat
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes
 
 _OBJECT: Final = frozenset({dict})
-_LIST: Final = frozenset({list})
 _REQUEST: Final = "xai_api.GetCompletionsRequest"
 _RESPONSE: Final = "xai_api.GetChatCompletionResponse"
 _CHUNK: Final = "xai_api.GetChatCompletionChunk"
@@ -46,7 +46,7 @@ _DETAILS: Final = {"prompt_text_tokens": "text_tokens", "prompt_image_tokens": "
 _OWN_TOOLS: Final = frozenset({"client_side_tool", "invalid"})
 """Types of calls of tools that the caller runs."""
 _PAIR: Final = 2
-_ENUM_SIZE: Final = 2
+_TOOLS_CACHED: Final = 256
 
 
 class _XaiChat(TranslatedChat):
@@ -67,7 +67,7 @@ class _XaiChat(TranslatedChat):
             for item in accessors.items(body.get("messages"))
         ]
         if tools := accessors.items(body.get("tools")):
-            translated["tools"] = [_tool(accessors.fields(tool)) for tool in tools]
+            translated["tools"] = [tool if "type" in tool else _tool(tool) for tool in map(accessors.fields, tools)]
         if (choice := body.get("tool_choice")) is not None:
             translated["tool_choice"] = _tool_choice(accessors.fields(choice))
         if (form := body.get("response_format")) is not None:
@@ -104,7 +104,8 @@ def _decoded(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
     try:
         kind: Any = message_factory.GetMessageClass(descriptor_pool.Default().FindMessageTypeByName(name))
-        proto = kind.FromString(bytes.fromhex(wire))
+        data = wire.encode("latin-1")
+        proto = kind.FromString(data)
     except (KeyError, ValueError, DecodeError):
         counters.add("internal_errors")
         return {}
@@ -114,10 +115,29 @@ def _decoded(message: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     if name != _REQUEST:
         return {**to_json(proto), **_without_proto(message)}
     roles = {number: _word("role", value.name) for number, value in _roles(kind).items()}
-    # The conversion takes 30 microseconds per message.
-    messages = [_text_message(one, roles) or to_json(one) for one in proto.messages]
+    given = [*proto.messages]
+    texts = [_text_message(one, roles) for one in given]
+    tools = [_tool_of(one.SerializeToString(), one.__class__) for one in proto.tools]
     proto.ClearField("messages")
-    return {**to_json(proto), "messages": messages, **_without_proto(message)}
+    in_messages = len(data) - proto.ByteSize()
+    proto.ClearField("tools")
+    # A message with another field is longer; to ask each one for its size takes as long as to read its text.
+    if not (all(texts) and in_messages == sum(size + (2 if size < 128 else 3) for _, size in filter(None, texts))):  # noqa: PLR2004
+        # The conversion takes 30 microseconds per message.
+        texts = [
+            text if text is not None and one.ByteSize() == text[1] else (to_json(one), 0)
+            for one, text in zip(given, texts, strict=True)
+        ]
+    found = {**to_json(proto), "messages": [text[0] for text in texts if text], **_without_proto(message)}
+    return {**found, "tools": tools} if tools else found
+
+
+@functools.lru_cache(_TOOLS_CACHED)
+def _tool_of(wire: bytes, kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a class of protocol buffers
+    """Return a tool, which is the same in all requests of a program, as that of Chat Completions."""
+    from google.protobuf import json_format  # noqa: PLC0415 - as above
+
+    return _tool(json_format.MessageToDict(kind.FromString(wire), preserving_proto_field_name=True))
 
 
 def _roles(kind: Any) -> Mapping[int, Any]:  # noqa: ANN401 - a class of protocol buffers
@@ -129,19 +149,18 @@ def _without_proto(message: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in message.items() if name != "proto"}
 
 
-def _text_message(proto: Any, roles: Mapping[int, object]) -> dict[str, Any] | None:  # noqa: ANN401 - a protocol buffer
-    """Return a message that has a role and one text, as that of Chat Completions; None for any other.
+def _text_message(proto: Any, roles: Mapping[int, object]) -> tuple[dict[str, Any], int] | None:  # noqa: ANN401 - a protocol buffer
+    """Return the role and the text of a message, as that of Chat Completions, and its size if it has nothing else.
 
-    Any other field would make its wire form longer. To ask for its fields takes three times as long.
+    None if it has not one text. To ask for its fields takes three times as long.
     """
     content, role = proto.content, proto.role
     if len(content) != 1 or not role or not (text := content[0].text):
         return None
     length = len(text) if text.isascii() else len(text.encode())
-    # The size of a field: a tag, its length in groups of seven bits, its bytes.
-    part = 1 + (length.bit_length() + 6) // 7 + length
-    is_text_only = proto.ByteSize() == 1 + (part.bit_length() + 6) // 7 + part + _ENUM_SIZE
-    return {"role": roles.get(role), "content": text} if is_text_only else None
+    # Tags and lengths: a length has seven bits per byte, and the outer field is that much longer.
+    around = 6 if length < 126 else 7 if length < 128 else 8 if length < 16_376 else 0  # noqa: PLR2004
+    return ({"role": roles.get(role), "content": text}, length + around) if around else None
 
 
 def _word(name: str, value: object) -> object:
@@ -155,12 +174,10 @@ def _message(value: Any) -> object:  # noqa: ANN401 - wire JSON
     if (
         type(value) in _OBJECT
         and len(value) == _PAIR
-        and type(parts := value.get("content")) in _LIST
-        and len(parts) == 1
+        and (text := only_text(value.get("content")))
+        and type(role := value.get("role")) is str
     ):
-        text = parts[0].get("text") if type(parts[0]) in _OBJECT else None
-        if type(text) is str and text and type(role := value.get("role")) is str:
-            return {"role": role.removeprefix(_ROLE).lower(), "content": text}
+        return {"role": role.removeprefix(_ROLE).lower(), "content": text}
     fields = accessors.fields(value)
     content = accessors.items(fields.get("content"))
     role = _word("role", fields.get("role"))
