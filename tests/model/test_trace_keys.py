@@ -192,7 +192,5 @@ def test_object_that_cannot_be_read_is_reported_and_other_keys_are_kept(kind: ty
     for source in ("trace", "metadata"):
         keys = read(**{"session_id": "s", source: broken})
         assert keys.session_id == "s"
-        assert keys.validation_errors == (
-            f"{source}: {kind.__name__} given, an object of keys is allowed; ignored",
-        )
+        assert keys.validation_errors == (f"{source}: {kind.__name__} given, an object of keys is allowed; ignored",)
     assert read({"a": broken, Opaque(): 1}, metadata={Opaque(): 1, "b": 2}).custom.keys() >= {"a", "b"}

@@ -251,7 +251,8 @@ def _read_metadata(metadata: object, validation_errors: list[str]) -> Mapping[st
     if len(pairs) > METADATA_PAIRS:
         validation_errors.append(f"metadata: {len(pairs)} pairs, at most {METADATA_PAIRS} are allowed")
     for key, value in pairs.items():
-        if len(key if isinstance(key, str) else key_text(key)) > METADATA_KEY_LIMIT or (isinstance(value, str) and len(value) > METADATA_VALUE_LIMIT):
+        name = key if isinstance(key, str) else key_text(key)
+        if len(name) > METADATA_KEY_LIMIT or (isinstance(value, str) and len(value) > METADATA_VALUE_LIMIT):
             validation_errors.append(
                 f"metadata: a pair is longer than the {METADATA_KEY_LIMIT}/{METADATA_VALUE_LIMIT} characters allowed"
             )
