@@ -198,18 +198,19 @@ def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes
             into[name] = attribute_value(item)
 
 
-def _mapping(name: str, value: object, validation_errors: list[str]) -> Mapping[str, Any]:
+def _mapping(name: str, value: object, validation_errors: list[str]) -> Mapping[Any, Any]:
     if json_codec.is_absent(value):
         return _NO_CUSTOM
+    given: Any = value
     # Without `attempt` for a dict, which every call has.
-    pairs: Mapping[str, Any] | None = value if type(value) is dict else attempt(_pairs, value)
+    pairs: Mapping[Any, Any] | None = given if type(given) is dict else attempt(_pairs, given)
     if pairs is not None:
         return pairs
-    validation_errors.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
+    validation_errors.append(f"{name}: {type(given).__name__} given, an object of keys is allowed; ignored")
     return _NO_CUSTOM
 
 
-def _pairs(value: object) -> Mapping[str, Any] | None:
+def _pairs(value: object) -> Mapping[Any, Any] | None:
     if json_codec.is_mapping(value):
         return dict(value)
     # openrouter's TraceConfig and other pydantic models with the keys as fields
