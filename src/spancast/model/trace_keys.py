@@ -201,12 +201,10 @@ def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes
 def _mapping(name: str, value: object, validation_errors: list[str]) -> Mapping[Any, Any]:
     if json_codec.is_absent(value):
         return _NO_CUSTOM
-    given: Any = value
-    # Without `attempt` for a dict, which every call has.
-    pairs: Mapping[Any, Any] | None = given if type(given) is dict else attempt(_pairs, given)
+    pairs = attempt(_pairs, value)
     if pairs is not None:
         return pairs
-    validation_errors.append(f"{name}: {type(given).__name__} given, an object of keys is allowed; ignored")
+    validation_errors.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
     return _NO_CUSTOM
 
 
