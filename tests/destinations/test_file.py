@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.destinations.payloads import ENCODER, payload
 
+from spancast.destinations import file
 from spancast.destinations.file import FileConfig, FileDestination
 from spancast.destinations.protocol import Delivered, Retry
 
@@ -79,6 +80,30 @@ def test_deliver_on_full_disk_is_retried_without_partial_line(tmp_path: Path, mo
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full does not exist")
+def test_file_that_cannot_be_opened_after_its_rotation_closes_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a closed descriptor may belong to another thread by then."""
+    to, really, opened = destination(tmp_path / "spans.jsonl", max_bytes=10), file._open, list[int]()
+    assert to.deliver(payload(), 60) == Delivered()
+    closed: list[int] = []
+
+    def open_once(path: Path) -> int:
+        if opened:
+            raise OSError(errno.EMFILE, "Too many open files")
+        opened.append(really(path))
+        return opened[0]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(file, "_open", open_once)
+        patched.setattr(file.os, "close", lambda handle, close=os.close: (closed.append(handle), close(handle)))
+        outcome = to.deliver(payload(), 60)
+    assert isinstance(outcome, Retry)
+    assert "Too many open files" in outcome.reason
+    assert closed == opened
+    assert to.deliver(payload(), 60) == Delivered()
+
+
 def test_deliver_to_dev_full_is_retried() -> None:
     outcome = destination("/dev/full").deliver(payload(), 1)
     assert isinstance(outcome, Retry)

@@ -21,7 +21,7 @@ from tests.encoding.test_conventions import TOOLS
 from tests.ports import own_port
 
 from spancast.destinations import partial_delivery, redis_streams
-from spancast.destinations.protocol import Delivered, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Failed, Rejected, Retry
 from spancast.destinations.redis_streams import RedisConfig, RedisDestination
 from spancast.encoding.encoder import SpanEncoder
 from spancast.encoding.redaction import Redaction
@@ -128,6 +128,29 @@ def test_full_memory_is_retried_and_nothing_is_added_twice(port: int, engine: An
     assert to.deliver(payload(), 60) == Delivered()
     to.close()
     assert len(entries(engine)) == 4
+
+
+def test_server_without_enough_replicas_is_retried_and_an_unknown_error_blames_no_span(port: int, engine: Any) -> None:
+    to = destination(port)
+    engine.config_set("min-replicas-to-write", 1)
+    outcome = to.deliver(payload(), 60)
+    assert isinstance(outcome, Retry)
+    assert "NOREPLICAS" in outcome.reason
+    engine.config_set("min-replicas-to-write", 0)
+    to._client.pipeline = lambda **_: Failing()
+    outcome = to.deliver(payload(), 60)
+    assert isinstance(outcome, Failed)
+    assert "ERR something new" in outcome.reason
+    to.close()
+
+
+class Failing:
+    """A pipeline with answers of a later server."""
+
+    def xadd(self, *_: Any, **__: Any) -> None: ...
+
+    def execute(self, **_: Any) -> list[Exception]:
+        return [redis.ResponseError("ERR something new")] * 4
 
 
 def test_missing_right_and_wrong_password_are_retried(port: int, engine: Any) -> None:

@@ -38,6 +38,7 @@ from spancast.dialects.openai_responses.answers import responses_answer, respons
 from spancast.dialects.openai_responses.reader import OPENAI_FETCHED_RESPONSE, OPENAI_RESPONSES
 from spancast.dialects.openai_responses.realtime import OPENAI_REALTIME
 from spancast.dialects.protocol import Dialect
+from spancast.dialects.registry import DIALECTS, find_dialect
 from spancast.model import json_codec
 from spancast.model.call import Response
 from spancast.tracing.span_attributes import add_content, add_response
@@ -430,3 +431,23 @@ PIECES: dict[Any, Callable[[Json], Iterator[Any]]] = {
     GEMINI: gemini_pieces,
     GEMINI_INTERACTIONS: lambda event: iter([event.get("delta", {}).get("text")]),
 }
+
+
+@pytest.mark.parametrize("name", [name for name in DIALECTS if recordings(name)])
+@fuzzed
+@given(data=st.data())
+def test_reader_of_any_dialect_reads_mutated_recordings(name: str, data: st.DataObject) -> None:
+    """Also of those dialects whose texts are not compared above."""
+    dialect = find_dialect(name)
+    assert dialect is not None
+    cases = [case for _, case in sorted(recordings(name).items()) if isinstance(case, dict)]
+    case = data.draw(st.sampled_from(cases))
+    wire = {kind: mutate(case[kind], data.draw) for kind in ("request", "response", "stream") if case.get(kind)}
+    if isinstance(request := wire.get("request"), dict):
+        check_request(dialect.read_request(request, content=True))
+        assert dialect.read_request(request, content=False).messages == []
+    if "response" in wire:
+        check_response(dialect.read_response(wire["response"], content=True))
+        assert dialect.read_response(wire["response"], content=False).messages == []
+    if isinstance(events := wire.get("stream"), list):
+        check_response(read_stream(dialect, [event for event in events if not isinstance(event, str)]))

@@ -165,3 +165,32 @@ def test_key_with_a_name_of_its_own_is_not_reported(name: str) -> None:
 
 def test_request_metadata_is_not_checked_for_misspelled_keys() -> None:
     assert read(metadata={"trace_nam": "v"}).validation_errors == ()
+
+
+class Broken(dict[str, Any]):
+    """A mapping of the caller that cannot be read."""
+
+    def _broken(self, *_: object) -> Any:
+        raise RuntimeError("broken")
+
+    __iter__ = __len__ = items = keys = __getitem__ = _broken
+
+
+class Opaque:
+    """An object of the caller whose methods raise."""
+
+    def _broken(self, *_: object) -> Any:
+        raise RuntimeError("broken")
+
+    __str__ = __repr__ = __bool__ = __len__ = __eq__ = __getattr__ = _broken  # type: ignore[assignment]
+    __hash__ = object.__hash__
+
+
+@pytest.mark.parametrize("kind", [Broken, Opaque])
+def test_object_that_cannot_be_read_is_reported_and_other_keys_are_kept(kind: type[Any]) -> None:
+    broken = kind()
+    for source in ("trace", "metadata"):
+        keys = read(**{"session_id": "s", source: broken})
+        assert keys.session_id == "s"
+        assert keys.validation_errors == (f"{source}: {kind.__name__} given, an object of keys is allowed; ignored",)
+    assert read({"a": broken, Opaque(): 1}, metadata={Opaque(): 1, "b": 2}).custom.keys() >= {"a", "b"}

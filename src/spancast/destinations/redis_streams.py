@@ -18,7 +18,7 @@ from spancast.destinations.field_types import Duration, Secret, Text
 from spancast.destinations.optional_imports import required
 from spancast.destinations.partial_delivery import Answer, Partial, PartialDelivery, Row, rows_of
 from spancast.destinations.place import Place
-from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
+from spancast.destinations.protocol import Delivered, Encoder, Failed, Failure, Outcome, Payload, Rejected, Retry
 from spancast.destinations.sql_rows import ROW_NAMES, row_texts
 
 EXTRA: Final = "redis"
@@ -32,6 +32,11 @@ _TEMPORARY: Final = (
     "AuthenticationError", "AuthenticationWrongNumberOfArgsError", "NoPermissionError",
 )  # fmt: skip
 """Errors after which the entry is sent again; rights and passwords may be corrected."""
+_TEMPORARY_CODES: Final = ("MISCONF", "NOREPLICAS", "BUSY", "NOGOODSLAVE")
+"""The same, of which the client makes no types: the disk of the server, its replicas, a script."""
+_PERMANENT: Final = ("MovedError", "AskError", "ClusterCrossSlotError")
+"""The address is that of a cluster."""
+_WRONG_TYPE: Final = "WRONGTYPE"
 
 
 def _check_url(value: SecretStr) -> SecretStr:
@@ -103,29 +108,29 @@ class RedisDestination:
         replies, failure = self._attempt(lambda: pipeline.execute(raise_on_error=False))
         if failure is not None:
             return failure
-        again: dict[int, str] = {}
-        for position, reply in enumerate(replies):
-            if isinstance(reply, Exception):
-                outcome = self._outcome(reply)
-                if isinstance(outcome, Rejected):
-                    return outcome
-                again[position] = outcome.reason
-        return Partial(again)
+        failed = {n: self._outcome(reply) for n, reply in enumerate(replies) if isinstance(reply, Exception)}
+        if len(failed) == len(rows):
+            return failed[0]
+        return Partial({position: outcome.reason for position, outcome in failed.items()})
 
-    def _attempt(self, act: Callable[[], Any]) -> tuple[Any, Retry | Rejected | None]:
+    def _attempt(self, act: Callable[[], Any]) -> tuple[Any, Failure | None]:
         library = required("redis.exceptions", EXTRA)
         try:
             return act(), None
         except library.RedisError as error:
             return None, self._outcome(error)
 
-    def _outcome(self, error: Exception) -> Retry | Rejected:
+    def _outcome(self, error: Exception) -> Failure:
         kind, text = type(error).__name__, " ".join(str(error).split())[:120]
         # The text of an error of the connection may quote its address.
-        is_connection = kind in ("ConnectionError", "TimeoutError", "MaxConnectionsError")
-        reason = f"{self._label}: {kind}{'' if is_connection else f' ({text})'}"
-        is_temporary = is_connection or kind in _TEMPORARY
-        return Retry(reason) if is_temporary else Rejected(reason)
+        library = required("redis.exceptions", EXTRA)
+        is_connection = isinstance(error, (library.ConnectionError, library.TimeoutError))
+        is_quoting = is_connection and kind not in _TEMPORARY
+        reason = f"{self._label}: {kind}{'' if is_quoting else f' ({text})'}"
+        if is_connection or kind in _TEMPORARY or text.startswith(_TEMPORARY_CODES):
+            return Retry(reason)
+        # Of any other error it is unknown whether a row is the cause.
+        return Rejected(reason) if kind in _PERMANENT or text.startswith(_WRONG_TYPE) else Failed(reason)
 
 
 def create(config: RedisConfig, encoder: Encoder) -> RedisDestination:

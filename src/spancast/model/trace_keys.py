@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from spancast.diagnostics import attempt
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, AttributeValue
 from spancast.model.json_data import clean, json_data, json_string, key_text, unknown
@@ -116,16 +117,17 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
     known: dict[str, Any] = {}
     custom: dict[str, Any] = {}
     for key, value in given.items():
-        if key in NAMES:
+        if not isinstance(key, str):
+            custom[_key(key, validation_errors)] = value
+        elif key in NAMES:
             # Fast path: almost all names are valid.
             is_valid = type(value) is str and 0 < len(value) <= NAME_LIMIT and value.isascii()
             known[key] = value if is_valid else _name(f"trace.{key}", value, NAME_LIMIT, validation_errors)
         elif key not in _TOP_LEVEL and not (key == "enabled" and value is False):
-            name = key if type(key) is str else _key(key, validation_errors)
-            custom[name] = value
-            if meant := nearest_key(name):
+            custom[key] = value
+            if meant := nearest_key(key):
                 validation_errors.append(
-                    f"trace.{name}: unknown key (did you mean `{meant}`?); recorded as a custom one"
+                    f"trace.{key}: unknown key (did you mean `{meant}`?); recorded as a custom one"
                 )
     if metadata is not None:
         for key, value in _read_metadata(metadata, validation_errors).items():
@@ -196,17 +198,24 @@ def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes
             into[name] = attribute_value(item)
 
 
-def _mapping(name: str, value: object, validation_errors: list[str]) -> Mapping[str, Any]:
+def _mapping(name: str, value: object, validation_errors: list[str]) -> Mapping[Any, Any]:
     if json_codec.is_absent(value):
         return _NO_CUSTOM
+    pairs = attempt(_pairs, value)
+    if pairs is not None:
+        return pairs
+    validation_errors.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
+    return _NO_CUSTOM
+
+
+def _pairs(value: object) -> Mapping[Any, Any] | None:
     if json_codec.is_mapping(value):
-        return value
+        return dict(value)
     # openrouter's TraceConfig and other pydantic models with the keys as fields
     if hasattr(value, "__pydantic_fields_set__"):
         fields_set: dict[str, Any] = {**value.__dict__, **(getattr(value, "__pydantic_extra__", None) or {})}
         return {key: item for key, item in fields_set.items() if not json_codec.is_absent(item)}
-    validation_errors.append(f"{name}: {type(value).__name__} given, an object of keys is allowed; ignored")
-    return _NO_CUSTOM
+    return None
 
 
 def _name(name: str, value: object, limit: int, validation_errors: list[str]) -> str | None:
@@ -241,7 +250,8 @@ def _read_metadata(metadata: object, validation_errors: list[str]) -> Mapping[st
     if len(pairs) > METADATA_PAIRS:
         validation_errors.append(f"metadata: {len(pairs)} pairs, at most {METADATA_PAIRS} are allowed")
     for key, value in pairs.items():
-        if len(str(key)) > METADATA_KEY_LIMIT or (isinstance(value, str) and len(value) > METADATA_VALUE_LIMIT):
+        name = key if isinstance(key, str) else key_text(key)
+        if len(name) > METADATA_KEY_LIMIT or (isinstance(value, str) and len(value) > METADATA_VALUE_LIMIT):
             validation_errors.append(
                 f"metadata: a pair is longer than the {METADATA_KEY_LIMIT}/{METADATA_VALUE_LIMIT} characters allowed"
             )
