@@ -35,7 +35,7 @@ from spancast.destinations.store_index import (
     TraceQuery,
     TraceRow,
 )
-from spancast.destinations.store_sums import DAY, HOUR, MODEL, PROVIDER, SESSION, STATUS, USER, day_begin
+from spancast.destinations.store_sums import DAY, HOUR, MODEL, PROVIDER, SESSION, STATUS, USER, Sums, day_begin
 from spancast.encoding.redaction import NO_REDACTION, Redaction
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec
@@ -268,10 +268,14 @@ class _App:
             # Of more than a day, whole days.
             since_ns = day_begin(since_ns)
         rows = self._index.totals(_GROUPS.get(by, by), since_ns, selection.query.keys, _MAX_GROUPS + 1)
+        is_cut = len(rows) > _MAX_GROUPS
+        rows = rows[-_MAX_GROUPS:] if by in _TIMES else rows[:_MAX_GROUPS]
+        # A call may have several values of a custom key, or none.
+        is_all = by in _GROUPS and len(rows) > 1 and not is_cut
         return self._page(
-            request, "totals.html", rows=rows[-_MAX_GROUPS:] if by in _TIMES else rows[:_MAX_GROUPS], by=by,
-            cut=_MAX_GROUPS if len(rows) > _MAX_GROUPS else 0, since=since, groups=_GROUPS, is_time=by in _TIMES,
-            keys=self._index.values(""), selection=selection, progress=progress,
+            request, "totals.html", rows=rows, sum=_sum(rows) if is_all else None, cut=_MAX_GROUPS if is_cut else 0,
+            by=by, since=since, groups=_GROUPS, is_time=by in _TIMES, keys=self._index.values(""), selection=selection,
+            progress=progress,
         )  # fmt: skip
 
     # --- one trace --------------------------------------------------------------------------------
@@ -474,6 +478,16 @@ class _App:
 
     def _not_found(self, request: Request, _: object) -> Response:
         return self._failed(request, "there is no such page", 404)
+
+
+def _sum(rows: Sequence[Sums]) -> Sums:
+    """Return the sums of all groups; a percentile of them is not known."""
+    return Sums(
+        group="", calls=sum(row.calls for row in rows), errors=sum(row.errors for row in rows), p50_ms=0.0, p95_ms=0.0,
+        input=sum(row.input for row in rows), output=sum(row.output for row in rows),
+        cached=sum(row.cached for row in rows), cost=sum(row.cost for row in rows),
+        is_estimated=any(row.is_estimated for row in rows),
+    )  # fmt: skip
 
 
 async def _form(request: Request) -> dict[str, str]:
