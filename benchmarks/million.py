@@ -245,18 +245,7 @@ def page(store: Path) -> tuple[list[list[str]], int]:
         "middle": one.start_ns - 86_400 * _NS * _DAYS // 2, "trace": one.trace_id, "session": quote(one.session or ""),
         "common": _word(0), "second": _word(3), "rare": _word(_WORDS - 100),
     }  # fmt: skip
-    command = [
-        sys.executable,
-        "-m",
-        "spancast.cli",
-        "ui",
-        "--port",
-        "0",
-        "--store",
-        str(store),
-        "--spool",
-        str(store.with_name("spool")),
-    ]
+    command = [_PROGRAM, "ui", "--port", "0", "--store", str(store), "--spool", str(store.with_name("spool"))]
     found: list[list[str]] = []
     with subprocess.Popen(command, cwd=store.parent, env=clean_environ(), stderr=subprocess.PIPE, text=True) as server:
         try:
