@@ -324,8 +324,9 @@ def _command(arguments: list[str], delivered: Path | None) -> list[str]:
             break
         time.sleep(0.005)
     taken = time.perf_counter() - started
-    process.terminate()
-    _, _, used = os.wait4(process.pid, 0)
+    # Not by `process`, which would take the usage with the exit status.
+    os.kill(process.pid, signal.SIGTERM)
+    _, process.returncode, used = os.wait4(process.pid, 0)
     return [f"{taken * _MS:.0f}", f"{(used.ru_utime + used.ru_stime) * _MS:.0f}", f"{used.ru_maxrss // 1024}"]
 
 
