@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test attacks check format docs site servers jaeger bench otel versions peers frameworks release nightly heavy model
+.PHONY: help demo test attacks check format docs site servers jaeger bench million otel versions peers frameworks release nightly heavy model
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -78,6 +78,9 @@ jaeger: ## run Jaeger: OTLP on 4317 and 4318, page and API on 16686 (JAEGER_UI: 
 
 bench: $(READY) ## run the benchmark
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+million: $(READY) ## measure the page and the spool with a million spans each (half an hour and 12 GB in /tmp, once; ARGS="--spans 50000")
+	@$(BIN)/python -m benchmarks.million $(ARGS)
 
 # The oldest supported one, one between, and the newest: that of the development environment.
 OTEL ?= 1.30.0 1.37.0 newest

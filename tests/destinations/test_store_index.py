@@ -13,7 +13,7 @@ from tests.destinations.spans import START_NS, conversation, span
 from spancast.destinations import store_index
 from spancast.destinations.span_store import Store
 from spancast.destinations.store_index import Progress, StoreIndex, TraceQuery
-from spancast.destinations.store_sums import MODEL
+from spancast.destinations.store_sums import MODEL, USER
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
 from spancast.model.json_codec import encode
@@ -232,3 +232,41 @@ def test_totals_have_percentiles(store: Store, index: StoreIndex) -> None:
     [sums] = index.totals(MODEL, 0)
     assert (sums.group, sums.calls, sums.p50_ms, sums.p95_ms) == ("gpt-5.2", 100, 51.0, 96.0)
     assert index.totals(MODEL, START_NS + 200 * 10**9) == []
+
+
+def test_filters_that_few_pass_read_a_part_and_the_next_page_goes_on(
+    store: Store, index: StoreIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_index, "_MAX_LISTED", 20)
+    monkeypatch.setattr(store_index, "_MAX_HITS", 20)
+    monkeypatch.setattr(store_index, "_FIRST_HITS", 10)
+    monkeypatch.setattr(store_index, "_HITS", 10)
+    store.write(
+        [
+            call(
+                number,
+                "same words",
+                **{semconv.USER_ID: "u-1" if number % 2 else "u-2", semconv.USAGE_COST: number / 100},
+            )
+            for number in range(100)
+        ]
+    )
+    index.refresh()
+    wanted = [f"{number:032x}" for number in (5, 3, 1)]
+    # With few traces of the user, and with many.
+    for few in (500, 0):
+        monkeypatch.setattr(store_index, "_FEW", few)
+        monkeypatch.setattr(store_index, "_SOME", few)
+        for words in ("", "same"):
+            seen: list[str] = []
+            pages, before = 0, None
+            while pages == 0 or before is not None:
+                query = TraceQuery(
+                    words=words, keys=[(USER, "u-1"), (MODEL, "gpt-5.2")], until_ns=START_NS + 6 * 10**9, limit=2
+                )
+                rows, before = index.page(dataclasses.replace(query, before=before))
+                seen += [row.trace_id for row in rows]
+                pages += 1
+            assert seen == wanted
+            # The hits of few traces are found without reading others.
+            assert pages == 2 if few and words else pages > 2

@@ -177,6 +177,22 @@ def test_metrics_follow_the_conventions(server: ReplayServer) -> None:
             assert "gen_ai.conversation.id" not in point.attributes
 
 
+@pytest.mark.parametrize("has_metrics", [True, False])
+def test_times_of_all_chunks_are_on_the_span_if_metrics_take_them(has_metrics: bool, server: ReplayServer) -> None:
+    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False) if has_metrics else None
+    with captured_spans(meter_provider=meters) as spans:
+        replay("openai_chat", recordings("openai_chat")["openrouter.stream"], server)
+        attributes = dict(spans.one().attributes or {})
+    times = attributes.get("spancast.response.chunk_times")
+    if not has_metrics:
+        assert times is None
+        return
+    assert isinstance(times, tuple)
+    assert len(times) > 2
+    assert list(times) == sorted(times)
+    assert times[0] == attributes["gen_ai.response.time_to_first_chunk"]
+
+
 @pytest.mark.parametrize("limit", [128, 64])
 def test_attribute_limit_keeps_convention_attributes(
     limit: int, server: ReplayServer, monkeypatch: pytest.MonkeyPatch

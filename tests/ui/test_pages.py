@@ -171,7 +171,7 @@ def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path:
         reader = Reader(context, address)
         reader.open(f"/trace/{2:032x}")
         assert re.search(
-            r"2 messages as in “chat” new since “chat” user second question assistant second answer",
+            r"2 messages as in “chat” of [^”]+ new since “chat” of [\w :,]+ user second question assistant second answer",
             reader.text("#call"),
         )
         reader.open("/sessions").locator(".name").click()
@@ -196,6 +196,7 @@ def test_compare_marks_what_differs(reader: Reader) -> None:
 
 def test_totals_by_model_and_day(reader: Reader) -> None:
     page = reader.open("/totals?by=model")
+    assert reader.text("tfoot").split()[:3] == ["all", "6", "1"]
     rows = [" ".join(row.split()) for row in page.locator("[data-row]").all_inner_texts()]
     assert [row.split()[:3] for row in rows] == [
         ["openai/gpt-5.2", "4", "1"], ["claude-sonnet-5", "1", rows[1].split()[2]],
@@ -203,6 +204,41 @@ def test_totals_by_model_and_day(reader: Reader) -> None:
     ]  # fmt: skip
     assert reader.open("/totals?by=feature").locator("[data-row]").all_inner_texts()[0].startswith("billing")
     assert reader.open("/totals").locator("[data-row]").count() == 1
+
+
+def test_chunks_of_a_stream_are_drawn(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    times = [0.01, 0.02, 0.075]
+    store.write([call(1, "slow", **{semconv.RESPONSE_CHUNK_TIMES: times, semconv.RESPONSE_TIME_TO_FIRST_CHUNK: 0.01})])
+    store.write([call(2, "no time", **{semconv.RESPONSE_CHUNK_TIMES: ["x"]})])
+    context = browser.new_context(java_script_enabled=False)
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open(f"/trace/{1:032x}")
+        assert reader.text(".chunks") == "3 chunks, longest pause 55 ms"
+        ticks = reader.page.locator(".chunks rect")
+        assert [ticks.nth(one).get_attribute("x") for one in range(3)] == ["10.0%", "20.0%", "75.0%"]
+        assert reader.open(f"/trace/{2:032x}").locator(".chunks").count() == 0
+        assert reader.wrong == []
+    context.close()
+
+
+def test_session_page_names_each_trace_and_repeats_its_question(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    store.write(
+        [call(number, "Where is my order?", f"answer {number}", **{semconv.SESSION_ID: "s"}) for number in (1, 2)]
+    )
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open("/session?id=s")
+        text = reader.text()
+        assert text.count("Where is my order?") == 2
+        assert text.index("answer 1") < text.rindex("Where is my order?") < text.index("answer 2")
+        assert reader.page.locator("h3.part").count() == 2
+        assert "again, nothing new" in reader.open(f"/trace/{2:032x}").locator("details.old summary").inner_text()
+        assert re.search(r"“chat” of \d+ \w+ \d{4}, [\d:]+ again", reader.text("details.old summary"))
+    context.close()
 
 
 def test_totals_by_hour_are_drawn(browser: Browser, tmp_path: Path) -> None:

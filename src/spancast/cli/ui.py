@@ -219,8 +219,10 @@ class SpoolDeliveries:
             destinations = configured(self._args, is_needed=False)
             with opened_spool(self._args) as spool:
                 naming, now_s = Naming(spool.routes(), destinations), time.time()
-                states = {naming.shown(key): spool.state(key) for key in naming.routes}
                 history = spool.history(bytes.fromhex(trace_id))
+                # Only of those that are shown: the size of a long queue takes as long as the search for a trace.
+                queued = {state.route for one in history for state in one.states if state.state == "waiting"}
+                states = {naming.shown(key): spool.state(key) for key in naming.routes if key in queued}
         except (SpancastError, ValueError) as error:
             return [], f"Nothing is known of other destinations: {error}"
         groups: dict[tuple[str, str, str], list[tuple[str, int, float]]] = {}

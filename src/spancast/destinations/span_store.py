@@ -235,7 +235,8 @@ def _full_ids(database: sqlite3.Connection, given: str, limit: int) -> list[str]
     query_values = {"id": given, "limit": limit}
     found = database.execute(query, query_values).fetchall()
     if not found and given:
-        by_prefix = "SELECT DISTINCT trace_id FROM spans WHERE substr(trace_id, 1, length(:id)) = :id LIMIT :limit"
+        # The digits of an id come before "g", so that the index finds the prefix.
+        by_prefix = "SELECT DISTINCT trace_id FROM spans WHERE trace_id >= :id AND trace_id < :id || 'g' LIMIT :limit"
         found = database.execute(by_prefix, {**query_values, "id": given.lower()}).fetchall()
     return [trace_id for (trace_id,) in found]
 

@@ -51,7 +51,13 @@ _SMALL: Final = 20_000
 _VANISHED_EVERY_S: Final = 10.0
 _MAX_TEXT: Final = 64_000
 _MAX_LINE: Final = 240
-_HITS: Final = 250
+_FIRST_HITS: Final = 250
+_HITS: Final = 1_000
+_FEW: Final = 500
+_SOME: Final = 20_000
+_MAX_LISTED: Final = 5_000
+_MAX_HITS: Final = 20_000
+"""Traces and hits that one page examines: filters that few of them pass must not read all."""
 _STRUCTURE: Final = frozenset({"type", "role", "id", "finish_reason"})
 _TAIL: Final = 100
 _SNIPPET_WORDS: Final = 14
@@ -313,13 +319,21 @@ class StoreIndex:
 
     def traces(self, query: TraceQuery) -> list[TraceRow]:
         """Return the traces of ``query``, newest first; those of a search in the order of their newest hit."""
+        return self.page(query)[0]
+
+    def page(self, query: TraceQuery) -> tuple[list[TraceRow], int | None]:
+        """Return the traces as ``traces``, and ``TraceQuery.before`` of the next page; None at the end.
+
+        If few pass the filters, a page may have fewer traces than the limit, or none, and others follow.
+        """
         with self._reading() as database:
             if database is None:
-                return []
+                return [], None
             if not query.words.strip():
-                return list(_listed(database, query))
+                return _listed(database, query)
             # Whole words first: to collect all words with a common beginning takes a second in a million spans.
-            return list(_searched(database, query, "")) or list(_searched(database, query, "*"))
+            rows, following = _searched(database, query, "")
+            return (rows, following) if rows or following else _searched(database, query, "*")
 
     def trace(self, trace_id: str) -> TraceRow | None:
         """Return the row of one trace."""
@@ -379,7 +393,11 @@ class StoreIndex:
 
 _EMPTY: Final = 1 << 62
 """``low`` of an empty index."""
-_EXISTS: Final = "EXISTS (SELECT 1 FROM keys k WHERE k.trace_id = {of}.trace_id AND k.key = ? AND k.value = ?)"
+# By the primary key of the table.
+_EXISTS: Final = (
+    "EXISTS (SELECT 1 FROM keys k WHERE k.key = ? AND k.value = ? AND k.start_ns = {of}.start_ns"
+    " AND k.trace_id = {of}.trace_id)"
+)
 
 
 def quoted(path: Path) -> str:
@@ -716,17 +734,23 @@ def _conditions(query: TraceQuery, keys: Sequence[tuple[str, str]]) -> tuple[str
     return "".join(f" AND {one}" for one in parts), values
 
 
-def _listed(database: sqlite3.Connection, query: TraceQuery) -> Iterator[TraceRow]:
+def _listed(database: sqlite3.Connection, query: TraceQuery) -> tuple[list[TraceRow], int | None]:
     before = query.before or _EMPTY
+    examined: list[Any] = []
     if query.keys:
         # In the order of the key's own index, so that the first page of a rare value reads no more than it shows.
         rare = min(query.keys, key=lambda one: _count(database, one))
         condition, values = _conditions(query, [one for one in query.keys if one != rare])
+        some = "FROM keys WHERE key = ? AND value = ? AND start_ns < ? ORDER BY start_ns DESC LIMIT ?"
         statement = (
-            "SELECT t.* FROM keys f CROSS JOIN traces t ON t.trace_id = f.trace_id WHERE f.key = ? AND f.value = ?"  # noqa: S608
-            f" AND f.start_ns < ?{condition} ORDER BY f.start_ns DESC LIMIT ?"
+            f"SELECT t.* FROM (SELECT trace_id, start_ns {some}) f CROSS JOIN traces t ON t.trace_id = f.trace_id"  # noqa: S608
+            f" WHERE 1{condition} ORDER BY f.start_ns DESC LIMIT ?"
         )
-        rows = database.execute(statement, [*rare, before, *values, query.limit])
+        given = [*rare, before, _MAX_LISTED if condition else query.limit + 1]
+        rows = database.execute(statement, [*given, *values, query.limit + 1]).fetchall()
+        if condition and len(rows) <= query.limit:
+            last = f"SELECT start_ns {some} OFFSET ?"
+            examined = database.execute(last, [*rare, before, 1, _MAX_LISTED - 1]).fetchall()
     else:
         condition, values = _conditions(query, ())
         # The condition reads the index alone.
@@ -735,8 +759,11 @@ def _listed(database: sqlite3.Connection, query: TraceQuery) -> Iterator[TraceRo
             f"{condition} ORDER BY t.start_ns DESC LIMIT ?) f JOIN traces t ON t.trace_id = f.trace_id"
             " ORDER BY t.start_ns DESC"
         )
-        rows = database.execute(statement, [before, *values, query.limit])
-    return map(_trace_row, rows)
+        rows = database.execute(statement, [before, *values, query.limit + 1]).fetchall()
+    found = [_trace_row(row) for row in rows[: query.limit]]
+    if len(rows) > query.limit:
+        return found, found[-1].start_ns
+    return found, examined[0][0] if examined else None
 
 
 def _count(database: sqlite3.Connection, one: tuple[str, str]) -> int:
@@ -744,32 +771,76 @@ def _count(database: sqlite3.Connection, one: tuple[str, str]) -> int:
     return int(database.execute(statement, one).fetchone()[0])
 
 
-def _searched(database: sqlite3.Connection, query: TraceQuery, ending: str) -> Iterator[TraceRow]:
+def _searched(database: sqlite3.Connection, query: TraceQuery, ending: str) -> tuple[list[TraceRow], int | None]:
     match = _match(query.words, ending)
     if not match:
-        return
+        return [], None
     condition, values = _conditions(query, query.keys)
-    chosen = (
-        "SELECT s.trace_id, s.id FROM json_each(?) h CROSS JOIN spans s ON s.id = h.value"  # noqa: S608
-        f" CROSS JOIN traces t ON t.trace_id = s.trace_id WHERE 1{condition} ORDER BY s.id DESC"
-    )
-    # FTS5 yields rowids in this order without collecting them, so the first page of a common word is fast.
-    hits = database.execute(
-        "SELECT rowid FROM texts WHERE texts MATCH ? AND rowid < ? ORDER BY rowid DESC", (match, query.before or _EMPTY)
-    )
+    allowed = _allowed(database, query.keys)
     newest: dict[str, int] = {}
-    while len(newest) < query.limit and (some := [one for (one,) in hits.fetchmany(_HITS)]):
-        for trace_id, hit in database.execute(chosen, [json_codec.encode(some), *values]):
-            if trace_id not in newest and not _is_before(database, query, match, trace_id):
-                newest[trace_id] = hit
+    left_out: set[str] = set()
+    examined, last = 0, None
+    for hits in _hits(database, match, query.before or _EMPTY, allowed):
+        examined, last = examined + len(hits), hits[-1]
+        found = database.execute(
+            "SELECT s.trace_id, s.id FROM json_each(?) h CROSS JOIN spans s ON s.id = h.value ORDER BY s.id DESC",
+            (json_codec.encode(hits),),
+        ).fetchall()
+        unknown = {one for one, _ in found} - newest.keys() - left_out
+        if allowed is not None:
+            unknown &= allowed
+        chosen = f"SELECT t.trace_id FROM json_each(?) c CROSS JOIN traces t ON t.trace_id = c.value WHERE 1{condition}"  # noqa: S608
+        passed = {one for (one,) in database.execute(chosen, [json_codec.encode(list(unknown)), *values])}
+        for trace_id, hit in found:
+            if trace_id in passed and trace_id not in newest:
+                if _is_before(database, query, match, trace_id):
+                    passed.remove(trace_id)
+                else:
+                    newest[trace_id] = hit
+        left_out |= unknown - passed
+        if len(newest) > query.limit or examined >= _MAX_HITS:
+            break
+    else:
+        last = None
+    rows: list[TraceRow] = []
     snippet = (
         f"SELECT snippet(texts, 0, '{HIT_START}', '{HIT_END}', '…', {_SNIPPET_WORDS}) FROM texts"  # noqa: S608
         " WHERE texts MATCH ? AND rowid = ?"
     )
     for trace_id, hit in islice(newest.items(), query.limit):
         row = database.execute("SELECT * FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
-        (found,) = database.execute(snippet, (match, hit)).fetchone()
-        yield _trace_row(row, found=" ".join(found.split()), hit=hit)
+        (found_text,) = database.execute(snippet, (match, hit)).fetchone()
+        rows.append(_trace_row(row, found=" ".join(found_text.split()), hit=hit))
+    return rows, rows[-1].hit if len(newest) > query.limit else last
+
+
+def _allowed(database: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> set[str] | None:
+    """Return the traces that have one of ``keys``, that with the fewest; None if each has many, or there is none."""
+    for most in (_FEW, _SOME):
+        for one in keys:
+            statement = "SELECT trace_id FROM keys WHERE key = ? AND value = ? LIMIT ?"
+            if len(rows := database.execute(statement, (*one, most + 1)).fetchall()) <= most:
+                return {trace_id for (trace_id,) in rows}
+    return None
+
+
+def _hits(database: sqlite3.Connection, match: str, before: int, allowed: set[str] | None) -> Iterator[list[int]]:
+    """Yield the rowids of spans that match, newest first, in parts; of few ``allowed`` traces only theirs."""
+    if allowed is not None and len(allowed) <= _FEW:
+        own = "SELECT id FROM spans WHERE trace_id IN (SELECT value FROM json_each(?)) AND id < ? ORDER BY id DESC"
+        ids = database.execute(own, (json_codec.encode(list(allowed)), before)).fetchall()
+        is_hit = "SELECT 1 FROM texts WHERE texts MATCH ? AND rowid = ?"
+        found = [one for (one,) in ids if database.execute(is_hit, (match, one)).fetchone()]
+        yield from ([found] if found else [])
+        return
+    # FTS5 yields rowids in this order without collecting them, so the first page of a common word is fast.
+    hits = database.execute(
+        "SELECT rowid FROM texts WHERE texts MATCH ? AND rowid < ? ORDER BY rowid DESC", (match, before)
+    )
+    size = _FIRST_HITS
+    while some := [one for (one,) in hits.fetchmany(size)]:
+        yield some
+        size = _HITS
 
 
 def _is_before(database: sqlite3.Connection, query: TraceQuery, match: str, trace_id: str) -> bool:

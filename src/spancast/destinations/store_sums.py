@@ -12,7 +12,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, Self
 
@@ -46,6 +46,7 @@ _PER_E: Final = 1 / math.log(1.04)
 _PICO: Final = 10**12
 _NS_PER_S: Final = 1_000_000_000
 _QUARTER_NS: Final = 900 * _NS_PER_S
+_DAY_AND_A_HALF_NS: Final = 36 * 3_600 * _NS_PER_S
 _NEVER_NS: Final = 1 << 62
 _COLUMNS: Final[Mapping[str, str]] = {MODEL: "model", PROVIDER: "provider", SESSION: "session", USER: "user"}
 _ADDED: Final = ("calls", "errors", "input", "output", "cached", "cost", "estimated")
@@ -117,6 +118,8 @@ class _Cell:
     cost: int = 0
     estimated: int = 0
     classes: Counter[int] = field(default_factory=Counter[int])
+    text: str = ""
+    """Classes as they are stored."""
     times_ns: list[int] = field(default_factory=list[int])
     """Exact durations; if there are ``classes`` from cells, these are counted there, too."""
 
@@ -139,12 +142,12 @@ class _Cell:
         self.estimated += row[6]
 
     def add_times(self, text: str) -> None:
-        for one in text.split():
+        # Most classes are in many cells: each is parsed once.
+        for one, times in Counter(text.split()).items():
             position, _, count = one.partition(":")
-            self.classes[int(position)] += int(count)
+            self.classes[int(position)] += int(count) * times
 
-    @property
-    def text(self) -> str:
+    def stored_times(self) -> str:
         return " ".join(f"{one}:{count}" for one, count in sorted(self.classes.items()) if count > 0)
 
     def sums(self, group: str) -> Sums:
@@ -156,11 +159,12 @@ class _Cell:
 
     def _percentiles(self, shares: Sequence[float]) -> list[float]:
         """Return percentiles in ms: exact, or from classes, to which exact times are added."""
+        self.add_times(self.text)
         if not self.classes:
             ordered = sorted(self.times_ns)
             return [ordered[_rank(share, len(ordered))] / 1e6 for share in shares]
-        classes = self.classes + Counter(map(_class_of, self.times_ns))
-        ordered, total = sorted(classes.items()), classes.total()
+        self.classes.update(map(_class_of, self.times_ns))
+        ordered, total = sorted(self.classes.items()), self.calls
         found: list[float] = []
         for share in shares:
             rank, passed = _rank(share, total), 0
@@ -191,6 +195,12 @@ def key_text(value: object) -> str:
     return (value if isinstance(value, str) else json_codec.encode(value))[:_MAX_KEY_VALUE]
 
 
+def day_begin(at_ns: int) -> int:
+    """Return the beginning of the local day."""
+    at = datetime.fromtimestamp(at_ns // _NS_PER_S)  # noqa: DTZ006 - days are local
+    return int(datetime(at.year, at.month, at.day).timestamp()) * _NS_PER_S  # noqa: DTZ001
+
+
 def count_calls(database: sqlite3.Connection, calls: Iterable[Call], sign: int = 1) -> None:
     """Add ``calls`` to their cells; with ``sign`` -1 subtract them."""
     cells: dict[tuple[str, str, str], _Cell] = {}
@@ -208,7 +218,16 @@ def count_calls(database: sqlite3.Connection, calls: Iterable[Call], sign: int =
             cell.add_sums(sums)
             cell.add_times(times)
         if cell.calls > 0:
-            row = (cell.calls, cell.errors, cell.input, cell.output, cell.cached, cell.cost, cell.estimated, cell.text)
+            row = (
+                cell.calls,
+                cell.errors,
+                cell.input,
+                cell.output,
+                cell.cached,
+                cell.cost,
+                cell.estimated,
+                cell.stored_times(),
+            )
             database.execute("INSERT OR REPLACE INTO sums VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*where, *row))
         else:
             database.execute("DELETE FROM sums WHERE key = ? AND day = ? AND value = ?", where)
@@ -222,7 +241,7 @@ def totals(
     Of more than ``limit`` groups those with the highest cost are returned; of days and hours the newest, in order.
     """
     cells = _Cells.of(database, by, since_ns, wanted)
-    groups = cells.sums() if cells else {}
+    groups = cells.sums(limit if cells.begin_ns <= since_ns and by not in (DAY, HOUR) else -1) if cells else {}
     for call in _calls(database, since_ns, cells.begin_ns if cells else _NEVER_NS, wanted):
         for name in call.values(by):
             group = groups.setdefault(name, _Cell())
@@ -232,11 +251,7 @@ def totals(
     names = (
         names[-limit:] if by in (DAY, HOUR) else sorted(names, key=lambda one: (-groups[one].cost, -groups[one].calls))
     )
-    names = names[:limit]
-    for name in names:
-        for times in cells.times(name) if cells else ():
-            groups[name].add_times(times)
-    return [groups[name].sums(name) for name in names]
+    return [groups[name].sums(name) for name in names[:limit]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,28 +273,27 @@ class _Cells:
             return None
         day, begin_ns = "", 0
         if since_ns > 0:
-            # The day in which the time begins is read call by call.
-            first = datetime.fromtimestamp(since_ns // _NS_PER_S)  # noqa: DTZ006 - days are local
-            next_day = datetime(first.year, first.month, first.day) + timedelta(days=1)  # noqa: DTZ001
-            day, begin_ns = str(next_day)[:10], int(next_day.timestamp()) * _NS_PER_S
+            begin_ns = day_begin(since_ns)
+            if begin_ns < since_ns:
+                # The day in which the time begins is read call by call.
+                begin_ns = day_begin(begin_ns + _DAY_AND_A_HALF_NS)
+            day = str(datetime.fromtimestamp(begin_ns // _NS_PER_S))[:10]  # noqa: DTZ006 - days are local
         if wanted:
             return cls(database, "day", "key = ? AND value = ? AND day >= ?", (*wanted[0], day), begin_ns)
         return cls(database, "value", "key = ? AND day >= ?", (by, day), begin_ns)
 
-    def sums(self) -> dict[str, _Cell]:
-        """Return each group with its sums, without times."""
+    def sums(self, limit: int) -> dict[str, _Cell]:
+        """Return the groups of the highest cost, -1 for all, with their sums; times are text until they are needed."""
         added = ", ".join(f"sum({one})" for one in _ADDED)
-        statement = f"SELECT {self.group}, {added} FROM sums WHERE {self.condition} GROUP BY {self.group}"  # noqa: S608 - constants
+        statement = (
+            f"SELECT {self.group}, group_concat(times, ' '), {added} FROM sums WHERE {self.condition}"  # noqa: S608 - constants
+            f" GROUP BY {self.group} ORDER BY sum(cost) DESC, sum(calls) DESC, {self.group} LIMIT ?"
+        )
         groups: dict[str, _Cell] = {}
-        for name, *sums in self.database.execute(statement, self.values):
-            groups[name] = _Cell()
+        for name, times, *sums in self.database.execute(statement, (*self.values, limit)):
+            groups[name] = _Cell(text=times)
             groups[name].add_sums(sums)
         return groups
-
-    def times(self, name: str) -> Iterable[str]:
-        """Yield the times of one group."""
-        statement = f"SELECT times FROM sums WHERE {self.condition} AND {self.group} = ?"  # noqa: S608 - constants
-        return (times for (times,) in self.database.execute(statement, (*self.values, name)))
 
 
 def _calls(

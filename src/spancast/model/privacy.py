@@ -300,8 +300,8 @@ _RESPONSE: Final[Mapping[str, Rule]] = {
     **_rows(
         _word,
         """
-        created_at error_code error_type generation_id incomplete native_finish_reasons object performanceConfigLatency
-        request_id response_type status stop_details.category user_id
+        chunk_times created_at error_code error_type generation_id incomplete native_finish_reasons object
+        performanceConfigLatency request_id response_type status stop_details.category user_id
         """,
     ),
     "amazon-bedrock-guardrailAction": _word,

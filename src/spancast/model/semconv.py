@@ -115,6 +115,8 @@ RESPONSE_NATIVE_FINISH_REASONS: Final = "spancast.response.native_finish_reasons
 RESPONSE_LOGPROBS: Final = "spancast.response.logprobs"
 RESPONSE_CACHE_HIT: Final = "spancast.response.cache_hit"
 """True if the response is from a cache of the client library, not from the provider."""
+RESPONSE_CHUNK_TIMES: Final = "spancast.response.chunk_times"
+"""Seconds from the request to each chunk of a stream; only if metrics are collected, which need these times."""
 RESPONSE_INCOMPLETE: Final = "spancast.response.incomplete"
 """The reason that a stream is not complete: ``closed``, ``abandoned``, ``cancelled``, ``failed`` or ``cut``."""
 

@@ -64,6 +64,7 @@ _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
 _NO_ATTRIBUTES: Final[Attributes] = {}
 _NO_TIMES: Final[list[float]] = []
+_MAX_CHUNK_TIMES: Final = 1_000
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
 """Calls being recorded, while they are alive."""
@@ -661,8 +662,7 @@ class TracedCall:
             self._note_empty_response(attributes)
         if incomplete and (self._first_chunk_s is not None or incomplete != "failed"):
             attributes[semconv.RESPONSE_INCOMPLETE] = incomplete
-        if self._first_chunk_s is not None:
-            attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = self._first_chunk_s
+        attributes.update(self._times())
         if failure is not None:
             attributes[semconv.ERROR_TYPE] = failure.type
             if failure is not self._failure:
@@ -679,6 +679,15 @@ class TracedCall:
         inner, self._inner = self._inner, None
         for call in inner or ():
             call.annotate_outer(self)
+
+    def _times(self) -> Attributes:
+        """Return the time of the first chunk; those of all chunks if metrics have taken them."""
+        if self._first_chunk_s is None:
+            return _NO_ATTRIBUTES
+        times: Attributes = {semconv.RESPONSE_TIME_TO_FIRST_CHUNK: self._first_chunk_s}
+        if 1 < len(self._chunk_times_s) <= _MAX_CHUNK_TIMES:
+            times[semconv.RESPONSE_CHUNK_TIMES] = list(self._chunk_times_s)
+        return times
 
     def _noted(self) -> Attributes:
         """Return what was noted during the call: the facts of its exception, and how often it was sent again."""

@@ -35,7 +35,7 @@ from spancast.destinations.store_index import (
     TraceQuery,
     TraceRow,
 )
-from spancast.destinations.store_sums import DAY, HOUR, MODEL, PROVIDER, SESSION, STATUS, USER
+from spancast.destinations.store_sums import DAY, HOUR, MODEL, PROVIDER, SESSION, STATUS, USER, Sums, day_begin
 from spancast.encoding.redaction import NO_REDACTION, Redaction
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec
@@ -49,6 +49,8 @@ from spancast.ui.trace_view import TraceView, trace_view
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
+_DAY_NS: Final = 86_400 * _NS_PER_S
+_MONTH_NS: Final = 30 * _DAY_NS
 _FRESH_S: Final = 0.05
 _EVERY_S: Final = 1.0
 _PAGE: Final = 50
@@ -188,11 +190,8 @@ class _App:
     def _list(self, request: Request) -> Response:
         progress = self._fresh()
         selection = self._selection(request.query_params)
-        rows = self._index.traces(replace(selection.query, limit=_PAGE + 1))
-        more = ""
-        if len(rows) > _PAGE:
-            rows = rows[:_PAGE]
-            more = selection.address(before=rows[-1].hit or rows[-1].start_ns)
+        rows, following = self._index.page(replace(selection.query, limit=_PAGE))
+        more = "" if following is None else selection.address(before=following)
         digest = hashlib.sha256(repr((rows, progress)).encode("utf-8", "replace")).hexdigest()[:16]
         if request.query_params.get("have") == digest:
             return Response(status_code=204)
@@ -264,12 +263,19 @@ class _App:
         selection = self._selection(params)
         since_ns = selection.query.since_ns
         if since_ns is None:
-            since_ns = int((time.time() - read_duration("30d")) * _NS_PER_S) if "since" not in params else 0
+            since_ns = int(time.time() * _NS_PER_S) - _MONTH_NS if "since" not in params else 0
+        if 0 < since_ns < time.time_ns() - _DAY_NS * 3 // 2:
+            # Of more than a day, whole days.
+            since_ns = day_begin(since_ns)
         rows = self._index.totals(_GROUPS.get(by, by), since_ns, selection.query.keys, _MAX_GROUPS + 1)
+        is_cut = len(rows) > _MAX_GROUPS
+        rows = rows[-_MAX_GROUPS:] if by in _TIMES else rows[:_MAX_GROUPS]
+        # A call may have several values of a custom key, or none.
+        is_all = by in _GROUPS and len(rows) > 1 and not is_cut
         return self._page(
-            request, "totals.html", rows=rows[-_MAX_GROUPS:] if by in _TIMES else rows[:_MAX_GROUPS], by=by,
-            cut=_MAX_GROUPS if len(rows) > _MAX_GROUPS else 0, since=since, groups=_GROUPS, is_time=by in _TIMES,
-            keys=self._index.values(""), selection=selection, progress=progress,
+            request, "totals.html", rows=rows, sum=_sum(rows) if is_all else None, cut=_MAX_GROUPS if is_cut else 0,
+            by=by, since=since, groups=_GROUPS, is_time=by in _TIMES, keys=self._index.values(""), selection=selection,
+            progress=progress,
         )  # fmt: skip
 
     # --- one trace --------------------------------------------------------------------------------
@@ -413,12 +419,12 @@ class _App:
         query = replace(self._selection(request.query_params).query, limit=1_000)
         count = 0
         while count < _MAX_EXPORT:
-            rows = self._index.traces(query)
+            rows, following = self._index.page(query)
             yield from rows
             count += len(rows)
-            if len(rows) < query.limit:
+            if following is None:
                 return
-            query = replace(query, before=rows[-1].hit or rows[-1].start_ns)
+            query = replace(query, before=following)
 
     def _jsonl(self, request: Request) -> Response:
         lines = (
@@ -472,6 +478,16 @@ class _App:
 
     def _not_found(self, request: Request, _: object) -> Response:
         return self._failed(request, "there is no such page", 404)
+
+
+def _sum(rows: Sequence[Sums]) -> Sums:
+    """Return the sums of all groups; a percentile of them is not known."""
+    return Sums(
+        group="", calls=sum(row.calls for row in rows), errors=sum(row.errors for row in rows), p50_ms=0.0, p95_ms=0.0,
+        input=sum(row.input for row in rows), output=sum(row.output for row in rows),
+        cached=sum(row.cached for row in rows), cost=sum(row.cost for row in rows),
+        is_estimated=any(row.is_estimated for row in rows),
+    )  # fmt: skip
 
 
 async def _form(request: Request) -> dict[str, str]:

@@ -51,7 +51,7 @@ class Pages:
             "span_duration": amounts.span_duration, "facts": trace_view.facts, "problems": trace_view.problems,
             "failure": trace_view.failure, "usage": trace_view.usage, "request_of": trace_view.request_of,
             "model_of": trace_view.model_of, "max_shown": markup.MAX_SHOWN, "store": store, "is_list": is_list,
-            "is_mapping": is_mapping, "share": _share,
+            "is_mapping": is_mapping, "share": _share, "chunks_of": trace_view.chunks_of,
         }  # fmt: skip
         self._environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - untyped in jinja2
         self._environment.globals.update(names)  # pyright: ignore[reportUnknownMemberType]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from spancast.encoding import amounts
@@ -188,6 +189,28 @@ def _stream_facts(span: SpanData, received: int | None) -> Iterator[tuple[str, s
         yield "speed", f"{received * _NS_PER_S / rest_ns:.0f} tokens/s after it"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunks:
+    """The chunks of a stream on its line of time: ``at`` are per cent, ``pause`` is the longest wait for the next."""
+
+    at: Sequence[float]
+    pause: str
+
+
+def chunks_of(span: SpanData) -> Chunks | None:
+    """Return the chunks of a stream; None if their times were not recorded (they are if metrics are collected)."""
+    given = span.first(semconv.RESPONSE_CHUNK_TIMES)
+    times = [float(one) for one in given if isinstance(one, int | float)] if is_list(given) else []
+    lasts_s = (span.end_ns - span.start_ns) / _NS_PER_S
+    if len(times) < 2 or lasts_s <= 0 or times != sorted(times):  # noqa: PLR2004 - a gap needs two
+        return None
+    pause_s = max(later - earlier for earlier, later in pairwise(times))
+    return Chunks(
+        at=[round(min(max(one * 100 / lasts_s, 0.0), 100.0), 2) for one in times],
+        pause=amounts.duration(int(pause_s * _NS_PER_S)),
+    )
+
+
 def _with_parts(count: int, **parts: int | None) -> str:
     known = [f"{value:,} {name}" for name, value in parts.items() if value]
     return f"{count:,} ({', '.join(known)})" if known else f"{count:,}"
@@ -244,7 +267,7 @@ def failure(span: SpanData) -> Failure | None:
 def usage(span: SpanData) -> dict[str, Any]:
     """Return every count and cost of ``span`` by its short name."""
     found = {
-        label + name.removeprefix(prefix): value
+        label + name.removeprefix(prefix): float(f"{value:.12g}") if isinstance(value, float) else value
         for name, value in span.attributes.items()
         for prefix, label in _USAGE.items()
         if name.startswith(prefix)
