@@ -681,7 +681,7 @@ class TracedCall:
             call.annotate_outer(self)
 
     def _times(self) -> Attributes:
-        """Return the time of the first chunk; those of all chunks if metrics have taken them."""
+        """Return the time of the first chunk; those of all chunks if the metrics of chunks have taken them."""
         if self._first_chunk_s is None:
             return _NO_ATTRIBUTES
         times: Attributes = {semconv.RESPONSE_TIME_TO_FIRST_CHUNK: self._first_chunk_s}

@@ -198,7 +198,7 @@ class Chunks:
 
 
 def chunks_of(span: SpanData) -> Chunks | None:
-    """Return the chunks of a stream; None if their times were not recorded (they are if metrics are collected)."""
+    """Return the chunks of a stream; None if their times were not recorded (they are with ``chunk_metrics``)."""
     given = span.first(semconv.RESPONSE_CHUNK_TIMES)
     times = [float(one) for one in given if isinstance(one, int | float)] if is_list(given) else []
     lasts_s = (span.end_ns - span.start_ns) / _NS_PER_S
