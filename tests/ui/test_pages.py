@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -146,6 +147,8 @@ def test_trace_tabs(reader: Reader) -> None:
 
 def test_session_is_a_chat_with_sums(reader: Reader) -> None:
     reader.open("/sessions").get_by_role("link", name="chat-42").click()
+    # Text is laid out with the style sheet.
+    reader.page.wait_for_load_state("load")
     assert "1 trace 6 calls, 1 failed 316 → 43 tokens ~$0.004405" in reader.text(".head")
     assert reader.page.locator(".turn").count() == 6
     # Repeated messages are not shown again.
@@ -154,7 +157,7 @@ def test_session_is_a_chat_with_sums(reader: Reader) -> None:
 
 def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path: Path) -> None:
     store = Store(tmp_path / "spans.db")
-    session = {semconv.SESSION_ID: "chat/1 & 2"}
+    session: dict[str, Any] = {semconv.SESSION_ID: "chat/1 & 2"}
     asked = [{"role": "user", "parts": [{"type": "text", "content": "first question"}]}]
     answered = {"role": "assistant", "parts": [{"type": "text", "content": "first answer"}]}
     asked_again = [*asked, answered, {"role": "user", "parts": [{"type": "text", "content": "second question"}]}]
@@ -210,7 +213,8 @@ def test_chunks_of_a_stream_are_drawn(browser: Browser, tmp_path: Path) -> None:
     store = Store(tmp_path / "spans.db")
     times = [0.01, 0.02, 0.075]
     store.write([call(1, "slow", **{semconv.RESPONSE_CHUNK_TIMES: times, semconv.RESPONSE_TIME_TO_FIRST_CHUNK: 0.01})])
-    store.write([call(2, "no time", **{semconv.RESPONSE_CHUNK_TIMES: ["x"]})])
+    odd: dict[str, Any] = {semconv.RESPONSE_CHUNK_TIMES: ["x"]}
+    store.write([call(2, "no time", **odd)])
     context = browser.new_context(java_script_enabled=False)
     with served(store.path) as address:
         reader = Reader(context, address)
@@ -225,9 +229,8 @@ def test_chunks_of_a_stream_are_drawn(browser: Browser, tmp_path: Path) -> None:
 
 def test_session_page_names_each_trace_and_repeats_its_question(browser: Browser, tmp_path: Path) -> None:
     store = Store(tmp_path / "spans.db")
-    store.write(
-        [call(number, "Where is my order?", f"answer {number}", **{semconv.SESSION_ID: "s"}) for number in (1, 2)]
-    )
+    session: dict[str, Any] = {semconv.SESSION_ID: "s"}
+    store.write([call(number, "Where is my order?", f"answer {number}", **session) for number in (1, 2)])
     context = browser.new_context()
     with served(store.path) as address:
         reader = Reader(context, address)
