@@ -37,7 +37,6 @@ from spancast.tracing.generator_steps import (
 )
 from spancast.tracing.traced_call import Incomplete, TracedCall
 
-
 _MAX_ANSWERS: Final = 256
 _answers: Final[set[type[Any]]] = set()
 """Classes whose objects are complete responses: to find out takes longer than to record one."""
