@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from benchmarks.cases import SESSION, USER, Case
+from benchmarks.cases import OPEN_KEYS, SESSION, USER, Case
 from benchmarks.environments import HERE
 from benchmarks.provider import client_class, http_client, method
 from benchmarks.running import Running, baseline, plain
@@ -136,6 +136,15 @@ def _start_around_client(case: Case) -> Running:
         return method(client, case)(**request)
 
     return _calling(running, ask, case)
+
+
+def _start_open_groups(case: Case) -> Running:
+    from opentelemetry import trace  # noqa: PLC0415
+
+    running = _start_spancast(replace(case, keys=OPEN_KEYS), set_global=True)
+    # As in a server: the spans are exported, and the groups stay open. ``spancast.flush`` would end them.
+    running.flush = lambda: trace.get_tracer_provider().force_flush(_MINUTE_MS)
+    return running
 
 
 class _Discard:
@@ -327,9 +336,12 @@ _ZERO_CODE = {
     "OTEL_TRACES_EXPORTER": "otlp",
 }
 
+METRICS = "spancast, metrics on"
 DECORATED = "spancast, decorated function"
 AROUND_CLIENT = "spancast, decorated, client too"
 """A decorated function around an instrumented client: one span, of the function."""
+OPEN_GROUPS = "spancast, open groups"
+"""Three trace keys per call, of two groups that stay open."""
 
 CANDIDATES: dict[str, Candidate] = {
     "none": Candidate(start=plain, apis=_ALL_APIS, keys=True, modules=_SDK),
@@ -366,6 +378,7 @@ CANDIDATES: dict[str, Candidate] = {
         modules=(*_SDK, "spancast"),
         baseline=_function,
     ),
+    OPEN_GROUPS: Candidate(start=_start_open_groups, package="spancast", cases=("short",), modules=(*_SDK, "spancast")),
     "spancast, zero-code": Candidate(
         start=_start_zero_code,
         package="spancast",
@@ -420,9 +433,8 @@ CANDIDATES: dict[str, Candidate] = {
 FLOOR = "an empty span"
 OWN_EXPORTER = "spancast, own exporter"
 """spancast with the application's tracer provider, which has an exporter of its own."""
-METRICS = "spancast, metrics on"
 OWN = (
-    "none", FLOOR, "bare", "bare again", "spancast", OWN_EXPORTER, METRICS, DECORATED, AROUND_CLIENT,
+    "none", FLOOR, "bare", "bare again", "spancast", OWN_EXPORTER, METRICS, DECORATED, AROUND_CLIENT, OPEN_GROUPS,
     "spancast, zero-code",
 )  # fmt: skip
 """The candidates that check the benchmark, those that spancast is compared with, and spancast."""

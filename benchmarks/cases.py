@@ -16,6 +16,7 @@ TRACE_KEYS: dict[str, Any] = {
     "trace_id": "order-7781", "trace_name": "Support", "span_name": "triage", "generation_name": "classify",
     "feature": "billing", "tier": 2, "region": "eu-west-1", "experiment": "b",
 }  # fmt: skip
+OPEN_KEYS: dict[str, Any] = {"trace_id": "order-7781", "trace_name": "Support", "span_name": "triage"}
 SESSION = "chat-42"
 USER = "u-7"
 _MIB = 1 << 20

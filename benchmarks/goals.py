@@ -5,7 +5,16 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 
-from benchmarks.candidates import ENQUEUES_ONLY, FLOOR, OWN_EXPORTER, PEERS
+from benchmarks.candidates import (
+    AROUND_CLIENT,
+    DECORATED,
+    ENQUEUES_ONLY,
+    FLOOR,
+    METRICS,
+    OPEN_GROUPS,
+    OWN_EXPORTER,
+    PEERS,
+)
 from benchmarks.cases import case_of
 from benchmarks.fanout import Fanout
 from benchmarks.footprint import Footprint
@@ -72,6 +81,33 @@ def _against_bare(what: str, by_candidate: Mapping[str, Result], one: str, kind:
         floor,
         *verdict(found and found[0], goal, "≤"),
     ]
+
+
+_PATHS = (
+    ("short", DECORATED, "bare", "thread", 0.8),
+    ("long", DECORATED, "bare", "thread", 0.5),
+    ("error", DECORATED, "bare", "thread", 0.25),
+    ("stream", DECORATED, "bare", "thread", 1.2),
+    ("short", AROUND_CLIENT, "spancast", "thread", 1.2),
+    ("short", OPEN_GROUPS, "spancast", "thread", 1.3),
+    ("keys", "spancast", "bare", "thread", 1.3),
+    ("short", METRICS, "spancast", "process", 1.2),
+    ("stream", METRICS, "spancast", "process", 1.3),
+)
+"""Case, candidate, what it is compared with, kind of time, goal."""
+
+
+def of_paths(cases: Results) -> str:
+    """Return the table of the goals beside instrumented clients: decorated functions, trace keys, metrics."""
+    lines: list[list[str]] = []
+    for name, one, other, kind, goal in _PATHS:
+        by_candidate = cases.get(name, {})
+        if one in by_candidate and other in by_candidate:
+            found = ratio(by_candidate[one], by_candidate[other], kind)
+            measured = f"{found[0]:.2f} ({found[1]:.2f}…{found[2]:.2f})" if found else "noise"
+            what = f"{case_of(name).title}: {one}, {kind}, ratio to {other}"
+            lines.append([what, measured, *verdict(found and found[0], goal, "≤")])
+    return rows(_HEAD, lines)
 
 
 def cheapest(cases: Results, name: str) -> tuple[str, float] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from benchmarks import delivery, fanout, goals, instructions, pages, posting, short_form, spooling
 from benchmarks.bare import Bare
-from benchmarks.candidates import CANDIDATES, FLOOR, OWN_EXPORTER, PEERS
+from benchmarks.candidates import AROUND_CLIENT, CANDIDATES, DECORATED, FLOOR, OPEN_GROUPS, OWN_EXPORTER, PEERS
 from benchmarks.cases import ALL, CURVES, FIRST_SIX, case_of
 from benchmarks.environments import HERE
 from benchmarks.fanout import Fanout
@@ -25,6 +25,7 @@ INSTALLED = [one for one in PEERS if CANDIDATES[one].environment == HERE]
 CASES = [*(name for name in ALL if name not in {"thousand", "stream_20"}), "concurrency=2", "threads=2"]
 # Only the start differs with zero code: one case per API and kind of call.
 OF_ZERO_CODE = ["short", "stream", "async", "anthropic", "responses", "keys"]
+OF_FUNCTIONS = ["short", "long", "stream", "error"]
 
 
 def measure_once(cases: list[str], candidates: list[str]) -> Results:
@@ -40,6 +41,8 @@ def measure_once(cases: list[str], candidates: list[str]) -> Results:
 def own() -> Results:
     found = measure_once(CASES, ["bare", "spancast"])
     for case, by_candidate in measure_once(OF_ZERO_CODE, ["spancast, zero-code", OWN_EXPORTER]).items():
+        found[case].update(by_candidate)
+    for case, by_candidate in measure_once(OF_FUNCTIONS, [DECORATED, AROUND_CLIENT, OPEN_GROUPS]).items():
         found[case].update(by_candidate)
     return found
 
@@ -180,6 +183,15 @@ def test_goals_of_calls_returns_a_verdict_per_goal() -> None:
     assert "short: thread, cheapest peer (langfuse) / spancast | 4.0 | | | ≥ 3 | yes" in table, "litellm only enqueues"
 
 
+def test_goals_of_paths_returns_a_verdict_per_goal() -> None:
+    measured = pair([100.0], [50.0])
+    measured["short"].update({DECORATED: result([sample(70.0)]), OPEN_GROUPS: result([sample(80.0)])})
+    set_reference(measured["short"].values())
+    table = " ".join(goals.of_paths(measured).split())
+    assert "decorated function, thread, ratio to bare | 0.70 (0.70…0.70) | ≤ 0.8 | yes" in table
+    assert "open groups, thread, ratio to spancast | 1.60 (1.60…1.60) | ≤ 1.3 | no" in table
+
+
 def test_page_is_written_for_an_incomplete_run() -> None:
     sizes = {"import_ms": [30.0], "import_cpu_ms": [29.0], "plain_mib": [50.0], "spancast_mib": [55.0]}
     run = pages.Run(
@@ -191,7 +203,8 @@ def test_page_is_written_for_an_incomplete_run() -> None:
     assert "Written by `make bench`" in page
     assert (
         "Not in this run: none, an empty span, bare again, spancast, own exporter, spancast, metrics on, spancast, "
-        "zero-code, genai-openai" in page
+        "decorated function, spancast, decorated, client too, spancast, open groups, spancast, zero-code, genai-openai"
+        in page
     )
     assert "| 10       | 9 (9…9)" in page
     assert "idle memory above openai, SDK and exporter, MiB" in pages.terminal(run)

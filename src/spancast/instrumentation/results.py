@@ -37,6 +37,10 @@ from spancast.tracing.generator_steps import (
 )
 from spancast.tracing.traced_call import Incomplete, TracedCall
 
+_MAX_ANSWERS: Final = 256
+_answers: Final[set[type[Any]]] = set()
+"""Classes whose objects are complete responses: to find out takes longer than to record one."""
+
 
 def recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | None = None) -> Any:  # noqa: ANN401 - the function's own result
     """Record ``result`` and return the object for the caller.
@@ -61,6 +65,9 @@ async def _awaited_later(traced_call: TracedCall, given: Unawaited, recorder: St
 
 @never_raise
 def _recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | None) -> Any:  # noqa: ANN401, PLR0911 - one way of reading each
+    if type(result) in _answers:
+        record_result(traced_call, result, "")
+        return None
     name = f"{type(result).__module__.partition('.')[0]}._streaming"
     streaming = sys.modules.get(name)
     if streaming is not None and isinstance(result, (streaming.Stream, streaming.AsyncStream)):
@@ -79,6 +86,11 @@ def _recorded(traced_call: TracedCall, result: Any, recorder: StepRecorder | Non
         return copy_names(async_generator_function(lambda: Driven(result, recorder.step_async, recorder))(), result)
     if not _is_mock(result) and (_is_stream(result) or _is_manager(result) or _is_awaitable(result)):
         return stand_in(result, recorder or StepRecorder(traced_call))
+    if type(result) is result.__class__ and not hasattr(result, "_asyncio_future_blocking"):
+        # No proxy: the checks above give the same for every object of its class.
+        if len(_answers) >= _MAX_ANSWERS:
+            _answers.clear()
+        _answers.add(cast("type[Any]", type(result)))
     record_result(traced_call, result, "")
     return None
 

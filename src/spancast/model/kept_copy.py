@@ -46,8 +46,11 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any object
         raise TypeError(kind)
     fields: dict[str, Any] = value.__dict__
     extra = value.__pydantic_extra__
-    return {
-        name: item if type(item) in _SCALARS else _plain(item)
-        for name, item in (fields if not extra else {**fields, **extra}).items()
-        if not (item is None or json_codec.is_sentinel(item))
-    }
+    found: dict[str, Any] = {}
+    for name, item in (fields if not extra else {**fields, **extra}).items():
+        if type(item) in _SCALARS:
+            if item is not None:
+                found[name] = item
+        elif not json_codec.is_sentinel(item):
+            found[name] = _plain(item)
+    return found

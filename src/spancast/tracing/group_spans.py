@@ -8,6 +8,7 @@ end time of a group is that of its last child. A remote parent is set only if th
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 import weakref
@@ -18,10 +19,11 @@ from typing import Final
 
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags
 
 from spancast.diagnostics import after_fork_in_child, counters
 from spancast.model import semconv
+from spancast.model.call import Attributes
 from spancast.model.trace_keys import TraceKeys
 from spancast.tracing.group_scope import Group, GroupKey, GroupScope, Level
 from spancast.tracing.id_generator import span_id_of, trace_id_of
@@ -134,11 +136,10 @@ class GroupSpans:
             group = self._joinable.get(key) if key and block is None else None
             if group is None:
                 links = parent.links if not parent.groups else []
-                shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
-                shared[semconv.OPERATION_NAME] = semconv.INVOKE_WORKFLOW
-                shared[semconv.WORKFLOW_NAME] = name
-                start = self._span_factory().start_span
-                span = start(name, parent.context, SpanKind.INTERNAL, shared, links, parent.trace_id_override)
+                shared = functools.partial(_group_attributes, keys, name)
+                start = self._span_factory().start_group
+                override = parent.trace_id_override
+                span = start(name, parent.context, shared, links, override, may_be_late=block is None)
                 group = Group(span, key, block or self._scope_around(parent))
                 evicted = self._add(group)
             group.ref_count += 1
@@ -243,6 +244,13 @@ class GroupSpans:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._sweeper: threading.Thread | None = None
+
+
+def _group_attributes(keys: TraceKeys, name: str) -> Attributes:
+    shared = keys.without("span_name", "generation_name", "parent_span_id").attributes()
+    shared[semconv.OPERATION_NAME] = semconv.INVOKE_WORKFLOW
+    shared[semconv.WORKFLOW_NAME] = name
+    return shared
 
 
 def _end_spans(groups: list[Group]) -> None:

@@ -39,19 +39,20 @@ def _id_of(text: str, verbatim: re.Pattern[str], digits: int) -> int:
 
 
 class FixedTraceIdGenerator(IdGenerator):
-    """An id generator with a fixed trace id; span ids come from ``inner``.
+    """An id generator with a fixed trace id; span ids come from ``inner``, or it is ``span_id``.
 
     A copy of spancast's tracer uses it to start one root span, which so gets the caller's trace id without a
     made-up parent.
     """
 
-    def __init__(self, trace_id: int, inner: IdGenerator) -> None:
+    def __init__(self, trace_id: int, inner: IdGenerator, span_id: int | None = None) -> None:
         self._trace_id = trace_id
         self._inner = inner
+        self._span_id = span_id
 
     def generate_span_id(self) -> int:
-        """Return a new span id from the tracer's own generator."""
-        return self._inner.generate_span_id()
+        """Return the fixed span id, or a new one from the tracer's own generator."""
+        return self._inner.generate_span_id() if self._span_id is None else self._span_id
 
     def generate_trace_id(self) -> int:
         """Return the fixed trace id."""

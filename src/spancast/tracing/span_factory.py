@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import copy
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
+from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Sampler
-from opentelemetry.trace import Link, Span, SpanKind, TracerProvider
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    TraceFlags,
+    TracerProvider,
+    get_current_span,
+)
 
 from spancast.model import semconv
 from spancast.model.call import Attributes
@@ -98,3 +110,47 @@ class SpanFactory:
             # is an attribute only.
             tracer.id_generator = FixedTraceIdGenerator(trace_id_override, generator)
         return tracer.start_span(name, context, kind, attributes, links)
+
+    def start_group(  # noqa: PLR0913 - as start_span
+        self,
+        name: str,
+        context: Context,
+        attributes: Callable[[], Attributes],
+        links: list[Link],
+        trace_id_override: int | None,
+        *,
+        may_be_late: bool,
+    ) -> Span:
+        """Start a group span.
+
+        ``may_be_late``: no code sees it before its end, so the SDK makes it then, on the thread that ends it: to start
+        a span takes the SDK longer than all that spancast does for a call.
+        """
+        parent = get_current_span(context).get_span_context()
+        trace_id = parent.trace_id if parent.is_valid else trace_id_override
+        generator: IdGenerator | None = getattr(self._tracer, "id_generator", None)
+        is_sampled = not parent.is_valid or bool(parent.trace_flags & TraceFlags.SAMPLED)
+        if not may_be_late or trace_id is None or generator is None or not is_sampled or self.adding_at_end is None:
+            return self.start_span(name, context, SpanKind.INTERNAL, attributes(), links, trace_id_override)
+        flags = parent.trace_flags if parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
+        ids = SpanContext(trace_id, generator.generate_span_id(), False, flags, parent.trace_state)
+        started_ns = time.time_ns()
+
+        def start() -> Span:
+            tracer: Any = copy.copy(self._tracer)
+            tracer.id_generator = FixedTraceIdGenerator(ids.trace_id, generator, ids.span_id)
+            return tracer.start_span(name, context, SpanKind.INTERNAL, attributes(), links, started_ns)
+
+        return _LateSpan(ids, start)
+
+
+class _LateSpan(NonRecordingSpan):
+    """A span that has its ids from the start, and that the SDK makes when it ends."""
+
+    def __init__(self, ids: SpanContext, start: Callable[[], Span]) -> None:
+        super().__init__(ids)
+        self._start = start
+
+    def end(self, end_time: int | None = None) -> None:
+        """Make the span and end it."""
+        self._start().end(end_time)
