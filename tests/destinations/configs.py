@@ -112,7 +112,7 @@ ELSEWHERE: dict[str, dict[str, Any]] = {
         "bucket": "other", "region": "eu-west-1", "endpoint": "https://minio.test", "prefix": "other",
         "path_template": "{prefix}/{year}", "provider": "gcs", "namespace": "other",
     },
-    "parquet": {"path": "other"},
+    "parquet": {"path": "s3://traces/other"},
     "kafka": {
         "bootstrap_servers": "other:9092", "topic": "other", "format": "otlp_json", "sasl_username": "other",
     },
@@ -209,7 +209,7 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
         "options": {"linger.ms": 7},
     },
     "redis": {"max_length": 7},
-    "firehose": {"secret_access_key": "other", "session_token": None, "auth_mode": None, "external_id": "other"},
+    "firehose": {"secret_access_key": "other", "session_token": None, "auth_mode": None, "external_id": None},
     "exporter": {},
     "langfuse": {"secret_key": "other", "release": "2"},
     "langsmith": {},
@@ -225,7 +225,7 @@ SAME_PLACE: dict[str, dict[str, Any]] = {
     "datadog": {"intake": "otlp"},
     "honeycomb": {},
     "dynatrace": {"api_token": "other"},
-    "elastic": {"api_key": "other", "secret_token": "other"},
+    "elastic": {"api_key": "other", "secret_token": None},
     "traceloop": {},
     "mlflow": {"token": "other"},
     **{
