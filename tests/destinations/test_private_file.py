@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from tests.destinations.payloads import ENCODER, payload
 
 from spancast.destinations.file import FileConfig, FileDestination
 from spancast.destinations.local_store import StoreConfig, StoreDestination
+from spancast.destinations.private_file import create_private
 from spancast.destinations.protocol import Delivered, Outcome, Retry
 from spancast.export.spool.disk import SqliteSpool
 
@@ -91,3 +94,17 @@ def test_pipe_is_written_as_it_is(tmp_path: Path) -> None:
         os.close(reader)
     assert outcome == Delivered()
     assert mode(path) == 0o644
+
+
+def test_file_that_another_process_renames_all_the_time_is_created(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    code = "import os, sys\nprint('started', flush=True)\nwhile True:\n try: os.rename(sys.argv[1], sys.argv[1] + '.1')\n except OSError: pass"
+    renamer = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    try:
+        assert renamer.stdout is not None
+        renamer.stdout.readline()
+        for _ in range(20_000):
+            create_private(path)
+    finally:
+        renamer.kill()
+        renamer.communicate()

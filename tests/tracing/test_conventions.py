@@ -177,14 +177,14 @@ def test_metrics_follow_the_conventions(server: ReplayServer) -> None:
             assert "gen_ai.conversation.id" not in point.attributes
 
 
-@pytest.mark.parametrize("has_metrics", [True, False])
-def test_times_of_all_chunks_are_on_the_span_if_metrics_take_them(has_metrics: bool, server: ReplayServer) -> None:
-    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False) if has_metrics else None
-    with captured_spans(meter_provider=meters) as spans:
+@pytest.mark.parametrize("is_on", [True, False])
+def test_times_of_all_chunks_are_on_the_span_if_their_metric_is_wanted(is_on: bool, server: ReplayServer) -> None:
+    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+    with captured_spans(meter_provider=meters, chunk_metrics=is_on) as spans:
         replay("openai_chat", recordings("openai_chat")["openrouter.stream"], server)
         attributes = dict(spans.one().attributes or {})
     times = attributes.get("spancast.response.chunk_times")
-    if not has_metrics:
+    if not is_on:
         assert times is None
         return
     assert isinstance(times, tuple)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +27,14 @@ def create_private(path: Path) -> None:
     Raises:
         OSError: It cannot be created, or it is a link, no file, or another user's.
     """
-    try:
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, PRIVATE)
-    except FileExistsError:
-        make_private(path)
-        return
+    while True:
+        try:
+            number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _NO_FOLLOW, PRIVATE)
+            break
+        except FileExistsError:
+            # Another process may rename it in between: then there is none again.
+            with suppress(FileNotFoundError):
+                return make_private(path)
     try:
         if hasattr(os, "fchmod"):  # the umask may have cleared bits
             os.fchmod(number, PRIVATE)
