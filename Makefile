@@ -85,7 +85,7 @@ million: $(READY) ## measure the page and the spool with a million spans each (h
 # The oldest supported one, one between, and the newest: that of the development environment.
 OTEL ?= 1.30.0 1.37.0 newest
 OTEL_TESTS := pytest pytest-asyncio pytest-xdist hypothesis anyio certifi httpx jsonschema openai anthropic openrouter \
-  groq together fireworks-ai cerebras_cloud_sdk writer-sdk huggingface_hub \
+  groq together fireworks-ai cerebras_cloud_sdk writer-sdk huggingface_hub numpy \
   aiohttp boto3 google-genai requests starlette websockets opentelemetry-distro opentelemetry-instrumentation-urllib3
 ARGS_OTEL ?= tests/tracing tests/contract/test_every_client.py
 
