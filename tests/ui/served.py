@@ -89,6 +89,11 @@ class Reader:
         self.page.goto(self.address + path)
         return self.page
 
+    def follow(self, name: str) -> None:
+        """Click the link and wait for its page, with its style sheet: text is laid out with it."""
+        with self.page.expect_navigation():
+            self.page.get_by_role("link", name=name).click()
+
     def text(self, selector: str = "main") -> str:
         return " ".join(self.page.locator(selector).first.inner_text().split())
 

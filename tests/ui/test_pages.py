@@ -20,7 +20,8 @@ from spancast.model.json_codec import encode
 
 
 def open_trace(reader: Reader) -> None:
-    reader.open("/").get_by_role("link", name="Support").click()
+    reader.open("/")
+    reader.follow("Support")
 
 
 def pick(reader: Reader, name: str) -> None:
@@ -146,9 +147,8 @@ def test_trace_tabs(reader: Reader) -> None:
 
 
 def test_session_is_a_chat_with_sums(reader: Reader) -> None:
-    reader.open("/sessions").get_by_role("link", name="chat-42").click()
-    # Text is laid out with the style sheet.
-    reader.page.wait_for_load_state("load")
+    reader.open("/sessions")
+    reader.follow("chat-42")
     assert "1 trace 6 calls, 1 failed 316 → 43 tokens ~$0.004405" in reader.text(".head")
     assert reader.page.locator(".turn").count() == 6
     # Repeated messages are not shown again.
@@ -191,7 +191,7 @@ def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path:
 def test_compare_marks_what_differs(reader: Reader) -> None:
     open_trace(reader)
     pick(reader, "draft")
-    reader.page.get_by_role("link", name="Compare with “choose tool”").click()
+    reader.follow("Compare with “choose tool”")
     differing = reader.page.locator(".differs td:first-child").all_inner_texts()
     assert "tools" in differing
     assert "temperature" not in differing
@@ -344,7 +344,8 @@ def test_delete_trace_removes_it_from_store_and_index(browser: Browser, tmp_path
     context = browser.new_context()
     with served(store.path) as address:
         reader = Reader(context, address)
-        reader.open("/").get_by_role("link", name="Order Processing Pipeline").click()
+        reader.open("/")
+        reader.follow("Order Processing Pipeline")
         tab(reader, "Copy as…")
         reader.page.get_by_role("button", name="Delete this trace").click()
         expect(reader.page.locator("[data-row]")).to_have_count(1)
