@@ -18,6 +18,7 @@ from spancast.otel_private import has_readers
 from spancast.runtime import RUNTIME
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.tracing.call_tracer import CALL_TRACER
+from spancast.tracing.client_metrics import ClientMetrics
 
 
 def test_placeholder_meter_provider_has_no_readers():
@@ -185,3 +186,15 @@ def test_call_is_measured_also_if_nothing_is_exported(client: Any, deferred_read
     RUNTIME.stop_pipeline(1)
     ask(client)
     assert call_count(deferred_reader) == 1
+
+
+def test_collection_waits_once_for_ended_calls() -> None:
+    waits: list[None] = []
+    reader = InMemoryMetricReader()
+    meters = MeterProvider([reader], shutdown_on_exit=False)
+    metrics = ClientMetrics(meters, "", lambda: waits.append(None))
+    metrics.record({"gen_ai.usage.input_tokens": 3}, 0.1, ())
+    for number in (1, 2):
+        reader.get_metrics_data()
+        assert len(waits) == number
+    meters.shutdown()

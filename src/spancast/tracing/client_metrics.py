@@ -90,8 +90,12 @@ class ClientMetrics:
         self._next_chunk = histogram("time_per_output_chunk", "s", _SECONDS)
         self._input = histogram("operation.input_tokens", "{token}", _TOKENS)
         self._output = histogram("operation.output_tokens", "{token}", _TOKENS)
+        callbacks: list[Callable[[CallbackOptions], Iterable[Observation]]] = [self._prepare]
         for name, counts in self._counts.items():
-            meter.create_observable_counter(_PREFIX + name, [self._reader_of(counts)], "{token}")
+            # The first counter that is read prepares all others.
+            callbacks.append(self._reader_of(counts))
+            meter.create_observable_counter(_PREFIX + name, callbacks, "{token}")
+            callbacks = []
 
     def record(
         self,
@@ -143,12 +147,16 @@ class ClientMetrics:
                 if rest or rest == total:
                     _add(counts, (*labels, (_MODALITY, "unknown")), rest)
 
+    def _prepare(self, _: CallbackOptions) -> Iterable[Observation]:
+        self._before_collection()
+        return ()
+
     def _reader_of(self, counts: dict[_Labels, float]) -> Callable[[CallbackOptions], Iterable[Observation]]:
         def read(_: CallbackOptions) -> Iterable[Observation]:
-            self._before_collection()
             with _lock:
-                found = list(counts.items())
-            return [Observation(count, dict(labels)) for labels, count in found]
+                # At once: the garbage collector may end a call, which is counted, during a loop.
+                found = counts.copy()
+            return [Observation(count, dict(labels)) for labels, count in found.items()]
 
         return read
 
