@@ -25,7 +25,8 @@ def keep(value: Any) -> bytes | None:  # noqa: ANN401 - any object
         pass
     try:
         return marshal.dumps(_plain(value), _VERSION)
-    except (TypeError, ValueError, RecursionError):
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        # Another thread may change it, or it is too deep.
         return None
 
 
