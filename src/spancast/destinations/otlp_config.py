@@ -116,17 +116,18 @@ class VendorConfig(NetworkConfig, frozen=True):
 
     @model_validator(mode="after")
     def _check_compression_is_used(self) -> VendorConfig:
-        # Datadog's document names no compression.
+        row = OTLP_VENDORS[self.type]
         is_set = "compression" in self.model_fields_set and self.compression != "none"
-        if is_set and is_native(self) and self.type == "datadog":
-            message = "has no effect: Datadog's own intake takes no compression; set `intake: otlp`, or `none`"
+        if is_set and is_native(self) and not row.native_compresses:
+            message = f"has no effect: {row.title}'s own intake takes no compression; set `intake: otlp`, or `none`"
             raise field_error(("compression",), self.compression, message)
         return self
 
     @model_validator(mode="after")
     def _check_one_credential(self) -> VendorConfig:
-        if self.type == "elastic" and getattr(self, "api_key", None) and getattr(self, "secret_token", None):
-            raise field_error(("secret_token",), None, "has no effect: `api_key` takes its place")
+        given = [name for name in OTLP_VENDORS[self.type].one_of if getattr(self, name)]
+        if len(given) > 1:
+            raise field_error((given[1],), None, f"has no effect: `{given[0]}` takes its place")
         return self
 
     @model_validator(mode="after")

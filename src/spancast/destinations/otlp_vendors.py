@@ -46,7 +46,9 @@ class OtlpVendor:
     ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
     of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB). ``auth`` is the cloud whose credentials are used
     if no field is one. ``native`` is the import name of the function that creates the destination of
-    `intake: native`. ``proof`` is how the contract was verified, ``repeats`` what becomes of a span that is sent twice.
+    `intake: native`, and ``native_compresses`` whether that takes compressed bodies. ``one_of`` are credentials of
+    which the first that is given is used. ``proof`` is how the contract was verified, ``repeats`` what becomes of a
+    span that is sent twice.
     """
 
     title: str
@@ -66,6 +68,8 @@ class OtlpVendor:
     max_batch_bytes: int | None = None
     auth: Auth | None = None
     native: str | None = None
+    native_compresses: bool = True
+    one_of: tuple[str, ...] = ()
     proof: Proof = "vendor"
     repeats: str = ""
 
@@ -329,6 +333,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         " span that began more than 24 hours ago becomes a dead letter.",
         source="docs.datadoghq.com/llm_observability/instrumentation/api",
         native="spancast.destinations.datadog:create",
+        native_compresses=False,
         fields={
             "api_key": _secret("API key."),
             "ml_app": _text("Name of the LLM application; becomes the service."),
@@ -381,6 +386,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
             "secret_token": _secret("Secret token of an APM Server.", default=None),
         },
         headers={"Authorization": "{authorization}"},
+        one_of=("api_key", "secret_token"),
         accepted=("protobuf",),
         derive=_elastic,
     ),
