@@ -128,7 +128,7 @@ def _formats() -> Iterator[str]:
     yield f"spool version {sqlite_schema.VERSION}"
     yield f"spool application id {sqlite_schema.APPLICATION_ID:#x}"
     yield f"store index version {store_index._VERSION}"  # noqa: SLF001 - a file format is public, its constant is not
-    yield from (f"store column spans.{name}" for name in span_store._COLUMNS)  # noqa: SLF001 - likewise
+    yield from (f"store column spans.{name}" for name in span_store._COLUMNS)  # noqa: SLF001 - its columns are public, their list is not
 
 
 def _entry_points() -> Iterator[str]:

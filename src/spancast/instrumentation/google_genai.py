@@ -90,6 +90,7 @@ class _PublicCall:
         self.span = span
         """The span that another instrumentation has made for the call."""
 
+    @never_raise
     def __del__(self) -> None:
         if self.entry is not None:
             # An exception, or a cycle of a stream that was left, may hold the frames of the call longer, so the group

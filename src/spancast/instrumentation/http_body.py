@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import wrapt
@@ -220,34 +221,36 @@ Over: TypeAlias = Callable[[BaseException | None], None]
 """Called at the end of an iteration, with its exception if it failed; not if the reader has left it."""
 
 
+class _Iteration:
+    """Calls ``over`` at the end of the block; unlike ``contextmanager``, it adds no frame to the caller's exception."""
+
+    __slots__ = ("_over",)
+
+    def __init__(self, over: Over) -> None:
+        self._over = over
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not isinstance(error, GeneratorExit):
+            self._over(error)
+
+
 def kept(pieces: Iterable[bytes], recorder: BodyStreamRecorder, over: Over) -> Iterator[bytes]:
     """Yield the pieces of a body, and keep them in ``recorder``."""
-    try:
+    with _Iteration(over):
         for piece in pieces:
             recorder.keep(piece)
             yield piece
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        over(error)
-        raise
-    else:
-        over(None)
 
 
 async def kept_async(pieces: AsyncIterable[bytes], recorder: BodyStreamRecorder, over: Over) -> AsyncIterator[bytes]:
     """Yield the pieces of an asynchronous body as ``kept`` does."""
-    try:
+    with _Iteration(over):
         async for piece in pieces:
             recorder.keep(piece)
             yield piece
-    except GeneratorExit:
-        raise
-    except BaseException as error:
-        over(error)
-        raise
-    else:
-        over(None)
 
 
 class BodyRecorder(BodyCloseObserver):

@@ -61,7 +61,7 @@ class _Post(CallDescription):
             return CALL_TRACER.start_call(dialect, asked, server, header), args, kwargs, None
         traced_call = CALL_TRACER.start_call(OPENAI_CHAT, body, server, header)
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or any(name in body for name in NAMES):
+        if forwarded or has_keys(body):
             left_out = {*NAMES, *(forwarded or {})}
             sent = {name: value for name, value in (forwarded or {}).items() if value is not None}
             changed = {**{name: value for name, value in body.items() if name not in left_out}, **sent}

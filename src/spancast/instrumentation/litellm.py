@@ -22,7 +22,7 @@ from spancast.dialects.openai_embeddings import OPENAI_EMBEDDINGS
 from spancast.dialects.openai_responses.reader import OPENAI_RESPONSES
 from spancast.dialects.protocol import Dialect
 from spancast.instrumentation import sse
-from spancast.instrumentation.call_keys import NAMES, without_keys
+from spancast.instrumentation.call_keys import NAMES, has_keys, without_keys
 from spancast.instrumentation.patching import ClientPatches, Hook, InstrumentedClients, Method, Patch, hide_frame
 from spancast.instrumentation.results import StepRecorder, recorded
 from spancast.instrumentation.stainless import session_header
@@ -117,7 +117,7 @@ class _Call(CallDescription):
         if traced_call is not None:
             traced_call.owner, traced_call.surroundings = _INSTRUMENTED, around()
         forwarded = traced_call.forwarded() if traced_call is not None and traced_call.keys.enabled else None
-        if forwarded or any(name in kwargs or name in extra for name in NAMES):
+        if forwarded or has_keys(kwargs) or has_keys(extra):
             kwargs = without_keys(kwargs)
             sent = {name: value for name, value in (forwarded or {}).items() if name in NAMES and value is not None}
             if extra or sent:
