@@ -137,3 +137,9 @@ def test_damaged_store_is_reported(run: Command) -> None:
 )
 def test_error_is_shown_by_status_and_kind(text: str, kind: str) -> None:
     assert report._kind(text) == kind
+
+
+def test_empty_section_says_so() -> None:
+    assert [str(line) for line in report._lines({"other_instrumentations": {}})] == [
+        "other instrumentations", "  none", "",
+    ]  # fmt: skip

@@ -267,7 +267,7 @@ def _shortened(text: str | Path) -> str:
 def _lines(data: Mapping[str, Any]) -> Iterator[Line]:
     for title, section in data.items():
         yield Text(title.replace("_", " "), HEADING)
-        yield from _tree(section, _INDENT)
+        yield from _tree(section, _INDENT) if section else (f"{_INDENT}none",)
         yield ""
 
 
