@@ -245,8 +245,9 @@ class SqliteSpool(Spool):
         disk, memory = self._on_both(lambda log: log.history(trace_id), [])
         return disk + memory
 
-    def records(self, trace_id: bytes) -> list[SpanRecord]:
-        disk, memory = self._on_both(lambda log: log.records(trace_id), [])
+    def records(self, trace_id: bytes, history: Sequence[RecordHistory] = ()) -> list[SpanRecord]:
+        # Sequences in memory come after all of those on disk.
+        disk, memory = self._on_both(lambda log: log.records(trace_id, history), [])
         return disk + memory
 
     def enforce_limits(self) -> int:

@@ -31,6 +31,7 @@ from spancast.export.spool.protocol import (
     counted_as,
 )
 from spancast.export.spool.sqlite_history import (
+    LAST,
     LEASE_S,
     Extent,
     Extents,
@@ -73,6 +74,9 @@ _STORED: Final = """
     SELECT first, last, spans FROM batches
     WHERE first > max(:after, (SELECT evicted FROM spool)) AND first <= :end AND size > 0
     AND (:trace_id IS NULL OR instr(spans, :trace_id)) ORDER BY first"""
+_WITH_TRACE: Final = """
+    SELECT first FROM batches WHERE first >= ifnull((SELECT max(first) FROM batches WHERE first <= ?), 0) AND first <= ?
+    AND size > 0 AND instr(spans, ?) ORDER BY first"""
 _STEP_RECORDS: Final = 1024
 """Records per transaction of a replay; other threads use the spool in between."""
 
@@ -589,10 +593,10 @@ class SpoolLog(Spool):
         with self._lock:
             return sqlite_history.history(self._connection, trace_id)
 
-    def records(self, trace_id: bytes) -> list[SpanRecord]:
+    def records(self, trace_id: bytes, history: Sequence[RecordHistory] = ()) -> list[SpanRecord]:
+        first, last = (history[0].sequence, history[-1].sequence) if history else (0, LAST)
         with self._lock:
-            statement = "SELECT first FROM batches WHERE size > 0 AND instr(spans, ?) ORDER BY first"
-            batches = [first for (first,) in self._connection.execute(statement, (trace_id,))]
+            batches = [one for (one,) in self._connection.execute(_WITH_TRACE, (first, last, trace_id))]
             found = [entry for first in batches for entry in self._reader.read(self._connection, first).entries]
         return [entry.record for entry in found if entry and entry.record.trace_id == trace_id]
 

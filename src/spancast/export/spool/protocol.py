@@ -258,8 +258,8 @@ class Spool(Protocol):
         """Return the records of a trace with their states, oldest first."""
         ...
 
-    def records(self, trace_id: bytes) -> list[SpanRecord]:
-        """Return the stored records of a trace, oldest first."""
+    def records(self, trace_id: bytes, history: Sequence[RecordHistory] = ()) -> list[SpanRecord]:
+        """Return the stored records of a trace, oldest first; with its ``history`` the spool is not searched again."""
         ...
 
     def enforce_limits(self) -> int:
