@@ -296,7 +296,7 @@ Many calls at once, each with its export, against as many calls one after the ot
 
 {_crowds(run)}
 
-What remains of a million spans that wait in the spool: `make million` measures the commands and the page. A command first imports its modules (0.25 s of processor time); `flush` and `replay` then send the first batch after one pass over the queue, `explain` searches it once. Memory stays below 150 MiB.
+What remains of a million spans that wait in the spool: `make million` measures the commands and the page. A command first imports its modules (0.3 s of processor time); `flush` and `replay` then send the first batch after one pass over the queue, `explain` searches it once. Memory stays below 150 MiB.
 
 ## Instructions
 
