@@ -131,7 +131,7 @@ heavy: $(READY)
 model:
 	@$(MAKE) --no-print-directory demo ENGINE=real
 
-# Frameworks with pins that agree share an environment: the first has openai 3, the second openai 2.
+# Frameworks with pins that agree share an environment: the first has openai 3, the second openai 2. Both run at once.
 FRAMEWORKS_1 := autogen haystack langchain langgraph openai-agents pydantic-ai smolagents
 PACKAGES_1 := autogen-agentchat 'autogen-ext[openai]' haystack-ai opentelemetry-haystack langchain langchain-openai \
   langchain-anthropic langgraph openai-agents 'pydantic-ai-slim[openai,anthropic]' 'smolagents[openai]'
@@ -147,4 +147,6 @@ frameworks: $(READY) ## test spancast below each framework, in conversations, st
 	  echo "== $$names"; \
 	  SPANCAST_REQUIRE_FRAMEWORKS="$$names" PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $$venv/bin/python -m pytest -q -W default \
 	    -p pytest_asyncio.plugin tests/frameworks $(ARGS); }; \
-	run 1 "$(FRAMEWORKS_1)" $(PACKAGES_1) && run 2 "$(FRAMEWORKS_2)" $(PACKAGES_2)
+	log=$$(mktemp); run 1 "$(FRAMEWORKS_1)" $(PACKAGES_1) >$$log 2>&1 & \
+	run 2 "$(FRAMEWORKS_2)" $(PACKAGES_2); second=$$?; \
+	wait $$!; first=$$?; cat $$log; rm $$log; exit $$((first | second))

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from benchmarks import fanout, footprint, instructions, pages, short_form
+from benchmarks import crowds, fanout, footprint, instructions, pages, short_form
 from benchmarks.candidates import OWN, PEERS
 from benchmarks.cases import ALL, CURVES
 from benchmarks.measure import measure
@@ -27,7 +27,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=_ROUNDS, help="processes of bare and spancast per case")
     parser.add_argument("--peer-rounds", type=int, default=_PEER_ROUNDS, help="processes of each peer per case")
     parser.add_argument("--no-curves", action="store_true")
-    parser.add_argument("--no-fanout", action="store_true", help="skip delivery, spool and dead destinations")
+    parser.add_argument("--no-fanout", action="store_true", help="skip delivery, spool, dead destinations and crowds")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md even if the run is partial")
     parser.add_argument("--baseline", action="store_true", help="store this run's ratios for --quick")
     options = parser.parse_args()
@@ -42,6 +42,7 @@ def main() -> int:
     run = pages.Run(
         # First: children inherit the modules that this process has loaded.
         fanout=None if options.no_fanout else fanout.measure(),
+        crowds=None if options.no_fanout else crowds.measure(),
         footprint=footprint.measure(_ROUNDS),
         cases=measure(cases, [*OWN, *peers], rounds=options.rounds, peer_rounds=options.peer_rounds),
         curves={

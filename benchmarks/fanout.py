@@ -15,7 +15,7 @@ from benchmarks.processes import receiver, report
 ROLES: tuple[tuple[str, int], ...] = (
     ("same", 1), ("same", 2), ("same", 4), ("same", 8), ("same", 16),
     ("mixed", 4), ("mixed", 8), ("private", 1), ("sampled", 1), ("sampled", 8), ("one_dead", 2), ("memory", 1),
-    ("sdk", 1), ("sdk", 4), ("sdk", 8),
+    ("burst", 1), ("sdk", 1), ("sdk", 4), ("sdk", 8),
 )  # fmt: skip
 SPANS = 3_000
 _WARM_UP = 500
@@ -46,6 +46,11 @@ class Fanout:
         """Return the CPU time per span of each run, in µs at full speed of the core (see ``timing.probe``)."""
         full = min((one["probe"] for runs in self.runs.values() for one in runs if one), default=0.0)
         return [one["cpu_us"] * full / one["probe"] for one in self.runs.get(role, ()) if one]
+
+    def rate(self, role: Role) -> float | None:
+        """Return the median of the spans per second, end to end."""
+        rates = [one["spans_per_s"] for one in self.runs.get(role, ()) if one]
+        return statistics.median(rates) if rates else None
 
     def ratio(self, role: Role, to: Role) -> tuple[float, float, float] | None:
         """Return the median, minimum and maximum of the ratios within one round."""

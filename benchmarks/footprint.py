@@ -19,12 +19,12 @@ import opentelemetry.exporter.otlp.proto.http.trace_exporter
 _IMPORT = """
 import json, sys, time
 started = time.perf_counter(), time.process_time()
-import spancast
+from spancast import configure, instrument, trace
 print(json.dumps([time.perf_counter() - started[0], time.process_time() - started[1]]))
 """
 _MODULES = """
 import json, sys
-import spancast
+from spancast import configure, instrument, trace
 print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 """
 _PLAIN_RUNNING = """

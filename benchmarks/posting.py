@@ -15,6 +15,7 @@ _TITLES = {
     "private": "spancast, {count}, privacy mode",
     "sampled": "spancast, {count}, sampling rate 0.1",
     "one_dead": "spancast, {count}, one of them down",
+    "burst": "spancast, {count}, one encoding, as fast as possible on every core",
     "memory": "spancast, {count}, `spool: memory`",
     "sdk": "SDK, {count}, one batch processor each",
 }
@@ -51,10 +52,9 @@ def _roles(fanout: Fanout) -> str:
     lines: list[list[str]] = []
     for role in fanout.runs:
         costs, found = fanout.costs(role), fanout.ratio(role, ("same", 1))
-        rates = [one["spans_per_s"] for one in fanout.runs[role] if one]
         ratio = f"{found[0]:.2f} ({found[1]:.2f}…{found[2]:.2f})" if found else "failed"
         cells = (
-            [f"{statistics.median(costs):.0f}", ratio, f"{statistics.median(rates):,.0f}"] if costs else ["failed"] * 3
+            [f"{statistics.median(costs):.0f}", ratio, f"{fanout.rate(role) or 0:,.0f}"] if costs else ["failed"] * 3
         )
         lines.append([_title(role), *cells])
     return rows(["", "µs CPU per span", "ratio to one destination", "spans/s, end to end"], lines)

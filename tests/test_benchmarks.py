@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import delivery, fanout, goals, instructions, pages, posting, short_form, spooling
+from benchmarks import crowds, delivery, fanout, goals, instructions, pages, posting, short_form, spooling
 from benchmarks.bare import Bare
 from benchmarks.candidates import AROUND_CLIENT, CANDIDATES, DECORATED, FLOOR, OPEN_GROUPS, OWN_EXPORTER, PEERS
 from benchmarks.cases import ALL, CURVES, FIRST_SIX, case_of
@@ -217,6 +217,13 @@ def test_fanout_delivers_in_every_role() -> None:
             fanout._run(found, role, 500, ports)
     assert found.failures == {}
     assert found.ratio(("same", 4), ("same", 1)) is not None
+
+
+def test_crowds_deliver_every_span() -> None:
+    found = crowds.measure(calls=100, processes=2)
+    assert found.failures == {}
+    assert list(found.costs) == ["100 threads", "100 asyncio tasks", "2 processes, one spool"]
+    assert "| 100 threads" in found.table()
 
 
 def test_spooling_measures_throughput_and_recovery() -> None:

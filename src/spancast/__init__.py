@@ -6,14 +6,21 @@
     client = spancast.instrument(openai.OpenAI())
     client.chat.completions.create(model=..., messages=[...], session_id="chat-42", trace={"trace_name": "Support"})
 
-The public names are those in ``__all__``, in ``spancast.testing`` and in the ``protocol`` modules.
+The public names are those in ``__all__``, in ``spancast.testing`` and in the ``protocol`` modules. Their modules are
+imported at first use, so that commands do not load the recording.
 """
 
-from spancast.errors import ConfigError, SpancastError, TraceKeyError
-from spancast.export.flush_report import FlushReport
-from spancast.model.version import VERSION as _VERSION
-from spancast.runtime import configure, flush, instrument, shutdown, stats, trace, uninstrument
-from spancast.serverless import flush_on_return
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from spancast.errors import ConfigError, SpancastError, TraceKeyError
+    from spancast.export.flush_report import FlushReport
+    from spancast.model.version import VERSION as _VERSION
+    from spancast.runtime import configure, flush, instrument, shutdown, stats, trace, uninstrument
+    from spancast.serverless import flush_on_return
+
+    __version__ = _VERSION
 
 __all__ = [
     "ConfigError",
@@ -30,4 +37,31 @@ __all__ = [
     "uninstrument",
 ]
 
-__version__ = _VERSION
+_RUNTIME = ("configure", "flush", "instrument", "shutdown", "stats", "trace", "uninstrument")
+_SOURCES = {
+    "FlushReport": ("spancast.export.flush_report", "FlushReport"),
+    "flush_on_return": ("spancast.serverless", "flush_on_return"),
+    "__version__": ("spancast.model.version", "VERSION"),
+    **{name: ("spancast.errors", name) for name in ("ConfigError", "SpancastError", "TraceKeyError")},
+    **{name: ("spancast.runtime", name) for name in _RUNTIME},
+}
+
+
+def __getattr__(name: str) -> object:
+    if name.startswith("__") and name not in _SOURCES:
+        raise AttributeError(f"module 'spancast' has no attribute {name!r}")
+    if name in _SOURCES:
+        module, attribute = _SOURCES[name]
+        value = globals()[name] = getattr(_import_module(module), attribute)
+        return value
+    module = f"spancast.{name}"
+    try:
+        return _import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module:
+            raise
+    raise AttributeError(f"module 'spancast' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_SOURCES} - {"TYPE_CHECKING"})

@@ -17,7 +17,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
-import wrapt
 from opentelemetry import metrics as metrics_api
 from opentelemetry import trace as trace_api
 from opentelemetry.metrics import MeterProvider
@@ -39,17 +38,12 @@ from spancast.dialects.protocol import Dialect
 from spancast.dialects.registry import DIALECTS, find_dialect, installed_dialects
 from spancast.errors import ConfigError, SpancastError
 from spancast.export import process_exit
-from spancast.export.flush_report import FlushReport
-from spancast.instrumentation.function import instrument_function
-from spancast.instrumentation.patching import ClientSpec, Instrumentor
-from spancast.instrumentation.registry import CLIENTS, find_client, find_patches, installed_clients, name_of
 from spancast.model import trace_keys
 from spancast.model.completion_urls import OwnUrl
 from spancast.model.identity_map import IdentityMap
 from spancast.model.json_data import json_data
 from spancast.model.providers import UNKNOWN_SERVER, server_of
 from spancast.model.trace_keys import NO_KEYS
-from spancast.statistics import Stats, stats_of
 from spancast.tracing.call_tracer import CALL_TRACER, CallTracer, TracingSettings
 from spancast.tracing.span_factory import SpancastTracerProvider
 from spancast.tracing.span_processor import SpancastProcessor
@@ -57,7 +51,10 @@ from spancast.tracing.trace_block import TraceBlock
 
 if TYPE_CHECKING:
     from spancast.config.settings import Settings, SettingsKeywords
+    from spancast.export.flush_report import FlushReport
     from spancast.export.pipeline import ExportPipeline
+    from spancast.instrumentation.patching import ClientSpec, Instrumentor
+    from spancast.statistics import Stats
 
 T = TypeVar("T")
 
@@ -69,7 +66,8 @@ _COLLECTION_WAIT_S: Final = 1.0
 class Runtime:
     """Everything that spancast holds from ``configure()`` to ``shutdown()``.
 
-    The export side takes 40 ms to import, so its modules are imported with the first pipeline.
+    The export side takes 40 ms to import, so its modules are imported with the first pipeline, and what wraps SDKs and
+    functions with the first ``instrument``.
     """
 
     def __init__(self, call_tracer: CallTracer) -> None:
@@ -265,6 +263,8 @@ class Runtime:
         Raises:
             ConfigError: ``target`` or ``dialect`` is unknown; the message lists the names.
         """
+        from spancast.instrumentation import registry  # noqa: PLC0415 - imported lazily
+
         if not self._is_configured:
             self.call_tracer.before_call = self._configure_at_first_call
             # Here, as the first call may be on a thread that cannot handle signals.
@@ -279,26 +279,30 @@ class Runtime:
 
             return decorator
         if isinstance(target, str):
-            spec = find_client(target)
+            spec = registry.find_client(target)
             if spec is None:
                 raise _unknown_client(target)
             self._instrument_when_imported(target, spec)
             return None
         client = _client(target)
-        name = name_of(client)
+        name = registry.name_of(client)
         if name is not None:
             self._instrumentor(name).instrument_client(client)
             return target
         if isinstance(target, (classmethod, staticmethod)) or (callable(target) and not isinstance(target, type)):
+            from spancast.instrumentation.function import instrument_function  # noqa: PLC0415 - imported lazily
+
             server = server_of(base_url) if base_url else UNKNOWN_SERVER
             return instrument_function(cast("Callable[..., Any]", target), _dialect(dialect or DEFAULT_DIALECT), server)
         raise ConfigError(
-            f"instrument: expected a client object of {', '.join(CLIENTS)}, one of these names or a function,"
+            f"instrument: expected a client object of {', '.join(registry.CLIENTS)}, one of these names or a function,"
             f" got {type(target).__name__}"
         )
 
     def _instrument_every_client(self) -> None:
-        for name, spec in {**CLIENTS, **installed_clients()}.items():
+        from spancast.instrumentation import registry  # noqa: PLC0415 - imported lazily
+
+        for name, spec in {**registry.CLIENTS, **registry.installed_clients()}.items():
             if not spec.by_name_only:
                 self._instrument_when_imported(name, spec)
 
@@ -308,6 +312,8 @@ class Runtime:
         Raises:
             ConfigError: ``target`` is unknown; the message lists the names.
         """
+        from spancast.instrumentation import registry  # noqa: PLC0415 - imported lazily
+
         if target is None:
             self._awaited.clear()
             for instrumentor in list(self.instrumentors.values()):
@@ -315,11 +321,11 @@ class Runtime:
         elif isinstance(target, str):
             self._awaited.pop(target, None)
             self._instrumentor(target).uninstall()
-        elif (name := name_of(client := _client(target))) is not None:
+        elif (name := registry.name_of(client := _client(target))) is not None:
             self._instrumentor(name).uninstall_from(client)
         else:
             raise ConfigError(
-                f"uninstrument: expected a client object of {', '.join(CLIENTS)} or one of these names,"
+                f"uninstrument: expected a client object of {', '.join(registry.CLIENTS)} or one of these names,"
                 f" got {type(target).__name__}"
             )
 
@@ -357,6 +363,8 @@ class Runtime:
 
         The report is true only if nothing is queued and nothing was lost.
         """
+        from spancast.export.flush_report import FlushReport  # noqa: PLC0415 - imported lazily
+
         self.call_tracer.group_spans.end_idle()
         deadline_s = time.monotonic() + timeout_s
         pipeline = self.pipeline
@@ -388,6 +396,8 @@ class Runtime:
 
     def stats(self) -> Stats:
         """Return the counts of this process since it started, and what is queued now."""
+        from spancast.statistics import stats_of  # noqa: PLC0415 - imported lazily
+
         pipeline = self.pipeline
         if pipeline is None:
             return stats_of(counters.read(), 0, {})
@@ -487,6 +497,8 @@ class Runtime:
         if name in self.instrumentors or any(package in sys.modules for package in spec.modules):
             self._instrumentor(name).instrument()
             return
+        import wrapt  # noqa: PLC0415 - imported lazily
+
         self._awaited[name] = None
         for package in set(spec.modules) - self._hooked:
             self._hooked.add(package)
@@ -506,7 +518,10 @@ class Runtime:
     def _instrumentor(self, name: str) -> Instrumentor:
         known = self.instrumentors.get(name)
         if known is None:
-            patches = find_patches(name)
+            from spancast.instrumentation import registry  # noqa: PLC0415 - imported lazily
+            from spancast.instrumentation.patching import Instrumentor  # noqa: PLC0415 - imported lazily
+
+            patches = registry.find_patches(name)
             if patches is None:
                 raise _unknown_client(name)
             # Two threads may both get here; the first to store its instrumentor wins.
@@ -542,9 +557,11 @@ def _make_provider(settings: Settings) -> SpancastTracerProvider:
 
 def _client(target: object) -> object:
     """Return ``target`` if it is a client, else the client that it forwards to (another library's wrapper), or None."""
+    from spancast.instrumentation import registry  # noqa: PLC0415 - imported lazily
+
     if isinstance(target, type) or callable(target) or hasattr(target, "__wrapped__"):
         return None
-    if name_of(target) is not None:
+    if registry.name_of(target) is not None:
         return target
     return attempt(lambda: getattr(getattr(target, "request", None), "__self__", None))
 
@@ -557,7 +574,9 @@ def _dialect(name: str) -> Dialect:
 
 
 def _unknown_client(name: str) -> ConfigError:
-    return _unknown(name, "SDK", (*CLIENTS, *installed_clients()))
+    from spancast.instrumentation import registry  # noqa: PLC0415 - imported lazily
+
+    return _unknown(name, "SDK", (*registry.CLIENTS, *registry.installed_clients()))
 
 
 def _unknown(name: str, kind: str, known: Iterable[str]) -> ConfigError:

@@ -15,8 +15,10 @@ import pytest
 from tests.destinations.spans import CALL, KEYS, conversation, span
 
 from spancast.encoding.conventions.registry import CONVENTIONS, convention_of
+from spancast.encoding.encoder import EXPANSION
+from spancast.encoding.otlp.encode import key_value, span_bytes
 from spancast.encoding.redaction import without_content
-from spancast.encoding.span_data import ScopeData, SpanData
+from spancast.encoding.span_data import ScopeData, SpanData, span_json
 from spancast.model import semconv
 from spancast.model.json_codec import encode
 
@@ -163,6 +165,24 @@ def test_conventions_accept_odd_values(name: str) -> None:
     renamed = rename(span("odd", 1, attributes=ODD))
     assert renamed.attributes["db.statement"] == "select 1"
     assert renamed.attributes["list"] == [1, 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("text", ["\x00", '\\"', "é", "\U0001f600"])
+def test_no_attribute_is_larger_than_the_bound_of_its_record(name: str, text: str) -> None:
+    rename = convention_of(name)
+    assert rename is not None
+    message = [{"role": "user", "parts": [{"type": "text", "content": text * 500}]}]
+    hostile = {
+        semconv.OPERATION_NAME: "chat", semconv.INPUT_MESSAGES: encode(message), semconv.OUTPUT_MESSAGES: encode(message),
+        semconv.TRACE_METADATA + "own": encode(message), semconv.TRACE_METADATA + "more": text * 500,
+    }  # fmt: skip
+    for one in (*everything(), span("odd", 1, attributes=ODD), span("hostile", 2, attributes=hostile)):
+        renamed = rename(one)
+        bound = EXPANSION * len(span_json(one))
+        for key, value in renamed.attributes.items():
+            assert len(key_value(key, value)) + 16 <= bound, key
+        assert len(span_bytes(renamed)) <= bound * (len(renamed.attributes) + 1)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -411,6 +411,19 @@ def test_replay_of_records_queued_for_another_route(spool: Spool) -> None:
     assert spool.replay("c", 0, math.inf, waiting_for="b") == 0
 
 
+def test_replay_is_delivered_between_its_steps_and_each_record_once(spool: Spool) -> None:
+    for first in range(0, 4000, 500):
+        spool.put(records(range(first, first + 500)), {})
+    lease = take(spool, "a", most=1500)
+    assert lease is not None
+    spool.ack(lease)
+    between: list[list[int]] = []
+    assert spool.replay("a", 0, math.inf, on_step=lambda: between.append(deliver(spool, "a"))) == 1500
+    assert len(between[0]) > 1000, "after the first step"
+    assert sorted(number for numbers_ in between for number in numbers_) == list(range(4000))
+    assert not spool.has_queued("a")
+
+
 def test_replay_of_many_batches(spool: Spool) -> None:
     spool.put(records(range(2500)), {})
     deliver(spool, "a")

@@ -46,8 +46,9 @@ FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "misc", "base", "ma
 
 def test_public_names_are_those_of_all() -> None:
     modules = {path.stem for path in (ROOT / "src" / "spancast").iterdir()}
-    public = {name for name in vars(spancast) if not name.startswith("_")} - modules
+    public = {name for name in dir(spancast) if not name.startswith("_")} - modules
     assert public == set(spancast.__all__)
+    assert all(hasattr(spancast, name) for name in spancast.__all__)
 
 
 def location(source: Path, line: int | None = None) -> str:

@@ -110,13 +110,17 @@ def test_call_of_another_format_or_without_content_is_no_code() -> None:
 def test_copied_test_passes_and_fails_if_the_response_changes(
     spans: CapturedSpans, server: ReplayServer, tmp_path: Path
 ) -> None:
-    for case in ("chat", "tool", "messages", "error", "stream"):
-        copied = recorded_case(case, spans, server)
-        file = tmp_path / f"test_{case}.py"
-        file.write_text(copied)
-        assert run_test(file).returncode == 0, run_test(file).stdout
-        file.write_text(copied.replace("RESPONSE)", "{'id': 'x', 'error': {}})"))
-        assert run_test(file).returncode == 1
+    cases = {case: recorded_case(case, spans, server) for case in ("chat", "tool", "messages", "error", "stream")}
+    for case, copied in cases.items():
+        (tmp_path / f"test_{case}.py").write_text(copied)
+    passed = run_tests(tmp_path)
+    assert "5 passed" in passed.stdout, passed.stdout
+    for case, copied in cases.items():
+        changed = copied.replace("RESPONSE)", "{'id': 'x', 'error': {}})")
+        assert changed != copied
+        (tmp_path / f"test_{case}.py").write_text(changed)
+    failed = run_tests(tmp_path)
+    assert "5 failed" in failed.stdout, failed.stdout
 
 
 def recorded_case(case: str, spans: CapturedSpans, server: ReplayServer) -> str:
@@ -144,6 +148,6 @@ def recorded_case(case: str, spans: CapturedSpans, server: ReplayServer) -> str:
     return copied.pytest
 
 
-def run_test(file: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(file)]
+def run_tests(folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull, str(folder)]
     return subprocess.run(command, check=False, capture_output=True, text=True)

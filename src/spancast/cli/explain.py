@@ -58,7 +58,7 @@ def _explain(args: argparse.Namespace) -> int:
     try:
         with opened_spool(args) as spool:
             trace_id, found = _find(args, spool, stored)
-            names = {record.span_id: read_record(record).name for record in spool.records(trace_id)}
+            names = {record.span_id: read_record(record).name for record in spool.records(trace_id, found)}
             naming = Naming(spool.routes(), destinations)
             states = {naming.shown(key): spool.state(key) for key in naming.routes}
             found = [replace(one, states=renamed(one.states, naming)) for one in found]

@@ -7,7 +7,8 @@ destinations may run at the same time: only one of them sends to a destination a
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
@@ -18,8 +19,9 @@ from spancast.cli.options import add_spool_options, configured, duration, is_jso
 from spancast.cli.terminal import Line, folded, show
 from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
+from spancast.diagnostics import counters
 from spancast.encoding.span_data import read_record
-from spancast.export.filtering import DestinationFilter, TraceDecisions
+from spancast.export.filtering import NO_HISTORY, DestinationFilter, TraceDecisions
 from spancast.export.flush_report import DestinationReport, FlushReport
 from spancast.export.pipeline import ExportPipeline, routes_of
 from spancast.export.record_builder import filter_fields_of
@@ -29,6 +31,8 @@ from spancast.tracing.id_generator import trace_id_of
 
 _TIMEOUT_S: Final = 30.0
 _SHUTDOWN_S: Final = 5.0
+_STEP_S: Final = 1.0
+"""How long a replay waits for the delivery of what it has queued before it queues more."""
 _TRACE_ID_BYTES: Final = 16
 _NOT_TRIED: Final = "another process is sending to it, or the timeout is too short; pass --timeout TIME"
 _MAX_NUMBERS: Final = 10_000
@@ -148,20 +152,32 @@ def _requeue(args: argparse.Namespace) -> int:
 def _replay(args: argparse.Namespace) -> int:
     with opened_spool(args) as spool:
         destinations = _selected_destinations(args)
-        count = spool.replay(
-            keys_of(destinations)[args.destination],
-            args.since,
-            float("inf") if args.until is None else args.until,
-            waiting_for=args.source and Naming(spool.routes(), destinations).route(args.source),
-            trace_id=trace_id_of(args.trace).to_bytes(_TRACE_ID_BYTES, "big") if args.trace else None,
-            evaluate=filter_of(args.destination, destinations[args.destination]),
-        )
-        if not count:
-            raise CommandError(
-                f"no spans to replay to {args.destination}: none are stored for this time range,"
-                " or they are filtered out or already queued"
+        config = destinations[args.destination]
+        source = args.source and Naming(spool.routes(), destinations).route(args.source)
+
+        def replayed(on_step: Callable[[], object] | None = None) -> int:
+            count = spool.replay(
+                keys_of(destinations)[args.destination],
+                args.since,
+                float("inf") if args.until is None else args.until,
+                waiting_for=source,
+                trace_id=trace_id_of(args.trace).to_bytes(_TRACE_ID_BYTES, "big") if args.trace else None,
+                evaluate=filter_of(args.destination, config),
+                on_step=on_step,
             )
-        return _send(args, spool, destinations, {args.destination: count})
+            if not count:
+                raise CommandError(
+                    f"no spans to replay to {args.destination}: none are stored for this time range,"
+                    " or they are filtered out or already queued"
+                )
+            return count
+
+        if args.no_flush:
+            return _print(args, {args.destination: replayed()}, FlushReport())
+        with _pipeline(spool, {args.destination: config}, args.timeout) as pipeline:
+            # The first spans are sent before the last ones are queued.
+            count = replayed(lambda: pipeline.deliver_queued(_STEP_S))
+            return _print(args, {args.destination: count}, _flush_report(pipeline, args.timeout))
 
 
 def filter_of(name: str, config: DestinationConfig) -> Callable[[SpanRecord], str | None]:
@@ -169,6 +185,8 @@ def filter_of(name: str, config: DestinationConfig) -> Callable[[SpanRecord], st
     rules, decisions = DestinationFilter(name, config), TraceDecisions()
 
     def evaluate(record: SpanRecord) -> str | None:
+        if not rules.needs_history:
+            return rules.evaluate(record, NO_HISTORY)
         complete = replace(record, facts=filter_fields_of(read_record(record)))
         return rules.evaluate(complete, decisions.of(complete))
 
@@ -192,14 +210,16 @@ def _send(
     destinations: Mapping[str, DestinationConfig],
     queued: Mapping[str, int],
 ) -> int:
-    if getattr(args, "no_flush", False):
-        destinations = {}
-    report = flush_report(spool, destinations, args.timeout) if destinations else FlushReport()
+    is_sent = destinations and not getattr(args, "no_flush", False)
+    return _print(args, queued, flush_report(spool, destinations, args.timeout) if is_sent else FlushReport())
+
+
+def _print(args: argparse.Namespace, queued: Mapping[str, int], report: FlushReport) -> int:
     if is_json(args):
         print(as_json({"queued": dict(queued), "destinations": _as_data(report)}))
         return OK if report else FAILED
     for name, count in queued.items():
-        later = "" if name in destinations else "; sent by the next process that has this destination"
+        later = "" if name in report.destinations else "; sent by the next process that has this destination"
         show(folded(f"{name}: {number(count, 'span')} queued{later}", "  ", ""))
     for name, result in report.destinations.items():
         show(_result_lines(name, result))
@@ -208,19 +228,30 @@ def _send(
 
 def flush_report(spool: Spool, destinations: Mapping[str, DestinationConfig], timeout_s: float) -> FlushReport:
     """Send what waits for ``destinations`` in this process; return what became of it."""
-    keys = keys_of(destinations)
-    before = {name: spool.state(key).attempts for name, key in keys.items()}
+    with _pipeline(spool, destinations, timeout_s) as pipeline:
+        return _flush_report(pipeline, timeout_s)
+
+
+@contextmanager
+def _pipeline(
+    spool: Spool, destinations: Mapping[str, DestinationConfig], timeout_s: float
+) -> Generator[ExportPipeline]:
     pipeline = ExportPipeline(routes_of(destinations), spool)
     try:
-        report = pipeline.flush(timeout_s)
-        untried = {name for name, attempts in before.items() if spool.state(keys[name]).attempts == attempts}
+        yield pipeline
     finally:
         pipeline.shutdown(min(timeout_s, _SHUTDOWN_S))
+
+
+def _flush_report(pipeline: ExportPipeline, timeout_s: float) -> FlushReport:
+    before = counters.read()
+    report = pipeline.flush(timeout_s)
+    tried = {key.destination for key in counters.read() - before if key.name == "retries"}
     return replace(
         report,
         destinations={
             name: replace(result, last_error=_NOT_TRIED)
-            if name in untried and result.queued and not result.delivered
+            if name not in tried and result.queued and not result.delivered
             else result
             for name, result in report.destinations.items()
         },

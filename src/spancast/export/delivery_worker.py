@@ -113,6 +113,11 @@ class DeliveryWorker:
         self._thread = WorkerThread(f"spancast {route.name}", self._run)
 
     @property
+    def is_failing(self) -> bool:
+        """Return whether the last delivery has failed."""
+        return self._failures > 0
+
+    @property
     def is_circuit_open(self) -> bool:
         """Return whether the circuit is open: after ``FAILURES_TO_OPEN`` failures only small batches are sent."""
         return self._failures >= FAILURES_TO_OPEN
@@ -141,18 +146,22 @@ class DeliveryWorker:
         ``deadline_s`` is a time of ``time.monotonic()``. The wait ends early if the next attempt is due after it;
         without ``patient`` it ends after the first failed attempt.
         """
-        with self._state_lock:
-            self._condition.wait_for(lambda: self._passes_done >= requested or self._is_stopped, _left(deadline_s))
+        self.wait_for_pass(requested, deadline_s)
         # Read the pass number first: a pass that ends between the two reads must not be waited for.
-        seen, state = self._passes, self._spool.state(self.route.key)
-        while patient and state.queued and not self._is_stopped and max(self._backoff_left_s(), 0) < _left(deadline_s):
+        seen, queued = self._passes, self._spool.has_queued(self.route.key)
+        while patient and queued and not self._is_stopped and max(self._backoff_left_s(), 0) < _left(deadline_s):
             with self._state_lock:
                 wait_s = min(_left(deadline_s), _PACE_S)
                 if not self._condition.wait_for(lambda: self._passes > seen or self._is_stopped, wait_s):  # noqa: B023 - called at once
                     # Another process may have had the lease, and there is no signal when it releases it.
                     self.wake()
-            seen, state = self._passes, self._spool.state(self.route.key)
-        return state
+            seen, queued = self._passes, self._spool.has_queued(self.route.key)
+        return self._spool.state(self.route.key)
+
+    def wait_for_pass(self, requested: int, deadline_s: float) -> None:
+        """Wait until the pass ``requested`` is done, or until ``deadline_s``."""
+        with self._state_lock:
+            self._condition.wait_for(lambda: self._passes_done >= requested or self._is_stopped, _left(deadline_s))
 
     def start(self) -> None:
         """Start the thread unless it runs; does nothing if no thread can be started."""
@@ -160,7 +169,7 @@ class DeliveryWorker:
             return
         if not self._backoff_until_s:
             # The spool keeps the back-off of an earlier process.
-            self._backoff_until_s = self._spool.state(self.route.key).due_s
+            self._backoff_until_s = self._spool.due_s(self.route.key)
             self._longest_wait_s = self._backoff_until_s - self._clock()
         self._thread.start()
 

@@ -143,16 +143,17 @@ class ExportPipeline:
         self._warn_of_other_routes()
         process_exit.register(self)
         process_exit.handle_sigterm()
-        if any(spool.state(route.key).queued for route in routes):
+        if any(spool.has_queued(route.key) for route in routes):
             # An earlier process left records; otherwise the threads start with the first span.
             self._start()
 
     def _warn_of_other_routes(self) -> None:
         # Routes of another program, or of this one before its address or account was changed.
         for key in self.spool.routes():
-            if route_name(key) in self._keys and key not in self._keys.values():
+            is_other = route_name(key) in self._keys and key not in self._keys.values()
+            if is_other and self.spool.has_queued(key):
                 state = self.spool.state(key)
-                if state.queued and state.attempts:
+                if state.attempts:
                     logger.warning(
                         "spancast: %d spans are queued for another destination named %s (other address or account);"
                         " `spancast spool` lists it as %s",
@@ -254,6 +255,15 @@ class ExportPipeline:
         else:
             states = {name: self.spool.state(key) for name, key in self._keys.items()}
         return self._report(states)
+
+    def deliver_queued(self, timeout_s: float) -> None:
+        """Try to deliver what is in the spool, for ``timeout_s`` at most; not to a destination that has just failed."""
+        deadline_s = time.monotonic() + timeout_s
+        if not self._is_started:
+            self._start()
+        tried = [(worker, worker.request_flush()) for worker in self.workers if not worker.is_failing]
+        for worker, number in tried:
+            worker.wait_for_pass(number, deadline_s)
 
     def count_others(self) -> None:
         """Count what other processes did with spans of this one, before the counters are read."""

@@ -24,7 +24,7 @@ from spancast.diagnostics import counters, logger, warn_once
 from spancast.errors import ConfigError
 from spancast.export import fork_hooks
 from spancast.export.spool.lease_owner import LeaseOwner
-from spancast.export.spool.log import NO_STATE, SpoolLog
+from spancast.export.spool.log import NO_STATE, Replay, SpoolLog
 from spancast.export.spool.memory import count_dropped, memory_limits
 from spancast.export.spool.protocol import DeadLetter, Lease, QueueStats, RecordHistory, Spool, SpoolUsage, counted_as
 from spancast.export.spool.sqlite_file import SpoolFile
@@ -152,7 +152,7 @@ class SqliteSpool(Spool):
         with self._lock:
             if self._memory is not None:
                 lease = leased(self._memory)
-                if lease is not None or self._memory.state(route).queued:
+                if lease is not None or self._memory.has_queued(route):
                     return lease
             return self._on_disk(leased, None)
 
@@ -187,6 +187,14 @@ class SqliteSpool(Spool):
             disk = self._on_disk(lambda log: log.state(route), unread, 0.0)
             return disk if self._memory is None else _sum(disk, self._memory.state(route))
 
+    def has_queued(self, route: str) -> bool:
+        with self._lock:
+            on_disk = self._on_disk(lambda log: log.has_queued(route), self._known.get(route, 0) > 0, 0.0)
+            return on_disk or (self._memory is not None and self._memory.has_queued(route))
+
+    def due_s(self, route: str) -> float:
+        return max(self._on_both(lambda log: log.due_s(route), 0.0, 0.0))
+
     def count_others(self, route: str) -> None:
         self._on_disk(lambda log: log.count_others(route), None, 0.0)
 
@@ -209,11 +217,23 @@ class SqliteSpool(Spool):
         trace_id: bytes | None = None,
         waiting_for: str | None = None,
         evaluate: Callable[[SpanRecord], str | None] | None = None,
+        on_step: Callable[[], object] | None = None,
     ) -> int:
-        def replayed(log: SpoolLog) -> int:
-            return log.replay(route, since_s, until_s, trace_id=trace_id, waiting_for=waiting_for, evaluate=evaluate)
-
-        return sum(self._on_both(replayed, 0))
+        replay = Replay(route, since_s, until_s, trace_id, waiting_for, evaluate)
+        count = 0
+        while not replay.is_done:
+            queued = self._on_disk(lambda log: log.replay_step(replay), None)
+            if queued is None:
+                break
+            count += queued
+            if on_step is not None:
+                on_step()
+        with self._lock:
+            if self._memory is not None:
+                count += self._memory.replay(
+                    route, since_s, until_s, trace_id=trace_id, waiting_for=waiting_for, evaluate=evaluate
+                )
+        return count
 
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
         return sum(self._on_both(lambda log: log.requeue(route, sequences), 0))
@@ -225,8 +245,9 @@ class SqliteSpool(Spool):
         disk, memory = self._on_both(lambda log: log.history(trace_id), [])
         return disk + memory
 
-    def records(self, trace_id: bytes) -> list[SpanRecord]:
-        disk, memory = self._on_both(lambda log: log.records(trace_id), [])
+    def records(self, trace_id: bytes, history: Sequence[RecordHistory] = ()) -> list[SpanRecord]:
+        # Sequences in memory come after all of those on disk.
+        disk, memory = self._on_both(lambda log: log.records(trace_id, history), [])
         return disk + memory
 
     def enforce_limits(self) -> int:

@@ -31,7 +31,10 @@ from spancast.export.spool.protocol import (
     counted_as,
 )
 from spancast.export.spool.sqlite_history import (
+    LAST,
     LEASE_S,
+    Extent,
+    Extents,
     Range,
     Route,
     add_skipped,
@@ -43,7 +46,7 @@ from spancast.export.spool.sqlite_history import (
     set_state,
 )
 from spancast.export.spool.sqlite_limits import EvictionResult, LimitEnforcer, Limits
-from spancast.export.spool.sqlite_records import BatchReader, append, parts, read_spans, storable
+from spancast.export.spool.sqlite_records import BatchReader, SpanRow, append, parts, read_spans, storable
 from spancast.export.spool.sqlite_schema import pragma
 from spancast.model.span_record import SpanRecord
 
@@ -67,10 +70,53 @@ _RETRY: Final = """
     UPDATE routes SET attempts = attempts + 1, due_s = ?, last_error = ?, lease = '', lease_until_s = ?
     WHERE name = ? AND lease = ?"""
 _RELEASE: Final = "UPDATE routes SET lease = '' WHERE substr(lease, 1, ?) = ?"
-_NEXT_STORED: Final = """
+_STORED: Final = """
     SELECT first, last, spans FROM batches
-    WHERE first > max(?, (SELECT evicted FROM spool)) AND size > 0 AND (? IS NULL OR instr(spans, ?))
-    ORDER BY first LIMIT 1"""
+    WHERE first > max(:after, (SELECT evicted FROM spool)) AND first <= :end AND size > 0
+    AND (:trace_id IS NULL OR instr(spans, :trace_id)) ORDER BY first"""
+_WITH_TRACE: Final = """
+    SELECT first FROM batches WHERE first >= ifnull((SELECT max(first) FROM batches WHERE first <= ?), 0) AND first <= ?
+    AND size > 0 AND instr(spans, ?) ORDER BY first"""
+_STEP_RECORDS: Final = 1024
+"""Records per transaction of a replay; other threads use the spool in between."""
+
+
+class Replay:
+    """A replay and how far it has come. Arguments as for ``Spool.replay``."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - those of ``Spool.replay``
+        self,
+        route: str,
+        since_s: float,
+        until_s: float,
+        trace_id: bytes | None,
+        waiting_for: str | None,
+        evaluate: Callable[[SpanRecord], str | None] | None,
+    ) -> None:
+        self.route = route
+        self.since_ns, self.until_ns = since_s * _NS, until_s * _NS
+        self.trace_id = trace_id
+        self.waiting_for = waiting_for
+        self.evaluate = evaluate
+        self.after = 0
+        self.is_begun = self.is_done = False
+
+    def begin(self, end: int, queued: Iterable[Extent], wanted: Iterable[Extent] | None) -> None:
+        """Set the last sequence, and what is ``queued`` now: it may be delivered before the replay comes to it."""
+        self.end = end
+        self._queued = Extents(queued)
+        self._wanted = None if wanted is None else Extents(wanted)
+        self.is_begun = True
+
+    def wants(self, sequence: int, span: SpanRow) -> bool:
+        """Return whether a record is to be sent again, if the filter takes it."""
+        return bool(
+            span.size
+            and self.since_ns <= span.end_ns < self.until_ns
+            and self.trace_id in (None, span.trace_id)
+            and sequence not in self._queued
+            and (self._wanted is None or sequence in self._wanted)
+        )
 
 
 class SpoolLog(Spool):
@@ -331,6 +377,16 @@ class SpoolLog(Spool):
         if self._file and others and not lease.is_replay:
             counters.add("delivered_for_others", others, destination=self.counted_as(lease.route))
 
+    def has_queued(self, route: str) -> bool:
+        with self._lock:
+            row = find_route(self._connection, route)
+            return row is not None and any(True for _ in sqlite_history.waiting(self._connection, row))
+
+    def due_s(self, route: str) -> float:
+        with self._lock:
+            row = find_route(self._connection, route)
+            return row.due_s if row is not None and row.must_wait(self._clock()) else 0.0
+
     def count_others(self, route: str) -> None:
         with self._lock:
             row = find_route(self._connection, route)
@@ -342,7 +398,8 @@ class SpoolLog(Spool):
 
         With ``drops_counted`` this process has dropped some, and counted them.
         """
-        if not self._file or route.name not in (self._own_routes or ()):
+        is_own = self._file and route.name in (self._own_routes or ())
+        if not is_own or not OWN_RECORDS.has_any(self.id, route.name):
             return
         name = self.counted_as(route.name)
         for first, last in OWN_RECORDS.keep(self.id, route.name, [(one.first, one.last) for one in waiting]):
@@ -425,51 +482,81 @@ class SpoolLog(Spool):
         trace_id: bytes | None = None,
         waiting_for: str | None = None,
         evaluate: Callable[[SpanRecord], str | None] | None = None,
+        on_step: Callable[[], object] | None = None,
     ) -> int:
-        with self._writing() as connection:
-            row = open_route(connection, route)
-            other = waiting_for and open_route(connection, waiting_for)
-            end = last_sequence(connection)
-        since_ns, until_ns = since_s * _NS, until_s * _NS
+        replay = Replay(route, since_s, until_s, trace_id, waiting_for, evaluate)
         count = 0
-        first = 0
-        while True:
-            with self._lock:
-                found = self._connection.execute(_NEXT_STORED, (first, trace_id, trace_id)).fetchone()
-                if found is None or found[0] > end:
-                    return count
-                first, last, index = found
-                left_out = sequences_waiting(self._connection, row, first, last)
-                if evaluate is None:
-                    left_out |= sequences_in(self._connection, row, "skipped", first, last)
-                wanted = sequences_waiting(self._connection, other, first, last) if other else None
-                sequences = [
-                    sequence
-                    for sequence, span in enumerate(read_spans(index), first)
-                    if span.size
-                    and since_ns <= span.end_ns < until_ns
-                    and trace_id in (None, span.trace_id)
-                    and sequence not in left_out
-                    and (wanted is None or sequence in wanted)
-                ]
-                entries = self._reader.read(self._connection, first).between(first, last) if evaluate else ()
-            reasons: dict[int, str | None] = dict.fromkeys(sequences)
-            if evaluate is not None:
-                # Without the lock: filters may be slow.
-                reasons = {
-                    entry.sequence: evaluate(entry.record) for entry in entries if entry and entry.sequence in reasons
-                }
-            count += self._replay_batch(row, reasons)
+        while not replay.is_done:
+            count += self.replay_step(replay)
+            if on_step is not None:
+                on_step()
+        return count
 
-    def _replay_batch(self, route: Route, reasons: Mapping[int, str | None]) -> int:
-        accepted = [sequence for sequence, reason in reasons.items() if reason is None]
+    def replay_step(self, replay: Replay) -> int:
+        """Queue the next records of ``replay``; return how many."""
+        if not replay.is_begun:
+            self._begin_replay(replay)
+        with self._lock:
+            route = open_route(self._connection, replay.route)
+            batches = self._next_stored(replay)
+            first, last = (batches[0][0], batches[-1][1]) if batches else (0, 0)
+            is_filtered = replay.evaluate is not None
+            skipped = set[int]() if is_filtered else sequences_in(self._connection, route, "skipped", first, last)
+            wanted = [
+                [
+                    sequence
+                    for sequence, span in enumerate(read_spans(index), begin)
+                    if replay.wants(sequence, span) and sequence not in skipped
+                ]
+                for begin, _, index in batches
+            ]
+            read = [
+                self._reader.read(self._connection, begin).between(begin, end) if sequences and is_filtered else ()
+                for (begin, end, _), sequences in zip(batches, wanted, strict=True)
+            ]
+        refused: dict[int, str] = {}
+        if replay.evaluate is not None:
+            # Without the lock: filters may be slow.
+            for number, entries in enumerate(read):
+                known = set(wanted[number])
+                wanted[number] = []
+                for entry in entries:
+                    if entry is None or entry.sequence not in known:
+                        continue
+                    reason = replay.evaluate(entry.record)
+                    if reason is None:
+                        wanted[number].append(entry.sequence)
+                    else:
+                        refused[entry.sequence] = storable(reason)
+        count = sum(map(len, wanted))
+        if count or refused:
+            with self._writing() as connection:
+                for sequences in wanted:
+                    set_state(connection, route.id, sqlite_history.runs(sequences), "waiting")
+                for sequence, reason in refused.items():
+                    set_state(connection, route.id, [(sequence, sequence)], "skipped", reason)
+                self.known[replay.route] += count
+        replay.after, replay.is_done = last, not batches
+        return count
+
+    def _begin_replay(self, replay: Replay) -> None:
         with self._writing() as connection:
-            set_state(connection, route.id, sqlite_history.runs(accepted), "waiting")
-            for sequence, reason in reasons.items():
-                if reason is not None:
-                    set_state(connection, route.id, [(sequence, sequence)], "skipped", storable(reason))
-            self.known[route.name] += len(accepted)
-        return len(accepted)
+            routes = [open_route(connection, name) for name in (replay.route, replay.waiting_for) if name]
+            queued, *wanted = (
+                [(one.first, one.last) for one in sqlite_history.waiting(connection, route)] for route in routes
+            )
+            replay.begin(last_sequence(connection), queued, wanted[0] if wanted else None)
+
+    def _next_stored(self, replay: Replay) -> list[tuple[int, int, bytes]]:
+        values = {"after": replay.after, "end": replay.end, "trace_id": replay.trace_id}
+        found: list[tuple[int, int, bytes]] = []
+        count = 0
+        for first, last, index in self._connection.execute(_STORED, values):
+            found.append((first, last, index))
+            count += last - first + 1
+            if count >= _STEP_RECORDS:
+                break
+        return found
 
     def requeue(self, route: str, sequences: Sequence[int] | None = None) -> int:
         with self._writing() as connection:
@@ -506,10 +593,10 @@ class SpoolLog(Spool):
         with self._lock:
             return sqlite_history.history(self._connection, trace_id)
 
-    def records(self, trace_id: bytes) -> list[SpanRecord]:
+    def records(self, trace_id: bytes, history: Sequence[RecordHistory] = ()) -> list[SpanRecord]:
+        first, last = (history[0].sequence, history[-1].sequence) if history else (0, LAST)
         with self._lock:
-            statement = "SELECT first FROM batches WHERE size > 0 AND instr(spans, ?) ORDER BY first"
-            batches = [first for (first,) in self._connection.execute(statement, (trace_id,))]
+            batches = [one for (one,) in self._connection.execute(_WITH_TRACE, (first, last, trace_id))]
             found = [entry for first in batches for entry in self._reader.read(self._connection, first).entries]
         return [entry.record for entry in found if entry and entry.record.trace_id == trace_id]
 

@@ -34,6 +34,10 @@ class OwnRecords:
                 first, _ = ranges.pop()
             ranges.append((first, last))
 
+    def has_any(self, log: str, route: str) -> bool:
+        """Return whether this process has seen records of its own queued that are not settled."""
+        return bool(self._queued.get((log, route)))
+
     def settle(self, log: str, route: str, sequences: Sequence[int]) -> int:
         """Remove ascending ``sequences``, which this process has settled; return how many of them it had made."""
         with self._lock:

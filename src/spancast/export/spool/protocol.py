@@ -196,6 +196,14 @@ class Spool(Protocol):
         """Return the queue of ``route``."""
         ...
 
+    def has_queued(self, route: str) -> bool:
+        """Return whether anything is queued for ``route``, without counting it."""
+        ...
+
+    def due_s(self, route: str) -> float:
+        """Return when the next attempt is due (Unix seconds), 0 for now."""
+        ...
+
     def count_others(self, route: str) -> None:
         """Count what another process did with records of this one since the last call.
 
@@ -228,11 +236,13 @@ class Spool(Protocol):
         trace_id: bytes | None = None,
         waiting_for: str | None = None,
         evaluate: Callable[[SpanRecord], str | None] | None = None,
+        on_step: Callable[[], object] | None = None,
     ) -> int:
         """Queue stored records that ended in [since_s, until_s) once more for ``route``; return how many.
 
         With ``waiting_for``, another route, only records queued for that route. ``evaluate`` applies the filter of the
         route and returns the reason to skip a record, or None. Without it, records that were skipped stay skipped.
+        ``on_step`` is called after every thousand records or so, which can be leased from then on.
         """
         ...
 
@@ -248,8 +258,8 @@ class Spool(Protocol):
         """Return the records of a trace with their states, oldest first."""
         ...
 
-    def records(self, trace_id: bytes) -> list[SpanRecord]:
-        """Return the stored records of a trace, oldest first."""
+    def records(self, trace_id: bytes, history: Sequence[RecordHistory] = ()) -> list[SpanRecord]:
+        """Return the stored records of a trace, oldest first; with its ``history`` the spool is not searched again."""
         ...
 
     def enforce_limits(self) -> int:

@@ -6,6 +6,7 @@ Functions that write run inside the caller's transaction.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -59,6 +60,24 @@ _LISTED: Final = """
 _OF_TRACE: Final = """
     SELECT first, put_s, routes, spans, first <= (SELECT evicted FROM spool) FROM batches
     WHERE instr(spans, ?) ORDER BY first"""
+
+
+class Extents:
+    """Sequences as ranges: adjacent ranges of many batches are one."""
+
+    def __init__(self, ranges: Iterable[Extent]) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+        for first, last in sorted(ranges):
+            if self._lasts and first <= self._lasts[-1] + 1:
+                self._lasts[-1] = max(last, self._lasts[-1])
+            else:
+                self._firsts.append(first)
+                self._lasts.append(last)
+
+    def __contains__(self, sequence: int) -> bool:
+        index = bisect_right(self._firsts, sequence) - 1
+        return index >= 0 and sequence <= self._lasts[index]
 
 
 class Range(NamedTuple):
