@@ -46,9 +46,9 @@ class OtlpVendor:
     ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
     of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB). ``auth`` is the cloud whose credentials are used
     if no field is one. ``native`` is the import name of the function that creates the destination of
-    `intake: native`, and ``native_compresses`` whether that takes compressed bodies. ``one_of`` are credentials of
-    which the first that is given is used. ``proof`` is how the contract was verified, ``repeats`` what becomes of a
-    span that is sent twice.
+    `intake: native`. ``compresses`` is whether the product takes compressed OTLP, ``native_compresses`` whether its own
+    API does. ``one_of`` are credentials of which the first that is given is used. ``proof`` is how the contract was
+    verified, ``repeats`` what becomes of a span that is sent twice.
     """
 
     title: str
@@ -68,6 +68,7 @@ class OtlpVendor:
     max_batch_bytes: int | None = None
     auth: Auth | None = None
     native: str | None = None
+    compresses: bool = True
     native_compresses: bool = True
     one_of: tuple[str, ...] = ()
     proof: Proof = "vendor"
@@ -667,6 +668,9 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
             "secret": _secret("Secret of the server, if it has one.", default=None),
             "base_url": _url("http://localhost:8000"),
         },
+        proof="server",
+        # Its server answers 500 to a compressed body.
+        compresses=False,
         path="/api/v1/traces",
         headers={"evidently-secret": "{secret}"},
         resource={"evidently.export_id": "{dataset_id}", "evidently.project_id": "{project_id}"},
