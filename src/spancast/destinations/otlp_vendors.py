@@ -490,7 +490,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     "langwatch": OtlpVendor(
         title="LangWatch",
         about="LangWatch, cloud or your own server.",
-        source="docs.langwatch.ai (SDK langwatch)",
+        source="github.com/langwatch/langwatch, app-layer/traces/canonicalisation",
         fields={"api_key": _secret("Project API key."), "base_url": _url("https://app.langwatch.ai")},
         path="/api/otel/v1/traces",
         headers={"Authorization": "Bearer {api_key}", "X-Auth-Token": "{api_key}"},
@@ -500,13 +500,14 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     "lunary": OtlpVendor(
         title="Lunary",
         about="Lunary, cloud or your own server.",
-        source="github.com/lunary-ai/lunary, packages/backend/src/api/v1/otel",
+        source="github.com/lunary-ai/lunary, packages/backend/src/api/otel",
         fields={"public_key": _secret("Public key of the project."), "base_url": _url("https://api.lunary.ai")},
-        path="/v1/otel/v1/traces",
         headers={"Authorization": "Bearer {public_key}"},
         account=("public_key",),
         convention="lunary",
         accepted=("protobuf",),
+        # Its server parses the body as it is.
+        compresses=False,
     ),
     "promptlayer": OtlpVendor(
         title="PromptLayer",
@@ -520,12 +521,12 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     "agenta": OtlpVendor(
         title="Agenta",
         about="Agenta, cloud or your own server.",
-        source="docs.agenta.ai (SDK agenta)",
+        source="github.com/Agenta-AI/agenta, api/oss/src/apis/fastapi/otlp",
         fields={"api_key": _secret("API key."), "base_url": _url("https://cloud.agenta.ai")},
         path="/api/otlp/v1/traces",
         headers={"Authorization": "ApiKey {api_key}"},
         account=("api_key",),
-        convention="gen_ai_wide",
+        convention="agenta",
     ),
     "honeyhive": OtlpVendor(
         title="HoneyHive",

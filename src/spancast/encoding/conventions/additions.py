@@ -34,6 +34,7 @@ FACTS: Final[Mapping[str, Callable[[SpanData], Any]]] = {
     "finish_reason": genai_fields.finish_reason,
     "messages": facts.messages_json,
     "answers": facts.answers_json,
+    "turns": facts.turns_json,
     "system": facts.system_text,
     "question": facts.question,
     "answer": facts.answer,

@@ -116,14 +116,23 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
     "langwatch": Convention(
         about="LangWatch.",
         copies={"langwatch.thread.id": _SESSION, "langwatch.user.id": _USER, "tag.tags": ("tags",)},
-        of_calls=_WIDE,
+        of_calls={**_WIDE, "langwatch.span.cost": ("total_cost",)},
         kinds=(
             "langwatch.span.type",
             {"llm": "llm", "embedding": "llm", "tool": "tool", "agent": "agent", "retriever": "rag", "other": "chain"},
         ),
         metadata="metadata",
     ),
-    "lunary": Convention(about="Lunary.", module=f"{_HERE}.lunary"),
+    # Its server answers 500 to a call without `events`.
+    "lunary": Convention(
+        about="Lunary.",
+        copies={
+            "span_name": ("name",),
+            "tool_arguments": ("gen_ai.tool.call.arguments",),
+            "tool_output": ("gen_ai.tool.call.result",),
+        },
+        of_calls={**_WIDE, "events": ("turns",)},
+    ),
     "honeyhive": Convention(
         about="HoneyHive.",
         copies={"honeyhive.session_id": ("session_uuid",)},
@@ -158,6 +167,11 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
         of_calls={**_WIDE, "operation.cost": ("total_cost",)},
     ),
     "coralogix": Convention(about="Coralogix.", copies={"gen_ai.openai.request.user": _USER}, of_calls=_WIDE),
+    "agenta": Convention(
+        about="Agenta.",
+        of_calls={**_WIDE, "ag.metrics.unit.costs.total": ("total_cost",)},
+        own_keys="ag.meta.",
+    ),
     "evidently": Convention(
         about="Evidently.",
         copies={"session_id": _SESSION, "user_id": _USER},
