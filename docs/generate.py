@@ -371,7 +371,13 @@ PRODUCTS: Mapping[str, Product] = {
         kind: Product(f"{_AS_ATTRIBUTES} (an assumption, from configurations of others, 2026-11)")
         for kind in ("uptrace", "hyperdx", "betterstack", "splunk", "lightstep", "maxim")
     },
-    "helicone": Product(f"{_AS_ATTRIBUTES} in Traceloop's convention; its endpoint is an assumption, 2026-11"),
+    "helicone": Product(
+        "read in its server's source, 2026-11; it shows every call as successful",
+        {
+            "session": "session", "user": "user", "`trace_name`": "name of the session", "own key `plan`": "property",
+            "question": "request", "answer": "response", "input tokens": "prompt tokens",
+        },
+    ),
     "fallom": Product(f"{_AS_ATTRIBUTES} as OpenRouter's Broadcast sends it (an assumption, 2026-11)"),
     **{
         kind: Product(f"{_AS_ATTRIBUTES}; which of them it shows in places of their own was not read")

@@ -681,9 +681,8 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     ),
     "helicone": OtlpVendor(
         title="Helicone",
-        about="Helicone, in Traceloop's convention.",
-        source="github.com/Helicone/helicone (SDK helicone-helpers 1.2.1)",
-        proof="users",
+        about="Helicone: each span is a request.",
+        source="github.com/Helicone/helicone, valhalla/jawn/src/managers/traceManager.ts",
         fields={
             "api_key": _secret("API key."),
             "base_url": _url("https://api.helicone.ai", "Base URL; `https://eu.api.helicone.ai` for the EU."),
@@ -691,7 +690,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         path="/v1/trace/log",
         headers={"Authorization": "Bearer {api_key}"},
         account=("api_key",),
-        convention="traceloop",
+        convention="helicone",
         accepted=("json",),
     ),
     "maxim": OtlpVendor(

@@ -133,6 +133,7 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
         },
         of_calls={**_WIDE, "events": ("turns",)},
     ),
+    "helicone": Convention(about="Helicone.", module=f"{_HERE}.helicone"),
     "honeyhive": Convention(
         about="HoneyHive.",
         copies={"honeyhive.session_id": ("session_uuid",)},
