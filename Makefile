@@ -13,7 +13,7 @@ PYENVS := $(subst $(empty) $(empty),:,$(wildcard $(HOME)/.pyenv/versions/*/bin))
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test attacks check format docs site servers jaeger bench million otel versions peers frameworks release nightly heavy model
+.PHONY: help demo test attacks check format docs site servers jaeger bench million otel versions peers frameworks release nightly engines model
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -115,7 +115,7 @@ peers: $(READY) ## test spancast with each other library that wraps the same cal
 	@SPANCAST_REQUIRE_PEERS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/peers/bin/python -m pytest -q -p pytest_asyncio.plugin \
 	  tests/instrumentation/test_other_instrumentations.py $(ARGS)
 
-STEPS ?= heavy model attacks versions peers bench release
+STEPS ?= engines model attacks versions peers bench release
 
 nightly: $(READY) ## what takes hours: attacks in their long form, versions, peers, heavy engines, a real model, the benchmark, the release; all of STEPS run
 	@failed=; for step in $(STEPS); do \
@@ -123,10 +123,11 @@ nightly: $(READY) ## what takes hours: attacks in their long form, versions, pee
 	  $(MAKE) --no-print-directory $$step || failed="$$failed $$step"; done; \
 	  [ -z "$$failed" ] || { echo "== failed:$$failed"; exit 1; }
 
-# Engines and emulators that a CI run is spared, and with them every test that may be skipped.
-heavy: $(READY)
-	@servers/build && servers/build azurite
-	@SPANCAST_REQUIRE_SERVERS=1 $(BIN)/python -m pytest -q -n $(WORKERS) tests/e2e tests/destinations
+HEAVY := azurite kafka evidently
+
+engines: $(READY) ## test with the engines that a CI run is spared: Kafka, Evidently and Azure's storage; builds them (needs npm, Java and Maven)
+	@servers/build && servers/build $(HEAVY)
+	@SPANCAST_REQUIRE_SERVERS=all $(BIN)/python -m pytest -q -n $(WORKERS) tests/e2e tests/destinations
 
 model:
 	@$(MAKE) --no-print-directory demo ENGINE=real

@@ -192,7 +192,7 @@ _AS_ATTRIBUTES = "attributes of the span"
 _IN_TABLE = "the columns of `tables` above"
 PRODUCTS: Mapping[str, Product] = {
     "langfuse": Product(
-        "read in its server's source of 2026-08-22",
+        "read by its server's own reader (its source of 2026-08-22), 2026-11",
         {
             "session": "session", "user": "user", "`trace_name`": "name of the trace",
             "own key `plan`": "metadata of the trace and of the observation", "question": "input of the observation",
@@ -310,19 +310,22 @@ PRODUCTS: Mapping[str, Product] = {
         {"`trace_name`": "capability, without which a call is not recognized"},
     ),
     "laminar": Product(
-        "read in its SDK, 2026-11",
+        "read in its server's source of 2026-06-30 and its SDK, 2026-11",
         {
             "session": "session", "user": "user", "own key `plan`": "metadata", "question": "input of the span",
             "answer": "output of the span",
         },
     ),
     "langwatch": Product(
-        "read in its SDK, 2026-11",
-        {"session": "thread", "user": "user", "`trace_name`": "metadata", "own key `plan`": "metadata"},
+        "read by its server's own reader, 2026-11",
+        {
+            "session": "thread", "user": "user", "`trace_name`": "metadata", "own key `plan`": "metadata",
+            "question": "input", "answer": "output", "input tokens": "prompt tokens", "cost": "cost",
+        },
     ),
     "lunary": Product(
-        "read in its server's source, 2026-11",
-        {"question": "prompt", "answer": "completion", "input tokens": "prompt tokens"},
+        "read by its server's own reader (its public source of 2025-10), 2026-11",
+        {"question": "input", "answer": "output", "input tokens": "prompt tokens"},
     ),
     "honeyhive": Product(
         "read in its SDK, 2026-11", {"session": "session, a UUID of its text (that it is taken is an assumption)"}
@@ -346,11 +349,20 @@ PRODUCTS: Mapping[str, Product] = {
         },
     ),
     "evidently": Product(
-        "tried with its server 0.7.23, 2026-11",
-        {"session": "groups the list of traces", "user": "groups the list of traces"},
+        "tried with its server 0.7.23, in `make engines`, 2026-11",
+        {
+            "session": "groups the list of traces", "user": "groups the list of traces",
+            "input tokens": "sums of the trace", "cost": "sums of the trace",
+        },
     ),
     "promptlayer": Product(f"{_AS_ATTRIBUTES}; the conventions that it reads are those of its SDK, 2026-11"),
-    "agenta": Product(f"{_AS_ATTRIBUTES}; the conventions that it reads are those of its SDK, 2026-11"),
+    "agenta": Product(
+        "read by its server's own reader (its source of 2026-08-22), 2026-11",
+        {
+            "session": "session", "user": "user", "own key `plan`": "metadata", "question": "inputs",
+            "answer": "outputs", "input tokens": "metrics", "cached tokens": "metrics", "cost": "metrics",
+        },
+    ),
     "galileo": Product(f"{_AS_ATTRIBUTES}; the conventions that it reads are those of its SDK, 2026-11"),
     "xray": Product(f"{_AS_ATTRIBUTES}, read in Amazon's page on its OTLP endpoints, 2026-11"),
     "google-cloud-trace": Product(f"{_AS_ATTRIBUTES}, read in Google's reference of `v1.traces.post`, 2026-11"),
@@ -359,7 +371,13 @@ PRODUCTS: Mapping[str, Product] = {
         kind: Product(f"{_AS_ATTRIBUTES} (an assumption, from configurations of others, 2026-11)")
         for kind in ("uptrace", "hyperdx", "betterstack", "splunk", "lightstep", "maxim")
     },
-    "helicone": Product(f"{_AS_ATTRIBUTES} in Traceloop's convention; its endpoint is an assumption, 2026-11"),
+    "helicone": Product(
+        "read in its server's source, 2026-11; it shows every call as successful",
+        {
+            "session": "session", "user": "user", "`trace_name`": "name of the session", "own key `plan`": "property",
+            "question": "request", "answer": "response", "input tokens": "prompt tokens",
+        },
+    ),
     "fallom": Product(f"{_AS_ATTRIBUTES} as OpenRouter's Broadcast sends it (an assumption, 2026-11)"),
     **{
         kind: Product(f"{_AS_ATTRIBUTES}; which of them it shows in places of their own was not read")

@@ -78,7 +78,7 @@ def test_vendor_fields_are_all_used_in_the_request(kind: str) -> None:
         ("datadog", "url", "http://proxy.test/v1/traces"),
         ("signoz", "base_url", "http://localhost:4318/v1/traces"),
         ("langwatch", "base_url", "https://own.test/api/otel/v1/traces"),
-        ("lunary", "base_url", "https://own.test/v1/otel/v1/traces"),
+        ("lunary", "base_url", "https://own.test/v1/traces"),
         ("honeyhive", "base_url", "https://own.test/opentelemetry/v1/traces"),
         ("galileo", "base_url", "https://own.test/otel/traces"),
         ("respan", "base_url", "https://own.test/api/v2/traces"),

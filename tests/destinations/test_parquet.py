@@ -20,7 +20,7 @@ from tests.destinations.configs import CANARY
 from tests.destinations.conftest import Explained
 from tests.destinations.payloads import ENCODER, payload
 from tests.destinations.spans import LEAKS, conversation, records, span
-from tests.e2e.servers import ROOT, poll
+from tests.e2e.servers import binary, poll
 from tests.encoding.test_conventions import TOOLS
 from tests.ports import own_port
 
@@ -248,17 +248,14 @@ AZURE_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZ
 
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    command = [str(ROOT / "servers" / "build"), "--print", "azurite"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    if found.returncode != 0:
-        pytest.skip("NO AZURE STORAGE: azurite is not installed, run `servers/build azurite` (needs npm)")
+    server = binary("azurite", is_heavy=True)
     port = own_port()
     ports = [
         f"--{kind}Port={number}" for kind, number in (("blob", port), ("queue", own_port()), ("table", own_port()))
     ]
     folder = tmp_path_factory.mktemp("azurite")
     process = subprocess.Popen(
-        [found.stdout.strip(), "--skipApiVersionCheck", "--silent", f"--location={folder}", *ports],
+        [str(server), "--skipApiVersionCheck", "--silent", f"--location={folder}", *ports],
         stdout=subprocess.DEVNULL,
     )
 

@@ -87,6 +87,31 @@ def test_failure_after_a_row_was_taken_is_that_of_the_rest(failure: Failure) -> 
     assert delivery.deliver(rows(1), product.send, 60) == failure
 
 
+def test_rows_that_were_taken_before_an_exception_are_not_sent_again() -> None:
+    delivery = PartialDelivery("P", max_rows=2, max_bytes=1000)
+    sent: list[str] = []
+
+    def send(part: Sequence[Row], timeout_s: float) -> Answer:
+        sent.append("".join(row.span_id for row in part))
+        if len(sent) == 2:
+            raise ValueError("odd row")
+        return Delivered()
+
+    taken = frozenset({("t", "0"), ("t", "1")})
+    outcome = delivery.deliver(rows(1, 1, 1), send, 60)
+    assert isinstance(outcome, PartlyDelivered)
+    assert (type(outcome.rest), outcome.delivered, sent) == (Failed, taken, ["01", "2"])
+
+
+def test_failure_of_a_part_is_that_of_all_rows_that_are_not_settled() -> None:
+    delivery = PartialDelivery("P", max_rows=3, max_bytes=1000)
+    too_large = Rejected("too large", too_large=True)
+    product = Product(Partial({1: "too large"}, {2: "bad"}, too_large))
+    outcome = delivery.deliver(rows(1, 1, 1, 1), product.send, 60)
+    assert outcome == PartlyDelivered(too_large, frozenset({("t", "0")}), {("t", "2"): "bad"})
+    assert product.sent == ["012"]
+
+
 class Table:
     """A product of single rows: takes those whose names are in ``takes``, rejects "bad", and is busy for the others."""
 

@@ -15,7 +15,7 @@ from tests.encoding.test_conventions import TOOLS
 from tests.export.pipelines import pipeline_with
 
 from spancast.destinations import aws_client, s3
-from spancast.destinations.protocol import Delivered, Rejected, Retry
+from spancast.destinations.protocol import Delivered, PartlyDelivered, Rejected, Retry
 from spancast.destinations.s3 import S3Config, S3Destination
 from spancast.encoding.encoder import SpanEncoder
 from spancast.encoding.redaction import Redaction
@@ -204,6 +204,16 @@ def test_deliver_signs_headers_and_hides_credentials(url: str, bucket: Any, capl
     authorization = sent[0]["Authorization"]
     assert "x-team" in (authorization.decode() if isinstance(authorization, bytes) else authorization)
     assert CANARY not in repr(to._config) + caplog.text + str(sent[0])
+
+
+def test_time_limit_ends_the_delivery_between_two_objects(url: str, bucket: Any) -> None:
+    batch = [span("a", number, trace_id=f"{number:032x}", attributes={}, at_ms=number) for number in (1, 2, 3)]
+    to = destination(url)
+    outcome = to.deliver(payload(batch), 0)
+    assert isinstance(outcome, PartlyDelivered)
+    assert outcome.delivered == {(f"{1:032x}", f"{1:016x}")}
+    assert outcome.rest == Retry("S3 bucket traces: time limit of 0 s")
+    assert len(objects(bucket)) == 1
 
 
 def test_deliver_writes_all_span_fields(url: str, bucket: Any) -> None:

@@ -1,9 +1,11 @@
-"""Phoenix and MLflow servers in temporary folders, read through the APIs of their web pages; a real model."""
+"""Servers of products in temporary folders, read through the APIs of their web pages; a broker; a real model."""
 
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +127,66 @@ class MLflow(Server):
             return {**info, "spans": {one["name"]: {**one, "attributes": _decoded(one)} for one in found["spans"]}}
 
         return poll(read, f"trace {trace_id} with {spans} spans in MLflow")
+
+
+class Evidently(Server):
+    """Evidently's server with one project. ``url`` is the base of OTLP and of its API."""
+
+    def __init__(self, folder: Path, *, secret: str | None = None) -> None:
+        port = own_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._headers = {} if secret is None else {"evidently_secret": secret}
+        secured = () if secret is None else ("--secret", secret)
+        super().__init__(
+            [str(binary("evidently", is_heavy=True)), "ui", "--workspace", str(folder), "--port", str(port), *secured],
+            {"DO_NOT_TRACK": "1"},
+            f"{self.url}/api/version", folder=folder, start_deadline_s=START_DEADLINE_S,
+        )  # fmt: skip
+
+    def create_dataset(self) -> tuple[str, str]:
+        """Create a project with a dataset of traces; return their ids."""
+        named = json.dumps({"name": "support-bot"}).encode()
+        project = json.loads(post(f"{self.url}/api/projects", named, **self._headers))
+        created = post(f"{self.url}/api/datasets/tracing?project_id={project}", named, **self._headers)
+        return project, json.loads(created)["dataset_id"]
+
+    def sessions(self, dataset: str) -> dict[str, list[dict[str, Any]]]:
+        """Return the traces of a dataset by session, as its page lists them."""
+        query = f"export_id={dataset}&getter_type=with_filters_from_metadata"
+        return dict(get_json(f"{self.url}/api/v1/traces/list?{query}")["sessions"])
+
+
+class Kafka(Server):
+    """A broker without topics: at ``brokers`` anybody may write, at ``secured`` only user `writer`."""
+
+    def __init__(self, folder: Path) -> None:
+        ports = [own_port() for _ in range(3)]
+        self.brokers, self.secured = (f"127.0.0.1:{port}" for port in ports[:2])
+        arguments = [str(binary("kafka", is_heavy=True)), *map(str, ports), str(folder)]
+        super().__init__(arguments, {}, "", folder=folder, start_deadline_s=START_DEADLINE_S)
+
+    def create_topic(self, name: str, **settings: str) -> None:
+        """Create a topic of one partition; ``settings`` have ``_`` for ``.``."""
+        admin = import_module("confluent_kafka.admin")
+        config = {key.replace("_", "."): value for key, value in settings.items()}
+        client = admin.AdminClient({"bootstrap.servers": self.brokers})
+        client.create_topics([admin.NewTopic(name, 1, config=config)])[name].result(60)
+
+    def read(self, topic: str, count: int) -> list[Any]:
+        """Return the first messages of a topic, at most ``count``."""
+        kafka = import_module("confluent_kafka")
+        settings = {"bootstrap.servers": self.brokers, "group.id": topic, "auto.offset.reset": "earliest"}
+        consumer = kafka.Consumer(settings)
+        consumer.subscribe([topic])
+        try:
+            return list(consumer.consume(count, timeout=60))
+        finally:
+            consumer.close()
+
+    def _ready(self) -> bool | None:
+        host, port = self.secured.split(":")
+        with socket.socket() as probe:
+            return True if probe.connect_ex((host, int(port))) == 0 else None
 
 
 class Llama(Server):

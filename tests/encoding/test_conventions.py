@@ -164,7 +164,7 @@ def test_conventions_accept_odd_values(name: str) -> None:
     assert rename is not None
     renamed = rename(span("odd", 1, attributes=ODD))
     assert renamed.attributes["db.statement"] == "select 1"
-    assert renamed.attributes["list"] == [1, 2]
+    assert renamed.attributes["list"] == ("[1,2]" if CONVENTIONS[name].lists_as_json else [1, 2])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -251,3 +251,24 @@ def test_group_and_agent_have_question_and_answer(name: str, operation: str) -> 
     text = json.dumps(rename(span("Support", 9, attributes={**GROUP, semconv.OPERATION_NAME: operation})).attributes)
     assert "canary-question" in text
     assert "canary-answer" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "events"),
+    [
+        ({}, [{}]),
+        (
+            {
+                semconv.INPUT_MESSAGES: '[{"role":"user","parts":[{"type":"text","content":"q"}]}]',
+                semconv.OUTPUT_MESSAGES: '[{"role":"assistant","parts":[{"type":"text","content":"a"}]}]',
+            },
+            [{"role": "user", "content": "q"}, {"message": {"role": "assistant", "content": "a"}}],
+        ),
+    ],
+)
+def test_lunary_has_events_for_each_call(content: dict[str, str], events: list[Any]) -> None:
+    """Its server takes the last one as the answer, and answers 500 if there is none."""
+    rename = convention_of("lunary")
+    assert rename is not None
+    given = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m", **content}
+    assert json.loads(rename(span("chat", 1, attributes=given)).attributes["events"]) == events

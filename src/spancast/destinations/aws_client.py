@@ -6,6 +6,7 @@ boto3 is imported when a destination is created.
 from __future__ import annotations
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, Final, Literal
 
 from pydantic import Field, SecretStr, model_validator
@@ -16,6 +17,8 @@ from spancast.destinations.optional_imports import required
 from spancast.destinations.protocol import Rejected, Retry
 from spancast.destinations.status_codes import TOO_LARGE, is_retryable
 
+_UNREADABLE: Final = (ValueError, AttributeError, LookupError, RecursionError, TypeError)
+"""What botocore's parsers raise for an answer of another form."""
 _ANY_REGION: Final = "us-east-1"
 """A region for servers other than Amazon's, which have no regions."""
 _ROLE_SESSION: Final = "spancast"
@@ -111,14 +114,17 @@ def client_of(service: str, config: AwsConfig, server: str | None, extra: str) -
 
 def call(act: Callable[[], Any], product: str, what: str, server: str | None) -> tuple[Any, Retry | Rejected | None]:
     """Return the answer of ``act``, or the outcome of its failure; ``what`` names the object in its reason."""
-    errors = required("botocore.exceptions", "aws")
+    errors, parsers = required("botocore.exceptions", "aws"), required("botocore.parsers", "aws")
+    place = redacted_url(server) if server else "Amazon"
     try:
-        return act(), None
+        answer = act()
     except errors.ClientError as error:
         return None, _outcome(error.response, product, what)
-    except errors.BotoCoreError as error:
-        place = redacted_url(server) if server else "Amazon"
+    except (errors.BotoCoreError, parsers.ResponseParserError, *_UNREADABLE) as error:
         return None, Retry(f"{product}: {type(error).__name__} at {place}")
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", HTTPStatus.OK)
+    # botocore takes any status below 300 for a success.
+    return (answer, None) if status >= HTTPStatus.OK else (None, Retry(f"{product}: HTTP {status} at {place}"))
 
 
 def _outcome(response: Any, product: str, what: str) -> Retry | Rejected:  # noqa: ANN401 - boto3 has no types

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from urllib.parse import quote
 
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, model_validator
@@ -190,8 +190,12 @@ class BigQueryDestination:
         if not isinstance(result.outcome, Delivered):
             return self._outcome(result)
         schema = _answer(result).get("schema")
-        fields = cast("Sequence[Mapping[str, Any]]", schema.get("fields", ()) if is_mapping(schema) else ())
-        required = {str(field.get("name")): field.get("mode") == "REQUIRED" for field in fields}
+        fields = schema.get("fields") if is_mapping(schema) else None
+        required = {
+            str(field.get("name")): field.get("mode") == "REQUIRED"
+            for field in (fields if is_list(fields) else ())
+            if is_mapping(field)
+        }
         self._columns = {name: is_required for name, is_required in required.items() if name.upper() in COLUMNS}
         missing = f"BigQuery: {self._config.name} has no column of OpenRouter's table"
         return None if self._columns else Rejected(missing)
@@ -205,18 +209,21 @@ class BigQueryDestination:
         if not isinstance(result.outcome, Delivered):
             return self._outcome(result)
         answer = json_codec.decode(result.body)
+        unreadable = f"BigQuery: HTTP {result.status} with an unreadable answer of {len(result.body)} bytes"
         if not is_mapping(answer):
             # A longer answer is cut by our client: many errors.
-            return Failed(f"BigQuery: HTTP {result.status} with an unreadable answer of {len(result.body)} bytes")
+            return Failed(unreadable)
         again: dict[int, str] = {}
         rejected: dict[int, str] = {}
-        for entry in cast("Sequence[Mapping[str, Any]]", answer.get("insertErrors") or ()):
-            errors = cast("Sequence[Mapping[str, Any]]", entry.get("errors") or [{}])
-            error = errors[0]
+        found = answer.get("insertErrors") or ()
+        for entry in found if is_list(found) else (found,):
+            row_error = _row_error(entry, len(rows))
+            if row_error is None:
+                return Failed(unreadable)
+            position, error = row_error
             where = f" at {error['location']}" if error.get("location") else ""
-            text = f"BigQuery: {error.get('reason', 'unknown error')}{where}: {error.get('message', '')}"
-            is_temporary = any(error.get("reason") in _TEMPORARY for error in errors)
-            (again if is_temporary else rejected)[int(entry.get("index", 0))] = self._sender.redact(text)
+            text = f"BigQuery: {error.get('reason')}{where}: {error.get('message', '')}"
+            (again if error.get("reason") in _TEMPORARY else rejected)[position] = self._sender.redact(text)
         if rejected:
             # A column may have been removed or changed: the table is read again.
             self._columns = {}
@@ -238,6 +245,18 @@ class BigQueryDestination:
 def _answer(result: HttpResult) -> Mapping[str, Any]:
     answer = json_codec.decode(result.body)
     return answer if is_mapping(answer) else {}
+
+
+def _row_error(entry: object, rows: int) -> tuple[int, Mapping[str, Any]] | None:
+    """Return the position of a row and its error, the temporary one of several; None if they cannot be read."""
+    if not is_mapping(entry):
+        return None
+    position, errors = entry.get("index", 0), entry.get("errors", ({"reason": "unknown error"},))
+    if not isinstance(position, int) or not 0 <= position < rows or not is_list(errors):
+        return None
+    readable = [error for error in errors if is_mapping(error)]
+    temporary = (error for error in readable if error.get("reason") in _TEMPORARY)
+    return (position, next(temporary, readable[0])) if readable else None
 
 
 def _list(result: HttpResult, name: str) -> Sequence[Any]:

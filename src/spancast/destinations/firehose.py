@@ -75,7 +75,8 @@ class FirehoseDestination:
         if failure is not None:
             is_denied = isinstance(failure, Retry) and "AccessDenied" in failure.reason
             return Delivered(message="not tested: no right firehose:DescribeDeliveryStream") if is_denied else failure
-        state = answer["DeliveryStreamDescription"]["DeliveryStreamStatus"]
+        described = answer.get("DeliveryStreamDescription", {})
+        state = described.get("DeliveryStreamStatus", "not described")
         return Delivered() if state == _ACTIVE else Retry(f"{_PRODUCT}: the stream {self._config.stream} is {state}")
 
     def close(self) -> None:
@@ -90,11 +91,16 @@ class FirehoseDestination:
         )
         if failure is not None:
             return failure
-        if not answer.get("FailedPutCount"):
-            return Partial()
-        failed = enumerate(answer.get("RequestResponses", ()))
+        settled = answer.get("RequestResponses", ())
+        if len(settled) != len(rows):
+            return Retry(f"{_PRODUCT}: an answer for {len(settled)} of {len(rows)} records")
+        # A record is taken if it has an id.
         return Partial(
-            {n: f"{one['ErrorCode']}: {one.get('ErrorMessage', '')}" for n, one in failed if "ErrorCode" in one}
+            {
+                position: f"{one.get('ErrorCode', 'no id')}: {one.get('ErrorMessage', '')}"
+                for position, one in enumerate(settled)
+                if "RecordId" not in one
+            }
         )
 
     def _call(self, act: Any) -> tuple[Any, Retry | Rejected | None]:  # noqa: ANN401 - boto3 has no types

@@ -8,6 +8,7 @@ consumer knows them by the ids of the span. The Collector's ``kafkareceiver`` re
 from __future__ import annotations
 
 import functools
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal
@@ -37,6 +38,9 @@ _GRACE_S: Final = 1.0
 """After the messages' own time limit, which ends them with the reason."""
 _PERMANENT: Final = ("UNKNOWN_TOPIC_OR_PART", "_UNKNOWN_TOPIC", "TOPIC_EXCEPTION", "UNSUPPORTED_FOR_MESSAGE_FORMAT")
 _TOO_LARGE: Final = ("MSG_SIZE_TOO_LARGE", "RECORD_LIST_TOO_LARGE")
+_CONSEQUENCES: Final = ("_ALL_BROKERS_DOWN", "_TRANSPORT")
+_SILENT: Final = logging.Logger("spancast.kafka", logging.CRITICAL + 1)  # noqa: LOG001 - not one of the program's
+"""librdkafka prints fatal errors to stderr at every log level, unless it has a logger."""
 _inherited: Final[list[Any]] = []
 _INVALID: Final = ("INVALID_RECORD", "INVALID_MSG", "INVALID_MSG_SIZE")
 
@@ -170,7 +174,7 @@ class KafkaDestination:
         producer, limit_s = self._current_producer(), min(timeout_s, self._config.timeout)
         waiting = dict.fromkeys(range(len(rows)), "no answer in time")
         rejected: dict[int, str] = {}
-        failures: list[Retry | Rejected] = []
+        failures: list[Rejected] = []
         headers = [("content-type", _CONTENT_TYPES[self._config.format].encode()), ("spancast-schema", b"1")]
 
         def note(position: int, error: Any, _: object = None) -> None:  # noqa: ANN401 - the library's error
@@ -180,7 +184,7 @@ class KafkaDestination:
             outcome = self._outcome(error)
             waiting[position] = outcome.reason
             if isinstance(outcome, Rejected):
-                if outcome.too_large or outcome.invalid_content:
+                if outcome.invalid_content:
                     rejected[position] = waiting.pop(position)
                 failures.append(outcome)
 
@@ -192,15 +196,27 @@ class KafkaDestination:
                 note(position, error.args[0])
             except BufferError:
                 waiting[position] = "the producer's queue is full"
-        if producer.flush(limit_s + _GRACE_S):
-            # A message that is left would be sent later, and again with the batch.
-            producer.purge()
-            producer.flush(_GRACE_S)
-            self._discard()
-        permanent = [one for one in failures if isinstance(one, Rejected)]
-        if permanent and len(waiting) + len(rejected) == len(rows) and (len(rows) == 1 or not rejected):
-            return permanent[0]
-        return Partial(waiting, rejected)
+        fatal = self._flush(producer, limit_s)
+        if fatal is not None:
+            return Partial(waiting, rejected, fatal)
+        if len(rows) == 1 and rejected:
+            return failures[0]
+        is_nothing_taken = len(waiting) + len(rejected) == len(rows)
+        # The limit of a topic is that of a set of messages: the spans that are too large are found by division.
+        of_all = (one for one in failures if one.too_large or (is_nothing_taken and not one.invalid_content))
+        return Partial(waiting, rejected, next(of_all, None))
+
+    def _flush(self, producer: Any, limit_s: float) -> Retry | Rejected | None:  # noqa: ANN401 - no types
+        """Wait for the brokers; return an error that is fatal for the producer: a missing permission, for example."""
+        try:
+            if producer.flush(limit_s + _GRACE_S):
+                # A message that is left would be sent later, and again with the batch.
+                producer.purge()
+                producer.flush(_GRACE_S)
+                self._discard()
+        except self._library.KafkaException as error:
+            return self._outcome(error.args[0])
+        return None
 
     def _current_producer(self) -> Any:  # noqa: ANN401 - the library has no types
         if self._producer is None or self._producer[0] != os.getpid():
@@ -210,7 +226,7 @@ class KafkaDestination:
             self._last_error = ""
             properties = {**self._config.properties(), "error_cb": self._note_error}
             try:
-                self._producer = os.getpid(), self._library.Producer(properties)
+                self._producer = os.getpid(), self._library.Producer(properties, logger=_SILENT)
             except self._library.KafkaException as error:
                 raise ConfigError(f"{self._label}: {self._redacted(error.args[0].str())}") from None
         return self._producer[1]
@@ -222,7 +238,9 @@ class KafkaDestination:
         return text
 
     def _note_error(self, error: Any) -> None:  # noqa: ANN401
-        self._last_error = str(error.name())
+        # That all brokers are down follows the reason.
+        if not self._last_error or error.name() not in _CONSEQUENCES:
+            self._last_error = str(error.name())
 
     def _discard(self) -> None:
         if self._producer is not None and self._producer[0] == os.getpid():

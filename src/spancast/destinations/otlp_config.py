@@ -114,13 +114,21 @@ class VendorConfig(NetworkConfig, frozen=True):
         """Return whether the product's own API is used."""
         return is_native(self)
 
+    @property
+    def compresses(self) -> bool:
+        """Return whether bodies are compressed."""
+        row = OTLP_VENDORS[self.type]
+        return self.compression == "gzip" and (row.native_compresses if is_native(self) else row.compresses)
+
     @model_validator(mode="after")
     def _check_compression_is_used(self) -> VendorConfig:
-        row = OTLP_VENDORS[self.type]
-        is_set = "compression" in self.model_fields_set and self.compression != "none"
-        if is_set and is_native(self) and not row.native_compresses:
-            message = f"has no effect: {row.title}'s own intake takes no compression; set `intake: otlp`, or `none`"
-            raise field_error(("compression",), self.compression, message)
+        if "compression" in self.model_fields_set and self.compression == "gzip" and not self.compresses:
+            row = OTLP_VENDORS[self.type]
+            way = f"{row.title}'s own intake" if is_native(self) else row.title
+            other = "`intake: otlp`, or `none`" if is_native(self) else "`none`"
+            raise field_error(
+                ("compression",), self.compression, f"has no effect: {way} takes no compression; set {other}"
+            )
         return self
 
     @model_validator(mode="after")
@@ -202,7 +210,7 @@ def create_vendor(config: VendorConfig, encoder: Encoder) -> Destination:
         sender,
         encoder,
         encoding=row.accepted[0],
-        gzip=config.compression == "gzip",
+        gzip=config.compresses,
         resource=request_target.resource,
         max_batch_spans=row.max_batch_spans,
         max_batch_bytes=row.max_batch_bytes,

@@ -46,9 +46,9 @@ class OtlpVendor:
     ``max_batch_spans`` and ``max_batch_bytes`` are the product's limits of a request if they are lower than those
     of every batch (``export/delivery_worker.py``: 1024 spans, 2 MiB). ``auth`` is the cloud whose credentials are used
     if no field is one. ``native`` is the import name of the function that creates the destination of
-    `intake: native`, and ``native_compresses`` whether that takes compressed bodies. ``one_of`` are credentials of
-    which the first that is given is used. ``proof`` is how the contract was verified, ``repeats`` what becomes of a
-    span that is sent twice.
+    `intake: native`. ``compresses`` is whether the product takes compressed OTLP, ``native_compresses`` whether its own
+    API does. ``one_of`` are credentials of which the first that is given is used. ``proof`` is how the contract was
+    verified, ``repeats`` what becomes of a span that is sent twice.
     """
 
     title: str
@@ -68,6 +68,7 @@ class OtlpVendor:
     max_batch_bytes: int | None = None
     auth: Auth | None = None
     native: str | None = None
+    compresses: bool = True
     native_compresses: bool = True
     one_of: tuple[str, ...] = ()
     proof: Proof = "vendor"
@@ -489,7 +490,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     "langwatch": OtlpVendor(
         title="LangWatch",
         about="LangWatch, cloud or your own server.",
-        source="docs.langwatch.ai (SDK langwatch)",
+        source="github.com/langwatch/langwatch, app-layer/traces/canonicalisation",
         fields={"api_key": _secret("Project API key."), "base_url": _url("https://app.langwatch.ai")},
         path="/api/otel/v1/traces",
         headers={"Authorization": "Bearer {api_key}", "X-Auth-Token": "{api_key}"},
@@ -499,13 +500,14 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     "lunary": OtlpVendor(
         title="Lunary",
         about="Lunary, cloud or your own server.",
-        source="github.com/lunary-ai/lunary, packages/backend/src/api/v1/otel",
+        source="github.com/lunary-ai/lunary, packages/backend/src/api/otel",
         fields={"public_key": _secret("Public key of the project."), "base_url": _url("https://api.lunary.ai")},
-        path="/v1/otel/v1/traces",
         headers={"Authorization": "Bearer {public_key}"},
         account=("public_key",),
         convention="lunary",
         accepted=("protobuf",),
+        # Its server parses the body as it is.
+        compresses=False,
     ),
     "promptlayer": OtlpVendor(
         title="PromptLayer",
@@ -519,12 +521,12 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     "agenta": OtlpVendor(
         title="Agenta",
         about="Agenta, cloud or your own server.",
-        source="docs.agenta.ai (SDK agenta)",
+        source="github.com/Agenta-AI/agenta, api/oss/src/apis/fastapi/otlp",
         fields={"api_key": _secret("API key."), "base_url": _url("https://cloud.agenta.ai")},
         path="/api/otlp/v1/traces",
         headers={"Authorization": "ApiKey {api_key}"},
         account=("api_key",),
-        convention="gen_ai_wide",
+        convention="agenta",
     ),
     "honeyhive": OtlpVendor(
         title="HoneyHive",
@@ -667,6 +669,9 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
             "secret": _secret("Secret of the server, if it has one.", default=None),
             "base_url": _url("http://localhost:8000"),
         },
+        proof="server",
+        # Its server answers 500 to a compressed body.
+        compresses=False,
         path="/api/v1/traces",
         headers={"evidently-secret": "{secret}"},
         resource={"evidently.export_id": "{dataset_id}", "evidently.project_id": "{project_id}"},
@@ -676,9 +681,8 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
     ),
     "helicone": OtlpVendor(
         title="Helicone",
-        about="Helicone, in Traceloop's convention.",
-        source="github.com/Helicone/helicone (SDK helicone-helpers 1.2.1)",
-        proof="users",
+        about="Helicone: each span is a request.",
+        source="github.com/Helicone/helicone, valhalla/jawn/src/managers/traceManager.ts",
         fields={
             "api_key": _secret("API key."),
             "base_url": _url("https://api.helicone.ai", "Base URL; `https://eu.api.helicone.ai` for the EU."),
@@ -686,7 +690,7 @@ OTLP_VENDORS: Final[Mapping[str, OtlpVendor]] = {
         path="/v1/trace/log",
         headers={"Authorization": "Bearer {api_key}"},
         account=("api_key",),
-        convention="traceloop",
+        convention="helicone",
         accepted=("json",),
     ),
     "maxim": OtlpVendor(

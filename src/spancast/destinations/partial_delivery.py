@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, TypeAlias
 
 from spancast.destinations.protocol import Delivered, Failed, Failure, Outcome, PartlyDelivered, Rejected, Retry
+from spancast.diagnostics import guarded, reason_of
 from spancast.encoding.span_data import SpanData
+from spancast.errors import SpancastError
 
 _PAUSES_S: Final = (0.0, 0.2, 1.0)
 """Before each attempt of one delivery."""
@@ -37,10 +39,12 @@ class Partial:
     """The answer to a request whose rows were not all taken.
 
     ``again`` has the reasons of those to send again by their position, ``rejected`` those of permanent rejections.
+    ``failure`` is the outcome of all rows that are not settled, if nothing more is to be sent now.
     """
 
     again: Mapping[int, str] = field(default_factory=dict[int, str])
     rejected: Mapping[int, str] = field(default_factory=dict[int, str])
+    failure: Failure | None = None
 
 
 Answer: TypeAlias = "Delivered | Retry | Rejected | Failed | Partial"
@@ -82,7 +86,8 @@ class PartialDelivery:
             reason = f"{self._product}: a row has {largest} bytes, the limit is {self._max_row_bytes}"
             return Rejected(reason, too_large=True)
         settled: dict[tuple[str, str], str] = {}
-        failure = self._send_all(rows, send, time.monotonic() + timeout_s, settled)
+        # An exception is a failure too: what the product took before it is not sent again.
+        failure = self._send_all(rows, guarded(send, _failed), time.monotonic() + timeout_s, settled)
         rejected = {key: reason for key, reason in settled.items() if reason}
         if failure is None:
             return Delivered(len(rejected), next(iter(rejected.values()), ""), frozenset(rejected))
@@ -108,6 +113,8 @@ class PartialDelivery:
                     for position, row in enumerate(part)
                     if position not in partial.again
                 }
+                if partial.failure is not None:
+                    return partial.failure
                 again += [part[position] for position in partial.again]
                 reason = next(iter(partial.again.values()), reason)
             waiting = again
@@ -128,3 +135,8 @@ class PartialDelivery:
             size += cost
         if part:
             yield part
+
+
+def _failed(error: Exception) -> Failure:
+    # The first type is about a missing package or the configuration, never about a row.
+    return Retry(str(error)) if isinstance(error, SpancastError) else Failed(reason_of(error))

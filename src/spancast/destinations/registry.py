@@ -173,7 +173,7 @@ _NATIVE: Final[Mapping[str, DestinationType]] = {
         factory=f"{_HERE}.kafka:create",
         extra="kafka",
         source="docs.confluent.io/platform/current/clients/confluent-kafka-python",
-        proof="emulator",
+        proof="server",
         repeats="two messages with the same ids",
         batch_limit="1 MB a message, or `message.max.bytes`",
     ),

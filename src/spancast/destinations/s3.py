@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from spancast.destinations.config import field_error
 from spancast.destinations.field_types import Text
 from spancast.destinations.path_templates import DATE_NAMES, date_values, template_of
 from spancast.destinations.place import Place
-from spancast.destinations.protocol import Delivered, Encoder, Failure, Outcome, Payload, after
+from spancast.destinations.protocol import Delivered, Encoder, Failure, Outcome, Payload, Retry, after
 from spancast.encoding import genai_fields
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
@@ -94,14 +95,20 @@ class S3Destination:
         self._config = config
         self._client = client
 
-    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:  # noqa: ARG002 - the client has its time limit
-        """Write the objects of ``payload``; after a failure, the other traces are sent again with the same keys."""
+    def deliver(self, payload: Payload, timeout_s: float) -> Outcome:
+        """Write the objects of ``payload``; after a failure, the other traces are sent again with the same keys.
+
+        No object is begun after ``timeout_s``; one may last as long as the client's own time limit.
+        """
+        deadline_s = time.monotonic() + timeout_s
         objects = [
             (members, self._key(members), json_codec.encode(trace_object(members)).encode())
             for members in _traces(payload.spans)
         ]
         taken: list[tuple[str, str]] = []
         for members, key, body in objects:
+            if taken and time.monotonic() >= deadline_s:
+                return after(taken, Retry(f"S3 bucket {self._config.bucket}: time limit of {timeout_s:g} s"))
             failure = self._put(key, body)
             if failure is not None:
                 return after(taken, failure)

@@ -23,6 +23,8 @@ from spancast.destinations.field_types import Address, Secret, Text
 from spancast.destinations.place import Place
 from spancast.destinations.protocol import Delivered, Encoder, Outcome, Payload, Rejected, Retry
 from spancast.destinations.sql_rows import COLUMNS, DEFAULT_ENTITY, DEFAULT_TABLE, rows_json
+from spancast.model import json_codec
+from spancast.model.json_codec import is_mapping
 
 if TYPE_CHECKING:
     from spancast.destinations.http import HttpResult, HttpSender
@@ -204,11 +206,8 @@ class SnowflakeDestination:
 
 
 def _answer(result: HttpResult) -> Mapping[str, Any]:
-    try:
-        answer = json.loads(result.body)
-    except ValueError:
-        return {}
-    return cast("Mapping[str, Any]", answer) if isinstance(answer, dict) else {}
+    answer = json_codec.decode(result.body)
+    return answer if is_mapping(answer) else {}
 
 
 def create(config: SnowflakeConfig, encoder: Encoder) -> SnowflakeDestination:

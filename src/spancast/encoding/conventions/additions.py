@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from spancast.encoding import genai_fields
@@ -33,6 +34,7 @@ FACTS: Final[Mapping[str, Callable[[SpanData], Any]]] = {
     "finish_reason": genai_fields.finish_reason,
     "messages": facts.messages_json,
     "answers": facts.answers_json,
+    "turns": facts.turns_json,
     "system": facts.system_text,
     "question": facts.question,
     "answer": facts.answer,
@@ -51,7 +53,23 @@ def mapper_of(row: Convention, first: SpanMapper | None) -> SpanMapper:
         added = {} if kind == "other" else facts.written(_added(row, copies, kind, span))
         return mapped.with_attributes({**mapped.attributes, **added}) if added else mapped
 
+    return _without_lists(map_span) if row.lists_as_json else map_span
+
+
+def _without_lists(first: SpanMapper) -> SpanMapper:
+    def map_span(span: SpanData) -> SpanData:
+        mapped = first(span)
+        attributes, resource = _texts(mapped.attributes), _texts(mapped.resource.attributes)
+        if attributes is mapped.attributes and resource is mapped.resource.attributes:
+            return mapped
+        return replace(mapped, attributes=attributes, resource=replace(mapped.resource, attributes=resource))
+
     return map_span
+
+
+def _texts(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    lists = {name: json_codec.encode(value) for name, value in attributes.items() if type(value) in (list, tuple)}
+    return {**attributes, **lists} if lists else attributes
 
 
 def _added(

@@ -101,6 +101,13 @@ def answers_json(span: SpanData) -> str | None:
     return None if answers is None else json_codec.encode(answers)
 
 
+def turns_json(span: SpanData) -> str:
+    """Return the input messages and ``{"message": first choice}`` as a JSON array; what is left out is absent."""
+    messages = (genai_fields.conversation(span) or {}).get("messages", ())
+    answer = (genai_fields.answers(span) or ())[:1]
+    return json_codec.encode([*messages, {"message": answer[0]} if answer else {}])
+
+
 def question(span: SpanData) -> str | None:
     """Return the text of the last message of the user, or None if content is left out."""
     message = genai_fields.last_question(span)

@@ -32,6 +32,7 @@ class Convention:
     has new attributes, each with its sources: an attribute of the canonical span or a name of ``additions.FACTS``. The
     first that exists is written. ``of_calls`` are those of model calls alone. ``kinds`` is an attribute and its value
     for each kind of work, ``own_keys`` a prefix for the caller's own keys, ``metadata`` one JSON attribute for all.
+    ``lists_as_json`` is whether values that are lists become JSON texts, in all spans and their resources.
     """
 
     about: str
@@ -41,11 +42,14 @@ class Convention:
     kinds: Kinds = ("", {})
     own_keys: str = ""
     metadata: str = ""
+    lists_as_json: bool = False
 
     @property
     def adds(self) -> bool:
         """Return whether the row has additions."""
-        return bool(self.copies or self.of_calls or self.kinds[0] or self.own_keys or self.metadata)
+        return bool(
+            self.copies or self.of_calls or self.kinds[0] or self.own_keys or self.metadata or self.lists_as_json
+        )
 
 
 _SESSION: Final = (semconv.SESSION_ID, semconv.CONVERSATION_ID)
@@ -112,14 +116,24 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
     "langwatch": Convention(
         about="LangWatch.",
         copies={"langwatch.thread.id": _SESSION, "langwatch.user.id": _USER, "tag.tags": ("tags",)},
-        of_calls=_WIDE,
+        of_calls={**_WIDE, "langwatch.span.cost": ("total_cost",)},
         kinds=(
             "langwatch.span.type",
             {"llm": "llm", "embedding": "llm", "tool": "tool", "agent": "agent", "retriever": "rag", "other": "chain"},
         ),
         metadata="metadata",
     ),
-    "lunary": Convention(about="Lunary.", module=f"{_HERE}.lunary"),
+    # Its server answers 500 to a call without `events`.
+    "lunary": Convention(
+        about="Lunary.",
+        copies={
+            "span_name": ("name",),
+            "tool_arguments": ("gen_ai.tool.call.arguments",),
+            "tool_output": ("gen_ai.tool.call.result",),
+        },
+        of_calls={**_WIDE, "events": ("turns",)},
+    ),
+    "helicone": Convention(about="Helicone.", module=f"{_HERE}.helicone"),
     "honeyhive": Convention(
         about="HoneyHive.",
         copies={"honeyhive.session_id": ("session_uuid",)},
@@ -154,7 +168,23 @@ CONVENTIONS: Final[Mapping[str, Convention]] = {
         of_calls={**_WIDE, "operation.cost": ("total_cost",)},
     ),
     "coralogix": Convention(about="Coralogix.", copies={"gen_ai.openai.request.user": _USER}, of_calls=_WIDE),
-    "evidently": Convention(about="Evidently.", copies={"session_id": _SESSION, "user_id": _USER}, of_calls=_WIDE),
+    "agenta": Convention(
+        about="Agenta.",
+        of_calls={**_WIDE, "ag.metrics.unit.costs.total": ("total_cost",)},
+        own_keys="ag.meta.",
+    ),
+    "evidently": Convention(
+        about="Evidently.",
+        copies={"session_id": _SESSION, "user_id": _USER},
+        of_calls={
+            **_WIDE,
+            "tokens.input": (semconv.USAGE_INPUT_TOKENS,),
+            "tokens.output": (semconv.USAGE_OUTPUT_TOKENS,),
+            "cost.total": ("total_cost",),
+        },
+        # Its server answers 500 to a list.
+        lists_as_json=True,
+    ),
     "raindrop": Convention(
         about="Raindrop.",
         copies={

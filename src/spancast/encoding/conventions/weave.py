@@ -40,7 +40,7 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     yield "wandb.attributes", json_codec.encode(attributes) if attributes else None
     if kind in ("llm", "embedding"):
         yield "llm.provider", span.text(semconv.PROVIDER_NAME)
-        yield "gen_ai.usage.total_tokens", tokens.total
+        yield "llm.usage.total_tokens", tokens.total
         yield "gen_ai.usage.reasoning_tokens", tokens.reasoning
     yield semconv.INPUT_MESSAGES, facts.messages_json(span)
     yield semconv.OUTPUT_MESSAGES, facts.answers_json(span)

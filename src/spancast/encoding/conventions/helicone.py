@@ -1,19 +1,22 @@
-"""Lunary.
+"""Helicone.
 
-Source: its server (``packages/backend/src/api/v1/otel``). It reads OpenLLMetry's earlier form: messages and answers
-with their index in the name of the attribute.
+Source: its server (``valhalla/jawn/src/managers/traceManager.ts``, 2026). It reads OpenLLMetry's earlier form: messages
+and answers with their index in the name of the attribute. Each span becomes a request of its page; properties, user and
+session are the headers of its proxy, as association properties.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 from spancast.encoding import genai_fields
 from spancast.encoding.conventions import facts, traceloop
 from spancast.encoding.span_data import SpanData
-from spancast.model import json_codec
+from spancast.model import json_codec, semconv
 from spancast.model.json_codec import is_list, is_mapping
+
+_HEADER: Final = "traceloop.association.properties.Helicone-"
 
 
 def map_span(span: SpanData) -> SpanData:
@@ -22,11 +25,12 @@ def map_span(span: SpanData) -> SpanData:
     if facts.work(span) not in ("llm", "embedding"):
         return mapped
     kept = facts.without(mapped.attributes, facts.readable_content(span))
-    return mapped.with_attributes({**kept, **facts.written(_attributes(span))})
+    return mapped.with_attributes({**kept, **facts.written(_attributes(span)), **facts.written(_properties(span))})
 
 
 def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
     tokens = facts.usage(span)
+    yield semconv.RESPONSE_MODEL, span.text(semconv.RESPONSE_MODEL, semconv.REQUEST_MODEL)
     yield "gen_ai.usage.prompt_tokens", tokens.input
     yield "gen_ai.usage.completion_tokens", tokens.output
     for index, message in enumerate((genai_fields.conversation(span) or {}).get("messages", ())):
@@ -37,6 +41,19 @@ def _attributes(span: SpanData) -> Iterator[tuple[str, Any]]:
         definition = tool.get("function", tool) if is_mapping(tool) else None
         for name, value in definition.items() if is_mapping(definition) else ():
             yield f"llm.request.functions.{index}.{name}", _text(value)
+
+
+def _properties(span: SpanData) -> Iterator[tuple[str, Any]]:
+    yield _HEADER + "User-Id", span.text(semconv.USER_ID)
+    session = span.text(semconv.SESSION_ID, semconv.CONVERSATION_ID)
+    if session is not None:
+        yield _HEADER + "Session-Id", session
+        yield _HEADER + "Session-Name", span.text(semconv.TRACE_NAME)
+        # The place of the call in the tree of the session.
+        names = (span.text(semconv.TRACE_NAME), span.text(semconv.SPAN_NAME), span.name)
+        yield _HEADER + "Session-Path", "".join(f"/{name.replace('/', '-')}" for name in names if name)
+    for name, value in genai_fields.own_keys(span).items():
+        yield f"{_HEADER}Property-{name}", _text(value)
 
 
 def _message(prefix: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
