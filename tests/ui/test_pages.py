@@ -120,11 +120,11 @@ def test_trace_names_what_is_new_since_the_previous_call(reader: Reader) -> None
     open_trace(reader)
     pick(reader, "draft")
     text = reader.text("#call")
-    assert "2 messages as in “choose tool”" in text
-    assert re.search(r'new since “choose tool” tool result of look_up_order call_1 status: "shipped"', text)
+    assert "2 messages as in call 2, “choose tool”" in text
+    assert re.search(r'new since call 2, “choose tool” tool result of look_up_order call_1 status: "shipped"', text)
     assert "rate_limit_exceeded Error code: 429" in text
     pick(reader, "draft, again")
-    assert reader.text("details.old summary") == "the 3 messages of “draft” again, nothing new"
+    assert reader.text("details.old summary") == "the 3 messages of call 3, “draft” again, nothing new"
 
 
 def test_trace_tabs(reader: Reader) -> None:
@@ -174,7 +174,7 @@ def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path:
         reader = Reader(context, address)
         reader.open(f"/trace/{2:032x}")
         assert re.search(
-            r"2 messages as in “chat” of [^”]+ new since “chat” of [\w :,]+ user second question assistant second answer",
+            r"2 messages as in call 1, “chat” new since call 1, “chat” user second question assistant second answer",
             reader.text("#call"),
         )
         reader.open("/sessions").locator(".name").click()
@@ -191,7 +191,7 @@ def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path:
 def test_compare_marks_what_differs(reader: Reader) -> None:
     open_trace(reader)
     pick(reader, "draft")
-    reader.follow("Compare with “choose tool”")
+    reader.follow("Compare with call 2, “choose tool”")
     differing = reader.page.locator(".differs td:first-child").all_inner_texts()
     assert "tools" in differing
     assert "temperature" not in differing
@@ -219,8 +219,8 @@ def test_chunks_of_a_stream_are_drawn(browser: Browser, tmp_path: Path) -> None:
     with served(store.path) as address:
         reader = Reader(context, address)
         reader.open(f"/trace/{1:032x}")
-        assert reader.text(".chunks") == "3 chunks, longest pause 55 ms"
-        ticks = reader.page.locator(".chunks rect")
+        assert reader.text(".chunks") == "3 chunks, longest pause 55 ms, before chunk 3"
+        ticks = reader.page.locator(".chunks rect:not(.pause)")
         assert [ticks.nth(one).get_attribute("x") for one in range(3)] == ["10.0%", "20.0%", "75.0%"]
         assert reader.open(f"/trace/{2:032x}").locator(".chunks").count() == 0
         assert reader.wrong == []
@@ -239,8 +239,9 @@ def test_session_page_names_each_trace_and_repeats_its_question(browser: Browser
         assert text.count("Where is my order?") == 2
         assert text.index("answer 1") < text.rindex("Where is my order?") < text.index("answer 2")
         assert reader.page.locator("h3.part").count() == 2
+        assert reader.page.locator(".turn > .who > b").all_inner_texts() == ["1", "2"]
         assert "again, nothing new" in reader.open(f"/trace/{2:032x}").locator("details.old summary").inner_text()
-        assert re.search(r"“chat” of \d+ \w+ \d{4}, [\d:]+ again", reader.text("details.old summary"))
+        assert "call 1, “chat” again" in reader.text("details.old summary")
     context.close()
 
 

@@ -42,7 +42,7 @@ from spancast.model import json_codec, semconv
 from spancast.model.json_codec import is_list, is_mapping
 from spancast.model.privacy import may_pass
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _BUSY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
 _CHUNK: Final = 500
@@ -373,6 +373,32 @@ class StoreIndex:
         with self._reading() as database:
             return database.execute(statement, (session, before_ns, before_ns, limit)).fetchall() if database else []
 
+    def later_calls(self, session: str, after_ns: int, limit: int = 10) -> list[tuple[str, str]]:
+        """Return trace id and span id of calls of the session's traces that started after ``after_ns``, in order."""
+        statement = (
+            "SELECT s.trace_id, s.span_id FROM traces t JOIN spans s ON s.trace_id = t.trace_id"
+            " WHERE t.session = ? AND t.start_ns > ? AND s.is_call ORDER BY t.start_ns, s.start_ns LIMIT ?"
+        )
+        with self._reading() as database:
+            return database.execute(statement, (session, after_ns, limit)).fetchall() if database else []
+
+    def calls_before(self, session: str, start_ns: int) -> int:
+        """Return the number of calls in traces of the session that started before ``start_ns``."""
+        statement = "SELECT sum(calls) FROM traces WHERE session = ? AND start_ns < ?"
+        with self._reading() as database:
+            found = database.execute(statement, (session, start_ns)).fetchone() if database else (0,)
+        return found[0] or 0
+
+    def cached_tokens(self, session: str) -> int:
+        """Return how many input tokens of a session's calls were read from the provider's cache."""
+        statement = (
+            "SELECT sum(s.cached) FROM traces t JOIN spans s ON s.trace_id = t.trace_id"
+            " WHERE t.session = ? AND s.is_call"
+        )
+        with self._reading() as database:
+            found = database.execute(statement, (session,)).fetchone() if database else (0,)
+        return found[0] or 0
+
     def values(self, key: str, limit: int = 200) -> list[str]:
         """Return known values of ``MODEL`` or ``PROVIDER``, or with an empty key the names of custom keys."""
         with self._reading() as database:
@@ -588,7 +614,9 @@ def _trace_values(trace_id: str, spans: Sequence[_Span]) -> dict[str, Any]:
     for span in spans:
         keys |= json_codec.decode(span.keys) or {}
     chunks = [span.first_chunk_ns for span in calls if span.first_chunk_ns is not None]
-    failed = [span.error for span in spans if span.error is not None]
+    # The error of a call passes through the spans around it.
+    failed = [span.error for span in calls if span.error is not None]
+    failed = failed or [span.error for span in spans if span.error is not None]
     return {
         "trace_id": trace_id,
         "raw_id": next((span.raw_id for span in spans if span.raw_id != trace_id), trace_id),

@@ -45,7 +45,7 @@ from spancast.ui.deliveries import Deliveries
 from spancast.ui.guard import Guard
 from spancast.ui.pages import FOLDER, Pages, span_json
 from spancast.ui.snippets import snippets
-from spancast.ui.trace_view import TraceView, trace_view
+from spancast.ui.trace_view import TraceView, problems, trace_view
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
@@ -93,29 +93,33 @@ class Selection:
         return f"{path}?{urlencode(pairs)}" if pairs else path
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - all keyword, all optional
     store: Path,
     deliveries: Deliveries,
     *,
     host: str = "127.0.0.1",
     token: str | None = None,
     redaction: Redaction = NO_REDACTION,
+    replacements: Sequence[str] = (),
 ) -> Guard:
-    """Return the application for the store at ``store``; ``redaction`` is applied to received spans.
+    """Return the application for the store at ``store``.
+
+    ``redaction`` is applied to received spans; ``replacements`` are what masks leave in a text.
 
     Raises:
         ValueError: ``host`` is no loopback address, and there is no ``token``.
     """
-    return Guard(_App(store, deliveries, redaction).starlette(), host, token)
+    return Guard(_App(store, deliveries, redaction, replacements).starlette(), host, token)
 
 
 class _App:
-    def __init__(self, store: Path, deliveries: Deliveries, redaction: Redaction) -> None:
+    def __init__(self, store: Path, deliveries: Deliveries, redaction: Redaction, replacements: Sequence[str]) -> None:
         self._store = Store(store)
         self._index = StoreIndex(store)
         self._deliveries = deliveries
         self._redaction = redaction
-        self._pages = Pages(str(store))
+        self._replacements = replacements
+        self._pages = Pages(str(store.absolute()))
         self._notices: dict[str, str] = {}
 
     def starlette(self) -> Starlette:
@@ -295,11 +299,16 @@ class _App:
         span = view.find(request.query_params.get("span"))
         tab = request.query_params.get("tab", _TABS[0])
         fates, unknown = self._deliveries.of_trace(view.trace_id) if tab == "delivery" else ([], "")
-        talk = self._conversation(view, span)
+        earlier = self._earlier(view, span)
+        talk = self._conversation(view, span, earlier)
+        numbers = self._numbers(view)
+        if talk.since is not None and talk.since.trace_id != view.trace_id:
+            numbers |= self._numbers(trace_view(self._store.trace(talk.since.trace_id)), view.session)
         return self._page(
             request, "trace.html", view=view, span=span, tabs=_TABS, tab=tab if tab in _TABS else _TABS[0], talk=talk,
             fates=fates, unknown=unknown, snippets=snippets(span) if tab == "copy" else None,
-            previous=talk.since or next(iter(self._earlier(view, span)), None),
+            previous=talk.since or next(iter(earlier), None), numbers=numbers,
+            notes=[*problems(span), *self._masked(span)],
         )  # fmt: skip
 
     def _earlier(self, view: TraceView, span: SpanData) -> list[SpanData]:
@@ -307,16 +316,38 @@ class _App:
         own = [one for one in view.spans if one.is_generation and one.start_ns < span.start_ns]
         found = sorted(own, key=lambda one: -one.start_ns)
         if view.session:
-            wanted = self._index.earlier_calls(view.session, view.start_ns)
-            calls: dict[tuple[str, str], SpanData] = {}
-            for trace_id in dict.fromkeys(trace_id for trace_id, _ in wanted):
-                calls |= {(trace_id, one.span_id): one for one in self._store.trace(trace_id)}
-            found += [calls[one] for one in wanted if one in calls]
+            found += self._calls(self._index.earlier_calls(view.session, view.start_ns))
         return found
 
-    def _conversation(self, view: TraceView, span: SpanData) -> Conversation:
+    def _conversation(self, view: TraceView, span: SpanData, earlier: Sequence[SpanData]) -> Conversation:
         later = [one for one in view.spans if one.is_generation and one.start_ns > span.start_ns]
-        return conversation_of(span, self._earlier(view, span), sorted(later, key=lambda one: one.start_ns))
+        talk = conversation_of(span, earlier, later)
+        if view.session and any(part.kind == "call" and not part.result for one in talk.answers for part in one.parts):
+            # The next question of a conversation, in another trace, may bring the result.
+            later += self._calls(self._index.later_calls(view.session, view.start_ns))
+            talk = conversation_of(span, earlier, later)
+        return talk
+
+    def _calls(self, wanted: Sequence[tuple[str, str]]) -> list[SpanData]:
+        """Return the calls of these trace ids and span ids that are stored, in this order."""
+        calls: dict[tuple[str, str], SpanData] = {}
+        for trace_id in dict.fromkeys(trace_id for trace_id, _ in wanted):
+            calls |= {(trace_id, one.span_id): one for one in self._store.trace(trace_id)}
+        return [calls[one] for one in wanted if one in calls]
+
+    def _numbers(self, view: TraceView, session: str = "") -> dict[str, int]:
+        """Return the number of each call in its session, by span id; without a session in its trace."""
+        session = session or view.session
+        before = self._index.calls_before(session, view.start_ns) if session else 0
+        calls = [one.span_id for one in view.spans if one.is_generation]
+        return {span_id: before + number for number, span_id in enumerate(calls, 1)}
+
+    def _masked(self, span: SpanData) -> Iterator[str]:
+        """Yield what the masks of the configuration have left in the attributes of ``span``."""
+        for text in self._replacements:
+            counts = {name: str(value).count(text) for name, value in span.attributes.items()}
+            if found := [f"{name} ({count})" for name, count in counts.items() if count]:
+                yield f"masked, shown as {text}: {', '.join(found)}"
 
     def _static(self, request: Request) -> Response:
         spans = self._spans_of(request.path_params["trace_id"])
@@ -355,6 +386,7 @@ class _App:
         start = request.query_params.get("from", "")
         offset = int(start) if start.isdigit() else 0
         turns: list[tuple[TraceView, SpanData, Conversation]] = []
+        numbers: dict[str, int] = {}
         earlier: list[SpanData] = []
         used = 0
         for trace_id in ids[offset:]:
@@ -363,6 +395,7 @@ class _App:
             if not spans:
                 continue
             view = trace_view(spans)
+            numbers |= self._numbers(view, session)
             for span in view.spans:
                 if span.is_generation:
                     turns.append((view, span, conversation_of(span, earlier[:_MAX_EARLIER], ())))
@@ -370,7 +403,15 @@ class _App:
             if len(turns) >= _MAX_TURNS:
                 break
         more = offset + used if offset + used < len(ids) else 0
-        return self._page(request, "session.html", sums=sums, turns=turns, more=more)
+        return self._page(
+            request,
+            "session.html",
+            sums=sums,
+            turns=turns,
+            more=more,
+            numbers=numbers,
+            cached=self._index.cached_tokens(session),
+        )
 
     def _compare(self, request: Request) -> Response:
         self._fresh()
@@ -383,7 +424,8 @@ class _App:
             view = trace_view(spans)
             span = view.find(span_id)
             sides.append((view, span, conversation_of(span, [one[1] for one in sides], ())))
-        return self._page(request, "compare.html", sides=sides)
+        numbers = {span_id: number for view, _, _ in sides for span_id, number in self._numbers(view).items()}
+        return self._page(request, "compare.html", sides=sides, numbers=numbers)
 
     # --- destinations -----------------------------------------------------------------------------
 

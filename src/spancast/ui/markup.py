@@ -15,6 +15,8 @@ from spancast.model.json_codec import is_list, is_mapping
 
 MAX_SHOWN: Final = 20_000
 """Characters of one text that a page shows; the rest is a link away."""
+LONG: Final = 4_000
+"""Characters of a text from which it scrolls in its own box."""
 _MAX_NODES: Final = 400
 _MAX_DEPTH: Final = 24
 _OPEN_DEPTH: Final = 2
@@ -25,6 +27,7 @@ _CONTROL: Final = {
     **dict.fromkeys(range(127, 160), "�"),
     0x2028: "\n", 0x2029: "\n",
 }  # fmt: skip
+_ALIGNED: Final = re.compile('style="text-align:(left|right|center)"')
 _MARKDOWN: Final = MarkdownIt("commonmark", {"html": False, "breaks": True}).enable(["table", "strikethrough"])
 # An image would be a request to another server; its text and address remain readable.
 _MARKDOWN.disable(["image", "html_block", "html_inline"])
@@ -41,6 +44,8 @@ def visible(text: object) -> str:
 def markdown(text: str) -> Markup:
     """Return ``text`` as HTML without any HTML of its own; links open nothing but what the reader clicks."""
     html: str = _MARKDOWN.render(visible(text))
+    # The policy of the page allows no style in an element.
+    html = _ALIGNED.sub(r'class="\1"', html)
     return Markup(html.replace("<a href=", '<a rel="noopener noreferrer nofollow" target="_blank" href='))  # noqa: S704 - escaped by markdown-it
 
 
@@ -107,6 +112,17 @@ def highlighted(text: str, start: str, end: str) -> Markup:
     parts = re.split(f"[{start}{end}]", text)
     return Markup("").join(
         Markup("<mark>{}</mark>").format(visible(part)) if position % 2 else escape(visible(part))
+        for position, part in enumerate(parts)
+    )
+
+
+def coded(text: str) -> Markup:
+    """Return a sentence with its commands, which stand between backticks, as code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(visible(text))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(visible(part)) if position % 2 else escape(visible(part))
         for position, part in enumerate(parts)
     )
 

@@ -43,15 +43,15 @@ class Pages:
         filters: dict[str, Any] = {
             "clock": clock, "moment": moment, "iso": iso_time, "duration": amounts.duration, "tokens": _tokens,
             "markdown": markup.markdown, "json_tree": markup.json_tree, "json_of": markup.json_of, "quote": _quote,
-            "found": _found, "json": json_codec.encode,
+            "found": _found, "coded": markup.coded, "json": json_codec.encode,
             "key_text": key_text, "plain": markup.plain_attributes,
         }  # fmt: skip
         names: dict[str, Any] = {
             "cost": amounts.cost, "span_cost": amounts.span_cost, "span_tokens": amounts.span_tokens,
             "span_duration": amounts.span_duration, "facts": trace_view.facts, "problems": trace_view.problems,
             "failure": trace_view.failure, "usage": trace_view.usage, "request_of": trace_view.request_of,
-            "model_of": trace_view.model_of, "max_shown": markup.MAX_SHOWN, "store": store, "is_list": is_list,
-            "is_mapping": is_mapping, "share": _share, "chunks_of": trace_view.chunks_of,
+            "model_of": trace_view.model_of, "max_shown": markup.MAX_SHOWN, "long": markup.LONG, "store": store,
+            "is_list": is_list,            "is_mapping": is_mapping, "share": _share, "chunks_of": trace_view.chunks_of,
         }  # fmt: skip
         self._environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - untyped in jinja2
         self._environment.globals.update(names)  # pyright: ignore[reportUnknownMemberType]
@@ -73,7 +73,8 @@ class Pages:
             for position, span in enumerate(calls)
         }
         style = (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
-        return self.render("static.html", view=view, talks=talks, style=Markup(style))  # noqa: S704 - our own file
+        numbers = {span.span_id: number for number, span in enumerate(filter(lambda one: one.is_generation, spans), 1)}
+        return self.render("static.html", view=view, talks=talks, numbers=numbers, style=Markup(style))  # noqa: S704 - our own file
 
     def csv_values(self, row: TraceRow) -> dict[str, Any]:
         """Return the values of ``row`` for a table."""
