@@ -434,6 +434,22 @@ def test_list_and_trace_are_readable_without_scripts(browser: Browser, demo_page
     context.close()
 
 
+def test_every_filter_is_reached_at_400_px_without_scripts(browser: Browser, demo_page: str) -> None:
+    context = browser.new_context(viewport={"width": 400, "height": 800}, java_script_enabled=False)
+    page = Reader(context, demo_page).open("/")
+    user = page.get_by_role("textbox", name="user")
+    expect(user).to_be_hidden()
+    page.keyboard.press("Tab")
+    page.get_by_label("More filters").focus()
+    page.keyboard.press("Space")
+    user.fill("u-8")
+    user.press("Enter")
+    expect(page.locator(".empty")).to_contain_text("No trace matches")
+    # One that is set stays in view.
+    expect(user).to_have_value("u-8")
+    context.close()
+
+
 def test_keyboard_alone_reaches_a_call(reader: Reader) -> None:
     page = reader.open("/")
     page.keyboard.press("/")

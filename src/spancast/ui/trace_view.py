@@ -224,7 +224,8 @@ def chunks_of(span: SpanData) -> Chunks | None:
 
 def _with_parts(count: int, **parts: int | None) -> str:
     known = [f"{value:,} {name}" for name, value in parts.items() if value]
-    return f"{count:,} ({', '.join(known)})" if known else f"{count:,}"
+    unit = "token" if count == 1 else "tokens"
+    return f"{count:,} {unit} ({', '.join(known)})" if known else f"{count:,} {unit}"
 
 
 def problems(span: SpanData) -> Iterator[str]:
