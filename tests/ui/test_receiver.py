@@ -95,6 +95,30 @@ def test_compressed_bomb_is_refused(store: Store, url: str) -> None:
     assert post(url, gzip.compress(bytes(80 << 20)), **{"Content-Encoding": "gzip"})[0] == 413
 
 
+def test_every_member_of_a_compressed_body_is_read(store: Store, url: str) -> None:
+    first, *others = conversation()
+    body = gzip.compress(request_bytes([first])) + gzip.compress(request_bytes(others))
+    assert post(url, body, "application/x-protobuf", **{"Content-Encoding": "gzip"})[0] == 200
+    assert len(store.trace(TRACE_ID)) == len(conversation())
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(request_bytes(conversation()))[:-9], "gzip", 400),
+        (gzip.compress(request_bytes(conversation())) + b"x", "gzip", 400),
+        (request_bytes(conversation()), "gzip", 400),
+        (request_bytes(conversation()), "zstd", 415),
+        (request_bytes(conversation()), "gzip, gzip", 415),
+    ],
+)
+def test_damaged_or_unknown_compression_is_refused(
+    store: Store, url: str, body: bytes, encoding: str, status: int
+) -> None:
+    assert post(url, body, "application/x-protobuf", **{"Content-Encoding": encoding})[0] == status
+    assert store.traces() == []
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -51,6 +51,7 @@ _SMALL: Final = 20_000
 _VANISHED_EVERY_S: Final = 10.0
 _MAX_TEXT: Final = 64_000
 _MAX_LINE: Final = 240
+_MAX_KEYS: Final = 100
 _FIRST_HITS: Final = 250
 _HITS: Final = 1_000
 _FEW: Final = 500
@@ -60,7 +61,8 @@ _MAX_HITS: Final = 20_000
 """Traces and hits that one page examines: filters that few of them pass must not read all."""
 _STRUCTURE: Final = frozenset({"type", "role", "id", "finish_reason"})
 _TAIL: Final = 100
-_SNIPPET_WORDS: Final = 14
+_BEFORE_HIT: Final = 40
+_FROM_HIT: Final = 140
 HIT_START: Final = "\x02"
 HIT_END: Final = "\x03"
 """Marks around a found word in ``TraceRow.found``."""
@@ -683,7 +685,8 @@ def _entry(row: Mapping[str, Any]) -> tuple[tuple[Any, ...], str]:
         span.count(semconv.USAGE_CACHE_READ), row["cost"],
         int(costs(span).source is not None), None if chunk is None else round(chunk * _NS_PER_S),
         (span.text(semconv.ERROR_TYPE) or span.status_message or "")[:_MAX_LINE] if is_failed else None,
-        _one_line(_question(messages)), _one_line(answer), json_codec.encode(own_keys(span)),
+        _one_line(_question(messages)), _one_line(answer),
+        json_codec.encode(dict(islice(own_keys(span).items(), _MAX_KEYS))),
     )  # fmt: skip
     return entry, "\n".join(_words(span, messages, response))
 
@@ -831,15 +834,24 @@ def _searched(database: sqlite3.Connection, query: TraceQuery, ending: str) -> t
     else:
         last = None
     rows: list[TraceRow] = []
-    snippet = (
-        f"SELECT snippet(texts, 0, '{HIT_START}', '{HIT_END}', '…', {_SNIPPET_WORDS}) FROM texts"  # noqa: S608
-        " WHERE texts MATCH ? AND rowid = ?"
-    )
+    # Not `snippet`, which takes the square of the hits in a text: a second and more for a word said 10,000 times.
+    marked = f"SELECT highlight(texts, 0, '{HIT_START}', '{HIT_END}') FROM texts WHERE texts MATCH ? AND rowid = ?"  # noqa: S608
     for trace_id, hit in islice(newest.items(), query.limit):
         row = database.execute("SELECT * FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
-        (found_text,) = database.execute(snippet, (match, hit)).fetchone()
-        rows.append(_trace_row(row, found=" ".join(found_text.split()), hit=hit))
+        (text,) = database.execute(marked, (match, hit)).fetchone()
+        rows.append(_trace_row(row, found=_around_hit(text), hit=hit))
     return rows, rows[-1].hit if len(newest) > query.limit else last
+
+
+def _around_hit(text: str) -> str:
+    """Return the first hit of ``text`` with the words around it, on one line."""
+    hit = max(text.find(HIT_START), 0)
+    begin = text.find(" ", max(hit - _BEFORE_HIT, 0), hit) + 1 if hit > _BEFORE_HIT else 0
+    begin = begin or max(hit - _BEFORE_HIT, 0)
+    line = " ".join(text[begin : hit + _FROM_HIT].split())
+    if line.count(HIT_START) > line.count(HIT_END):
+        line += HIT_END
+    return f"{'…' if begin else ''}{line}{'…' if hit + _FROM_HIT < len(text) else ''}"
 
 
 def _allowed(database: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> set[str] | None:

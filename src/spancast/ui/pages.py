@@ -26,6 +26,9 @@ FOLDER: Final = Path(__file__).parent
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _PER_CENT: Final = 100
+_CHIPS: Final = 30
+_FILE: Final = 20
+"""How much more a file of a whole trace shows than a page."""
 
 
 class Pages:
@@ -51,14 +54,15 @@ class Pages:
             "span_duration": amounts.span_duration, "facts": trace_view.facts, "problems": trace_view.problems,
             "failure": trace_view.failure, "usage": trace_view.usage, "request_of": trace_view.request_of,
             "model_of": trace_view.model_of, "max_shown": markup.MAX_SHOWN, "long": markup.LONG, "store": store,
-            "is_list": is_list,            "is_mapping": is_mapping, "share": _share, "chunks_of": trace_view.chunks_of,
+            "is_list": is_list, "max_rows": markup.MAX_ROWS, "max_chips": _CHIPS,
+            "is_mapping": is_mapping, "share": _share, "chunks_of": trace_view.chunks_of,
         }  # fmt: skip
         self._environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - untyped in jinja2
         self._environment.globals.update(names)  # pyright: ignore[reportUnknownMemberType]
 
     def render(self, template: str, **context: Any) -> str:  # noqa: ANN401
         """Return the page of ``template``."""
-        return self._environment.get_template(template).render(context)
+        return self._environment.get_template(template).render({"room": markup.Room(), **context})
 
     def static(self, spans: Sequence[SpanData]) -> str:
         """Return one trace as a file: every call under its name, without scripts or links to a server."""
@@ -74,7 +78,14 @@ class Pages:
         }
         style = (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
         numbers = {span.span_id: number for number, span in enumerate(filter(lambda one: one.is_generation, spans), 1)}
-        return self.render("static.html", view=view, talks=talks, numbers=numbers, style=Markup(style))  # noqa: S704 - our own file
+        return self.render(
+            "static.html",
+            view=view,
+            talks=talks,
+            numbers=numbers,
+            style=Markup(style),  # noqa: S704 - our own file
+            room=markup.Room(_FILE),
+        )
 
     def csv_values(self, row: TraceRow) -> dict[str, Any]:
         """Return the values of ``row`` for a table."""
