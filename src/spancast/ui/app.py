@@ -387,6 +387,7 @@ class _App:
         offset = int(start) if start.isdigit() else 0
         turns: list[tuple[TraceView, SpanData, Conversation]] = []
         numbers: dict[str, int] = {}
+        left_out = 0
         earlier: list[SpanData] = []
         used = 0
         for trace_id in ids[offset:]:
@@ -396,11 +397,12 @@ class _App:
                 continue
             view = trace_view(spans)
             numbers |= self._numbers(view, session)
-            for span in view.spans:
-                if span.is_generation:
-                    turns.append((view, span, conversation_of(span, earlier[:_MAX_EARLIER], ())))
-                    earlier.insert(0, span)
-            if len(turns) >= _MAX_TURNS:
+            calls = [span for span in view.spans if span.is_generation]
+            left_out = max(len(calls) - _MAX_TURNS, 0)
+            for span in calls[:_MAX_TURNS]:
+                turns.append((view, span, conversation_of(span, earlier[:_MAX_EARLIER], ())))
+                earlier.insert(0, span)
+            if left_out or len(turns) >= _MAX_TURNS:
                 break
         more = offset + used if offset + used < len(ids) else 0
         return self._page(
@@ -409,6 +411,7 @@ class _App:
             sums=sums,
             turns=turns,
             more=more,
+            left_out=left_out,
             numbers=numbers,
             cached=self._index.cached_tokens(session),
         )

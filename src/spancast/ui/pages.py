@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -20,13 +21,15 @@ from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec
 from spancast.model.json_codec import is_list, is_mapping
 from spancast.ui import markup, trace_view
-from spancast.ui.conversation import conversation_of
+from spancast.ui.conversation import Conversation, conversation_of
 
 FOLDER: Final = Path(__file__).parent
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _PER_CENT: Final = 100
 _CHIPS: Final = 30
+_NEAR: Final = 40
+"""Calls before and after one that are compared with it."""
 _FILE: Final = 20
 """How much more a file of a whole trace shows than a page."""
 
@@ -68,14 +71,11 @@ class Pages:
         """Return one trace as a file: every call under its name, without scripts or links to a server."""
         view = trace_view.trace_view(spans)
         calls = [row.span for row in view.rows]
-        talks = {
-            span.span_id: conversation_of(
-                span,
-                [one for one in reversed(calls[:position]) if one.is_generation],
-                [one for one in calls[position + 1 :] if one.is_generation],
-            )
-            for position, span in enumerate(calls)
-        }
+        talks: dict[str, Conversation] = {}
+        for position, span in enumerate(calls):
+            earlier = (one for one in reversed(calls[:position]) if one.is_generation)
+            later = (one for one in islice(calls, position + 1, None) if one.is_generation)
+            talks[span.span_id] = conversation_of(span, [*islice(earlier, _NEAR)], [*islice(later, _NEAR)])
         style = (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
         numbers = {span.span_id: number for number, span in enumerate(filter(lambda one: one.is_generation, spans), 1)}
         return self.render(

@@ -18,6 +18,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from spancast.encoding.otlp.decode import read, read_json
 from spancast.encoding.span_data import SpanData, well_formed
+from spancast.ui.openinference_spans import as_call
 
 _PROTOBUF: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
@@ -50,7 +51,7 @@ async def receive(request: Request, write: Write) -> Response:
         return PlainTextResponse(f"more than {_MAX_BYTES} bytes", 413)
     except (ValueError, DecodeError, zlib.error, RecursionError) as error:
         return PlainTextResponse(f"not an ExportTraceServiceRequest: {error}", 400)
-    valid = [well_formed(span) for span in spans if _is_valid(span)]
+    valid = [well_formed(as_call(span)) for span in spans if _is_valid(span)]
     await run_in_threadpool(write, valid)
     return _response(kind, len(spans) - len(valid))
 
