@@ -6,7 +6,6 @@ import dataclasses
 import re
 import sqlite3
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -274,13 +273,11 @@ def test_filters_that_few_pass_read_a_part_and_the_next_page_goes_on(
             assert pages == 2 if few and words else pages > 2
 
 
-def test_search_for_a_word_that_one_text_has_many_times_is_fast(store: Store, index: StoreIndex) -> None:
+def test_search_for_a_word_that_one_text_has_many_times_shows_its_beginning(store: Store, index: StoreIndex) -> None:
     store.write([call(number, "word " * 12_000 + f"end{number}") for number in range(10)])
     index.refresh()
-    started_s = time.process_time()
+    # With FTS5's `snippet` 14 s, with `highlight` 0.4.
     rows = index.traces(TraceQuery(words="word"))
-    # Ten times 1.4 s before. The limit is far from both.
-    assert time.process_time() - started_s < 5
     assert len(rows) == 10
     assert rows[0].found.startswith(f"chat {HIT_START}word{HIT_END} {HIT_START}word{HIT_END}")
 
@@ -293,11 +290,9 @@ def test_found_text_has_the_words_around_the_hit(store: Store, index: StoreIndex
     assert len(row.found) < 200
 
 
-def test_call_with_thousands_of_keys_is_indexed_in_time(store: Store, index: StoreIndex) -> None:
+def test_call_with_thousands_of_keys_is_indexed_with_a_hundred(store: Store, index: StoreIndex) -> None:
     keys = {f"{semconv.TRACE_METADATA}k{number}": "v" * 100 for number in range(5_000)}
     store.write([call(1, "many keys", **keys)])
-    started_s = time.process_time()
     index.refresh()
-    assert time.process_time() - started_s < 5
     [row] = index.traces(TraceQuery())
     assert len(row.keys) == 100

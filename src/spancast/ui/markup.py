@@ -120,17 +120,18 @@ def _node(name: object, value: object, depth: int, room: list[int]) -> Iterator[
         return
     label = Markup("") if name is None else Markup("<b>{}</b>: ").format(visible(name))
     items: Sequence[tuple[object, object]] = ()
+    count = 0
     # What is beyond the room is not shown.
     if is_mapping(value):
-        items = list(islice(value.items(), room[0] + 1))
+        items, count = list(islice(value.items(), room[0] + 1)), len(value)
     elif is_list(value):
-        items = list(islice(enumerate(value), room[0] + 1))
+        items, count = list(islice(enumerate(value), room[0] + 1)), len(value)
     if not items or depth >= _MAX_DEPTH or _is_short(value):
         yield Markup("<div>{}{}</div>").format(label, _scalar(value))
         return
     kind = "{…}" if is_mapping(value) else "[…]"
     opened = " open" if depth < _OPEN_DEPTH else ""
-    yield Markup("<details{}><summary>{}<i>{} {}</i></summary>").format(Markup(opened), label, kind, len(value))  # noqa: S704 - constants
+    yield Markup("<details{}><summary>{}<i>{} {}</i></summary>").format(Markup(opened), label, kind, count)  # noqa: S704 - constants
     for key, item in items:
         yield from _node(key, item, depth + 1, room)
     yield Markup("</details>")

@@ -7,7 +7,7 @@ as they are (github.com/Arize-ai/openinference, spec/semantic_conventions.md).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec, semconv
@@ -89,8 +89,9 @@ def _tree(attributes: Mapping[str, Any], prefix: str) -> dict[str, Any]:
             *path, last = name.removeprefix(prefix).split(".")
             node = tree
             for step in path:
-                inner = node.setdefault(step, {})
-                node = inner if isinstance(inner, dict) else {}
+                if not isinstance(node.get(step), dict):
+                    node[step] = {}
+                node = cast("dict[str, Any]", node[step])
             node[last] = value
     return tree
 
