@@ -59,6 +59,8 @@ _MAX_TURNS: Final = 200
 _MAX_EARLIER: Final = 40
 _MAX_NOTICES: Final = 100
 _MAX_FORM: Final = 1 << 20
+_MAX_DIGITS: Final = 19
+_MAX_NUMBER: Final = 1e9
 _TABS: Final = ("conversation", "request", "attributes", "delivery", "copy")
 _KEY_FILTERS: Final[Mapping[str, str]] = {
     "model": MODEL, "provider": PROVIDER, "session": SESSION, "user": USER, "status": STATUS,
@@ -227,7 +229,7 @@ class _App:
                 return None
 
         def ago(text: str) -> float:
-            return (time.time() - read_duration(text)) * _NS_PER_S
+            return max(time.time() - read_duration(text), 0) * _NS_PER_S
 
         keys = [(key, given) for name, key in _KEY_FILTERS.items() if (given := params.get(name, "").strip())]
         keys = [self._known_model(one) if one[0] == MODEL else one for one in keys]
@@ -236,15 +238,14 @@ class _App:
         if where and not pairs:
             problems.append(f"where: expected key=value, got {where!r}")
         keys += [(key, value.strip('"')) for key, value in pairs]
-        before, since = read("before", int), read("since", ago)
-        longest = read("min_s", float)
+        since, longest = read("since", ago), read("min_s", _bounded)
         query = TraceQuery(
             words=params.get("q", ""),
             keys=keys,
-            min_cost=read("min_cost", float),
+            min_cost=read("min_cost", _bounded),
             min_ns=None if longest is None else int(longest * _NS_PER_S),
             since_ns=None if since is None else int(since),
-            before=None if before is None else int(before),
+            before=_whole(params.get("before", "")),
         )
         kept = [(name, value) for name, value in params.multi_items() if name not in ("have", "before") and value]
         return Selection(query, tuple(kept), tuple(problems), tuple(dict.fromkeys(filter(None, params.getlist("col")))))
@@ -257,8 +258,8 @@ class _App:
 
     def _sessions(self, request: Request) -> Response:
         progress = self._fresh()
-        before = request.query_params.get("before", "")
-        rows = self._index.sessions(int(before) if before.isdigit() else None, _PAGE + 1)
+        before = _whole(request.query_params.get("before", ""))
+        rows = self._index.sessions(before, _PAGE + 1)
         more = f"/sessions?before={rows[_PAGE - 1].end_ns}" if len(rows) > _PAGE else ""
         return self._page(request, "sessions.html", rows=rows[:_PAGE], more=more, progress=progress)
 
@@ -383,8 +384,7 @@ class _App:
         if sums is None:
             return self._failed(request, f"no session {session!r} in {self._store.path}", 404)
         ids = self._index.traces_of(session)
-        start = request.query_params.get("from", "")
-        offset = int(start) if start.isdigit() else 0
+        offset = _whole(request.query_params.get("from", "")) or 0
         turns: list[tuple[TraceView, SpanData, Conversation]] = []
         numbers: dict[str, int] = {}
         left_out = 0
@@ -439,7 +439,7 @@ class _App:
     async def _spool(self, request: Request) -> Response:
         form = await _form(request)
         action, destination = form.get("action", ""), form.get("destination", "")
-        sequences = [int(one) for one in form.get("sequences", "").split() if one.isdigit()]
+        sequences = [number for one in form.get("sequences", "").split() if (number := _whole(one)) is not None]
         if action not in ("retry", "requeue", "purge", "replay"):
             return PlainTextResponse("unknown action", 400)
         trace_id = form.get("trace", "")
@@ -536,6 +536,18 @@ def _sum(rows: Sequence[Sums]) -> Sums:
         cached=sum(row.cached for row in rows), cost=sum(row.cost for row in rows),
         is_estimated=any(row.is_estimated for row in rows),
     )  # fmt: skip
+
+
+def _whole(text: str) -> int | None:
+    """Return a whole number of an address; None if it is none, or larger than SQLite's."""
+    return int(text) if text.isdecimal() and len(text) < _MAX_DIGITS else None
+
+
+def _bounded(text: str) -> float:
+    value = float(text)
+    if not abs(value) <= _MAX_NUMBER:
+        raise ValueError(f"expected a number of at most {_MAX_NUMBER:g}, got {text[:20]}")
+    return value
 
 
 async def _form(request: Request) -> dict[str, str]:
