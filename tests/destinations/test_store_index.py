@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sqlite3
 import stat
 from pathlib import Path
@@ -12,7 +13,7 @@ from tests.destinations.spans import START_NS, conversation, span
 
 from spancast.destinations import store_index
 from spancast.destinations.span_store import Store
-from spancast.destinations.store_index import Progress, StoreIndex, TraceQuery
+from spancast.destinations.store_index import HIT_END, HIT_START, Progress, StoreIndex, TraceQuery
 from spancast.destinations.store_sums import MODEL, USER
 from spancast.encoding.span_data import SpanData
 from spancast.model import semconv
@@ -270,3 +271,28 @@ def test_filters_that_few_pass_read_a_part_and_the_next_page_goes_on(
             assert seen == wanted
             # The hits of few traces are found without reading others.
             assert pages == 2 if few and words else pages > 2
+
+
+def test_search_for_a_word_that_one_text_has_many_times_shows_its_beginning(store: Store, index: StoreIndex) -> None:
+    store.write([call(number, "word " * 12_000 + f"end{number}") for number in range(10)])
+    index.refresh()
+    # With FTS5's `snippet` 14 s, with `highlight` 0.4.
+    rows = index.traces(TraceQuery(words="word"))
+    assert len(rows) == 10
+    assert rows[0].found.startswith(f"chat {HIT_START}word{HIT_END} {HIT_START}word{HIT_END}")
+
+
+def test_found_text_has_the_words_around_the_hit(store: Store, index: StoreIndex) -> None:
+    store.write([call(1, f"{'before ' * 50}needle{' after' * 50}")])
+    index.refresh()
+    [row] = index.traces(TraceQuery(words="needle"))
+    assert re.fullmatch(f"…(before )+{HIT_START}needle{HIT_END}( after)+ ?\\w*…", row.found)
+    assert len(row.found) < 200
+
+
+def test_call_with_thousands_of_keys_is_indexed_with_a_hundred(store: Store, index: StoreIndex) -> None:
+    keys = {f"{semconv.TRACE_METADATA}k{number}": "v" * 100 for number in range(5_000)}
+    store.write([call(1, "many keys", **keys)])
+    index.refresh()
+    [row] = index.traces(TraceQuery())
+    assert len(row.keys) == 100

@@ -177,9 +177,9 @@ def test_metrics_follow_the_conventions(server: ReplayServer) -> None:
             assert "gen_ai.conversation.id" not in point.attributes
 
 
-@pytest.mark.parametrize("is_on", [True, False])
-def test_times_of_all_chunks_are_on_the_span_if_their_metric_is_wanted(is_on: bool, server: ReplayServer) -> None:
-    meters = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
+@pytest.mark.parametrize(("is_on", "has_meters"), [(True, True), (True, False), (False, True)])
+def test_times_of_all_chunks_are_on_the_span_if_wanted(is_on: bool, has_meters: bool, server: ReplayServer) -> None:
+    meters = MeterProvider([InMemoryMetricReader()] if has_meters else [], shutdown_on_exit=False)
     with captured_spans(meter_provider=meters, chunk_metrics=is_on) as spans:
         replay("openai_chat", recordings("openai_chat")["openrouter.stream"], server)
         attributes = dict(spans.one().attributes or {})

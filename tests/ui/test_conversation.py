@@ -50,6 +50,41 @@ def test_parallel_tool_calls_have_their_own_results() -> None:
     assert shape(talk.new) == [("user", [("text", None)]), ("assistant", [("call", "A"), ("call", "B")])]
 
 
+def test_tool_calls_with_the_same_id_have_the_result_that_follows_each() -> None:
+    talk = conversation_of(
+        call(
+            1,
+            [
+                user("x"),
+                assistant(tool_call("a")),
+                result("a", "1"),
+                user("y"),
+                assistant(tool_call("a")),
+                result("a", "2"),
+            ],
+        ),
+        (),
+        (),
+    )
+    assert [part[1] for part in shape(talk.new) if part[0] == "assistant"] == [[("call", "1")], [("call", "2")]]
+
+
+def test_result_of_a_later_call_is_not_that_of_an_earlier_one_with_the_same_id() -> None:
+    asked = [user("x"), assistant(tool_call("a")), result("a", "1"), user("y")]
+    answer = assistant(tool_call("a"))
+    talk = conversation_of(call(1, asked, [answer]), (), [call(2, [*asked, answer, result("a", "2")])])
+    assert shape(talk.answers) == [("assistant", [("call", "2")])]
+    talk = conversation_of(call(1, asked, [answer]), (), [call(2, asked)])
+    assert shape(talk.answers) == [("assistant", [("call", None)])]
+
+
+def test_answer_that_is_sent_back_without_its_reasoning_is_not_new() -> None:
+    thought = {"type": "reasoning", "content": "hm"}
+    first = call(1, [user("x")], [assistant(thought, tool_call("a"))])
+    talk = conversation_of(call(2, [user("x"), assistant(tool_call("a")), result("a")]), [first], ())
+    assert (talk.since, talk.shared) == (first, 2)
+
+
 def test_answer_of_the_earlier_call_is_not_new() -> None:
     first = call(1, [user("x")], [assistant(tool_call("a"))])
     talk = conversation_of(call(2, [user("x"), assistant(tool_call("a")), result("a")]), [first], ())

@@ -6,7 +6,7 @@ import http.client
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 from tests.destinations.spans import conversation
@@ -119,6 +119,15 @@ def test_token_is_required_and_leaves_the_address(store: Store) -> None:
         assert ask(address, "POST", "/v1/traces", "{}", **headers).status == 200
         # Another site gets no redirect to somewhere else.
         assert ask(address, path="//evil.example/?token=s3cret").headers["location"].startswith("/evil.example")
+
+
+@pytest.mark.parametrize(
+    "value", ["9" * 30, "-1", "nan", "inf", "1e308", "1e400", "²", "٣", "9999999999d", "\0", "(", '"']
+)
+def test_odd_values_in_an_address_get_a_page(address: str, value: str) -> None:
+    given = quote(value)
+    for path in ("/?before=", "/?min_cost=", "/?min_s=", "/?since=", "/?where=", "/?q=", "/sessions?before=", "/session?from=", "/totals?since=", "/totals?by=", "/export.csv?before=", "/export.jsonl?min_s=", "/trace/", "/compare?a="):  # fmt: skip
+        assert ask(address, path=path + given).status in (200, 404), path
 
 
 def test_unusual_requests_get_an_answer(address: str) -> None:

@@ -166,3 +166,118 @@ def test_received_lone_surrogate_is_shown(browser: Browser, tmp_path: Path) -> N
         reader.open(f"/trace/{TRACE_ID}")
         assert "half" in reader.text("#call")
         context.close()
+
+
+def call(number: int, inputs: Any, **more: Any) -> SpanData:
+    attributes = {semconv.OPERATION_NAME: "chat", semconv.REQUEST_MODEL: "m", semconv.SESSION_ID: f"s-{number}", **more}
+    return SpanData(
+        trace_id=f"{number:032x}", span_id=f"{number:016x}", parent_span_id="", name=f"call {number}", kind=3,
+        start_ns=START_NS + number * 10**9, end_ns=START_NS + number * 10**9 + 10**8, status="unset", status_message="",
+        attributes={**attributes, semconv.INPUT_MESSAGES: inputs if isinstance(inputs, str) else encode(inputs)},
+    )  # fmt: skip
+
+
+def user(content: str) -> dict[str, Any]:
+    return {"role": "user", "parts": [text(content)]}
+
+
+def deep(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+def asking(arguments: str) -> str:
+    """Messages with a tool call whose arguments are this JSON."""
+    return f'[{{"role":"assistant","parts":[{{"type":"tool_call","id":"1","name":"t","arguments":{arguments}}}]}}]'
+
+
+EXTREMES: dict[str, SpanData] = {
+    name: call(number, inputs, **more)
+    for number, (name, inputs, more) in enumerate(
+        [
+            ("table of 500,000 cells", [user("|" + "a|" * 60 + "\n|" + "-|" * 60 + "\n" + "|\n" * 9_000)], {}),
+            ("10,000 messages", [user(f"message {one}") for one in range(10_000)], {}),
+            ("10 MB of markdown", [user("some *text* `x`\n\n" * 600) for _ in range(1_000)], {}),
+            ("a list of a million", asking(encode(list(range(1_000_000)))), {}),
+            ("text nested 9,000 deep", [user("[" * 9_000 + "]" * 9_000)], {}),
+            ("arguments nested 10,000 deep", asking(deep(10_000)), {}),
+            ("arguments nested 900 deep", asking(deep(900)), {}),
+            ("attributes nested 10,000 deep", [user("x")], {"x": deep(10_000), "y": deep(900)}),
+            ("error nested 900 deep", [user("x")], {semconv.RESPONSE + "error": deep(900), "status": "error"}),
+            ("3,000 attributes", [user("x")], {f"k{one}": encode({"a": [1, {"b": one}]}) for one in range(3_000)}),
+            ("3,000 keys", [user("x")], {f"{semconv.TRACE_METADATA}k{one}": "v" * 50 for one in range(3_000)}),
+            ("brackets", [user("[" * 19_000)], {}),
+            ("quotes", [user(">" * 19_000)], {}),
+            ("null bytes", [user("a\x00b")], {"n\x00": "\x00", semconv.TRACE_NAME: "p\x00q"}),
+        ],
+        start=1,
+    )
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def extremes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    store = Store(tmp_path_factory.mktemp("extremes") / "spans.db")
+    store.write(list(EXTREMES.values()))
+    with served(store.path) as address:
+        yield address
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+def test_extreme_content_is_a_page_of_bounded_size(browser: Browser, extremes: str, name: str) -> None:
+    """Most of them were pages of many megabytes, which took up to half a minute."""
+    trace_id = EXTREMES[name].trace_id
+    context = browser.new_context()
+    for tab in ("conversation", "request", "attributes", "copy"):
+        response = context.request.get(f"{extremes}/trace/{trace_id}?tab={tab}", timeout=30_000)
+        assert response.status == 200, tab
+        assert len(response.body()) < 3_000_000, tab
+    assert context.request.get(f"{extremes}/trace/{trace_id}/page.html", timeout=30_000).status == 200
+    reader = Reader(context, extremes)
+    assert reader.open(f"/trace/{trace_id}").locator("#call h2").inner_text() == EXTREMES[name].name
+    assert reader.wrong == []
+    context.close()
+
+
+def test_trace_of_5000_spans_and_its_session_are_shown(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    own = {semconv.SESSION_ID: "big"}
+    first = call(1, [user("x")], **own)
+    store.write(
+        [
+            dataclasses.replace(first, span_id=f"{one + 1:016x}", parent_span_id=f"{(one + 2) // 3:016x}" if one else "", start_ns=first.start_ns + one)
+            for one in range(5_000)
+        ]
+    )  # fmt: skip
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        assert reader.open(f"/trace/{first.trace_id}").locator(".tree a").count() == 5_000
+        page = reader.open("/session?id=big")
+        assert page.locator(".turn").count() == 200
+        assert "4,800 more calls are in this trace" in reader.text(".content")
+        assert context.request.get(f"{address}/trace/{first.trace_id}/page.html", timeout=60_000).status == 200
+        assert reader.wrong == []
+    context.close()
+
+
+def test_markdown_opens_nothing_by_itself(browser: Browser, tmp_path: Path) -> None:
+    """Images, links to scripts and data, and the styles of tables, which the policy of the page would reject."""
+    store = Store(tmp_path / "spans.db")
+    written = (
+        "![remote](http://192.0.2.1/a.png) ![data](data:image/svg+xml,<svg/onload=alert(1)>) [x](javascript:alert(1))"
+        " [y](vbscript:x) [z](data:text/html,<script>alert(1)</script>) [w](JaVaScRiPt:alert(1)) <javascript:alert(1)>"
+        " <http://192.0.2.1/auto> [ref]\n\n[ref]: javascript:alert(1)\n\n| a | b |\n|--:|:-:|\n| 1 | 2 |\n"
+    )
+    store.write([call(1, [user(written)])])
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        page = reader.open(f"/trace/{1:032x}")
+        links = page.locator(".text a")
+        assert [links.nth(one).get_attribute("href") for one in range(links.count())] == [
+            "http://192.0.2.1/a.png", "http://192.0.2.1/auto",
+        ]  # fmt: skip
+        assert page.locator(".text img").count() == 0
+        assert page.locator(".text td.right").inner_text() == "1"
+        assert reader.wrong == []
+    context.close()

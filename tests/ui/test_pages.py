@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sqlite3
@@ -120,11 +121,11 @@ def test_trace_names_what_is_new_since_the_previous_call(reader: Reader) -> None
     open_trace(reader)
     pick(reader, "draft")
     text = reader.text("#call")
-    assert "2 messages as in “choose tool”" in text
-    assert re.search(r'new since “choose tool” tool result of look_up_order call_1 status: "shipped"', text)
+    assert "2 messages as in call 2, “choose tool”" in text
+    assert re.search(r'new since call 2, “choose tool” tool result of look_up_order call_1 status: "shipped"', text)
     assert "rate_limit_exceeded Error code: 429" in text
     pick(reader, "draft, again")
-    assert reader.text("details.old summary") == "the 3 messages of “draft” again, nothing new"
+    assert reader.text("details.old summary") == "the 3 messages of call 3, “draft” again, nothing new"
 
 
 def test_trace_tabs(reader: Reader) -> None:
@@ -174,7 +175,7 @@ def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path:
         reader = Reader(context, address)
         reader.open(f"/trace/{2:032x}")
         assert re.search(
-            r"2 messages as in “chat” of [^”]+ new since “chat” of [\w :,]+ user second question assistant second answer",
+            r"2 messages as in call 1, “chat” new since call 1, “chat” user second question assistant second answer",
             reader.text("#call"),
         )
         reader.open("/sessions").locator(".name").click()
@@ -191,7 +192,7 @@ def test_session_over_traces_shows_each_message_once(browser: Browser, tmp_path:
 def test_compare_marks_what_differs(reader: Reader) -> None:
     open_trace(reader)
     pick(reader, "draft")
-    reader.follow("Compare with “choose tool”")
+    reader.follow("Compare with call 2, “choose tool”")
     differing = reader.page.locator(".differs td:first-child").all_inner_texts()
     assert "tools" in differing
     assert "temperature" not in differing
@@ -219,8 +220,8 @@ def test_chunks_of_a_stream_are_drawn(browser: Browser, tmp_path: Path) -> None:
     with served(store.path) as address:
         reader = Reader(context, address)
         reader.open(f"/trace/{1:032x}")
-        assert reader.text(".chunks") == "3 chunks, longest pause 55 ms"
-        ticks = reader.page.locator(".chunks rect")
+        assert reader.text(".chunks") == "3 chunks, longest pause 55 ms, before chunk 3"
+        ticks = reader.page.locator(".chunks rect:not(.pause)")
         assert [ticks.nth(one).get_attribute("x") for one in range(3)] == ["10.0%", "20.0%", "75.0%"]
         assert reader.open(f"/trace/{2:032x}").locator(".chunks").count() == 0
         assert reader.wrong == []
@@ -239,9 +240,155 @@ def test_session_page_names_each_trace_and_repeats_its_question(browser: Browser
         assert text.count("Where is my order?") == 2
         assert text.index("answer 1") < text.rindex("Where is my order?") < text.index("answer 2")
         assert reader.page.locator("h3.part").count() == 2
+        assert reader.page.locator(".turn > .who > b").all_inner_texts() == ["1", "2"]
         assert "again, nothing new" in reader.open(f"/trace/{2:032x}").locator("details.old summary").inner_text()
-        assert re.search(r"“chat” of \d+ \w+ \d{4}, [\d:]+ again", reader.text("details.old summary"))
+        assert "call 1, “chat” again" in reader.text("details.old summary")
     context.close()
+
+
+def test_error_of_a_call_is_counted_once_with_the_spans_around_it(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    own: dict[str, Any] = {semconv.SESSION_ID: "s", semconv.ERROR_TYPE: "context_length_exceeded"}
+    failed = dataclasses.replace(call(1, "too long", **own), status="error", parent_span_id="0a" * 8)
+    around = dataclasses.replace(
+        failed,
+        name="Summarise",
+        span_id="0a" * 8,
+        parent_span_id="",
+        attributes={semconv.ERROR_TYPE: "BadRequestError"},
+    )
+    store.write([failed, around])
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open("/")
+        assert "Summarise ✗ context_length_exceeded too long" in reader.text("[data-row]")
+        reader.open(f"/trace/{1:032x}")
+        assert "1 call, 1 failed" in reader.text(".head")
+        assert "✗ 1 failed" in reader.open("/sessions").locator("[data-row]").inner_text()
+        assert reader.wrong == []
+    context.close()
+
+
+def test_tool_result_of_the_next_trace_and_numbers_of_calls(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    session: dict[str, Any] = {semconv.SESSION_ID: "s"}
+    asked = [{"role": "user", "parts": [{"type": "text", "content": "money back?"}]}]
+    refund = {
+        "role": "assistant",
+        "parts": [{"type": "tool_call", "id": "call_0", "name": "refund", "arguments": {"sku": "A-17"}}],
+    }
+    result = {"role": "tool", "parts": [{"type": "tool_call_response", "id": "call_0", "response": {"state": "paid"}}]}
+    store.write(
+        [
+            call(
+                1, "", **session, **{semconv.INPUT_MESSAGES: encode(asked), semconv.OUTPUT_MESSAGES: encode([refund])}
+            ),
+            call(2, "", "done", **session, **{semconv.INPUT_MESSAGES: encode([*asked, refund, result])}),
+        ]
+    )
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open(f"/trace/{1:032x}")
+        assert re.search(
+            r'refund call_0 sku: "A-17" result, sent with chat .* later state: "paid"', reader.text("#call")
+        )
+        reader.page.get_by_role("link", name="call 1").click()
+        reader.page.wait_for_url("**/session?id=s#call-1")
+        assert reader.text("#call-2 .who").startswith("2 chat ")
+        assert "new since call 1, “chat” tool result of refund" in reader.text("#call-2")
+        assert reader.wrong == []
+    context.close()
+
+
+def test_masked_texts_are_named(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    store.write([call(1, "I am [mail], not [mail]")])
+    context = browser.new_context()
+    with served(store.path, replacements=("[mail]", "[masked]")) as address:
+        reader = Reader(context, address)
+        reader.open(f"/trace/{1:032x}")
+        assert reader.page.locator(".note").all_inner_texts() == ["masked, shown as [mail]: gen_ai.input.messages (2)"]
+    context.close()
+
+
+def test_sums_have_the_tokens_from_the_cache(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    usage: dict[str, Any] = {
+        semconv.USAGE_INPUT_TOKENS: 4_000,
+        semconv.USAGE_OUTPUT_TOKENS: 1,
+        semconv.USAGE_CACHE_READ: 1_024,
+    }
+    store.write([call(number, "x", **{semconv.SESSION_ID: "s"}, **usage) for number in (1, 2)])
+    context = browser.new_context()
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        reader.open(f"/trace/{1:032x}")
+        assert "4,000 → 1 tokens, 1,024 from cache" in reader.text(".head")
+        reader.open("/session?id=s")
+        assert "8,000 → 2 tokens, 2,048 from cache" in reader.text(".head")
+        reader.open("/totals?by=model&since=")
+        assert "8,000 → 2 2,048 25 %" in reader.text("[data-row]")
+    context.close()
+
+
+def test_long_message_scrolls_in_its_own_box(browser: Browser, tmp_path: Path) -> None:
+    store = Store(tmp_path / "spans.db")
+    store.write([call(1, "line\n\n" * 1_000), call(2, "line of a text\n" * 5_000)])
+    context = browser.new_context(viewport={"width": 400, "height": 800})
+    with served(store.path) as address:
+        reader = Reader(context, address)
+        for number in (1, 2):
+            reader.open(f"/trace/{number:032x}")
+            height = reader.page.evaluate("document.documentElement.scrollHeight")
+            assert 800 < height < 2_000, number
+            # The keyboard can scroll it, too.
+            assert reader.page.locator(".long").get_attribute("tabindex") == "0"
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_of_every_page_has_contrast(browser: Browser, demo_page: str, demo_store: Path, scheme: Any) -> None:
+    """At least 4.5 to 1 (WCAG 2.2 AA, 1.4.3): text of each element on what is behind it."""
+    trace_id = sqlite3.connect(demo_store).execute("SELECT trace_id FROM spans").fetchone()[0]
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme=scheme)
+    reader = Reader(context, demo_page)
+    trace = reader.open(f"/trace/{trace_id}")
+    draft = str(trace.locator(".tree a", has=trace.get_by_text("draft", exact=True)).get_attribute("href"))
+    paths = ("/", "/?q=arrive", f"{draft}&tab=delivery", f"{draft}&tab=copy", f"{draft}&tab=request", draft, "/session?id=chat-42", "/totals", "/destinations", "/?q=nothing")  # fmt: skip
+    for path in paths:
+        page = reader.open(path)
+        page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+        assert page.evaluate(_TOO_FAINT) == [], path
+    context.close()
+
+
+_TOO_FAINT = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const rgba = (colour) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].map((one, at) => (at < 3 ? one : one / 255));
+  };
+  const over = (top, below) => [0, 1, 2].map((at) => top[at] * top[3] + below[at] * (1 - top[3]));
+  const light = (colour) => {
+    const [r, g, b] = colour.map((one) => one / 255).map((one) => (one <= 0.04045 ? one / 12.92 : ((one + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = (one) => (one ? over(rgba(getComputedStyle(one).backgroundColor), behind(one.parentElement)) : [255, 255, 255]);
+  const faint = [];
+  for (const one of document.body.querySelectorAll("*")) {
+    const hasText = [...one.childNodes].some((node) => node.nodeType === 3 && node.data.trim());
+    if (!hasText || !one.checkVisibility() || one.closest("svg, canvas, script, style")) continue;
+    const ground = behind(one), text = over(rgba(getComputedStyle(one).color), ground);
+    const [high, low] = [light(text), light(ground)].sort((a, b) => b - a);
+    const ratio = (high + 0.05) / (low + 0.05);
+    if (ratio < 4.5) faint.push(`${one.tagName}.${one.className} ${one.textContent.trim().slice(0, 30)} ${ratio.toFixed(2)}`);
+  }
+  return faint;
+}"""
 
 
 def test_totals_by_hour_are_drawn(browser: Browser, tmp_path: Path) -> None:
@@ -284,6 +431,22 @@ def test_list_and_trace_are_readable_without_scripts(browser: Browser, demo_page
     assert "look_up_order" in reader.text("#call")
     reader.page.locator("[data-tab]", has_text="Attributes").click()
     assert "gen_ai.request.model" in reader.text("#call")
+    context.close()
+
+
+def test_every_filter_is_reached_at_400_px_without_scripts(browser: Browser, demo_page: str) -> None:
+    context = browser.new_context(viewport={"width": 400, "height": 800}, java_script_enabled=False)
+    page = Reader(context, demo_page).open("/")
+    user = page.get_by_role("textbox", name="user")
+    expect(user).to_be_hidden()
+    page.keyboard.press("Tab")
+    page.get_by_label("More filters").focus()
+    page.keyboard.press("Space")
+    user.fill("u-8")
+    user.press("Enter")
+    expect(page.locator(".empty")).to_contain_text("No trace matches")
+    # One that is set stays in view.
+    expect(user).to_have_value("u-8")
     context.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import urllib.error
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
+from openinference.instrumentation.openai import OpenAIInstrumentor
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 from opentelemetry.sdk.trace import TracerProvider
@@ -23,6 +26,8 @@ from spancast.encoding.otlp import json_form
 from spancast.encoding.otlp.decode import read_json
 from spancast.encoding.otlp.encode import request_bytes
 from spancast.encoding.redaction import Redaction
+from spancast.testing import ReplayServer
+from spancast.ui.conversation import answers_of, messages_of
 
 
 @pytest.fixture
@@ -93,6 +98,77 @@ def test_wrong_request_is_refused(store: Store, url: str, body: bytes, kind: str
 def test_compressed_bomb_is_refused(store: Store, url: str) -> None:
     assert post(url, gzip.compress(bytes(80 << 20)), Content_Encoding="gzip")[0] == 400
     assert post(url, gzip.compress(bytes(80 << 20)), **{"Content-Encoding": "gzip"})[0] == 413
+
+
+def test_calls_of_openinference_are_read_as_calls(store: Store, url: str, server: ReplayServer) -> None:
+    """The real instrumentation, with a tool call and its result."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(url)))
+    instrumentor = OpenAIInstrumentor()
+    instrumentor.instrument(tracer_provider=provider)
+    called = {"id": "c1", "type": "function", "function": {"name": "look_up", "arguments": '{"a":1}'}}
+    messages: list[Any] = [
+        {"role": "user", "content": [{"type": "text", "text": "Where?"}]},
+        {"role": "assistant", "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "c1", "content": "shipped"},
+    ]
+    try:
+        client = openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0)
+        client.chat.completions.create(model="gpt-5", temperature=0.2, messages=messages)
+    finally:
+        instrumentor.uninstrument()
+    [trace] = store.traces()
+    [span] = store.trace(trace.trace_id)
+    assert span.is_generation
+    assert (span.text("gen_ai.request.model"), span.number("gen_ai.request.temperature")) == ("gpt-5", 0.2)
+    assert span.count("gen_ai.usage.input_tokens") == span.count("llm.token_count.prompt")
+    read = messages_of(span) or ()
+    assert [(one.role, one.parts[0].kind, one.parts[0].value) for one in read] == [
+        ("user", "text", "Where?"), ("assistant", "call", {"a": 1}), ("tool", "result", "shipped"),
+    ]  # fmt: skip
+    answer = (answers_of(span) or ())[0]
+    assert (answer.role, answer.parts[0].kind) == ("assistant", "text")
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"llm.input_messages.0": "x", "llm.input_messages.0.message.role": "user"},
+        {"llm.input_messages.0.message": "x", "llm.input_messages.0.message.content": 5},
+        {"llm.input_messages.²": 1, "llm.input_messages.": 1, "llm.input_messages.1.message.tool_calls.0.tool_call": 1},
+        {"llm.invocation_parameters": "[" * 5_000, "llm.model_name": ["m"]},
+    ],
+)
+def test_odd_calls_of_openinference_are_kept(store: Store, url: str, attributes: dict[str, Any]) -> None:
+    [first, *_] = conversation()
+    odd = dataclasses.replace(first, attributes={"openinference.span.kind": "LLM", **attributes})
+    assert post(url, request_bytes([odd]), "application/x-protobuf")[0] == 200
+    [kept] = store.trace(TRACE_ID)
+    assert kept.attributes.items() >= attributes.items()
+
+
+def test_every_member_of_a_compressed_body_is_read(store: Store, url: str) -> None:
+    first, *others = conversation()
+    body = gzip.compress(request_bytes([first])) + gzip.compress(request_bytes(others))
+    assert post(url, body, "application/x-protobuf", **{"Content-Encoding": "gzip"})[0] == 200
+    assert len(store.trace(TRACE_ID)) == len(conversation())
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(request_bytes(conversation()))[:-9], "gzip", 400),
+        (gzip.compress(request_bytes(conversation())) + b"x", "gzip", 400),
+        (request_bytes(conversation()), "gzip", 400),
+        (request_bytes(conversation()), "zstd", 415),
+        (request_bytes(conversation()), "gzip, gzip", 415),
+    ],
+)
+def test_damaged_or_unknown_compression_is_refused(
+    store: Store, url: str, body: bytes, encoding: str, status: int
+) -> None:
+    assert post(url, body, "application/x-protobuf", **{"Content-Encoding": encoding})[0] == status
+    assert store.traces() == []
 
 
 @pytest.mark.parametrize(

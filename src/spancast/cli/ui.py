@@ -117,7 +117,10 @@ def serving(
         raise CommandError(MISSING.format(name=error.name)) from None
     token = token or (None if is_loopback(host) else secrets.token_urlsafe(24))
     store = store_path(args)
-    app = create_app(store, SpoolDeliveries(args), host=host, token=token, redaction=_redaction(args))
+    redaction, replacements = _redaction(args)
+    app = create_app(
+        store, SpoolDeliveries(args), host=host, token=token, redaction=redaction, replacements=replacements
+    )
     with _listener(host, port) as listener:
         address = f"http://{_shown_host(host)}:{listener.getsockname()[1]}/"
         url = f"{address}?{TOKEN}={token}" if token else address
@@ -163,11 +166,14 @@ def _shown_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _redaction(args: argparse.Namespace) -> Redaction:
-    """Return what the configured store may not hold, for spans that are received."""
+def _redaction(args: argparse.Namespace) -> tuple[Redaction, list[str]]:
+    """Return what the configured store may not hold, for spans that are received; and what its masks leave."""
     configs = load_settings(args).destinations.values()
     stores = [config for config in configs if isinstance(config, StoreConfig) and config.enabled]
-    return redaction_of(stores[0]) if stores else NO_REDACTION
+    if not stores:
+        return NO_REDACTION, []
+    left = [mask.replacement for mask in stores[0].mask if mask.pattern is not None and mask.replacement]
+    return redaction_of(stores[0]), list(dict.fromkeys(left))
 
 
 class SpoolDeliveries:

@@ -123,8 +123,9 @@ class Settings(ConfigModel, frozen=True):
     cancellation_is_error: bool = Field(default=False, description="Give cancelled calls the span status ERROR.")
     chunk_metrics: bool = Field(
         default=False,
-        description="Also record the metric `gen_ai.client.inference.time_per_output_chunk`: a measurement per chunk of"
-        " each stream, which costs more than all other metrics of a call.",
+        description="Also record the time of every chunk of a stream: on the span, for the page, and with a meter"
+        " provider as the metric `gen_ai.client.inference.time_per_output_chunk`, which costs more than all other"
+        " metrics of a call.",
     )
     estimate_cost: bool = Field(
         default=True,

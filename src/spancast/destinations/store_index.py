@@ -42,7 +42,7 @@ from spancast.model import json_codec, semconv
 from spancast.model.json_codec import is_list, is_mapping
 from spancast.model.privacy import may_pass
 
-_VERSION: Final = 2
+_VERSION: Final = 3
 _BUSY_S: Final = 5.0
 _NS_PER_S: Final = 1_000_000_000
 _CHUNK: Final = 500
@@ -51,6 +51,7 @@ _SMALL: Final = 20_000
 _VANISHED_EVERY_S: Final = 10.0
 _MAX_TEXT: Final = 64_000
 _MAX_LINE: Final = 240
+_MAX_KEYS: Final = 100
 _FIRST_HITS: Final = 250
 _HITS: Final = 1_000
 _FEW: Final = 500
@@ -60,7 +61,8 @@ _MAX_HITS: Final = 20_000
 """Traces and hits that one page examines: filters that few of them pass must not read all."""
 _STRUCTURE: Final = frozenset({"type", "role", "id", "finish_reason"})
 _TAIL: Final = 100
-_SNIPPET_WORDS: Final = 14
+_BEFORE_HIT: Final = 40
+_FROM_HIT: Final = 140
 HIT_START: Final = "\x02"
 HIT_END: Final = "\x03"
 """Marks around a found word in ``TraceRow.found``."""
@@ -373,6 +375,32 @@ class StoreIndex:
         with self._reading() as database:
             return database.execute(statement, (session, before_ns, before_ns, limit)).fetchall() if database else []
 
+    def later_calls(self, session: str, after_ns: int, limit: int = 10) -> list[tuple[str, str]]:
+        """Return trace id and span id of calls of the session's traces that started after ``after_ns``, in order."""
+        statement = (
+            "SELECT s.trace_id, s.span_id FROM traces t JOIN spans s ON s.trace_id = t.trace_id"
+            " WHERE t.session = ? AND t.start_ns > ? AND s.is_call ORDER BY t.start_ns, s.start_ns LIMIT ?"
+        )
+        with self._reading() as database:
+            return database.execute(statement, (session, after_ns, limit)).fetchall() if database else []
+
+    def calls_before(self, session: str, start_ns: int) -> int:
+        """Return the number of calls in traces of the session that started before ``start_ns``."""
+        statement = "SELECT sum(calls) FROM traces WHERE session = ? AND start_ns < ?"
+        with self._reading() as database:
+            found = database.execute(statement, (session, start_ns)).fetchone() if database else (0,)
+        return found[0] or 0
+
+    def cached_tokens(self, session: str) -> int:
+        """Return how many input tokens of a session's calls were read from the provider's cache."""
+        statement = (
+            "SELECT sum(s.cached) FROM traces t JOIN spans s ON s.trace_id = t.trace_id"
+            " WHERE t.session = ? AND s.is_call"
+        )
+        with self._reading() as database:
+            found = database.execute(statement, (session,)).fetchone() if database else (0,)
+        return found[0] or 0
+
     def values(self, key: str, limit: int = 200) -> list[str]:
         """Return known values of ``MODEL`` or ``PROVIDER``, or with an empty key the names of custom keys."""
         with self._reading() as database:
@@ -588,7 +616,9 @@ def _trace_values(trace_id: str, spans: Sequence[_Span]) -> dict[str, Any]:
     for span in spans:
         keys |= json_codec.decode(span.keys) or {}
     chunks = [span.first_chunk_ns for span in calls if span.first_chunk_ns is not None]
-    failed = [span.error for span in spans if span.error is not None]
+    # The error of a call passes through the spans around it.
+    failed = [span.error for span in calls if span.error is not None]
+    failed = failed or [span.error for span in spans if span.error is not None]
     return {
         "trace_id": trace_id,
         "raw_id": next((span.raw_id for span in spans if span.raw_id != trace_id), trace_id),
@@ -655,7 +685,8 @@ def _entry(row: Mapping[str, Any]) -> tuple[tuple[Any, ...], str]:
         span.count(semconv.USAGE_CACHE_READ), row["cost"],
         int(costs(span).source is not None), None if chunk is None else round(chunk * _NS_PER_S),
         (span.text(semconv.ERROR_TYPE) or span.status_message or "")[:_MAX_LINE] if is_failed else None,
-        _one_line(_question(messages)), _one_line(answer), json_codec.encode(own_keys(span)),
+        _one_line(_question(messages)), _one_line(answer),
+        json_codec.encode(dict(islice(own_keys(span).items(), _MAX_KEYS))),
     )  # fmt: skip
     return entry, "\n".join(_words(span, messages, response))
 
@@ -803,15 +834,24 @@ def _searched(database: sqlite3.Connection, query: TraceQuery, ending: str) -> t
     else:
         last = None
     rows: list[TraceRow] = []
-    snippet = (
-        f"SELECT snippet(texts, 0, '{HIT_START}', '{HIT_END}', '…', {_SNIPPET_WORDS}) FROM texts"  # noqa: S608
-        " WHERE texts MATCH ? AND rowid = ?"
-    )
+    # Not `snippet`, which takes the square of the hits in a text: a second and more for a word said 10,000 times.
+    marked = f"SELECT highlight(texts, 0, '{HIT_START}', '{HIT_END}') FROM texts WHERE texts MATCH ? AND rowid = ?"  # noqa: S608
     for trace_id, hit in islice(newest.items(), query.limit):
         row = database.execute("SELECT * FROM traces WHERE trace_id = ?", (trace_id,)).fetchone()
-        (found_text,) = database.execute(snippet, (match, hit)).fetchone()
-        rows.append(_trace_row(row, found=" ".join(found_text.split()), hit=hit))
+        (text,) = database.execute(marked, (match, hit)).fetchone()
+        rows.append(_trace_row(row, found=_around_hit(text), hit=hit))
     return rows, rows[-1].hit if len(newest) > query.limit else last
+
+
+def _around_hit(text: str) -> str:
+    """Return the first hit of ``text`` with the words around it, on one line."""
+    hit = max(text.find(HIT_START), 0)
+    begin = text.find(" ", max(hit - _BEFORE_HIT, 0), hit) + 1 if hit > _BEFORE_HIT else 0
+    begin = begin or max(hit - _BEFORE_HIT, 0)
+    line = " ".join(text[begin : hit + _FROM_HIT].split())
+    if line.count(HIT_START) > line.count(HIT_END):
+        line += HIT_END
+    return f"{'…' if begin else ''}{line}{'…' if hit + _FROM_HIT < len(text) else ''}"
 
 
 def _allowed(database: sqlite3.Connection, keys: Sequence[tuple[str, str]]) -> set[str] | None:

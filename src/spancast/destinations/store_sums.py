@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, Final, NamedTuple, Self
 
 from spancast.model import json_codec
@@ -143,9 +145,10 @@ class _Cell:
 
     def add_times(self, text: str) -> None:
         # Most classes are in many cells: each is parsed once.
+        classes = self.classes
         for one, times in Counter(text.split()).items():
-            position, _, count = one.partition(":")
-            self.classes[int(position)] += int(count) * times
+            position, count = _class_and_count(one)
+            classes[position] = classes.get(position, 0) + count * times
 
     def stored_times(self) -> str:
         return " ".join(f"{one}:{count}" for one, count in sorted(self.classes.items()) if count > 0)
@@ -164,15 +167,12 @@ class _Cell:
             ordered = sorted(self.times_ns)
             return [ordered[_rank(share, len(ordered))] / 1e6 for share in shares]
         self.classes.update(map(_class_of, self.times_ns))
-        ordered, total = sorted(self.classes.items()), self.calls
         found: list[float] = []
+        positions = sorted(self.classes)
+        passed = list(accumulate(map(self.classes.__getitem__, positions)))
         for share in shares:
-            rank, passed = _rank(share, total), 0
-            for one, count in ordered:
-                passed += count
-                if passed > rank:
-                    found.append(math.exp((one + 0.5) / _PER_E) / 1e6)
-                    break
+            at = bisect_right(passed, _rank(share, self.calls))
+            found.append(math.exp((positions[min(at, len(positions) - 1)] + 0.5) / _PER_E) / 1e6)
         return found
 
 
@@ -180,6 +180,12 @@ class _Cell:
 def _local_hour(quarter: int) -> str:
     # The offsets of time zones are whole quarters of an hour.
     return f"{datetime.fromtimestamp(quarter * 900):%Y-%m-%d %H:00}"  # noqa: DTZ006 - days are local
+
+
+@lru_cache(16_384)
+def _class_and_count(text: str) -> tuple[int, int]:
+    position, _, count = text.partition(":")
+    return int(position), int(count)
 
 
 def _rank(share: float, count: int) -> int:

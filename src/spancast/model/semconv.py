@@ -116,7 +116,7 @@ RESPONSE_LOGPROBS: Final = "spancast.response.logprobs"
 RESPONSE_CACHE_HIT: Final = "spancast.response.cache_hit"
 """True if the response is from a cache of the client library, not from the provider."""
 RESPONSE_CHUNK_TIMES: Final = "spancast.response.chunk_times"
-"""Seconds from the request to each chunk of a stream; only with ``chunk_metrics``, which needs these times."""
+"""Seconds from the request to each chunk of a stream; only with ``chunk_metrics``."""
 RESPONSE_INCOMPLETE: Final = "spancast.response.incomplete"
 """The reason that a stream is not complete: ``closed``, ``abandoned``, ``cancelled``, ``failed`` or ``cut``."""
 

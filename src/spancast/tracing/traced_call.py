@@ -429,8 +429,7 @@ class TracedCall:
         """Return whether the time of every chunk is recorded, not only of the first; evaluated once per call."""
         times = self._times_every_chunk
         if times is None:
-            measures = self.settings.chunk_metrics and self._call_tracer.active_metrics() is not None
-            times = self._times_every_chunk = measures
+            times = self._times_every_chunk = self.settings.chunk_metrics
             self._chunk_times_s = []
         return times
 
@@ -681,7 +680,7 @@ class TracedCall:
             call.annotate_outer(self)
 
     def _times(self) -> Attributes:
-        """Return the time of the first chunk; those of all chunks if the metrics of chunks have taken them."""
+        """Return the time of the first chunk; those of all chunks if they were taken."""
         if self._first_chunk_s is None:
             return _NO_ATTRIBUTES
         times: Attributes = {semconv.RESPONSE_TIME_TO_FIRST_CHUNK: self._first_chunk_s}

@@ -45,7 +45,7 @@ from spancast.ui.deliveries import Deliveries
 from spancast.ui.guard import Guard
 from spancast.ui.pages import FOLDER, Pages, span_json
 from spancast.ui.snippets import snippets
-from spancast.ui.trace_view import TraceView, trace_view
+from spancast.ui.trace_view import TraceView, problems, trace_view
 
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
@@ -59,6 +59,8 @@ _MAX_TURNS: Final = 200
 _MAX_EARLIER: Final = 40
 _MAX_NOTICES: Final = 100
 _MAX_FORM: Final = 1 << 20
+_MAX_DIGITS: Final = 19
+_MAX_NUMBER: Final = 1e9
 _TABS: Final = ("conversation", "request", "attributes", "delivery", "copy")
 _KEY_FILTERS: Final[Mapping[str, str]] = {
     "model": MODEL, "provider": PROVIDER, "session": SESSION, "user": USER, "status": STATUS,
@@ -68,7 +70,9 @@ _GROUPS: Final[Mapping[str, str]] = {
     "day": DAY, "hour": HOUR, "model": MODEL, "provider": PROVIDER, "user": USER, "session": SESSION,
 }  # fmt: skip
 _TIMES: Final = ("day", "hour")
-_MAX_GROUPS: Final = 500
+_MAX_TIMES: Final = 500
+_MAX_GROUPS: Final = 200
+"""Percentiles of a group are counted from its days: 500 groups of a million spans took a tenth of a second longer."""
 _CSV: Final = (
     "start", "trace_id", "name", "session", "user", "models", "calls", "errors", "input", "output", "cost",
     "is_estimated", "duration_ms", "question", "answer",
@@ -91,29 +95,33 @@ class Selection:
         return f"{path}?{urlencode(pairs)}" if pairs else path
 
 
-def create_app(
+def create_app(  # noqa: PLR0913 - all keyword, all optional
     store: Path,
     deliveries: Deliveries,
     *,
     host: str = "127.0.0.1",
     token: str | None = None,
     redaction: Redaction = NO_REDACTION,
+    replacements: Sequence[str] = (),
 ) -> Guard:
-    """Return the application for the store at ``store``; ``redaction`` is applied to received spans.
+    """Return the application for the store at ``store``.
+
+    ``redaction`` is applied to received spans; ``replacements`` are what masks leave in a text.
 
     Raises:
         ValueError: ``host`` is no loopback address, and there is no ``token``.
     """
-    return Guard(_App(store, deliveries, redaction).starlette(), host, token)
+    return Guard(_App(store, deliveries, redaction, replacements).starlette(), host, token)
 
 
 class _App:
-    def __init__(self, store: Path, deliveries: Deliveries, redaction: Redaction) -> None:
+    def __init__(self, store: Path, deliveries: Deliveries, redaction: Redaction, replacements: Sequence[str]) -> None:
         self._store = Store(store)
         self._index = StoreIndex(store)
         self._deliveries = deliveries
         self._redaction = redaction
-        self._pages = Pages(str(store))
+        self._replacements = replacements
+        self._pages = Pages(str(store.absolute()))
         self._notices: dict[str, str] = {}
 
     def starlette(self) -> Starlette:
@@ -221,7 +229,7 @@ class _App:
                 return None
 
         def ago(text: str) -> float:
-            return (time.time() - read_duration(text)) * _NS_PER_S
+            return max(time.time() - read_duration(text), 0) * _NS_PER_S
 
         keys = [(key, given) for name, key in _KEY_FILTERS.items() if (given := params.get(name, "").strip())]
         keys = [self._known_model(one) if one[0] == MODEL else one for one in keys]
@@ -230,15 +238,14 @@ class _App:
         if where and not pairs:
             problems.append(f"where: expected key=value, got {where!r}")
         keys += [(key, value.strip('"')) for key, value in pairs]
-        before, since = read("before", int), read("since", ago)
-        longest = read("min_s", float)
+        since, longest = read("since", ago), read("min_s", _bounded)
         query = TraceQuery(
             words=params.get("q", ""),
             keys=keys,
-            min_cost=read("min_cost", float),
+            min_cost=read("min_cost", _bounded),
             min_ns=None if longest is None else int(longest * _NS_PER_S),
             since_ns=None if since is None else int(since),
-            before=None if before is None else int(before),
+            before=_whole(params.get("before", "")),
         )
         kept = [(name, value) for name, value in params.multi_items() if name not in ("have", "before") and value]
         return Selection(query, tuple(kept), tuple(problems), tuple(dict.fromkeys(filter(None, params.getlist("col")))))
@@ -251,8 +258,8 @@ class _App:
 
     def _sessions(self, request: Request) -> Response:
         progress = self._fresh()
-        before = request.query_params.get("before", "")
-        rows = self._index.sessions(int(before) if before.isdigit() else None, _PAGE + 1)
+        before = _whole(request.query_params.get("before", ""))
+        rows = self._index.sessions(before, _PAGE + 1)
         more = f"/sessions?before={rows[_PAGE - 1].end_ns}" if len(rows) > _PAGE else ""
         return self._page(request, "sessions.html", rows=rows[:_PAGE], more=more, progress=progress)
 
@@ -267,13 +274,14 @@ class _App:
         if 0 < since_ns < time.time_ns() - _DAY_NS * 3 // 2:
             # Of more than a day, whole days.
             since_ns = day_begin(since_ns)
-        rows = self._index.totals(_GROUPS.get(by, by), since_ns, selection.query.keys, _MAX_GROUPS + 1)
-        is_cut = len(rows) > _MAX_GROUPS
-        rows = rows[-_MAX_GROUPS:] if by in _TIMES else rows[:_MAX_GROUPS]
+        most = _MAX_TIMES if by in _TIMES else _MAX_GROUPS
+        rows = self._index.totals(_GROUPS.get(by, by), since_ns, selection.query.keys, most + 1)
+        is_cut = len(rows) > most
+        rows = rows[-most:] if by in _TIMES else rows[:most]
         # A call may have several values of a custom key, or none.
         is_all = by in _GROUPS and len(rows) > 1 and not is_cut
         return self._page(
-            request, "totals.html", rows=rows, sum=_sum(rows) if is_all else None, cut=_MAX_GROUPS if is_cut else 0,
+            request, "totals.html", rows=rows, sum=_sum(rows) if is_all else None, cut=most if is_cut else 0,
             by=by, since=since, groups=_GROUPS, is_time=by in _TIMES, keys=self._index.values(""), selection=selection,
             progress=progress,
         )  # fmt: skip
@@ -292,11 +300,16 @@ class _App:
         span = view.find(request.query_params.get("span"))
         tab = request.query_params.get("tab", _TABS[0])
         fates, unknown = self._deliveries.of_trace(view.trace_id) if tab == "delivery" else ([], "")
-        talk = self._conversation(view, span)
+        earlier = self._earlier(view, span)
+        talk = self._conversation(view, span, earlier)
+        numbers = self._numbers(view)
+        if talk.since is not None and talk.since.trace_id != view.trace_id:
+            numbers |= self._numbers(trace_view(self._store.trace(talk.since.trace_id)), view.session)
         return self._page(
             request, "trace.html", view=view, span=span, tabs=_TABS, tab=tab if tab in _TABS else _TABS[0], talk=talk,
             fates=fates, unknown=unknown, snippets=snippets(span) if tab == "copy" else None,
-            previous=talk.since or next(iter(self._earlier(view, span)), None),
+            previous=talk.since or next(iter(earlier), None), numbers=numbers,
+            notes=[*problems(span), *self._masked(span)],
         )  # fmt: skip
 
     def _earlier(self, view: TraceView, span: SpanData) -> list[SpanData]:
@@ -304,16 +317,38 @@ class _App:
         own = [one for one in view.spans if one.is_generation and one.start_ns < span.start_ns]
         found = sorted(own, key=lambda one: -one.start_ns)
         if view.session:
-            wanted = self._index.earlier_calls(view.session, view.start_ns)
-            calls: dict[tuple[str, str], SpanData] = {}
-            for trace_id in dict.fromkeys(trace_id for trace_id, _ in wanted):
-                calls |= {(trace_id, one.span_id): one for one in self._store.trace(trace_id)}
-            found += [calls[one] for one in wanted if one in calls]
+            found += self._calls(self._index.earlier_calls(view.session, view.start_ns))
         return found
 
-    def _conversation(self, view: TraceView, span: SpanData) -> Conversation:
+    def _conversation(self, view: TraceView, span: SpanData, earlier: Sequence[SpanData]) -> Conversation:
         later = [one for one in view.spans if one.is_generation and one.start_ns > span.start_ns]
-        return conversation_of(span, self._earlier(view, span), sorted(later, key=lambda one: one.start_ns))
+        talk = conversation_of(span, earlier, later)
+        if view.session and any(part.kind == "call" and not part.result for one in talk.answers for part in one.parts):
+            # The next question of a conversation, in another trace, may bring the result.
+            later += self._calls(self._index.later_calls(view.session, view.start_ns))
+            talk = conversation_of(span, earlier, later)
+        return talk
+
+    def _calls(self, wanted: Sequence[tuple[str, str]]) -> list[SpanData]:
+        """Return the calls of these trace ids and span ids that are stored, in this order."""
+        calls: dict[tuple[str, str], SpanData] = {}
+        for trace_id in dict.fromkeys(trace_id for trace_id, _ in wanted):
+            calls |= {(trace_id, one.span_id): one for one in self._store.trace(trace_id)}
+        return [calls[one] for one in wanted if one in calls]
+
+    def _numbers(self, view: TraceView, session: str = "") -> dict[str, int]:
+        """Return the number of each call in its session, by span id; without a session in its trace."""
+        session = session or view.session
+        before = self._index.calls_before(session, view.start_ns) if session else 0
+        calls = [one.span_id for one in view.spans if one.is_generation]
+        return {span_id: before + number for number, span_id in enumerate(calls, 1)}
+
+    def _masked(self, span: SpanData) -> Iterator[str]:
+        """Yield what the masks of the configuration have left in the attributes of ``span``."""
+        for text in self._replacements:
+            counts = {name: str(value).count(text) for name, value in span.attributes.items()}
+            if found := [f"{name} ({count})" for name, count in counts.items() if count]:
+                yield f"masked, shown as {text}: {', '.join(found)}"
 
     def _static(self, request: Request) -> Response:
         spans = self._spans_of(request.path_params["trace_id"])
@@ -349,9 +384,10 @@ class _App:
         if sums is None:
             return self._failed(request, f"no session {session!r} in {self._store.path}", 404)
         ids = self._index.traces_of(session)
-        start = request.query_params.get("from", "")
-        offset = int(start) if start.isdigit() else 0
+        offset = _whole(request.query_params.get("from", "")) or 0
         turns: list[tuple[TraceView, SpanData, Conversation]] = []
+        numbers: dict[str, int] = {}
+        left_out = 0
         earlier: list[SpanData] = []
         used = 0
         for trace_id in ids[offset:]:
@@ -360,14 +396,25 @@ class _App:
             if not spans:
                 continue
             view = trace_view(spans)
-            for span in view.spans:
-                if span.is_generation:
-                    turns.append((view, span, conversation_of(span, earlier[:_MAX_EARLIER], ())))
-                    earlier.insert(0, span)
-            if len(turns) >= _MAX_TURNS:
+            numbers |= self._numbers(view, session)
+            calls = [span for span in view.spans if span.is_generation]
+            left_out = max(len(calls) - _MAX_TURNS, 0)
+            for span in calls[:_MAX_TURNS]:
+                turns.append((view, span, conversation_of(span, earlier[:_MAX_EARLIER], ())))
+                earlier.insert(0, span)
+            if left_out or len(turns) >= _MAX_TURNS:
                 break
         more = offset + used if offset + used < len(ids) else 0
-        return self._page(request, "session.html", sums=sums, turns=turns, more=more)
+        return self._page(
+            request,
+            "session.html",
+            sums=sums,
+            turns=turns,
+            more=more,
+            left_out=left_out,
+            numbers=numbers,
+            cached=self._index.cached_tokens(session),
+        )
 
     def _compare(self, request: Request) -> Response:
         self._fresh()
@@ -380,7 +427,8 @@ class _App:
             view = trace_view(spans)
             span = view.find(span_id)
             sides.append((view, span, conversation_of(span, [one[1] for one in sides], ())))
-        return self._page(request, "compare.html", sides=sides)
+        numbers = {span_id: number for view, _, _ in sides for span_id, number in self._numbers(view).items()}
+        return self._page(request, "compare.html", sides=sides, numbers=numbers)
 
     # --- destinations -----------------------------------------------------------------------------
 
@@ -391,7 +439,7 @@ class _App:
     async def _spool(self, request: Request) -> Response:
         form = await _form(request)
         action, destination = form.get("action", ""), form.get("destination", "")
-        sequences = [int(one) for one in form.get("sequences", "").split() if one.isdigit()]
+        sequences = [number for one in form.get("sequences", "").split() if (number := _whole(one)) is not None]
         if action not in ("retry", "requeue", "purge", "replay"):
             return PlainTextResponse("unknown action", 400)
         trace_id = form.get("trace", "")
@@ -488,6 +536,18 @@ def _sum(rows: Sequence[Sums]) -> Sums:
         cached=sum(row.cached for row in rows), cost=sum(row.cost for row in rows),
         is_estimated=any(row.is_estimated for row in rows),
     )  # fmt: skip
+
+
+def _whole(text: str) -> int | None:
+    """Return a whole number of an address; None if it is none, or larger than SQLite's."""
+    return int(text) if text.isdecimal() and len(text) < _MAX_DIGITS else None
+
+
+def _bounded(text: str) -> float:
+    value = float(text)
+    if not abs(value) <= _MAX_NUMBER:
+        raise ValueError(f"expected a number of at most {_MAX_NUMBER:g}, got {text[:20]}")
+    return value
 
 
 async def _form(request: Request) -> dict[str, str]:

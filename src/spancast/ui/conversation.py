@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -102,7 +102,7 @@ def conversation_of(span: SpanData, earlier: Sequence[SpanData], later: Sequence
     return Conversation(
         old=list(_joined(messages[:shared], messages)),
         new=list(_joined(messages[shared:], messages)),
-        answers=[_with_later_results(one, later) for one in answers or ()],
+        answers=[_with_later_results(one, span, later) for one in answers or ()],
         since=since,
         shared=shared,
     )
@@ -119,8 +119,8 @@ def _baseline(span: SpanData, earlier: Sequence[SpanData]) -> tuple[SpanData | N
         )
         # System instructions alone are common to calls that have nothing else to do with each other.
         # Its answer, sent back, is not new either.
-        answer = _answer_keys(one)
-        if answer and shared == len(known) and own[shared : shared + 1] == answer:
+        answer = _answer_key(one)
+        if answer and shared == len(known) < len(own) and _spoken((messages_of(span) or ())[shared]) == answer:
             shared += 1
         if shared > best[1] and any(not key.startswith('["system"') for key in own[:shared]):
             best = one, shared
@@ -133,45 +133,66 @@ def _keys(span: SpanData) -> list[str]:
 
 
 @cached_on_span
-def _answer_keys(span: SpanData) -> list[str]:
-    return [json_codec.encode([message.role, *message.parts]) for message in (answers_of(span) or ())[:1]]
+def _answer_key(span: SpanData) -> str:
+    answers = answers_of(span)
+    return _spoken(answers[0]) if answers else ""
+
+
+def _spoken(message: Message) -> str:
+    """Return a message as it is sent back: many programs leave the reasoning out."""
+    return json_codec.encode([message.role, *(part for part in message.parts if part.kind != "reasoning")])
 
 
 def _joined(section: Sequence[Message], whole: Sequence[Message]) -> Iterator[Message]:
     """Yield the messages of ``section``, each result inside its call if both are in the section, else with its name."""
-    results = _results(section)
-    inside = {part.id for message in section for part in message.parts if part.kind == "call"} & set(results)
-    names = {part.id: part.name for message in whole for part in message.parts if part.kind == "call"}
+    call_of = _calls_of_results(whole)
+    result_of = {call: result for result, call in call_of.items()}
+    section_of = {message.position for message in section}
+
+    def at(place: tuple[int, int]) -> Part:
+        return whole[place[0]].parts[place[1]]
+
     for message in section:
-        parts = [
-            replace(part, result=results.get(part.id))
-            if part.kind == "call"
-            else replace(part, name=part.name or names.get(part.id, ""))
-            if part.kind == "result"
-            else part
-            for part in message.parts
-            if part.kind != "result" or part.id not in inside
-        ]
+        parts: list[Part] = []
+        for number, part in enumerate(message.parts):
+            place = message.position, number
+            if (result := result_of.get(place)) and result[0] in section_of:
+                parts.append(replace(part, result=at(result)))
+            elif (call := call_of.get(place)) is None:
+                parts.append(part)
+            elif call[0] not in section_of:
+                parts.append(replace(part, name=part.name or at(call).name))
         if parts or not message.parts:
             yield replace(message, parts=parts)
 
 
-def _results(messages: Iterable[Message]) -> dict[str, Part]:
-    """Return the results of tools by the id of their call."""
-    parts = [part for message in messages for part in message.parts]
-    return {part.id: part for part in reversed(parts) if part.kind == "result" and part.id}
+def _calls_of_results(messages: Sequence[Message]) -> dict[tuple[int, int], tuple[int, int]]:
+    """Return the place of the tool call of each result, as message and part: some engines use an id again."""
+    waiting: dict[str, tuple[int, int]] = {}
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for message in messages:
+        for number, part in enumerate(message.parts):
+            if part.kind == "call" and part.id:
+                waiting[part.id] = message.position, number
+            elif part.kind == "result" and part.id in waiting:
+                found[message.position, number] = waiting.pop(part.id)
+    return found
 
 
-def _with_later_results(answer: Message, later: Sequence[SpanData]) -> Message:
-    parts = [_with_later_result(part, later) if part.kind == "call" else part for part in answer.parts]
+def _with_later_results(answer: Message, span: SpanData, later: Sequence[SpanData]) -> Message:
+    parts = [_with_later_result(part, span, later) if part.kind == "call" else part for part in answer.parts]
     return replace(answer, parts=parts)
 
 
-def _with_later_result(part: Part, later: Sequence[SpanData]) -> Part:
-    for span in later if part.id else ():
-        result = _results(messages_of(span) or ()).get(part.id)
-        if result is not None:
-            return replace(part, result=result, found_in=span)
+def _with_later_result(part: Part, span: SpanData, later: Sequence[SpanData]) -> Part:
+    own = _keys(span)
+    for one in later if part.id else ():
+        messages = messages_of(one) or ()
+        # What the request of `span` had already is of an earlier call with the same id.
+        new = messages[len(own) :] if _keys(one)[: len(own)] == own else messages
+        for found in (found for message in new for found in message.parts):
+            if found.kind == "result" and found.id == part.id:
+                return replace(part, result=found, found_in=one)
     return part
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -20,12 +21,17 @@ from spancast.encoding.span_data import SpanData
 from spancast.model import json_codec
 from spancast.model.json_codec import is_list, is_mapping
 from spancast.ui import markup, trace_view
-from spancast.ui.conversation import conversation_of
+from spancast.ui.conversation import Conversation, conversation_of
 
 FOLDER: Final = Path(__file__).parent
 _NS_PER_S: Final = 1_000_000_000
 _NS_PER_MS: Final = 1_000_000
 _PER_CENT: Final = 100
+_CHIPS: Final = 30
+_NEAR: Final = 40
+"""Calls before and after one that are compared with it."""
+_FILE: Final = 20
+"""How much more a file of a whole trace shows than a page."""
 
 
 class Pages:
@@ -43,14 +49,15 @@ class Pages:
         filters: dict[str, Any] = {
             "clock": clock, "moment": moment, "iso": iso_time, "duration": amounts.duration, "tokens": _tokens,
             "markdown": markup.markdown, "json_tree": markup.json_tree, "json_of": markup.json_of, "quote": _quote,
-            "found": _found, "json": json_codec.encode,
+            "found": _found, "coded": markup.coded, "json": json_codec.encode,
             "key_text": key_text, "plain": markup.plain_attributes,
         }  # fmt: skip
         names: dict[str, Any] = {
             "cost": amounts.cost, "span_cost": amounts.span_cost, "span_tokens": amounts.span_tokens,
             "span_duration": amounts.span_duration, "facts": trace_view.facts, "problems": trace_view.problems,
             "failure": trace_view.failure, "usage": trace_view.usage, "request_of": trace_view.request_of,
-            "model_of": trace_view.model_of, "max_shown": markup.MAX_SHOWN, "store": store, "is_list": is_list,
+            "model_of": trace_view.model_of, "max_shown": markup.MAX_SHOWN, "long": markup.LONG, "store": store,
+            "is_list": is_list, "max_rows": markup.MAX_ROWS, "max_chips": _CHIPS,
             "is_mapping": is_mapping, "share": _share, "chunks_of": trace_view.chunks_of,
         }  # fmt: skip
         self._environment.filters.update(filters)  # pyright: ignore[reportUnknownMemberType] - untyped in jinja2
@@ -58,22 +65,27 @@ class Pages:
 
     def render(self, template: str, **context: Any) -> str:  # noqa: ANN401
         """Return the page of ``template``."""
-        return self._environment.get_template(template).render(context)
+        return self._environment.get_template(template).render({"room": markup.Room(), **context})
 
     def static(self, spans: Sequence[SpanData]) -> str:
         """Return one trace as a file: every call under its name, without scripts or links to a server."""
         view = trace_view.trace_view(spans)
         calls = [row.span for row in view.rows]
-        talks = {
-            span.span_id: conversation_of(
-                span,
-                [one for one in reversed(calls[:position]) if one.is_generation],
-                [one for one in calls[position + 1 :] if one.is_generation],
-            )
-            for position, span in enumerate(calls)
-        }
+        talks: dict[str, Conversation] = {}
+        for position, span in enumerate(calls):
+            earlier = (one for one in reversed(calls[:position]) if one.is_generation)
+            later = (one for one in islice(calls, position + 1, None) if one.is_generation)
+            talks[span.span_id] = conversation_of(span, [*islice(earlier, _NEAR)], [*islice(later, _NEAR)])
         style = (FOLDER / "static" / "page.css").read_text(encoding="utf-8")
-        return self.render("static.html", view=view, talks=talks, style=Markup(style))  # noqa: S704 - our own file
+        numbers = {span.span_id: number for number, span in enumerate(filter(lambda one: one.is_generation, spans), 1)}
+        return self.render(
+            "static.html",
+            view=view,
+            talks=talks,
+            numbers=numbers,
+            style=Markup(style),  # noqa: S704 - our own file
+            room=markup.Room(_FILE),
+        )
 
     def csv_values(self, row: TraceRow) -> dict[str, Any]:
         """Return the values of ``row`` for a table."""

@@ -18,9 +18,11 @@ from starlette.responses import PlainTextResponse, Response
 
 from spancast.encoding.otlp.decode import read, read_json
 from spancast.encoding.span_data import SpanData, well_formed
+from spancast.ui.openinference_spans import as_call
 
 _PROTOBUF: Final = "application/x-protobuf"
 _JSON: Final = "application/json"
+_ENCODINGS: Final = ("", "identity", "gzip", "deflate")
 _MAX_BYTES: Final = 64 << 20
 _TRACE_ID: Final = 32
 _SPAN_ID: Final = 16
@@ -34,30 +36,39 @@ async def receive(request: Request, write: Write) -> Response:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in (_PROTOBUF, _JSON):
         return PlainTextResponse(f"expected {_PROTOBUF} or {_JSON}, got {kind or 'no content type'}", 415)
+    encoding = request.headers.get("content-encoding", "").strip().lower()
+    if encoding not in _ENCODINGS:
+        return PlainTextResponse(f"expected the content encoding gzip or deflate, got {encoding}", 415)
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > _MAX_BYTES:
             return PlainTextResponse(f"more than {_MAX_BYTES} bytes", 413)
     try:
-        content = _decompressed(bytes(body), request.headers.get("content-encoding", ""))
+        content = _decompressed(bytes(body), encoding)
         spans = await (run_in_threadpool(read, content) if kind == _PROTOBUF else run_in_threadpool(read_json, content))
     except OverflowError:
         return PlainTextResponse(f"more than {_MAX_BYTES} bytes", 413)
     except (ValueError, DecodeError, zlib.error, RecursionError) as error:
         return PlainTextResponse(f"not an ExportTraceServiceRequest: {error}", 400)
-    valid = [well_formed(span) for span in spans if _is_valid(span)]
+    valid = [well_formed(as_call(span)) for span in spans if _is_valid(span)]
     await run_in_threadpool(write, valid)
     return _response(kind, len(spans) - len(valid))
 
 
 def _decompressed(body: bytes, encoding: str) -> bytes:
-    if encoding.lower() not in ("gzip", "deflate"):
+    if encoding not in ("gzip", "deflate"):
         return body
-    decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    content = decompressor.decompress(body, _MAX_BYTES)
-    if decompressor.unconsumed_tail:
-        raise OverflowError
+    content = b""
+    # A gzip file may have several members.
+    while body:
+        decompressor = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        content += decompressor.decompress(body, _MAX_BYTES - len(content) + 1)
+        if len(content) > _MAX_BYTES:
+            raise OverflowError
+        if not decompressor.eof:
+            raise ValueError("the compressed body is not complete")
+        body = decompressor.unused_data
     return content
 
 

@@ -63,6 +63,9 @@ class TraceView:
     services: Sequence[str]
     keys: Mapping[str, Any]
     errors: int
+    """The number of calls that failed, else of other spans: the error of a call passes through those around it."""
+    cached: int
+    """The part of the input tokens that was read from the provider's cache."""
     estimated: float
     """The part of the cost that is estimated."""
 
@@ -96,6 +99,7 @@ def trace_view(spans: Sequence[SpanData]) -> TraceView:
     keys: dict[str, Any] = {}
     for span in spans:
         keys |= own_keys(span)
+    failed_calls = [span for span in spans if span.is_generation and span.status == "error"]
     estimates = [one.total or 0.0 for span in spans if span.is_generation and (one := costs(span)).source]
     return TraceView(
         spans=spans,
@@ -107,7 +111,8 @@ def trace_view(spans: Sequence[SpanData]) -> TraceView:
         user=_first_text(spans, semconv.USER_ID),
         services=list(dict.fromkeys(str(one) for s in spans if (one := s.resource.attributes.get("service.name")))),
         keys=keys,
-        errors=sum(span.status == "error" for span in spans),
+        errors=len(failed_calls) or sum(span.status == "error" for span in spans),
+        cached=sum(span.count(semconv.USAGE_CACHE_READ) or 0 for span in spans if span.is_generation),
         estimated=sum(estimates),
     )
 
@@ -191,10 +196,14 @@ def _stream_facts(span: SpanData, received: int | None) -> Iterator[tuple[str, s
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunks:
-    """The chunks of a stream on its line of time: ``at`` are per cent, ``pause`` is the longest wait for the next."""
+    """The chunks of a stream on its line of time: ``at`` are per cent.
+
+    ``pause`` is the longest wait for the next chunk, ``late`` the number of that chunk, from 1.
+    """
 
     at: Sequence[float]
     pause: str
+    late: int
 
 
 def chunks_of(span: SpanData) -> Chunks | None:
@@ -204,16 +213,19 @@ def chunks_of(span: SpanData) -> Chunks | None:
     lasts_s = (span.end_ns - span.start_ns) / _NS_PER_S
     if len(times) < 2 or lasts_s <= 0 or times != sorted(times):  # noqa: PLR2004 - a gap needs two
         return None
-    pause_s = max(later - earlier for earlier, later in pairwise(times))
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    late = max(range(len(pauses)), key=pauses.__getitem__)
     return Chunks(
         at=[round(min(max(one * 100 / lasts_s, 0.0), 100.0), 2) for one in times],
-        pause=amounts.duration(int(pause_s * _NS_PER_S)),
+        pause=amounts.duration(int(pauses[late] * _NS_PER_S)),
+        late=late + 2,
     )
 
 
 def _with_parts(count: int, **parts: int | None) -> str:
     known = [f"{value:,} {name}" for name, value in parts.items() if value]
-    return f"{count:,} ({', '.join(known)})" if known else f"{count:,}"
+    unit = "token" if count == 1 else "tokens"
+    return f"{count:,} {unit} ({', '.join(known)})" if known else f"{count:,} {unit}"
 
 
 def problems(span: SpanData) -> Iterator[str]:
