@@ -63,7 +63,7 @@ def spans_in(body: bytes) -> Iterator[Span]:
 
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
-@pytest.mark.parametrize("how", ["exit", "spawned", "threads"])
+@pytest.mark.parametrize("how", ["exit", "exit without threads", "spawned", "threads"])
 def test_interpreter_exit_delivers(how: str, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     process = program(receiver, tmp_path if spool == "disk" else "memory", how)
     _, output = process.communicate(timeout=60)
