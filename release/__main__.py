@@ -64,6 +64,13 @@ TEST_TOOLS: Final = (
     "nbformat", "nbclient", "ipykernel", "flask", "celery", "django",
 )  # fmt: skip
 OTHER_PYTHONS: Final = ("3.12", "3.13", "3.14")
+GITHUB_FILES: Final = {
+    "github-workflows": "workflows/*.yml",
+    "dependabot": "dependabot.yml",
+    "github-issue-config": "ISSUE_TEMPLATE/config.yml",
+    "github-issue-forms": "ISSUE_TEMPLATE/[!c]*.yml",
+}
+"""Which schema each file of .github has."""
 RUNS: Final = 15
 MOST_SHOWN: Final = 2000
 """Characters of the output of a command that failed."""
@@ -114,6 +121,9 @@ def static_faults(sdist: Path, wheel: Path) -> Iterator[str]:
     pages = {name: (ROOT / name).read_text() for name in names if name.endswith(".md")}
     yield from link_faults(pages, names)
     run([UV, "tool", "run", "--quiet", "twine", "check", "--strict", sdist, wheel])
+    for schema, pattern in GITHUB_FILES.items():
+        files = sorted((ROOT / ".github").glob(pattern))
+        run([UV, "tool", "run", "--quiet", "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files])
     print("metadata, contents and links: checked")
 
 
