@@ -165,16 +165,21 @@ class DeliveryWorker:
             self._longest_wait_s = self._backoff_until_s - self._clock()
         return self._thread.start()
 
-    def deliver_here(self, deadline_s: float) -> None:
-        """Deliver on this thread what is due, until ``deadline_s`` of ``time.monotonic()``.
+    def deliver_here(self, deadline_s: float, *, patient: bool) -> None:
+        """Deliver on this thread until ``deadline_s`` of ``time.monotonic()``; ``patient`` as in ``wait_until_idle``.
 
         For the end of the interpreter: Python 3.12 starts no thread there, and a short program has not started ours.
         """
         self._deadline_s = deadline_s
         try:
             with as_worker():
-                while _left(deadline_s) and self.deliver_next():
-                    pass
+                while _left(deadline_s):
+                    if self.deliver_next():
+                        continue
+                    wait_s = self._backoff_left_s()
+                    if not patient or not 0 < wait_s < _left(deadline_s):
+                        break
+                    time.sleep(wait_s)
         finally:
             self._deadline_s = None
             with self._state_lock:
