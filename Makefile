@@ -105,7 +105,7 @@ versions: $(READY) ## recording, contract and export suites on each Python of VE
 	  status=$$?; $(BIN)/python docs/generate.py; exit $$status
 
 release: $(READY) ## build sdist and wheel, check them, install the wheel with each extra in fresh environments and use it
-	@$(BIN)/python -m release $(ARGS)
+	@PATH="$$PATH:$(PYENVS)" $(BIN)/python -m release $(ARGS)
 
 PEERS := braintrust ddtrace langfuse langsmith litellm logfire mlflow-skinny posthog sentry-sdk weave
 

@@ -102,8 +102,8 @@ def _batch_limit(kind: str) -> str:
 
 
 def destination_names() -> str:
-    """Return a paragraph with all destination types, each linked to its fields."""
-    return ", ".join(f"[{row.title}](docs/destinations.md#{kind})" for kind, row in DESTINATIONS.items()) + "."
+    """Return a paragraph with the names of all destination types."""
+    return ", ".join(row.title for row in DESTINATIONS.values()) + "."
 
 
 PROOFS = {

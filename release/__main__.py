@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from release.contents import changelog_faults, link_faults, metadata_faults, sdist_faults, wheel_faults
+from release.versions import NO_INTERPRETER, interpreter
 
 ROOT: Final = Path(__file__).parents[1]
 DIST: Final = ROOT / "dist"
@@ -62,6 +63,14 @@ TEST_TOOLS: Final = (
     "pytest", "pytest-asyncio", "hypothesis", "certifi", "httpx", "fastapi", "openai", "anthropic", "openrouter",
     "nbformat", "nbclient", "ipykernel", "flask", "celery", "django",
 )  # fmt: skip
+OTHER_PYTHONS: Final = ("3.12", "3.13", "3.14")
+GITHUB_FILES: Final = {
+    "github-workflows": "workflows/*.yml",
+    "dependabot": "dependabot.yml",
+    "github-issue-config": "ISSUE_TEMPLATE/config.yml",
+    "github-issue-forms": "ISSUE_TEMPLATE/[!c]*.yml",
+}
+"""Which schema each file of .github has."""
 RUNS: Final = 15
 MOST_SHOWN: Final = 2000
 """Characters of the output of a command that failed."""
@@ -112,15 +121,18 @@ def static_faults(sdist: Path, wheel: Path) -> Iterator[str]:
     pages = {name: (ROOT / name).read_text() for name in names if name.endswith(".md")}
     yield from link_faults(pages, names)
     run([UV, "tool", "run", "--quiet", "twine", "check", "--strict", sdist, wheel])
+    for schema, pattern in GITHUB_FILES.items():
+        files = sorted((ROOT / ".github").glob(pattern))
+        run([UV, "tool", "run", "--quiet", "check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files])
     print("metadata, contents and links: checked")
 
 
 class Environment:
     """A fresh environment with the wheel, in a folder of its own; programs in it see no variable of ours."""
 
-    def __init__(self, folder: Path, requirements: Sequence[str]) -> None:
+    def __init__(self, folder: Path, requirements: Sequence[str], python: str = sys.executable) -> None:
         self.folder, self.work = folder, folder / "work"
-        run([UV, "venv", "--quiet", "--python", sys.executable, folder / "venv"])
+        run([UV, "venv", "--quiet", "--python", python, folder / "venv"])
         self.work.mkdir()
         run([UV, "pip", "install", "--quiet", "--python", self.python, *requirements])
         run([UV, "pip", "check", "--quiet", "--python", self.python])
@@ -154,9 +166,28 @@ def expect(text: str, *parts: str) -> None:
         raise Defect(f"expected {missing} in:\n{text[-MOST_SHOWN:]}")
 
 
+FIRST_CALL: Final = """
+import spancast
+
+@spancast.instrument
+def complete(model, messages):
+    return {"choices": [{"message": {"role": "assistant", "content": "hello"}, "finish_reason": "stop"}]}
+
+complete("first-model", [{"role": "user", "content": "hi"}])
+"""
+"""A program that ends right after its first call, which is harder to deliver than it looks."""
+
+
+def try_first_call(environment: Environment) -> None:
+    """Make one call and find its trace."""
+    environment.run("python", "-c", FIRST_CALL)
+    expect(environment.run("spancast", "traces"), "first-model")
+
+
 def try_base(environment: Environment) -> None:
     """Use the wheel without an extra, as a stranger does first."""
     version: str = PROJECT["version"]
+    try_first_call(environment)
     expect(environment.run("spancast", "--version"), f"spancast {version}\n")
     expect(environment.run("python", "-c", "import spancast; print(spancast.__version__)"), version)
     expect(environment.run("spancast", "demo"), "Support", "Stored in ")
@@ -248,7 +279,7 @@ def run_snippets(environment: Environment) -> None:
 def main() -> int:
     """Run the whole release; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m release")
-    parser.add_argument("--only", metavar="STEP", help="static, base, extras, the name of one extra, or snippets")
+    parser.add_argument("--only", metavar="STEP", help="static, base, extras, the name of one extra, 3.12, or snippets")
     only = parser.parse_args().only
     sdist, wheel = build()
     faults = list(static_faults(sdist, wheel))
@@ -258,12 +289,18 @@ def main() -> int:
         steps: dict[str, Any] = {"base": ([str(wheel)], try_base)}
         for extra in sorted(extras & set(MODULES)):
             steps[extra] = ([f"{wheel}[{extra}]"], lambda made, extra=extra: try_extra(made, extra))
+        for other in OTHER_PYTHONS:
+            steps[other] = ([str(wheel)], try_first_call)
         steps["snippets"] = ([f"{wheel}[all]", *TEST_TOOLS], run_snippets)
         for name, (requirements, attempt) in steps.items():
             if only not in {None, name, "extras" if name in MODULES else ""}:
                 continue
+            python = interpreter(name) if name in OTHER_PYTHONS else sys.executable
+            if python is None:
+                print(f"Python {name}: {NO_INTERPRETER}")
+                continue
             try:
-                attempt(Environment(Path(folder) / name, requirements))
+                attempt(Environment(Path(folder) / name, requirements, python))
                 print(f"{name}: installed and used")
             except (Defect, LookupError, TypeError, ValueError, subprocess.SubprocessError) as defect:
                 # The others are of an output that is not what it should be, or of a command that hangs.

@@ -38,13 +38,19 @@ NO_INTERPRETER: Final = "not run: no interpreter"
 
 
 def interpreter(version: str) -> str | None:
-    """Return the path of an installed Python of this version; None if there is none."""
+    """Return the path of an installed Python of this version; None if there is none.
+
+    `release/python3.14` can install that one.
+    """
     found = subprocess.run(
         [UV, "python", "find", "--system", "--no-python-downloads", version],
         capture_output=True,
         text=True,
         check=False,
     )
+    package = ROOT / "release" / f"python{version}"
+    if not found.stdout.strip() and package.exists():
+        found = subprocess.run([package], stdout=subprocess.PIPE, text=True, check=False)
     return found.stdout.strip() or None
 
 

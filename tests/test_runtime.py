@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -124,14 +125,18 @@ def run_unconfigured(
 ) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "SPANCAST_"))}
     return subprocess.run(
-        [sys.executable, "-c", UNCONFIGURED + code], cwd=directory, capture_output=True, text=True, timeout=60, check=False,
+        # Python 3.12 and newer warn of a fork in a process with threads.
+        [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", UNCONFIGURED + code], cwd=directory, capture_output=True, text=True, timeout=60, check=False,
         env={**environ, "XDG_STATE_HOME": str(directory), "SERVER": server.base_url, **variables},
     )  # fmt: skip
 
 
 def stored(directory: Path) -> list[str]:
     file = directory / "spancast" / "spans.db"
-    return [name for (name,) in sqlite3.connect(file).execute("select name from spans")] if file.exists() else []
+    if not file.exists():
+        return []
+    with closing(sqlite3.connect(file)) as connection:
+        return [name for (name,) in connection.execute("select name from spans")]
 
 
 CHILD = "if os.fork() == 0:\n    call()\n    spancast.flush(20)\n    os._exit(0)\nos.wait()\n"

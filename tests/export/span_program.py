@@ -4,11 +4,13 @@ How: ``exit``, ``term`` (waits for SIGTERM), ``term in spool`` and ``term in cou
 holds a lock of ours), ``first process`` (of a container, gets SIGTERM and goes on), ``endless`` (until killed;
 says on stdout which spans were spooled for certain), ``pool`` (multiprocessing by fork), ``spawned`` (by spawn), ``prefork`` (os.fork
 twice before the first span, children end by ``os._exit`` after a flush), ``exits`` (as ``prefork``, without a flush),
-``threads`` (spans end while the interpreter does).
+``threads`` (spans end while the interpreter does), ``exit without threads`` (no thread can be started at exit, as in
+Python 3.12).
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -51,6 +53,10 @@ PROVIDER: TracerProvider | None = None
 def forked(first: int) -> None:
     assert PROVIDER is not None
     make(PROVIDER, first, 100)
+
+
+def start_no_thread(self: threading.Thread) -> None:
+    raise RuntimeError("can't create new thread at interpreter shutdown")
 
 
 def wait_for_sigterm(how: str) -> None:
@@ -97,6 +103,8 @@ def main() -> None:  # noqa: C901 - one branch per way to end
         threading.Thread(target=lambda: (threading.main_thread().join(), make(provider, first + count - 1, 1))).start()
     else:
         make(provider, first, count)
+    if how == "exit without threads":
+        atexit.register(setattr, threading.Thread, "start", start_no_thread)
     if how == "first process":
         assert os.getpid() == 1
         signal.raise_signal(signal.SIGTERM)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
-from tests.destinations.otlp_receiver import OtlpReceiver, status
+from tests.destinations.otlp_receiver import OtlpReceiver, ok, status
 from tests.export.pipelines import otlp, pipeline_to
 from tests.ports import own_port
 
@@ -63,12 +63,21 @@ def spans_in(body: bytes) -> Iterator[Span]:
 
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])
-@pytest.mark.parametrize("how", ["exit", "spawned", "threads"])
+@pytest.mark.parametrize("how", ["exit", "exit without threads", "spawned", "threads"])
 def test_interpreter_exit_delivers(how: str, spool: str, receiver: OtlpReceiver, tmp_path: Path) -> None:
     process = program(receiver, tmp_path if spool == "disk" else "memory", how)
     _, output = process.communicate(timeout=60)
     assert (process.returncode, output) == (0, "")
     assert numbers(receiver) == Counter(range(200))
+
+
+@pytest.mark.parametrize("how", ["exit", "exit without threads"])
+def test_interpreter_exit_tries_again_with_a_spool_in_memory(how: str, receiver: OtlpReceiver) -> None:
+    receiver.answer_with(status(503), ok())
+    process = program(receiver, "memory", how)
+    _, output = process.communicate(timeout=60)
+    assert (process.returncode, len(receiver.spans)) == (0, 200)
+    assert "will retry" in output
 
 
 @pytest.mark.parametrize("spool", ["disk", "memory"])

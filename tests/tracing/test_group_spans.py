@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -335,18 +336,18 @@ FORWARDING = {
 def test_keys_are_forwarded_to_openrouter_with_our_ids(
     base_url: str, forward_trace_keys: str, server: ReplayServer, spans: CapturedSpans
 ) -> None:
-    import httpx2
-
+    # httpx2, of old versions httpx.
+    httpx: Any = importlib.import_module(openai.DefaultHttpxClient.__mro__[1].__module__)
     sent: list[Any] = []
 
     def answer(request: Any) -> Any:
         sent.append(__import__("json").loads(request.content))
-        return httpx2.Response(
+        return httpx.Response(
             200, json={"id": "x", "object": "chat.completion", "choices": [], "model": "m", "created": 1}
         )
 
     spancast.configure(tracer_provider=spans.provider, forward_trace_keys=forward_trace_keys)
-    with httpx2.Client(transport=httpx2.MockTransport(answer)) as http:
+    with httpx.Client(transport=httpx.MockTransport(answer)) as http:
         client = spancast.instrument(openai.OpenAI(base_url=base_url, api_key="k", http_client=http))
         with spancast.trace(session_id="ambient", feature="f"):
             chat(client, trace={"trace_id": "order", "generation_name": "g", "odd": {"a": [1]}})

@@ -31,7 +31,7 @@ from spancast.export.filtering import DestinationFilter
 from spancast.export.payload_cache import PayloadCache
 from spancast.export.quoted_content import without_quotes
 from spancast.export.spool.protocol import Entry, Lease, QueueStats, Spool, route_key
-from spancast.export.worker_thread import WorkerThread
+from spancast.export.worker_thread import WorkerThread, as_worker
 
 BATCH_RECORDS: Final = 1024
 BATCH_BYTES: Final = 2 << 20
@@ -93,6 +93,7 @@ class DeliveryWorker:
         self._has_new_records = False
         self._is_flushing = False
         self._is_stopped = False
+        self._deadline_s: float | None = None
         self._backoff_until_s = 0.0
         self._retry_after_until_s = 0.0
         self._longest_wait_s = 0.0
@@ -163,15 +164,35 @@ class DeliveryWorker:
         with self._state_lock:
             self._condition.wait_for(lambda: self._passes_done >= requested or self._is_stopped, _left(deadline_s))
 
-    def start(self) -> None:
-        """Start the thread unless it runs; does nothing if no thread can be started."""
+    def start(self) -> bool:
+        """Start the thread unless it runs; False if none can be started (system limit, or the interpreter ends)."""
         if self._thread.is_running:
-            return
+            return True
         if not self._backoff_until_s:
             # The spool keeps the back-off of an earlier process.
             self._backoff_until_s = self._spool.due_s(self.route.key)
             self._longest_wait_s = self._backoff_until_s - self._clock()
-        self._thread.start()
+        return self._thread.start()
+
+    def deliver_here(self, deadline_s: float, *, patient: bool) -> None:
+        """Deliver on this thread until ``deadline_s`` of ``time.monotonic()``; ``patient`` as in ``wait_until_idle``.
+
+        For the end of the interpreter: Python 3.12 starts no thread there, and a short program has not started ours.
+        """
+        self._deadline_s = deadline_s
+        try:
+            with as_worker():
+                while _left(deadline_s):
+                    if self.deliver_next():
+                        continue
+                    wait_s = self._backoff_left_s()
+                    if not patient or not 0 < wait_s < _left(deadline_s):
+                        break
+                    time.sleep(wait_s)
+        finally:
+            self._deadline_s = None
+            with self._state_lock:
+                self._passes_done = self._passes_requested
 
     def stop(self) -> None:
         """Request that the thread ends after the batch it is sending."""
@@ -302,8 +323,11 @@ class DeliveryWorker:
         return outcome
 
     def _call_destination(self, payload: Payload) -> Outcome:
+        deadline_s, timeout_s = self._deadline_s, self.route.timeout_s
+        if deadline_s is not None:
+            timeout_s = min(timeout_s, _left(deadline_s))
         try:
-            return self.route.destination.deliver(payload, self.route.timeout_s)
+            return self.route.destination.deliver(payload, timeout_s)
         except SpancastError as error:
             # This type is about a missing package or the configuration, never about a span.
             return Retry(str(error))

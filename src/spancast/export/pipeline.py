@@ -246,8 +246,8 @@ class ExportPipeline:
         others = successor.keys_in(self.spool) if successor is not None else ()
         requested = {worker: worker.request_flush() for worker in self.workers if worker.route.key not in others}
         if self._is_started and not self._is_closed:
-            for worker in requested:
-                worker.start()
+            for worker in [worker for worker in requested if not worker.start()]:
+                worker.deliver_here(deadline_s, patient=patient)
             states = {
                 worker.route.name: worker.wait_until_idle(number, deadline_s, patient=patient)
                 for worker, number in requested.items()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 from opentelemetry import context as context_api
@@ -92,13 +93,21 @@ class WorkerThread:
         self._thread: threading.Thread | None = None
 
     def _run(self) -> None:
-        context = CURRENT_THREAD.original_context = context_api.get_current()
-        context_api.attach(suppress_instrumentation(context))
-        CURRENT_THREAD.is_worker = True
-        try:
+        with as_worker():
             self._work()
-        finally:
-            CURRENT_THREAD.is_worker = False
+
+
+@contextmanager
+def as_worker() -> Generator[None, None, None]:
+    """Let the current thread do the work of a worker thread: without instrumentation, and without spans of ours."""
+    context = CURRENT_THREAD.original_context = context_api.get_current()
+    token = context_api.attach(suppress_instrumentation(context))
+    CURRENT_THREAD.is_worker = True
+    try:
+        yield
+    finally:
+        CURRENT_THREAD.is_worker = False
+        context_api.detach(token)
 
 
 def _in_child() -> None:
