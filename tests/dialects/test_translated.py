@@ -12,6 +12,7 @@ from tests.dialects.streams import check_request, check_response, read_stream, r
 
 from spancast.dialects.registry import find_dialect
 from spancast.dialects.xai.chat import XAI_CHAT
+from spancast.model.call import Failure
 
 DIALECTS = (
     "cohere_chat", "cohere_chat_v1", "cohere_embed", "dashscope_chat", "huggingface_embed",
@@ -71,6 +72,12 @@ def test_tokens_without_a_billed_count_are_the_usage_of_cohere() -> None:
     read = find_dialect("cohere_chat").read_response({"message": {"content": []}, "usage": usage}, content=True)
     assert read.usage["gen_ai.usage.input_tokens"] == 90
     assert read.usage["gen_ai.usage.cache_read.input_tokens"] == 16
+
+
+def test_end_of_a_stream_of_cohere_has_the_type_of_its_error() -> None:
+    ending = {"finish_reason": "ERROR", "error": "no valid call", "error_type": "INVALID_TOOL_GENERATION"}
+    read = read_stream(find_dialect("cohere_chat"), [{"type": "message-end", "delta": ending}])
+    assert read.failure == Failure(type="INVALID_TOOL_GENERATION", message="no valid call")
 
 
 def test_damaged_message_on_the_wire_is_empty() -> None:
