@@ -23,7 +23,7 @@ class CompletionUrl(NamedTuple):
     fields: tuple[str, ...]
 
 
-_OF_INVOKE: Final = ("messages", "message", "prompt", "inputText", "texts", "inputs")
+_OF_INVOKE: Final = ("messages", "message", "prompt", "inputText", "texts", "inputs", "singleEmbeddingParams")
 """Fields of the bodies of InvokeModel."""
 COMPLETION_URLS: Final = (
     CompletionUrl("/chat/completions", "openai_chat", ("messages",)),
