@@ -86,6 +86,36 @@ def test_damaged_message_on_the_wire_is_empty() -> None:
     assert XAI_CHAT.read_response({"proto": "no"}, content=True).messages == []
 
 
+def test_messages_on_the_wire_of_every_size_are_read() -> None:
+    pytest.importorskip("xai_sdk.chat")
+    from xai_sdk.chat import assistant, image, system, user
+    from xai_sdk.proto import chat_pb2
+
+    texts = [
+        "",
+        *("é" * (size // 2) + "a" * (size % 2) for size in (*range(1, 140), *range(16_370, 16_390), 2_097_152)),
+    ]
+    messages = [user(text) for text in texts]
+    messages += [system("Be kind."), user("one", "two"), assistant("yes"), user(image("https://x/y.png")), user("end")]
+    messages[5].name = "Ada"
+    wire = chat_pb2.GetCompletionsRequest(model="m", messages=messages).SerializeToString()
+    # Fields may come in any order, and again.
+    wire += chat_pb2.GetCompletionsRequest(user="u", messages=[user("late")]).SerializeToString()
+    read = XAI_CHAT.read_request({"proto": wire.decode("latin-1"), "model": "m"}, content=True).messages
+    assert read[: len(texts)] == [
+        {"role": "user", "parts": [{"type": "text", "content": text}] if text else [], **({"name": "Ada"} if at == 5 else {})}
+        for at, text in enumerate(texts)
+    ]  # fmt: skip
+    rest = [
+        (message["role"], [part.get("content", part.get("uri")) for part in message["parts"]])
+        for message in read[len(texts) :]
+    ]
+    assert rest == [
+        ("system", ["Be kind."]), ("user", ["one", "two"]), ("assistant", ["yes"]), ("user", ["https://x/y.png"]),
+        ("user", ["end"]), ("user", ["late"]),
+    ]  # fmt: skip
+
+
 _ODD: tuple[Any, ...] = (None, -1, "x", [{}], {"a": 1})
 
 
