@@ -222,7 +222,7 @@ def _add_prompt(body: Mapping[str, Any], model: str | None, attributes: Attribut
             attributes[semconv.PROMPT_VERSION] = version
     for name, value in accessors.fields(body.get("promptVariables")).items():
         fields = accessors.fields(value)
-        text = fields["text"] if fields.keys() == {"text"} else value
+        text = fields["text"] if len(fields) == 1 and "text" in fields else value
         attributes[f"{semconv.PROMPT_VARIABLE}.{name}"] = parameters.json_attribute(text)
 
 
