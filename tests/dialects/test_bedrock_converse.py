@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -261,3 +262,29 @@ def test_malformed_output_is_a_failure() -> None:
 def test_out_of_range_parameters_are_reported() -> None:
     request = BEDROCK_CONVERSE.read_request({"inferenceConfig": {"temperature": 1.5, "maxTokens": 5}}, content=True)
     assert request.validation_errors == ["temperature: float 1.5 given, 0 to 1 is allowed; sent as it is"]
+
+
+def _with_new_fields(value: Any, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Yield ``value`` with an unknown field in each of its objects, and the path of that object."""
+    if isinstance(value, dict):
+        yield at, {**value, "future": "from-2027"}
+        for name, inner in value.items():
+            yield from ((path, {**value, name: changed}) for path, changed in _with_new_fields(inner, (*at, name)))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            for path, changed in _with_new_fields(inner, (*at, "[]")):
+                yield path, [*value[:index], changed, *value[index + 1 :]]
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_unknown_fields_of_every_object_are_kept(name: str) -> None:
+    recording = RECORDINGS[name]
+    read = {"request": BEDROCK_CONVERSE.read_request, "response": BEDROCK_CONVERSE.read_response}
+    lost = {
+        (side, *path)
+        for side in read
+        for path, changed in _with_new_fields(recording.get(side))
+        if "from-2027" not in str(read[side](changed, content=True))
+    }
+    # A tool is a union: an object whose key is its kind.
+    assert lost <= {("request", "toolConfig", "tools", "[]")}

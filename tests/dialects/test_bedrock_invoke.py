@@ -167,6 +167,30 @@ def test_vectors_are_not_recorded() -> None:
         assert "-0.25" not in str(read)
 
 
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ({"text": {"value": "hi", "truncationMode": "END"}}, {"type": "text", "content": "hi", "truncationMode": "END"}),
+        ({"image": {"format": "png", "source": {"bytes": "AAAA"}, "detailLevel": "STANDARD_IMAGE"}},
+         {"modality": "image", "mime_type": "image/png", "byte_size": 3, "detailLevel": "STANDARD_IMAGE"}),
+        ({"video": {"format": "mp4", "source": {"s3Location": {"uri": "s3://b/v.mp4"}}}},
+         {"type": "uri", "modality": "video", "mime_type": "video/mp4", "uri": "s3://b/v.mp4"}),
+    ],
+)  # fmt: skip
+def test_content_of_an_embedding_of_nova_is_its_input(content: Any, part: dict[str, Any]) -> None:
+    given = {"embeddingPurpose": "GENERIC_INDEX", "embeddingDimension": 256, **content}
+    body = {"taskType": "SINGLE_EMBEDDING", "singleEmbeddingParams": given}
+    read = BEDROCK_INVOKE.read_request(body, content=True)
+    assert read.attributes == {
+        "spancast.request.taskType": "SINGLE_EMBEDDING",
+        "spancast.request.embeddingPurpose": "GENERIC_INDEX",
+        "gen_ai.embeddings.dimension.count": 256,
+    }
+    (message,) = read.messages
+    assert message["parts"][0].items() >= part.items()
+    assert BEDROCK_INVOKE.for_request(body).operation == "embeddings"
+
+
 def test_unknown_format_keeps_its_fields() -> None:
     recording = RECORDINGS["unknown"]
     request = BEDROCK_INVOKE.read_request({**recording["request"], "style": {"name": "oil"}}, content=True)

@@ -12,6 +12,7 @@ from tests.dialects.streams import check_request, check_response, read_stream, r
 
 from spancast.dialects.registry import find_dialect
 from spancast.dialects.xai.chat import XAI_CHAT
+from spancast.model.call import Failure
 
 DIALECTS = (
     "cohere_chat", "cohere_chat_v1", "cohere_embed", "dashscope_chat", "huggingface_embed",
@@ -73,10 +74,46 @@ def test_tokens_without_a_billed_count_are_the_usage_of_cohere() -> None:
     assert read.usage["gen_ai.usage.cache_read.input_tokens"] == 16
 
 
+def test_end_of_a_stream_of_cohere_has_the_type_of_its_error() -> None:
+    ending = {"finish_reason": "ERROR", "error": "no valid call", "error_type": "INVALID_TOOL_GENERATION"}
+    read = read_stream(find_dialect("cohere_chat"), [{"type": "message-end", "delta": ending}])
+    assert read.failure == Failure(type="INVALID_TOOL_GENERATION", message="no valid call")
+
+
 def test_damaged_message_on_the_wire_is_empty() -> None:
     pytest.importorskip("xai_sdk.chat")
     assert XAI_CHAT.read_request({"proto": "ffff", "model": "m"}, content=True).messages == []
     assert XAI_CHAT.read_response({"proto": "no"}, content=True).messages == []
+
+
+def test_messages_on_the_wire_of_every_size_are_read() -> None:
+    pytest.importorskip("xai_sdk.chat")
+    from xai_sdk.chat import assistant, image, system, user
+    from xai_sdk.proto import chat_pb2
+
+    texts = [
+        "",
+        *("é" * (size // 2) + "a" * (size % 2) for size in (*range(1, 140), *range(16_370, 16_390), 2_097_152)),
+    ]
+    messages = [user(text) for text in texts]
+    messages += [system("Be kind."), user("one", "two"), assistant("yes"), user(image("https://x/y.png")), user("end")]
+    messages[5].name = "Ada"
+    wire = chat_pb2.GetCompletionsRequest(model="m", messages=messages).SerializeToString()
+    # Fields may come in any order, and again.
+    wire += chat_pb2.GetCompletionsRequest(user="u", messages=[user("late")]).SerializeToString()
+    read = XAI_CHAT.read_request({"proto": wire.decode("latin-1"), "model": "m"}, content=True).messages
+    assert read[: len(texts)] == [
+        {"role": "user", "parts": [{"type": "text", "content": text}] if text else [], **({"name": "Ada"} if at == 5 else {})}
+        for at, text in enumerate(texts)
+    ]  # fmt: skip
+    rest = [
+        (message["role"], [part.get("content", part.get("uri")) for part in message["parts"]])
+        for message in read[len(texts) :]
+    ]
+    assert rest == [
+        ("system", ["Be kind."]), ("user", ["one", "two"]), ("assistant", ["yes"]), ("user", ["https://x/y.png"]),
+        ("user", ["end"]), ("user", ["late"]),
+    ]  # fmt: skip
 
 
 _ODD: tuple[Any, ...] = (None, -1, "x", [{}], {"a": 1})

@@ -61,6 +61,9 @@ class Driver:
     reads_ahead: bool = False
     """True if a whole short stream may have arrived when its first chunk is given to the caller."""
 
+    keeps_streams: bool = False
+    """True if the SDK keeps a stream that the caller has left, so that it ends with the process, and hides its errors."""
+
     @property
     def id(self) -> str:
         return f"{self.sdk}-{self.name}"

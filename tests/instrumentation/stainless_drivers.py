@@ -32,6 +32,7 @@ _SDKS = (
     _Sdk(
         "cerebras", "cerebras.cloud.sdk", "Cerebras", "chat.completions.create", options={"warm_tcp_connection": False}
     ),
+    _Sdk("sambanova", "sambanova", "SambaNova", "chat.completions.create"),
     _Sdk("writer", "writerai", "Writer", "chat.chat", "/chat"),
 )
 
@@ -53,15 +54,20 @@ def _rows(sdk: _Sdk, *, is_async: bool) -> Iterator[Driver]:
     yield Driver(name=f"{way}chat", call=_caller(sdk.method, {}), **common)
     yield Driver(name=f"{way}chat-stream", stream="iterator", call=_caller(sdk.method, {"stream": True}), **common)
     more = {**common, "path": "/completions", "operation": "text_completion"}
-    if sdk.name in ("together", "fireworks", "cerebras"):
+    if sdk.name in ("together", "fireworks", "cerebras", "sambanova"):
         call = _caller("completions.create", {"stream": True}, _PROMPT)
         yield Driver(name=f"{way}completions-stream", stream="iterator", call=call, **more)
     more = {**common, "path": "/embeddings", "operation": "embeddings"}
-    if sdk.name in ("together", "groq"):
+    if sdk.name in ("together", "groq", "sambanova"):
         yield Driver(name=f"{way}embeddings", call=_caller("embeddings.create", {}, _INPUT), **more)
     if sdk.name == "writer":
         yield Driver(name=f"{way}chat-helper", stream="helper", call=_caller("chat.stream", {}), **common)
-    if sdk.name == "fireworks":
+    if sdk.name == "sambanova":
+        responses = {**common, "path": "/responses"}
+        yield Driver(
+            name=f"{way}responses", call=_caller("responses.create", {"input": "hi"}, {"model": "m-1"}), **responses
+        )
+    if sdk.name in ("fireworks", "sambanova"):
         common["path"] = "/messages"
         yield Driver(name=f"{way}messages", call=_caller("messages.create", {"max_tokens": 16}), **common)
 

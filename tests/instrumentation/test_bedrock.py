@@ -13,6 +13,7 @@ from tests.instrumentation.bedrock_drivers import BODIES, CONVERSE, OPTIONS, mak
 import spancast
 from spancast.diagnostics import reraise_internal_errors
 from spancast.dialects.bedrock_converse.answers import converse_answer, converse_events
+from spancast.dialects.bedrock_invoke.reader import BedrockInvoke
 from spancast.errors import ConfigError
 from spancast.testing import CapturedSpans, ReplayServer, Reply
 from spancast.testing.spans import attributes
@@ -329,11 +330,11 @@ def test_body_of_a_file_is_not_read_by_us(client: Any, server: ReplayServer, spa
 def test_keys_leave_the_parameters_whatever_fails(
     client: Any, server: ReplayServer, spans: CapturedSpans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(_body: object) -> None:
+    def broken(_self: object, _body: object) -> None:
         message = "a defect"
         raise RuntimeError(message)
 
-    monkeypatch.setattr("spancast.instrumentation.bedrock.dialect_of", broken)
+    monkeypatch.setattr(BedrockInvoke, "for_request", broken)
     reraise_internal_errors(enabled=False)
     assert client.invoke_model(**INVOKE, session_id="s", trace={"a": 1})["body"].read()
     assert len(server.requests) == 1

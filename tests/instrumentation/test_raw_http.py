@@ -403,6 +403,17 @@ def test_body_that_is_a_stream_is_counted_and_sent(server: ReplayServer, spans: 
          ("anthropic_messages", "aws.bedrock", "anthropic.c-3:0")),
         ("https://europe-west4-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/anthropic/models/c-4:rawPredict",
          {"anthropic_version": "v"}, ("anthropic_messages", "gcp.vertex_ai", "c-4")),
+        ("https://europe-west4-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/mistralai/models/m-4:rawPredict",
+         {"messages": []}, ("openai_chat", "gcp.vertex_ai", "m-4")),
+        ("https://bedrock-runtime.eu-west-1.amazonaws.com/model/amazon.t-1/invoke", {"inputText": "x"},
+         ("bedrock_invoke", "aws.bedrock", "amazon.t-1")),
+        ("https://bedrock-runtime.eu-west-1.amazonaws.com/model/amazon.n-1/converse-stream", {"messages": []},
+         ("bedrock_converse", "aws.bedrock", "amazon.n-1")),
+        ("http://localhost:8000/chain/invoke", {"input": "x"}, None),
+        ("https://api.writer.com/v1/chat", BODY, ("openai_chat", "writer", None)),
+        ("http://localhost:11434/api/embeddings", {"model": "m", "prompt": "x"}, ("ollama_embed", None, None)),
+        ("https://api.mistral.ai/v1/conversations/conv_1/items", {"inputs": "x"}, None),
+        ("https://api.openai.com/v1/conversations/conv_1", {"metadata": {}}, None),
         ("https://api.mistral.ai/v1/fim/completions", {"prompt": "x"}, ("openai_completions", "mistral_ai", None)),
         ("http://localhost:8000/v1/embeddings", {"model": "m", "input": "x"}, ("openai_embeddings", None, None)),
         ("http://localhost:8000/v1/embeddings", {"input": "x"}, None),
@@ -413,7 +424,63 @@ def test_body_that_is_a_stream_is_counted_and_sent(server: ReplayServer, spans: 
 )  # fmt: skip
 def test_endpoint_of_url_gives_dialect_provider_and_model(url: str, body: Any, expected: Any) -> None:
     found = endpoint_of(url, body, (OwnUrl("llm.example.com/*/generate", "openai_chat"),))
-    assert (None if found is None else (found.dialect, found.server.provider, found.model)) == expected
+    assert (None if found is None else (found.dialect, found.server.provider, found.in_path.get("model"))) == expected
+
+
+@pytest.mark.parametrize("end", ["", "/restart"])
+def test_continued_conversation_has_the_id_of_its_path(end: str, server: ReplayServer, spans: CapturedSpans) -> None:
+    answer = {"type": "message.output.delta", "content": "Yes."}
+    server.reply(Reply.stream([answer, {"type": "conversation.response.done", "usage": {"prompt_tokens": 3}}]))
+    url = f"{server.url}/v1/conversations/conv_1{end}"
+    with httpx.stream("POST", url, json={"inputs": "still there?", "stream": True}) as response:
+        response.read()
+    found = attributes(spans.one())
+    assert found["gen_ai.conversation.id"] == "conv_1"
+    assert found["gen_ai.input.messages"][0]["parts"][0]["content"] == "still there?"
+    assert found["gen_ai.output.messages"][0]["parts"][0]["content"] == "Yes."
+    assert found["gen_ai.usage.input_tokens"] == 3
+
+
+def test_events_of_converse_are_read_with_the_types_of_their_headers(
+    server: ReplayServer, spans: CapturedSpans
+) -> None:
+    events = [
+        {"messageStart": {"role": "assistant", "p": "abc"}},
+        {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "Hel"}, "p": "ab"}},
+        {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "lo"}, "p": "abcd"}},
+        {"contentBlockStop": {"contentBlockIndex": 0}},
+        {"messageStop": {"stopReason": "end_turn", "p": "a"}},
+        {"metadata": {"usage": {"inputTokens": 4, "outputTokens": 2}, "metrics": {"latencyMs": 9}, "p": "abc"}},
+    ]
+    server.reply(Reply.stream(events, aws="events"))
+    body = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+    with httpx.stream("POST", f"{server.url}/model/amazon.nova-x/converse-stream", json=body) as response:
+        response.read()
+    found = attributes(spans.one())
+    assert found["gen_ai.request.model"] == "amazon.nova-x"
+    assert found["gen_ai.output.messages"][0]["parts"] == [{"type": "text", "content": "Hello"}]
+    assert found["gen_ai.response.finish_reasons"] == ["stop"]
+    assert (found["gen_ai.usage.input_tokens"], found["gen_ai.usage.output_tokens"]) == (4, 2)
+    assert "spancast.response.p" not in found
+
+
+@pytest.mark.parametrize(
+    ("body", "answer", "operation"),
+    [
+        ({"inputText": "hi"}, {"embedding": [0.5], "inputTextTokenCount": 3}, "embeddings"),
+        ({"prompt": "hi"}, {"generation": "Hello", "prompt_token_count": 3, "stop_reason": "stop"}, "text_completion"),
+        ({"messages": BODY["messages"]}, {"choices": [], "usage": {"prompt_tokens": 3}}, "chat"),
+    ],
+)
+def test_body_of_each_vendor_on_bedrock_has_its_operation(
+    body: Any, answer: Any, operation: str, server: ReplayServer, spans: CapturedSpans
+) -> None:
+    server.reply(Reply.json(answer))
+    httpx.post(f"{server.url}/model/vendor.x-1/invoke", json=body)
+    found = attributes(spans.one())
+    assert found["gen_ai.operation.name"] == operation
+    assert found["gen_ai.request.model"] == "vendor.x-1"
+    assert found["gen_ai.usage.input_tokens"] == 3
 
 
 def test_own_url_and_library_of_the_configuration_are_used(server: ReplayServer, spans: CapturedSpans) -> None:

@@ -147,3 +147,24 @@ def test_stream_that_ends_cleanly_without_a_finish_reason_is_cut(spans: Captured
     assert found["error.type"] == "incomplete_stream"
     assert span.status.status_code.name == "ERROR"
     assert found["gen_ai.output.messages"][0]["parts"][0]["content"]
+
+
+@pytest.mark.parametrize("is_raw", [False, True])
+def test_stream_of_a_server_without_finish_reasons_is_complete_with_its_end_marker(
+    is_raw: bool, spans: CapturedSpans, server: ReplayServer
+) -> None:
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+    events = sse(chat_chunks(chat_answer("Hello there"), pieces=4)[:3])
+    server.reply(http(events + b"data: [DONE]\n\n", "text/event-stream"))
+    completions = client.chat.completions
+    if is_raw:
+        with completions.with_streaming_response.create(model="m", messages=USER, stream=True) as raw:
+            raw.read()
+    else:
+        list(completions.create(model="m", messages=USER, stream=True))
+    span = spans.one()
+    found = attributes(span)
+    assert "gen_ai.response.finish_reasons" not in found
+    assert "spancast.response.incomplete" not in found
+    assert span.status.status_code.name == "UNSET"
+    assert found["gen_ai.output.messages"][0]["parts"][0]["content"]

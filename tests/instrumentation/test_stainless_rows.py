@@ -37,6 +37,8 @@ class _Detour(httpx.HTTPTransport):
         ("fireworks", "Fireworks", CHAT, "fireworks", "api.fireworks.ai"),
         ("fireworks", "Fireworks", "messages.create", "fireworks", "api.fireworks.ai"),
         ("cerebras.cloud.sdk", "Cerebras", CHAT, "cerebras", "api.cerebras.ai"),
+        ("sambanova", "SambaNova", CHAT, "sambanova", "api.sambanova.ai"),
+        ("sambanova", "SambaNova", "messages.create", "sambanova", "api.sambanova.ai"),
         ("writerai", "Writer", "chat.chat", "writer", "api.writer.com"),
     ],
 )

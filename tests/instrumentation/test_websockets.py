@@ -192,6 +192,61 @@ def test_realtime_response_that_the_server_begins_is_one_span(spans: CapturedSpa
     assert "gen_ai.input.messages" not in second
 
 
+def heard(kind: str, item: str, **more: Any) -> dict[str, Any]:
+    names = {"commit": "input_audio_buffer.committed", "text": "conversation.item.input_audio_transcription.completed"}
+    return {"type": names[kind], "item_id": item, **more}
+
+
+def test_transcript_that_arrives_during_a_response_is_its_input(spans: CapturedSpans) -> None:
+    first, second = realtime_events("r1"), realtime_events("r2")
+
+    def script(connection: Any, server: Server) -> None:
+        say(
+            connection, SESSION, heard("commit", "a"), *first[:2],
+            # xAI sends a longer one later.
+            heard("text", "a", transcript="My"), heard("text", "a", transcript="My name is Ada."),
+            # The user goes on before the first response has ended.
+            heard("commit", "b"), *first[2:], *second[:1], heard("text", "b", transcript="Go on."), *second[1:],
+        )  # fmt: skip
+        assert server.next(connection)["type"] == "response.create"
+        say(connection, heard("commit", "c"), *realtime_events("r3")[:-1], heard("text", "c", transcript="Bye."))
+        say(connection, realtime_events("r3")[-1], heard("commit", "d"), *realtime_events("r4"))
+        connection.recv(timeout=30)
+
+    def listen(connection: Any) -> None:
+        until(connection, "response.done")
+        until(connection, "response.done")
+        connection.response.create()
+        until(connection, "response.done")
+        until(connection, "response.done")
+
+    with served(script) as server:
+        talk(server, listen)
+    found = [attributes(span)["gen_ai.input.messages"] for span in spans.all()]
+    texts = [[part.get("content", part["type"]) for message in given for part in message["parts"]] for given in found]
+    assert texts == [["My name is Ada."], ["Go on."], ["Bye."], ["input_audio"]]
+
+
+def test_parameter_that_the_server_has_chosen_is_not_warned_of(
+    spans: CapturedSpans, caplog: pytest.LogCaptureFixture
+) -> None:
+    def script(connection: Any, server: Server) -> None:
+        say(connection, {"type": "session.created", "session": {"model": "m", "temperature": -1.0}})
+        server.next(connection)
+        say(connection, *realtime_events("r1"))
+        connection.recv(timeout=30)
+
+    def listen(connection: Any) -> None:
+        until(connection, "session.created")
+        connection.response.create()
+        until(connection, "response.done")
+
+    with served(script) as server:
+        talk(server, listen)
+    assert attributes(spans.one())["gen_ai.request.temperature"] == -1.0
+    assert [record for record in caplog.records if record.name == "spancast"] == []
+
+
 def test_trace_keys_of_a_connection_and_a_block_are_used(spans: CapturedSpans) -> None:
     def keyed(connection: Any) -> None:
         with spancast.trace(generation_name="greet"):

@@ -67,6 +67,10 @@ class Dialect(Protocol):
     answers: str | None = None
     """``module:NAME`` of its ``CannedAnswers``, imported by the replay server only."""
 
+    def for_request(self, body: Mapping[str, Any]) -> Dialect:  # noqa: ARG002 - the default
+        """Return the dialect of a request: another one if one path has several operations."""
+        return self
+
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request body; messages and tools only if ``content``.
 

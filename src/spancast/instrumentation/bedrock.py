@@ -18,7 +18,7 @@ from typing import Any, Final
 from spancast.diagnostics import counters, never_raise
 from spancast.dialects import accessors
 from spancast.dialects.bedrock_converse.reader import BEDROCK_CONVERSE
-from spancast.dialects.bedrock_invoke.reader import BEDROCK_INVOKE, METRICS, dialect_of, with_metrics
+from spancast.dialects.bedrock_invoke.reader import BEDROCK_INVOKE, METRICS, with_metrics
 from spancast.dialects.protocol import Dialect
 from spancast.instrumentation.call_keys import NAMES
 from spancast.instrumentation.http_body import BodyCloseObserver, Proxy
@@ -151,7 +151,7 @@ def _started(
         if "trace" in sent:
             note["guardrailTrace"] = sent["trace"]
         body = {**_decoded(sent.get("body")), **note}
-        return _start(client, dialect_of(body), {**body, **keys}), sent, note
+        return _start(client, BEDROCK_INVOKE.for_request(body), {**body, **keys}), sent, note
     if keys:
         counters.add("keys_not_traced")
     return None

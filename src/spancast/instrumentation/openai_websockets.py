@@ -163,6 +163,8 @@ class _Waiting(NamedTuple):
     recorder: StreamRecorder | None
     event_id: object
     stream_id: object
+    items: list[Any]
+    """The input of its request, as far as it is known."""
 
 
 class _Responses:
@@ -176,6 +178,10 @@ class _Responses:
         self._session: dict[str, Any] = {}
         self._items: deque[Any] = deque(maxlen=_MAX_ITEMS)
         """The items of a Realtime conversation that were added since the last response."""
+        self._spoken: dict[object, dict[str, Any]] = {}
+        """What the user has said, by the id of its item."""
+        self._answered: dict[object, dict[str, Any]] = {}
+        """That of the running responses."""
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[object, StreamRecorder | None] = {}
 
@@ -202,21 +208,30 @@ class _Responses:
         elif kind == "conversation.item.create":
             self._items.append(_without_audio(event.get("item")))
         elif kind == "response.create":
-            waiting = _Waiting(self._start(event), event.get("event_id"), event.get("stream_id"))
+            items = self._taken_items()
+            waiting = _Waiting(self._start(event, items), event.get("event_id"), event.get("stream_id"), items)
             self._waiting.append(waiting)
             return waiting
         return None
 
-    def _start(self, event: Mapping[str, Any]) -> StreamRecorder | None:
+    def _taken_items(self) -> list[Any]:
+        added, self._items = self._items, deque(maxlen=_MAX_ITEMS)
+        self._answered.update(self._spoken)
+        self._spoken.clear()
+        return [*added]
+
+    def _start(self, event: Mapping[str, Any], items: list[Any]) -> StreamRecorder | None:
         if not self._is_recorded():
             return None
-        if self._dialect is OPENAI_REALTIME:
-            asked = accessors.fields(event.get("response"))
-            added, self._items = self._items, deque(maxlen=_MAX_ITEMS)
-            body = {**self._session, "input": [*added], **asked}
+        is_realtime = self._dialect is OPENAI_REALTIME
+        if is_realtime:
+            body = {**self._session, "input": items, **accessors.fields(event.get("response"))}
         else:
             body = {name: value for name, value in event.items() if name not in ("type", "event_id", "stream_id")}
-        traced_call = CALL_TRACER.start_call(self._dialect, {**self._keys, **body}, self._server)
+        # A transcript of what the user has said may arrive during the response.
+        traced_call = CALL_TRACER.start_call(
+            self._dialect, {**self._keys, **body}, self._server, parse_now=not is_realtime
+        )
         recorded = traced_call is not None and traced_call.records_response
         return StreamRecorder(traced_call) if traced_call is not None and recorded else None
 
@@ -244,18 +259,33 @@ class _Responses:
             return
         if kind.startswith("session."):
             self._session.update(accessors.fields(event.get("session")))
+        elif kind == "input_audio_buffer.committed":
+            self._speech_of(event.get("item_id"))
         elif kind == "conversation.item.input_audio_transcription.completed":
-            part = {"type": "input_audio", "transcript": event.get("transcript")}
-            self._items.append({"type": "message", "role": "user", "content": [part]})
+            self._speech_of(event.get("item_id"))["transcript"] = event.get("transcript")
         elif kind == "error":
             self._refused(event)
         elif kind.startswith("response."):
             self._of_response(kind, event)
 
+    def _speech_of(self, item_id: object) -> dict[str, Any]:
+        """Return the audio of the user's item, which is added to the next response, or to one that waits for it."""
+        part = self._spoken.get(item_id) or self._answered.get(item_id)
+        if part is None:
+            part = {"type": "input_audio"}
+            message = {"type": "message", "role": "user", "content": [part]}
+            if self._waiting:
+                self._waiting[-1].items.append(message)
+                self._answered[item_id] = part
+            else:
+                self._items.append(message)
+                self._spoken[item_id] = part
+        return part
+
     def _of_response(self, kind: str, event: Mapping[str, Any]) -> None:
         key = accessors.fields(event.get("response")).get("id") or event.get("response_id") or event.get("stream_id")
         if kind == "response.created":
-            self._running[key] = self._requested(event) if self._waiting else self._start({})
+            self._running[key] = self._requested(event) if self._waiting else self._start({}, self._taken_items())
         elif key not in self._running:
             # Most events of Responses do not name theirs.
             key = next(reversed(self._running), None)
@@ -266,6 +296,7 @@ class _Responses:
             recorder.feed(event)
         if kind in self._dialect.last_events:
             self._running.pop(key, None)
+            self._answered.clear()
             if recorder is not None:
                 recorder.end()
 

@@ -80,13 +80,13 @@ def start_request(url: str, body: object, headers: object) -> TracedCall | None:
     dialect = None if endpoint is None else find_dialect(endpoint.dialect)
     if endpoint is None or dialect is None:
         return None
-    added: Mapping[str, Any] = {} if endpoint.model is None else {"model": endpoint.model}
+    request: Mapping[str, Any] = {**decoded, **endpoint.in_path}
     is_object = decoded is body
     traced_call = CALL_TRACER.start_call(
-        dialect, {**decoded, **added}, endpoint.server, session_header((headers, None)), parse_now=is_object
+        dialect.for_request(request), request, endpoint.server, session_header((headers, None)), parse_now=is_object
     )
     if traced_call is not None and traced_call.records_response and not is_object:
-        traced_call.set_request_bytes(_as_bytes(body), overridden=added or None)
+        traced_call.set_request_bytes(_as_bytes(body), overridden=endpoint.in_path or None)
     return traced_call
 
 

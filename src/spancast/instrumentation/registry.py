@@ -71,6 +71,13 @@ CLIENTS: Final[dict[str, ClientSpec]] = {
             patches="spancast.instrumentation.cerebras:PATCHES",
         ),
         ClientSpec(
+            name="sambanova",
+            distribution="sambanova",
+            packages=("sambanova",),
+            min_version="1.10.0",
+            patches="spancast.instrumentation.sambanova:PATCHES",
+        ),
+        ClientSpec(
             name="writer",
             distribution="writer-sdk",
             packages=("writerai",),

@@ -20,6 +20,10 @@ _AWS_PRELUDE: Final = struct.Struct(">III")
 _CHECKSUM_BYTES: Final = 4
 _AWS_EXCEPTION: Final = re.compile(rb"(?:\x0f:exception-type|\x0b:error-code)\x07(..)", re.DOTALL)
 """The header with the code of an exception, up to its value: length and name, type 7 (a string), its length."""
+_AWS_EVENT: Final = re.compile(rb"\x0b:event-type\x07(..)", re.DOTALL)
+_AWS_CHUNK: Final = "chunk"
+"""The event of InvokeModel. Those of Converse have their types in the header alone."""
+_AWS_PADDING: Final = "p"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _JSON_STARTS: Final = (b"", b"{", b"[", b'"')
 
@@ -74,14 +78,25 @@ def _aws_payloads(body: bytes) -> list[Any]:
             break
         headers_end = at + _AWS_PRELUDE.size + headers_size
         payload: Any = json_codec.decode(body[headers_end : at + size - _CHECKSUM_BYTES])
-        if error := _AWS_EXCEPTION.search(body, at + _AWS_PRELUDE.size, headers_end):
-            code = body[error.end() : error.end() + int.from_bytes(error[1], "big")].decode("utf-8", "replace")
-            details: Mapping[str, Any] = payload if json_codec.is_mapping(payload) else {}
+        details: Mapping[str, Any] = payload if json_codec.is_mapping(payload) else {}
+        if code := _aws_header(_AWS_EXCEPTION, body, at, headers_end):
             payload = {"type": "error", "error": {**details, "type": code}}
+        elif (kind := _aws_header(_AWS_EVENT, body, at, headers_end)) and kind != _AWS_CHUNK:
+            payload = {kind: {name: value for name, value in details.items() if name != _AWS_PADDING}}
         text: object = payload.get("bytes") if isinstance(payload, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
         found.append(json_codec.decode(_from_base64(text)) if isinstance(text, str) else payload)
         at += size
     return [payload for payload in found if payload is not None]
+
+
+def _aws_header(header: re.Pattern[bytes], body: bytes, start: int, end: int) -> str:
+    """Return the value of a header; empty if there is none."""
+    found = header.search(body, start + _AWS_PRELUDE.size, end)
+    return (
+        ""
+        if found is None
+        else body[found.end() : found.end() + int.from_bytes(found[1], "big")].decode("utf-8", "replace")
+    )
 
 
 def _from_base64(text: str) -> bytes:

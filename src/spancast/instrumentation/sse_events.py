@@ -85,7 +85,12 @@ class ArrivedEvents(Arrived):
         # The list object stays: another thread may be appending to it.
         events = self.events[:]
         del self.events[: len(events)]
-        _feed_texts(self.reader, _texts_of(events, self._dialect.end_marker))
+        texts = _texts_of(events)
+        end_marker = self._dialect.end_marker
+        if end_marker in texts:
+            self.is_complete = True
+            texts = [text for text in texts if text != end_marker]
+        _feed_texts(self.reader, texts)
 
     def result(self) -> Response:
         """Return the response as far as it has arrived."""
@@ -135,14 +140,12 @@ class EventDecoder:
         return getattr(self._decoder, name)
 
 
-def _texts_of(events: list[Any], end_marker: str | None) -> list[str]:
-    """Return the text of the SDK's events, without the end marker."""
+def _texts_of(events: list[Any]) -> list[str]:
+    """Return the text of the SDK's events."""
     if events and getattr(events[0], "_data", None) is events[0].data and len({*map(type, events)}) == 1:
         # ``_data`` is the value of the property ``data``; ``attrgetter`` needs no Python code per event.
-        texts = [*map(_data_of, events)]
-    else:
-        texts = [event.data for event in events]
-    return [text for text in texts if text != end_marker] if end_marker in texts else texts
+        return [*map(_data_of, events)]
+    return [event.data for event in events]
 
 
 _data_of: Final = attrgetter("_data")

@@ -23,18 +23,25 @@ class CompletionUrl(NamedTuple):
     fields: tuple[str, ...]
 
 
+_OF_INVOKE: Final = ("messages", "message", "prompt", "inputText", "texts", "inputs", "singleEmbeddingParams")
+"""Fields of the bodies of InvokeModel."""
 COMPLETION_URLS: Final = (
     CompletionUrl("/chat/completions", "openai_chat", ("messages",)),
     CompletionUrl("/agents/completions", "openai_chat", ("messages",)),
     CompletionUrl("/fim/completions", "openai_completions", ("prompt",)),
     CompletionUrl("/completions", "openai_completions", ("prompt",)),
     CompletionUrl("/responses", "openai_responses", ("input", "prompt")),
+    CompletionUrl("/api/embeddings", "ollama_embed", ("prompt",)),
     CompletionUrl("/embeddings", "openai_embeddings", ("input",)),
     CompletionUrl("/messages", "anthropic_messages", ("messages",)),
     CompletionUrl("/invoke", "anthropic_messages", ("anthropic_version",)),
     CompletionUrl("/invoke-with-response-stream", "anthropic_messages", ("anthropic_version",)),
+    CompletionUrl("/invoke", "bedrock_invoke", _OF_INVOKE),
+    CompletionUrl("/invoke-with-response-stream", "bedrock_invoke", _OF_INVOKE),
     CompletionUrl(":rawPredict", "anthropic_messages", ("anthropic_version",)),
     CompletionUrl(":streamRawPredict", "anthropic_messages", ("anthropic_version",)),
+    CompletionUrl(":rawPredict", "openai_chat", ("messages",)),
+    CompletionUrl(":streamRawPredict", "openai_chat", ("messages",)),
     CompletionUrl(":generateContent", "gemini", ("contents",)),
     CompletionUrl(":streamGenerateContent", "gemini", ("contents",)),
     CompletionUrl(":batchEmbedContents", "gemini_embeddings", ("requests",)),
@@ -42,21 +49,26 @@ COMPLETION_URLS: Final = (
     CompletionUrl("/interactions", "gemini_interactions", ("input",)),
     CompletionUrl("/conversations", "mistral_conversations", ("inputs",)),
     CompletionUrl("/converse", "bedrock_converse", ("messages",)),
+    CompletionUrl("/converse-stream", "bedrock_converse", ("messages",)),
     CompletionUrl("/v2/chat", "cohere_chat", ("messages",)),
     CompletionUrl("/v1/chat", "cohere_chat_v1", ("message",)),
+    CompletionUrl("/v1/chat", "openai_chat", ("messages",)),
     CompletionUrl("/embed", "cohere_embed", ("texts", "inputs", "images")),
     CompletionUrl("/api/chat", "ollama_chat", ("messages",)),
     CompletionUrl("/api/generate", "ollama_generate", ("prompt",)),
     CompletionUrl("/api/embed", "ollama_embed", ("input",)),
     CompletionUrl("/generation", "dashscope_chat", ("input",)),
 )
-"""Longer ends come before shorter ones with the same last word."""
+"""Longer ends come before shorter ones with the same last word. The first row counts whose fields the body has."""
 
 DIALECTS: Final = tuple(dict.fromkeys(url.dialect for url in COMPLETION_URLS))
 """The names of the dialects of these endpoints."""
 
 _MODEL: Final = re.compile(r"/(?:deployments|models?)/([^/]+?)(?=/|:[A-Za-z]+\Z)")
 """The model in the path, of Azure, Bedrock and Vertex."""
+_CONVERSATION: Final = "/conversations"
+_CONTINUED: Final = re.compile(rf"{_CONVERSATION}/([^/]+)(?:/restart)?\Z")
+"""The path of a request that continues a conversation of Mistral."""
 
 
 def _by_last_word() -> dict[str, list[CompletionUrl]]:
@@ -91,13 +103,17 @@ class Endpoint(NamedTuple):
 
     dialect: str
     server: Server
-    model: str | None
-    """The model in the path of a request whose body names none."""
+    in_path: Mapping[str, str]
+    """Fields of the request that its path has and its body has not: ``model``, ``conversation_id``."""
 
 
 def may_be_completion(path: str) -> bool:
     """Return whether a request to ``path`` may be one of a known endpoint; the fast answer for all the others."""
-    return path[path.rfind("/") + 1 :] in _BY_LAST_WORD or path[path.rfind(":") + 1 :] in _BY_LAST_WORD
+    return (
+        path[path.rfind("/") + 1 :] in _BY_LAST_WORD
+        or path[path.rfind(":") + 1 :] in _BY_LAST_WORD
+        or f"{_CONVERSATION}/" in path
+    )
 
 
 def endpoint_of(url: str, body: Mapping[str, Any], own: tuple[OwnUrl, ...]) -> Endpoint | None:
@@ -107,14 +123,17 @@ def endpoint_of(url: str, body: Mapping[str, Any], own: tuple[OwnUrl, ...]) -> E
     """
     url = url.partition("?")[0]
     server = server_of(url)
-    in_path = None if isinstance(body.get("model"), str) else _MODEL.search(url)
-    model = unquote(in_path[1]) if in_path else None
+    in_path: dict[str, str] = {}
+    if not isinstance(body.get("model"), str) and (model := _MODEL.search(url)):
+        in_path["model"] = unquote(model[1])
     for named in own:
         if named.matches(url):
-            return Endpoint(named.dialect, server, model)
-    known = next((one for one in _BY_LAST_WORD.get(_last_word(url), ()) if url.endswith(one.end)), None)
-    if known is None or not any(name in body for name in known.fields):
+            return Endpoint(named.dialect, server, in_path)
+    if continued := _CONTINUED.search(url):
+        in_path["conversation_id"] = unquote(continued[1])
+        url = f"{url[: continued.start()]}{_CONVERSATION}"
+    rows = _BY_LAST_WORD.get(_last_word(url), ())
+    known = next((one for one in rows if url.endswith(one.end) and any(name in body for name in one.fields)), None)
+    if known is None or (server.provider is None and "model" not in body and not in_path):
         return None
-    if server.provider is None and model is None and "model" not in body:
-        return None
-    return Endpoint(known.dialect, server, model)
+    return Endpoint(known.dialect, server, in_path)

@@ -218,6 +218,8 @@ _REQUEST: Final[Mapping[str, Rule]] = {
         _word,
         "cached_content media_resolution response_mime_type response_modalities task_type thinking_summaries",
     ),
+    # Embeddings of Nova
+    **_rows(_word, "embeddingPurpose taskType"),
     # Mistral's conversations
     **_rows(_word, "agent_id agent_version from_entry_id handoff_execution"),
     "safety_settings": _each(_fields(category=_word, threshold=_word, method=_word, type=_word)),

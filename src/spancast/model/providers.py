@@ -40,6 +40,7 @@ PROVIDERS: Final = {
     "api-inference.together.ai": "together",
     "api.fireworks.ai": "fireworks",
     "api.cerebras.ai": "cerebras",
+    "api.sambanova.ai": "sambanova",
     "api.writer.com": "writer",
     "huggingface.co": "hugging_face",
     "huggingface.cloud": "hugging_face",

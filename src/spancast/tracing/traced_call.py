@@ -706,7 +706,9 @@ class TracedCall:
             return incomplete, failure or (_UNANSWERED if incomplete == "abandoned" else None)
         if incomplete in _LEFT and arrived.is_complete:
             incomplete = None
-        if arrived.is_stream and not (incomplete or failure or is_empty(response)) and is_cut(response):
+        has_ended = incomplete or failure or is_empty(response) or not arrived.is_stream
+        # Some servers (Snowflake) give no finish reason; the end marker is enough.
+        if not has_ended and not arrived.is_complete and is_cut(response):
             return "cut", _CUT
         return incomplete, failure
 

@@ -153,8 +153,10 @@ def _guarded(fields: Mapping[str, Any]) -> MessagePart | None:
 
 
 def _cited(fields: Mapping[str, Any]) -> MessagePart | None:
-    texts = [accessors.fields(one).get("text") for one in accessors.items(fields.get("content"))]
-    part = text_part("".join(text for text in texts if isinstance(text, str)))
+    texts = [*map(accessors.fields, accessors.items(fields.get("content")))]
+    part = text_part("".join(text for one in texts if isinstance(text := one.get("text"), str)))
+    for one in texts:
+        add_rest(part, one, {"text"})
     return add_rest(part, fields, {"content"})
 
 

@@ -17,7 +17,7 @@ from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.finish import output_messages
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
-from spancast.dialects.sanitize import to_json_data
+from spancast.dialects.sanitize import add_rest, to_json_data
 from spancast.dialects.usage import Table, read_usage
 from spancast.model import json_codec, semconv
 from spancast.model.call import Attributes, Failure, Request, Response
@@ -127,18 +127,25 @@ def read_body(response: Mapping[str, Any], *, content: bool, is_cut: bool = Fals
     attributes.update(usage.attributes)
     attributes.update(error_attributes(response.get("error"), failure))
     for name, value in accessors.fields(response.get("metrics")).items():
-        if parameters.number(value) is not None:
-            attributes[f"{semconv.RESPONSE}metrics.{name}"] = value
+        if not json_codec.is_absent(value):
+            is_number = parameters.number(value) is not None
+            attributes[f"{semconv.RESPONSE}metrics.{name}"] = value if is_number else parameters.json_attribute(value)
     if native is not None:
         attributes[semconv.RESPONSE_NATIVE_FINISH_REASONS] = [native]
-    message = accessors.fields(accessors.fields(response.get("output")).get("message"))
+    output = accessors.fields(response.get("output"))
+    if rest := {name: value for name, value in output.items() if name != "message"}:
+        attributes[semconv.RESPONSE + "output"] = parameters.json_attribute(rest)
+    message = accessors.fields(output.get("message"))
     role = accessors.text(message.get("role")) or "assistant"
+    messages = output_messages(content_parts(message.get("content")), reason, role=role) if content else []
+    for one in messages:
+        add_rest(one, message, {"role", "content"})
     router = accessors.fields(accessors.fields(response.get("trace")).get("promptRouter"))
     return Response(
         id=accessors.text(accessors.fields(response.get("ResponseMetadata")).get("RequestId")),
         model=accessors.text(router.get("invokedModelId")),
         finish_reasons=[reason] if reason else [],
-        messages=output_messages(content_parts(message.get("content")), reason, role=role) if content else [],
+        messages=messages,
         usage=usage.counts,
         attributes=attributes,
         failure=failure,
@@ -181,10 +188,13 @@ def add_guardrail(attributes: Attributes, identifier: object) -> None:
 def _add_derived(body: Mapping[str, Any], model: str | None, attributes: Attributes) -> None:
     """Add attributes that depend on a part of a parameter."""
     add_guardrail(attributes, accessors.fields(body.get("guardrailConfig")).get("guardrailIdentifier"))
-    choice = accessors.fields(body.get("toolConfig")).get("toolChoice")
-    if choice:
-        name = next(iter(accessors.fields(choice)), "")
-        attributes[semconv.REQUEST + "toolChoice"] = name if name != "tool" else parameters.json_attribute(choice)
+    tools = accessors.fields(body.get("toolConfig"))
+    if choice := accessors.fields(tools.get("toolChoice")):
+        name = next(iter(choice))
+        is_name = choice == {name: {}}
+        attributes[semconv.REQUEST + "toolChoice"] = name if is_name else parameters.json_attribute(choice)
+    if rest := {name: value for name, value in tools.items() if name not in ("tools", "toolChoice")}:
+        attributes[semconv.REQUEST + "toolConfig"] = parameters.json_attribute(rest)
     if more := accessors.fields(body.get("additionalModelRequestFields")):
         # Nova has it in a configuration of the same name.
         found = (
@@ -211,7 +221,8 @@ def _add_prompt(body: Mapping[str, Any], model: str | None, attributes: Attribut
         if version:
             attributes[semconv.PROMPT_VERSION] = version
     for name, value in accessors.fields(body.get("promptVariables")).items():
-        text = accessors.fields(value).get("text", value)
+        fields = accessors.fields(value)
+        text = fields["text"] if len(fields) == 1 and "text" in fields else value
         attributes[f"{semconv.PROMPT_VARIABLE}.{name}"] = parameters.json_attribute(text)
 
 
@@ -234,7 +245,9 @@ def _tools(value: object) -> list[dict[str, Any]]:
 def _tool(fields: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: item for key, item in fields.items() if key != "inputSchema" and not json_codec.is_absent(item)}
     definition: dict[str, Any] = {"type": "function", **kept, "name": accessors.text(fields.get("name")) or ""}
-    schema = accessors.fields(fields.get("inputSchema")).get("json")
-    if not json_codec.is_absent(schema):
-        definition["parameters"] = schema
+    schema = accessors.fields(fields.get("inputSchema"))
+    if not json_codec.is_absent(schema.get("json")):
+        definition["parameters"] = schema["json"]
+    if rest := {name: value for name, value in schema.items() if name != "json"}:
+        definition["inputSchema"] = to_json_data(rest)
     return definition

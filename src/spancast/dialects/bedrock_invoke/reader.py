@@ -58,6 +58,10 @@ class BedrockInvoke(Dialect):
     provider: str = "aws.bedrock"
     answers: str | None = "spancast.dialects.bedrock_invoke.answers:ANSWERS"
 
+    def for_request(self, body: Mapping[str, Any]) -> BedrockInvoke:
+        """Return the dialect with the operation that the request ``body`` asks for."""
+        return _BY_OPERATION[operation_of(body)]
+
     def read_request(self, body: Mapping[str, Any], *, content: bool) -> Request:
         """Read a request: the body and ``API_PARAMETERS``."""
         own = {name: value for name, value in body.items() if name not in API_PARAMETERS}
@@ -113,11 +117,6 @@ _READERS: Final[Mapping[Family, Callable[..., Request]]] = {
     "chat": OPENAI_CHAT.read_request,
     "text": text.read_request,
 }
-
-
-def dialect_of(body: Mapping[str, Any]) -> BedrockInvoke:
-    """Return the dialect with the operation that the request ``body`` asks for."""
-    return _BY_OPERATION[operation_of(body)]
 
 
 def _read(response: Mapping[str, Any], *, content: bool) -> Response:

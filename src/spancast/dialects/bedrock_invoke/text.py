@@ -31,7 +31,7 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
         ("stop", "stop_sequences", "stopSequences"), Row(semconv.REQUEST_STOP_SEQUENCES, parameters.string_list)
     ),
     **dict.fromkeys(
-        ("dimensions", "outputEmbeddingLength", "output_dimension"),
+        ("dimensions", "outputEmbeddingLength", "output_dimension", "embeddingDimension"),
         Row(semconv.EMBEDDINGS_DIMENSIONS, parameters.integer),
     ),
     **dict.fromkeys(
@@ -46,11 +46,14 @@ _PARAMETERS: Final[Mapping[str, Row]] = {
 }
 _NESTED: Final = ("textGenerationConfig", "embeddingConfig")
 """Objects with parameters."""
+_EMBEDDED: Final = "singleEmbeddingParams"
+"""The parameters and the content of an embedding of Nova."""
+_EMBEDDED_KINDS: Final = ("text", "image", "audio", "video")
 _SKIPPED: Final = frozenset(
     {
         "model", "prompt", "inputText", "inputImage", "images", "message", "chat_history", "preamble", "tools",
         "tool_results",
-        "texts", "text_prompts", "metadata", "session_id", "trace", "user", *_NESTED,
+        "texts", "text_prompts", "metadata", "session_id", "trace", "user", _EMBEDDED, *_NESTED,
     }
 )  # fmt: skip
 _MEDIA: Final = {"images": "image", "inputImage": "image"}
@@ -99,6 +102,8 @@ def read_request(body: Mapping[str, Any], *, content: bool) -> Request:
     attributes = parameters.read_parameters(body, _PARAMETERS, _SKIPPED)
     for name in _NESTED:
         attributes.update(parameters.read_parameters(accessors.fields(body.get(name)), _PARAMETERS, frozenset()))
+    embedded = accessors.fields(body.get(_EMBEDDED))
+    attributes.update(parameters.read_parameters(embedded, _PARAMETERS, frozenset(_EMBEDDED_KINDS)))
     preamble = accessors.text(body.get("preamble"))
     return Request(
         model=accessors.text(body.get("model")),
@@ -128,8 +133,23 @@ def _input(body: Mapping[str, Any]) -> Iterator[Message]:
         for item in [given] if isinstance(given, str) else accessors.items(given):
             if isinstance(item, str):
                 yield {"role": "user", "parts": [_media(kind, item)]}
+    embedded = accessors.fields(body.get(_EMBEDDED))
+    kinds = [kind for kind in _EMBEDDED_KINDS if kind in embedded]
+    yield from ({"role": "user", "parts": [_embedded(kind, accessors.fields(embedded[kind]))]} for kind in kinds)
     if results := accessors.items(body.get("tool_results")):
         yield {"role": "tool", "parts": [_tool_result(result) for result in results]}
+
+
+def _embedded(kind: str, item: Mapping[str, Any]) -> MessagePart:
+    """Return the text or medium of an embedding of Nova."""
+    if isinstance(text := item.get("value"), str):
+        return add_rest(text_part(text), item, {"value"})
+    source, form = accessors.fields(item.get("source")), accessors.text(item.get("format"))
+    data, url = source.get("bytes"), accessors.text(accessors.fields(source.get("s3Location")).get("uri"))
+    part = media_part(
+        kind, url=url, data=data if isinstance(data, str) else None, mime_type=f"{kind}/{form}" if form else None
+    )
+    return add_rest(part, item, {"source", "format"})
 
 
 def _turn(turn: Mapping[str, Any]) -> Message:

@@ -67,7 +67,10 @@ class _CohereChat(TranslatedChat):
         message = accessors.fields(delta.get("message"))
         if kind == "message-end":
             ending: dict[str, Any] = {**choice(delta.get("finish_reason")), "delta": {}}
-            return {"choices": [ending], "usage": usage_of(delta.get("usage")), "error": delta.get("error")}
+            error: object = delta.get("error")
+            if error_type := delta.get("error_type"):
+                error = {"message": error, "type": error_type}
+            return {"choices": [ending], "usage": usage_of(delta.get("usage")), "error": error}
         if kind == "message-start":
             return {"id": chunk.get("id"), "choices": [choice_of(delta={"role": message.get("role")})]}
         read = _DELTAS.get(kind) if isinstance(kind, str) else None

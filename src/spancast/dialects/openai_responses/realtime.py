@@ -61,6 +61,8 @@ class _OpenAIRealtime(OpenAIResponses):
         """Read the properties of a response, and the new items of its conversation as ``input``."""
         request = super().read_request({"modalities": body.get("output_modalities"), **body}, content=content)
         request.attributes[semconv.OPENAI_API_TYPE] = "realtime"
+        # The server may have chosen them.
+        request.validation_errors = []
         return request
 
     def read_response(self, response: object, *, content: bool) -> Response:
