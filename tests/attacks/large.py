@@ -65,7 +65,7 @@ def served(kind: str, size: int) -> Iterator[str]:
     """Serve answers of ``kind`` and ``size``; yield the base URL."""
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
             """Print nothing."""
 
         def do_POST(self) -> None:
