@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from opentelemetry.sdk.trace import TracerProvider
-from tests.attacks import calls, corruption, failing_disk, lifecycle, processes, traces
+from tests.attacks import calls, content, corruption, failing_disk, large, lifecycle, processes, traces
 
 import spancast
 from spancast.destinations.protocol import Payload
@@ -45,6 +45,28 @@ def call(_: Path, times: int) -> str:
         f"{count:,} calls, {len(calls.ATTACKED)} methods of {sdks} SDKs: same result or error, same request, one span"
         " each with every text that arrived"
     )
+
+
+def size(folder: Path, times: int) -> str:
+    """Very large answers: whole, as a stream of the SDK, and as raw lines"""
+    found: list[str] = []
+    for kind, of_kind, name in (
+        ("whole", times << 20, f"{times} MiB whole"),
+        ("chunks", 500 * times, f"{500 * times:,} chunks"),
+        ("lines", 5_000 * times, f"{5_000 * times:,} chunks as lines"),
+    ):
+        bare, traced = (large.measure(kind, way, of_kind, folder) for way in ("bare", "traced"))
+        assert traced.arrived, (kind, traced)
+        grown = (traced.most_bytes - bare.most_bytes) >> 20
+        found.append(f"{name}: {grown:+} MiB (bare {bare.most_bytes >> 20}), thread {traced.call_s / bare.call_s:.2f}")
+    return f"{'; '.join(found)}; each span arrived"
+
+
+def private(_: Path, times: int) -> str:
+    """Unknown fields at every level of recorded traffic of every dialect, in privacy mode and without content"""
+    count, leaks = content.trials(range(times))
+    assert not leaks, leaks
+    return f"{count:,} requests, responses and streams of {len(content.DIALECTS)} dialects: no value of an unknown field passed"
 
 
 def fuzz(_: Path, times: int) -> str:
@@ -164,7 +186,9 @@ def leak(folder: Path, times: int) -> str:
 
 ATTACKS: Final[Mapping[Callable[[Path, int], str], int]] = {
     call: 100,
+    size: 200,
     fuzz: 1_000,
+    private: 100,
     trace: 5_000,
     corrupt: 1500,
     kill: 30,

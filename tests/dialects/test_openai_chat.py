@@ -878,3 +878,49 @@ def test_native_finish_reason_of_another_server_is_kept():
     read = OPENAI_CHAT.read_response({"choices": [{"finish_reason": "eos", "message": {"content": "x"}}]}, content=True)
     assert read.finish_reasons == ["stop"]
     assert read.attributes["spancast.response.native_finish_reasons"] == ["eos"]
+
+
+# --- values of another type in known fields ----------------------------------------------------------
+
+ODD_MESSAGES: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+    ({"content": 42}, [{"type": "unknown", "content": 42}]),
+    ({"content": {"text": "Hello"}}, [{"type": "unknown", "text": "Hello"}]),
+    ({"content": {"type": "text", "text": "Hello"}}, [{"type": "text", "content": "Hello"}]),
+    (
+        {"content": [["Hello"], "world", 7, {"type": "text", "text": ["a"]}]},
+        [
+            {"type": "unknown", "content": ["Hello"]},
+            {"type": "text", "content": "world"},
+            {"type": "unknown", "content": 7},
+            {"type": "text", "content": "", "text": ["a"]},
+        ],
+    ),
+    (
+        {"tool_calls": {"id": "t1", "function": {"name": "look", "arguments": "{}"}}},
+        [{"type": "tool_call", "id": "t1", "name": "look", "arguments": {}}],
+    ),
+    (
+        {"tool_calls": [{"id": "t1", "function": "look"}, "see"]},
+        [{"type": "tool_call", "id": "t1", "name": "", "function": "look"}, {"type": "text", "content": "see"}],
+    ),
+]
+
+
+def comparable_parts(parts: list[dict[str, Any]]) -> list[str]:
+    """Return parts without empty fields, and in any order: a stream has calls after all else."""
+    return sorted(json.dumps({n: v for n, v in part.items() if v != ""}, sort_keys=True) for part in parts)
+
+
+@pytest.mark.parametrize(("given", "parts"), ODD_MESSAGES)
+def test_value_of_another_type_in_a_known_field_is_kept(given: dict[str, Any], parts: list[dict[str, Any]]) -> None:
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **given}}
+    (message,) = OPENAI_CHAT.read_response({"id": "c1", "choices": [choice]}, content=True).messages
+    assert message["parts"] == parts
+    chunk = {"id": "c1", "choices": [{"index": 0, "finish_reason": "stop", "delta": choice["message"]}]}
+    (message,) = read_stream(OPENAI_CHAT, [chunk], content=True).messages
+    assert comparable_parts(message["parts"]) == comparable_parts(parts)
+
+
+def test_legacy_text_of_another_type_is_kept() -> None:
+    (message,) = OPENAI_CHAT.read_response({"choices": [{"text": ["Hello"]}]}, content=True).messages
+    assert message["parts"] == [{"type": "text", "content": "Hello"}]

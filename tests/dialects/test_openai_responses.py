@@ -843,3 +843,10 @@ def test_fields_of_a_message_without_content_are_kept():
         content=True,
     )
     assert read.messages[0]["parts"] == [{"type": "message", "id": "m", "phase": "final_answer", "content": []}]
+
+
+def test_object_in_the_place_of_a_list_is_read_as_its_only_item() -> None:
+    text = {"type": "output_text", "text": "Hello"}
+    output = {"type": "message", "role": "assistant", "content": text}
+    (message,) = OPENAI_RESPONSES.read_response({"id": "r1", "output": output}, content=True).messages
+    assert message["parts"] == [{"type": "text", "content": "Hello"}]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,14 @@ def test_garbage_collection_at_any_time_loses_no_span_and_no_deadlock(tmp_path: 
         capture_output=True, text=True, timeout=300, check=True,
     )  # fmt: skip
     assert done.stdout.split() == ["True", str(3 * COUNT), str(3 * COUNT), "0"]
+
+
+@pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_calls_of_greenlets_are_delivered_whenever_gevent_patches(when: str, tmp_path: Path) -> None:
+    program = Path(__file__).with_name("gevent_program.py")
+    run = subprocess.run(
+        [sys.executable, str(program), str(tmp_path), when], capture_output=True, text=True, timeout=120, check=False
+    )
+    # Patching a process with threads prints errors of gevent on stderr.
+    assert run.stdout == "True 41", run.stderr[-3000:]

@@ -117,6 +117,7 @@ def test_error_event_has_the_same_type_parsed_and_raw(is_raw: bool, spans: Captu
             list(stream)
     found = attributes(spans.one())
     assert found["error.type"] == "overloaded_error"
+    assert found["spancast.response.incomplete"] == "failed"
     assert found["spancast.response.request_id"] == "req_1"
     assert found["gen_ai.output.messages"][0]["parts"][0]["content"].startswith("Hello")
 
@@ -168,3 +169,44 @@ def test_stream_of_a_server_without_finish_reasons_is_complete_with_its_end_mark
     assert "spancast.response.incomplete" not in found
     assert span.status.status_code.name == "UNSET"
     assert found["gen_ai.output.messages"][0]["parts"][0]["content"]
+
+
+WHOLE = json.dumps(chat_answer("Hello there")).encode()
+REFUSED = json.dumps({"error": {"message": "over capacity", "code": "overloaded"}}).encode()
+
+
+@pytest.mark.parametrize("hides_usage", [False, True])
+def test_stream_that_is_answered_whole_has_the_answer(
+    hides_usage: bool, spans: CapturedSpans, server: ReplayServer
+) -> None:
+    spancast.configure(tracer_provider=spans.provider, request_stream_usage=hides_usage)
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+    server.reply(http(WHOLE, "application/json; charset=utf-8"))
+    # The SDK makes no chunk of it.
+    assert list(client.chat.completions.create(model="m", messages=USER, stream=True)) == []
+    found = attributes(spans.one())
+    assert found["gen_ai.output.messages"] == TEXT
+    assert found["gen_ai.usage.input_tokens"] == 25
+    assert found["gen_ai.request.stream"] is True
+    assert "spancast.response.incomplete" not in found
+
+
+async def test_async_stream_that_is_answered_with_an_error_has_failed(
+    spans: CapturedSpans, server: ReplayServer
+) -> None:
+    server.reply(http(REFUSED, "application/json"))
+    async with spancast.instrument(openai.AsyncOpenAI(base_url=server.base_url, api_key="k", max_retries=0)) as client:
+        stream = await client.chat.completions.create(model="m", messages=USER, stream=True)
+        assert [chunk async for chunk in stream] == []
+    found = attributes(spans.one())
+    assert found["error.type"] == "overloaded"
+
+
+def test_stream_of_the_content_type_json_is_recorded(spans: CapturedSpans, server: ReplayServer) -> None:
+    client = spancast.instrument(openai.OpenAI(base_url=server.base_url, api_key="k", max_retries=0))
+    server.reply(http(sse(chat_chunks(chat_answer("Hello there"))) + b"data: [DONE]\n\n", "application/json"))
+    stream = client.chat.completions.create(model="m", messages=USER, stream=True)
+    assert "".join(one.choices[0].delta.content or "" for one in stream if one.choices) == "Hello there"
+    found = attributes(spans.one())
+    assert found["gen_ai.output.messages"] == TEXT
+    assert "spancast.response.incomplete" not in found

@@ -98,6 +98,10 @@ def test_decode_accepts_what_standard_json_accepts(text: str, expected: Any, *, 
     json_codec.encode(json_codec.decode(given)).encode()
 
 
+def test_decode_bytes_that_are_not_utf_8_keeps_the_rest() -> None:
+    assert json_codec.decode(b'{"text": "caf\xe9", "n": 1}') == {"text": "caf\ufffd", "n": 1}
+
+
 def test_decode_large_integer_same_in_both_decoders() -> None:
     digits = str(2**64)
     plain, odd = json_codec.decode(f"[{digits}]"), json_codec.decode(f"[{digits}, NaN]")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spancast.model.json_codec import is_mapping
+from spancast.model.json_codec import is_absent, is_list, is_mapping
 
 _NOTHING: Mapping[str, Any] = {}
 _NOT_PYDANTIC: Any = object()
@@ -41,6 +41,11 @@ def fields(value: object) -> Mapping[str, Any]:
 def items(value: object) -> list[Any] | tuple[Any, ...]:
     """Return a JSON array unchanged, an empty tuple for anything else."""
     return value if isinstance(value, (list, tuple)) else ()  # pyright: ignore[reportUnknownVariableType]
+
+
+def listed(value: object) -> list[Any] | tuple[Any, ...]:
+    """Return a JSON array unchanged; any other value, which some servers send in its place, as the only item."""
+    return items(value) or (() if is_absent(value) or is_list(value) else (value,))
 
 
 def text(value: object) -> str | None:

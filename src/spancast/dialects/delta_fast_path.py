@@ -91,7 +91,9 @@ class DeltaFastPath:
         """Collect ``values``, each the inside of a JSON string; return the number before the first invalid one."""
         joined = "".join(values)
         if '"' not in joined and "\\" not in joined and joined.isprintable():
-            self._target += values
+            # One text for the run: a stream of a million chunks keeps its text, not a million pieces.
+            if joined:
+                self._target.append(joined)
             return len(values)
         for at, value in enumerate(values):
             text: object = value

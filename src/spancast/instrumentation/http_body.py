@@ -158,8 +158,8 @@ class BodyStreamRecorder(StreamRecorder):
 
     __slots__ = ("_has_data", "body", "is_left")
 
-    def __init__(self, traced_call: TracedCall, body: ArrivedBody) -> None:
-        super().__init__(traced_call, body)
+    def __init__(self, traced_call: TracedCall, body: ArrivedBody, *, hides_usage_chunk: bool = False) -> None:
+        super().__init__(traced_call, body, hides_usage_chunk=hides_usage_chunk)
         self.body: Final = body
         self._has_data = False
         self.is_left = False
@@ -286,6 +286,20 @@ def record_body(traced_call: TracedCall, response: Any) -> StreamRecorder:  # no
     For SDKs whose models drop fields.
     """
     recorder = BodyStreamRecorder(traced_call, ArrivedBody(traced_call, _decoder(response)))
+    response.stream = BodyCapture(response.stream, recorder)
+    return recorder
+
+
+def record_json_body(traced_call: TracedCall, response: Any, *, hides_usage_chunk: bool) -> StreamRecorder | None:  # noqa: ANN401 - a response of httpx or httpx2
+    """Return a recorder of a stream that the server answers as JSON, by its content type; None for any other.
+
+    The SDK makes no events of a whole answer, and none of an error. It may be a stream nevertheless.
+    """
+    headers = getattr(response, "headers", None)
+    if headers is None or "json" not in headers.get("content-type", ""):
+        return None
+    arrived = ArrivedRawBody(traced_call, _decoder(response))
+    recorder = BodyStreamRecorder(traced_call, arrived, hides_usage_chunk=hides_usage_chunk)
     response.stream = BodyCapture(response.stream, recorder)
     return recorder
 

@@ -54,7 +54,7 @@ def is_of_interest(path: str) -> bool:
     if not (may_be_completion(path) or CALL_TRACER.settings.completion_urls):
         return False
     outer = CURRENT_CALL.get()
-    return outer is None or outer.is_function or not outer.is_of_this_process
+    return outer is None or outer.is_function or not outer.is_running
 
 
 def start_request(url: str, body: object, headers: object) -> TracedCall | None:

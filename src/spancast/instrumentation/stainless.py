@@ -20,7 +20,7 @@ from urllib.parse import unquote
 from spancast.diagnostics import counters, warn_once
 from spancast.dialects.protocol import RESPONSE_ID, Dialect
 from spancast.instrumentation.call_keys import NAMES, has_keys
-from spancast.instrumentation.http_body import BodyCloseObserver, record_raw_body
+from spancast.instrumentation.http_body import BodyCloseObserver, record_json_body, record_raw_body
 from spancast.instrumentation.patching import (
     ClientPatches,
     Hook,
@@ -374,14 +374,20 @@ def record_result(
 
 
 def _record_stream(traced_call: TracedCall, stream: Any, *, is_async: bool, hides_usage_chunk: bool) -> None:  # noqa: ANN401 - the SDK's stream
-    # Both SDKs have these private attributes in all supported major versions.
-    decoder = getattr(stream, "_decoder", None)
+    response = stream.response
     arrived = None
+    recorder = record_json_body(traced_call, response, hides_usage_chunk=hides_usage_chunk)
+    # Both SDKs have these private attributes in all supported major versions.
+    decoder = getattr(stream, "_decoder", None) if recorder is None else None
     if decoder is not None:
         arrived = ArrivedEvents(traced_call)
         # Set before ``_iterator`` is read: anthropic makes the iterator on first access, with the decoder of then.
         stream._decoder = EventDecoder(decoder, arrived)  # noqa: SLF001
-    recorder = StreamRecorder(traced_call, arrived, hides_usage_chunk=hides_usage_chunk)
+    if recorder is None:
+        recorder = StreamRecorder(traced_call, arrived, hides_usage_chunk=hides_usage_chunk)
+        # The response may be a test double without a byte stream.
+        if hasattr(response, "stream"):
+            response.stream = BodyCloseObserver(response.stream, recorder)
     iterator = stream._iterator  # noqa: SLF001
     if arrived is not None:
         recorder.track(iterator)
@@ -391,10 +397,6 @@ def _record_stream(traced_call: TracedCall, stream: Any, *, is_async: bool, hide
         stream._iterator = pass_through(iterator, recorder, arrived)  # noqa: SLF001
     else:
         stream._iterator = record_iterator(iterator, recorder)  # noqa: SLF001
-    response = stream.response
-    # The response may be a test double without a byte stream.
-    if hasattr(response, "stream"):
-        response.stream = BodyCloseObserver(response.stream, recorder)
 
 
 def _result_kind(result: object, streaming: Any) -> Literal["answer", "raw", "stream", "async stream"]:  # noqa: ANN401 - a module

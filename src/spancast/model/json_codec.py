@@ -79,7 +79,8 @@ def decode(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any shape
     """Return the value of JSON ``text``, or None if it is not JSON.
 
     Everything that the standard ``json`` module accepts is accepted, because the SDKs use it: lone
-    surrogates (each becomes ``?``), NaN and infinities (null), a byte-order mark.
+    surrogates (each becomes ``?``), NaN and infinities (null), a byte-order mark. Bytes that are not UTF-8, which no
+    SDK reads, are replaced.
     """
     try:
         return orjson.loads(text)
@@ -96,7 +97,11 @@ def _decode_leniently(text: str | bytes) -> Any:  # noqa: ANN401 - JSON has any 
     # For bytes, the standard module skips the mark itself.
     given = text.removeprefix(_BYTE_ORDER_MARK) if isinstance(text, str) else text
     try:
-        return _simplify(json.loads(given, parse_int=_number), 0, set())
+        try:
+            value = json.loads(given, parse_int=_number)
+        except UnicodeDecodeError as error:
+            value = json.loads(error.object.decode("utf-8", "replace"), parse_int=_number)
+        return _simplify(value, 0, set())
     except (ValueError, RecursionError):
         return None
 

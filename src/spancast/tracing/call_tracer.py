@@ -37,9 +37,7 @@ from spancast.tracing.other_instrumentations import active_inference_span, is_su
 from spancast.tracing.span_factory import SpanFactory
 from spancast.tracing.stored_responses import StoredResponses
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys, lost_entry
-from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_open_calls
-
-_KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
+from spancast.tracing.traced_call import CURRENT_CALL, KEY_FIELDS, TracedCall, end_open_calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +113,7 @@ class CallTracer:
         current = get_current()
         keys = NO_KEYS
         if (
-            not _KEY_FIELDS.isdisjoint(body)
+            not KEY_FIELDS.isdisjoint(body)
             or session_header is not None
             or current
             or ACTIVE_KEYS.get() is not NO_ACTIVE_KEYS
@@ -127,21 +125,32 @@ class CallTracer:
         traced_call = TracedCall(self, dialect, body, keys, server)
         if not keys.enabled:
             return traced_call
+        traced_call.is_function = is_outermost
         outer = CURRENT_CALL.get()
-        if outer is not None and outer.is_of_this_process and not outer.has_ended:
-            if outer.keys.enabled:
+        if outer is None or not outer.is_running:
+            if current and is_suppressed(current):
+                counters.add("calls_suppressed")
+            else:
+                self._start(traced_call, current, None, parse_now=parse_now)
+        elif outer.keys.enabled:
+            if outer.is_function or outer.is_request(body):
                 traced_call.start_within(outer, parse_now=parse_now)
-        elif current and is_suppressed(current):
-            counters.add("calls_suppressed")
-        elif current and (active := active_inference_span(current)) is not None:
-            # Another instrumentation already has a span for this call; a second one would be a duplicate.
-            counters.add("calls_merged")
-            traced_call.framework_keys = framework_keys()
-            traced_call.start_on(active)
-        else:
-            traced_call.framework_keys = framework_keys()
-            traced_call.start(current, is_outermost=is_outermost, parse_now=parse_now)
+            else:
+                # Code of the caller inside an SDK's call (an event hook, a signal handler) makes a call of its own.
+                self._start(traced_call, current, outer, parse_now=parse_now)
         return traced_call
+
+    @staticmethod
+    def _start(traced_call: TracedCall, current: Context, outer: TracedCall | None, *, parse_now: bool) -> None:
+        """Start a span for ``traced_call``, or record it on the span that another instrumentation has made for it."""
+        traced_call.framework_keys = framework_keys()
+        active = active_inference_span(current) if current else None
+        if active is None or (outer is not None and outer.is_recorded_on(active)):
+            traced_call.start(current, parse_now=parse_now)
+        else:
+            # A second span would be a duplicate.
+            counters.add("calls_merged")
+            traced_call.start_on(active)
 
     def read_keys(self, body: Mapping[str, Any], session_header: object, current: Context) -> TraceKeys:
         """Return the trace keys of a call, merged from all sources.
@@ -149,8 +158,8 @@ class CallTracer:
         Precedence: body, session header, ``spancast.trace`` blocks, baggage, defaults.
         """
         keys = NO_KEYS
-        if not _KEY_FIELDS.isdisjoint(body):
-            keys = trace_keys.read(**{name: body[name] for name in _KEY_FIELDS if body.get(name) is not None})
+        if not KEY_FIELDS.isdisjoint(body):
+            keys = trace_keys.read(**{name: body[name] for name in KEY_FIELDS if body.get(name) is not None})
         if session_header is not None:
             keys = keys.merged_over(trace_keys.read(session_id=session_header))
         keys = keys.merged_over(ACTIVE_KEYS.get().keys)

@@ -64,6 +64,9 @@ _CLIENT: Final = SpanKind.CLIENT
 _NO_LINKS: Final[list[Link]] = []
 _NO_ATTRIBUTES: Final[Attributes] = {}
 _NO_TIMES: Final[list[float]] = []
+_SCALARS: Final = frozenset({str, int, float, bool})
+KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
+"""Fields of a request that may have trace keys."""
 _MAX_CHUNK_TIMES: Final = 1_000
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
@@ -206,10 +209,27 @@ class TracedCall:
         is_unknown = self.dialect.is_shared and self.server is not UNKNOWN_SERVER
         return self.server.provider or (semconv.OTHER if is_unknown else self.dialect.provider)
 
-    def start(self, current: Context, *, is_outermost: bool, parse_now: bool) -> None:
+    @property
+    def is_running(self) -> bool:
+        """Return whether the call runs in this process; then it is what the current code runs in."""
+        return self.is_of_this_process and not self._ended
+
+    def is_request(self, body: Mapping[str, Any]) -> bool:
+        """Return whether ``body`` is the request of this call: two of an SDK's wrapped methods may pass it on."""
+        given = self._body
+        return given is not None and all(
+            name in KEY_FIELDS or body.get(name) is value or (type(value) in _SCALARS and body.get(name) == value)
+            for name, value in given.items()
+        )
+
+    def is_recorded_on(self, span: Span) -> bool:
+        """Return whether ``span`` is that of this call, or of the one that it is a part of."""
+        is_own = span is self.span or span is self._foreign_span
+        return is_own or (self.outer is not None and self.outer.is_recorded_on(span))
+
+    def start(self, current: Context, *, parse_now: bool) -> None:
         """Start the span under its parent; parse the request at once if ``parse_now`` or strict."""
         keys, call_tracer = self.keys, self._call_tracer
-        self.is_function = is_outermost
         attributes = self._started_with = self._identity()
         model: Any = attributes.get(semconv.REQUEST_MODEL)
         name = self.dialect.span_name(model)
@@ -236,7 +256,7 @@ class TracedCall:
         if is_stored:
             self._ids = span.get_span_context()
         context = trace_api.set_span_in_context(span, current)
-        self.context = suppress_others(context) if is_outermost else context
+        self.context = suppress_others(context) if self.is_function else context
         entries = ACTIVE_KEYS.get().entries
         if entries:
             register_call(span, entries)
@@ -706,6 +726,9 @@ class TracedCall:
             return incomplete, failure or (_UNANSWERED if incomplete == "abandoned" else None)
         if incomplete in _LEFT and arrived.is_complete:
             incomplete = None
+        if arrived.is_stream and not incomplete and response.failure is not None:
+            # An event with an error, which the caller read unparsed or which the SDK does not raise.
+            incomplete = "failed"
         has_ended = incomplete or failure or is_empty(response) or not arrived.is_stream
         # Some servers (Snowflake) give no finish reason; the end marker is enough.
         if not has_ended and not arrived.is_complete and is_cut(response):

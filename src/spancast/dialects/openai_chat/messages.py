@@ -104,16 +104,16 @@ def _parts(fields: Mapping[str, Any], content: object) -> list[MessagePart]:
         if content:
             parts.append(text_part(content))
     elif content is not None:
-        parts.extend(content_part(item) for item in accessors.items(content))
+        parts.extend(map(content_part, accessors.listed(content)))
     refusal = accessors.text(fields.get("refusal"))
     if refusal:
         parts.append(generic_part("refusal", content=refusal))
-    parts.extend(_tool_call(item) for item in accessors.items(fields.get("tool_calls")))
+    parts.extend(map(_tool_call, accessors.listed(fields.get("tool_calls"))))
     legacy = accessors.fields(fields.get("function_call"))
     # Some servers send every field of OpenAI's schema, empty.
     if any(legacy.values()):
         parts.append(tool_call_part(None, accessors.text(legacy.get("name")), legacy.get("arguments")))
-    parts.extend(content_part(item) for item in accessors.items(fields.get("images")))
+    parts.extend(map(content_part, accessors.listed(fields.get("images"))))
     audio = accessors.fields(fields.get("audio"))
     if any(audio.values()):
         parts.append(_audio(audio))
@@ -125,10 +125,14 @@ def content_part(value: object) -> MessagePart:
     if isinstance(value, str):
         return text_part(value)
     fields = accessors.fields(value)
+    if not fields and not json_codec.is_absent(value):
+        return generic_part("unknown", content=to_json_data(value))
     kind = accessors.text(fields.get("type")) or ("image_url" if "image_url" in fields else "unknown")
     if kind in _TEXT_TYPES:
         text = fields.get("text")
-        part = text_part(text if isinstance(text, str) else "")
+        if not isinstance(text, str):
+            return add_rest(text_part(""), fields, {"type"})
+        part = text_part(text)
         return part if len(fields) == _PAIR else add_rest(part, fields, {"type", "text"})
     inner = fields.get(kind)
     inner_fields = accessors.fields(inner)
@@ -179,12 +183,16 @@ def _file(inner: Mapping[str, Any]) -> MessagePart:
 
 def _tool_call(value: object) -> MessagePart:
     call = accessors.fields(value)
+    if not call:
+        return content_part(value)
     kind = accessors.text(call.get("type")) or "function"
     inner = accessors.fields(call.get(kind)) or accessors.fields(call.get("function"))
     arguments = inner.get("arguments", inner.get("input"))
     part = tool_call_part(accessors.text(call.get("id")), accessors.text(inner.get("name")), arguments)
     if not inner.keys() <= _FUNCTION_FIELDS:
         add_rest(part, inner, _FUNCTION_FIELDS)
+    if not inner:
+        return add_rest(part, call, _CALL_FIELDS - {"function"})
     return part if call.keys() <= _CALL_FIELDS else add_rest(part, call, _CALL_FIELDS | {kind})
 
 

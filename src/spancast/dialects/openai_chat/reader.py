@@ -15,7 +15,7 @@ from spancast.dialects import parameters as read
 from spancast.dialects.content import text_part
 from spancast.dialects.error_body import error_attributes, read_failure
 from spancast.dialects.finish import MESSAGE_REASONS, output_messages
-from spancast.dialects.openai_chat.messages import input_messages, message, prompts
+from spancast.dialects.openai_chat.messages import content_part, input_messages, message, prompts
 from spancast.dialects.openai_chat.stream import ChatStream
 from spancast.dialects.parameters import Range, Row
 from spancast.dialects.protocol import Dialect
@@ -284,9 +284,9 @@ def _output(choice: Mapping[str, Any]) -> Message:
     converted: Message = message(inner) if inner is not None else {"role": "assistant", "parts": []}
     if converted["role"] != "assistant" and not accessors.fields(inner).get("role"):
         converted["role"] = "assistant"
-    if not converted["parts"] and isinstance(text := choice.get("text"), str):
+    if not converted["parts"]:
         # Response of the legacy completions endpoint.
-        converted["parts"] = [text_part(text)]
+        converted["parts"] = [*map(content_part, accessors.listed(choice.get("text")))]
     reason = _reason(choice)
     if reason:
         converted["finish_reason"] = MESSAGE_REASONS.get(reason, reason)

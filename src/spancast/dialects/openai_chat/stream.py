@@ -281,12 +281,11 @@ class _Choice:
 
     def _add_field(self, name: str, value: Any) -> None:  # noqa: ANN401, C901 - wire JSON; one case per field
         if name == "tool_calls":
-            for item in accessors.items(value):
-                self._add_call(accessors.fields(item))
+            self._add_calls(accessors.listed(value))
         elif name in _STRING_FIELDS and isinstance(value, str):
             self.pieces(name).append(value)
         elif name == "content":
-            self._add_parts(accessors.items(value))
+            self._add_parts(accessors.listed(value))
         elif name == "function_call":
             self._add_call({"index": name, "function": value})
         elif name == "reasoning_details":
@@ -307,7 +306,10 @@ class _Choice:
             # The fast path adds to this list.
             pieces.clear()
         for part in parts:
-            _add_part(self._parts, {"type": "text", "text": part} if isinstance(part, str) else shallow_copy(part))
+            if isinstance(part, str):
+                _add_part(self._parts, {"type": "text", "text": part})
+            else:
+                _add_part(self._parts, shallow_copy(part) or {"type": "unknown", "content": part})
 
     def _ordered_calls(self) -> list[_Call]:
         """Return the calls by index, or in order of arrival if the server sends no indexes."""
@@ -323,6 +325,13 @@ class _Choice:
                 self._logprobs[name] = [*(known or ()), *tokens]
             elif not json_codec.is_absent(tokens):
                 self._logprobs[name] = tokens
+
+    def _add_calls(self, calls: Iterable[object]) -> None:
+        for item in calls:
+            if call := accessors.fields(item):
+                self._add_call(call)
+            else:
+                self._add_parts((item,))
 
     def _add_call(self, call: Mapping[str, Any]) -> None:
         given = call.get("index")
@@ -425,7 +434,10 @@ class _Call:
                 self._fields[name] = value
         kind = self._fields.get("type", "function")
         self._kind = kind if call.get(kind) is not None else self._kind
-        inner = accessors.fields(call.get(self._kind))
+        given = call.get(self._kind)
+        inner = accessors.fields(given)
+        if not (inner or json_codec.is_absent(given)):
+            inner = {self._kind: given}
         self._inner.update(_function_fields(inner))
         fragment = inner.get("arguments", inner.get("input"))
         if isinstance(fragment, str):

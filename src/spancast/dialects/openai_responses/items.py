@@ -74,19 +74,19 @@ def input_messages(value: object) -> list[Message]:
 
 def output_parts(output: object) -> list[MessagePart]:
     """Return all items of ``output`` as parts of one message, in order."""
-    return [part for item in accessors.items(output) for part in item_parts(item)]
+    return [part for item in accessors.listed(output) for part in item_parts(item)]
 
 
 def output_role(output: object) -> str:
     """Return the role of the first message in ``output``; the API defines only ``assistant``."""
-    roles = (accessors.text(_unwrap(item).get("role")) for item in accessors.items(output))
+    roles = (accessors.text(_unwrap(item).get("role")) for item in accessors.listed(output))
     return next((role for role in roles if role), "assistant")
 
 
 def awaits_caller(output: object) -> bool:
     """Return whether ``output`` has a call without result, which the caller must execute."""
     called: set[object] = set()
-    for entry in accessors.items(output):
+    for entry in accessors.listed(output):
         item = _unwrap(entry)
         kind = accessors.text(item.get("type")) or ""
         call_id = accessors.text(item.get("call_id"))
@@ -139,7 +139,7 @@ def content_parts(content: object) -> list[MessagePart]:
     """Return the content of a message: a string, or a list of typed parts."""
     if isinstance(content, str):
         return [text_part(content)]
-    return [_content_part(part) for part in accessors.items(content)]
+    return [_content_part(part) for part in accessors.listed(content)]
 
 
 def _item_part(kind: str, item: Fields) -> MessagePart:
