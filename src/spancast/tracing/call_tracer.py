@@ -37,7 +37,10 @@ from spancast.tracing.other_instrumentations import active_inference_span, is_su
 from spancast.tracing.span_factory import SpanFactory
 from spancast.tracing.stored_responses import StoredResponses
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, baggage_keys, lost_entry
-from spancast.tracing.traced_call import CURRENT_CALL, KEY_FIELDS, TracedCall, end_open_calls
+from spancast.tracing.traced_call import CURRENT_CALL, TracedCall, end_open_calls
+
+_KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
+"""Fields of a request that may have trace keys."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +116,7 @@ class CallTracer:
         current = get_current()
         keys = NO_KEYS
         if (
-            not KEY_FIELDS.isdisjoint(body)
+            not _KEY_FIELDS.isdisjoint(body)
             or session_header is not None
             or current
             or ACTIVE_KEYS.get() is not NO_ACTIVE_KEYS
@@ -158,8 +161,8 @@ class CallTracer:
         Precedence: body, session header, ``spancast.trace`` blocks, baggage, defaults.
         """
         keys = NO_KEYS
-        if not KEY_FIELDS.isdisjoint(body):
-            keys = trace_keys.read(**{name: body[name] for name in KEY_FIELDS if body.get(name) is not None})
+        if not _KEY_FIELDS.isdisjoint(body):
+            keys = trace_keys.read(**{name: body[name] for name in _KEY_FIELDS if body.get(name) is not None})
         if session_header is not None:
             keys = keys.merged_over(trace_keys.read(session_id=session_header))
         keys = keys.merged_over(ACTIVE_KEYS.get().keys)

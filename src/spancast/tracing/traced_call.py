@@ -65,8 +65,6 @@ _NO_LINKS: Final[list[Link]] = []
 _NO_ATTRIBUTES: Final[Attributes] = {}
 _NO_TIMES: Final[list[float]] = []
 _SCALARS: Final = frozenset({str, int, float, bool})
-KEY_FIELDS: Final = frozenset(("trace", "session_id", "user", "metadata"))
-"""Fields of a request that may have trace keys."""
 _MAX_CHUNK_TIMES: Final = 1_000
 
 _open: Final[set[weakref.ref[TracedCall]]] = set()
@@ -215,11 +213,18 @@ class TracedCall:
         return self.is_of_this_process and not self._ended
 
     def is_request(self, body: Mapping[str, Any]) -> bool:
-        """Return whether ``body`` is the request of this call: two of an SDK's wrapped methods may pass it on."""
-        given = self._body
-        return given is not None and all(
-            name in KEY_FIELDS or body.get(name) is value or (type(value) in _SCALARS and body.get(name) == value)
-            for name, value in given.items()
+        """Return whether ``body`` may be the request of this call, which another wrapped method of the SDK passes on.
+
+        It is another one only if it names another model and shares none of the caller's objects: a span too many would
+        count a call twice.
+        """
+        given = self._body or _NO_ATTRIBUTES
+        model, own_model = body.get("model"), given.get("model")
+        if not (isinstance(model, str) and isinstance(own_model, str)):
+            return True
+        # SDKs add the place of a model to its name.
+        return model.rpartition("/")[2] == own_model.rpartition("/")[2] or any(
+            body.get(name) is value for name, value in given.items() if type(value) not in _SCALARS and value
         )
 
     def is_recorded_on(self, span: Span) -> bool:
