@@ -30,7 +30,9 @@ def test_large_headers_change_nothing(given: dict[str, str], server: ReplayServe
     traced = spancast.instrument(plain.copy())
     body = json.dumps(chat_answer("Hello there")).encode()
     head = "".join(f"{name}: {value}\r\n" for name, value in given.items())
-    raw = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{head}content-length: {len(body)}\r\n\r\n".encode()
+    # Both clients share the connections, and the server closes each after a raw reply.
+    head += f"content-type: application/json\r\nconnection: close\r\ncontent-length: {len(body)}\r\n"
+    raw = f"HTTP/1.1 200 OK\r\n{head}\r\n".encode()
     server.reply(Reply.raw(raw + body), Reply.raw(raw + body))
     first, second = (
         client.chat.completions.create(model="m", messages=[{"role": "user", "content": "hi"}], extra_headers=given)

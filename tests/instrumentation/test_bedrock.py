@@ -193,7 +193,7 @@ def test_exception_in_a_stream_ends_the_call_at_once(
     assert span.status.description == "Slow down."
     assert found["gen_ai.response.finish_reasons"] == ["error"]
     assert found["gen_ai.output.messages"][0]["parts"][0]["content"].startswith("Hel")
-    assert "spancast.response.incomplete" not in found
+    assert found["spancast.response.incomplete"] == "failed"
     stream.close()
     assert len(spans.all()) == 1
 
