@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -102,6 +103,33 @@ def test_file_that_cannot_be_opened_after_its_rotation_closes_nothing_twice(
     assert "Too many open files" in outcome.reason
     assert closed == opened
     assert to.deliver(payload(), 60) == Delivered()
+
+
+def test_child_that_was_forked_during_a_write_does_not_keep_the_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spans.jsonl"
+    reading, writing = os.pipe()
+    children = []
+
+    def fork_and_sync(handle: int) -> None:
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            # Until the test closes the other end.
+            os.read(reading, 1)
+            os._exit(0)
+        children.append(child)
+        os.fdatasync(handle)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(file.os, "fsync", fork_and_sync)
+        assert destination(path).deliver(payload(), 1) == Delivered()
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(writing)
+    assert os.waitpid(children[0], 0)[1] == 0
+    os.close(reading)
 
 
 def test_deliver_to_dev_full_is_retried() -> None:

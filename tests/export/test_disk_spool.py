@@ -28,6 +28,7 @@ from spancast import diagnostics
 from spancast.diagnostics import Count, counters
 from spancast.errors import ConfigError
 from spancast.export import fork_hooks
+from spancast.export.spool import sqlite_file
 from spancast.export.spool.disk import SqliteSpool
 from spancast.export.spool.lease_owner import LeaseOwner, is_gone
 from spancast.export.spool.log import SpoolLog
@@ -626,6 +627,31 @@ def is_in_time(function: Callable[[], object]) -> bool:
     thread.start()
     thread.join(30)
     return not thread.is_alive()
+
+
+def test_child_that_was_forked_while_a_spool_opens_does_not_keep_the_lock(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    children = []
+
+    def forked_first(where: Path, timeout_s: float) -> sqlite3.Connection:
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            # Until the test closes the other end.
+            os.read(reading, 1)
+            os._exit(0)
+        children.append(child)
+        return connect(where, timeout_s)
+
+    connect = sqlite_file.connect
+    monkeypatch.setattr(sqlite_file, "connect", forked_first)
+    with closing(SpoolFile(path, 0.1).open()), path.with_name(f"{path.name}.lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(writing)
+    assert os.waitpid(children[0], 0)[1] == 0
+    os.close(reading)
 
 
 def test_locked_file_delays_neither_opening_nor_reading_nor_a_fork(path: Path, clock: Clock) -> None:

@@ -110,6 +110,9 @@ def _locked(path: Path) -> Generator[int, None, None]:
     try:
         yield handle
     finally:
+        if fcntl is not None:
+            # Closing is not enough: a child that was forked meanwhile has the lock, too, until it ends.
+            fcntl.flock(handle, fcntl.LOCK_UN)
         os.close(handle)
 
 

@@ -112,7 +112,11 @@ class SpoolFile:
                     if time.monotonic() >= deadline_s:
                         raise
                     time.sleep(_POLL_S)
-            yield
+            try:
+                yield
+            finally:
+                # Closing is not enough: a child that was forked meanwhile has the lock, too, until it ends.
+                fcntl.flock(held, fcntl.LOCK_UN)
 
 
 def _identity_of(path: Path) -> _Identity:
