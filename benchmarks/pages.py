@@ -90,15 +90,19 @@ def for_users(run: Run) -> str:
     for one in listed_candidates(run):
         if one == FLOOR:
             continue
-        cells = ["failed" if None in both else f"{both[0]:.0f} / {both[1]:.0f}" for both in _both(run, cases, one)]
+        cells = [
+            "–" if both is None else "failed" if None in both else f"{both[0]:.0f} / {both[1]:.0f}"
+            for both in _both(run, cases, one)
+        ]
         whole = short[one].median("process") if one in short else None
         lines.append([_NAMES.get(one, one), *cells, f"{whole / _SECOND_US:.3%}" if whole is not None else "–"])
     return rows(["µs per call, thread / process", *(case_of(name).title for name in cases), "of a call of 1 s"], lines)
 
 
-def _both(run: Run, cases: Sequence[str], one: str) -> list[tuple[float | None, float | None]]:
+def _both(run: Run, cases: Sequence[str], one: str) -> list[tuple[float | None, float | None] | None]:
+    """Return thread and process in each case: None if it was not measured in a case, of None if that failed."""
     results = [run.cases[name].get(one) for name in cases]
-    return [(result.median("thread"), result.median("process")) if result else (None, None) for result in results]
+    return [(result.median("thread"), result.median("process")) if result else None for result in results]
 
 
 def cell(result: Result | None, kind: str) -> str:
