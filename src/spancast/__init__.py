@@ -48,18 +48,17 @@ _SOURCES = {
 
 
 def __getattr__(name: str) -> object:
-    if name.startswith("__") and name not in _SOURCES:
-        raise AttributeError(f"module 'spancast' has no attribute {name!r}")
     if name in _SOURCES:
         module, attribute = _SOURCES[name]
         value = globals()[name] = getattr(_import_module(module), attribute)
         return value
-    module = f"spancast.{name}"
-    try:
-        return _import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module:
-            raise
+    if not name.startswith("__"):
+        module = f"spancast.{name}"
+        try:
+            return _import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module:
+                raise
     raise AttributeError(f"module 'spancast' has no attribute {name!r}")
 
 

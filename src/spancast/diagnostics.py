@@ -188,9 +188,11 @@ def never_raise(function: Callable[P, R]) -> Callable[P, R | None]:
     return _guarded(function, _none, SpancastError)
 
 
-def guarded(function: Callable[P, R], instead: Callable[[Exception], S]) -> Callable[P, R | S]:
-    """Return ``function`` wrapped to return ``instead(error)`` on any exception, including ``SpancastError``."""
-    return _guarded(function, instead, ())
+def guarded(
+    function: Callable[P, R], instead: Callable[[Exception], S], uncaught: type[Exception] | tuple[()] = ()
+) -> Callable[P, R | S]:
+    """Return ``function`` wrapped to return ``instead(error)`` on any exception that is not ``uncaught``."""
+    return _guarded(function, instead, uncaught)
 
 
 def _none(_: Exception) -> None:

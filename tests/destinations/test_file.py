@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.destinations.payloads import ENCODER, payload
+from tests.waiting_children import waiting_children
 
 from spancast.destinations import file
 from spancast.destinations.file import FileConfig, FileDestination
@@ -109,27 +110,32 @@ def test_child_that_was_forked_during_a_write_does_not_keep_the_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "spans.jsonl"
-    reading, writing = os.pipe()
-    children = []
+    with waiting_children() as fork:
+        with monkeypatch.context() as patched:
+            patched.setattr(file.os, "fsync", lambda _: fork())
+            assert destination(path).deliver(payload(), 1) == Delivered()
+        with path.open("rb") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
-    def fork_and_sync(handle: int) -> None:
-        child = os.fork()
-        if child == 0:
-            os.close(writing)
-            # Until the test closes the other end.
-            os.read(reading, 1)
-            os._exit(0)
-        children.append(child)
-        os.fdatasync(handle)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(file.os, "fsync", fork_and_sync)
+def test_child_that_was_forked_before_a_renamed_file_is_left_does_not_keep_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, renamed = tmp_path / "spans.jsonl", tmp_path / "spans.jsonl.1"
+    lock = fcntl.flock
+    with waiting_children() as fork:
+
+        def renamed_under_the_lock(handle: int, how: int) -> None:
+            lock(handle, how)
+            if how == fcntl.LOCK_EX and not renamed.exists():
+                path.rename(renamed)
+                fork()
+
+        monkeypatch.setattr(file.fcntl, "flock", renamed_under_the_lock)
         assert destination(path).deliver(payload(), 1) == Delivered()
-    with path.open("rb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(writing)
-    assert os.waitpid(children[0], 0)[1] == 0
-    os.close(reading)
+        with renamed.open("rb") as other:
+            lock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert (path.read_bytes().count(b"\n"), renamed.read_bytes()) == (1, b"")
 
 
 def test_deliver_to_dev_full_is_retried() -> None:

@@ -23,6 +23,8 @@ from spancast.destinations.protocol import (
     Rejected,
     Retry,
 )
+from spancast.diagnostics import counters
+from spancast.errors import ConfigError
 from spancast.export import delivery_worker
 from spancast.model.span_record import SpanRecord
 
@@ -101,6 +103,22 @@ def test_rows_that_were_taken_before_an_exception_are_not_sent_again() -> None:
     outcome = delivery.deliver(rows(1, 1, 1), send, 60)
     assert isinstance(outcome, PartlyDelivered)
     assert (type(outcome.rest), outcome.delivered, sent) == (Failed, taken, ["01", "2"])
+
+
+def test_error_of_the_configuration_is_retried_and_is_no_internal_error() -> None:
+    delivery = PartialDelivery("P", max_rows=1, max_bytes=1000)
+    sent: list[str] = []
+
+    def send(part: Sequence[Row], timeout_s: float) -> Answer:
+        sent.append(part[0].span_id)
+        if len(sent) == 2:
+            raise ConfigError("P: no property `x`")
+        return Delivered()
+
+    before = counters.read()
+    outcome = delivery.deliver(rows(1, 1), send, 60)
+    assert outcome == PartlyDelivered(Retry("P: no property `x`"), frozenset({("t", "0")}))
+    assert counters.read() == before
 
 
 def test_failure_of_a_part_is_that_of_all_rows_that_are_not_settled() -> None:

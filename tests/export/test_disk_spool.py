@@ -23,6 +23,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.export.spool_records import START_S, Clock, deliver, numbers, record, records, states_of, take
+from tests.waiting_children import waiting_children
 
 from spancast import diagnostics
 from spancast.diagnostics import Count, counters
@@ -632,26 +633,16 @@ def is_in_time(function: Callable[[], object]) -> bool:
 def test_child_that_was_forked_while_a_spool_opens_does_not_keep_the_lock(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reading, writing = os.pipe()
-    children = []
-
-    def forked_first(where: Path, timeout_s: float) -> sqlite3.Connection:
-        child = os.fork()
-        if child == 0:
-            os.close(writing)
-            # Until the test closes the other end.
-            os.read(reading, 1)
-            os._exit(0)
-        children.append(child)
-        return connect(where, timeout_s)
-
     connect = sqlite_file.connect
-    monkeypatch.setattr(sqlite_file, "connect", forked_first)
-    with closing(SpoolFile(path, 0.1).open()), path.with_name(f"{path.name}.lock").open("rb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(writing)
-    assert os.waitpid(children[0], 0)[1] == 0
-    os.close(reading)
+    with waiting_children() as fork:
+
+        def forked_first(where: Path, timeout_s: float) -> sqlite3.Connection:
+            fork()
+            return connect(where, timeout_s)
+
+        monkeypatch.setattr(sqlite_file, "connect", forked_first)
+        with closing(SpoolFile(path, 0.1).open()), path.with_name(f"{path.name}.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_locked_file_delays_neither_opening_nor_reading_nor_a_fork(path: Path, clock: Clock) -> None:

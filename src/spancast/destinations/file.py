@@ -110,10 +110,7 @@ def _locked(path: Path) -> Generator[int, None, None]:
     try:
         yield handle
     finally:
-        if fcntl is not None:
-            # Closing is not enough: a child that was forked meanwhile has the lock, too, until it ends.
-            fcntl.flock(handle, fcntl.LOCK_UN)
-        os.close(handle)
+        _release(handle)
 
 
 def _open_locked(path: Path) -> int:
@@ -122,15 +119,23 @@ def _open_locked(path: Path) -> int:
         try:
             if fcntl is not None:
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
+            is_renamed = not os.path.samestat(os.fstat(handle), path.stat())
         except FileNotFoundError:
-            pass
+            is_renamed = True
         except OSError:
             os.close(handle)
             raise
-        # The previous owner of the lock renamed the file: open the new file of this name.
-        os.close(handle)
+        if not is_renamed:
+            return handle
+        # By the previous owner of the lock: open the new file of this name.
+        _release(handle)
+
+
+def _release(handle: int) -> None:
+    if fcntl is not None:
+        # Closing is not enough: a child that was forked meanwhile has the lock, too, until it ends.
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
 
 
 def _is_full(size: int, line: bytes, limit: int) -> bool:

@@ -87,7 +87,7 @@ class PartialDelivery:
             return Rejected(reason, too_large=True)
         settled: dict[tuple[str, str], str] = {}
         # An exception is a failure too: what the product took before it is not sent again.
-        failure = self._send_all(rows, guarded(send, _failed), time.monotonic() + timeout_s, settled)
+        failure = self._send_all(rows, guarded(send, _failed, SpancastError), time.monotonic() + timeout_s, settled)
         rejected = {key: reason for key, reason in settled.items() if reason}
         if failure is None:
             return Delivered(len(rejected), next(iter(rejected.values()), ""), frozenset(rejected))
@@ -104,7 +104,11 @@ class PartialDelivery:
                 break
             again: list[Row] = []
             for part in self._parts(waiting):
-                answer = send(part, max(deadline_s - time.monotonic(), 0.001))
+                try:
+                    answer = send(part, max(deadline_s - time.monotonic(), 0.001))
+                except SpancastError as error:
+                    # About a missing package or the configuration, never about a row.
+                    return Retry(str(error))
                 if not isinstance(answer, (Delivered, Partial)):
                     return answer
                 partial = answer if isinstance(answer, Partial) else Partial()
@@ -137,6 +141,5 @@ class PartialDelivery:
             yield part
 
 
-def _failed(error: Exception) -> Failure:
-    # The first type is about a missing package or the configuration, never about a row.
-    return Retry(str(error)) if isinstance(error, SpancastError) else Failed(reason_of(error))
+def _failed(error: Exception) -> Failed:
+    return Failed(reason_of(error))

@@ -92,11 +92,10 @@ def _aws_payloads(body: bytes) -> list[Any]:
 def _aws_header(header: re.Pattern[bytes], body: bytes, start: int, end: int) -> str:
     """Return the value of a header; empty if there is none."""
     found = header.search(body, start + _AWS_PRELUDE.size, end)
-    return (
-        ""
-        if found is None
-        else body[found.end() : found.end() + int.from_bytes(found[1], "big")].decode("utf-8", "replace")
-    )
+    if found is None:
+        return ""
+    size = int.from_bytes(found[1], "big")
+    return body[found.end() : found.end() + size].decode("utf-8", "replace")
 
 
 def _from_base64(text: str) -> bytes:

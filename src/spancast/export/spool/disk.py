@@ -219,15 +219,10 @@ class SqliteSpool(Spool):
         evaluate: Callable[[SpanRecord], str | None] | None = None,
         on_step: Callable[[], object] | None = None,
     ) -> int:
-        replay = Replay(route, since_s, until_s, trace_id, waiting_for, evaluate)
-        count = 0
-        while not replay.is_done:
-            queued = self._on_disk(lambda log: log.replay_step(replay), None)
-            if queued is None:
-                break
-            count += queued
-            if on_step is not None:
-                on_step()
+        def step(replay: Replay) -> int | None:
+            return self._on_disk(lambda log: log.replay_step(replay), None)
+
+        count = Replay(route, since_s, until_s, trace_id, waiting_for, evaluate).run(step, on_step)
         with self._lock:
             if self._memory is not None:
                 count += self._memory.replay(

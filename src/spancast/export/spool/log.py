@@ -101,6 +101,15 @@ class Replay:
         self.after = 0
         self.is_begun = self.is_done = False
 
+    def run(self, step: Callable[[Replay], int | None], on_step: Callable[[], object] | None) -> int:
+        """Call ``step`` until nothing is left, or until it returns None; return how many records were queued."""
+        count = 0
+        while not self.is_done and (queued := step(self)) is not None:
+            count += queued
+            if on_step is not None:
+                on_step()
+        return count
+
     def begin(self, end: int, queued: Iterable[Extent], wanted: Iterable[Extent] | None) -> None:
         """Set the last sequence, and what is ``queued`` now: it may be delivered before the replay comes to it."""
         self.end = end
@@ -484,13 +493,7 @@ class SpoolLog(Spool):
         evaluate: Callable[[SpanRecord], str | None] | None = None,
         on_step: Callable[[], object] | None = None,
     ) -> int:
-        replay = Replay(route, since_s, until_s, trace_id, waiting_for, evaluate)
-        count = 0
-        while not replay.is_done:
-            count += self.replay_step(replay)
-            if on_step is not None:
-                on_step()
-        return count
+        return Replay(route, since_s, until_s, trace_id, waiting_for, evaluate).run(self.replay_step, on_step)
 
     def replay_step(self, replay: Replay) -> int:
         """Queue the next records of ``replay``; return how many."""
