@@ -302,7 +302,7 @@ def test_nothing_is_kept_of_an_ended_call(way: str, client: Any, server: ReplayS
     ask(client)
     processor = provider.processor
     assert processor is not None
-    assert (processor._started, processor._unparsed) == ({}, {})
+    assert (processor.running, processor._unparsed) == ({}, {})
 
 
 def test_ended_span_can_be_copied_and_its_status_pickled(client: Any, target: SpanTarget) -> None:

@@ -47,17 +47,17 @@ class Started(SpanProcessor):
 
 def shape(target: SpanTarget) -> dict[str, Any]:
     """Return what the group spans are, with ids replaced by the names of the spans."""
-    spans = [span for span, _ in target.taken]
-    names = {span.context.span_id: span.name for span in spans if span.context}
+    spans = target.parsed()
+    names = {span.context.span_id: span.name for span, _, _ in spans if span.context}
     return {
         span.name: (
             names[span.parent.span_id] if span.parent else None,
             f"{span.context.trace_id:032x}" if span.context else "",
             span.context.trace_flags if span.context else 0,
-            dict(span.attributes or {}),
+            attributes,
             span.kind,
         )
-        for span in spans
+        for span, attributes, _ in spans
         if span.name != "chat m"
     }
 

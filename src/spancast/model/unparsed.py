@@ -22,7 +22,7 @@ class Unparsed(NamedTuple):
     """Parse request and response of the call; None if that failed. Called once, on any thread, never raises."""
     size_bytes: int
     attributes: Attributes
-    """The attributes that the span was started without (``SpancastProcessor.add_at_end``)."""
+    """The attributes of the span's start, which a deferred span is without."""
 
 
 def attributes_of(span: ReadableSpan) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Final
 
 from opentelemetry import trace as trace_api
 from opentelemetry.context import Context
-from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceFlags
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags
 
 from spancast.diagnostics import after_fork_in_child, counters
 from spancast.model import semconv
@@ -137,9 +137,8 @@ class GroupSpans:
             if group is None:
                 links = parent.links if not parent.groups else []
                 shared = functools.partial(_group_attributes, keys, name)
-                start = self._span_factory().start_group
-                override = parent.trace_id_override
-                span = start(name, parent.context, shared, links, override, may_be_late=block is None)
+                start, override = self._span_factory().start_span, parent.trace_id_override
+                span = start(name, parent.context, SpanKind.INTERNAL, shared, links, override)
                 group = Group(span, key, block or self._scope_around(parent))
                 evicted = self._add(group)
             group.ref_count += 1

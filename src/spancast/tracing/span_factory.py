@@ -3,35 +3,43 @@
 from __future__ import annotations
 
 import copy
-import time
+import os
 from collections.abc import Callable
 from typing import Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Sampler
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
     Link,
-    NonRecordingSpan,
     Span,
     SpanContext,
     SpanKind,
     TraceFlags,
     TracerProvider,
+    TraceState,
     get_current_span,
 )
 
 from spancast.model import semconv
 from spancast.model.call import Attributes
+from spancast.model.unparsed import Parsed
 from spancast.model.version import VERSION
 from spancast.otel_private import span_limits
+from spancast.tracing.deferred_span import DeferredSpan
 from spancast.tracing.id_generator import FixedTraceIdGenerator
 from spancast.tracing.span_processor import SpancastProcessor
 
 _ENOUGH_ATTRIBUTES: Final = 64
+_SAMPLED: Final = TraceFlags.SAMPLED
+_RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
+_ONLY_SAMPLED: Final = TraceFlags(_SAMPLED)
+_COUNTS_SPANS: Final = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
+"""Whether the SDK measures how many spans it starts."""
 
 
 class SpancastTracerProvider(SDKTracerProvider):
@@ -60,7 +68,7 @@ class SpancastTracerProvider(SDKTracerProvider):
             self._has_others = True
         self.only_processor = None if self._has_others else self.processor
         if self.processor is not None and self._has_others:
-            self.processor.add_now()
+            self.processor.make_running()
         super().add_span_processor(span_processor)
 
 
@@ -72,36 +80,80 @@ class SpanFactory:
         self._tracer: Final = provider.get_tracer(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
         own = self._own = provider if isinstance(provider, SpancastTracerProvider) else None
         self.limits: Final = span_limits(self._tracer) if own is None else own.limits
+        self.scope: Final = InstrumentationScope(semconv.SCOPE_NAME, VERSION, semconv.SCHEMA_URL)
         # Another sampler may decide by attributes; a small limit drops some of them.
         most, length = self.limits.max_span_attributes, self.limits.max_span_attribute_length
         has_room = length is None and (most is None or most >= _ENOUGH_ATTRIBUTES)
-        self._adds_at_end: Final = own is not None and own.sampler in (ALWAYS_ON, DEFAULT_ON) and has_room
-
-    @property
-    def adding_at_end(self) -> SpancastProcessor | None:
-        """Return our processor if nothing else reads the attributes of a span before its end; None otherwise."""
-        return self._own.only_processor if self._adds_at_end and self._own is not None else None
-
-    def add_now(self, span: Span) -> None:
-        """Add the attributes that ``span`` was started without, if there are any."""
-        if self._own is not None and self._own.processor is not None:
-            self._own.processor.add_now(span)
+        may_defer = own is not None and own.sampler in (ALWAYS_ON, DEFAULT_ON) and has_room and not _COUNTS_SPANS
+        self._generator: IdGenerator | None = getattr(self._tracer, "id_generator", None) if may_defer else None
+        is_random = getattr(self._generator, "is_trace_id_random", None)
+        self._root_flags: Final = TraceFlags(_SAMPLED | (_RANDOM if is_random is not None and is_random() else 0))
 
     @property
     def only_processor(self) -> SpancastProcessor | None:
         """Return our processor if it is the only one on a provider of ours; None otherwise."""
         return None if self._own is None else self._own.only_processor
 
+    @property
+    def resource(self) -> Resource:
+        """Return the resource of the provider."""
+        return getattr(self.provider, "resource", None) or Resource.get_empty()
+
     def start_span(  # noqa: PLR0913, PLR0917 - one argument per part of a span
         self,
         name: str,
         context: Context,
         kind: SpanKind,
-        attributes: Attributes | None,
+        attributes: Callable[[], Attributes],
         links: list[Link],
         trace_id_override: int | None,
     ) -> Span:
-        """Start a span; a root span gets the trace id ``trace_id_override`` unless None."""
+        """Start a span; a root span gets the trace id ``trace_id_override`` unless None.
+
+        It is a deferred one if nothing but our processor can see it.
+        """
+        generator = self._generator
+        processor = None if generator is None or links else self.only_processor
+        if generator is None or processor is None:
+            return self._start(name, context, kind, attributes(), links, trace_id_override)
+        around = get_current_span(context).get_span_context()
+        parent = around if around.is_valid else None
+        trace_state: TraceState | None = None
+        if parent is None:
+            flags = self._root_flags if trace_id_override is None else _ONLY_SAMPLED
+            trace_id = generator.generate_trace_id() if trace_id_override is None else trace_id_override
+        elif parent.trace_flags & _SAMPLED:
+            trace_id, trace_state, flags = parent.trace_id, parent.trace_state, parent.trace_flags
+        else:
+            return self._start(name, context, kind, attributes(), links, trace_id_override)
+        ids = SpanContext(trace_id, generator.generate_span_id(), False, flags, trace_state)
+        span = DeferredSpan(self, name, ids, parent, kind, attributes, context)
+        processor.running[ids.span_id] = span
+        return span
+
+    def make(self, span: DeferredSpan) -> Span:
+        """Return ``span`` as the SDK makes it."""
+        if self._own is not None and self._own.processor is not None:
+            self._own.processor.running.pop(span.context.span_id, None)
+        tracer: Any = copy.copy(self._tracer)
+        tracer.id_generator = FixedTraceIdGenerator(span.context.trace_id, tracer.id_generator, span.context.span_id)
+        attributes = span.first_attributes()
+        return tracer.start_span(span.first_name, span.surroundings, span.kind, attributes, None, span.start_ns)
+
+    def end_deferred(self, span: ReadableSpan, complete: Callable[[ReadableSpan], Parsed]) -> None:
+        """Pass an ended span on that the SDK has not made; ``complete`` adds its attributes."""
+        if self._own is not None and self._own.processor is not None:
+            self._own.processor.on_end(span, complete)
+
+    def _start(  # noqa: PLR0913, PLR0917 - as start_span
+        self,
+        name: str,
+        context: Context,
+        kind: SpanKind,
+        attributes: Attributes,
+        links: list[Link],
+        trace_id_override: int | None,
+    ) -> Span:
         tracer: Any = self._tracer
         generator = getattr(tracer, "id_generator", None) if trace_id_override is not None else None
         if trace_id_override is not None and generator is not None:
@@ -110,47 +162,3 @@ class SpanFactory:
             # is an attribute only.
             tracer.id_generator = FixedTraceIdGenerator(trace_id_override, generator)
         return tracer.start_span(name, context, kind, attributes, links)
-
-    def start_group(  # noqa: PLR0913 - as start_span
-        self,
-        name: str,
-        context: Context,
-        attributes: Callable[[], Attributes],
-        links: list[Link],
-        trace_id_override: int | None,
-        *,
-        may_be_late: bool,
-    ) -> Span:
-        """Start a group span.
-
-        ``may_be_late``: no code sees it before its end, so the SDK makes it then, on the thread that ends it: to start
-        a span takes the SDK longer than all that spancast does for a call.
-        """
-        parent = get_current_span(context).get_span_context()
-        trace_id = parent.trace_id if parent.is_valid else trace_id_override
-        generator: IdGenerator | None = getattr(self._tracer, "id_generator", None)
-        is_sampled = not parent.is_valid or bool(parent.trace_flags & TraceFlags.SAMPLED)
-        if not may_be_late or trace_id is None or generator is None or not is_sampled or self.adding_at_end is None:
-            return self.start_span(name, context, SpanKind.INTERNAL, attributes(), links, trace_id_override)
-        flags = parent.trace_flags if parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
-        ids = SpanContext(trace_id, generator.generate_span_id(), False, flags, parent.trace_state)
-        started_ns = time.time_ns()
-
-        def start() -> Span:
-            tracer: Any = copy.copy(self._tracer)
-            tracer.id_generator = FixedTraceIdGenerator(ids.trace_id, generator, ids.span_id)
-            return tracer.start_span(name, context, SpanKind.INTERNAL, attributes(), links, started_ns)
-
-        return _LateSpan(ids, start)
-
-
-class _LateSpan(NonRecordingSpan):
-    """A span that has its ids from the start, and that the SDK makes when it ends."""
-
-    def __init__(self, ids: SpanContext, start: Callable[[], Span]) -> None:
-        super().__init__(ids)
-        self._start = start
-
-    def end(self, end_time: int | None = None) -> None:
-        """Make the span and end it."""
-        self._start().end(end_time)

@@ -8,7 +8,7 @@ span. ``configure()`` changes the target.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor
@@ -21,6 +21,10 @@ from spancast.model.trace_keys import TraceKeys
 from spancast.model.unparsed import Parsed, Unparsed
 from spancast.tracing.trace_block import ACTIVE_KEYS, NO_ACTIVE_KEYS, lost_entry
 
+if TYPE_CHECKING:
+    from spancast.tracing.deferred_span import DeferredSpan
+
+_NO_ATTRIBUTES: Final[Attributes] = {}
 END_CALLBACKS: Final[dict[int, Callable[[], object]]] = {}
 """Functions to call at the end of a span, by span id."""
 
@@ -55,8 +59,8 @@ class SpancastProcessor(SpanProcessor):
         self._target: Target | None = None
         self._only_ours = False
         self._unparsed: dict[int, Unparsed] = {}
-        self._started: dict[int, tuple[APISpan, Attributes]] = {}
-        """Running spans without the attributes of their start, by span id. A traced call ends its span in any case."""
+        self.running: Final[dict[int, DeferredSpan]] = {}
+        """Running spans that the SDK has not made, by span id. A traced call ends its span in any case."""
         self.is_flushed_by_us = False
 
     def set_target(self, target: Target | None, *, only_ours: bool = False) -> None:
@@ -72,17 +76,10 @@ class SpancastProcessor(SpanProcessor):
         """Return whether ended spans are passed on; not for a provider that is no longer in use."""
         return self._target is not None and not self._only_ours
 
-    def add_at_end(self, span: APISpan, attributes: Attributes) -> None:
-        """Add ``attributes`` to ``span`` when it ends: to set them at its start takes the SDK 8 µs."""
-        self._started[span.get_span_context().span_id] = span, attributes
-
-    def add_now(self, span: APISpan | None = None) -> None:
-        """Add the attributes of ``add_at_end``, if there are any, to ``span``; to every span if None."""
-        ids = list(self._started) if span is None else [span.get_span_context().span_id]
-        for span_id in ids:
-            started = self._started.pop(span_id, None)
-            if started is not None:
-                _add_missing(*started)
+    def make_running(self) -> None:
+        """Let the SDK make the running spans, for a processor that is added now."""
+        for span in list(self.running.values()):
+            span.made()
 
     def end_unparsed(self, span: APISpan, unparsed: Unparsed) -> None:
         """End ``span``; the target parses ``unparsed`` later, on its own thread."""
@@ -105,16 +102,19 @@ class SpancastProcessor(SpanProcessor):
         if self._target is not None and not self._only_ours:
             self._target.on_start(span, parent_context)
 
-    def on_end(self, span: ReadableSpan) -> None:
-        """Pass ``span`` to the target, and call its end callback."""
+    def on_end(self, span: ReadableSpan, complete: Callable[[ReadableSpan], Parsed] | None = None) -> None:
+        """Pass ``span`` to the target, and call its end callback.
+
+        ``complete`` adds the attributes of a deferred span, which does not have them, unless the traced call does.
+        """
         if END_CALLBACKS:
             _call_back(span)
         unparsed = None
-        if (self._unparsed or self._started) and (context := span.get_span_context()) is not None:
-            unparsed, started = self._unparsed.get(context.span_id), self._started.pop(context.span_id, None)
-            if started is not None and unparsed is None:
-                # The application has ended it.
-                unparsed = Unparsed(_nothing, 0, started[1])
+        if (self._unparsed or complete is not None) and (context := span.get_span_context()) is not None:
+            self.running.pop(context.span_id, None)
+            unparsed = self._unparsed.get(context.span_id)
+            if unparsed is None and complete is not None:
+                unparsed = Unparsed(complete, 0, _NO_ATTRIBUTES)
         target = self._target
         if target is not None and (not self._only_ours or _is_ours(span)):
             target.put(span, unparsed)
@@ -152,7 +152,3 @@ def _add_active_keys(span: Span, active: TraceKeys) -> None:
 def _add_missing(span: APISpan, attributes: Attributes) -> None:
     present: Any = getattr(span, "attributes", None) or ()
     span.set_attributes({name: value for name, value in attributes.items() if name not in present})
-
-
-def _nothing(_: ReadableSpan) -> Parsed | None:
-    return None

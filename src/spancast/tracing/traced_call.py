@@ -31,6 +31,7 @@ from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.unparsed import Parsed, Unparsed, attributes_of
 from spancast.tracing.completed_span import completed, exception_event
+from spancast.tracing.deferred_span import is_deferred
 from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
 from spancast.tracing.group_spans import SpanParent
 from spancast.tracing.openrouter_fields import forwarded
@@ -165,8 +166,8 @@ class TracedCall:
     """The ids of the span of a call whose response the provider stores."""
     _started_s = 0.0
     _started_with: Attributes
-    _added_at_end: Attributes = _NO_ATTRIBUTES
-    """Those of ``_started_with`` that the span was started without."""
+    _missing: Attributes = _NO_ATTRIBUTES
+    """The attributes of the start, if the span has ended without them (``DeferredSpan``)."""
     _times_every_chunk: bool | None = None
     _overridden: Mapping[str, Any] | None = None
 
@@ -255,9 +256,7 @@ class TracedCall:
                 links = [*links, *call_tracer.stored_responses.links(self._body.get(RESPONSE_ID))]
         self._started_s = time.perf_counter()
         span_factory = self._span_factory = call_tracer.span_factory()
-        processor = span_factory.adding_at_end
-        given = attributes if processor is None else None
-        span = self.span = span_factory.start_span(name, current, _CLIENT, given, links, trace_id_override)
+        span = self.span = span_factory.start_span(name, current, _CLIENT, lambda: attributes, links, trace_id_override)
         if is_stored:
             self._ids = span.get_span_context()
         context = trace_api.set_span_in_context(span, current)
@@ -266,9 +265,6 @@ class TracedCall:
         if entries:
             register_call(span, entries)
         if span.is_recording():
-            if processor is not None:
-                self._added_at_end = attributes
-                processor.add_at_end(span, attributes)
             self.records_response = True
             _open.add(weakref.ref(self, _open.discard))
             counters.add("spans_started")
@@ -535,7 +531,9 @@ class TracedCall:
                     span.end()
                 else:
                     size_bytes = (unparsed_bytes or 0) + self._request_size + self._inner_bytes
-                    processor.end_unparsed(span, Unparsed(self._complete, size_bytes, self._added_at_end))
+                    if is_deferred(span):
+                        self._missing = self._started_with
+                    processor.end_unparsed(span, Unparsed(self._complete, size_bytes, self._missing))
             # The span queue holds this object; a reference to the span would be a cycle.
             self.span = self.context = self._parent = self._body = self._foreign_span = None
             if parent is not None and parent.groups:
@@ -598,8 +596,6 @@ class TracedCall:
             elif self._foreign_span is not None:
                 self._add_missing(self._foreign_span, self._read()[0])
             return
-        if self._added_at_end:
-            self._span_factory.add_now(span)
         failure = self._failure
         if failure is not None:
             # Status and exception come first: they do not depend on the parsing, which may fail.
@@ -634,7 +630,7 @@ class TracedCall:
         exception = self._exception_attributes() if self._failure is not None else None
         event = None if exception is None else exception_event(exception, self._failed_ns, limits)
         status = None if failure is None else self._status_of(failure)
-        merged = {**self._added_at_end, **attributes_of(span), **attributes}
+        merged = {**self._missing, **attributes_of(span), **attributes}
         if self._measured is not None:
             metrics, lasted_s = self._measured
             self._measure(metrics, merged, lasted_s, _context_of(span))

@@ -1,0 +1,173 @@
+"""A span of ours that the SDK makes only if something reads or changes it before its end.
+
+To start and end a span with its attributes takes the SDK longer than all that spancast does for a call. If nothing but
+our processor sees the span, its name, ids and times are enough: the export thread adds the rest.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import Span as SDKSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.util.types import Attributes as OTelAttributes
+from opentelemetry.util.types import AttributeValue
+
+from spancast.model.call import Attributes
+from spancast.model.unparsed import Parsed
+from spancast.tracing.completed_span import completed
+
+if TYPE_CHECKING:
+    from spancast.tracing.span_factory import SpanFactory
+
+# Reentrant: the garbage collector may end a span on the thread that makes one.
+_making: Final = threading.RLock()
+
+
+class DeferredSpan(Span):
+    """A span with the ids ``context`` under ``parent``, not ended.
+
+    ``attributes`` returns the attributes of its start, when the SDK makes it or when it is exported. ``surroundings``
+    is the context that it was started in, and ``factory`` makes it.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 - one argument per part of a span
+        self,
+        factory: SpanFactory,
+        name: str,
+        context: SpanContext,
+        parent: SpanContext | None,
+        kind: SpanKind,
+        attributes: Callable[[], Attributes],
+        surroundings: Context,
+    ) -> None:
+        self._factory = factory
+        self.first_name: Final = name
+        self.context: Final = context
+        self._parent = parent
+        self.kind: Final = kind
+        self.first_attributes: Final = attributes
+        self.surroundings: Final = surroundings
+        self._is_ended = False
+        self._made: Any = None
+        """The span of the SDK, or the ended span; None before either."""
+        self.start_ns: Final = time.time_ns()
+
+    @property
+    def __class__(self) -> Any:  # noqa: ANN401 - a class # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return the class of the SDK's spans, for code that looks at it."""
+        return SDKSpan
+
+    @property
+    def instrumentation_scope(self) -> InstrumentationScope:
+        """Return the scope; like ``context`` and ``kind``, without making the span."""
+        return self._factory.scope
+
+    def get_span_context(self) -> SpanContext:
+        """Return the ids."""
+        return self.context
+
+    def is_recording(self) -> bool:
+        """Return whether the span has not ended."""
+        return not self._is_ended and (self._made is None or self._made.is_recording())
+
+    @property
+    def is_unmade(self) -> bool:
+        """Return whether the span is neither made nor ended."""
+        return self._made is None
+
+    def made(self) -> Any:  # noqa: ANN401 - the SDK's span
+        """Return the span that the SDK has made, now if not before; after the end, the ended span."""
+        with _making:
+            if self._made is None:
+                self._made = self._factory.make(self)
+        return self._made
+
+    def end(self, end_time: int | None = None) -> None:
+        """End the span."""
+        if self._is_ended:
+            return
+        if self._made is not None:
+            self._made.end(end_time)
+            return
+        factory = self._factory
+        self._made = ended = ReadableSpan(
+            self.first_name,
+            self.context,
+            self._parent,
+            factory.resource,
+            kind=self.kind,
+            start_time=self.start_ns,
+            end_time=time.time_ns() if end_time is None else end_time,
+            instrumentation_scope=factory.scope,
+        )
+        self._is_ended = True
+        factory.end_deferred(ended, self._complete)
+
+    def _complete(self, span: ReadableSpan) -> Parsed:
+        return completed(span, self.first_attributes(), None, None, self._factory.limits)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        """Set an attribute."""
+        self._change("set_attribute", key, value)
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        """Set attributes."""
+        self._change("set_attributes", attributes)
+
+    def add_event(self, name: str, attributes: OTelAttributes = None, timestamp: int | None = None) -> None:
+        """Add an event."""
+        self._change("add_event", name, attributes, timestamp)
+
+    def add_link(self, context: SpanContext, attributes: OTelAttributes = None) -> None:
+        """Add a link."""
+        self._change("add_link", context, attributes)
+
+    def update_name(self, name: str) -> None:
+        """Change the name."""
+        self._change("update_name", name)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        """Set the status."""
+        self._change("set_status", status, description)
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: OTelAttributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,
+    ) -> None:
+        """Add an event for ``exception``."""
+        self._change("record_exception", exception, attributes, timestamp, escaped)
+
+    def _change(self, method: str, *args: Any) -> None:  # noqa: ANN401 - the API's own values
+        # As the SDK does after the end: nothing.
+        if not self._is_ended:
+            getattr(self.made(), method)(*args)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the span, with the exception of its block as the SDK records it."""
+        if error is None or self._is_ended:
+            self.end()
+        else:
+            self.made().__exit__(kind, error, traceback)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's span has
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.made(), name)
+
+
+def is_deferred(span: Span) -> bool:
+    """Return whether nothing has made ``span`` yet: it will end without the attributes of its start."""
+    return type(span) is DeferredSpan and span.is_unmade
