@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any, Final
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Final, cast
 
 from opentelemetry import context as context_api
 from opentelemetry import metrics as metrics_api
@@ -30,6 +32,21 @@ _DEFAULT_LIMITS: Final = SpanLimits(
     max_attributes=_MOST, max_events=_MOST, max_links=_MOST, max_event_attributes=_MOST, max_link_attributes=_MOST,
     max_span_attributes=_MOST, max_attribute_length=SpanLimits.UNSET, max_span_attribute_length=SpanLimits.UNSET,
 )  # fmt: skip
+
+
+def context_accessors() -> tuple[Callable[[], Context], Callable[[Context], object]]:
+    """Return functions that get and set the current context: the public ones, unless it is a ``ContextVar``.
+
+    Each public function makes two more calls, and a step of a generator needs three of them.
+    """
+    variable = getattr(getattr(context_api, "_RUNTIME_CONTEXT", None), "_current_context", None)
+    if isinstance(variable, ContextVar):
+        known = cast("ContextVar[Context]", variable)
+        return known.get, known.set
+    return context_api.get_current, context_api.attach
+
+
+get_context, set_context = context_accessors()
 
 
 def suppress_instrumentation(context: Context) -> Context:

@@ -6,10 +6,10 @@ defaults, by name, are the request body; the result, or the yielded chunks, are 
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Generator, Mapping
 from contextlib import nullcontext
+from types import MethodType
 from typing import Any, Final
 
 import wrapt
@@ -132,7 +132,7 @@ class _Call:
 
             return Driven(inner, unrecorded_step, nullcontext())
         recorder = StepRecorder(traced_call)
-        return Driven(inner, functools.partial(step, recorder), recorder)
+        return Driven(inner, MethodType(step, recorder), recorder)
 
     async def _run(self, wrapped: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401 - the function's own result
         traced_call, kwargs = self._begin(wrapped, args, kwargs)

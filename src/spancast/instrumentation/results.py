@@ -158,14 +158,17 @@ class StepRecorder(StreamRecorder):
         """Return the next chunk, ``call(*args)``."""
         if self.has_ended:
             return call(*args)
-        if args and isinstance(args[0], GeneratorExit):
+        if args and args[0] is not None and isinstance(args[0], GeneratorExit):
             self._is_closing = True
             # The garbage collector may close it during the setting of a context variable; CPython before 3.12 crashes
             # if another one is set then.
             return call(*args)
         self._is_closing = False
         chunk = self.traced_call.step(call, *args)
-        self._record(chunk)
+        if self._feed is None or self._wants_time:
+            self._record(chunk)
+        else:
+            self._feed(chunk)
         return chunk
 
     async def step_async(self, call: Callable[..., Awaitable[Any]], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values

@@ -17,7 +17,7 @@ from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar
 
 from opentelemetry import trace as trace_api
-from opentelemetry.context import Context, attach, get_current
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode
 
@@ -30,6 +30,7 @@ from spancast.model.privacy import without_content
 from spancast.model.providers import OPENROUTER, UNKNOWN_SERVER, Server
 from spancast.model.trace_keys import NO_KEYS, TraceKeys
 from spancast.model.unparsed import Parsed, Unparsed, attributes_of
+from spancast.otel_private import get_context, set_context
 from spancast.tracing.completed_span import completed, exception_event
 from spancast.tracing.deferred_span import is_deferred
 from spancast.tracing.exception_capture import CapturedException, capture, message_of, traceback_text
@@ -367,7 +368,7 @@ class TracedCall:
         """Make the span current; nested calls annotate this one. Then call ``detach`` with the former ``around()``."""
         # First the mark: ``detach`` checks it for something to restore.
         CURRENT_CALL.set(self)
-        attach(self.context or get_current())
+        set_context(self.context or get_context())
 
     def detach(self, around: Around) -> None:
         """Undo ``attach``; no effect if that is done, or in another context (a coroutine closed elsewhere).
@@ -397,19 +398,19 @@ class TracedCall:
 
         It is ``attach`` and ``detach`` without their calls: a stream has hundreds of steps.
         """
-        outer, current = CURRENT_CALL.get(), get_current()
+        outer, current = CURRENT_CALL.get(), get_context()
         try:
             try:
                 CURRENT_CALL.set(self)
-                attach(current if self.context is None else self.context)
+                set_context(current if self.context is None else self.context)
                 return call(*args)
             finally:
                 if CURRENT_CALL.get() is self:
-                    attach(current)
+                    set_context(current)
                     CURRENT_CALL.set(outer)
         except BaseException:
             if CURRENT_CALL.get() is self:
-                attach(current)
+                set_context(current)
                 CURRENT_CALL.set(outer)
             raise
 
@@ -841,7 +842,7 @@ def _context_of(span: ReadableSpan) -> Context | None:
 
 def around() -> Around:
     """Return what is current now, to be restored by ``TracedCall.detach``."""
-    return CURRENT_CALL.get(), get_current()
+    return CURRENT_CALL.get(), get_context()
 
 
 def unrecorded(traced_call: TracedCall | None, function: Callable[[], T]) -> T:
@@ -861,7 +862,7 @@ async def unrecorded_async(traced_call: TracedCall | None, function: Callable[[]
 def restore(surroundings: Around) -> None:
     """Make current what ``around`` has returned."""
     call, context = surroundings
-    attach(context)
+    set_context(context)
     CURRENT_CALL.set(call)
 
 
@@ -879,9 +880,9 @@ def _in_child() -> None:
     _open.clear()
     if CURRENT_CALL.get() is not None:
         # The calls of the child are recorded under the span of the call that it was forked in.
-        context = unsuppressed(get_current())
+        context = unsuppressed(get_context())
         span = NonRecordingSpan(trace_api.get_current_span(context).get_span_context())
-        attach(trace_api.set_span_in_context(span, context))
+        set_context(trace_api.set_span_in_context(span, context))
 
 
 if hasattr(os, "register_at_fork"):
