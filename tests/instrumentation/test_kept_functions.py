@@ -171,8 +171,11 @@ class Answer:
 
 def test_result_that_cannot_be_copied_is_parsed_at_once() -> None:
     target = captured_by_target()
-    spancast.instrument(lambda **_: Answer(chat_answer("hello")["choices"]))(model="m", messages=messages())
-    assert target.taken[0][1] is None
+    answer = Answer(chat_answer("hello")["choices"])
+    spancast.instrument(lambda **_: answer)(model="m", messages=messages())
+    answer.choices[0]["message"]["content"] = "changed"
+    [(_, attributes, _)] = target.parsed()
+    assert "hello" in attributes["gen_ai.output.messages"]
     assert output_text(target) == "hello"
 
 

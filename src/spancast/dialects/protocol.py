@@ -33,6 +33,14 @@ class StreamReader(Protocol):
         """Return the response received so far; once complete, it equals the response without streaming."""
         ...
 
+    @property
+    def held_bytes(self) -> int | None:
+        """Return the size of what it holds, in bytes, for ``result`` on another thread; None to call it at once.
+
+        At once if it holds an object of the caller, who could change it.
+        """
+        return None
+
     def is_usage_only(self, chunk: object) -> bool:  # noqa: ARG002 - the default
         """Return whether ``chunk`` has nothing but the usage that ``Dialect.ask_for_usage`` requested."""
         return False

@@ -68,8 +68,8 @@ class Arrived:
 
     @property
     def unparsed_bytes(self) -> int | None:
-        """Return the size of the unparsed data, in bytes; None if everything has been parsed."""
-        return None
+        """Return the size of the unparsed data, in bytes; None if the response must be read at once."""
+        return self.reader.held_bytes
 
     def result(self) -> Response:
         """Return the response as far as it has arrived."""

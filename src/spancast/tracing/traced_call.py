@@ -148,6 +148,8 @@ class TracedCall:
     _failed_inner: Attributes | None = None
     """The attributes of the last inner call that has failed."""
     _parent: SpanParent | None = None
+    _parsed: tuple[Attributes, Failure | None] | None = None
+    """All attributes and the failure, if they were parsed before the end of the span."""
     _problems: Sequence[str] = ()
     _exception_type = ""
     _exceptions: list[CapturedException] | None = None
@@ -524,7 +526,10 @@ class TracedCall:
                     self._note_exception(error)
                 processor = self._only_processor(unparsed_bytes)
                 if processor is None and not self._is_left_to_outer(unparsed_bytes):
-                    self._finalize(span)
+                    if span is not None and is_deferred(span):
+                        processor, unparsed_bytes = self._span_factory.only_processor, self._parse_now()
+                    if processor is None:
+                        self._finalize(span)
         finally:
             # The span ends even if the code above has failed.
             if is_due and span is not None:
@@ -587,6 +592,14 @@ class TracedCall:
         self._inner_bytes += size_bytes
         return True
 
+    @never_raise
+    def _parse_now(self) -> int:
+        """Parse the call, whose span gets the result on the export thread; return the size of its texts."""
+        lasted_s = time.perf_counter() - self._started_s
+        attributes, _ = self._parsed = self._read()
+        self._measure_now(attributes, lasted_s)
+        return sum([len(value) for value in attributes.values() if isinstance(value, str)])
+
     def _finalize(self, span: Span | None) -> None:
         """Parse request and response, and set all attributes and the status on the span."""
         lasted_s = time.perf_counter() - self._started_s
@@ -639,7 +652,7 @@ class TracedCall:
 
     @never_raise
     def _parse(self) -> tuple[Attributes, Failure | None]:
-        attributes, failure = self._read()
+        attributes, failure = self._parsed or self._read()
         return self._fitted(attributes), failure
 
     def _fitted(self, attributes: Attributes) -> Attributes:

@@ -14,7 +14,7 @@ from spancast.dialects import accessors
 from spancast.dialects.delta_fast_path import DeltaFastPath
 from spancast.dialects.protocol import StreamReader
 from spancast.dialects.sanitize import shallow_copy
-from spancast.model import json_codec
+from spancast.model import json_codec, kept_copy
 from spancast.model.call import Response
 
 _STRING_FIELDS: Final = ("content", "reasoning", "reasoning_content", "refusal")
@@ -54,7 +54,7 @@ class ResponseReader(Protocol):
 class ChatStream(StreamReader):
     """A reader of the chunks of one response; without ``content`` it keeps no text."""
 
-    __slots__ = ("_choices", "_content", "_has_choice", "_read", "_response", "_texts", "fast_path")
+    __slots__ = ("_choices", "_content", "_has_choice", "_holds_objects", "_read", "_response", "_texts", "fast_path")
 
     def __init__(self, read: ResponseReader, *, content: bool) -> None:
         self._read = read
@@ -63,6 +63,7 @@ class ChatStream(StreamReader):
         self._choices: dict[int, _Choice] = {}
         self._has_choice = False
         """True after a chunk with a choice: fields that are sent once are known."""
+        self._holds_objects = False
         self._texts: dict[int, list[str]] = {}
         """The text pieces of each choice; empty without content."""
         self.fast_path = DeltaFastPath()
@@ -106,33 +107,51 @@ class ChatStream(StreamReader):
         """Process the next chunk: wire JSON, the SDK's object, or text (of choice 0)."""
         if type(chunk) is dict:
             if not (self._has_choice and self._feed_json_text(chunk)):
-                self._feed_any(chunk)  # pyright: ignore[reportUnknownArgumentType]
+                self._feed_any(self._copied(chunk))
             return
         # Fast path: most SDK chunks have text only.
         try:
             fields = chunk.__dict__
             (choice,) = fields["choices"]
-            choice_fields = choice.__dict__
-            delta = choice_fields["delta"]
-            is_text_only = (
-                self._has_choice
-                and fields["usage"] is None
-                and choice_fields["finish_reason"] is None
-                and choice_fields["logprobs"] is None
+            known = choice.__dict__
+            delta = known["delta"]
+            if (
+                fields["usage"] is None
+                and known["finish_reason"] is None
+                and known["logprobs"] is None
                 and delta.__pydantic_fields_set__ <= _TEXT_ONLY
                 and not ((extra := chunk.__pydantic_extra__) and _has_new_values(extra))
                 and not ((extra := choice.__pydantic_extra__) and _has_new_values(extra))
                 and not ((extra := delta.__pydantic_extra__) and _has_new_values(extra))
-            )
-            pieces = self._texts[choice_fields["index"]]
-            content = delta.content
+            ):
+                # There is no list before the first chunk of a choice.
+                pieces = self._texts[known["index"]]
+                content = delta.content
+                if content is None or type(content) is str:
+                    if content and self._content:
+                        pieces.append(content)
+                    return
         except (AttributeError, KeyError, TypeError, ValueError):
-            self._feed_any(chunk)
-            return
-        if not is_text_only or (content is not None and type(content) is not str):
-            self._feed_any(chunk)
-        elif content and self._content:
-            pieces.append(content)
+            # Another shape, or another class.
+            pass
+        self._feed_any(self._copied(chunk))
+
+    def _copied(self, chunk: Any) -> Any:  # noqa: ANN401 - an SDK's object has any class
+        """Return a copy of ``chunk``, which the caller could change; the object itself if it can't be copied."""
+        if type(chunk) is str:
+            return chunk
+        try:
+            return kept_copy.plain(chunk)
+        except kept_copy.NOT_PLAIN:
+            self._holds_objects = True
+            return chunk
+
+    @property
+    def held_bytes(self) -> int | None:
+        """Return the size of the texts, in bytes; None if an object is held that the caller could change."""
+        if self._holds_objects:
+            return None
+        return sum([choice.held_bytes for choice in self._choices.values()])
 
     def _feed_any(self, chunk: object) -> None:
         if isinstance(chunk, str):
@@ -223,6 +242,13 @@ class _Choice:
         self._audio_pieces: dict[str, list[str]] = {}
         self._logprobs: dict[str, Any] = {}
         self._final_fields: dict[str, Any] = {}
+
+    @property
+    def held_bytes(self) -> int:
+        """Return the size of its texts, in bytes."""
+        calls = [call.arguments for _, call in self._calls]
+        lists = [*self._pieces.values(), *self._audio_pieces.values(), *calls]
+        return sum([sum(map(len, pieces)) for pieces in lists])
 
     def pieces(self, name: str) -> list[str]:
         """Return the pieces of the text field ``name``."""
