@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from spancast.diagnostics import attempt
 from spancast.model import json_codec, semconv
@@ -132,13 +132,8 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
     if metadata is not None:
         for key, value in _read_metadata(metadata, validation_errors).items():
             custom.setdefault(key, value)
-    if not all(map(str.isascii, custom)):
-        custom = {clean(key): value for key, value in custom.items()}
-    given_custom = custom
-    if not {*map(type, custom.values())} <= _SCALARS:
-        # Copied, so that later changes by the caller have no effect.
-        custom = {key: json_data(value) for key, value in custom.items() if not json_codec.is_absent(value)}
-    validation_errors += _value_errors(given_custom, custom)
+    if custom:
+        custom = _read_custom(custom, validation_errors)
     session_id, user = _first(session_id, given.get("session_id")), _first(user, given.get("user"))
     return TraceKeys(
         **known,
@@ -148,6 +143,17 @@ def read(trace: object = None, *, session_id: object = None, user: object = None
         enabled=given.get("enabled") is not False,
         validation_errors=tuple(validation_errors),
     )
+
+
+def _read_custom(given: dict[str, Any], validation_errors: list[str]) -> dict[str, Any]:
+    if not all(map(str.isascii, given)):
+        given = {clean(key): value for key, value in given.items()}
+    custom = given
+    if not {*map(type, given.values())} <= _SCALARS:
+        # Copied, so that later changes by the caller have no effect.
+        custom = {key: json_data(value) for key, value in given.items() if not json_codec.is_absent(value)}
+    validation_errors += _value_errors(given, custom)
+    return custom
 
 
 def refusal(problem: str) -> str:
@@ -199,6 +205,8 @@ def _flatten(value: Mapping[str, Any], prefix: str, depth: int, into: Attributes
 
 
 def _mapping(name: str, value: object, validation_errors: list[str]) -> Mapping[Any, Any]:
+    if type(value) is dict:
+        return cast("dict[Any, Any]", value).copy()
     if json_codec.is_absent(value):
         return _NO_CUSTOM
     pairs = attempt(_pairs, value)
