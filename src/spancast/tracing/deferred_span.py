@@ -112,7 +112,7 @@ class DeferredSpan(Span):
         factory.end_deferred(ended, self._complete)
 
     def _complete(self, span: ReadableSpan) -> Parsed:
-        return completed(span, self.first_attributes(), None, None, self._factory.limits)
+        return completed(span, {**self.first_attributes()}, None, None, self._factory.limits)
 
     def set_attribute(self, key: str, value: AttributeValue) -> None:
         """Set an attribute."""

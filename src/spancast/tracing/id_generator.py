@@ -42,13 +42,16 @@ class FixedTraceIdGenerator(IdGenerator):
     """An id generator with a fixed trace id; span ids come from ``inner``, or it is ``span_id``.
 
     A copy of spancast's tracer uses it to start one root span, which so gets the caller's trace id without a
-    made-up parent.
+    made-up parent. ``is_random`` is the W3C level 2 random flag: an id that is a hash or the caller's is not random.
     """
 
-    def __init__(self, trace_id: int, inner: IdGenerator, span_id: int | None = None) -> None:
+    def __init__(
+        self, trace_id: int, inner: IdGenerator, span_id: int | None = None, *, is_random: bool = False
+    ) -> None:
         self._trace_id = trace_id
         self._inner = inner
         self._span_id = span_id
+        self._is_random = is_random
 
     def generate_span_id(self) -> int:
         """Return the fixed span id, or a new one from the tracer's own generator."""
@@ -59,5 +62,5 @@ class FixedTraceIdGenerator(IdGenerator):
         return self._trace_id
 
     def is_trace_id_random(self) -> bool:
-        """Return False for the W3C level 2 random flag: the id is a hash or comes from the caller."""
-        return False
+        """Return the random flag."""
+        return self._is_random

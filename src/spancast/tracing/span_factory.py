@@ -38,6 +38,7 @@ _ENOUGH_ATTRIBUTES: Final = 64
 _SAMPLED: Final = TraceFlags.SAMPLED
 _RANDOM: Final = getattr(TraceFlags, "RANDOM_TRACE_ID", 0)
 _ONLY_SAMPLED: Final = TraceFlags(_SAMPLED)
+_KNOWN_FLAGS: Final = frozenset({_SAMPLED, _SAMPLED | _RANDOM})
 _COUNTS_SPANS: Final = os.environ.get("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "").strip().lower() == "true"
 """Whether the SDK measures how many spans it starts."""
 
@@ -124,6 +125,8 @@ class SpanFactory:
             trace_id = generator.generate_trace_id() if trace_id_override is None else trace_id_override
         elif parent.trace_flags & _SAMPLED:
             trace_id, trace_state, flags = parent.trace_id, parent.trace_state, parent.trace_flags
+            if flags not in _KNOWN_FLAGS:
+                flags = TraceFlags(_SAMPLED | (flags & _RANDOM))
         else:
             return self._start(name, context, kind, attributes(), links, trace_id_override)
         ids = SpanContext(trace_id, generator.generate_span_id(), False, flags, trace_state)
@@ -136,7 +139,9 @@ class SpanFactory:
         if self._own is not None and self._own.processor is not None:
             self._own.processor.running.pop(span.context.span_id, None)
         tracer: Any = copy.copy(self._tracer)
-        tracer.id_generator = FixedTraceIdGenerator(span.context.trace_id, tracer.id_generator, span.context.span_id)
+        ids = span.context
+        is_random = bool(ids.trace_flags & _RANDOM)
+        tracer.id_generator = FixedTraceIdGenerator(ids.trace_id, tracer.id_generator, ids.span_id, is_random=is_random)
         attributes = span.first_attributes()
         return tracer.start_span(span.first_name, span.surroundings, span.kind, attributes, None, span.start_ns)
 
