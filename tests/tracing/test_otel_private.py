@@ -37,6 +37,25 @@ def test_version_without_suppression_keys_gets_the_string_keys(monkeypatch: pyte
     assert suppressed == {"suppress_instrumentation": True, "suppress_http_instrumentation": True}
 
 
+def test_context_accessors_are_those_of_opentelemetry() -> None:
+    context = Context({"kept": 1})
+    token = context_api.attach(context_api.get_current())
+    try:
+        otel_private.set_context(context)
+        assert context_api.get_current() is otel_private.get_context() is context
+    finally:
+        context_api.detach(token)
+    assert context_api.get_current() is otel_private.get_context()
+
+
+@pytest.mark.parametrize("runtime", [None, SimpleNamespace(_current_context="renamed")])
+def test_context_of_another_runtime_is_reached_by_the_public_functions(
+    runtime: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context_api, "_RUNTIME_CONTEXT", runtime)
+    assert otel_private.context_accessors() == (context_api.get_current, context_api.attach)
+
+
 def test_limits_are_those_of_the_tracer() -> None:
     limits = SpanLimits(max_span_attributes=7, max_span_attribute_length=11)
     found = otel_private.span_limits(TracerProvider(span_limits=limits).get_tracer("x"))
