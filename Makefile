@@ -115,9 +115,9 @@ peers: $(READY) ## test spancast with each other library that wraps the same cal
 	@SPANCAST_REQUIRE_PEERS=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(VENV)/peers/bin/python -m pytest -q -p pytest_asyncio.plugin \
 	  tests/instrumentation/test_other_instrumentations.py $(ARGS)
 
-STEPS ?= engines model attacks versions peers bench release
+STEPS ?= engines model attacks otel versions peers bench release
 
-nightly: $(READY) ## what takes hours: attacks in their long form, versions, peers, heavy engines, a real model, the benchmark, the release; all of STEPS run
+nightly: $(READY) ## what takes hours: attacks in their long form, versions of OpenTelemetry and Python, peers, heavy engines, a real model, the benchmark, the release; all of STEPS run
 	@failed=; for step in $(STEPS); do \
 	  echo "== make $$step"; \
 	  $(MAKE) --no-print-directory $$step || failed="$$failed $$step"; done; \
