@@ -95,10 +95,10 @@ def lost_entry() -> Entry | None:
 
 def baggage_keys(current: Context) -> TraceKeys:
     """Return ``session.id`` and ``user.id`` from OpenTelemetry baggage."""
-    session_id, user = baggage.get_baggage(semconv.SESSION_ID, current), baggage.get_baggage(semconv.USER_ID, current)
-    if session_id is None and user is None:
+    given = baggage.get_all(current)
+    if semconv.SESSION_ID not in given and semconv.USER_ID not in given:
         return NO_KEYS
-    return trace_keys.read(session_id=session_id, user=user)
+    return trace_keys.read(session_id=given.get(semconv.SESSION_ID), user=given.get(semconv.USER_ID))
 
 
 def register_call(span: Span, entries: tuple[Entry, ...]) -> None:
