@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from spancast.diagnostics import counters, warn_once
 from spancast.dialects.protocol import RESPONSE_ID, Dialect
-from spancast.instrumentation.call_keys import NAMES, has_keys
+from spancast.instrumentation.call_keys import NAMES, has_keys, without_keys
 from spancast.instrumentation.http_body import BodyCloseObserver, record_json_body, record_raw_body
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -276,11 +276,17 @@ class Request(CallDescription):
         has_keys = traced_call is not None and traced_call.keys is not NO_KEYS and traced_call.keys.enabled
         # A request without a body has no place for them.
         forwarded = traced_call.forwarded() if traced_call is not None and has_keys and data else None
-        if forwarded or not (NAMES.isdisjoint(extra or ()) and NAMES.isdisjoint(data)):
+        if not forwarded:
+            if extra and not NAMES.isdisjoint(extra):
+                changed = _copy(changed, options)
+                changed.extra_json = without_keys(extra) or None
+            if not NAMES.isdisjoint(data):
+                changed = _copy(changed, options)
+                changed.json_data = without_keys(data)
+        else:
             changed = _copy(changed, options)
-            given = forwarded or {}
-            left_out = {*NAMES, *(name for name, value in given.items() if value is None)}
-            sent = {name: value for name, value in given.items() if value is not None}
+            left_out = {*NAMES, *(name for name, value in forwarded.items() if value is None)}
+            sent = {name: value for name, value in forwarded.items() if value is not None}
             kept = {name: value for name, value in (extra or {}).items() if name not in left_out}
             changed.extra_json = {**kept, **sent} or None
             if not left_out.isdisjoint(data):

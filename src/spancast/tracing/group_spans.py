@@ -98,7 +98,8 @@ class GroupSpans:
                 group.ref_count -= 1
                 group.last_end_ns = max(group.last_end_ns, end_ns)
                 group.idle_since_s = now_s
-            ended = self._remove(group for group in groups if group.key is None and group.ref_count <= 0)
+            due = [group for group in groups if group.key is None and group.ref_count <= 0]
+            ended = self._remove(due) if due else due
         _end_spans(ended)
 
     def close(self, scope: GroupScope, own: tuple[Group, ...] = (), end_ns: int = 0) -> None:
