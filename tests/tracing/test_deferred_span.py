@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import signal
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace import Span as SDKSpan
@@ -42,6 +48,15 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(SpanFactory, "make", counting)
     return names
+
+
+@pytest.fixture
+def fast_switching() -> Iterator[None]:
+    """Switch threads as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 def ask(inside: Touch = lambda _: None) -> None:
@@ -183,6 +198,61 @@ def test_threads_that_touch_a_span_at_once_share_one_span_of_the_sdk(made: list[
     assert made == ["chat m"]
 
 
+def test_threads_that_end_a_span_at_once_end_it_once(fast_switching: None) -> None:
+    target = captured_by_target()
+
+    def end(span: Any) -> None:
+        together = threading.Barrier(6)
+
+        def wait_and_end() -> None:
+            together.wait(30)
+            span.end()
+
+        threads = [threading.Thread(target=wait_and_end) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+
+    for _ in range(200):
+        ask(end)
+    assert len(target.taken) == 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_child_that_was_forked_while_a_span_was_made_makes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured_by_target()
+    make = SpanFactory.make
+    is_making, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(factory: SpanFactory, span: Any) -> Any:
+        is_making.set()
+        may_go_on.wait(30)
+        return make(factory, span)
+
+    def fork(span: Any) -> None:
+        with monkeypatch.context() as patches:
+            patches.setattr(SpanFactory, "make", slowly)
+            thread = threading.Thread(target=span.set_attribute, args=("own", 1))
+            thread.start()
+            is_making.wait(30)
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(30)
+                ask(TOUCHES["attribute"])
+                os._exit(0)
+            finally:
+                os._exit(1)
+        may_go_on.set()
+        thread.join(30)
+        statuses.append(os.waitpid(child, 0)[1])
+
+    statuses: list[int] = []
+    ask(fork)
+    assert statuses == [0]
+
+
 @pytest.mark.parametrize("flags", [0x00, 0x01, 0x02, 0x03, 0xFF])
 def test_flags_of_a_parent_are_passed_on_as_by_the_sdk(flags: int) -> None:
     def under_parent() -> None:
@@ -220,3 +290,24 @@ def test_nothing_is_kept_of_a_span_that_was_touched() -> None:
     processor = provider.processor
     assert processor is not None
     assert processor.running == {}
+
+
+@pytest.mark.parametrize("touch", [lambda _: None, TOUCHES["attribute"]], ids=["deferred", "made"])
+def test_ended_span_that_is_kept_does_not_keep_its_context(touch: Touch) -> None:
+    class Held:
+        pass
+
+    captured_by_target()
+    spans: list[Any] = []
+
+    def run() -> weakref.ref[Held]:
+        held = Held()
+        token = context_api.attach(context_api.set_value("held", held))
+        ask(lambda span: (spans.append(span), touch(span)))
+        context_api.detach(token)
+        return weakref.ref(held)
+
+    known = run()
+    gc.collect()
+    assert known() is None
+    assert not spans[0].is_recording()
