@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
 import signal
@@ -24,6 +25,7 @@ from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provi
 import spancast
 from spancast.dialects.openai_chat.answers import chat_answer
 from spancast.tracing import span_factory
+from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.span_factory import SpanFactory
 
 Touch = Callable[[Any], object]
@@ -175,6 +177,51 @@ def test_processor_that_is_added_during_a_call_gets_the_whole_span() -> None:
     assert attributes["gen_ai.provider.name"] == "openai"
     assert "hello" in str(attributes["gen_ai.output.messages"])
     assert len(target.taken) == 1
+
+
+def test_processor_that_is_added_while_a_span_starts_gets_the_whole_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, exporter = own_provider(), InMemorySpanExporter()
+    captured_by_target(provider)
+    factory = CALL_TRACER.span_factory()
+    generator: Any = factory._generator  # pyright: ignore[reportPrivateUsage]
+    generate = generator.generate_span_id
+
+    def generate_late() -> int:
+        # As another thread does.
+        monkeypatch.undo()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        return generate()
+
+    monkeypatch.setattr(generator, "generate_span_id", generate_late)
+    with spancast.trace(trace_name="t"):
+        pass
+    [span] = exporter.get_finished_spans()
+    assert (span.attributes or {})["gen_ai.workflow.name"] == "t"
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, repr])
+def test_copy_and_text_of_a_span_are_those_of_the_sdk(copy_of: Touch) -> None:
+    found: list[object] = []
+
+    def look(span: Any) -> None:
+        ids = str(span.get_span_context())
+        try:
+            copied: Any = copy_of(span)
+        except TypeError as error:
+            found.append(type(error))
+        else:
+            found.append(copied.replace(ids, "IDS") if isinstance(copied, str) else type(copied))
+            if not isinstance(copied, str):
+                copied.set_attribute("own", 1)
+
+    target = captured_by_target()
+    ask(look)
+    provider = own_provider()
+    of_sdk = captured_by_target(provider)
+    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    ask(look)
+    assert found[0] == found[1]
+    assert only(target) == only(of_sdk)
 
 
 def test_threads_that_touch_a_span_at_once_share_one_span_of_the_sdk(made: list[str]) -> None:

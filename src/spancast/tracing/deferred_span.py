@@ -171,6 +171,15 @@ class DeferredSpan(Span):
         else:
             self.made().__exit__(kind, error, traceback)
 
+    def __repr__(self) -> str:
+        """Return the text that the SDK's span has."""
+        name = self.first_name if self._made is None else self._made.name
+        return f'_Span(name="{name}", context={self.context})'
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 - as of any object
+        """Return what copies the SDK's span, or why it can't be copied."""
+        return self.made().__reduce_ex__(protocol)
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's span has
         if name.startswith("__"):
             raise AttributeError(name)
