@@ -222,3 +222,29 @@ def test_kept_copy_of_a_model_has_the_fields_that_are_given(server: ReplayServer
     assert kept is not None
     first, second = kept_copy.restore(kept)
     assert first == second == {**answer.model_dump(exclude_none=True), "_request_id": "req_1"}
+
+
+TOKEN = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1.5, "bytes": [98]}]}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {"content": "x" * 100}},
+        {"delta": {"content": [{"type": "text", "text": "x" * 100}]}},
+        {"delta": {"reasoning_details": [{"type": "reasoning.text", "text": "x" * 100, "index": 0}]}},
+        {"delta": {"thoughts": "x" * 100}},
+        {"delta": {"content": "a"}, "logprobs": {"content": [TOKEN]}},
+    ],
+    ids=["text", "parts", "reasoning details", "unknown field", "log probabilities"],
+)
+def test_memory_of_a_stream_that_waits_for_its_parsing_is_counted(choice: dict[str, Any]) -> None:
+    def stream(**_: Any) -> Iterator[Any]:
+        for _number in range(50):
+            yield {"choices": [{"index": 0, **choice}]}
+
+    target = captured_by_target()
+    list(spancast.instrument(stream)(model="m", messages=messages()))
+    [(_, unparsed)] = target.taken
+    assert unparsed is not None
+    assert unparsed.size_bytes > 50 * 90

@@ -148,8 +148,12 @@ class ChatStream(StreamReader):
 
     @property
     def held_bytes(self) -> int | None:
-        """Return the size of the texts, in bytes; None if an object is held that the caller could change."""
-        if self._holds_objects:
+        """Return the size of the texts, in bytes.
+
+        None if an object is held that the caller could change, or log probabilities: thousands of small objects, which
+        the limit of the span queue would not count.
+        """
+        if self._holds_objects or any([choice.has_logprobs for choice in self._choices.values()]):
             return None
         return sum([choice.held_bytes for choice in self._choices.values()])
 
@@ -244,10 +248,17 @@ class _Choice:
         self._final_fields: dict[str, Any] = {}
 
     @property
+    def has_logprobs(self) -> bool:
+        """Return whether it has log probabilities."""
+        return bool(self._logprobs)
+
+    @property
     def held_bytes(self) -> int:
         """Return the size of its texts, in bytes."""
         calls = [call.arguments for _, call in self._calls]
-        lists = [*self._pieces.values(), *self._audio_pieces.values(), *calls]
+        others = [*self._other.values(), *[part.values() for part in (*self._parts, *self._details.values())]]
+        texts = [text for values in others for text in values if isinstance(text, str)]
+        lists = [*self._pieces.values(), *self._audio_pieces.values(), *calls, texts]
         return sum([sum(map(len, pieces)) for pieces in lists])
 
     def pieces(self, name: str) -> list[str]:
