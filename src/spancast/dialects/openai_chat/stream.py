@@ -153,7 +153,7 @@ class ChatStream(StreamReader):
         None if an object is held that the caller could change, or log probabilities: thousands of small objects, which
         the limit of the span queue would not count.
         """
-        if self._holds_objects or any([choice.has_logprobs for choice in self._choices.values()]):
+        if self._holds_objects or any(choice.has_logprobs for choice in self._choices.values()):
             return None
         return sum([choice.held_bytes for choice in self._choices.values()])
 
