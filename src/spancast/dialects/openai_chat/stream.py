@@ -116,7 +116,8 @@ class ChatStream(StreamReader):
             known = choice.__dict__
             delta = known["delta"]
             if (
-                fields["usage"] is None
+                self._has_choice
+                and fields["usage"] is None
                 and known["finish_reason"] is None
                 and known["logprobs"] is None
                 and delta.__pydantic_fields_set__ <= _TEXT_ONLY
@@ -124,7 +125,6 @@ class ChatStream(StreamReader):
                 and not ((extra := choice.__pydantic_extra__) and _has_new_values(extra))
                 and not ((extra := delta.__pydantic_extra__) and _has_new_values(extra))
             ):
-                # There is no list before the first chunk of a choice.
                 pieces = self._texts[known["index"]]
                 content = delta.content
                 if content is None or type(content) is str:
