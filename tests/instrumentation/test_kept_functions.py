@@ -10,6 +10,7 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from openai.types.chat import ChatCompletionChunk
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provider, shown
@@ -222,3 +223,46 @@ def test_kept_copy_of_a_model_has_the_fields_that_are_given(server: ReplayServer
     assert kept is not None
     first, second = kept_copy.restore(kept)
     assert first == second == {**answer.model_dump(exclude_none=True), "_request_id": "req_1"}
+
+
+TOKEN = {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "b", "logprob": -1.5, "bytes": [98]}]}
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"delta": {"content": "x" * 100}},
+        {"delta": {"content": [{"type": "text", "text": "x" * 100}]}},
+        {"delta": {"reasoning_details": [{"type": "reasoning.text", "text": "x" * 100, "index": 0}]}},
+        {"delta": {"thoughts": "x" * 100}},
+        {"delta": {"content": "a"}, "logprobs": {"content": [TOKEN]}},
+    ],
+    ids=["text", "parts", "reasoning details", "unknown field", "log probabilities"],
+)
+def test_memory_of_a_stream_that_waits_for_its_parsing_is_counted(choice: dict[str, Any]) -> None:
+    def stream(**_: Any) -> Iterator[Any]:
+        for _number in range(50):
+            yield {"choices": [{"index": 0, **choice}]}
+
+    target = captured_by_target()
+    list(spancast.instrument(stream)(model="m", messages=messages()))
+    [(_, unparsed)] = target.taken
+    assert unparsed is not None
+    assert unparsed.size_bytes > 50 * 90
+
+
+@pytest.mark.parametrize("as_dict", [False, True], ids=["objects", "JSON data"])
+def test_chunks_after_a_text_give_their_id_and_model(as_dict: bool) -> None:
+    def stream(**_: Any) -> Iterator[Any]:
+        yield "Well, "
+        chunk = ChatCompletionChunk.model_validate({
+            "id": "chunk-1", "object": "chat.completion.chunk", "created": 1, "model": "served",
+            "choices": [{"index": 0, "delta": {"content": "hello"}, "finish_reason": None, "logprobs": None}],
+        })  # fmt: skip
+        yield chunk.model_dump() if as_dict else chunk
+
+    target = captured_by_target()
+    list(spancast.instrument(stream)(model="m", messages=messages()))
+    [(_, attributes, _)] = target.parsed()
+    assert (attributes["gen_ai.response.id"], attributes["gen_ai.response.model"]) == ("chunk-1", "served")
+    assert output_text(target) == "Well, hello"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import os
+import signal
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry import context as context_api
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace import Span as SDKSpan
@@ -18,6 +25,7 @@ from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provi
 import spancast
 from spancast.dialects.openai_chat.answers import chat_answer
 from spancast.tracing import span_factory
+from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.span_factory import SpanFactory
 
 Touch = Callable[[Any], object]
@@ -42,6 +50,15 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(SpanFactory, "make", counting)
     return names
+
+
+@pytest.fixture
+def fast_switching() -> Iterator[None]:
+    """Switch threads as often as possible."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
 
 
 def ask(inside: Touch = lambda _: None) -> None:
@@ -162,6 +179,51 @@ def test_processor_that_is_added_during_a_call_gets_the_whole_span() -> None:
     assert len(target.taken) == 1
 
 
+def test_processor_that_is_added_while_a_span_starts_gets_the_whole_span(monkeypatch: pytest.MonkeyPatch) -> None:
+    provider, exporter = own_provider(), InMemorySpanExporter()
+    captured_by_target(provider)
+    factory = CALL_TRACER.span_factory()
+    generator: Any = factory._generator  # pyright: ignore[reportPrivateUsage]
+    generate = generator.generate_span_id
+
+    def generate_late() -> int:
+        # As another thread does.
+        monkeypatch.undo()
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        return generate()
+
+    monkeypatch.setattr(generator, "generate_span_id", generate_late)
+    with spancast.trace(trace_name="t"):
+        pass
+    [span] = exporter.get_finished_spans()
+    assert (span.attributes or {})["gen_ai.workflow.name"] == "t"
+
+
+@pytest.mark.parametrize("copy_of", [copy.copy, copy.deepcopy, repr])
+def test_copy_and_text_of_a_span_are_those_of_the_sdk(copy_of: Touch) -> None:
+    found: list[object] = []
+
+    def look(span: Any) -> None:
+        ids = str(span.get_span_context())
+        try:
+            copied: Any = copy_of(span)
+        except TypeError as error:
+            found.append(type(error))
+        else:
+            found.append(copied.replace(ids, "IDS") if isinstance(copied, str) else type(copied))
+            if not isinstance(copied, str):
+                copied.set_attribute("own", 1)
+
+    target = captured_by_target()
+    ask(look)
+    provider = own_provider()
+    of_sdk = captured_by_target(provider)
+    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    ask(look)
+    assert found[0] == found[1]
+    assert only(target) == only(of_sdk)
+
+
 def test_threads_that_touch_a_span_at_once_share_one_span_of_the_sdk(made: list[str]) -> None:
     target = captured_by_target()
     together = threading.Barrier(8)
@@ -181,6 +243,61 @@ def test_threads_that_touch_a_span_at_once_share_one_span_of_the_sdk(made: list[
     [(_, attributes, _)] = target.parsed()
     assert {name for name in attributes if name.startswith("own.")} == {f"own.{number}" for number in range(8)}
     assert made == ["chat m"]
+
+
+def test_threads_that_end_a_span_at_once_end_it_once(fast_switching: None) -> None:
+    target = captured_by_target()
+
+    def end(span: Any) -> None:
+        together = threading.Barrier(6)
+
+        def wait_and_end() -> None:
+            together.wait(30)
+            span.end()
+
+        threads = [threading.Thread(target=wait_and_end) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+
+    for _ in range(200):
+        ask(end)
+    assert len(target.taken) == 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_child_that_was_forked_while_a_span_was_made_makes_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    captured_by_target()
+    make = SpanFactory.make
+    is_making, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(factory: SpanFactory, span: Any) -> Any:
+        is_making.set()
+        may_go_on.wait(30)
+        return make(factory, span)
+
+    def fork(span: Any) -> None:
+        with monkeypatch.context() as patches:
+            patches.setattr(SpanFactory, "make", slowly)
+            thread = threading.Thread(target=span.set_attribute, args=("own", 1))
+            thread.start()
+            is_making.wait(30)
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.alarm(30)
+                ask(TOUCHES["attribute"])
+                os._exit(0)
+            finally:
+                os._exit(1)
+        may_go_on.set()
+        thread.join(30)
+        statuses.append(os.waitpid(child, 0)[1])
+
+    statuses: list[int] = []
+    ask(fork)
+    assert statuses == [0]
 
 
 @pytest.mark.parametrize("flags", [0x00, 0x01, 0x02, 0x03, 0xFF])
@@ -220,3 +337,24 @@ def test_nothing_is_kept_of_a_span_that_was_touched() -> None:
     processor = provider.processor
     assert processor is not None
     assert processor.running == {}
+
+
+@pytest.mark.parametrize("touch", [lambda _: None, TOUCHES["attribute"]], ids=["deferred", "made"])
+def test_ended_span_that_is_kept_does_not_keep_its_context(touch: Touch) -> None:
+    class Held:
+        pass
+
+    captured_by_target()
+    spans: list[Any] = []
+
+    def run() -> weakref.ref[Held]:
+        held = Held()
+        token = context_api.attach(context_api.set_value("held", held))
+        ask(lambda span: (spans.append(span), touch(span)))
+        context_api.detach(token)
+        return weakref.ref(held)
+
+    known = run()
+    gc.collect()
+    assert known() is None
+    assert not spans[0].is_recording()

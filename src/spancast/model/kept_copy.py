@@ -16,7 +16,7 @@ _VERSION: Final = 2
 """The last format that does not look for references to one object."""
 NOT_PLAIN: Final = (AttributeError, RuntimeError, TypeError, ValueError)
 """What ``plain`` raises: something else is inside, another thread changes it, or it is too deep."""
-_MAX_MODELS: Final = 1024
+_MAX_MODELS: Final = 256
 _models: Final[set[type[Any]]] = set()
 """Classes of pydantic models that were seen."""
 _SCALARS: Final = frozenset({str, bool, int, float, type(None)})

@@ -20,6 +20,7 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import Attributes as OTelAttributes
 from opentelemetry.util.types import AttributeValue
 
+from spancast.diagnostics import after_fork_in_child
 from spancast.model.call import Attributes
 from spancast.model.unparsed import Parsed
 from spancast.tracing.completed_span import completed
@@ -27,8 +28,9 @@ from spancast.tracing.completed_span import completed
 if TYPE_CHECKING:
     from spancast.tracing.span_factory import SpanFactory
 
+_NO_CONTEXT: Final = Context()
 # Reentrant: the garbage collector may end a span on the thread that makes one.
-_making: Final = threading.RLock()
+_making = threading.RLock()
 
 
 class DeferredSpan(Span):
@@ -54,7 +56,7 @@ class DeferredSpan(Span):
         self._parent = parent
         self.kind: Final = kind
         self.first_attributes: Final = attributes
-        self.surroundings: Final = surroundings
+        self.surroundings = surroundings
         self._is_ended = False
         self._made: Any = None
         """The span of the SDK, or the ended span; None before either."""
@@ -88,28 +90,35 @@ class DeferredSpan(Span):
         with _making:
             if self._made is None:
                 self._made = self._factory.make(self)
+                self.surroundings = _NO_CONTEXT
         return self._made
 
     def end(self, end_time: int | None = None) -> None:
         """End the span."""
-        if self._is_ended:
-            return
-        if self._made is not None:
-            self._made.end(end_time)
-            return
+        ended: ReadableSpan | None = None
         factory = self._factory
-        self._made = ended = ReadableSpan(
-            self.first_name,
-            self.context,
-            self._parent,
-            factory.resource,
-            kind=self.kind,
-            start_time=self.start_ns,
-            end_time=time.time_ns() if end_time is None else end_time,
-            instrumentation_scope=factory.scope,
-        )
-        self._is_ended = True
-        factory.end_deferred(ended, self._complete)
+        with _making:
+            # Only one of the threads that end it passes it on.
+            if self._is_ended:
+                return
+            if self._made is None:
+                self._is_ended = True
+                # The caller may keep the span; the context holds the spans around it, and they theirs.
+                self.surroundings = _NO_CONTEXT
+                self._made = ended = ReadableSpan(
+                    self.first_name,
+                    self.context,
+                    self._parent,
+                    factory.resource,
+                    kind=self.kind,
+                    start_time=self.start_ns,
+                    end_time=time.time_ns() if end_time is None else end_time,
+                    instrumentation_scope=factory.scope,
+                )
+        if ended is None:
+            self._made.end(end_time)
+        else:
+            factory.end_deferred(ended, self._complete)
 
     def _complete(self, span: ReadableSpan) -> Parsed:
         return completed(span, {**self.first_attributes()}, None, None, self._factory.limits)
@@ -162,10 +171,28 @@ class DeferredSpan(Span):
         else:
             self.made().__exit__(kind, error, traceback)
 
+    def __repr__(self) -> str:
+        """Return the text that the SDK's span has."""
+        name = self.first_name if self._made is None else self._made.name
+        return f'_Span(name="{name}", context={self.context})'
+
+    def __reduce_ex__(self, protocol: Any) -> Any:  # noqa: ANN401 - as of any object
+        """Return what copies the SDK's span, or why it can't be copied."""
+        return self.made().__reduce_ex__(protocol)
+
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the SDK's span has
         if name.startswith("__"):
             raise AttributeError(name)
         return getattr(self.made(), name)
+
+
+def _new_lock() -> None:
+    global _making  # noqa: PLW0603 - one per process
+    _making = threading.RLock()
+
+
+# A lock that another thread holds during a fork stays locked in the child.
+after_fork_in_child(_new_lock)
 
 
 def is_deferred(span: Span) -> bool:

@@ -132,6 +132,9 @@ class SpanFactory:
         ids = SpanContext(trace_id, generator.generate_span_id(), False, flags, trace_state)
         span = DeferredSpan(self, name, ids, parent, kind, attributes, context)
         processor.running[ids.span_id] = span
+        if self.only_processor is None:
+            # Another processor was added meanwhile, which has not found it there.
+            span.made()
         return span
 
     def make(self, span: DeferredSpan) -> Span:

@@ -527,8 +527,10 @@ class TracedCall:
                 processor = self._only_processor(unparsed_bytes)
                 if processor is None and not self._is_left_to_outer(unparsed_bytes):
                     if span is not None and is_deferred(span):
-                        processor, unparsed_bytes = self._span_factory.only_processor, self._parse_now()
-                    if processor is None:
+                        processor = self._span_factory.only_processor
+                    if processor is not None:
+                        unparsed_bytes = self._parse_now()
+                    else:
                         self._finalize(span)
         finally:
             # The span ends even if the code above has failed.

@@ -116,7 +116,8 @@ class ChatStream(StreamReader):
             known = choice.__dict__
             delta = known["delta"]
             if (
-                fields["usage"] is None
+                self._has_choice
+                and fields["usage"] is None
                 and known["finish_reason"] is None
                 and known["logprobs"] is None
                 and delta.__pydantic_fields_set__ <= _TEXT_ONLY
@@ -124,7 +125,6 @@ class ChatStream(StreamReader):
                 and not ((extra := choice.__pydantic_extra__) and _has_new_values(extra))
                 and not ((extra := delta.__pydantic_extra__) and _has_new_values(extra))
             ):
-                # There is no list before the first chunk of a choice.
                 pieces = self._texts[known["index"]]
                 content = delta.content
                 if content is None or type(content) is str:
@@ -148,8 +148,12 @@ class ChatStream(StreamReader):
 
     @property
     def held_bytes(self) -> int | None:
-        """Return the size of the texts, in bytes; None if an object is held that the caller could change."""
-        if self._holds_objects:
+        """Return the size of the texts, in bytes.
+
+        None if an object is held that the caller could change, or log probabilities: thousands of small objects, which
+        the limit of the span queue would not count.
+        """
+        if self._holds_objects or any(choice.has_logprobs for choice in self._choices.values()):
             return None
         return sum([choice.held_bytes for choice in self._choices.values()])
 
@@ -244,10 +248,17 @@ class _Choice:
         self._final_fields: dict[str, Any] = {}
 
     @property
+    def has_logprobs(self) -> bool:
+        """Return whether it has log probabilities."""
+        return bool(self._logprobs)
+
+    @property
     def held_bytes(self) -> int:
         """Return the size of its texts, in bytes."""
         calls = [call.arguments for _, call in self._calls]
-        lists = [*self._pieces.values(), *self._audio_pieces.values(), *calls]
+        others = [*self._other.values(), *[part.values() for part in (*self._parts, *self._details.values())]]
+        texts = [text for values in others for text in values if isinstance(text, str)]
+        lists = [*self._pieces.values(), *self._audio_pieces.values(), *calls, texts]
         return sum([sum(map(len, pieces)) for pieces in lists])
 
     def pieces(self, name: str) -> list[str]:
