@@ -244,6 +244,10 @@ NAMES = st.sampled_from(sorted([
 ])) | st.text(max_size=12)  # fmt: skip
 
 
+def test_json_text_that_a_word_replaces_is_that_word() -> None:
+    assert without_content({"error.type": '["who", "knows"]'})["error.type"] == "_OTHER"
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(NAMES, JSON | JSON.map(json.dumps), max_size=6))
 def test_filter_never_raises_and_is_idempotent(attributes: dict[str, Any]) -> None:

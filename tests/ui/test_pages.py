@@ -290,6 +290,8 @@ def test_tool_result_of_the_next_trace_and_numbers_of_calls(browser: Browser, tm
     context = browser.new_context()
     with served(store.path) as address:
         reader = Reader(context, address)
+        # Both traces are in the index.
+        reader.open("/").locator("[data-row]").nth(1).wait_for()
         reader.open(f"/trace/{1:032x}")
         assert re.search(
             r'refund call_0 sku: "A-17" result, sent with chat .* later state: "paid"', reader.text("#call")

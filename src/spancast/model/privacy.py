@@ -613,7 +613,10 @@ def _apply(rule: Rule, value: Any) -> Any:  # noqa: ANN401 - any attribute value
     kept_value = None if given is None else rule(given)
     if kept_value is None:
         return None
-    return value if kept_value == given else json_codec.encode(kept_value) if is_json else kept_value
+    if kept_value == given:
+        return value
+    # A word that replaces a whole JSON text is no JSON text.
+    return json_codec.encode(kept_value) if is_json and not isinstance(kept_value, str) else kept_value
 
 
 def without_content(attributes: Mapping[str, Any]) -> dict[str, Any]:
