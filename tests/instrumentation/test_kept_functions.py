@@ -11,9 +11,7 @@ import anthropic
 import openai
 import pytest
 from openai.types.chat import ChatCompletionChunk
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provider, shown
+from tests.tracing.span_targets import SpanTarget, captured_by_target, captured_from_sdk, shown
 
 import spancast
 from spancast.diagnostics import reraise_internal_errors
@@ -124,9 +122,7 @@ def test_call_parsed_later_gives_the_span_of_parsing_at_once(way: str, server: R
     [(_, unparsed)] = later.taken
     assert unparsed is not None, "nothing was left to parse"
     assert unparsed.size_bytes > len("Be brief.")
-    provider = own_provider()
-    at_once = captured_by_target(provider)
-    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    at_once = captured_from_sdk()
     call(begin(server), dialect)
     [(_, unparsed)] = at_once.taken
     assert unparsed is None

@@ -6,6 +6,8 @@ from typing import Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import spancast
 from spancast.model.unparsed import Parsed, Unparsed, as_ended
@@ -55,6 +57,14 @@ def captured_by_target(provider: SpancastTracerProvider | None = None, **setting
     target, processor = SpanTarget(), RUNTIME.processor_of(provider)
     assert processor is not None
     processor.set_target(target)
+    return target
+
+
+def captured_from_sdk(**settings: Any) -> SpanTarget:
+    """Return the target of spans that the SDK makes at their start, since another processor sees them."""
+    provider = own_provider()
+    target = captured_by_target(provider, **settings)
+    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
     return target
 
 

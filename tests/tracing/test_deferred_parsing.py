@@ -24,7 +24,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
-from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provider, shown
+from tests.tracing.span_targets import SpanTarget, captured_by_target, captured_from_sdk, own_provider, shown
 
 import spancast
 from spancast.diagnostics import counters, reraise_internal_errors
@@ -91,9 +91,7 @@ def both_ways(client: Any, way: str, server: ReplayServer) -> tuple[dict[str, An
     outcome(client, way, server)
     [(_, unparsed)] = target.taken
     assert unparsed is not None, "nothing was left to parse"
-    provider = own_provider()
-    at_once = captured_by_target(provider)
-    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    at_once = captured_from_sdk()
     outcome(client, way, server)
     [(_, unparsed)] = at_once.taken
     assert unparsed is None, "another processor was given an unparsed span"

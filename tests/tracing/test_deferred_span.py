@@ -20,10 +20,12 @@ from opentelemetry.sdk.trace import Span as SDKSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, Status, StatusCode, TraceFlags
-from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provider, shown
+from tests.tracing.span_targets import SpanTarget, captured_by_target, captured_from_sdk, own_provider, shown
 
 import spancast
+from spancast.diagnostics import reraise_internal_errors, reset_warnings
 from spancast.dialects.openai_chat.answers import chat_answer
+from spancast.model.trace_keys import TraceKeys
 from spancast.tracing import span_factory
 from spancast.tracing.call_tracer import CALL_TRACER
 from spancast.tracing.span_factory import SpanFactory
@@ -116,9 +118,7 @@ def only(target: SpanTarget) -> dict[str, Any]:
 def test_touched_span_is_that_of_the_sdk(touch: Touch) -> None:
     target = captured_by_target()
     ask(touch)
-    provider = own_provider()
-    of_sdk = captured_by_target(provider)
-    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    of_sdk = captured_from_sdk()
     ask(touch)
     assert only(target) == only(of_sdk)
 
@@ -127,9 +127,7 @@ def test_untouched_span_is_that_of_the_sdk_which_does_not_make_it(made: list[str
     target = captured_by_target()
     ask()
     assert made == []
-    provider = own_provider()
-    of_sdk = captured_by_target(provider)
-    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    of_sdk = captured_from_sdk()
     ask()
     assert only(target) == only(of_sdk)
 
@@ -166,6 +164,34 @@ def test_span_can_be_read_while_it_runs_and_after_its_end(made: list[str]) -> No
         span.set_attribute("late", 1)
         span.end()
         assert "late" not in span.attributes
+
+
+def test_change_of_an_ended_span_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    captured_by_target()
+    spans: list[Any] = []
+    ask(spans.append)
+    reset_warnings()
+    spans[0].set_attribute("late", 1)
+    assert "`set_attribute` of a span that has ended has no effect" in caplog.text
+
+
+def test_defect_in_the_attributes_of_the_start_does_not_reach_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: Any) -> Any:
+        message = "a defect"
+        raise RuntimeError(message)
+
+    target = captured_by_target()
+    former = reraise_internal_errors(enabled=False)
+    try:
+        with spancast.trace(trace_name="t"):
+            monkeypatch.setattr(TraceKeys, "attributes", broken)
+            trace_api.get_current_span().set_attribute("own", 1)
+            monkeypatch.undo()
+    finally:
+        reraise_internal_errors(enabled=former)
+    [(_, attributes, _)] = target.parsed()
+    assert attributes["own"] == 1
+    assert spancast.stats().internal_errors >= 1
 
 
 def test_processor_that_is_added_during_a_call_gets_the_whole_span() -> None:
@@ -216,9 +242,7 @@ def test_copy_and_text_of_a_span_are_those_of_the_sdk(copy_of: Touch) -> None:
 
     target = captured_by_target()
     ask(look)
-    provider = own_provider()
-    of_sdk = captured_by_target(provider)
-    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    of_sdk = captured_from_sdk()
     ask(look)
     assert found[0] == found[1]
     assert only(target) == only(of_sdk)
@@ -309,9 +333,7 @@ def test_flags_of_a_parent_are_passed_on_as_by_the_sdk(flags: int) -> None:
 
     target = captured_by_target()
     under_parent()
-    provider = own_provider()
-    of_sdk = captured_by_target(provider)
-    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    of_sdk = captured_from_sdk()
     under_parent()
     assert len(target.taken) == len(of_sdk.taken) == (flags & 1)
     if flags & 1:

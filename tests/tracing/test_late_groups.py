@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from opentelemetry import trace as trace_api
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from tests.tracing.span_targets import SpanTarget, captured_by_target, own_provider
+from tests.tracing.span_targets import SpanTarget, captured_by_target, captured_from_sdk, own_provider
 
 import spancast
 from spancast.dialects.openai_chat.answers import chat_answer
@@ -71,9 +69,7 @@ def test_late_group_is_the_span_of_one_made_at_its_start() -> None:
     talk()
     assert [span.name for span, _ in late.taken] == ["chat m", "chat m"]
     CALL_TRACER.group_spans.end_idle()
-    provider = own_provider()
-    at_once = captured_by_target(provider)
-    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+    at_once = captured_from_sdk()
     talk()
     CALL_TRACER.group_spans.end_idle()
     assert shape(late) == shape(at_once)

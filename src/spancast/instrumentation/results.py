@@ -176,11 +176,8 @@ class StepRecorder(StreamRecorder):
         if self.has_ended:
             return await call(*args)
         self._is_closing = bool(args) and isinstance(args[0], GeneratorExit)
-        chunk = await self.traced_call.step_async(call, *args)
-        if self._feed is None or self._wants_time:
-            self._record(chunk)
-        else:
-            self._feed(chunk)
+        chunk = await self.traced_call.wait(lambda: call(*args), ends=False)
+        self._record(chunk)
         return chunk
 
     def advance(self, call: Callable[..., Any], *args: Any) -> Any:  # noqa: ANN401 - the stream's own values

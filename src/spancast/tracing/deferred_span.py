@@ -20,13 +20,14 @@ from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
 from opentelemetry.util.types import Attributes as OTelAttributes
 from opentelemetry.util.types import AttributeValue
 
-from spancast.diagnostics import after_fork_in_child
+from spancast.diagnostics import after_fork_in_child, warn_once
 from spancast.model.call import Attributes
 from spancast.model.unparsed import Parsed
 from spancast.tracing.completed_span import completed
 
 if TYPE_CHECKING:
     from spancast.tracing.span_factory import SpanFactory
+    from spancast.tracing.span_processor import SpancastProcessor
 
 _NO_CONTEXT: Final = Context()
 # Reentrant: the garbage collector may end a span on the thread that makes one.
@@ -37,12 +38,13 @@ class DeferredSpan(Span):
     """A span with the ids ``context`` under ``parent``, not ended.
 
     ``attributes`` returns the attributes of its start, when the SDK makes it or when it is exported. ``surroundings``
-    is the context that it was started in, and ``factory`` makes it.
+    is the context that it was started in; ``factory`` makes it, and ``processor`` gets it when it ends.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - one argument per part of a span
         self,
         factory: SpanFactory,
+        processor: SpancastProcessor,
         name: str,
         context: SpanContext,
         parent: SpanContext | None,
@@ -51,6 +53,7 @@ class DeferredSpan(Span):
         surroundings: Context,
     ) -> None:
         self._factory = factory
+        self._processor = processor
         self.first_name: Final = name
         self.context: Final = context
         self._parent = parent
@@ -89,6 +92,7 @@ class DeferredSpan(Span):
         """Return the span that the SDK has made, now if not before; after the end, the ended span."""
         with _making:
             if self._made is None:
+                self._processor.running.pop(self.context.span_id, None)
                 self._made = self._factory.make(self)
                 self.surroundings = _NO_CONTEXT
         return self._made
@@ -118,7 +122,7 @@ class DeferredSpan(Span):
         if ended is None:
             self._made.end(end_time)
         else:
-            factory.end_deferred(ended, self._complete)
+            self._processor.on_end(ended, self._complete)
 
     def _complete(self, span: ReadableSpan) -> Parsed:
         return completed(span, {**self.first_attributes()}, None, None, self._factory.limits)
@@ -158,8 +162,10 @@ class DeferredSpan(Span):
         self._change("record_exception", exception, attributes, timestamp, escaped)
 
     def _change(self, method: str, *args: Any) -> None:  # noqa: ANN401 - the API's own values
-        # As the SDK does after the end: nothing.
-        if not self._is_ended:
+        if self._is_ended:
+            # The SDK says so, too.
+            warn_once(f"ended span:{method}", "spancast: `%s` of a span that has ended has no effect", method)
+        else:
             getattr(self.made(), method)(*args)
 
     def __exit__(

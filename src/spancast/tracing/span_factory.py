@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor
 from opentelemetry.sdk.trace import TracerProvider as SDKTracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, DEFAULT_ON, Sampler
@@ -25,9 +25,9 @@ from opentelemetry.trace import (
     get_current_span,
 )
 
+from spancast.diagnostics import never_raise
 from spancast.model import semconv
 from spancast.model.call import Attributes
-from spancast.model.unparsed import Parsed
 from spancast.model.version import VERSION
 from spancast.otel_private import span_limits
 from spancast.tracing.deferred_span import DeferredSpan
@@ -130,7 +130,7 @@ class SpanFactory:
         else:
             return self._start(name, context, kind, attributes(), links, trace_id_override)
         ids = SpanContext(trace_id, generator.generate_span_id(), False, flags, trace_state)
-        span = DeferredSpan(self, name, ids, parent, kind, attributes, context)
+        span = DeferredSpan(self, processor, name, ids, parent, kind, attributes, context)
         processor.running[ids.span_id] = span
         if self.only_processor is None:
             # Another processor was added meanwhile, which has not found it there.
@@ -139,19 +139,12 @@ class SpanFactory:
 
     def make(self, span: DeferredSpan) -> Span:
         """Return ``span`` as the SDK makes it."""
-        if self._own is not None and self._own.processor is not None:
-            self._own.processor.running.pop(span.context.span_id, None)
         tracer: Any = copy.copy(self._tracer)
         ids = span.context
         is_random = bool(ids.trace_flags & _RANDOM)
         tracer.id_generator = FixedTraceIdGenerator(ids.trace_id, tracer.id_generator, ids.span_id, is_random=is_random)
-        attributes = span.first_attributes()
+        attributes = _first_attributes(span)
         return tracer.start_span(span.first_name, span.surroundings, span.kind, attributes, None, span.start_ns)
-
-    def end_deferred(self, span: ReadableSpan, complete: Callable[[ReadableSpan], Parsed]) -> None:
-        """Pass an ended span on that the SDK has not made; ``complete`` adds its attributes."""
-        if self._own is not None and self._own.processor is not None:
-            self._own.processor.on_end(span, complete)
 
     def _start(  # noqa: PLR0913, PLR0917 - as start_span
         self,
@@ -170,3 +163,9 @@ class SpanFactory:
             # is an attribute only.
             tracer.id_generator = FixedTraceIdGenerator(trace_id_override, generator)
         return tracer.start_span(name, context, kind, attributes, links)
+
+
+@never_raise
+def _first_attributes(span: DeferredSpan) -> Attributes:
+    # Read inside a call of the application's own, which touches the span.
+    return span.first_attributes()

@@ -111,10 +111,10 @@ class SpancastProcessor(SpanProcessor):
             _call_back(span)
         unparsed = None
         if (self._unparsed or complete is not None) and (context := span.get_span_context()) is not None:
-            self.running.pop(context.span_id, None)
             unparsed = self._unparsed.get(context.span_id)
-            if unparsed is None and complete is not None:
-                unparsed = Unparsed(complete, 0, _NO_ATTRIBUTES)
+            if complete is not None:
+                self.running.pop(context.span_id, None)
+                unparsed = unparsed or Unparsed(complete, 0, _NO_ATTRIBUTES)
         target = self._target
         if target is not None and (not self._only_ours or _is_ours(span)):
             target.put(span, unparsed)

@@ -416,24 +416,6 @@ class TracedCall:
                 CURRENT_CALL.set(outer)
             raise
 
-    async def step_async(self, call: Callable[..., Awaitable[T]], *args: Any) -> T:  # noqa: ANN401 - as step
-        """Return ``await call(*args)`` as ``step`` does."""
-        outer, current = CURRENT_CALL.get(), get_context()
-        try:
-            try:
-                CURRENT_CALL.set(self)
-                set_context(current if self.context is None else self.context)
-                return await call(*args)
-            finally:
-                if CURRENT_CALL.get() is self:
-                    set_context(current)
-                    CURRENT_CALL.set(outer)
-        except BaseException:
-            if CURRENT_CALL.get() is self:
-                set_context(current)
-                CURRENT_CALL.set(outer)
-            raise
-
     async def wait(self, function: Callable[[], Awaitable[T]], *, ends: bool = True) -> T:
         """Return ``await function()`` as ``run`` does."""
         surroundings = around()
