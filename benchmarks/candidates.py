@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.cases import OPEN_KEYS, SESSION, USER, Case
@@ -80,11 +80,13 @@ def _configure_spancast(**more: Any) -> None:
     )
 
 
-def _start_spancast(case: Case, **more: Any) -> Running:
+def _start_spancast(case: Case, open_keys: dict[str, Any] | None = None, **more: Any) -> Running:
     import spancast  # noqa: PLC0415
 
     _configure_spancast(**more)
-    keys = {"trace": case.keys, "session_id": SESSION, "user": USER} if case.keys is not None else {}
+    keys: dict[str, Any] = {} if open_keys is None else {"trace": open_keys}
+    if case.keys is not None:
+        keys = {"trace": case.keys, "session_id": SESSION, "user": USER}
     running = plain(case, **keys)
     running.client = spancast.instrument(running.client)
     running.flush = lambda: spancast.flush(60.0)
@@ -141,7 +143,7 @@ def _start_around_client(case: Case) -> Running:
 def _start_open_groups(case: Case) -> Running:
     from opentelemetry import trace  # noqa: PLC0415
 
-    running = _start_spancast(replace(case, keys=OPEN_KEYS), set_global=True)
+    running = _start_spancast(case, OPEN_KEYS, set_global=True)
     # As in a server: the spans are exported, and the groups stay open. ``spancast.flush`` would end them.
     running.flush = lambda: trace.get_tracer_provider().force_flush(_MINUTE_MS)
     return running

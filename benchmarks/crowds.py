@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import statistics
 import tempfile
 import threading
 import time
@@ -51,8 +52,8 @@ class Crowds:
         return rows(["µs CPU per call, with export", "one", "many", "ratio", "goal", "met"], [*lines, *failed])
 
 
-def measure(calls: int = CALLS, processes: int = PROCESSES) -> Crowds:
-    """Measure each kind of crowd and one caller with as many calls."""
+def measure(calls: int = CALLS, processes: int = PROCESSES, rounds: int = 3) -> Crowds:
+    """Measure each kind of crowd and one caller with as many calls in turn; return the medians of all ``rounds``."""
     found = Crowds()
     for what, one, many in (
         ("100 threads", (_threads, 1), (_threads, 100)),
@@ -60,7 +61,9 @@ def measure(calls: int = CALLS, processes: int = PROCESSES) -> Crowds:
         (f"{processes} processes, one spool", (_threads, 1, 1), (_threads, 1, processes)),
     ):
         try:
-            found.costs[what] = _cost(calls, *one), _cost(calls, *many)
+            pairs = [(_cost(calls, *one), _cost(calls, *many)) for _ in range(rounds)]
+            one_us, many_us = zip(*pairs, strict=True)
+            found.costs[what] = statistics.median(one_us), statistics.median(many_us)
         except ChildError as error:
             found.failures[what] = str(error).strip().splitlines()[-1][:200]
     return found

@@ -34,7 +34,7 @@ from spancast.config.settings import load
 from spancast.destinations.span_store import Store
 from spancast.destinations.store_index import StoreIndex, TraceQuery
 from spancast.encoding.span_data import ResourceData, ScopeData, SpanData, resource_json, scope_json, span_json
-from spancast.export.pipeline import open_spool
+from spancast.export.spool.directory import open_spool
 from spancast.model.span_record import SpanRecord
 
 _CALLS = 4

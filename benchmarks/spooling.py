@@ -15,8 +15,8 @@ import spancast
 from benchmarks.delivery import ATTRIBUTES
 from benchmarks.forked import ChildError, forked
 from benchmarks.processes import receiver, report
-from spancast.export.pipeline import open_spool
 from spancast.export.record_builder import ContextCache, record_of
+from spancast.export.spool.directory import open_spool
 from spancast.model.span_record import SpanRecord
 
 _BATCH = 512

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,6 +97,9 @@ def nothing_left_active(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     yield
     assert not trace_api.get_current_span().get_span_context().is_valid
     assert "Failed to detach" not in caplog.text
+    openai = sys.modules.get("openai")
+    left = openai is not None and "request" in vars(openai.OpenAI)
+    assert not left, "another instrumentation's method hides those of the base class from later tests"
 
 
 class _Warned(logging.Handler):

@@ -220,7 +220,7 @@ def test_fanout_delivers_in_every_role() -> None:
 
 
 def test_crowds_deliver_every_span() -> None:
-    found = crowds.measure(calls=100, processes=2)
+    found = crowds.measure(calls=100, processes=2, rounds=1)
     assert found.failures == {}
     assert list(found.costs) == ["100 threads", "100 asyncio tasks", "2 processes, one spool"]
     assert "| 100 threads" in found.table()

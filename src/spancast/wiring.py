@@ -12,8 +12,9 @@ from spancast.destinations.encoder_config import shared_redaction
 from spancast.destinations.place import state_directory
 from spancast.diagnostics import logger
 from spancast.export import process_exit
-from spancast.export.pipeline import ExportPipeline, open_spool, routes_of
+from spancast.export.pipeline import ExportPipeline, routes_of
 from spancast.export.self_metrics import observe
+from spancast.export.spool.directory import open_spool
 
 __all__ = ["LOCAL_STORE", "make_pipeline", "observe"]
 

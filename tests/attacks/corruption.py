@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import spancast
 from spancast.destinations.protocol import Outcome, Payload, Rejected, Retry
 from spancast.errors import ConfigError
-from spancast.export.pipeline import SPOOL_FILE
+from spancast.export.spool.directory import SPOOL_FILE
 
 NEW: Final = 5
 PATIENCE_S: Final = 30.0

@@ -18,7 +18,7 @@ from tests.destinations.spans import records, span
 from tests.export.pipelines import call, otlp, pipeline_to
 
 from spancast.cli import formatting, main
-from spancast.export.pipeline import SPOOL_FILE
+from spancast.export.spool.directory import SPOOL_FILE
 from spancast.export.spool.disk import SqliteSpool
 
 

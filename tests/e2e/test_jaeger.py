@@ -17,8 +17,8 @@ from tests.e2e.servers import ROOT, Collector, Jaeger, poll, tags, tree
 import spancast
 from spancast.demo.conversation import converse, new_order
 from spancast.demo.providers import connect
+from spancast.model.span_ids import trace_id_of
 from spancast.testing import ReplayServer, captured_spans
-from spancast.tracing.id_generator import trace_id_of
 
 DEMO_TREE = {
     "Support": {

@@ -17,8 +17,8 @@ import spancast
 from spancast import runtime
 from spancast.demo.conversation import SESSION, converse
 from spancast.demo.providers import connect
+from spancast.model.span_ids import trace_id_of
 from spancast.testing import ReplayServer
-from spancast.tracing.id_generator import trace_id_of
 
 ORDER = "order-7781, broadcast"
 """Different from the trace of test_jaeger.py, which uses the same Jaeger."""

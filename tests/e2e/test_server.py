@@ -15,8 +15,8 @@ from tests.e2e.servers import Jaeger, poll, tree
 
 import spancast
 from spancast.cli import main
+from spancast.model.span_ids import trace_id_of
 from spancast.testing import ReplayServer
-from spancast.tracing.id_generator import trace_id_of
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 STEPS = (("triage", "classify"), ("answer", "draft"))

@@ -20,7 +20,8 @@ from spancast.destinations.registry import config_model
 from spancast.export.delivery_worker import Route
 from spancast.export.filtering import DestinationFilter
 from spancast.export.flush_report import FlushReport
-from spancast.export.pipeline import ExportPipeline, open_spool, routes_of
+from spancast.export.pipeline import ExportPipeline, routes_of
+from spancast.export.spool.directory import open_spool
 
 MAX_BYTES = 256 << 20
 PATIENCE_S = 60.0

@@ -16,7 +16,8 @@ from tests.destinations.spans import CALL, FAILED_CALL, span
 
 from spancast.encoding.redaction import Redaction, pattern_mask
 from spancast.encoding.span_data import ScopeData, SpanData, read_record
-from spancast.export.record_builder import ContextCache, filter_fields_of, is_genai_span, record_of
+from spancast.export.filter_fields import filter_fields_of
+from spancast.export.record_builder import ContextCache, is_genai_span, record_of
 from spancast.export.spool.memory import MemorySpool
 from spancast.model import semconv
 from spancast.model.span_record import SpanRecord

@@ -20,7 +20,8 @@ from tests.export.spool_records import START_S, Clock, deliver, numbers, records
 
 from spancast.diagnostics import Count, counters
 from spancast.export import delivery_worker as worker_module
-from spancast.export.pipeline import SPOOL_FILE, ExportPipeline
+from spancast.export.pipeline import ExportPipeline
+from spancast.export.spool.directory import SPOOL_FILE
 from spancast.export.spool.disk import SqliteSpool
 
 PATIENCE_S = 30.0

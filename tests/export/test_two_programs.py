@@ -22,7 +22,7 @@ from tests.export.pipelines import call, otlp, pipeline_to, tracing
 
 from spancast.diagnostics import Count, counters
 from spancast.export.flush_report import FlushReport
-from spancast.export.pipeline import open_spool
+from spancast.export.spool.directory import open_spool
 from spancast.export.spool.protocol import route_key, route_name
 
 HERE = Path(__file__).parent

@@ -21,7 +21,7 @@ from spancast.destinations import registry
 from spancast.destinations.config import DestinationConfig
 from spancast.destinations.registry import DESTINATIONS, FieldDoc
 from spancast.encoding.tree_view import printable
-from spancast.export.pipeline import unusable
+from spancast.export.spool.directory import unusable
 from spancast.model.entry_points import load
 
 _CREATE: Final = "create-table"

@@ -23,7 +23,7 @@ from spancast.encoding.span_data import read_record
 from spancast.encoding.tree_view import printable
 from spancast.export.filtering import REASON_CATEGORY
 from spancast.export.spool.protocol import DeliveryState, QueueStats, RecordHistory, Spool
-from spancast.tracing.id_generator import trace_id_of
+from spancast.model.span_ids import trace_id_of
 
 _TRACE_ID_BYTES: Final = 16
 _MAX_SPANS: Final = 4

@@ -127,7 +127,7 @@ def opened_spool(args: argparse.Namespace) -> Generator[Spool]:
     Raises:
         CommandError: There is no spool, or it cannot be used.
     """
-    from spancast.export.pipeline import SPOOL_FILE, open_spool  # noqa: PLC0415 - see above
+    from spancast.export.spool.directory import SPOOL_FILE, open_spool  # noqa: PLC0415 - see above
 
     spool_settings = _spool_settings(args)
     if spool_settings.memory:
@@ -198,7 +198,7 @@ def _configured_store(args: argparse.Namespace) -> Path | None:
 
 
 def _named_spool(args: argparse.Namespace) -> Path | None:
-    from spancast.export.pipeline import SPOOL_FILE  # noqa: PLC0415 - see above
+    from spancast.export.spool.directory import SPOOL_FILE  # noqa: PLC0415 - see above
 
     path: Path | None = getattr(args, "spool", None)
     return path.parent if path is not None and path.name == SPOOL_FILE else path

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from spancast.cli.command import FAILED, OK, USAGE_ERROR, CommandError, Commands, add_command
 from spancast.cli.formatting import as_json, moment_of, number
@@ -21,13 +21,15 @@ from spancast.config.field_errors import unknown
 from spancast.destinations.config import DestinationConfig
 from spancast.diagnostics import counters
 from spancast.encoding.span_data import read_record
+from spancast.export.filter_fields import filter_fields_of
 from spancast.export.filtering import NO_HISTORY, DestinationFilter, TraceDecisions
 from spancast.export.flush_report import DestinationReport, FlushReport
-from spancast.export.pipeline import ExportPipeline, routes_of
-from spancast.export.record_builder import filter_fields_of
 from spancast.export.spool.protocol import Spool
+from spancast.model.span_ids import trace_id_of
 from spancast.model.span_record import SpanRecord
-from spancast.tracing.id_generator import trace_id_of
+
+if TYPE_CHECKING:
+    from spancast.export.pipeline import ExportPipeline
 
 _TIMEOUT_S: Final = 30.0
 _SHUTDOWN_S: Final = 5.0
@@ -236,6 +238,9 @@ def flush_report(spool: Spool, destinations: Mapping[str, DestinationConfig], ti
 def _pipeline(
     spool: Spool, destinations: Mapping[str, DestinationConfig], timeout_s: float
 ) -> Generator[ExportPipeline]:
+    # Imports the SDK of OpenTelemetry, which the other commands of the spool do not need.
+    from spancast.export.pipeline import ExportPipeline, routes_of  # noqa: PLC0415 - see above
+
     pipeline = ExportPipeline(routes_of(destinations), spool)
     try:
         yield pipeline

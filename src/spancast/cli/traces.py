@@ -23,7 +23,7 @@ from spancast.destinations.span_store import Store, TraceSummary
 from spancast.encoding import amounts
 from spancast.encoding.redaction import without_content
 from spancast.encoding.span_data import SpanData
-from spancast.tracing.id_generator import trace_id_of
+from spancast.model.span_ids import trace_id_of
 
 _HEADING: Final = ("STARTED", "TRACE", "NAME", "MODEL", "CALLS", "TOKENS", "COST", "TOOK", "STATUS", "SESSION")
 _OPTIONAL: Final = tuple(map(_HEADING.index, ("SESSION", "MODEL", "CALLS", "TOOK", "STARTED", "TOKENS", "COST")))

@@ -6,12 +6,9 @@ at most ``shutdown_timeout_s``.
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
@@ -28,13 +25,10 @@ from spancast.export.group_content import GroupContent
 from spancast.export.payload_cache import PayloadCache
 from spancast.export.record_builder import ContextCache, record_of
 from spancast.export.span_queue import QueuedSpan, SpanQueue
-from spancast.export.spool.disk import SqliteSpool
-from spancast.export.spool.memory import MemorySpool
 from spancast.export.spool.protocol import QueueStats, Spool, route_name
 from spancast.model.span_record import SpanRecord
 from spancast.model.unparsed import Parsed, Unparsed, as_ended
 
-SPOOL_FILE: Final = "spool.sqlite3"
 _DEFAULT_TIMEOUT_S: Final = 10.0
 _CHILD_WAIT_S: Final = 0.5
 """How long a forked child waits for deliveries at its end: its parent waits for it, and others share its spool."""
@@ -58,38 +52,6 @@ def routes_of(destinations: Mapping[str, DestinationConfig]) -> list[Route]:
         for name, config in destinations.items()
         if config.enabled
     ]
-
-
-def open_spool(directory: Path | None, max_bytes: int, max_age_s: float, keep_delivered_s: float = math.inf) -> Spool:
-    """Return the spool in ``directory``, or a spool in memory if it is None.
-
-    Delivered records are kept for ``keep_delivered_s``, for replays.
-
-    Raises:
-        ConfigError: The file was written by a newer spancast or by another program.
-    """
-    if directory is None:
-        return MemorySpool(max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s)
-    path = directory / SPOOL_FILE
-    return SqliteSpool(path, max_bytes=max_bytes, max_age_s=max_age_s, keep_delivered_s=keep_delivered_s)
-
-
-def unusable(directory: Path, max_bytes: int, max_age_s: float) -> str:
-    """Return why the spool in ``directory`` can't be used, empty if it can; create nothing.
-
-    Raises:
-        ConfigError: As ``open_spool``.
-    """
-    if (directory / SPOOL_FILE).exists():
-        spool = open_spool(directory, max_bytes, max_age_s)
-        try:
-            return spool.location()[1]
-        finally:
-            spool.close()
-    folder = next(one for one in (directory, *directory.absolute().parents) if one.exists())
-    if not folder.is_dir():
-        return f"{folder} is not a directory"
-    return "" if os.access(folder, os.W_OK | os.X_OK) else f"{folder} is not writable"
 
 
 def _not_stored(_: Exception) -> None:

@@ -1,4 +1,4 @@
-"""Build the record of an ended span: the neutral span, its JSON, and the fields for filters.
+"""Build the record of an ended span: the neutral span and its JSON.
 
 The conventions of other instrumentations are recognised by one attribute each, so that their spans count as GenAI
 spans too.
@@ -32,10 +32,10 @@ from spancast.encoding.span_data import (
     span_json,
     well_formed,
 )
+from spancast.export.filter_fields import filter_fields_of
 from spancast.export.group_content import GroupContent
-from spancast.model import json_codec, semconv
-from spancast.model.json_codec import is_list
-from spancast.model.span_record import FactValue, SpanRecord
+from spancast.model import semconv
+from spancast.model.span_record import SpanRecord
 
 T = TypeVar("T")
 
@@ -51,20 +51,6 @@ _GENAI_ATTRIBUTES: Final = frozenset(
         "ai.operationId",
     }
 )
-_FACTS: Final[Mapping[str, tuple[str, ...]]] = {
-    "operation": (semconv.OPERATION_NAME, "openinference.span.kind", "llm.request.type", "traceloop.span.kind"),
-    "model": (semconv.REQUEST_MODEL, semconv.RESPONSE_MODEL, "llm.model_name"),
-    "provider": (semconv.RESPONSE_PROVIDER, semconv.PROVIDER_NAME, "gen_ai.system", "llm.provider"),
-    "session_id": (semconv.SESSION_ID, semconv.CONVERSATION_ID),
-    "user_id": (semconv.USER_ID,),
-    "api_key_name": semconv.API_KEY_NAMES,
-    "total_cost": (semconv.USAGE_COST, "gen_ai.usage.cost", "llm.cost.total"),
-    "total_tokens": (semconv.USAGE_TOTAL_TOKENS, "llm.usage.total_tokens", "llm.token_count.total"),
-    "prompt_tokens": (semconv.USAGE_INPUT_TOKENS, "llm.token_count.prompt"),
-    "completion_tokens": (semconv.USAGE_OUTPUT_TOKENS, "llm.token_count.completion"),
-    "input": (semconv.INPUT_MESSAGES, "input.value", "gen_ai.prompt"),
-    "output": (semconv.OUTPUT_MESSAGES, "output.value", "gen_ai.completion"),
-}
 _STATUS: Final[Mapping[int, StatusName]] = {1: "ok", 2: "error"}
 _INT64: Final = 1 << 63
 _HAS_IS_REMOTE: Final = 0x100
@@ -227,29 +213,3 @@ def nanoseconds(at_ns: float | None) -> int:
     if not isinstance(at_ns, (int, float)) or not at_ns > 0:
         return 0
     return int(at_ns) if at_ns < _INT64 else _INT64 - 1
-
-
-def filter_fields_of(span: SpanData) -> dict[str, FactValue]:
-    """Return the fields for filters: for each, the first of its attributes that is a string, number or boolean."""
-    attributes = span.attributes
-    facts: dict[str, FactValue] = {}
-    for fact, names in _FACTS.items():
-        for name in names:
-            if name in attributes and isinstance(value := attributes[name], (str, int, float)):
-                facts[fact] = value
-                break
-    reasons = attributes.get(semconv.RESPONSE_FINISH_REASONS)
-    if is_list(reasons) and reasons:
-        facts["finish_reason"] = _text(reasons[0])
-    if "total_tokens" not in facts and "prompt_tokens" in facts and "completion_tokens" in facts:
-        prompt, completion = facts["prompt_tokens"], facts["completion_tokens"]
-        if type(prompt) is int and type(completion) is int:
-            total = prompt + completion
-            facts["total_tokens"] = total if -_INT64 <= total < _INT64 else json_codec.integer_text(total)
-    if span.status == "error":
-        facts["error"] = _text(attributes.get(semconv.ERROR_TYPE) or "error")
-    return facts
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json_codec.encode(value)

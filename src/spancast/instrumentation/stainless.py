@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from spancast.diagnostics import counters, warn_once
 from spancast.dialects.protocol import RESPONSE_ID, Dialect
-from spancast.instrumentation.call_keys import NAMES, has_keys, without_keys
+from spancast.instrumentation.call_keys import NAMES, has_keys
 from spancast.instrumentation.http_body import BodyCloseObserver, record_json_body, record_raw_body
 from spancast.instrumentation.patching import (
     ClientPatches,
@@ -42,6 +42,8 @@ from spancast.tracing.other_instrumentations import is_wrapped_by_logfire
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
 
 _SESSION_HEADER: Final = "x-session-id"
+_KEYS: Final = ("trace", "session_id")
+_NO_FIELDS: Final[Mapping[str, Any]] = {}
 
 _MAX_RESULT_KINDS: Final = 1_024
 _result_kinds: dict[type, Literal["answer", "raw", "stream", "async stream"]] = {}
@@ -128,7 +130,7 @@ def pop_trace_keys(method: Method, instrumented: InstrumentedClients | None = No
         if has_keys(kwargs) and (
             instrumented is None or (args and instrumented.covers(getattr(args[0], "_client", None)))
         ):
-            kwargs = keys_into_extra_body(kwargs)
+            keys_into_extra_body(kwargs)
         return method(*args, **kwargs)
 
     return hide_frame(wrapper)
@@ -159,29 +161,28 @@ def _drop_keys(method: Method, names: frozenset[str], instrumented: Instrumented
 
 
 def keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Return keyword arguments with ``trace`` and ``session_id`` in ``extra_body``."""
-    changed = dict(kwargs)
-    keys = {name: changed.pop(name) for name in NAMES if name in changed}
-    extra = changed.get("extra_body")
-    if extra is not None and not json_codec.is_mapping(extra):
+    """Move ``trace`` and ``session_id`` of ``kwargs`` into its ``extra_body``; return ``kwargs``."""
+    keys = {name: value for name in _KEYS if (value := kwargs.pop(name, None)) is not None}
+    extra = kwargs.get("extra_body")
+    if extra is None:
+        extra = {}
+    elif not json_codec.is_mapping(extra):
         warn_once(
             "key:extra_body",
             "spancast: trace keys are ignored: expected extra_body to be a mapping, got %s",
             type(extra).__name__,
         )
-        return changed
-    body: dict[str, Any] = dict(extra) if extra else {}
+        return kwargs
+    body: dict[str, Any] = {**extra}
     for name, value in keys.items():
         in_body = body.get(name)
-        if json_codec.is_absent(value):
-            continue
         # If both are given, the keyword takes precedence key by key.
-        if json_codec.is_mapping(value) and json_codec.is_mapping(in_body):
+        if in_body is not None and json_codec.is_mapping(value) and json_codec.is_mapping(in_body):
             body[name] = {**in_body, **value}
-        else:
+        elif not json_codec.is_sentinel(value):
             body[name] = value
-    changed["extra_body"] = body
-    return changed
+    kwargs["extra_body"] = body
+    return kwargs
 
 
 class Request(CallDescription):
@@ -224,13 +225,12 @@ class Request(CallDescription):
         changed = options
         has_keys = traced_call is None or traced_call.keys is not NO_KEYS or not NAMES.isdisjoint(data)
         if has_keys or extra or self._prepare is not None:
-            changed = self._options_with_keys(owner, options, traced_call) or options
+            changed = self._options_with_keys(owner, options, traced_call)
         injected = None
         if traced_call is not None and traced_call.settings.request_stream_usage and traced_call.records_response:
             injected = dialect.ask_for_usage(body)
             if injected:
-                changed = _copy(changed, options)
-                changed.json_data = {**changed.json_data, **injected}
+                changed = changed.model_copy(update={"json_data": {**changed.json_data, **injected}})
         if changed is not options:
             args, kwargs = _with_options(args, kwargs, changed)
         return traced_call, args, kwargs, {name: body.get(name) for name in injected} if injected else None
@@ -269,31 +269,24 @@ class Request(CallDescription):
         return server
 
     def _options_with_keys(self, client: object, options: Any, traced_call: TracedCall | None) -> Any:  # noqa: ANN401 - the SDK's options
-        """Return options without trace keys, except the forwarded ones; None if unchanged."""
-        changed: Any = options
-        extra: Mapping[str, Any] | None = options.extra_json
-        data: Mapping[str, Any] = options.json_data or {}
+        """Return options without trace keys, except the forwarded ones."""
+        extra: Mapping[str, Any] = options.extra_json or _NO_FIELDS
+        data: Mapping[str, Any] = options.json_data or _NO_FIELDS
         has_keys = traced_call is not None and traced_call.keys is not NO_KEYS and traced_call.keys.enabled
         # A request without a body has no place for them.
         forwarded = traced_call.forwarded() if traced_call is not None and has_keys and data else None
-        if not forwarded:
-            if extra and not NAMES.isdisjoint(extra):
-                changed = _copy(changed, options)
-                changed.extra_json = without_keys(extra) or None
-            if not NAMES.isdisjoint(data):
-                changed = _copy(changed, options)
-                changed.json_data = without_keys(data)
-        else:
-            changed = _copy(changed, options)
-            left_out = {*NAMES, *(name for name, value in forwarded.items() if value is None)}
-            sent = {name: value for name, value in forwarded.items() if value is not None}
-            kept = {name: value for name, value in (extra or {}).items() if name not in left_out}
-            changed.extra_json = {**kept, **sent} or None
-            if not left_out.isdisjoint(data):
-                changed.json_data = {name: value for name, value in data.items() if name not in left_out}
+        sent = {name: value for name, value in (forwarded or _NO_FIELDS).items() if value is not None}
+        left_out = NAMES if not forwarded else {*NAMES, *forwarded.keys() - sent.keys()}
+        fields: dict[str, Any] = {}
+        if sent or not left_out.isdisjoint(extra):
+            kept = {name: value for name, value in extra.items() if name not in left_out}
+            fields["extra_json"] = {**kept, **sent} or None
+        if not left_out.isdisjoint(data):
+            fields["json_data"] = {name: value for name, value in data.items() if name not in left_out}
+        changed = options.model_copy(update=fields) if fields else options
         if self._prepare is not None and traced_call is not None and traced_call.records_response:
             changed = self._prepare(client, changed)
-        return changed if changed is not options else None
+        return changed
 
 
 def _dialect_of(path: str, dialects: Mapping[str, Dialect]) -> Dialect | None:
@@ -458,10 +451,6 @@ def session_header(of_call_and_client: tuple[object, object]) -> object:
                 if str(name).lower() == _SESSION_HEADER and isinstance(value, str):
                     return value
     return None
-
-
-def _copy(changed: Any, options: Any) -> Any:  # noqa: ANN401 - the SDK's options
-    return options.model_copy() if changed is options else changed
 
 
 def _with_options(

@@ -162,7 +162,12 @@ class CallTracer:
         """
         keys = NO_KEYS
         if not _KEY_FIELDS.isdisjoint(body):
-            keys = trace_keys.read(**{name: body[name] for name in _KEY_FIELDS if body.get(name) is not None})
+            keys = trace_keys.read(
+                body.get("trace"),
+                session_id=body.get("session_id"),
+                user=body.get("user"),
+                metadata=body.get("metadata"),
+            )
         if session_header is not None:
             keys = keys.merged_over(trace_keys.read(session_id=session_header))
         keys = keys.merged_over(ACTIVE_KEYS.get().keys)

@@ -24,9 +24,9 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, T
 from spancast.diagnostics import after_fork_in_child, counters
 from spancast.model import semconv
 from spancast.model.call import Attributes
+from spancast.model.span_ids import span_id_of, trace_id_of
 from spancast.model.trace_keys import TraceKeys
 from spancast.tracing.group_scope import Group, GroupKey, GroupScope, Level
-from spancast.tracing.id_generator import span_id_of, trace_id_of
 from spancast.tracing.span_factory import SpanFactory
 from spancast.tracing.span_processor import END_CALLBACKS
 from spancast.tracing.trace_block import ACTIVE_KEYS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from spancast.tracing.id_generator import span_id_of, trace_id_of
+from spancast.model.span_ids import span_id_of, trace_id_of
 
 
 @pytest.mark.parametrize(
