@@ -42,7 +42,6 @@ from spancast.tracing.other_instrumentations import is_wrapped_by_logfire
 from spancast.tracing.traced_call import CURRENT_CALL, TracedCall
 
 _SESSION_HEADER: Final = "x-session-id"
-_KEYS: Final = ("trace", "session_id")
 _NO_FIELDS: Final[Mapping[str, Any]] = {}
 
 _MAX_RESULT_KINDS: Final = 1_024
@@ -162,7 +161,7 @@ def _drop_keys(method: Method, names: frozenset[str], instrumented: Instrumented
 
 def keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Move ``trace`` and ``session_id`` of ``kwargs`` into its ``extra_body``; return ``kwargs``."""
-    keys = {name: value for name in _KEYS if (value := kwargs.pop(name, None)) is not None}
+    keys = {name: value for name in NAMES if (value := kwargs.pop(name, None)) is not None}
     extra = kwargs.get("extra_body")
     if extra is None:
         extra = {}
@@ -177,7 +176,7 @@ def keys_into_extra_body(kwargs: dict[str, Any]) -> dict[str, Any]:
     for name, value in keys.items():
         in_body = body.get(name)
         # If both are given, the keyword takes precedence key by key.
-        if in_body is not None and json_codec.is_mapping(value) and json_codec.is_mapping(in_body):
+        if json_codec.is_mapping(value) and json_codec.is_mapping(in_body):
             body[name] = {**in_body, **value}
         elif not json_codec.is_sentinel(value):
             body[name] = value
